@@ -1,0 +1,267 @@
+"""Targets that follow from an image, a depth map or a normal map alone.
+
+Plain functions on arrays, so that any RGB-D set can use them. The definitions are those that
+reproduce the files of Taskonomy and Omnidata, at any working size. All maps keep the natural value
+scale of those files (``value / 65535``): their means differ by orders of magnitude, on purpose.
+
+Lengths in pixels are defined for a frame 512 pixels high and shrink with the height of the image,
+``height / 512``: the vertical field of view is what a square frame and a wider one have in common.
+
+Pixel convention: the centre of the pixel in row i and column j is the point (j, i), so a
+horizontal flip moves ``cx`` to ``width - 1 - cx``. Camera axes: x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FloatArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+
+REFERENCE_HEIGHT_PX = 512
+EDGE2D_SIGMA_PX = 3.0
+KEYPOINT2D_SIGMAS_PX = np.linspace(1.0, 30.0, 10)
+# A box filter for a second derivative has three lobes, hence three pixels at least.
+KEYPOINT2D_MIN_SIGMA_PX = 1.0
+KEYPOINT3D_RADIUS_M = 0.3
+# Depth files hold 1/512 m as uint16, and the 3D edges are taken of sqrt(raw / 65536).
+DEPTH_FULL_SCALE_M = 65536 / 512
+RESHADING_GAIN = 1.595
+RESHADING_FALLOFF_M2 = 8.0
+# ITU-R BT.709, as scikit-image uses for grey images.
+LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole intrinsics in pixels: focal lengths `fx`, `fy` and principal point `cx`, `cy`."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+def camera_rays(camera: Camera, height: int, width: int) -> FloatArray:
+    """Return the ray through each pixel centre, scaled to z = 1: (height, width, 3)."""
+    x = (np.arange(width) - camera.cx) / camera.fx
+    y = (np.arange(height) - camera.cy) / camera.fy
+    rays = np.ones((height, width, 3))
+    rays[..., 0] = x[None, :]
+    rays[..., 1] = y[:, None]
+    return rays
+
+
+def back_project(depth_m: FloatArray, camera: Camera) -> FloatArray:
+    """Return the camera-frame point of each pixel in metres: z-buffer depth (H, W) -> (H, W, 3)."""
+    _expect_map("depth", depth_m)
+    height, width = depth_m.shape
+    return camera_rays(camera, height, width) * depth_m[..., None]
+
+
+def normals_from_depth(
+    depth_m: FloatArray, camera: Camera, valid: BoolArray | None = None
+) -> tuple[FloatArray, BoolArray]:
+    """Return camera-facing unit normals (H, W, 3) from depth (H, W), and where they exist (H, W).
+
+    The two tangents are one-sided differences of back-projected points; along each axis the
+    neighbour nearer in depth is taken, so that a normal beside a depth border belongs to one
+    surface. A pixel that has no valid neighbour along an axis has no normal.
+    """
+    _expect_map("depth", depth_m)
+    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    points = back_project(np.where(known, depth_m, 1.0), camera)
+    tangent_x, exists_x = _nearer_difference(points, known, axis=1)
+    tangent_y, exists_y = _nearer_difference(points, known, axis=0)
+    normals = np.cross(tangent_y, tangent_x)
+    length = np.linalg.norm(normals, axis=-1)
+    exists = known & exists_x & exists_y & (length > 0)
+    normals = normals / np.where(exists, length, 1.0)[..., None]
+    away = np.sum(normals * points, axis=-1) > 0
+    normals = np.where(away[..., None], -normals, normals)
+    return np.where(exists[..., None], normals, 0.0), exists
+
+
+def luminance(image: NDArray[np.uint8]) -> FloatArray:
+    """Return the grey image in 0..1 of an 8-bit RGB image: (H, W, 3) -> (H, W)."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"Expected a uint8 image of shape (height, width, 3), got {image.dtype} "
+            f"{image.shape}. Convert it to 8-bit RGB."
+        )
+    return image @ (LUMINANCE_WEIGHTS / 255.0)
+
+
+def edge2d(image: NDArray[np.uint8]) -> FloatArray:
+    """Return the texture edges (H, W) of an RGB image: blur, then Sobel magnitude; means near .015.
+
+    Sigma is 3 pixels at a height of 512 and shrinks with the height. Beyond the border the blur
+    sees nothing, and the rest is normalised; there is no thinning and no threshold
+    (Taskonomy's "Canny without non-maximum suppression").
+    """
+    grey = luminance(image)
+    sigma_px = EDGE2D_SIGMA_PX * grey.shape[0] / REFERENCE_HEIGHT_PX
+    seen = ndimage.gaussian_filter(np.ones_like(grey), sigma_px, mode="constant")
+    blurred = ndimage.gaussian_filter(grey, sigma_px, mode="constant") / seen
+    return sobel_magnitude(blurred)
+
+
+def edge3d(depth_m: FloatArray, valid: BoolArray | None = None) -> FloatArray:
+    """Return the occlusion edges (H, W): Sobel magnitude of sqrt(depth / 128 m); means near .001.
+
+    Zero where a pixel of the 3x3 neighbourhood is invalid or outside the image.
+    """
+    _expect_map("depth", depth_m)
+    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    root = np.sqrt(np.where(known, depth_m, 0.0) / DEPTH_FULL_SCALE_M)
+    inside = ndimage.binary_erosion(known, np.ones((3, 3), bool), border_value=0)
+    return sobel_magnitude(root) * inside
+
+
+def sobel_magnitude(values: FloatArray) -> FloatArray:
+    """Return sqrt((gx^2 + gy^2) / 2) with Sobel kernels of unit smoothing: (H, W) -> (H, W)."""
+    smooth, difference = np.array([0.25, 0.5, 0.25]), np.array([1.0, 0.0, -1.0])
+    down = ndimage.convolve1d(ndimage.convolve1d(values, difference, 0), smooth, 1)
+    across = ndimage.convolve1d(ndimage.convolve1d(values, difference, 1), smooth, 0)
+    return np.sqrt((down**2 + across**2) / 2)
+
+
+def keypoint2d(image: NDArray[np.uint8]) -> FloatArray:
+    """Return the 2D keypoint response (H, W) of an RGB image, at least 0; means near .001.
+
+    The largest over ten scales of SURF's determinant of the Hessian with box filters, negative
+    values set to 0. The scales are 1 to 30 pixels at a height of 512 and shrink with the height,
+    but not below 1 pixel, the smallest filter there is.
+    """
+    grey = luminance(image)
+    integral = grey.cumsum(0).cumsum(1)
+    scales = KEYPOINT2D_SIGMAS_PX * grey.shape[0] / REFERENCE_HEIGHT_PX
+    sizes = sorted({int(3 * sigma) for sigma in np.maximum(scales, KEYPOINT2D_MIN_SIGMA_PX)})
+    response = np.zeros_like(grey)
+    for size in sizes:
+        np.maximum(response, hessian_determinant(integral, size), out=response)
+    return response
+
+
+def hessian_determinant(integral: FloatArray, size_px: int) -> FloatArray:
+    """Return SURF's approximate determinant of the Hessian (H, W) for a filter of `size_px`.
+
+    `integral` is the running sum of a grey image over rows and columns, (H, W). Bay, Tuytelaars,
+    Van Gool, "SURF: Speeded Up Robust Features", ECCV 2006: second derivatives by boxes of the
+    integral image, mixed term weighted by 0.9^2; the alignment of the boxes is scikit-image's.
+    """
+    lobe, half = size_px // 3, (size_px - 1) // 2
+    band = 2 * lobe - 1
+    pad = size_px + 1
+    # Repeating the border of the integral image counts nothing outside the image.
+    padded = np.pad(integral, pad, mode="edge")
+    height, width = integral.shape
+
+    def box(row: int, column: int, rows: int, columns: int) -> FloatArray:
+        top, left = pad + row, pad + column
+
+        def corner(i: int, j: int) -> FloatArray:
+            return padded[i : i + height, j : j + width]
+
+        total = corner(top, left) + corner(top + rows, left + columns)
+        total = total - corner(top, left + columns) - corner(top + rows, left)
+        return np.maximum(total, 0.0)
+
+    mixed = box(-lobe, 1, lobe, lobe) + box(1, -lobe, lobe, lobe)
+    mixed = mixed - box(-lobe, -lobe, lobe, lobe) - box(1, 1, lobe, lobe)
+    across = box(1 - lobe, -half, band, size_px) - 3 * box(1 - lobe, -(lobe // 2), band, lobe)
+    down = box(-half, 1 - lobe, size_px, band) - 3 * box(-(lobe // 2), 1 - lobe, lobe, band)
+    area = size_px**2
+    return (across / area) * (down / area) - 0.81 * (mixed / area) ** 2
+
+
+def reshading(depth_m: FloatArray, normals: FloatArray, camera: Camera) -> FloatArray:
+    """Return the image (H, W) in 0..1 of a white world lit by a lamp at the camera.
+
+    min(1, 1.595 max(0, n.v) 8 / (8 + r^2)) with v towards the camera and r the euclidean distance
+    in metres: fits the files of Taskonomy (r = .997) and Replica (.992).
+    """
+    points = back_project(depth_m, camera)
+    distance_m = np.linalg.norm(points, axis=-1)
+    facing = np.maximum(0.0, -np.sum(normals * points, axis=-1) / np.maximum(distance_m, 1e-9))
+    falloff = RESHADING_FALLOFF_M2 / (RESHADING_FALLOFF_M2 + distance_m**2)
+    return np.minimum(1.0, RESHADING_GAIN * facing * falloff)
+
+
+def keypoint3d(
+    depth_m: FloatArray,
+    normals: FloatArray,
+    camera: Camera,
+    valid: BoolArray | None = None,
+) -> FloatArray:
+    """Return a 3D keypoint score (H, W) in 0..1: a stand-in for NARF's interest image.
+
+    NARF (Steder et al., 2011) likes points where the surface around them changes much and the
+    points themselves lie on stable surface, not at a depth border. So, in a sphere of 0.3 m:
+    the spread of the normals, 1 - |mean normal| (0 on a plane), times the squared share of the
+    image neighbourhood that lies inside the sphere (small beside a depth border). The
+    neighbourhood is sampled on three rings of 4, 8 and 8 pixels, symmetric under a flip.
+    """
+    _expect_map("depth", depth_m)
+    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    safe_depth_m = np.where(known, depth_m, 1.0)
+    points = back_project(safe_depth_m, camera).astype(np.float32)
+    directions = normals.astype(np.float32)
+    height, width = depth_m.shape
+    rows, columns = np.indices(depth_m.shape)
+    total = np.where(known[..., None], directions, 0.0)
+    num_inside = known.astype(np.float32)
+    num_sampled = np.ones(depth_m.shape, np.float32)
+    for share, number in ((0.33, 4), (0.66, 8), (0.95, 8)):
+        for angle in 2 * np.pi * np.arange(number) / number:
+            reach_m = KEYPOINT3D_RADIUS_M * share / safe_depth_m
+            row = rows + np.rint(reach_m * camera.fy * np.sin(angle)).astype(np.intp)
+            column = columns + np.rint(reach_m * camera.fx * np.cos(angle)).astype(np.intp)
+            in_frame = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            # Outside the frame there is nothing to be learnt: neither inside nor sampled.
+            index = np.where(in_frame, row * width + column, 0)
+            offset = points.reshape(-1, 3)[index] - points
+            near = np.einsum("hwc,hwc->hw", offset, offset) < KEYPOINT3D_RADIUS_M**2
+            inside = near & in_frame & known.reshape(-1)[index]
+            total += directions.reshape(-1, 3)[index] * inside[..., None]
+            num_inside += inside
+            num_sampled += in_frame
+    mean_length = np.linalg.norm(total, axis=-1) / np.maximum(num_inside, 1.0)
+    spread = np.clip(1.0 - mean_length, 0.0, 1.0)
+    return np.where(known, spread * (num_inside / num_sampled) ** 2, 0.0)
+
+
+def _nearer_difference(
+    points: FloatArray, known: BoolArray, axis: int
+) -> tuple[FloatArray, BoolArray]:
+    """Difference of points along an axis to the valid neighbour that is nearer in depth."""
+    step = np.diff(points, axis=axis)
+    pair = np.logical_and(*_neighbours(known, axis))
+    jump = np.where(pair, np.abs(step[..., 2]), np.inf)
+    widths = [(0, 0), (0, 0)]
+    before, after = list(widths), list(widths)
+    before[axis], after[axis] = (1, 0), (0, 1)
+    jump_before = np.pad(jump, before, constant_values=np.inf)
+    jump_after = np.pad(jump, after, constant_values=np.inf)
+    step_before = np.pad(step, [*before, (0, 0)])
+    step_after = np.pad(step, [*after, (0, 0)])
+    use_after = jump_after <= jump_before
+    exists = np.isfinite(np.minimum(jump_before, jump_after))
+    return np.where(use_after[..., None], step_after, step_before), exists
+
+
+def _neighbours(values: BoolArray, axis: int) -> tuple[BoolArray, BoolArray]:
+    if axis == 0:
+        return values[:-1], values[1:]
+    return values[:, :-1], values[:, 1:]
+
+
+def _expect_map(name: str, values: FloatArray) -> None:
+    if values.ndim != 2:
+        raise ValueError(
+            f"Expected {name} of shape (height, width), got {values.shape}. Drop other axes."
+        )

@@ -1,0 +1,153 @@
+"""What a run reports: metrics with unit and direction, epoch records and results; no torch.
+
+Metrics are nested as `{split: {task: {metric: number or None}}}`; None means that the split held
+nothing to measure it on. No NaN is ever written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mtl.names import checked_name
+
+RESULT_SCHEMA = 1
+"""Version of `result.json` and of the lines of `epochs.jsonl`."""
+
+
+class RunFailedError(Exception):
+    """A run that would fail again however often it is tried, in one sentence for its user."""
+
+
+TaskMetrics = dict[str, dict[str, float | None]]
+"""task -> metric -> value."""
+SplitMetrics = dict[str, TaskMetrics]
+"""split -> task -> metric -> value."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how well a task is solved."""
+
+    name: str
+    unit: str
+    direction: Literal["min", "max"]
+    """`max` where higher is better."""
+    decimals: int
+    """Decimals shown, after `display_factor`."""
+    meaning: str
+    display_factor: float = 1.0
+    display_unit: str | None = None
+    """Unit after `display_factor`; None means `unit`."""
+
+    def shown(self, value: float | None) -> str:
+        """Return `value` as a person reads it, with its unit."""
+        if value is None:
+            return "none"
+        unit = self.unit if self.display_unit is None else self.display_unit
+        return f"{value * self.display_factor:.{self.decimals}f}{'' if unit == '%' else ' '}{unit}"
+
+
+def _share(name: str, meaning: str) -> Metric:
+    return Metric(name, "share", "max", 1, meaning, display_factor=100.0, display_unit="%")
+
+
+METRICS: dict[str, Metric] = {
+    "delta1": _share("delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"),
+    "rmse": Metric("rmse", "m", "min", 3, "root mean square depth error over all pixels"),
+    "abs": Metric("abs", "m", "min", 3, "mean absolute depth error over all pixels"),
+    "rel": Metric("rel", "ratio", "min", 3, "mean of |prediction - target| / target"),
+    "mean_angle": Metric("mean_angle", "degrees", "min", 1, "mean angle to the target normal"),
+    "median_angle": Metric("median_angle", "degrees", "min", 1, "median angle to the target normal"),
+    "within_11_25": _share("within_11_25", "share of normals within 11.25 degrees"),
+    "within_22_5": _share("within_22_5", "share of normals within 22.5 degrees"),
+    "within_30": _share("within_30", "share of normals within 30 degrees"),
+    "miou": _share("miou", "mean intersection over union from one confusion matrix over the split"),
+    "pixel_accuracy": _share("pixel_accuracy", "share of pixels with the right class"),
+}
+
+METRIC_ALIASES: dict[str, str] = {"acc": "pixel_accuracy", "delta30": "within_30"}
+"""Names that papers print -> ours."""
+
+TASK_METRICS: dict[str, tuple[str, ...]] = {
+    "depth": ("delta1", "rmse", "abs", "rel"),
+    "normal": ("mean_angle", "median_angle", "within_11_25", "within_22_5", "within_30"),
+    "segmentation": ("miou", "pixel_accuracy"),
+}
+"""Metrics of each task; the first is the one that operating points are plotted by."""
+
+PLOTTED_METRIC: dict[str, str] = {"depth": "delta1", "normal": "within_30", "segmentation": "miou"}
+"""Task -> metric on its axis by default, all of them higher-is-better as in Figure S-6."""
+
+
+def task_metric(task: str, name: str) -> Metric:
+    """Return the metric `name` (or its alias) of `task`.
+
+    Raises:
+        ValueError: for an unknown task, or a metric that the task does not have.
+    """
+    checked_name(task, TASK_METRICS, "task")
+    full = METRIC_ALIASES.get(name, name)
+    checked_name(full, TASK_METRICS[task], f"metric of task {task!r}")
+    return METRICS[full]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of `epochs.jsonl`: what happened in one epoch; lists follow the task order."""
+
+    epoch: int
+    """1 for the first."""
+    losses: list[float | None]
+    """Mean training loss of each task over the epoch, regularisers included; None if absent."""
+    weights: list[float] | None
+    """Loss weights in force during the epoch; None where the method has none."""
+    loss_scales: list[float | None] | None
+    """weights x losses."""
+    difficulties: list[float] | None
+    """LSB's difficulties behind these weights; None for other methods and in its first periods."""
+    learning_rate: float
+    """At the last step of the epoch."""
+    metrics: SplitMetrics
+    """Validation metrics after the epoch."""
+    seconds: float
+    """Wall time of the epoch, evaluation and checkpoint included."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Result:
+    """`result.json`: its presence means that the run is done. It holds no times."""
+
+    run_id: str
+    status: Literal["done"]
+    epochs: int
+    selection: Literal["last"]
+    """Rule by which the selected epoch was chosen; never by the test split."""
+    selected_epoch: int
+    selected_metrics: SplitMetrics
+    final_metrics: SplitMetrics
+    schema: int = RESULT_SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Result":
+        """Build a result from what `result.json` holds.
+
+        Raises:
+            ValueError: for another schema or missing fields.
+        """
+        if values.get("schema") != RESULT_SCHEMA:
+            raise ValueError(
+                f"Expected a result of schema {RESULT_SCHEMA}, got {values.get('schema')!r}. "
+                "Read it with the release that wrote it."
+            )
+        missing = sorted(set(cls.__dataclass_fields__) - set(values))
+        if missing:
+            raise ValueError(f"Expected a complete result, got one without {', '.join(missing)}.")
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})

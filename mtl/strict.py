@@ -1,0 +1,74 @@
+"""Frozen dataclasses from plain values: unknown fields and wrong types are refused."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mtl.names import checked_name
+
+T = TypeVar("T")
+
+
+def canonical_float(value: float) -> float:
+    """Return `value` rounded to 12 significant digits."""
+    return float(f"{value:.12g}")
+
+
+def round_floats(instance: object) -> None:
+    """Make every float field of the frozen dataclass `instance` a canonical float, in place."""
+    for f in dataclasses.fields(instance):  # type: ignore[arg-type]
+        if f.type is float:
+            object.__setattr__(instance, f.name, canonical_float(getattr(instance, f.name)))
+
+
+def build_dataclass(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """Build `cls` from `values`, recursing into fields that are dataclasses.
+
+    Args:
+        cls: a dataclass.
+        values: field name -> plain value; fields left out keep their defaults.
+        path: dotted name of `cls` within the whole, for messages.
+
+    Raises:
+        ValueError: for a field that `cls` does not have or a value of a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        checked_name(name, known, f"field of {path or cls.__name__}")
+    return cls(
+        **{name: _convert(value, hints[name], _join(path, name)) for name, value in values.items()}
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """Return `value` as `hint` asks; a list becomes a tuple, an int a float, nothing else."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else build_dataclass(hint, value, path)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(value, next(a for a in arguments if a is not type(None)), path)
+    if origin is typing.Literal:
+        return checked_name(value, arguments, path)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _convert(v, arguments[1], _join(path, str(k))) for k, v in value.items()}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return canonical_float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise ValueError(f"Expected {path} to be of type {wanted}, got {value!r}.")
