@@ -1,0 +1,138 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped, written atomically.
+
+Random streams are functions of (seed, epoch), so no generator is stored. Files are read with
+`weights_only=True`: a checkpoint from a stranger can hold tensors and plain values, nothing else.
+"""
+
+import io
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mtl.store import StoreError, write_atomically
+from mtl.weighting import Weighting
+
+CHECKPOINT_SCHEMA = 1
+LATEST = "latest.pt"
+WEIGHTS = "weights.pt"
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What changes while a run is trained."""
+
+    network: nn.Module
+    weighting: Weighting
+    optimizer: torch.optim.Optimizer
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        raise StoreError(
+            f"Expected a checkpoint in {path}, got a damaged file ({type(error).__name__}). "
+            "Remove the file to train the run from its first epoch."
+        ) from error
+    if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
+        raise StoreError(
+            f"Expected a checkpoint of schema {CHECKPOINT_SCHEMA} in {path}, got another. "
+            "Use the release that wrote it, or remove the file."
+        )
+    return content
+
+
+def save_checkpoint(
+    folder: Path, run_id: str, epoch: int, trainee: Trainee, seconds: dict[str, float], keep: str
+) -> None:
+    """Write the state after `epoch`.
+
+    Args:
+        folder: the run's checkpoint folder.
+        run_id: stored, so that a checkpoint copied to another run is refused.
+        epoch: epochs finished.
+        trainee: network, weighting and optimizer.
+        seconds: clocks that go on after a resume.
+        keep: `all` keeps the checkpoint of every epoch beside the latest.
+    """
+    content = {
+        "schema": CHECKPOINT_SCHEMA,
+        "run_id": run_id,
+        "epoch": epoch,
+        "seconds": seconds,
+        "network": trainee.network.state_dict(),
+        "weighting": trainee.weighting.state_dict(),
+        "optimizer": trainee.optimizer.state_dict(),
+    }
+    if keep == "all":
+        _write(folder / f"epoch_{epoch:05d}.pt", content)
+    _write(folder / LATEST, content)
+
+
+def load_checkpoint(
+    folder: Path, run_id: str, trainee: Trainee, device: torch.device
+) -> tuple[int, dict[str, float]]:
+    """Bring `trainee` to the state of the latest checkpoint, if there is one.
+
+    Returns:
+        The number of epochs finished (0 without a checkpoint) and the stored clocks.
+
+    Raises:
+        StoreError: if the checkpoint is damaged, of another schema or of another run.
+    """
+    path = folder / LATEST
+    if not path.exists():
+        return 0, {}
+    content = _read(path, device)
+    if content["run_id"] != run_id:
+        raise StoreError(
+            f"Expected the checkpoint of run {run_id} in {path}, got that of "
+            f"{content['run_id']}. Remove the file."
+        )
+    trainee.network.load_state_dict(content["network"])
+    trainee.weighting.load_state_dict(content["weighting"])
+    trainee.optimizer.load_state_dict(content["optimizer"])
+    return content["epoch"], content["seconds"]
+
+
+def finish_checkpoints(
+    folder: Path, run_id: str, network: nn.Module, keep: Literal["none", "final", "all"]
+) -> None:
+    """Leave of a finished run's checkpoints what `keep` says: nothing, the weights, or all."""
+    if keep == "none":
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    content = {
+        "schema": CHECKPOINT_SCHEMA,
+        "run_id": run_id,
+        "network": network.state_dict(),
+    }
+    _write(folder / WEIGHTS, content)
+    if keep == "final":
+        (folder / LATEST).unlink(missing_ok=True)
+
+
+def load_weights(folder: Path, network: nn.Module) -> None:
+    """Load the weights of a finished run into `network`.
+
+    Raises:
+        StoreError: if they were not kept or are damaged.
+    """
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise StoreError(
+            f"Expected the weights of a finished run in {path}, got no file. "
+            "Train the run with --keep final."
+        )
+    network.load_state_dict(_read(path, torch.device("cpu"))["network"])

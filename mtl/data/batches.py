@@ -1,0 +1,132 @@
+"""Batches from prepared data: order and flips are functions of (seed, epoch)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.streams import numpy_stream
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with targets and masks, on the training device.
+
+    targets: task -> (batch, channels, height, width) float32, or (batch, height, width) int64
+    for classes. valid: task -> (batch, height, width) bool.
+    """
+
+    images: Float[Tensor, "batch 3 height width"]
+    """Values in [0, 1]."""
+    targets: dict[str, Tensor]
+    valid: dict[str, Bool[Tensor, "batch height width"]]
+
+
+class MappedSplit:
+    """A split of a prepared data set, memory-mapped.
+
+    Args:
+        folder: what `prepare` returned.
+        split: train, validation or test.
+        tasks: tasks whose targets are read.
+    """
+
+    def __init__(self, folder: Path, split: str, tasks: Sequence[str]) -> None:
+        self.tasks = tuple(tasks)
+        names = ["image", *self.tasks, *(f"{task}_valid" for task in self.tasks)]
+        self._arrays = {
+            name: np.load(folder / split / f"{name}.npy", mmap_mode="r") for name in names
+        }
+
+    def __len__(self) -> int:
+        return len(self._arrays["image"])
+
+    def batch(self, indices: np.ndarray, device: torch.device) -> Batch:
+        """Return the samples `indices` on `device`."""
+        images = self._read("image", indices, device).permute(0, 3, 1, 2).float() / 255
+        targets = {task: _as_target(self._read(task, indices, device)) for task in self.tasks}
+        valid = {task: self._read(f"{task}_valid", indices, device) for task in self.tasks}
+        return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+
+    def labels(self, task: str) -> tuple[Tensor, Bool[Tensor, "samples height width"]]:
+        """Return (targets, valid) of the whole split for a task, on the CPU."""
+        everything = np.arange(len(self))
+        device = torch.device("cpu")
+        targets = _as_target(self._read(task, everything, device))
+        return targets, self._read(f"{task}_valid", everything, device)
+
+    def _read(self, name: str, indices: np.ndarray, device: torch.device) -> Tensor:
+        # Indexing by an array copies out of the map, so the tensor is writable.
+        return torch.from_numpy(self._arrays[name][indices]).to(device)
+
+
+def _as_target(values: Tensor) -> Tensor:
+    """Return stored targets in the layout of predictions, classes as int64."""
+    return values.long() if values.ndim == 3 else values.permute(0, 3, 1, 2)
+
+
+def mirrored(batch: Batch, flips: np.ndarray, mirror_signs: dict[str, tuple[float, ...]]) -> Batch:
+    """Return the batch with the images where `flips` is True mirrored left to right.
+
+    Args:
+        batch: any batch.
+        flips: bool (batch,).
+        mirror_signs: task -> factor of each target channel under the flip (n_x changes sign);
+            tasks left out keep theirs.
+    """
+    chosen = torch.from_numpy(flips).to(batch.images.device)
+
+    def flip(values: Tensor) -> Tensor:
+        return torch.where(chosen.reshape(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
+
+    targets = {}
+    for task, target in batch.targets.items():
+        signs = mirror_signs.get(task)
+        if signs is not None:
+            factors = target.new_tensor(signs).reshape(1, -1, 1, 1)
+            target = torch.where(chosen.reshape(-1, 1, 1, 1), target * factors, target)
+        targets[task] = flip(target)
+    valid = {task: flip(mask) for task, mask in batch.valid.items()}
+    images = flip(batch.images).contiguous(memory_format=torch.channels_last)
+    return Batch(images, targets, valid)
+
+
+def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """Return the order of the samples in an epoch: a permutation of range(num_samples)."""
+    return numpy_stream(seed, "order", epoch).permutation(num_samples)
+
+
+def epoch_flips(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """Return, by sample index, whether the sample is mirrored in an epoch."""
+    return numpy_stream(seed, "flips", epoch).random(num_samples) < 0.5
+
+
+def training_batches(
+    split: MappedSplit,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    horizontal_flips: bool,
+    mirror_signs: dict[str, tuple[float, ...]],
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch; the last one holds what is left over."""
+    order = epoch_order(seed, epoch, len(split))
+    flips = epoch_flips(seed, epoch, len(split))
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = split.batch(indices, device)
+        yield mirrored(batch, flips[indices], mirror_signs) if horizontal_flips else batch
+
+
+def evaluation_batches(
+    split: MappedSplit, *, batch_size: int, device: torch.device
+) -> Iterator[Batch]:
+    """Yield the whole split in order."""
+    for start in range(0, len(split), batch_size):
+        yield split.batch(np.arange(start, min(start + batch_size, len(split))), device)

@@ -1,0 +1,108 @@
+"""Task losses of the supplement, section 2: per-pixel error maps and regularisers.
+
+A task loss is the mean of its error map over the valid pixels of the batch plus its regularisers.
+Predictions, targets and masks must have equal shapes; nothing broadcasts. Where no pixel is valid
+the loss is 0 and has zero gradients (training passes such a task on as absent).
+
+Shapes: predictions and continuous targets (batch, channels, height, width); class targets
+(batch, height, width); `valid` and error maps (batch, height, width).
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+SMALLEST_DEPTH_SHARE = 0.01
+"""The logarithm of a predicted depth is taken of at least this share of the shortest depth."""
+
+MAX_LOGIT = 10.0
+"""f_max of the supplement's equation (8)."""
+
+ErrorMap = Float[Tensor, "batch height width"]
+Valid = Bool[Tensor, "batch height width"]
+
+
+def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:
+    """Return the mean of `values` over valid pixels, 0 where there are none.
+
+    What stands in invalid pixels, NaN included, reaches neither the value nor the gradient.
+    """
+    kept = torch.where(valid, values, torch.zeros_like(values))
+    return kept.sum() / valid.sum().clamp(min=1)
+
+
+def check_same_shape(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
+    """Raise a `ValueError` unless prediction, target and mask are of the same pixels."""
+    of_target = (target.shape[0], *target.shape[-2:])
+    of_prediction = (prediction.shape[0], *prediction.shape[-2:])
+    if prediction.ndim != 4 or of_prediction != of_target or of_target != tuple(valid.shape):
+        raise ValueError(
+            "Expected prediction (batch, channels, height, width), target and valid of the same "
+            f"pixels, got {tuple(prediction.shape)}, {tuple(target.shape)}, {tuple(valid.shape)}."
+        )
+    if target.ndim == 4 and target.shape != prediction.shape:
+        raise ValueError(
+            f"Expected a target of the prediction's shape {tuple(prediction.shape)}, "
+            f"got {tuple(target.shape)}."
+        )
+
+
+def log_depth_error(
+    prediction: Float[Tensor, "batch 1 height width"],
+    target: Float[Tensor, "batch 1 height width"],
+    depth_range_m: tuple[float, float],
+) -> ErrorMap:
+    """Return |log D^ - log D| per pixel, equation (2).
+
+    Deviation: D^ is a linear output and may be negative, so the logarithm is taken of
+    max(D^, 0.01 d_min); below that the regulariser (3) alone pulls the prediction up.
+
+    Args:
+        prediction: depths in metres, any sign.
+        target: depths in metres; positive where valid.
+        depth_range_m: shortest and longest depth of the data set.
+    """
+    smallest = SMALLEST_DEPTH_SHARE * depth_range_m[0]
+    difference = prediction.clamp(min=smallest).log() - target.clamp(min=smallest).log()
+    return difference.abs().squeeze(1)
+
+
+def depth_range_excess(
+    prediction: Float[Tensor, "batch 1 height width"], depth_range_m: tuple[float, float]
+) -> ErrorMap:
+    """Return how far each predicted depth lies outside the range, metres, equations (3), (4).
+
+    The supplement prints D without a hat in (4), which would make it a constant; read as D^.
+    """
+    shortest, longest = depth_range_m
+    below = (prediction.clamp(max=shortest) - shortest).abs()
+    above = (prediction.clamp(min=longest) - longest).abs()
+    return (below + above).squeeze(1)
+
+
+def normal_error(
+    prediction: Float[Tensor, "batch 3 height width"],
+    target: Float[Tensor, "batch 3 height width"],
+) -> ErrorMap:
+    """Return 1 - n . n^ per pixel, equation (5); the prediction is not renormalised."""
+    return 1 - (prediction * target).sum(dim=1)
+
+
+def normal_length_excess(prediction: Float[Tensor, "batch 3 height width"]) -> ErrorMap:
+    """Return | |n^| - 1 | per pixel, equation (6)."""
+    # vector_norm has a zero, not a NaN, as gradient at the zero vector.
+    return (torch.linalg.vector_norm(prediction, dim=1) - 1).abs()
+
+
+def cross_entropy_error(
+    prediction: Float[Tensor, "batch classes height width"],
+    target: Int[Tensor, "batch height width"],
+) -> ErrorMap:
+    """Return -log of the probability given to the target class, in nats, equation (7)."""
+    return functional.cross_entropy(prediction, target, reduction="none")
+
+
+def logit_excess(prediction: Float[Tensor, "batch classes height width"]) -> ErrorMap:
+    """Return the sum over classes of max(|f^|, 10) - 10 per pixel, equation (8)."""
+    return (prediction.abs().clamp(min=MAX_LOGIT) - MAX_LOGIT).sum(dim=1)

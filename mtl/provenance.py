@@ -1,0 +1,105 @@
+"""A run's manifest: all that is worth knowing about a run and does not enter its identity."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl.data.batches import MappedSplit
+from mtl.data.prepared import data_info, read_manifest
+from mtl.records import SplitMetrics
+from mtl.spec import RunSpec
+from mtl.store import write_json
+from mtl.tasks import TASKS, per_pixel_prior
+
+
+def code_version() -> str:
+    """Return the release, and the commit where the code lies in a git checkout."""
+    release = importlib.metadata.version("loss-scale-balancing")
+    with suppress(OSError, subprocess.SubprocessError):
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return f"{release}+{described.stdout.strip()}"
+    return release
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that numbers may depend on."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")}
+    return {"python": platform.python_version(), **packages, "platform": platform.platform()}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what the run was computed on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "device": name,
+        "cpu": platform.processor() or platform.machine(),
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Return the manifest at the start of a run.
+
+    Args:
+        spec: the run.
+        folder: its prepared data.
+        device: where it is trained.
+    """
+    return {
+        "schema": 1,
+        "code_version": code_version(),
+        "environment": environment(),
+        "hardware": hardware(device),
+        "data": {
+            "name": spec.data.name,
+            "folder_hash": read_manifest(folder)["folder_hash"],
+            "info": asdict(data_info(folder)),
+        },
+        "per_pixel_prior": _prior_metrics(spec, folder),
+    }
+
+
+def _prior_metrics(spec: RunSpec, folder: Path) -> SplitMetrics:
+    """Return the metrics of the per-pixel prior on validation and test.
+
+    They belong to the data, not to the run, so they are kept beside the data once computed.
+    """
+    priors = {task: _prior_of_task(task, folder) for task in spec.tasks}
+    return {
+        split: {task: priors[task][split] for task in spec.tasks}
+        for split in ("validation", "test")
+    }
+
+
+def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]]:
+    path = folder / f"per_pixel_prior_{task}.json"
+    if path.exists():
+        held: dict[str, dict[str, float | None]] = json.loads(path.read_text("utf-8"))
+        return held
+    info = data_info(folder)
+    labels = {
+        split: MappedSplit(folder, split, (task,)).labels(task)
+        for split in ("train", "validation", "test")
+    }
+    metrics = {
+        split: per_pixel_prior(TASKS[task], labels["train"], labels[split], info)
+        for split in ("validation", "test")
+    }
+    # Shared data folders may be read-only; then every run computes its own.
+    with suppress(PermissionError):
+        write_json(path, metrics)
+    return metrics

@@ -1,0 +1,142 @@
+"""What every weighting has in common: the period means and the call that training makes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Weighting(nn.Module, ABC):
+    """Turns the task losses into the overall loss that is back-propagated.
+
+    A method is a subclass with a `weights` property and, if its weights change, an
+    `_update_weights`. Everything that a resumed run needs is in `state_dict()`.
+
+    Args:
+        tasks: distinct names; their order is the order of losses and weights.
+
+    Raises:
+        ValueError: for no task or one that is named twice.
+    """
+
+    takes_priorities: ClassVar[bool]
+    """Whether the constructor takes `priorities` (one positive number a task, sum 1)."""
+
+    period_sums: Tensor
+    period_counts: Tensor
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"Expected distinct task names, got {list(tasks)}.")
+        # float64: a period may have thousands of steps and losses of 1e-8.
+        self.register_buffer("period_sums", torch.zeros(len(self.tasks), dtype=torch.float64))
+        self.register_buffer("period_counts", torch.zeros(len(self.tasks), dtype=torch.int64))
+
+    def forward(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return the overall loss and take note of the losses for the period means.
+
+        Args:
+            losses: one scalar a task, with gradients.
+            present: False for a task without labels in this batch, which then enters neither the
+                overall loss nor its period mean; None means that all are present.
+
+        Raises:
+            ValueError: if there is not one loss a task.
+        """
+        if losses.shape != (len(self.tasks),):
+            raise ValueError(
+                f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
+                f"got a tensor of shape {tuple(losses.shape)}."
+            )
+        if present is None:
+            present = torch.ones(len(self.tasks), dtype=torch.bool, device=losses.device)
+        elif present.shape != losses.shape:
+            raise ValueError(
+                f"Expected present of shape {tuple(losses.shape)}, got {tuple(present.shape)}."
+            )
+        # A where, not a product: what an absent task's loss holds must not matter, NaN included.
+        losses = torch.where(present, losses, torch.zeros_like(losses))
+        self.period_sums += losses.detach()
+        self.period_counts += present
+        return self._overall(losses, present)
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        """Return the overall loss; `losses` of absent tasks are zero."""
+        del present
+        return self.weights.to(losses) @ losses
+
+    @property
+    @abstractmethod
+    def weights(self) -> Float[Tensor, " tasks"]:
+        """Effective weights d(overall)/d(losses) now in force, float64, shape (num_tasks,)."""
+
+    def period_means(self) -> list[float | None]:
+        """Return the mean of each loss over the period so far; None for a task not seen in it."""
+        sums, counts = self.period_sums.tolist(), self.period_counts.tolist()
+        return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+
+    @property
+    def difficulties(self) -> Float[Tensor, " tasks"] | None:
+        """Difficulties behind the weights now in force, or None where the method has none."""
+        return None
+
+    def backward(
+        self,
+        losses: Float[Tensor, " tasks"],
+        present: Bool[Tensor, " tasks"] | None = None,
+        shared_parameters: Iterable[nn.Parameter] = (),
+        task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+    ) -> None:
+        """Accumulate the gradients of the overall loss; what training calls each step.
+
+        Args:
+            losses: as in `forward`.
+            present: as in `forward`.
+            shared_parameters: parameters through which every task passes; for methods that look
+                at gradients.
+            task_parameters: the parameters of each task alone; likewise.
+        """
+        del shared_parameters, task_parameters
+        self(losses, present).backward()
+
+    def end_period(self) -> None:
+        """Close the period: form the mean of each loss over it and set the weights of the next.
+
+        Raises:
+            ValueError: naming the task, if the mean of a loss is not finite (or not positive, for
+                methods that divide by it).
+        """
+        for task, mean in zip(self.tasks, self.period_means(), strict=True):
+            if mean is not None:
+                self._check_mean(task, mean)
+        self._update_weights(
+            self.period_sums / self.period_counts.clamp(min=1), self.period_counts > 0
+        )
+        self.period_sums.zero_()
+        self.period_counts.zero_()
+
+    def _check_mean(self, task: str, mean: float) -> None:
+        if not float("-inf") < mean < float("inf"):
+            raise ValueError(
+                f"Expected a finite loss of task {task!r}, got a mean of {mean} over the period. "
+                "Lower the learning rate or look at its targets."
+            )
+
+    def _update_weights(
+        self, means: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]
+    ) -> None:
+        """Set the weights of the next period.
+
+        Args:
+            means: mean loss of each task over the period, float64.
+            counted: False for a task that was absent the whole period; its mean is meaningless.
+        """

@@ -1,0 +1,23 @@
+"""Equal weighting: every loss counts 1/n."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl.weighting.base import Weighting
+
+
+class Equal(Weighting):
+    """The mean of the task losses (supplement, section 3: each method's first weights)."""
+
+    takes_priorities: ClassVar[bool] = False
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(tasks)
+
+    @property
+    def weights(self) -> Tensor:
+        """1/n each; float64, shape (num_tasks,)."""
+        return torch.full_like(self.period_sums, 1 / len(self.tasks))

@@ -1,0 +1,123 @@
+"""Loss scale balancing (Lee, Lee and Kim, ICCV 2021)."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mtl.spec import check_priorities
+from mtl.weighting.base import Weighting
+
+
+class LSB(Weighting):
+    r"""Keeps the loss scales of the tasks in proportion to their priority factors.
+
+    With period t = 1, 2, ..., the mean l_i^t of task loss i over period t (regularisers
+    included), the weights w_i^t in force in it and L^t = sum_i w_i^t l_i^t:
+
+        t = 1    w_i = pi_i
+        t = 2    w_i = pi_i L^1 / l_i^1
+        t >= 3   w_i = alpha D_i pi_i L^{t-1} / l_i^{t-1}
+                 D_i = [ (l_i^{t-1} / l_i^{t-2}) / (L^{t-1} / L^{t-2}) ] ^ beta_t
+                 alpha such that sum_i alpha D_i pi_i = 1
+                 beta_t = increase_rate * (t - 1)
+
+    The ratio of the L cancels in alpha D_i pi_i, the share of task i in the overall loss if its
+    loss stood still, which is therefore
+
+        softmax_i( log pi_i + beta_t log(l_i^{t-1} / l_i^{t-2}) )
+
+    and computed so, in log space: no power overflows, however large beta grows.
+
+    - pi_i: `priorities[i]`; l_i: the losses of a call, averaged by `end_period`;
+    - increase_rate: growth of beta per epoch (supplement, section 3: 0.02, 0.05, 0.5); one period
+      is one epoch;
+    - alpha D_i: `difficulties[i]`, None in the first two periods. Readings of the paper differ
+      by a common factor of all weights here, to which AdamW is nearly indifferent.
+
+    The paper does not speak of missing labels. Here a task that is absent for a whole period
+    keeps its last mean (its loss ratio is 1 then), and one never seen yet keeps the weight pi_i.
+
+    Args:
+        tasks: distinct names.
+        priorities: priority factors pi, positive, summing to 1; None means equal ones.
+        increase_rate: at least 0; 0 keeps every difficulty at 1.
+
+    Raises:
+        ValueError: for priorities or a rate outside these ranges.
+    """
+
+    takes_priorities: ClassVar[bool] = True
+
+    priorities: Tensor
+    current_weights: Tensor
+    last_means: Tensor
+    has_mean: Tensor
+    current_difficulties: Tensor
+    periods_ended: Tensor
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        priorities: Sequence[float] | None = None,
+        increase_rate: float = 0.02,
+    ) -> None:
+        super().__init__(tasks)
+        if not (math.isfinite(increase_rate) and increase_rate >= 0):
+            raise ValueError(
+                f"Expected increase_rate to be finite and at least 0, got {increase_rate}."
+            )
+        self.increase_rate = increase_rate
+        given = torch.tensor(
+            check_priorities(
+                tuple(priorities or [1 / len(self.tasks)] * len(self.tasks)), self.tasks
+            ),
+            dtype=torch.float64,
+        )
+        self.register_buffer("priorities", given, persistent=False)
+        self.register_buffer("current_weights", given.clone())
+        self.register_buffer("last_means", torch.ones_like(given))
+        self.register_buffer("has_mean", torch.zeros_like(given, dtype=torch.bool))
+        self.register_buffer("current_difficulties", torch.ones_like(given))
+        self.register_buffer("periods_ended", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights w^t of the period now running; float64, shape (num_tasks,)."""
+        return self.current_weights.clone()
+
+    @property
+    def difficulties(self) -> Tensor | None:
+        """alpha D_i behind the weights now in force; None before the third period."""
+        return self.current_difficulties.clone() if self.periods_ended >= 2 else None
+
+    def _check_mean(self, task: str, mean: float) -> None:
+        super()._check_mean(task, mean)
+        if mean <= 0:
+            raise ValueError(
+                f"Expected a positive loss of task {task!r}, which loss scale balancing divides "
+                f"by, got a mean of {mean} over the period. Leave the task out or give it a loss "
+                "that stays above 0."
+            )
+
+    def _update_weights(self, means: Tensor, counted: Tensor) -> None:
+        self.periods_ended += 1
+        # beta x (epochs elapsed at the start of the new period): t - 1 periods are over.
+        beta = self.increase_rate * self.periods_ended
+        new_means = torch.where(counted, means, self.last_means)
+        # Ratio 1 where there is no earlier mean or no newer one.
+        log_ratios = torch.where(
+            counted & self.has_mean, (new_means / self.last_means).log(), torch.zeros_like(means)
+        )
+        shares = torch.softmax(self.priorities.log() + beta * log_ratios, dim=0)
+        seen = counted | self.has_mean
+        overall = (self.current_weights * new_means)[seen].sum()
+        self.current_difficulties.copy_(shares / self.priorities)
+        self.current_weights.copy_(
+            torch.where(seen, shares * overall / new_means, self.current_weights)
+        )
+        self.last_means.copy_(new_means)
+        self.has_mean |= counted
