@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 MOST_LISTED = 100
 """More names than this are counted in a message, not listed."""
 
 
-def checked_name(name: str, known: Iterable[str], what: str) -> str:
+def checked_name(name: Any, known: Iterable[str], what: str) -> str:
     """Return `name` if it is one of `known`.
 
     Raises:

@@ -4,7 +4,6 @@ Metrics are nested as `{split: {task: {metric: number or None}}}`; None means th
 nothing to measure it on. No NaN is ever written.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,15 +135,16 @@ class Result:
         return dict(vars(self))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Result":
+    def from_dict(cls, values: Any) -> "Result":
         """Build a result from what `result.json` holds.
 
         Raises:
             ValueError: for another schema or missing fields.
         """
-        if values.get("schema") != RESULT_SCHEMA:
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if schema != RESULT_SCHEMA:
             raise ValueError(
-                f"Expected a result of schema {RESULT_SCHEMA}, got {values.get('schema')!r}. "
+                f"Expected a result of schema {RESULT_SCHEMA}, got {schema!r}. "
                 "Read it with the release that wrote it."
             )
         missing = sorted(set(cls.__dataclass_fields__) - set(values))

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -227,8 +227,8 @@ class RunSpec:
         return units
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RunSpec":
-        """Build a spec from nested plain values, as JSON or YAML hold them.
+    def from_dict(cls, values: Any) -> "RunSpec":
+        """Build a spec from a mapping of nested plain values, as JSON or YAML hold them.
 
         Raises:
             ValueError: for an unknown field (the known ones are listed) or a value of a wrong
@@ -271,7 +271,7 @@ class Runtime:
 
 
 def check_priorities(
-    priorities: tuple[float, ...] | list[float], tasks: tuple[str, ...]
+    priorities: Sequence[float], tasks: Sequence[str]
 ) -> tuple[float, ...]:
     """Return `priorities` rounded to 12 digits.
 
@@ -281,7 +281,7 @@ def check_priorities(
     if len(priorities) != len(tasks):
         raise ValueError(
             f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, "
-            f"got {len(priorities)}: {list(priorities)}."
+            f"got {list(priorities)}."
         )
     if not all(math.isfinite(p) and p > 0 for p in priorities):
         raise ValueError(f"Expected positive priorities, got {list(priorities)}.")

@@ -238,7 +238,7 @@ class Store:
             return None
         try:
             return Result.from_dict(read_json(path))
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise StoreError(f"{path}: {error}") from error
 
     def write_manifest(self, run_id: str, manifest: dict[str, Any]) -> None:

@@ -23,12 +23,12 @@ def round_floats(instance: object) -> None:
             object.__setattr__(instance, f.name, canonical_float(getattr(instance, f.name)))
 
 
-def build_dataclass(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     """Build `cls` from `values`, recursing into fields that are dataclasses.
 
     Args:
         cls: a dataclass.
-        values: field name -> plain value; fields left out keep their defaults.
+        values: mapping of field name -> plain value; fields left out keep their defaults.
         path: dotted name of `cls` within the whole, for messages.
 
     Raises:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl.streams import torch_stream
+from mtl.streams import global_stream, torch_stream
 
 NUM_STAGES = 5
 
@@ -44,12 +44,14 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.num_upsamplings = stride.bit_length() - 1
-        self.first = _conv(in_channels, widths[0])
-        self.stages = nn.ModuleList(
-            nn.ModuleList([_conv(before, after), _conv(after, after)])
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.output = _conv(widths[-1], sum(out_channels.values()))
+        # torch's own initialisation, overwritten below, must not move the global stream.
+        with global_stream(seed, stream):
+            self.first = _conv(in_channels, widths[0])
+            self.stages = nn.ModuleList(
+                nn.ModuleList([_conv(before, after), _conv(after, after)])
+                for before, after in zip(widths[:-1], widths[1:], strict=True)
+            )
+            self.output = _conv(widths[-1], sum(out_channels.values()))
         self.out_channels = dict(out_channels)
         self._initialise(seed, stream)
 

@@ -38,7 +38,7 @@ class Weighting(nn.Module, ABC):
         self.register_buffer("period_counts", torch.zeros(len(self.tasks), dtype=torch.int64))
 
     def forward(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"] | None = None
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None = None
     ) -> Float[Tensor, ""]:
         """Return the overall loss and take note of the losses for the period means.
 

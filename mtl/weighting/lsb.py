@@ -106,7 +106,8 @@ class LSB(Weighting):
     def _update_weights(self, means: Tensor, counted: Tensor) -> None:
         self.periods_ended += 1
         # beta x (epochs elapsed at the start of the new period): t - 1 periods are over.
-        beta = self.increase_rate * self.periods_ended
+        # A Python float: a float times an int64 tensor would be float32.
+        beta = self.increase_rate * int(self.periods_ended)
         new_means = torch.where(counted, means, self.last_means)
         # Ratio 1 where there is no earlier mean or no newer one.
         log_ratios = torch.where(

@@ -1,0 +1,64 @@
+"""What all tests share: one thread, printed seeds, small runs and their data."""
+
+import os
+from pathlib import Path
+
+# Before torch is imported anywhere: many small one-thread runs beat two-thread ones.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from mtl.spec import RunSpec
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_seed(request: pytest.FixtureRequest) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(f"torch seed 0 for {request.node.name}")
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder of prepared data for this test session."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def tiny_spec() -> RunSpec:
+    """Return a run of about a second: 8 images of 32x32, 3 epochs, both default tasks."""
+    return RunSpec.from_dict(tiny_fields())
+
+
+def tiny_fields(**changes: object) -> dict[str, object]:
+    """Return the fields of a tiny run, with top-level `changes`."""
+    return {
+        "epochs": 3,
+        "batch_size": 4,
+        "data": {
+            "height": 32, "width": 32, "num_train": 8, "num_validation": 4, "num_test": 4,
+        },
+        "network": {
+            "encoder": "test_efficientnet",
+            "encoder_stride": 8,
+            "decoder_widths": [8, 8, 8, 8, 8, 8],
+        },
+        "optimizer": {"learning_rate": 1e-3},
+        **changes,
+    }
+
+
+@pytest.fixture
+def make_tiny() -> object:
+    """Return `tiny_fields` for tests that change fields."""
+    return tiny_fields
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real images, or skip with a word."""
+    folder = os.environ.get("MTL_REAL_DATA")
+    if not folder:
+        pytest.skip("MTL_REAL_DATA is not set: no real images on this machine")
+    return Path(folder)

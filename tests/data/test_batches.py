@@ -1,0 +1,113 @@
+"""Batches: order, flips and their effect on targets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtl.data.batches import (
+    Batch,
+    MappedSplit,
+    epoch_flips,
+    epoch_order,
+    evaluation_batches,
+    mirrored,
+    training_batches,
+)
+from mtl.data.prepared import prepare
+from mtl.spec import DataSpec
+from mtl.tasks import TASKS
+
+CPU = torch.device("cpu")
+DATA = DataSpec(height=16, width=24, num_train=10, num_validation=3, num_test=3)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> MappedSplit:
+    folder: Path = prepare(DATA, str(tmp_path_factory.mktemp("data")))
+    return MappedSplit(folder, "train", ("depth", "normal", "segmentation"))
+
+
+def epoch(split: MappedSplit, number: int, *, flips: bool = True, seed: int = 0) -> list[Batch]:
+    return list(
+        training_batches(
+            split, seed=seed, epoch=number, batch_size=4, horizontal_flips=flips,
+            mirror_signs={"normal": (-1.0, 1.0, 1.0)}, device=CPU,
+        )
+    )
+
+
+def test_shapes_and_types(split: MappedSplit) -> None:
+    batch = split.batch(np.arange(3), CPU)
+    assert batch.images.shape == (3, 3, 16, 24)
+    assert batch.images.dtype == torch.float32
+    assert 0 <= batch.images.min() <= batch.images.max() <= 1
+    assert batch.targets["depth"].shape == (3, 1, 16, 24)
+    assert batch.targets["normal"].shape == (3, 3, 16, 24)
+    assert batch.targets["segmentation"].shape == (3, 16, 24)
+    assert batch.targets["segmentation"].dtype == torch.int64
+    assert {mask.dtype for mask in batch.valid.values()} == {torch.bool}
+
+
+def test_an_epoch_holds_every_sample_once_and_the_last_batch_what_is_left(
+    split: MappedSplit,
+) -> None:
+    batches = epoch(split, 1, flips=False)
+    assert [len(b.images) for b in batches] == [4, 4, 2]
+    seen = torch.cat([b.images for b in batches])
+    everything = split.batch(np.arange(10), CPU).images
+    matches = [[torch.equal(a, b) for b in everything].index(True) for a in seen]
+    assert sorted(matches) == list(range(10))
+    assert matches == epoch_order(0, 1, 10).tolist()
+
+
+def test_order_and_flips_are_functions_of_seed_and_epoch() -> None:
+    np.testing.assert_array_equal(epoch_order(0, 1, 50), epoch_order(0, 1, 50))
+    assert (epoch_order(0, 1, 50) != epoch_order(0, 2, 50)).any()
+    assert (epoch_order(0, 1, 50) != epoch_order(1, 1, 50)).any()
+    assert (epoch_flips(0, 1, 500) != epoch_flips(0, 2, 500)).any()
+    # Binomial(20000, 1/2) has standard deviation 71: four of them.
+    assert abs(int(epoch_flips(0, 3, 20_000).sum()) - 10_000) < 300
+
+
+def test_a_flip_mirrors_everything_and_turns_the_x_of_normals(split: MappedSplit) -> None:
+    batch = split.batch(np.arange(2), CPU)
+    signs = {t: s for t in split.tasks if (s := TASKS[t].mirror_signs) is not None}
+    assert set(signs) == {"normal"}
+    got = mirrored(batch, np.array([True, False]), signs)
+    assert torch.equal(got.images[0], batch.images[0].flip(-1))
+    assert torch.equal(got.images[1], batch.images[1])
+    assert torch.equal(got.targets["depth"][0], batch.targets["depth"][0].flip(-1))
+    assert torch.equal(got.targets["segmentation"][0], batch.targets["segmentation"][0].flip(-1))
+    assert torch.equal(got.targets["normal"][0, 0], -batch.targets["normal"][0, 0].flip(-1))
+    assert torch.equal(got.targets["normal"][0, 1:], batch.targets["normal"][0, 1:].flip(-1))
+    assert torch.equal(got.targets["normal"][1], batch.targets["normal"][1])
+    for task, mask in batch.valid.items():
+        assert torch.equal(got.valid[task][0], mask[0].flip(-1))
+    again = mirrored(got, np.array([True, False]), signs)
+    assert all(torch.equal(again.targets[t], batch.targets[t]) for t in batch.targets)
+
+
+def test_flips_follow_the_sample_not_its_place(split: MappedSplit) -> None:
+    flips = epoch_flips(0, 1, 10)
+    assert flips.any()
+    assert not flips.all()
+    straight = split.batch(np.arange(10), CPU).images
+    for batch, start in zip(epoch(split, 1), (0, 4, 8), strict=True):
+        for image, index in zip(batch.images, epoch_order(0, 1, 10)[start:], strict=False):
+            expected = straight[index].flip(-1) if flips[index] else straight[index]
+            assert torch.equal(image, expected)
+
+
+def test_evaluation_reads_the_split_in_order(split: MappedSplit) -> None:
+    batches = list(evaluation_batches(split, batch_size=4, device=CPU))
+    assert torch.equal(
+        torch.cat([b.images for b in batches]), split.batch(np.arange(10), CPU).images
+    )
+
+
+def test_batches_are_copies_of_the_map(split: MappedSplit) -> None:
+    before = split.batch(np.arange(2), CPU).targets["depth"].clone()
+    split.batch(np.arange(2), CPU).targets["depth"].zero_()
+    assert torch.equal(split.batch(np.arange(2), CPU).targets["depth"], before)

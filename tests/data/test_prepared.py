@@ -1,0 +1,138 @@
+"""Data prepared once: whole or not there, the same from any number of processes."""
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtl.data import prepared
+from mtl.data.prepared import (
+    PreparedDataError,
+    data_info,
+    expected_bytes,
+    is_prepared,
+    prepare,
+    prepared_folder,
+    read_manifest,
+)
+from mtl.data.scenes import VARIANTS, render_scene
+from mtl.spec import SPLITS, DataSpec
+
+SMALL = DataSpec(height=16, width=24, num_train=12, num_validation=3, num_test=5)
+
+
+def test_arrays_hold_what_is_rendered(tmp_path: Path) -> None:
+    folder = prepare(SMALL, str(tmp_path))
+    assert folder == prepared_folder(SMALL, str(tmp_path))
+    for split in SPLITS:
+        image = np.load(folder / split / "image.npy", mmap_mode="r")
+        assert image.shape == (SMALL.count(split), 16, 24, 3)
+        for index in (0, SMALL.count(split) - 1):
+            scene = render_scene("simple", seed=0, split=split, index=index, height=16, width=24)
+            np.testing.assert_array_equal(image[index], scene.image)
+            for task, target in scene.targets.items():
+                valid = np.load(folder / split / f"{task}_valid.npy", mmap_mode="r")[index]
+                held = np.load(folder / split / f"{task}.npy", mmap_mode="r")[index]
+                np.testing.assert_array_equal(valid, scene.valid[task])
+                np.testing.assert_array_equal(held[valid], target[valid])
+                assert not held[~valid].any()
+                assert held.dtype == target.dtype
+    info = data_info(folder)
+    assert info.classes == VARIANTS["simple"].classes
+    assert info.depth_range_m == VARIANTS["simple"].depth_range_m
+
+
+def test_bytes_are_as_expected(tmp_path: Path) -> None:
+    folder = prepare(SMALL, str(tmp_path))
+    on_disk = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    headers = 128 * len(list(folder.rglob("*.npy")))
+    assert on_disk == expected_bytes(SMALL) + headers
+
+
+def test_the_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    one = prepare(SMALL, str(tmp_path / "one"))
+    two = prepare(
+        SMALL, str(tmp_path / "two"), num_workers=2, on_progress=lambda *s: seen.append(s)
+    )
+    assert read_manifest(one)["folder_hash"] == read_manifest(two)["folder_hash"]
+    assert seen[0] == (0, 20)
+    assert seen[-1] == (20, 20)
+    assert seen == sorted(seen)
+
+
+def test_a_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(SMALL, str(tmp_path))
+    monkeypatch.setattr(prepared, "source", lambda data: pytest.fail("rendered again"))
+    prepare(SMALL, str(tmp_path))
+
+
+def test_different_data_lie_in_different_folders(tmp_path: Path) -> None:
+    others = [
+        DataSpec(variant="rooms"), DataSpec(seed=1), DataSpec(height=32), DataSpec(num_test=7)
+    ]
+    folders = {prepared_folder(data, str(tmp_path)) for data in [DataSpec(), *others]}
+    assert len(folders) == 5
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    folder = prepared_folder(SMALL, str(tmp_path))
+    left = folder.with_name(f"{folder.name}.unfinished")
+    left.mkdir(parents=True)
+    (left / "rubbish").write_text("half an array")
+    assert not is_prepared(SMALL, str(tmp_path))
+    prepare(SMALL, str(tmp_path))
+    assert not left.exists()
+    assert not (folder / "rubbish").exists()
+
+
+def _prepare_and_tell(root: str, queue: "multiprocessing.Queue[tuple[int, str]]") -> None:
+    rendered: list[int] = []
+    folder = prepare(SMALL, root, on_progress=lambda done, total: rendered.append(done))
+    queue.put((max(rendered, default=0), read_manifest(folder)["folder_hash"]))
+
+
+def test_two_processes_that_want_it_at_once_render_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [
+        context.Process(target=_prepare_and_tell, args=(str(tmp_path), queue)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    outcomes = [queue.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len({folder_hash for _, folder_hash in outcomes}) == 1
+    assert sorted(rendered for rendered, _ in outcomes) == [0, 20]
+
+
+def test_damage_is_told_in_words(tmp_path: Path) -> None:
+    folder = prepare(SMALL, str(tmp_path))
+    array = folder / "train" / "depth.npy"
+    kept = array.read_bytes()
+    array.write_bytes(kept[:-1])
+    with pytest.raises(PreparedDataError, match=r"depth.npy of \d+ bytes, got \d+ bytes. Remove"):
+        prepare(SMALL, str(tmp_path))
+    array.unlink()
+    with pytest.raises(PreparedDataError, match="got no file"):
+        prepare(SMALL, str(tmp_path))
+    array.write_bytes(kept)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
+    with pytest.raises(PreparedDataError, match="schema 1"):
+        prepare(SMALL, str(tmp_path))
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(PreparedDataError, match="Expected prepared data"):
+        prepare(SMALL, str(tmp_path))
+    shutil.rmtree(folder)
+    prepare(SMALL, str(tmp_path))
+
+
+def test_a_root_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PreparedDataError, match="--data-root"):
+        prepare(SMALL, str(tmp_path / "file"))

@@ -1,0 +1,156 @@
+"""Networks: shapes, parameter counts by hand, initialisation, padding, strides."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks.decoder import Decoder
+from mtl.networks.encoders import Encoder
+from mtl.spec import NetworkSpec
+
+SMALL = (8, 8, 8, 8, 8, 8)
+
+
+def network(encoder: str = "test_efficientnet", stride: int = 8, seed: int = 0, **tasks: int):
+    spec = NetworkSpec(encoder=encoder, encoder_stride=stride, decoder_widths=SMALL)
+    return build_network(spec, tasks or {"depth": 1, "segmentation": 5}, seed)
+
+
+# mobilenetv2_100 and pnasnet5large at stride 32: the supplement's encoders with the channels
+# that timm 1.0.31 gives (1280 and 4320; Table S-1's print of 4320 for both is an error).
+ENCODERS = [
+    ("mobilenetv2_100", 32, 1280),
+    ("mobilenetv2_100", 16, 96),
+    ("mobilenetv2_100", 8, 32),
+    ("test_efficientnet", 32, 256),
+    ("test_efficientnet", 8, 32),
+    ("test_resnet", 4, 32),
+    ("test_convnext", 8, 32),
+    ("resnet18", 32, 512),
+    ("resnet18", 2, 64),
+]
+
+
+@pytest.mark.parametrize(("name", "stride", "channels"), ENCODERS)
+def test_encoders_give_a_map_of_their_stride(name: str, stride: int, channels: int) -> None:
+    encoder = Encoder(name, stride, seed=0)
+    features = encoder(torch.rand(2, 3, 64, 96))
+    assert features.shape == (2, channels, 64 // stride, 96 // stride)
+    assert encoder.num_channels == channels
+    features.sum().backward()
+    dead = [n for n, p in encoder.named_parameters() if p.grad is None]
+    assert dead == []  # layers behind the map were removed
+
+
+@pytest.mark.slow
+def test_pnasnet_gives_the_papers_map() -> None:
+    encoder = Encoder("pnasnet5large", 32, seed=0).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(1, 3, 288, 384)).shape == (1, 4320, 9, 12)
+
+
+def test_a_stride_the_encoder_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder_stride of 'test_convnext' to be one of \[4, 8"):
+        Encoder("test_convnext", 2, seed=0)
+    with pytest.raises(ValueError, match="Unknown encoder"):
+        Encoder("no_such_net", 8, seed=0)
+
+
+def test_images_are_normalised_as_the_encoder_expects() -> None:
+    encoder = Encoder("test_efficientnet", 8, seed=0).eval()
+    seen = []
+    encoder.body.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    encoder(torch.full((1, 3, 16, 16), 0.5))
+    expected = (0.5 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(seen[0][0, :, 0, 0], expected)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
+def test_the_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
+    stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Decoder(10, stride, (12, 11, 9, 7, 6, 5), {"depth": 1, "segmentation": 5}, seed=0)
+    convolutions = [m for m in decoder.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 12
+    assert {c.kernel_size for c in convolutions} == {(3, 3)}
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in decoder.modules())
+    # 9 x in x out + out for each: 10-12, 12-11, 11-11, 11-9, 9-9, 9-7, 7-7, 7-6, 6-6, 6-5, 5-5, 5-6
+    pairs = [(10, 12), (12, 11), (11, 11), (11, 9), (9, 9), (9, 7), (7, 7), (7, 6), (6, 6),
+             (6, 5), (5, 5), (5, 6)]
+    assert sum(p.numel() for p in decoder.parameters()) == sum(9 * i * o + o for i, o in pairs)
+    sizes = []
+    for stage in decoder.stages:
+        stage[0].register_forward_pre_hook(lambda _, a: sizes.append(a[0].shape[-1]))
+    out = decoder(torch.rand(1, 10, 2, 3))
+    assert out["depth"].shape == (1, 1, 2 * stride, 3 * stride)
+    num_upsamplings = int(math.log2(stride))
+    # Stages that do not upsample come first.
+    expected = [3 * 2 ** max(0, i - (4 - num_upsamplings)) for i in range(5)]
+    assert sizes == expected
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("size", [(32, 48), (33, 50), (20, 17)])
+def test_predictions_have_the_images_size(architecture: str, size: tuple[int, int]) -> None:
+    spec = NetworkSpec(
+        architecture=architecture, encoder="test_efficientnet", encoder_stride=16,
+        decoder_widths=SMALL,
+    )
+    net = build_network(spec, {"depth": 1, "normal": 3, "segmentation": 13}, seed=0)
+    out = net(torch.rand(2, 3, *size))
+    assert {t: tuple(p.shape) for t, p in out.items()} == {
+        "depth": (2, 1, *size), "normal": (2, 3, *size), "segmentation": (2, 13, *size),
+    }
+
+
+def test_padding_is_seen_by_no_pixel_but_those_near_it() -> None:
+    # A 32x32 image and the same image cut to 32x31: far left predictions hardly know.
+    net = network(stride=8).eval()
+    image = torch.rand(1, 3, 64, 64)
+    whole, cut = net(image)["depth"], net(image[..., :63])["depth"]
+    assert cut.shape[-1] == 63
+    replicated = torch.cat([image[..., :63], image[..., 62:63]], dim=-1)
+    torch.testing.assert_close(net(replicated)["depth"][..., :63], cut)
+    assert whole.shape[-1] == 64
+
+
+def test_xavier_bounds_and_zero_biases() -> None:
+    decoder = Decoder(32, 8, (64, 48, 32, 24, 16, 8), {"depth": 1, "segmentation": 5}, seed=0)
+    for conv in (m for m in decoder.modules() if isinstance(m, nn.Conv2d)):
+        bound = math.sqrt(6 / (9 * (conv.in_channels + conv.out_channels)))
+        assert conv.weight.abs().max() <= bound
+        # Uniform on [-b, b] has standard deviation b / sqrt 3.
+        if conv.weight.numel() > 5000:
+            assert conv.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+        assert (conv.bias == 0).all()
+
+
+def test_initial_weights_are_a_function_of_seed_and_component() -> None:
+    torch.manual_seed(1)
+    first = network(depth=1, segmentation=5).state_dict()
+    torch.manual_seed(2)  # the global stream must not matter, nor be moved
+    state = torch.random.get_rng_state()
+    second = network(depth=1, segmentation=5).state_dict()
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    other = network(seed=1, depth=1, segmentation=5).state_dict()
+    assert not torch.equal(first["decoder.first.weight"], other["decoder.first.weight"])
+    # A third task moves no other stream: its rows are added, the others keep their direction
+    # (Xavier's bound of the wider output layer scales them all).
+    more = network(depth=1, segmentation=5, normal=3).state_dict()
+    same = [k for k in first if not k.startswith("decoder.output")]
+    assert all(torch.equal(first[k], more[k]) for k in same)
+    ratio = more["decoder.output.weight"][:6] / first["decoder.output.weight"]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, math.sqrt((8 + 6) / (8 + 9))))
+
+
+def test_shared_parameters_are_all_but_the_output_convolution() -> None:
+    net = network()
+    shared = {id(p) for p in net.shared_parameters()}
+    assert {n for n, p in net.named_parameters() if id(p) not in shared} == {
+        "decoder.output.weight", "decoder.output.bias",
+    }
+    assert net.task_parameters() == [[], []]

@@ -1,0 +1,213 @@
+"""A run is its content: identities, strictness, canonical floats."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mtl import spec as spec_module
+from mtl.encoder_names import TESTED_ENCODERS, known_encoders
+from mtl.spec import METHODS, RunSpec, Runtime, check_priorities
+
+# Golden identities: they may never change, or every store loses its runs.
+# Source: this project's first release; a change means IDENTITY_VERSION or a neutral value.
+GOLDEN = [
+    ({}, "1d58e5b1038920ae"),
+    ({"method": "fixed", "priorities": [1 / 3, 2 / 3], "seed": 4}, "3fcbba0db58198ed"),
+    (
+        {
+            "tasks": ["depth", "normal", "segmentation"],
+            "method_options": {"increase_rate": 0.05},
+            "network": {"encoder_stride": 8, "decoder_widths": [64, 48, 32, 24, 16, 8]},
+            "data": {"variant": "rooms"},
+        },
+        "d845c69696172e2b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "run_id"), GOLDEN)
+def test_golden_run_ids(fields: dict, run_id: str) -> None:
+    assert RunSpec.from_dict(fields).run_id() == run_id
+
+
+def test_round_trip_keeps_spec_and_identity() -> None:
+    for fields, _ in GOLDEN:
+        spec = RunSpec.from_dict(fields)
+        again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+        assert again == spec
+        assert again.run_id() == spec.run_id()
+
+
+def test_identity_is_the_same_in_another_process() -> None:
+    code = (
+        "from mtl.spec import RunSpec\n"
+        "print(RunSpec(method='fixed', priorities=(1/3, 2/3), loss_units={'depth': 0.1}).run_id())"
+    )
+    ids = set()
+    for hash_seed in ("0", "1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )
+        ids.add(done.stdout.strip())
+    here = RunSpec(method="fixed", priorities=(1 / 3, 2 / 3), loss_units={"depth": 0.1}).run_id()
+    assert ids == {here}
+
+
+def test_left_out_fields_resolve_to_what_they_stand_for() -> None:
+    given = RunSpec(
+        method="lsb",
+        priorities=(0.5, 0.5),
+        method_options={"increase_rate": 0.02},
+        loss_units={"depth": 1, "segmentation": 1.0},
+    )
+    assert RunSpec().run_id() == given.run_id()
+
+
+def test_floats_are_canonical_so_that_arithmetic_noise_is_no_new_run() -> None:
+    noisy = RunSpec(priorities=(0.1 + 0.2, 0.7))
+    clean = RunSpec(priorities=(0.3, 0.7))
+    assert noisy == clean
+    assert noisy.priorities == (0.3, 0.7)
+    assert (
+        RunSpec.from_dict({"optimizer": {"learning_rate": 0.1 + 0.2}}).run_id()
+        == RunSpec.from_dict({"optimizer": {"learning_rate": 0.3}}).run_id()
+    )
+
+
+def _leaves(values: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    leaves = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            leaves += _leaves(value, (*path, name))
+        else:
+            leaves.append((*path, name))
+    return leaves
+
+
+OTHER_VALUES = {
+    "tasks": ["depth", "normal"], "method": "fixed", "priorities": [0.25, 0.75],
+    "increase_rate": 0.5, "depth": 0.1, "segmentation": 0.1, "horizontal_flips": False,
+    "variant": "rooms", "encoder": "test_efficientnet", "encoder_stride": 16,
+    "decoder_widths": [64, 48, 32, 24, 16, 8], "schedule": "linear", "warmup_share": 0.1,
+    "weight_decay": 0.1, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-7, "learning_rate": 1e-3,
+}
+# One known value each in this release, so there is no other to change them to.
+SINGLE_VALUED = {("data", "name"), ("data", "version"), ("network", "architecture")}
+
+
+@pytest.mark.parametrize("path", _leaves(RunSpec().to_dict()), ids=".".join)
+def test_every_field_enters_the_identity(path: tuple[str, ...]) -> None:
+    if path in SINGLE_VALUED:
+        with pytest.raises(ValueError, match="Unknown|Expected"):
+            RunSpec.from_dict({path[0]: {path[1]: 2 if path[1] == "version" else "other"}})
+        return
+    values = RunSpec().to_dict()
+    inner = values
+    for part in path[:-1]:
+        inner = inner[part]
+    held = inner[path[-1]]
+    inner[path[-1]] = OTHER_VALUES.get(path[-1], held + 1 if isinstance(held, int) else held)
+    assert inner[path[-1]] != held
+    if path == ("tasks",):
+        values["loss_units"] = {}
+    if path == ("method",):
+        values["method_options"] = {}
+    assert RunSpec.from_dict(values).run_id() != RunSpec().run_id()
+
+
+def test_runtime_shares_no_field_with_the_identity() -> None:
+    runtime = {f.name for f in dataclasses.fields(Runtime)}
+    assert not runtime & {part for path in _leaves(RunSpec().to_dict()) for part in path}
+
+
+def test_a_field_at_its_neutral_value_leaves_the_canonical_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if `optimizer.schedule` had been added after the first release.
+    monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "constant")
+    without = RunSpec()
+    values = without.to_dict()
+    del values["optimizer"]["schedule"]
+    canonical = {"identity_version": spec_module.IDENTITY_VERSION, **values}
+    import hashlib
+
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    assert without.run_id() == hashlib.sha256(text.encode()).hexdigest()[:16]
+    monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "linear")
+    assert without.run_id() != hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+BAD = [
+    ({"method": "lbs"}, r"Unknown method 'lbs'. Did you mean lsb\? Known: equal, fixed, lsb."),
+    ({"tasks": ["dept"]}, "Unknown task 'dept'.*Known: depth, normal, segmentation"),
+    ({"tasks": []}, "at least one task"),
+    ({"tasks": ["depth", "depth"]}, "distinct tasks"),
+    ({"network": {"architecture": "mtan"}}, "Unknown architecture 'mtan'.*full_sharing"),
+    ({"network": {"encoder": "mobilnetv2_100"}}, "Unknown encoder.*mobilenetv2_100"),
+    ({"network": {"encoder_stride": 12}}, "one of 2, 4, 8, 16, 32, got 12"),
+    ({"network": {"decoder_widths": [8, 8]}}, "six positive channel counts"),
+    ({"optimizer": {"lr": 1}}, "Unknown field of optimizer 'lr'.*learning_rate"),
+    ({"optimizer": {"learning_rate": 0}}, "positive"),
+    ({"optimizer": {"schedule": "cosine"}}, "Unknown optimizer.schedule.*constant, linear"),
+    ({"beta": 1}, "Unknown field of RunSpec 'beta'"),
+    ({"priorities": [0.5, 0.6]}, "sum to 1"),
+    ({"priorities": [-0.5, 1.5]}, "positive priorities"),
+    ({"priorities": [0, 1]}, "positive priorities"),
+    ({"priorities": [float("nan"), 1]}, "positive priorities"),
+    ({"priorities": [1]}, "2 priorities, one for each"),
+    ({"method": "equal", "priorities": [0.5, 0.5]}, "takes none"),
+    ({"method": "fixed", "method_options": {"increase_rate": 1}}, "Unknown option of method"),
+    ({"method_options": {"increase_rate": -1}}, "at least 0"),
+    ({"loss_units": {"normal": 1}}, "Unknown task of loss_units"),
+    ({"loss_units": {"depth": 0}}, "positive"),
+    ({"epochs": "3"}, "epochs to be of type int, got '3'"),
+    ({"epochs": True}, "epochs to be of type int"),
+    ({"epochs": 0}, "at least 1"),
+    ({"batch_size": 401}, "at most data.num_train"),
+    ({"data": {"name": "nyu"}}, "Unknown data set 'nyu'"),
+    ({"data": {"version": 99}}, "data.version"),
+    ({"data": {"height": 0}}, "at least 1"),
+    ({"data": 3}, "mapping for data"),
+    ({"tasks": "depth"}, "tasks to be of type"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=[str(b[0]) for b in BAD])
+def test_bad_fields_are_refused_in_words(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        RunSpec.from_dict(fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_priorities_may_miss_one_by_rounding_only() -> None:
+    tasks = ("a", "b", "c")
+    assert sum(check_priorities((0.3333333, 0.3333333, 0.3333334), tasks)) == pytest.approx(1)
+    with pytest.raises(ValueError, match="sum to 1"):
+        check_priorities((0.33333, 0.33333, 0.33333), tasks)
+
+
+def test_encoder_names_are_read_without_torch_and_complete() -> None:
+    import timm
+
+    assert set(known_encoders()) == set(timm.list_models())
+    assert set(TESTED_ENCODERS) <= set(known_encoders())
+
+
+def test_spec_records_and_store_load_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, mtl.spec, mtl.records, mtl.store, mtl.data.prepared\n"
+        "mtl.spec.RunSpec.from_dict({'network': {'encoder': 'resnet18'}})\n"
+        "print([m for m in ('torch', 'timm', 'ray', 'pandas', 'plotly') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_methods_with_options_have_finite_defaults() -> None:
+    assert METHODS["lsb"].options == {"increase_rate": 0.02}  # supplement, section 3

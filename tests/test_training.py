@@ -1,0 +1,416 @@
+"""One training: learns, resumes bit for bit, shares all but the method between arms."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtl import training
+from mtl.records import EpochRecord, RunFailedError
+from mtl.spec import OptimizerSpec, RunSpec, Runtime
+from mtl.store import Store, StoreError
+from mtl.training import fit, learning_rate_at, load_network, main
+
+Fields = Callable[..., dict]
+
+
+@pytest.fixture
+def runtime(data_root: str) -> Runtime:
+    return Runtime(device="cpu", num_threads=1, data_root=data_root)
+
+
+def outcome(store: Store, run_id: str) -> tuple[bytes, list[dict], dict[str, torch.Tensor]]:
+    """Return all that must not depend on when a run was stopped: result, records, weights."""
+    records = [
+        {name: value for name, value in record.to_dict().items() if name != "seconds"}
+        for record in store.epochs(run_id)
+    ]
+    result = (store.run_folder(run_id) / "result.json").read_bytes()
+    return result, records, load_network(store, run_id).state_dict()
+
+
+def assert_same_outcome(one: Store, other: Store, run_id: str) -> None:
+    first, second = outcome(one, run_id), outcome(other, run_id)
+    assert first[0] == second[0]
+    assert first[1] == second[1]
+    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
+
+
+def test_a_run_leaves_what_the_store_promises(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    seen: list[EpochRecord] = []
+    result = fit(tiny_spec, store, runtime, on_epoch=seen.append)
+    run_id = tiny_spec.run_id()
+    assert result == store.result(run_id)
+    assert seen == store.epochs(run_id)
+    assert [record.epoch for record in seen] == [1, 2, 3]
+    for record in seen:
+        assert record.weights is not None
+        assert record.loss_scales is not None
+        for loss, weight, scale in zip(
+            record.losses, record.weights, record.loss_scales, strict=True
+        ):
+            assert loss is not None
+            assert scale == pytest.approx(weight * loss)
+        assert set(record.metrics) == {"validation"}
+    assert set(result.final_metrics) == {"validation", "test"}
+    assert result.final_metrics["validation"] == seen[-1].metrics["validation"]
+    assert set(result.final_metrics["test"]) == {"depth", "segmentation"}
+    manifest = store.manifest(run_id)
+    assert manifest is not None
+    assert manifest["started_epochs"] == [1]
+    assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
+    assert set(manifest["per_pixel_prior"]["test"]["depth"]) == {"delta1", "rmse", "abs", "rel"}
+    files = sorted(p.name for p in store.checkpoint_folder(run_id).iterdir())
+    assert files == ["weights.pt"]
+
+
+def test_a_done_run_is_not_trained_again(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    first = fit(tiny_spec, store, runtime)
+    before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*.json*")}
+    again = fit(tiny_spec, store, runtime, on_epoch=lambda _: pytest.fail("trained"))
+    assert again == first
+    assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*.json*")} == before
+
+
+@pytest.mark.parametrize("method", ["lsb", "fixed", "equal"])
+def test_stopped_after_any_epoch_it_goes_on_bit_for_bit(
+    method: str, make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec = RunSpec.from_dict(make_tiny(method=method, epochs=4))
+    undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(spec, undisturbed, runtime)
+
+    def stop(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            fit(spec, stopped, runtime, on_epoch=stop)
+        assert stopped.error(spec.run_id()) is None  # stopping is no failure
+    fit(spec, stopped, runtime)
+    assert_same_outcome(undisturbed, stopped, spec.run_id())
+    manifest = stopped.manifest(spec.run_id())
+    assert manifest is not None
+    assert manifest["started_epochs"] == [1, 2, 3, 4, 5]
+
+
+def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(tiny_spec, undisturbed, runtime)
+    steps = 0
+    original = training.task_losses
+
+    def losses_that_stop(*arguments: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 4:  # the second of two steps of epoch 2
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "task_losses", losses_that_stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_spec, stopped, runtime)
+    assert len(stopped.epochs(tiny_spec.run_id())) == 1
+    fit(tiny_spec, stopped, runtime)
+    assert_same_outcome(undisturbed, stopped, tiny_spec.run_id())
+
+
+def test_killed_at_random_moments_it_goes_on_bit_for_bit(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path, data_root: str
+) -> None:
+    spec = RunSpec.from_dict(make_tiny(epochs=30))
+    undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(spec, undisturbed, runtime)
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_dict()))
+    command = [
+        sys.executable, "-m", "mtl.training", str(tmp_path / "spec.json"),
+        "--store", str(killed.root), "--device", "cpu", "--threads", "1", "--data-root", data_root,
+    ]
+    generator = torch.Generator().manual_seed(11)
+    print("kill seed 11")
+    kills = 0
+    for attempt in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        reached = 8 * attempt + 3
+        while len(killed.epochs(spec.run_id())) < reached and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(float(torch.rand((), generator=generator)) * 0.05)
+        if process.poll() is None:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills == 3
+    fit(spec, killed, runtime)
+    assert_same_outcome(undisturbed, killed, spec.run_id())
+
+
+def test_a_record_ahead_of_the_checkpoint_is_replaced(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+) -> None:
+    undisturbed, store = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(tiny_spec, undisturbed, runtime)
+
+    def stop(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_spec, store, runtime, on_epoch=stop)
+    held = store.epochs(tiny_spec.run_id())
+    store.write_epochs(tiny_spec.run_id(), [*held, replace(held[0], epoch=2)])
+    fit(tiny_spec, store, runtime)
+    assert_same_outcome(undisturbed, store, tiny_spec.run_id())
+
+
+def test_a_process_that_trained_something_else_before_changes_nothing(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec = RunSpec.from_dict(make_tiny(epochs=2))
+    alone, after = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(spec, alone, runtime)
+    fit(RunSpec.from_dict(make_tiny(epochs=1, seed=5, method="fixed")), after, runtime)
+    torch.rand(17)
+    fit(spec, after, runtime)
+    assert_same_outcome(alone, after, spec.run_id())
+
+
+def test_arms_are_matched(make_tiny: Fields, runtime: Runtime, tmp_path: Path) -> None:
+    # In its first period lsb weighs by its priorities: with the same weights, all three methods
+    # must take the very same steps, if initial weights, order and flips are shared.
+    store = Store(tmp_path / "store")
+    first_losses = []
+    for method in ("lsb", "fixed", "equal"):
+        spec = RunSpec.from_dict(make_tiny(method=method))
+        fit(spec, store, runtime)
+        first_losses.append(store.epochs(spec.run_id())[0].losses)
+    assert first_losses[0] == first_losses[1] == first_losses[2]
+    other = RunSpec.from_dict(make_tiny(method="equal", seed=1))
+    fit(other, store, runtime)
+    assert store.epochs(other.run_id())[0].losses != first_losses[0]
+
+
+def test_loss_units_scale_the_task_loss(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    # One step a run: the first step's losses are those of the initial network.
+    store = Store(tmp_path / "store")
+    losses = []
+    for unit in (1.0, 0.1):
+        spec = RunSpec.from_dict(
+            make_tiny(epochs=1, batch_size=8, loss_units={"depth": unit}, method="equal")
+        )
+        fit(spec, store, runtime)
+        losses.append(store.epochs(spec.run_id())[0].losses)
+    assert losses[1][0] == pytest.approx(0.1 * losses[0][0])
+    assert losses[1][1] == losses[0][1]
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_task(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    spec = RunSpec.from_dict(make_tiny(optimizer={"learning_rate": 1e30}))
+    with pytest.raises(RunFailedError, match="Epoch .*loss of task 'depth'"):
+        fit(spec, store, runtime)
+    error = store.error(spec.run_id())
+    assert error is not None
+    assert error.rstrip().splitlines()[-1].startswith("mtl.records.RunFailedError: Epoch")
+    assert not store.is_done(spec.run_id())
+
+
+def test_three_tasks_train(make_tiny: Fields, runtime: Runtime, tmp_path: Path) -> None:
+    tasks = ["depth", "normal", "segmentation"]
+    spec = RunSpec.from_dict(make_tiny(tasks=tasks, epochs=1))
+    result = fit(spec, Store(tmp_path / "store"), runtime)
+    assert list(result.final_metrics["test"]) == tasks
+
+
+def test_rooms_train_with_void_pixels(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    fields = make_tiny(epochs=1)
+    fields["data"] = {**fields["data"], "variant": "rooms"}
+    result = fit(RunSpec.from_dict(fields), Store(tmp_path / "store"), runtime)
+    assert result.final_metrics["test"]["segmentation"]["miou"] is not None
+
+
+def test_keep_says_what_stays(make_tiny: Fields, data_root: str, tmp_path: Path) -> None:
+    expected = {
+        "none": [],
+        "final": ["weights.pt"],
+        "all": ["epoch_00001.pt", "epoch_00002.pt", "latest.pt", "weights.pt"],
+    }
+    spec = RunSpec.from_dict(make_tiny(epochs=2))
+    for keep, files in expected.items():
+        store = Store(tmp_path / keep)
+        fit(spec, store, Runtime(device="cpu", data_root=data_root, keep=keep))
+        folder = store.checkpoint_folder(spec.run_id())
+        assert sorted(p.name for p in folder.glob("*")) == files
+    with pytest.raises(StoreError, match="--keep final"):
+        load_network(Store(tmp_path / "none"), spec.run_id())
+
+
+def test_load_network_gives_the_trained_network(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(StoreError, match="finished run"):
+        load_network(store, tiny_spec.run_id())
+    result = fit(tiny_spec, store, runtime)
+    network = load_network(store, tiny_spec.run_id())
+    run = training._Run(tiny_spec, store, runtime)
+    again = training.evaluate(network, run.splits["test"], run.info, torch.device("cpu"))
+    assert again == result.final_metrics["test"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK torn", "half"])
+def test_a_damaged_checkpoint_is_told_in_words(
+    content: bytes | str, tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def stop(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_spec, store, runtime, on_epoch=stop)
+    path = store.checkpoint_folder(tiny_spec.run_id()) / "latest.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(StoreError, match="got a damaged file.*Remove the file"):
+        fit(tiny_spec, store, runtime)
+    path.unlink()
+    assert fit(tiny_spec, store, runtime).status == "done"
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def stop(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in (0, 1)]
+    for spec in specs:
+        with pytest.raises(KeyboardInterrupt):
+            fit(spec, store, runtime, on_epoch=stop)
+    paths = [store.checkpoint_folder(spec.run_id()) / "latest.pt" for spec in specs]
+    paths[0].write_bytes(paths[1].read_bytes())
+    with pytest.raises(StoreError, match="Expected the checkpoint of run"):
+        fit(specs[0], store, runtime)
+
+
+def test_other_numerics_are_refused(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="numerics_version 1, got 2"):
+        fit(replace(tiny_spec, numerics_version=2), Store(tmp_path / "store"))
+
+
+def test_learning_rates_by_hand() -> None:
+    constant = OptimizerSpec(learning_rate=0.1)
+    assert [learning_rate_at(constant, s, 10) for s in range(10)] == [0.1] * 10
+    # 4 of 20 steps of warm-up: 0.1 * (1, 2, 3, 4) / 5, then 0.1 * (20 - s) / 16 from s = 4.
+    linear = OptimizerSpec(learning_rate=0.1, schedule="linear", warmup_share=0.2)
+    got = [learning_rate_at(linear, s, 20) for s in range(20)]
+    expected = [0.02, 0.04, 0.06, 0.08] + [0.1 * (20 - s) / 16 for s in range(4, 20)]
+    assert got == pytest.approx(expected)
+
+
+def test_overfitting_eight_images_drives_every_loss_near_zero(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec = RunSpec.from_dict(
+        make_tiny(
+            tasks=["depth", "normal", "segmentation"],
+            epochs=400,
+            batch_size=8,
+            horizontal_flips=False,
+            network={
+                "encoder": "test_efficientnet", "encoder_stride": 4,
+                "decoder_widths": [64, 64, 48, 48, 32, 32],
+            },
+            optimizer={"learning_rate": 4e-3, "schedule": "linear", "warmup_share": 0.05},
+        )
+    )
+    store = Store(tmp_path / "store")
+    fit(spec, store, runtime)
+    records = store.epochs(spec.run_id())
+    for task, first, last in zip(spec.tasks, records[0].losses, records[-1].losses, strict=True):
+        assert first is not None
+        assert last is not None
+        print(f"{task}: {first:.3f} -> {last:.4f}")
+        assert last < 0.1 * first
+        assert last < 0.1
+
+
+def test_the_command_line_trains_and_tells_errors_in_words(
+    make_tiny: Fields, data_root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(make_tiny(epochs=1)))
+    common = ["--device", "cpu", "--data-root", data_root]
+    assert main([str(path), "--store", str(tmp_path / "store"), *common]) == 0
+    assert '"status": "done"' in capsys.readouterr().out
+    path.write_text(json.dumps(make_tiny(method="lbs")))
+    bad = [
+        ([str(path), "--store", str(tmp_path / "store")], 2, "Unknown method"),
+        ([str(tmp_path / "absent.json")], 2, "No such file"),
+    ]
+    path2 = tmp_path / "good.json"
+    path2.write_text(json.dumps(make_tiny()))
+    bad.append(([str(path2), "--store", str(path)], 1, "got the file"))
+    bad.append(([str(path2), "--store", str(tmp_path / "store"), "--device", "tpu"], 2, "device"))
+    for arguments, status, message in bad:
+        assert main(arguments) == status
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_told_in_words(tiny_spec: RunSpec, data_root: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found none. Use --device cpu"):
+        fit(tiny_spec, Store(tmp_path / "store"), Runtime(device="cuda", data_root=data_root))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_trains_close_to_the_cpu(
+    tiny_spec: RunSpec, runtime: Runtime, data_root: str, tmp_path: Path
+) -> None:
+    cpu = Store(tmp_path / "cpu")
+    gpu = Store(tmp_path / "gpu")
+    fit(tiny_spec, cpu, runtime)
+    fit(tiny_spec, gpu, Runtime(device="cuda", data_root=data_root))
+    run_id = tiny_spec.run_id()
+    for one, other in zip(cpu.epochs(run_id), gpu.epochs(run_id), strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=0.05)
+
+
+def test_no_environment_secret_reaches_the_manifest(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "AWS_SECRET_ACCESS_KEY", "tell-nobody")
+    store = Store(tmp_path / "store")
+    fit(tiny_spec, store, runtime)
+    for path in store.root.rglob("*.*"):
+        if path.is_file():
+            assert b"tell-nobody" not in path.read_bytes()
+    manifest = store.manifest(tiny_spec.run_id())
+    assert manifest is not None
+    assert math.isfinite(manifest["wall_seconds"])

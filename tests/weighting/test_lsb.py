@@ -1,0 +1,204 @@
+"""Loss scale balancing against its equations and properties (facts of section 1)."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mtl.weighting import build_weighting
+from mtl.weighting.lsb import LSB
+
+TASKS = ("depth", "normal", "segmentation")
+
+
+def lsb(priorities: tuple[float, ...] | None = None, increase_rate: float = 0.02) -> LSB:
+    weighting = build_weighting("lsb", TASKS, priorities, increase_rate=increase_rate)
+    assert isinstance(weighting, LSB)
+    return weighting
+
+
+def feed(weighting: LSB, means: list[list[float]]) -> list[Tensor]:
+    """Return the weights in force in periods 1, 2, ... with one step a period."""
+    weights = [weighting.weights]
+    for mean in means:
+        weighting(torch.tensor(mean, dtype=torch.float64))
+        weighting.end_period()
+        weights.append(weighting.weights)
+    return weights
+
+
+def reference_weights(
+    priorities: list[float], means: list[list[float]], increase_rate: float
+) -> list[list[float]]:
+    """The printed equations, term by term, in linear space and plain Python."""
+    n = len(priorities)
+    weights = [list(priorities)]
+    overall: list[float] = []
+    for t, mean in enumerate(means, start=2):  # weights of period t from means up to t - 1
+        overall.append(sum(w * m for w, m in zip(weights[-1], mean, strict=True)))
+        if t == 2:
+            difficulty = [1.0] * n
+        else:
+            before = means[t - 3]
+            beta = increase_rate * (t - 1)
+            ratio = overall[-1] / overall[-2]
+            difficulty = [(mean[i] / before[i] / ratio) ** beta for i in range(n)]
+        alpha = 1 / sum(difficulty[i] * priorities[i] for i in range(n))
+        weights.append(
+            [alpha * difficulty[i] * priorities[i] * overall[-1] / mean[i] for i in range(n)]
+        )
+    return weights
+
+
+loss = st.floats(1e-4, 1e2)
+histories = st.lists(st.tuples(loss, loss, loss).map(list), min_size=1, max_size=8)
+positive = st.floats(0.05, 1)
+simplex = st.tuples(positive, positive, positive).map(lambda p: tuple(x / sum(p) for x in p))
+
+
+@settings(deadline=None)
+@given(simplex, histories, st.floats(0, 0.5))
+def test_log_space_equals_the_printed_equations(
+    priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
+) -> None:
+    weighting = lsb(priorities, increase_rate)
+    got = feed(weighting, means)
+    expected = reference_weights(weighting.priorities.tolist(), means, increase_rate)
+    for g, e in zip(got, expected, strict=True):
+        assert g.tolist() == pytest.approx(e, rel=1e-9)
+
+
+@settings(deadline=None)
+@given(simplex, histories, st.floats(0, 0.5))
+def test_the_overall_loss_is_kept_when_weights_change(
+    priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
+) -> None:
+    # sum_i w_i^t l_i^{t-1} = L^{t-1}
+    weights = feed(lsb(priorities, increase_rate), means)
+    for mean, before, after in zip(means, weights, weights[1:], strict=False):
+        last = torch.tensor(mean, dtype=torch.float64)
+        assert (after @ last).item() == pytest.approx((before @ last).item(), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(simplex, histories, st.integers(0, 2), st.floats(1e-3, 1e3))
+def test_shares_do_not_know_the_unit_of_a_loss(
+    priorities: tuple[float, ...], means: list[list[float]], task: int, unit: float
+) -> None:
+    scaled = [[m * (unit if i == task else 1) for i, m in enumerate(mean)] for mean in means]
+
+    def shares(history: list[list[float]]) -> list[Tensor]:
+        out = []
+        weights = feed(lsb(priorities), history)
+        for weight, mean in zip(weights[1:], history, strict=True):  # t >= 2
+            scales = weight * torch.tensor(mean, dtype=torch.float64)
+            out.append(scales / scales.sum())
+        return out
+
+    for one, other in zip(shares(means), shares(scaled), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=0)
+
+
+@settings(deadline=None)
+@given(simplex, histories)
+def test_without_beta_the_loss_scales_stand_in_the_ratio_of_the_priorities(
+    priorities: tuple[float, ...], means: list[list[float]]
+) -> None:
+    weighting = lsb(priorities, increase_rate=0.0)
+    weights = feed(weighting, means)
+    for weight, before, mean in zip(weights[1:], weights, means, strict=False):
+        last = torch.tensor(mean, dtype=torch.float64)
+        shares = weight * last / (before @ last)
+        torch.testing.assert_close(shares, weighting.priorities, rtol=1e-9, atol=0)
+
+
+@settings(deadline=None)
+@given(histories)
+def test_equal_priorities_without_beta_are_the_geometric_mean_one_period_late(
+    means: list[list[float]],
+) -> None:
+    # GLS has d/dl_i exp(mean_j log l_j) = G / (n l_i): the same up to a common factor.
+    weights = feed(lsb(increase_rate=0.0), means)
+    for weight, mean in zip(weights[1:], means, strict=True):
+        last = torch.tensor(mean, dtype=torch.float64)
+        geometric = last.log().mean().exp() / (3 * last)
+        ratio = weight / geometric
+        torch.testing.assert_close(ratio, ratio[:1].expand(3), rtol=1e-9, atol=0)
+
+
+def test_the_difficult_task_gets_more() -> None:
+    # Both losses fall, the first more slowly: it is the difficult one and gains share.
+    weighting = lsb(increase_rate=1.0)
+    feed(weighting, [[1.0, 1.0, 1.0], [0.9, 0.5, 0.5]])
+    assert weighting.difficulties is not None
+    assert weighting.difficulties[0] > 1 > weighting.difficulties[1]
+
+
+def test_difficulties_begin_with_the_third_period() -> None:
+    weighting = lsb()
+    seen = []
+    for _ in range(4):
+        seen.append(weighting.difficulties is not None)
+        weighting(torch.tensor([1.0, 2.0, 3.0]))
+        weighting.end_period()
+    assert seen == [False, False, True, True]
+
+
+def test_beta_is_the_rate_times_the_epochs_elapsed() -> None:
+    # Period 5 begins after 4 epochs: beta = 0.3 * 4 = 1.2. The second task's ratio is 2, the
+    # others' 1, so D_2 / D_1 = 2 ** 1.2.
+    weighting = lsb(increase_rate=0.3)
+    feed(weighting, [[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 2, 1]])
+    difficulties = weighting.difficulties
+    assert difficulties is not None
+    assert (difficulties[1] / difficulties[0]).item() == pytest.approx(2**1.2)
+
+
+def test_a_huge_beta_does_not_overflow() -> None:
+    # beta = 100 * 2, ratios 1e-6 and 1e6: 1e1200 in linear space.
+    weighting = lsb(increase_rate=100.0)
+    weights = feed(weighting, [[1.0, 1.0, 1.0], [1e-6, 1.0, 1e6]])
+    assert weights[-1].isfinite().all()
+    assert (weights[-1] @ torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)).isfinite()
+
+
+def test_the_period_mean_is_over_its_steps_in_float64() -> None:
+    weighting = lsb()
+    for _ in range(10_000):
+        weighting(torch.tensor([1e-8, 0.1, 1.0]))  # float32, as in training
+    means = weighting.period_means()
+    # float32 values of 1e-8 and 0.1; a float32 sum would be off by 1e-4.
+    assert means[0] == pytest.approx(float(torch.tensor(1e-8)), rel=1e-10)
+    assert means[1] == pytest.approx(float(torch.tensor(0.1)), rel=1e-10)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.5])
+def test_a_loss_that_cannot_be_divided_by_is_named(bad: float) -> None:
+    weighting = lsb()
+    weighting(torch.tensor([1.0, 1.0, bad]))
+    with pytest.raises(ValueError, match="positive loss of task 'segmentation'"):
+        weighting.end_period()
+
+
+def test_a_task_never_seen_keeps_its_priority_as_weight() -> None:
+    weighting = lsb((0.2, 0.3, 0.5))
+    present = torch.tensor([True, False, True])
+    for _ in range(3):
+        weighting(torch.tensor([1.0, 0.0, 2.0]), present)
+        weighting.end_period()
+        assert weighting.weights[1].item() == pytest.approx(0.3)
+    # Among the seen ones the overall loss is kept: L = 0.2 * 1 + 0.5 * 2.
+    assert torch.isfinite(weighting.weights).all()
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
+def test_bad_rates_are_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="increase_rate"):
+        lsb(increase_rate=rate)
+
+
+def test_weights_are_a_copy() -> None:
+    weighting = lsb()
+    weighting.weights.zero_()
+    assert weighting.weights.sum().item() == pytest.approx(1)
