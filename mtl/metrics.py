@@ -86,9 +86,7 @@ class NormalMetrics:
         unit = functional.normalize(prediction.double(), dim=1, eps=1e-12)
         cosine = (unit * target.double()).sum(dim=1)[valid].clamp(-1, 1)
         angle_deg = torch.rad2deg(torch.acos(cosine))
-        within = torch.stack(
-            [(angle_deg <= bound_deg).sum() for bound_deg in (11.25, 22.5, 30.0)]
-        )
+        within = torch.stack([(angle_deg <= bound_deg).sum() for bound_deg in (11.25, 22.5, 30.0)])
         # A histogram keeps the median of a split of any size in constant memory.
         bins = (angle_deg * ANGLE_BINS_PER_DEGREE).long()
         histogram = torch.bincount(bins, minlength=180 * ANGLE_BINS_PER_DEGREE + 1)

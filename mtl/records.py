@@ -51,12 +51,16 @@ def _share(name: str, meaning: str) -> Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "delta1": _share("delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"),
+    "delta1": _share(
+        "delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"
+    ),
     "rmse": Metric("rmse", "m", "min", 3, "root mean square depth error over all pixels"),
     "abs": Metric("abs", "m", "min", 3, "mean absolute depth error over all pixels"),
     "rel": Metric("rel", "ratio", "min", 3, "mean of |prediction - target| / target"),
     "mean_angle": Metric("mean_angle", "degrees", "min", 1, "mean angle to the target normal"),
-    "median_angle": Metric("median_angle", "degrees", "min", 1, "median angle to the target normal"),
+    "median_angle": Metric(
+        "median_angle", "degrees", "min", 1, "median angle to the target normal"
+    ),
     "within_11_25": _share("within_11_25", "share of normals within 11.25 degrees"),
     "within_22_5": _share("within_22_5", "share of normals within 22.5 degrees"),
     "within_30": _share("within_30", "share of normals within 30 degrees"),

@@ -270,9 +270,7 @@ class Runtime:
             _check_at_least("num_threads", self.num_threads, 1)
 
 
-def check_priorities(
-    priorities: Sequence[float], tasks: Sequence[str]
-) -> tuple[float, ...]:
+def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple[float, ...]:
     """Return `priorities` rounded to 12 digits.
 
     Raises:

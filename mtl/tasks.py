@@ -135,4 +135,3 @@ def per_pixel_prior(
     for target, mask in zip(targets.split(64), valid.split(64), strict=True):
         accumulator.update(prediction.expand(len(mask), -1, -1, -1), target, mask)
     return accumulator.compute()
-

@@ -172,7 +172,7 @@ class _Run:
             split: MappedSplit(self.folder, split, spec.tasks)
             for split in ("train", "validation", "test")
         }
-        network = _network(spec, self.info).to(self.device, memory_format=torch.channels_last)
+        network = _network(spec, self.info).to(self.device).to(memory_format=torch.channels_last)
         weighting = build_weighting(
             spec.method, spec.tasks, spec.priorities, **spec.method_options
         ).to(self.device)
@@ -206,9 +206,7 @@ class _Run:
         for epoch in range(finished + 1, spec.epochs + 1):
             records.append(self._train_epoch(epoch, clocks))
             store.write_epochs(run_id, records)
-            save_checkpoint(
-                checkpoints, run_id, epoch, trainee, vars(clocks), self.runtime.keep
-            )
+            save_checkpoint(checkpoints, run_id, epoch, trainee, vars(clocks), self.runtime.keep)
             if on_epoch is not None:
                 on_epoch(records[-1])
         metrics = {
@@ -242,9 +240,7 @@ class _Run:
         except ValueError as error:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
         clocks.device += time.monotonic() - start
-        validation = evaluate(
-            self.network, self.splits["validation"], self.info, self.device
-        )
+        validation = evaluate(self.network, self.splits["validation"], self.info, self.device)
         elapsed = time.monotonic() - start
         clocks.wall += elapsed
         return EpochRecord(

@@ -76,9 +76,7 @@ class Decoder(nn.Module):
         x = functional.relu(self.first(features))
         for index, stage in enumerate(self.stages):
             if index >= NUM_STAGES - self.num_upsamplings:
-                x = functional.interpolate(
-                    x, scale_factor=2, mode="bilinear", align_corners=False
-                )
+                x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             for conv in stage:  # type: ignore[attr-defined]
                 x = functional.relu(conv(x))
         predictions = self.output(x).split(list(self.out_channels.values()), dim=1)

@@ -1,5 +1,7 @@
 """timm encoders: an image in, one feature map out."""
 
+from typing import Any
+
 import timm
 import torch
 from jaxtyping import Float
@@ -82,9 +84,7 @@ def _build_body(name: str, stride: int) -> tuple[_FeatureMap, int]:
         if channels is not None:
             return _FeatureMap(_without_head(whole), whole=True), channels
     try:
-        reductions = timm.create_model(
-            name, features_only=True, feature_cls="getter"
-        ).feature_info.reduction()
+        reductions = _feature_maps(name).feature_info.reduction()
     except (RuntimeError, AttributeError) as error:
         raise ValueError(
             f"Expected an encoder that gives feature maps, got {name!r} ({error}). "
@@ -96,12 +96,15 @@ def _build_body(name: str, stride: int) -> tuple[_FeatureMap, int]:
             f"{sorted(set(reductions))}, got {stride}."
         )
     deepest = max(i for i, reduction in enumerate(reductions) if reduction == stride)
-    model = timm.create_model(
-        name, features_only=True, feature_cls="getter", out_indices=(deepest,)
-    )
+    model = _feature_maps(name, out_indices=(deepest,))
     # The getter copies no pretrained_cfg of its own.
     model.pretrained_cfg = model.model.pretrained_cfg
     return _FeatureMap(model, whole=False), model.feature_info.channels()[-1]
+
+
+def _feature_maps(name: str, **options: Any) -> Any:
+    """Return a timm model that gives feature maps, without the layers behind the last of them."""
+    return timm.create_model(name, features_only=True, feature_cls="getter", **options)
 
 
 def _whole_map_channels(model: nn.Module, stride: int) -> int | None:

@@ -8,7 +8,7 @@
 A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.METHODS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mtl.names import checked_name
 from mtl.spec import METHODS
@@ -17,7 +17,7 @@ from mtl.weighting.equal import Equal
 from mtl.weighting.fixed import Fixed
 from mtl.weighting.lsb import LSB
 
-WEIGHTINGS: dict[str, type[Weighting]] = {
+WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
     "equal": Equal,
     "fixed": Fixed,
     "lsb": LSB,
@@ -47,7 +47,7 @@ def build_weighting(
     checked_name(method, WEIGHTINGS, "method")
     for name in options:
         checked_name(name, METHODS[method].options, f"option of method {method!r}")
-    if WEIGHTINGS[method].takes_priorities:
+    if METHODS[method].takes_priorities:
         return WEIGHTINGS[method](tasks, priorities=priorities, **options)
     if priorities is not None:
         raise ValueError(

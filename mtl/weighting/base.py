@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,9 +20,6 @@ class Weighting(nn.Module, ABC):
     Raises:
         ValueError: for no task or one that is named twice.
     """
-
-    takes_priorities: ClassVar[bool]
-    """Whether the constructor takes `priorities` (one positive number a task, sum 1)."""
 
     period_sums: Tensor
     period_counts: Tensor

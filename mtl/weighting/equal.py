@@ -1,7 +1,6 @@
 """Equal weighting: every loss counts 1/n."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +10,6 @@ from mtl.weighting.base import Weighting
 
 class Equal(Weighting):
     """The mean of the task losses (supplement, section 3: each method's first weights)."""
-
-    takes_priorities: ClassVar[bool] = False
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__(tasks)

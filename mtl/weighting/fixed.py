@@ -1,7 +1,6 @@
 """Fixed weighting: the weights that the user gave, unchanged for the whole training."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +16,6 @@ class Fixed(Weighting):
         tasks: distinct names.
         priorities: the weights w, positive, summing to 1; None means equal ones.
     """
-
-    takes_priorities: ClassVar[bool] = True
 
     priorities: Tensor
 

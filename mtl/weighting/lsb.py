@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,8 +47,6 @@ class LSB(Weighting):
     Raises:
         ValueError: for priorities or a rate outside these ranges.
     """
-
-    takes_priorities: ClassVar[bool] = True
 
     priorities: Tensor
     current_weights: Tensor

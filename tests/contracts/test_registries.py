@@ -1,5 +1,7 @@
 """The names in `mtl.spec`, known without torch, are those of the registries."""
 
+import inspect
+
 import pytest
 
 from mtl import spec
@@ -23,7 +25,10 @@ def test_names_agree() -> None:
 @pytest.mark.parametrize("method", sorted(WEIGHTINGS))
 def test_methods_take_what_the_spec_says(method: str) -> None:
     needs = spec.METHODS[method]
-    assert WEIGHTINGS[method].takes_priorities == needs.takes_priorities
+    parameters = inspect.signature(WEIGHTINGS[method]).parameters
+    named = {name: p.default for name, p in parameters.items() if name != "tasks"}
+    assert (named.pop("priorities", "absent") is None) == needs.takes_priorities
+    assert named == needs.options  # the same options with the same defaults
     build_weighting(method, ("a", "b"), **needs.options)
 
 

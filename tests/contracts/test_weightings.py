@@ -18,7 +18,9 @@ def build(method: str, num_tasks: int = 3, order: tuple[int, ...] | None = None)
     """Return a weighting with unequal priorities where it takes them, tasks in `order`."""
     order = tuple(range(num_tasks)) if order is None else order
     raw = [i + 1 for i in range(num_tasks)]
-    priorities = tuple(raw[i] / sum(raw) for i in order) if METHODS[method].takes_priorities else None
+    priorities = (
+        tuple(raw[i] / sum(raw) for i in order) if METHODS[method].takes_priorities else None
+    )
     return build_weighting(method, tuple(NAMES[i] for i in order), priorities)
 
 
