@@ -14,12 +14,13 @@ horizontal flip moves ``cx`` to ``width - 1 - cx``. Camera axes: x right, y down
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-FloatArray = NDArray[np.floating]
+FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
 REFERENCE_HEIGHT_PX = 512
@@ -28,6 +29,10 @@ KEYPOINT2D_SIGMAS_PX = np.linspace(1.0, 30.0, 10)
 # A box filter for a second derivative has three lobes, hence three pixels at least.
 KEYPOINT2D_MIN_SIGMA_PX = 1.0
 KEYPOINT3D_RADIUS_M = 0.3
+# Share of the radius, number of samples, and turn of the ring in units of a sample.
+KEYPOINT3D_RINGS = ((0.3, 4, 0.5), (0.62, 8, 0.5), (0.93, 8, 0.0))
+# Standard deviation in image heights.
+KEYPOINT3D_SMOOTHING = 0.008
 # Depth files hold 1/512 m as uint16, and the 3D edges are taken of sqrt(raw / 65536).
 DEPTH_FULL_SCALE_M = 65536 / 512
 RESHADING_GAIN = 1.595
@@ -77,7 +82,7 @@ def normals_from_depth(
     points = back_project(np.where(known, depth_m, 1.0), camera)
     tangent_x, exists_x = _nearer_difference(points, known, axis=1)
     tangent_y, exists_y = _nearer_difference(points, known, axis=0)
-    normals = np.cross(tangent_y, tangent_x)
+    normals: FloatArray = np.cross(tangent_y, tangent_x)
     length = np.linalg.norm(normals, axis=-1)
     exists = known & exists_x & exists_y & (length > 0)
     normals = normals / np.where(exists, length, 1.0)[..., None]
@@ -156,19 +161,14 @@ def hessian_determinant(integral: FloatArray, size_px: int) -> FloatArray:
     """
     lobe, half = size_px // 3, (size_px - 1) // 2
     band = 2 * lobe - 1
-    pad = size_px + 1
-    # Repeating the border of the integral image counts nothing outside the image.
-    padded = np.pad(integral, pad, mode="edge")
-    height, width = integral.shape
+    rows, columns = (np.arange(length) for length in integral.shape)
 
-    def box(row: int, column: int, rows: int, columns: int) -> FloatArray:
-        top, left = pad + row, pad + column
-
-        def corner(i: int, j: int) -> FloatArray:
-            return padded[i : i + height, j : j + width]
-
-        total = corner(top, left) + corner(top + rows, left + columns)
-        total = total - corner(top, left + columns) - corner(top + rows, left)
+    def box(top: int, left: int, num_rows: int, num_columns: int) -> FloatArray:
+        # A box that would begin before the image is moved inside; one that ends beyond is cut.
+        row = np.clip(rows + top, 0, len(rows) - 1)
+        column = np.clip(columns + left, 0, len(columns) - 1)
+        strip = integral[np.minimum(row + num_rows, len(rows) - 1)] - integral[row]
+        total = strip[:, np.minimum(column + num_columns, len(columns) - 1)] - strip[:, column]
         return np.maximum(total, 0.0)
 
     mixed = box(-lobe, 1, lobe, lobe) + box(1, -lobe, lobe, lobe)
@@ -204,7 +204,8 @@ def keypoint3d(
     points themselves lie on stable surface, not at a depth border. So, in a sphere of 0.3 m:
     the spread of the normals, 1 - |mean normal| (0 on a plane), times the squared share of the
     image neighbourhood that lies inside the sphere (small beside a depth border). The
-    neighbourhood is sampled on three rings of 4, 8 and 8 pixels, symmetric under a flip.
+    neighbourhood is sampled on three rings, symmetric under a flip, and the score is smoothed by
+    0.008 image heights, since NARF's interest image is smooth where samples are not.
     """
     _expect_map("depth", depth_m)
     known = np.ones(depth_m.shape, bool) if valid is None else valid
@@ -216,8 +217,8 @@ def keypoint3d(
     total = np.where(known[..., None], directions, 0.0)
     num_inside = known.astype(np.float32)
     num_sampled = np.ones(depth_m.shape, np.float32)
-    for share, number in ((0.33, 4), (0.66, 8), (0.95, 8)):
-        for angle in 2 * np.pi * np.arange(number) / number:
+    for share, number, phase in KEYPOINT3D_RINGS:
+        for angle in 2 * np.pi * (np.arange(number) + phase) / number:
             reach_m = KEYPOINT3D_RADIUS_M * share / safe_depth_m
             row = rows + np.rint(reach_m * camera.fy * np.sin(angle)).astype(np.intp)
             column = columns + np.rint(reach_m * camera.fx * np.cos(angle)).astype(np.intp)
@@ -232,7 +233,9 @@ def keypoint3d(
             num_sampled += in_frame
     mean_length = np.linalg.norm(total, axis=-1) / np.maximum(num_inside, 1.0)
     spread = np.clip(1.0 - mean_length, 0.0, 1.0)
-    return np.where(known, spread * (num_inside / num_sampled) ** 2, 0.0)
+    score = np.where(known, spread * (num_inside / num_sampled) ** 2, 0.0)
+    smoothed = ndimage.gaussian_filter(score, KEYPOINT3D_SMOOTHING * height)
+    return np.where(known, smoothed, 0.0)
 
 
 def _nearer_difference(

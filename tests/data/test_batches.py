@@ -32,8 +32,13 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> MappedSplit:
 def epoch(split: MappedSplit, number: int, *, flips: bool = True, seed: int = 0) -> list[Batch]:
     return list(
         training_batches(
-            split, seed=seed, epoch=number, batch_size=4, horizontal_flips=flips,
-            mirror_signs={"normal": (-1.0, 1.0, 1.0)}, device=CPU,
+            split,
+            seed=seed,
+            epoch=number,
+            batch_size=4,
+            horizontal_flips=flips,
+            mirror_signs={"normal": (-1.0, 1.0, 1.0)},
+            device=CPU,
         )
     )
 

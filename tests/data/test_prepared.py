@@ -72,7 +72,10 @@ def test_a_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_different_data_lie_in_different_folders(tmp_path: Path) -> None:
     others = [
-        DataSpec(variant="rooms"), DataSpec(seed=1), DataSpec(height=32), DataSpec(num_test=7)
+        DataSpec(variant="rooms"),
+        DataSpec(seed=1),
+        DataSpec(height=32),
+        DataSpec(num_test=7),
     ]
     folders = {prepared_folder(data, str(tmp_path)) for data in [DataSpec(), *others]}
     assert len(folders) == 5
