@@ -1,0 +1,133 @@
+"""By which metric each task is judged, and how metrics and priorities are written for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from mtl.names import checked_name
+from mtl.records import METRICS, PLOTTED_METRIC, TASK_METRICS, Metric, task_metric
+
+NONE = "\N{EN DASH}"
+"""Shown where there is no value."""
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+LARGEST_DENOMINATOR = 64
+"""Priorities are written as fractions up to this denominator, beyond it as decimals."""
+
+
+class AnalysisError(Exception):
+    """Results that cannot be analysed, in one sentence for their user."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A task with the one metric by which it is judged."""
+
+    task: str
+    metric: Metric
+
+    @property
+    def column(self) -> str:
+        """Return the column of the run table that holds it."""
+        return metric_column(self.task, self.metric.name)
+
+    @property
+    def unit(self) -> str:
+        """Return the unit in which people read it."""
+        shown = self.metric.display_unit
+        return self.metric.unit if shown is None else shown
+
+    @property
+    def title(self) -> str:
+        """Return task, metric and unit, as an axis or a table's head names it."""
+        return f"{self.task} {self.metric.name} ({self.unit})"
+
+    @property
+    def better(self) -> str:
+        """Return which way is better, in words."""
+        return "higher is better" if self.metric.direction == "max" else "lower is better"
+
+    def shown(self, value: float | None, *, more_decimals: int = 0, signed: bool = False) -> str:
+        """Return `value` in display units, without the unit; a dash where there is none."""
+        if value is None:
+            return NONE
+        sign = "+" if signed else ""
+        decimals = self.metric.decimals + more_decimals
+        return number(value * self.metric.display_factor, f"{sign}.{decimals}f")
+
+
+def number(value: float, form: str) -> str:
+    """Return `value` formatted by `form`, with a true minus sign and no negative zero."""
+    text = f"{value:{form}}"
+    return text.replace("-", "") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def metric_column(task: str, metric: str) -> str:
+    """Return the name of the run table's column of a task's metric."""
+    return f"{task}_{metric}"
+
+
+def known_columns(tasks: Sequence[str]) -> dict[str, Metric]:
+    """Return the metric columns that runs of `tasks` may have."""
+    return {
+        metric_column(task, name): METRICS[name]
+        for task in tasks
+        for name in TASK_METRICS.get(task, ())
+    }
+
+
+def choose_axes(tasks: Sequence[str], metrics: Mapping[str, str] | None = None) -> tuple[Axis, ...]:
+    """Return one axis a task, in task order.
+
+    Args:
+        tasks: of the runs.
+        metrics: task -> metric name or alias; tasks left out take `PLOTTED_METRIC`.
+
+    Raises:
+        ValueError: for a task that the runs do not have, or a metric that the task does not have.
+    """
+    metrics = metrics or {}
+    for task in metrics:
+        checked_name(task, tasks, "task of these results")
+    for task in tasks:
+        checked_name(task, TASK_METRICS, "task")
+    return tuple(
+        Axis(task, task_metric(task, metrics.get(task, PLOTTED_METRIC[task]))) for task in tasks
+    )
+
+
+def signs(axes: Sequence[Axis]) -> np.ndarray:
+    """Return the factors that turn each axis to minimisation: -1 where higher is better."""
+    return np.array([-1.0 if axis.metric.direction == "max" else 1.0 for axis in axes])
+
+
+def priority_texts(
+    grid: Iterable[tuple[float, ...]],
+) -> dict[tuple[float, ...], str]:
+    """Return every setting of a grid as people write it, all in one way.
+
+    (0.1, 0.9) where two decimals say it exactly for the whole grid, else (1/6, 5/6) where
+    fractions do, else three digits.
+    """
+    settings = list(dict.fromkeys(grid))
+    values = {value for setting in settings for value in setting}
+    for write in (_as_short_decimal, _as_fraction):
+        texts = {value: write(value) for value in values}
+        if all(texts.values()):
+            break
+    else:
+        texts = {value: f"{value:.3g}" for value in values}
+    return {setting: f"({', '.join(str(texts[v]) for v in setting)})" for setting in settings}
+
+
+def _as_short_decimal(value: float) -> str | None:
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return text if abs(float(text) - value) < 1e-9 else None
+
+
+def _as_fraction(value: float) -> str | None:
+    fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    # CSV files from elsewhere often hold 1/6 as 0.166667.
+    return str(fraction) if fraction and abs(float(fraction) - value) < 1e-6 else None

@@ -1,0 +1,283 @@
+"""All that a report says, computed once: every number in a figure, table or sentence is in here."""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import NONE, Axis, priority_texts
+from analysis.fronts import (
+    OperatingPoint,
+    Reference,
+    Spread,
+    hypervolume,
+    means_of,
+    operating_points,
+    reference_point,
+    setting_of,
+    spreads,
+    unusable,
+)
+from analysis.guard import common_fields
+from analysis.inference import PermutationTest, holm, hypervolume_test, why_not_comparable
+from analysis.load import STATES, Loaded, RunState, State, flat
+
+MANIFEST_FIELDS = ("code_version", "environment", "data.name", "data.folder_hash", "hardware")
+"""Parts of a manifest, dotted, that the provenance shows with all below them."""
+ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
+"""Manifest fields that make runs doubtful to compare where they differ -> what to call them."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods' hypervolumes set side by side, or why that must not be done."""
+
+    arm_a: str
+    arm_b: str
+    test: PermutationTest | None = None
+    p_adjusted: float | None = None
+    """Holm-adjusted over all pairs of the report."""
+    why_not: str | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the done runs of one method cost; seconds are None where no manifest tells."""
+
+    arm: str
+    num_runs: int
+    epochs: tuple[int, ...]
+    """Distinct numbers of epochs a run."""
+    wall_seconds: float | None
+    """Sum over the runs that report it."""
+    device_seconds: float | None
+    wall_seconds_per_run: float | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers come from."""
+
+    common: Mapping[str, Any]
+    """Dotted spec field -> value that all runs share."""
+    varies: Mapping[str, tuple[str, ...]]
+    """What differs between the runs -> its values, in words."""
+    recorded: Mapping[str, Mapping[str, int]]
+    """Dotted manifest field -> value -> number of runs."""
+    selections: tuple[str, ...]
+    """Rules by which the reported epoch of a run was chosen."""
+    budgets: tuple[Budget, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Values behind every figure, table and sentence of a report."""
+
+    axes: tuple[Axis, ...]
+    runs: pd.DataFrame
+    """Usable runs, as `Loaded.runs`."""
+    points: tuple[OperatingPoint, ...]
+    reference: Reference | None
+    hypervolumes: Mapping[str, float]
+    """Arm -> hypervolume; only arms that may be compared, or the only one with priorities."""
+    comparisons: tuple[Comparison, ...]
+    spreads: tuple[Spread, ...]
+    states: tuple[RunState, ...]
+    prior: Mapping[str, float]
+    provenance: Provenance
+    notes: tuple[str, ...]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return every arm that was asked for, in plan order; it fixes colour and marker."""
+        return tuple(dict.fromkeys(state.arm for state in self.states if state.arm is not None))
+
+    def shown_priorities(self, priorities: tuple[float, ...] | None, *, empty: str = NONE) -> str:
+        """Return priorities as all of this report writes them; `empty` for None."""
+        return empty if priorities is None else self._priority_texts[priorities]
+
+    @functools.cached_property
+    def _priority_texts(self) -> dict[tuple[float, ...], str]:
+        return priority_texts(s.priorities for s in self.states if s.priorities is not None)
+
+    @property
+    def single_points(self) -> tuple[str, ...]:
+        """Return the arms that take no priorities and so have one operating point."""
+        return tuple(point.arm for point in self.points if point.priorities is None)
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Return state -> number of runs, only states that occur."""
+        counted = Counter(state.state for state in self.states)
+        return {state: counted[state] for state in STATES if state in counted}
+
+
+def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
+    """Return all findings on `loaded`, judged by `axes`.
+
+    Raises:
+        AnalysisError: if the runs differ in anything but what is compared.
+    """
+    common = common_fields(loaded.fields)
+    excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
+    states = tuple(
+        replace(state, state="excluded", reason=excluded[state.run_id])
+        if state.run_id in excluded
+        else state
+        for state in loaded.states
+    )
+    runs = loaded.runs
+    if excluded:
+        runs = runs[~runs["run_id"].isin(list(excluded))].reset_index(drop=True)
+    notes = list(loaded.notes)
+    notes += [
+        f"Run {state.run_id} is left out, its files are damaged: {state.reason}"
+        for state in states
+        if state.state == "damaged"
+    ]
+    notes += [f"Run {run_id} is left out: {reason}." for run_id, reason in excluded.items()]
+    recorded = _recorded(loaded.manifests)
+    notes += [
+        f"The runs come from {len(recorded[name])} {what}; see the provenance."
+        for name, what in ALIKE.items()
+        if len(recorded.get(name, ())) > 1
+    ]
+    prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
+    points = operating_points(runs, axes)
+    reference = reference_point(runs, axes, prior)
+    comparisons = compare_arms(runs, points, axes, reference)
+    return Findings(
+        axes=axes,
+        runs=runs,
+        points=points,
+        reference=reference,
+        hypervolumes=_hypervolumes(points, comparisons, axes, reference),
+        comparisons=comparisons,
+        spreads=spreads(points, axes, prior),
+        states=states,
+        prior=prior,
+        provenance=Provenance(
+            common=common,
+            varies=_varies(states),
+            recorded=recorded,
+            selections=_distinct(runs, "selection"),
+            budgets=_budgets(runs),
+        ),
+        notes=tuple(notes),
+    )
+
+
+def compare_arms(
+    runs: pd.DataFrame,
+    points: Sequence[OperatingPoint],
+    axes: Sequence[Axis],
+    reference: Reference | None,
+) -> tuple[Comparison, ...]:
+    """Return one comparison for each pair of arms that have priorities.
+
+    p is adjusted by Holm over the tested pairs. An arm without priorities is one point and no
+    front, so it has no place here.
+    """
+    arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
+    comparisons = []
+    for a, b in itertools.combinations(arms, 2):
+        of_a, of_b = ([p for p in points if p.arm == arm] for arm in (a, b))
+        why_not = why_not_comparable(of_a, of_b)
+        if why_not is not None or reference is None:
+            comparisons.append(Comparison(a, b, why_not=why_not))
+            continue
+        test = hypervolume_test(
+            _single_runs(runs, of_a, axes), _single_runs(runs, of_b, axes), reference, axes
+        )
+        comparisons.append(Comparison(a, b, test))
+    tested = [c for c in comparisons if c.test is not None]
+    adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
+    return tuple(replace(c, p_adjusted=next(adjusted)) if c.test else c for c in comparisons)
+
+
+def _single_runs(
+    runs: pd.DataFrame, points: Sequence[OperatingPoint], axes: Sequence[Axis]
+) -> list[np.ndarray]:
+    """Return for each point its runs, (num_seeds, axes); the points are sorted by priority."""
+    tasks = [axis.task for axis in axes]
+    mine = runs[runs["arm"] == points[0].arm]
+    groups: dict[Any, list[list[float]]] = {}
+    for row in mine.to_dict("records"):
+        named = {str(k): v for k, v in row.items()}
+        groups.setdefault(setting_of(named, tasks), []).append(
+            [float(named[axis.column]) for axis in axes]
+        )
+    return [np.array(groups[point.priorities]) for point in points]
+
+
+def _hypervolumes(
+    points: Sequence[OperatingPoint],
+    comparisons: Sequence[Comparison],
+    axes: Sequence[Axis],
+    reference: Reference | None,
+) -> dict[str, float]:
+    if reference is None:
+        return {}
+    arms = list(dict.fromkeys(p.arm for p in points))
+    tested = {arm for c in comparisons if c.test is not None for arm in (c.arm_a, c.arm_b)}
+    steered = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
+    shown = tested or (set(steered) if len(steered) == 1 else set())
+    return {
+        arm: hypervolume(means_of(points, arm), reference, axes) for arm in arms if arm in shown
+    }
+
+
+def _varies(states: Sequence[RunState]) -> dict[str, tuple[str, ...]]:
+    known = [state for state in states if state.arm is not None]
+    priorities = {state.priorities for state in known if state.priorities is not None}
+    return {
+        "method": tuple(dict.fromkeys(str(state.arm) for state in known)),
+        "priorities": tuple(priority_texts(sorted(priorities)).values()),
+        "seed": tuple(str(s) for s in sorted({s.seed for s in known if s.seed is not None})),
+    }
+
+
+def _recorded(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return what the manifests record about code, environment, data and hardware."""
+    counts: dict[str, Counter[str]] = {}
+    for manifest in manifests.values():
+        for name, value in flat(manifest).items():
+            shown = any(f"{name}.".startswith(f"{field}.") for field in MANIFEST_FIELDS)
+            if shown and value is not None:
+                counts.setdefault(name, Counter())[str(value)] += 1
+    return {name: dict(counter.most_common()) for name, counter in counts.items()}
+
+
+def _budgets(runs: pd.DataFrame) -> tuple[Budget, ...]:
+    budgets = []
+    for arm in dict.fromkeys(runs["arm"]) if not runs.empty else ():
+        mine = runs[runs["arm"] == arm]
+        wall = _total(mine, "wall_seconds")
+        counted = int(mine["wall_seconds"].notna().sum()) if wall is not None else 0
+        epochs = mine["epochs"].dropna().unique() if "epochs" in mine else []
+        budgets.append(
+            Budget(
+                arm=str(arm),
+                num_runs=len(mine),
+                epochs=tuple(sorted(int(e) for e in epochs)),
+                wall_seconds=wall,
+                device_seconds=_total(mine, "device_seconds"),
+                wall_seconds_per_run=wall / counted if wall is not None and counted else None,
+            )
+        )
+    return tuple(budgets)
+
+
+def _total(runs: pd.DataFrame, column: str) -> float | None:
+    if column not in runs or runs[column].isna().all():
+        return None
+    return float(runs[column].astype(float).sum())
+
+
+def _distinct(runs: pd.DataFrame, column: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, runs[column]))) if column in runs else ()

@@ -1,0 +1,218 @@
+"""A tidy CSV or Parquet from anywhere -> the same `Loaded` as from a store.
+
+One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty for methods
+without priorities), metrics as `<task>_<metric>` or by the metric's own name or alias; optional
+`run_id`, `architecture`, `encoder`, `epochs`, options of methods, `prior_<task>_<metric>`, seconds.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import AnalysisError, known_columns, metric_column
+from analysis.fronts import setting_of
+from analysis.load import Loaded, RunState, arm_names
+from mtl.records import METRIC_ALIASES, TASK_METRICS
+from mtl.spec import METHODS
+
+SUFFIXES = (".csv", ".parquet")
+PRIORITY = "priority_"
+PRIOR = "prior_"
+GUARDED = ("architecture", "encoder", "epochs", "dataset")
+"""Columns that the comparison guard watches when they are there."""
+SECONDS = ("wall_seconds", "device_seconds")
+_OPTIONS = sorted({option for needs in METHODS.values() for option in needs.options})
+
+
+def load_table(path: Path) -> Loaded:
+    """Return the runs in a tidy CSV or Parquet file.
+
+    Raises:
+        AnalysisError: if the file cannot be read, lacks columns, holds text where a number
+            belongs, or holds two rows for one run.
+    """
+    frame = _read(path)
+    tasks = _tasks(frame, path)
+    notes: list[str] = []
+    runs = pd.DataFrame(index=frame.index)
+    runs["run_id"] = _run_ids(frame)
+    runs["method"] = frame["method"].astype(str)
+    for name in ("architecture", "encoder", "dataset", "selection"):
+        if name in frame:
+            runs[name] = frame[name].astype(str)
+    runs["seed"] = _whole(frame, "seed", path)
+    priorities = [f"{PRIORITY}{task}" for task in tasks]
+    metrics = _metric_columns(frame, tasks, path)
+    numbers = [n for n in (*priorities, *_OPTIONS, "epochs", *SECONDS) if n in frame]
+    for name in numbers:
+        runs[name] = _numbers(frame, name, path)
+    for column, source in metrics.items():
+        runs[column] = _checked_share(_numbers(frame, source, path), column, source)
+    _check_priorities(runs[priorities], path)
+    prior = _prior(frame, metrics, path, notes)
+    known = {*runs.columns, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
+    unused = [str(name) for name in frame.columns if name not in known]
+    if unused:
+        notes.append(f"Columns that were not used: {', '.join(unused)}.")
+    return _loaded(runs, tasks, prior, notes, path)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise AnalysisError(
+            f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
+            "Give a CSV or Parquet file with one row a run."
+        ) from error
+    if frame.empty:
+        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a run.")
+    return frame
+
+
+def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
+    tasks = tuple(str(c)[len(PRIORITY) :] for c in frame.columns if str(c).startswith(PRIORITY))
+    lacking = [name for name in ("method", "seed") if name not in frame]
+    if not tasks:
+        lacking.append(f"{PRIORITY}<task>")
+    if lacking:
+        raise AnalysisError(
+            f"Expected columns method, seed and {PRIORITY}<task> in {path}, got none named "
+            f"{', '.join(lacking)}. Its columns: {', '.join(map(str, frame.columns))}."
+        )
+    unknown = [task for task in tasks if task not in TASK_METRICS]
+    if unknown:
+        raise AnalysisError(
+            f"Expected columns {PRIORITY}<task> of known tasks in {path}, got "
+            f"{', '.join(unknown)}. Known: {', '.join(sorted(TASK_METRICS))}."
+        )
+    return tasks
+
+
+def _metric_columns(frame: pd.DataFrame, tasks: Sequence[str], path: Path) -> dict[str, str]:
+    """Return our column name -> the file's column, for every metric in the file."""
+    found: dict[str, str] = {}
+    for task in tasks:
+        for name in TASK_METRICS[task]:
+            aliases = [alias for alias, full in METRIC_ALIASES.items() if full == name]
+            short = [name, *aliases]
+            for column in [*(metric_column(task, n) for n in short), *short]:
+                if column in frame:
+                    found[metric_column(task, name)] = column
+                    break
+        if not any(column in found for column in known_columns([task])):
+            raise AnalysisError(
+                f"Expected a column with a metric of {task} in {path}, got none. "
+                f"Name it {' or '.join(known_columns([task]))}."
+            )
+    return found
+
+
+def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    values = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    wrong = values.isna() & frame[name].notna()
+    if wrong.any():
+        position = int(np.flatnonzero(wrong)[0])
+        raise AnalysisError(
+            f"Expected numbers in column {name} of {path}, got {frame[name].iloc[position]!r} in "
+            f"row {position + 1} after the head. Correct it, or leave it empty."
+        )
+    return values
+
+
+def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    values = _numbers(frame, name, path)
+    wrong = ~np.isfinite(values) | (values != values.round())
+    if wrong.any():
+        position = int(np.flatnonzero(wrong)[0])
+        raise AnalysisError(
+            f"Expected whole numbers in column {name} of {path}, got "
+            f"{frame[name].iloc[position]!r} in row {position + 1} after the head. Correct it."
+        )
+    return values.astype(int)
+
+
+def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
+    metric = known_columns(list(TASK_METRICS))[column]
+    if metric.unit == "share" and values.max() > 1 and np.isfinite(values.max()):
+        raise AnalysisError(
+            f"Expected shares between 0 and 1 in column {source}, got {values.max():g}. "
+            "Divide percentages by 100."
+        )
+    return values
+
+
+def _check_priorities(priorities: pd.DataFrame, path: Path) -> None:
+    partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
+    values = priorities.to_numpy(dtype=np.float64)
+    wrong = partly.to_numpy() | (values <= 0).any(axis=1) | np.isinf(values).any(axis=1)
+    if wrong.any():
+        position = int(np.flatnonzero(wrong)[0])
+        raise AnalysisError(
+            f"Expected a positive priority for each task, or none for any, in {path}, "
+            f"got {priorities.iloc[position].tolist()} in row {position + 1} after the head. "
+            "Correct it."
+        )
+
+
+def _prior(
+    frame: pd.DataFrame, metrics: dict[str, str], path: Path, notes: list[str]
+) -> dict[str, float]:
+    prior = {}
+    for column in metrics:
+        name = f"{PRIOR}{column}"
+        if name in frame:
+            values = sorted(set(_numbers(frame, name, path).dropna()))
+            if len(values) == 1:
+                prior[column] = float(values[0])
+            elif values:
+                notes.append(f"Column {name} is not the same in all rows, so it is not drawn.")
+    return prior
+
+
+def _run_ids(frame: pd.DataFrame) -> pd.Series:
+    if "run_id" in frame:
+        return frame["run_id"].astype(str)
+    return pd.Series([f"row {i + 1}" for i in range(len(frame))], index=frame.index)
+
+
+def _loaded(
+    runs: pd.DataFrame,
+    tasks: tuple[str, ...],
+    prior: dict[str, float],
+    notes: list[str],
+    path: Path,
+) -> Loaded:
+    runs = runs.drop_duplicates().reset_index(drop=True)
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in r.items()} for r in runs.to_dict("records")
+    ]
+    methods = {
+        row["run_id"]: (
+            row["method"],
+            {name: row[name] for name in _OPTIONS if name in row and not np.isnan(row[name])},
+        )
+        for row in rows
+    }
+    arms = arm_names(methods)
+    seen: dict[Any, str] = {}
+    for row in rows:
+        for key in (row["run_id"], (arms[row["run_id"]], setting_of(row, tasks), row["seed"])):
+            if key in seen:
+                raise AnalysisError(
+                    f"Expected one row a run in {path}, got two for method {row['method']}, seed "
+                    f"{row['seed']} at equal priorities ({seen[key]} and {row['run_id']}). "
+                    "Remove one."
+                )
+            seen[key] = row["run_id"]
+    runs.insert(2, "arm", [arms[row["run_id"]] for row in rows])
+    states = tuple(
+        RunState(r["run_id"], "done", "", arms[r["run_id"]], setting_of(r, tasks), int(r["seed"]))
+        for r in rows
+    )
+    fields = {r["run_id"]: {n: r[n] for n in GUARDED if n in r} for r in rows}
+    fields = {i: {n: v for n, v in held.items() if v == v} for i, held in fields.items()}
+    return Loaded(tasks, runs, states, fields, {}, prior, tuple(notes))

@@ -1,0 +1,180 @@
+"""Findings -> the files of a report: one self-contained page, tables, and a summary."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.offline
+
+from analysis.annotations import ARM_COLOURS, DARK, LIGHT, SIZES
+from analysis.axes import NONE, choose_axes
+from analysis.figures import DASHES, SYMBOLS, Figure, operating_point_figures
+from analysis.findings import Findings, find
+from analysis.load import SPLIT, STATES, Loaded
+from analysis.result_tables import all_tables, latex, plain
+from analysis.verdict import listed, single_point_words, verdict
+
+GLYPHS = {
+    "done": "✓",
+    "failed": "✕",
+    "unfinished": "…",
+    "missing": NONE,
+    "damaged": "!",
+    "excluded": "∅",
+}
+DASH_ARRAYS = {
+    "solid": "none",
+    "dash": "6 4",
+    "dot": "2 3",
+    "dashdot": "6 3 2 3",
+    "longdash": "9 4",
+    "longdashdot": "9 3 2 3",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A report in memory."""
+
+    html: str
+    files: Mapping[str, str]
+    """Path within the report's folder -> text, the page excepted."""
+    summary: Mapping[str, Any]
+
+
+def build(loaded: Loaded, metrics: Mapping[str, str] | None, title: str | None) -> Built:
+    """Compute everything and render it.
+
+    Raises:
+        AnalysisError: if the runs must not be compared.
+        ValueError: for an unknown task or metric.
+    """
+    axes = choose_axes(loaded.tasks, metrics)
+    findings = find(loaded, axes)
+    tables = all_tables(findings)
+    words = verdict(findings)
+    figures = operating_point_figures(findings)
+    shown_title = title or f"Operating points: {listed([axis.task for axis in axes])}"
+    files = {f"tables/{t.name}.csv": t.raw.to_csv(index=False) for t in tables.values()}
+    files |= {f"tables/{t.name}.tex": latex(t) for t in tables.values() if t.rows}
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=shown_title,
+            findings=findings,
+            verdict=words,
+            tables=tables,
+            figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
+            legend=_legend(findings),
+            matrix=state_matrix(findings),
+            single_points=single_point_words(findings) if findings.single_points else "",
+            states=STATES,
+            glyphs=GLYPHS,
+            split=SPLIT,
+            palette=_embedded(dict(zip(LIGHT, DARK, strict=True))),
+            plotly_js=plotly.offline.get_plotlyjs() if figures else "",
+        )
+    )
+    summary = {
+        "title": shown_title,
+        "split": SPLIT,
+        "verdict": dataclasses.asdict(words),
+        "counts": findings.counts,
+        "terminal_table": plain(tables["operating_points"]),
+        **_plain_findings(findings),
+    }
+    return Built(page, files, summary)
+
+
+def state_matrix(findings: Findings) -> dict[str, Any]:
+    """Return rows (method, priorities) of states by seed, None where no run was asked for."""
+    known = [state for state in findings.states if state.arm is not None]
+    seeds = sorted({state.seed for state in known if state.seed is not None})
+    cells: dict[tuple[str, str], dict[int | None, Any]] = {}
+    for state in known:
+        key = (str(state.arm), findings.shown_priorities(state.priorities))
+        cells.setdefault(key, {})[state.seed] = state
+    rows = [
+        {"arm": arm, "priorities": priorities, "cells": [held.get(seed) for seed in seeds]}
+        for (arm, priorities), held in cells.items()
+    ]
+    return {"seeds": seeds, "rows": rows}
+
+
+def _legend(findings: Findings) -> list[dict[str, str]]:
+    shown = [point.arm for point in findings.points]
+    stepped = {arm for arm in shown if shown.count(arm) > 1}
+    return [
+        {
+            "arm": arm,
+            "number": str(number % len(ARM_COLOURS)),
+            "symbol": SYMBOLS[number % len(SYMBOLS)],
+            "dash": _dash_array(number) if arm in stepped else "",
+        }
+        for number, arm in enumerate(findings.arms)
+        if arm in shown
+    ]
+
+
+def _dash_array(number: int) -> str:
+    return DASH_ARRAYS[DASHES[number % len(DASHES)]]
+
+
+def _figure_json(figure: Figure) -> str:
+    drawn = json.loads(figure.plot.to_json())
+    variants = [
+        {"min_width": size.width, "layout": layout}
+        for size, layout in zip(SIZES, figure.variants, strict=True)
+    ]
+    return _embedded({"data": drawn["data"], "layout": drawn["layout"], "variants": variants})
+
+
+def _embedded(value: Any) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+
+
+def _plain_findings(findings: Findings) -> dict[str, Any]:
+    """Return the findings as JSON holds them; NaN becomes null."""
+    values = {
+        field.name: getattr(findings, field.name)
+        for field in dataclasses.fields(findings)
+        if field.name != "runs"
+    }
+    values["runs"] = findings.runs.to_dict("records")
+    plain_values = _plain(values)
+    for axis, shown in zip(findings.axes, plain_values["axes"], strict=True):
+        shown["column"] = axis.column
+    for point, shown in zip(findings.points, plain_values["points"], strict=True):
+        shown["n"] = point.n
+    return plain_values
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,154 @@
+"""The report on results, as a command.
+
+Usage:
+    python analysis/pareto.py RESULTS... [--out DIR] [--metrics depth=delta1 segmentation=miou]
+
+RESULTS is a store, several stores, the folder of one sweep (STORE/sweeps/NAME), or a tidy CSV or
+Parquet from anywhere else (see `analysis.load_table`).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.axes import AnalysisError
+from analysis.plans import planned_or_present, planned_runs
+from analysis.report import ReportSummary, write_report, write_table_report
+from mtl.records import TASK_METRICS, task_metric
+from mtl.store import Store, StoreError
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+class UsageError(Exception):
+    """A command line that asks for what cannot be, in one sentence."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        metrics = _metrics(arguments.metrics)
+        summary = _report([Path(text) for text in arguments.results], arguments.out, metrics)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (AnalysisError, StoreError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"Expected a folder that can be written, got {error}. Give another one with --out.",
+            file=sys.stderr,
+        )
+        return 1
+    _show(summary)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pareto.py", description="Write the operating-point report on results."
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="RESULTS",
+        help="a store, several stores, STORE/sweeps/NAME, or one tidy CSV or Parquet",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder to write to (default: report/ in the store or sweep, else ./report)",
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="TASK=METRIC",
+        help="metric on a task's axis, such as depth=rmse",
+    )
+    return parser
+
+
+def _metrics(texts: Sequence[str]) -> dict[str, str]:
+    metrics: dict[str, str] = {}
+    for text in texts:
+        task, sign, metric = text.partition("=")
+        if not sign or not task or not metric:
+            raise UsageError(
+                f"Expected --metrics TASK=METRIC, got {text!r}. "
+                f"Tasks: {', '.join(sorted(TASK_METRICS))}."
+            )
+        if task in metrics:
+            raise UsageError(f"Expected one metric a task, got two for {task}. Name one.")
+        try:
+            task_metric(task, metric)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        metrics[task] = metric
+    return metrics
+
+
+def _report(paths: Sequence[Path], out: Path | None, metrics: dict[str, str]) -> ReportSummary:
+    for path in paths:
+        if not path.exists():
+            raise AnalysisError(
+                f"Expected results, got {path}, which does not exist. "
+                "Give a store, a sweep's folder, a CSV or a Parquet file."
+            )
+    tables = [path for path in paths if path.is_file()]
+    if tables:
+        if len(paths) > 1:
+            raise UsageError(
+                f"Expected one table or any number of stores, got {len(paths)} results with "
+                f"{len(tables)} files among them. Join the tables to one."
+            )
+        if tables[0].suffix not in TABLE_SUFFIXES:
+            raise UsageError(
+                f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
+            )
+        return write_table_report(tables[0], out or Path("report"), metrics=metrics)
+    stores = [Store(_store_of(path), create=False) for path in paths]
+    default = paths[0] / "report" if len(paths) == 1 else Path("report")
+    run_ids = _sweep_run_ids(paths, stores)
+    return write_report(stores, out or default, run_ids=run_ids, metrics=metrics)
+
+
+def _is_sweep(path: Path) -> bool:
+    return path.absolute().parent.name == "sweeps" and (path / "plan.json").exists()
+
+
+def _store_of(path: Path) -> Path:
+    return path.absolute().parent.parent if _is_sweep(path) else path
+
+
+def _sweep_run_ids(paths: Sequence[Path], stores: Sequence[Store]) -> list[str] | None:
+    """Return the runs of the sweeps that were named, or None if only whole stores were."""
+    if not any(_is_sweep(path) for path in paths):
+        return None
+    run_ids: list[str] = []
+    for path, store in zip(paths, stores, strict=True):
+        name = path.absolute().name
+        run_ids += planned_runs(store, name) if _is_sweep(path) else planned_or_present([store])
+    return list(dict.fromkeys(run_ids))
+
+
+def _show(summary: ReportSummary) -> None:
+    print(summary.table)
+    print()
+    print(summary.verdict)
+    total = summary.num_done + summary.num_missing + summary.num_failed
+    if summary.num_done < total:
+        print(
+            f"{summary.num_done} of {total} runs are done, {summary.num_failed} failed, "
+            f"{summary.num_missing} missing; the report says why."
+        )
+    state = "Report" if summary.rebuilt else "Report (unchanged)"
+    print(f"{state}: {summary.path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The report: results -> report.html, tables/ and summary.json, built only when inputs changed.
+
+This module imports neither pandas nor plotly until something must be built, so that a finished
+sweep asked for again answers at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtl.store import Store, StoreError, read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from analysis.load import Loaded
+
+SUMMARY_SCHEMA = 1
+_INPUT_FILES = ("spec.json", "result.json", "manifest.json", "error.txt")
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What a terminal shows of a report."""
+
+    path: Path
+    """report.html."""
+    rebuilt: bool
+    """False where inputs, code and options were those of the report that is there."""
+    table: str
+    """Operating points as plain text."""
+    verdict: str
+    """The verdict's headline."""
+    num_done: int
+    num_missing: int
+    """Asked for and neither done nor failed: never started, unfinished, damaged or excluded."""
+    num_failed: int
+
+
+def write_report(
+    stores: Sequence[Store],
+    out: Path,
+    *,
+    run_ids: Sequence[str] | None = None,
+    metrics: Mapping[str, str] | None = None,
+    title: str | None = None,
+) -> ReportSummary:
+    """Write the report on the runs of one or several stores to `out`.
+
+    Args:
+        stores: opened stores; a run that several hold counts once.
+        out: folder for report.html, tables/ and summary.json; made if absent.
+        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
+        metrics: task -> metric or alias by which it is judged; see `analysis.axes.choose_axes`.
+        title: of the page.
+
+    Raises:
+        AnalysisError: if there is no run, or the runs must not be compared.
+        ValueError: for an unknown task or metric.
+    """
+
+    def load() -> "Loaded":
+        from analysis.load import load_stores
+
+        return load_stores(stores, run_ids)
+
+    inputs = _store_inputs(stores, run_ids)
+    return _write(out, inputs, load, metrics, title)
+
+
+def write_table_report(
+    path: Path, out: Path, *, metrics: Mapping[str, str] | None = None, title: str | None = None
+) -> ReportSummary:
+    """Write the report on a tidy CSV or Parquet to `out`; see `write_report`."""
+
+    def load() -> "Loaded":
+        from analysis.load_table import load_table
+
+        return load_table(path)
+
+    return _write(out, hashlib.sha256(path.read_bytes()), load, metrics, title)
+
+
+def _write(
+    out: Path,
+    inputs: Any,
+    load: Callable[[], "Loaded"],
+    metrics: Mapping[str, str] | None,
+    title: str | None,
+) -> ReportSummary:
+    options = json.dumps([sorted((metrics or {}).items()), title])
+    inputs.update(options.encode())
+    inputs.update(_code_digest())
+    fingerprint = inputs.hexdigest()
+    earlier = _earlier(out)
+    if earlier.get("fingerprint") == fingerprint and all(
+        (out / name).is_file() for name in earlier["files"]
+    ):
+        return _summary(out, earlier, rebuilt=False)
+
+    from analysis.page import build
+
+    built = build(load(), metrics, title)
+    files = {**built.files, "report.html": built.html}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, text.encode())
+    for name in set(earlier.get("files", ())) - set(files):
+        (out / name).unlink(missing_ok=True)
+    summary = {
+        "schema": SUMMARY_SCHEMA,
+        "fingerprint": fingerprint,
+        "files": sorted(files),
+        **built.summary,
+    }
+    # Last, so that a report which was interrupted is built again.
+    write_json(out / "summary.json", summary)
+    return _summary(out, summary, rebuilt=True)
+
+
+def _summary(out: Path, summary: Mapping[str, Any], *, rebuilt: bool) -> ReportSummary:
+    counts = summary["counts"]
+    done, failed = counts.get("done", 0), counts.get("failed", 0)
+    return ReportSummary(
+        path=out / "report.html",
+        rebuilt=rebuilt,
+        table=summary["terminal_table"],
+        verdict=summary["verdict"]["headline"],
+        num_done=done,
+        num_missing=sum(counts.values()) - done - failed,
+        num_failed=failed,
+    )
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    """Return the summary that is there, or nothing if it is absent, damaged or another schema."""
+    try:
+        summary = read_json(out / "summary.json")
+    except (OSError, StoreError):
+        return {}
+    known = isinstance(summary, dict) and summary.get("schema") == SUMMARY_SCHEMA
+    return summary if known else {}
+
+
+def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str] | None) -> Any:
+    """Return a hash over everything that a report reads from the stores."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps(None if run_ids is None else list(run_ids)).encode())
+    for number, store in enumerate(stores):
+        if run_ids is None:
+            for path in sorted((store.root / "sweeps").glob("*/plan.json")):
+                _add(digest, path, f"{number}/{path.parent.name}")
+        for run_id in store.run_ids() if run_ids is None else run_ids:
+            folder = store.run_folder(run_id)
+            for name in _INPUT_FILES:
+                _add(digest, folder / name, f"{number}/{run_id}/{name}")
+            if not (folder / "result.json").exists():
+                _add(digest, folder / "epochs.jsonl", f"{number}/{run_id}/epochs")
+                checkpointed = any((folder / "checkpoint").glob("*"))
+                digest.update(b"checkpoint" if checkpointed else b"none")
+    return digest
+
+
+def _add(digest: Any, path: Path, name: str) -> None:
+    if path.is_file():
+        data = path.read_bytes()
+        digest.update(f"{name} {len(data)}\n".encode())
+        digest.update(data)
+
+
+def _code_digest() -> bytes:
+    """Return a hash of the code that makes reports: new code builds them again."""
+    import mtl.records
+    import mtl.spec
+
+    here = Path(__file__).parent
+    sources = [
+        *here.glob("*.py"),
+        *here.glob("templates/*"),
+        Path(str(mtl.records.__file__)),
+        Path(str(mtl.spec.__file__)),
+    ]
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.digest()

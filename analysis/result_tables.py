@@ -1,0 +1,315 @@
+"""Findings as tables: each once with full digits (CSV) and once as people read it (HTML, LaTeX)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.axes import MINUS, NONE, TIMES, number
+from analysis.findings import Findings
+from analysis.fronts import setting_of
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report."""
+
+    name: str
+    """Stem of its files."""
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """Cells as shown."""
+    raw: pd.DataFrame
+    """The same values with all digits, for CSV."""
+    num_words: int = 1
+    """Leading columns that hold words; the others are numbers, aligned right."""
+    marked: tuple[bool, ...] = ()
+    """Rows to be set off; empty for none."""
+
+
+def all_tables(findings: Findings) -> dict[str, Table]:
+    """Return every table by name."""
+    tables = (
+        operating_point_table(findings),
+        hypervolume_table(findings),
+        comparison_table(findings),
+        spread_table(findings),
+        budget_table(findings),
+        run_table(findings),
+        state_table(findings),
+    )
+    return {table.name: table for table in tables}
+
+
+def operating_point_table(findings: Findings) -> Table:
+    """Return one row an operating point: means and standard deviations over seeds."""
+    axes = findings.axes
+    rows, raw = [], []
+    for point in findings.points:
+        cells = [
+            axis.shown(mean) + (f" ± {axis.shown(sd)}" if sd is not None else "")
+            for axis, mean, sd in zip(axes, point.means, point.sds, strict=True)
+        ]
+        mark = "yes" if point.nondominated else ""
+        rows.append(
+            (point.arm, findings.shown_priorities(point.priorities), *cells, str(point.n), mark)
+        )
+        values: dict[str, Any] = {"method": point.arm}
+        priorities = point.priorities or (None,) * len(axes)
+        values |= {f"priority_{a.task}": p for a, p in zip(axes, priorities, strict=True)}
+        for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
+            values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
+        values |= {
+            "num_seeds": point.n,
+            "nondominated": point.nondominated,
+            "nondominated_within_method": point.nondominated_in_arm,
+        }
+        raw.append(values)
+    tasks = ", ".join(axis.task for axis in axes)
+    return Table(
+        "operating_points",
+        "Operating points on the test split: mean ± standard deviation over seeds. Nondominated: "
+        "no mean of any method is at least as good on every axis and better on one.",
+        ("method", f"priorities ({tasks})", *(a.title for a in axes), "seeds", "nondominated"),
+        tuple(rows),
+        pd.DataFrame(raw),
+        num_words=2,
+        marked=tuple(point.nondominated for point in findings.points),
+    )
+
+
+def hypervolume_table(findings: Findings) -> Table:
+    """Return the hypervolume of each comparable method with the reference point."""
+    reference = findings.reference
+    rows, raw = [], []
+    for arm, volume in findings.hypervolumes.items():
+        mine = [point for point in findings.points if point.arm == arm]
+        num_runs = sum(point.n for point in mine)
+        rows.append((arm, f"{volume:.4g}", str(len(mine)), str(num_runs)))
+        values: dict[str, Any] = {
+            "method": arm,
+            "hypervolume": volume,
+            "num_priorities": len(mine),
+            "num_runs": num_runs,
+        }
+        if reference is not None:
+            named = zip(findings.axes, reference.point, strict=True)
+            values |= {f"reference_{axis.column}": value for axis, value in named}
+        raw.append(values)
+    shown = ""
+    if reference is not None:
+        named = zip(findings.axes, reference.point, strict=True)
+        listed = ", ".join(
+            f"{a.task} {a.metric.name} {a.shown(v, more_decimals=1)} {a.unit}" for a, v in named
+        )
+        shown = f" Reference point: {listed}. {reference.rule}"
+    unit = f" {TIMES} ".join(axis.metric.unit for axis in findings.axes)
+    return Table(
+        "hypervolume",
+        f"Hypervolume of the means at each priority, in {unit}.{shown}",
+        ("method", "hypervolume", "priorities", "runs"),
+        tuple(rows),
+        pd.DataFrame(raw),
+    )
+
+
+def comparison_table(findings: Findings) -> Table:
+    """Return the permutation test of each pair of methods, or why there is none."""
+    rows, raw = [], []
+    for c in findings.comparisons:
+        test = c.test
+        values: dict[str, Any] = {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
+        if test is None:
+            rows.append((f"{c.arm_a} {MINUS} {c.arm_b}", "not compared", NONE, NONE, NONE, NONE))
+        else:
+            rows.append(
+                (
+                    f"{c.arm_a} {MINUS} {c.arm_b}",
+                    number(test.difference, "+.3g"),
+                    f"{test.p:.2g}",
+                    NONE if c.p_adjusted is None else f"{c.p_adjusted:.2g}",
+                    f"{test.smallest_p:.2g}",
+                    f"{test.num_relabellings}, {'all' if test.exact else 'drawn'}",
+                )
+            )
+            values |= {**vars(test), "p_adjusted": c.p_adjusted}
+        raw.append(values)
+    return Table(
+        "comparisons",
+        "Differences of hypervolume with the two-sided p of relabelling runs within each priority.",
+        ("methods", "difference", "p", "p after Holm", "smallest reachable p", "relabellings"),
+        tuple(rows),
+        pd.DataFrame(raw),
+    )
+
+
+def spread_table(findings: Findings) -> Table:
+    """Return how far the priority moves each metric, against the spread over seeds."""
+    axes = {axis.column: axis for axis in findings.axes}
+    rows = []
+    for spread in findings.spreads:
+        axis = axes[spread.column]
+        rows.append(
+            (
+                spread.arm,
+                axis.title,
+                axis.shown(spread.range_of_means),
+                axis.shown(spread.pooled_sd, more_decimals=1),
+                NONE if spread.ratio is None else f"{spread.ratio:.1f}",
+                axis.shown(spread.least_margin_over_prior, signed=True),
+            )
+        )
+    return Table(
+        "range_over_spread",
+        "Range of the means over the priorities, standard deviation over seeds pooled over the "
+        "priorities, their ratio, and the least margin of a mean over the per-pixel prior.",
+        ("method", "metric", "range of means", "seed spread", "range / spread", "least margin"),
+        tuple(rows),
+        pd.DataFrame([vars(spread) for spread in findings.spreads]),
+        num_words=2,
+    )
+
+
+def budget_table(findings: Findings) -> Table:
+    """Return what the done runs of each method cost."""
+    rows = [
+        (
+            budget.arm,
+            str(budget.num_runs),
+            ", ".join(map(str, budget.epochs)) or NONE,
+            _seconds(budget.wall_seconds_per_run),
+            _seconds(budget.wall_seconds),
+            _seconds(budget.device_seconds),
+        )
+        for budget in findings.provenance.budgets
+    ]
+    raw = [{**vars(b), "epochs": " ".join(map(str, b.epochs))} for b in findings.provenance.budgets]
+    return Table(
+        "budget",
+        "Cost of the runs shown. Wall seconds of runs side by side add up to more than the time "
+        "that passed.",
+        ("method", "runs", "epochs a run", "wall s a run", "wall s in all", "device s in all"),
+        tuple(rows),
+        pd.DataFrame(raw),
+    )
+
+
+def run_table(findings: Findings) -> Table:
+    """Return every usable run; its CSV is a tidy table that `pareto.py` reads back."""
+    tasks = [axis.task for axis in findings.axes]
+    raw = findings.runs.drop(columns="arm", errors="ignore").copy()
+    for column, value in findings.prior.items():
+        raw[f"prior_{column}"] = value
+    rows = []
+    for row in findings.runs.to_dict("records"):
+        priorities = setting_of({str(k): v for k, v in row.items()}, tasks)
+        metrics = (axis.shown(row[axis.column]) for axis in findings.axes)
+        rows.append(
+            (
+                str(row["arm"]),
+                findings.shown_priorities(priorities),
+                str(row["run_id"]),
+                str(row["seed"]),
+                *metrics,
+            )
+        )
+    return Table(
+        "runs",
+        "Single runs behind the means, test split.",
+        ("method", "priorities", "run", "seed", *(axis.title for axis in findings.axes)),
+        tuple(rows),
+        raw,
+        num_words=3,
+    )
+
+
+def state_table(findings: Findings) -> Table:
+    """Return every run that is not in the figures, with the reason; its CSV lists all runs."""
+    rows = tuple(
+        (
+            state.arm or "unknown",
+            findings.shown_priorities(state.priorities),
+            NONE if state.seed is None else str(state.seed),
+            state.state,
+            state.reason,
+            state.run_id,
+        )
+        for state in findings.states
+        if state.state != "done"
+    )
+    raw = [
+        {
+            "run_id": s.run_id,
+            "method": s.arm,
+            "priorities": ""
+            if s.priorities is None
+            else " ".join(f"{p:.12g}" for p in s.priorities),
+            "seed": s.seed,
+            "state": s.state,
+            "reason": s.reason,
+        }
+        for s in findings.states
+    ]
+    return Table(
+        "states",
+        "Runs that were asked for and are not in the figures.",
+        ("method", "priorities", "seed", "state", "reason", "run"),
+        rows,
+        pd.DataFrame(raw),
+        num_words=6,
+    )
+
+
+def latex(table: Table) -> str:
+    """Return a table as a LaTeX tabular for the booktabs package."""
+    columns = "l" * table.num_words + "r" * (len(table.head) - table.num_words)
+    lines = [
+        f"% {_tex(table.caption)}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(map(_tex, table.head)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_tex, row)) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plain(table: Table) -> str:
+    """Return a table as aligned plain text for a terminal."""
+    columns = list(zip(table.head, *table.rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if index < table.num_words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(table.head), *map(line, table.rows)])
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    TIMES: r"$\times$",
+    MINUS: "$-$",
+    NONE: "--",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")

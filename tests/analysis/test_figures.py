@@ -1,0 +1,131 @@
+"""Figures hold the computed values, labels cover nothing, colours are legible."""
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis.annotations import DARK, LIGHT, SIZES, shown_staircase
+from analysis.axes import choose_axes
+from analysis.figures import operating_point_figures
+from analysis.findings import find
+from analysis.labels import around, overlaps, text_size
+from analysis.load import load_stores
+from mtl.spec import RunSpec
+
+
+def findings_of(store, **metrics):
+    loaded = load_stores([store])
+    return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
+def test_metric_where_lower_is_better(full_store):
+    by_rmse, by_delta1 = findings_of(full_store, depth="rmse"), findings_of(full_store)
+    # The synthetic rmse is 1.5 - delta1 and its prior 1.2, so ranks agree and areas follow.
+    assert [p.nondominated for p in by_rmse.points] == [p.nondominated for p in by_delta1.points]
+    reference = by_rmse.reference
+    assert reference.point == (1.2, 0.279)
+    figure = operating_point_figures(by_rmse)[0]
+    arrow = next(a for a in figure.variants[0]["annotations"] if a["text"] == "better")
+    assert arrow["x"] < 0.5 < arrow["y"], "better is to the left and up"
+
+
+def test_figure_draws_the_computed_values(full_store):
+    findings = findings_of(full_store)
+    (figure,) = operating_point_figures(findings)
+    for arm in ("lsb", "fixed"):
+        mine = [p for p in findings.points if p.arm == arm]
+        traces = {t.meta: t for t in figure.plot.data if t.name and t.name.startswith(arm)}
+        assert list(traces["means"].x) == [p.means[0] * 100 for p in mine]
+        assert list(traces["means"].y) == [p.means[1] * 100 for p in mine]
+        assert list(traces["means"].error_x.array) == [p.sds[0] * 100 for p in mine]
+        runs = findings.runs[findings.runs["arm"] == arm]
+        assert list(traces["ghosts"].y) == (runs["segmentation_miou"] * 100).tolist()
+        corners = shown_staircase(findings, arm, (0, 1))
+        assert list(zip(traces["staircase"].x, traces["staircase"].y, strict=True)) == corners
+        assert traces["staircase"].line.simplify is False
+    assert sorted({x for t in figure.plot.data if t.meta == "prior" for x in t.x})[1] == (
+        pytest.approx(54.7)
+    )
+
+
+def boxes(figure, size, variant):
+    """Return the boxes of point labels in pixels, as the page draws them."""
+    (x0, x1), (y0, y1) = figure.plot.layout.xaxis.range, figure.plot.layout.yaxis.range
+    wide = size.width - size.left - size.right
+    high = size.height - size.top - size.bottom
+    for label in variant["annotations"]:
+        if label["text"].startswith("("):
+            x = size.left + (label["x"] - x0) / (x1 - x0) * wide + label["ax"]
+            y = size.height - size.bottom - (label["y"] - y0) / (y1 - y0) * high + label["ay"]
+            w, h = text_size(label["text"], size.font)
+            yield around(x, y, w / 2, h / 2)
+
+
+def test_labels_cover_neither_each_other_nor_points(full_store):
+    findings = findings_of(full_store)
+    (figure,) = operating_point_figures(findings)
+    for size, variant in zip(SIZES, figure.variants, strict=True):
+        placed = np.array(list(boxes(figure, size, variant)))
+        assert len(placed) == 10
+        assert overlaps(placed, placed).sum() == pytest.approx(np.trace(overlaps(placed, placed)))
+        (x0, x1), (y0, y1) = figure.plot.layout.xaxis.range, figure.plot.layout.yaxis.range
+        wide = size.width - size.left - size.right
+        high = size.height - size.top - size.bottom
+        marks = np.array(
+            [
+                around(
+                    size.left + (p.means[0] * 100 - x0) / (x1 - x0) * wide,
+                    size.height - size.bottom - (p.means[1] * 100 - y0) / (y1 - y0) * high,
+                    5.5,
+                    5.5,
+                )
+                for p in findings.points
+            ]
+        )
+        assert overlaps(placed, marks).sum() == 0, size
+        assert (placed[:, 0] >= 0).all()
+        assert (placed[:, 2] <= size.width).all()
+
+
+def contrast(a: str, b: str) -> float:
+    """Return the contrast ratio of WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_colours_are_legible_on_their_paper(palette):
+    paper = palette[-1]
+    assert min(contrast(colour, paper) for colour in palette[:6]) >= 3.0
+    assert min(contrast(colour, paper) for colour in palette[6:8]) >= 4.5
+    assert len(set(palette)) == len(palette), "the page exchanges colours one by one"
+
+
+def test_three_tasks_have_a_plot_for_each_pair(store, synthetic):
+    tasks = ("depth", "normal", "segmentation")
+    values = {
+        **synthetic.depth_and_segmentation(0.8, 0.6),
+        "normal": {"within_30": 0.5, "mean_angle": 20.0},
+    }
+    for method in ("lsb", "fixed"):
+        for k, priorities in enumerate(((0.2, 0.3, 0.5), (0.4, 0.4, 0.2))):
+            run = RunSpec(method=method, tasks=tasks, priorities=priorities, epochs=12)
+            moved = json.loads(json.dumps(values))
+            moved["depth"]["delta1"] += 0.05 * k
+            moved["segmentation"]["miou"] -= 0.05 * k
+            synthetic.finish(store, run, moved)
+    findings = findings_of(store)
+    names = [figure.name for figure in operating_point_figures(findings)]
+    assert names == [
+        "operating_points_depth_normal",
+        "operating_points_depth_segmentation",
+        "operating_points_normal_segmentation",
+    ]
+    assert findings.comparisons[0].test.difference == 0

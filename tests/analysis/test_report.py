@@ -1,0 +1,306 @@
+"""The report end to end: values in files, words of the verdict, figures, and the command."""
+
+import html.parser
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.axes import choose_axes
+from analysis.findings import find
+from analysis.load import load_stores
+from analysis.page import build
+from analysis.pareto import main
+from analysis.report import write_report
+from analysis.verdict import verdict
+from mtl.store import Store
+
+
+def findings_of(store, **metrics):
+    loaded = load_stores([store])
+    return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+class Resources(html.parser.HTMLParser):
+    """Collects what a page would load or link to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.found += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data", "poster", "action")
+        ]
+
+
+def test_command_on_a_finished_store(full_store, capsys):
+    assert main([str(full_store.root)]) == 0
+    out = capsys.readouterr().out
+    folder = full_store.root / "report"
+    assert str(folder / "report.html") in out
+    assert "No winner" in out
+    summary = read(folder)
+    assert summary["counts"] == {"done": 20}
+    assert len(summary["points"]) == 10
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert written == {*summary["files"], "summary.json"}
+    assert {"report.html", "tables/operating_points.csv", "tables/operating_points.tex"} <= written
+    # A mean by hand from the results themselves.
+    first = summary["points"][0]
+    runs = pd.read_csv(folder / "tables/runs.csv").query("method == 'lsb' and priority_depth < 0.2")
+    assert first["means"][0] == pytest.approx(runs["depth_delta1"].mean())
+    table = pd.read_csv(folder / "tables/operating_points.csv")
+    assert table["depth_delta1_mean"].tolist() == [p["means"][0] for p in summary["points"]]
+    assert table["depth_delta1_sd"].tolist() == [p["sds"][0] for p in summary["points"]]
+
+
+def test_page_is_self_contained_and_complete(full_store):
+    summary = write_report([full_store], full_store.root / "out")
+    page = summary.path.read_text()
+    resources = Resources()
+    resources.feed(page)
+    local = re.compile(r"(#[\w-]+|tables/\w+\.(csv|tex)|data:,)")
+    assert [link for link in resources.found if not local.fullmatch(link)] == []
+    assert not resources.tags & {"iframe", "object", "embed", "img", "audio", "video"}
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
+    for text in (
+        "built to show a trade-off",
+        "no evidence about real data",
+        "per-pixel prior",
+        "Equal budget: every run of every method trained 12 epochs",
+        "0.1.0+abc1234",
+        "optimizer.learning_rate",
+        'role="img" aria-label="Scatter plot',
+    ):
+        assert text in page, text
+    for link in resources.found:
+        if link.startswith("tables/"):
+            assert (summary.path.parent / link).is_file()
+
+
+def test_unchanged_report_is_not_built_again(full_store, synthetic):
+    out = full_store.root / "report"
+    first = write_report([full_store], out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    again = write_report([full_store], out)
+    assert (first.rebuilt, again.rebuilt) == (True, False)
+    assert again.table == first.table
+    assert (again.verdict, again.num_done) == (first.verdict, 20)
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert write_report([full_store], out, metrics={"depth": "rmse"}).rebuilt
+    assert write_report([full_store], out).rebuilt, "options are part of the inputs"
+    full_store.write_error(full_store.write_spec(synthetic.make_spec("lsb", 0.9, 0)), "killed")
+    assert write_report([full_store], out).num_failed == 1
+    (out / "tables" / "spread.tex").unlink(missing_ok=True)
+    (out / "report.html").unlink()
+    assert write_report([full_store], out).rebuilt, "a file is gone"
+
+
+def test_two_builds_are_equal_to_the_byte(full_store):
+    pages = [write_report([full_store], full_store.root / name).path.read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+
+
+def test_unchanged_report_loads_neither_pandas_nor_plotly(full_store):
+    write_report([full_store], full_store.root / "report")
+    code = (
+        "import sys\nfrom analysis.pareto import main\n"
+        f"assert main([{str(full_store.root)!r}]) == 0\n"
+        "heavy = {'pandas', 'plotly', 'jinja2', 'torch', 'ray', 'moocore'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_script_and_module_both_run(full_store):
+    root = Path(__file__).parents[2]
+    for start in (["analysis/pareto.py"], ["-m", "analysis.pareto"]):
+        done = subprocess.run(
+            [sys.executable, *start, str(full_store.root)], cwd=root, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_verdict_claims_no_winner_that_is_not_carried(full_store):
+    words = verdict(findings_of(full_store))
+    assert words.headline == (
+        "No winner: the runs carry no difference in hypervolume between lsb and fixed."
+    )
+    assert "not carried by the runs (p = " in words.statements[0]
+    assert "all 7776 relabellings" in words.statements[0]
+
+
+def test_verdict_names_a_winner_that_is_carried(store, synthetic):
+    synthetic.fill(store, shift=0.1)
+    findings = findings_of(store)
+    words = verdict(findings)
+    assert words.headline == "lsb covers more hypervolume than fixed."
+    assert ": carried by the runs" in words.statements[0]
+    assert findings.comparisons[0].p_adjusted < 0.05
+
+
+def test_verdict_turns_with_the_sign(store, synthetic):
+    synthetic.fill(store, shift=-0.1)
+    assert verdict(findings_of(store)).headline == "fixed covers more hypervolume than lsb."
+
+
+def test_one_seed_can_carry_nothing(store, synthetic):
+    synthetic.fill(store, seeds=1, shift=0.1)
+    words = verdict(findings_of(store))
+    assert words.headline.startswith("No winner")
+    assert "too few to carry any difference" in words.statements[0]
+    assert "smallest reachable p 0.062" in words.statements[0]
+    assert any("One seed a setting" in limit for limit in words.limits)
+
+
+def test_unequal_grids_and_seeds_are_not_compared(store, synthetic):
+    run_ids = synthetic.fill(
+        store, skip=lambda s: s.method == "fixed" and s.priorities[0] > 0.8 and s.seed == 1
+    )
+    synthetic.write_plan(store, "grid", run_ids)
+    findings = findings_of(store)
+    assert (findings.hypervolumes, findings.comparisons[0].test) == ({}, None)
+    words = verdict(findings)
+    assert words.headline.startswith("No comparison")
+    assert "unequal numbers of seeds at 1 priority" in words.statements[0]
+    page = build(load_stores([store]), None, None)
+    assert "are not compared: lsb and fixed have unequal numbers of seeds" in page.html
+
+
+def test_methods_without_priorities_are_single_points(full_store, synthetic):
+    for seed in (0, 1):
+        spec = synthetic.make_spec("equal", None, seed)
+        synthetic.finish(full_store, spec, synthetic.depth_and_segmentation(0.78, 0.66))
+    findings = findings_of(full_store)
+    assert findings.single_points == ("equal",)
+    assert set(findings.hypervolumes) == {"lsb", "fixed"}
+    assert "equal takes no priorities, so it has one operating point and no front." in (
+        verdict(findings).statements
+    )
+
+
+def test_partly_failed_store_shows_what_there_is(store, synthetic, capsys):
+    ids = synthetic.fill(store, skip=lambda spec: spec.seed == 1 and spec.method == "fixed")
+    store.write_error(ids[-1], "Traceback\nRuntimeError: <script>alert(1)</script> & more\n")
+    spec = synthetic.make_spec("fixed", 0.9, 0)
+    synthetic.finish(store, spec, synthetic.depth_and_segmentation(None, 0.5))
+    assert main([str(store.root)]) == 0
+    out = capsys.readouterr().out
+    assert "15 of 21 runs are done, 1 failed, 5 missing" in out
+    page = (store.root / "report" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert f"Run {spec.run_id()} is left out: test split holds no value for depth_delta1." in page
+    states = pd.read_csv(store.root / "report/tables/states.csv")
+    assert states["state"].value_counts().to_dict() == {
+        "done": 15,
+        "missing": 4,
+        "failed": 1,
+        "excluded": 1,
+    }
+
+
+def test_store_with_nothing_done_says_what_is_planned(store, synthetic, capsys):
+    synthetic.write_plan(store, "grid", synthetic.fill(store, skip=lambda spec: True))
+    assert main([str(store.root)]) == 0
+    assert "none of 20 runs has a usable result" in capsys.readouterr().out
+    assert read(store.root / "report")["counts"] == {"missing": 20}
+
+
+def test_run_ids_choose_and_order_the_runs(full_store, synthetic):
+    chosen = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (1, 0, 7)]
+    summary = write_report([full_store], full_store.root / "out", run_ids=chosen)
+    assert (summary.num_done, summary.num_missing) == (2, 1)
+    assert [s["run_id"] for s in read(full_store.root / "out")["states"]] == chosen
+
+
+def test_a_sweeps_folder_is_a_result(full_store, synthetic):
+    run_id = synthetic.finish(
+        full_store,
+        synthetic.make_spec("lsb", 0.5, 0, epochs=99),
+        synthetic.depth_and_segmentation(0.9, 0.9),
+    )
+    synthetic.write_plan(full_store, "long", [run_id])
+    sweep = full_store.sweep_folder("priority_grid")
+    assert main([str(full_store.root)]) == 1, "the store as a whole mixes budgets"
+    assert main([str(sweep)]) == 0
+    assert read(sweep / "report")["counts"] == {"done": 20}
+
+
+def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
+    assert main([str(full_store.root)]) == 0
+    table = full_store.root / "report" / "tables" / "runs.csv"
+    monkeypatch.chdir(tmp_path)
+    assert main([str(table)]) == 0
+    by_store, by_table = read(full_store.root / "report"), read(tmp_path / "report")
+    for part in ("points", "hypervolumes", "comparisons", "spreads", "reference", "prior"):
+        assert by_table[part] == by_store[part], part
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["{store}", "--metrics", "depth=miou"], 2, "Known: abs, delta1, rel, rmse"),
+        (["{store}", "--metrics", "flow=epe"], 2, "Unknown task 'flow'"),
+        (["{store}", "--metrics", "depth"], 2, "Expected --metrics TASK=METRIC, got 'depth'"),
+        (["{store}", "--metrics", "depth=rmse", "depth=rel"], 2, "two for depth"),
+        (["{store}", "--metrics", "normal=within_30"], 1, "task of these results 'normal'"),
+        (["{tmp}/nowhere"], 1, "nowhere, which does not exist"),
+        (["{tmp}"], 1, "Expected a run store"),
+        (["{tmp}/notes.txt"], 2, ".csv or .parquet"),
+        (["{tmp}/bad.csv", "{store}"], 2, "one table or any number of stores"),
+        (["{tmp}/bad.csv"], 1, "got none named method, seed, priority_<task>"),
+        (["{tmp}/empty.csv"], 1, "Expected a table"),
+        (["{tmp}/old"], 1, "schema 1, got schema 99"),
+        (["{tmp}/new"], 1, "at least one run"),
+    ],
+)
+def test_bad_input_is_one_sentence(store, synthetic, tmp_path, capsys, arguments, status, message):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    synthetic.finish(store, synthetic.make_spec("lsb", 0.5, 0), values)
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "store.json").write_text('{"schema": 99}')
+    Store(tmp_path / "new")
+    filled = [text.format(store=store.root, tmp=tmp_path) for text in arguments]
+    assert main([*filled, "--out", str(tmp_path / "out")]) == status
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_that_cannot_be_written(full_store, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main([str(full_store.root), "--out", str(tmp_path / "file" / "out")]) == 1
+    assert "folder that can be written" in capsys.readouterr().err
+
+
+def test_summary_holds_no_nan(full_store, synthetic):
+    spec = synthetic.make_spec("equal", None, 0)
+    synthetic.finish(full_store, spec, synthetic.depth_and_segmentation(0.78, 0.66), manifest={})
+    write_report([full_store], full_store.root / "out")
+    text = (full_store.root / "out" / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
+    assert math.isfinite(read(full_store.root / "out")["hypervolumes"]["lsb"])
