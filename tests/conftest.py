@@ -37,7 +37,11 @@ def tiny_fields(**changes: object) -> dict[str, object]:
         "epochs": 3,
         "batch_size": 4,
         "data": {
-            "height": 32, "width": 32, "num_train": 8, "num_validation": 4, "num_test": 4,
+            "height": 32,
+            "width": 32,
+            "num_train": 8,
+            "num_validation": 4,
+            "num_test": 4,
         },
         "network": {
             "encoder": "test_efficientnet",

@@ -137,7 +137,9 @@ def test_prior_is_the_best_prediction_that_ignores_the_image(name: str) -> None:
         expected = target[here, 0, y, x].median()
         assert prior[0, 0, y, x] == expected
     elif name == "segmentation":
-        assert prior[0, :, y, x].argmax() == torch.bincount(target[here, y, x], minlength=4).argmax()
+        assert (
+            prior[0, :, y, x].argmax() == torch.bincount(target[here, y, x], minlength=4).argmax()
+        )
     else:
         mean = target[here, :, y, x].sum(0)
         torch.testing.assert_close(prior[0, :, y, x], mean / mean.norm())

@@ -51,7 +51,9 @@ def test_identity_is_the_same_in_another_process() -> None:
     for hash_seed in ("0", "1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
         )
         ids.add(done.stdout.strip())
@@ -91,11 +93,24 @@ def _leaves(values: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 OTHER_VALUES = {
-    "tasks": ["depth", "normal"], "method": "fixed", "priorities": [0.25, 0.75],
-    "increase_rate": 0.5, "depth": 0.1, "segmentation": 0.1, "horizontal_flips": False,
-    "variant": "rooms", "encoder": "test_efficientnet", "encoder_stride": 16,
-    "decoder_widths": [64, 48, 32, 24, 16, 8], "schedule": "linear", "warmup_share": 0.1,
-    "weight_decay": 0.1, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-7, "learning_rate": 1e-3,
+    "tasks": ["depth", "normal"],
+    "method": "fixed",
+    "priorities": [0.25, 0.75],
+    "increase_rate": 0.5,
+    "depth": 0.1,
+    "segmentation": 0.1,
+    "horizontal_flips": False,
+    "variant": "rooms",
+    "encoder": "test_efficientnet",
+    "encoder_stride": 16,
+    "decoder_widths": [64, 48, 32, 24, 16, 8],
+    "schedule": "linear",
+    "warmup_share": 0.1,
+    "weight_decay": 0.1,
+    "beta1": 0.8,
+    "beta2": 0.99,
+    "epsilon": 1e-7,
+    "learning_rate": 1e-3,
 }
 # One known value each in this release, so there is no other to change them to.
 SINGLE_VALUED = {("data", "name"), ("data", "version"), ("network", "architecture")}

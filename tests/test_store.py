@@ -16,17 +16,27 @@ from mtl.store import RunBusyError, Store, StoreError, write_atomically, write_j
 
 def _record(epoch: int) -> EpochRecord:
     return EpochRecord(
-        epoch=epoch, losses=[1.0, None], weights=[0.5, 0.5], loss_scales=[0.5, None],
-        difficulties=None, learning_rate=1e-3,
-        metrics={"validation": {"depth": {"delta1": None}}}, seconds=1.5,
+        epoch=epoch,
+        losses=[1.0, None],
+        weights=[0.5, 0.5],
+        loss_scales=[0.5, None],
+        difficulties=None,
+        learning_rate=1e-3,
+        metrics={"validation": {"depth": {"delta1": None}}},
+        seconds=1.5,
     )
 
 
 def _result(run_id: str) -> Result:
     metrics = {"test": {"depth": {"delta1": 0.5, "rmse": None}}}
     return Result(
-        run_id=run_id, status="done", epochs=3, selection="last", selected_epoch=3,
-        selected_metrics=metrics, final_metrics=metrics,
+        run_id=run_id,
+        status="done",
+        epochs=3,
+        selection="last",
+        selected_epoch=3,
+        selected_metrics=metrics,
+        final_metrics=metrics,
     )
 
 
@@ -172,8 +182,14 @@ def test_result_json_is_plain_and_holds_no_times(tmp_path: Path) -> None:
     store.write_result(_result(run_id))
     held = json.loads((store.run_folder(run_id) / "result.json").read_text())
     assert set(held) == {
-        "schema", "run_id", "status", "epochs", "selection", "selected_epoch",
-        "selected_metrics", "final_metrics",
+        "schema",
+        "run_id",
+        "status",
+        "epochs",
+        "selection",
+        "selected_epoch",
+        "selected_metrics",
+        "final_metrics",
     }
     listed = subprocess.run(["ls", store.root], capture_output=True, text=True, check=True)
     assert listed.stdout.split() == ["runs", "store.json", "sweeps"]

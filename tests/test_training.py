@@ -140,8 +140,18 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(
     fit(spec, undisturbed, runtime)
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_dict()))
     command = [
-        sys.executable, "-m", "mtl.training", str(tmp_path / "spec.json"),
-        "--store", str(killed.root), "--device", "cpu", "--threads", "1", "--data-root", data_root,
+        sys.executable,
+        "-m",
+        "mtl.training",
+        str(tmp_path / "spec.json"),
+        "--store",
+        str(killed.root),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--data-root",
+        data_root,
     ]
     generator = torch.Generator().manual_seed(11)
     print("kill seed 11")
@@ -241,9 +251,7 @@ def test_three_tasks_train(make_tiny: Fields, runtime: Runtime, tmp_path: Path) 
     assert list(result.final_metrics["test"]) == tasks
 
 
-def test_rooms_train_with_void_pixels(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_rooms_train_with_void_pixels(make_tiny: Fields, runtime: Runtime, tmp_path: Path) -> None:
     fields = make_tiny(epochs=1)
     fields["data"] = {**fields["data"], "variant": "rooms"}
     result = fit(RunSpec.from_dict(fields), Store(tmp_path / "store"), runtime)
@@ -342,7 +350,8 @@ def test_overfitting_eight_images_drives_every_loss_near_zero(
             batch_size=8,
             horizontal_flips=False,
             network={
-                "encoder": "test_efficientnet", "encoder_stride": 4,
+                "encoder": "test_efficientnet",
+                "encoder_stride": 4,
                 "decoder_widths": [64, 64, 48, 48, 32, 32],
             },
             optimizer={"learning_rate": 4e-3, "schedule": "linear", "warmup_share": 0.05},

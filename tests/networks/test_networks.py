@@ -78,8 +78,20 @@ def test_the_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
     assert {c.kernel_size for c in convolutions} == {(3, 3)}
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in decoder.modules())
     # 9 x in x out + out for each: 10-12, 12-11, 11-11, 11-9, 9-9, 9-7, 7-7, 7-6, 6-6, 6-5, 5-5, 5-6
-    pairs = [(10, 12), (12, 11), (11, 11), (11, 9), (9, 9), (9, 7), (7, 7), (7, 6), (6, 6),
-             (6, 5), (5, 5), (5, 6)]
+    pairs = [
+        (10, 12),
+        (12, 11),
+        (11, 11),
+        (11, 9),
+        (9, 9),
+        (9, 7),
+        (7, 7),
+        (7, 6),
+        (6, 6),
+        (6, 5),
+        (5, 5),
+        (5, 6),
+    ]
     assert sum(p.numel() for p in decoder.parameters()) == sum(9 * i * o + o for i, o in pairs)
     sizes = []
     for stage in decoder.stages:
@@ -96,13 +108,17 @@ def test_the_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
 @pytest.mark.parametrize("size", [(32, 48), (33, 50), (20, 17)])
 def test_predictions_have_the_images_size(architecture: str, size: tuple[int, int]) -> None:
     spec = NetworkSpec(
-        architecture=architecture, encoder="test_efficientnet", encoder_stride=16,
+        architecture=architecture,
+        encoder="test_efficientnet",
+        encoder_stride=16,
         decoder_widths=SMALL,
     )
     net = build_network(spec, {"depth": 1, "normal": 3, "segmentation": 13}, seed=0)
     out = net(torch.rand(2, 3, *size))
     assert {t: tuple(p.shape) for t, p in out.items()} == {
-        "depth": (2, 1, *size), "normal": (2, 3, *size), "segmentation": (2, 13, *size),
+        "depth": (2, 1, *size),
+        "normal": (2, 3, *size),
+        "segmentation": (2, 13, *size),
     }
 
 
@@ -151,6 +167,7 @@ def test_shared_parameters_are_all_but_the_output_convolution() -> None:
     net = network()
     shared = {id(p) for p in net.shared_parameters()}
     assert {n for n, p in net.named_parameters() if id(p) not in shared} == {
-        "decoder.output.weight", "decoder.output.bias",
+        "decoder.output.weight",
+        "decoder.output.bias",
     }
     assert net.task_parameters() == [[], []]

@@ -1,0 +1,1 @@
+"""Speed: medians of repeated measurements in one run; nothing here asserts."""

@@ -1,0 +1,246 @@
+"""The command line: `--plan`, bad input, configuration files and `--quick`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtl.records import Result
+from mtl.store import Store, write_json
+from sweeps import command, machine
+from sweeps.cli import parse_command
+from sweeps.plan import grid_specs
+from sweeps.priority_grid import GRID, main
+
+SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
+
+
+@pytest.fixture(autouse=True)
+def _two_cpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "num_cpus", lambda: 2)
+    monkeypatch.setattr(command, "num_gpus", lambda: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def parsed(*argv):
+    return parse_command("priority_grid", "", argv, GRID)
+
+
+def finish(store: Store, spec, seconds: float = 10.0) -> str:
+    run_id = store.write_spec(spec)
+    store.write_manifest(run_id, {"wall_seconds": seconds})
+    metrics = {split: {} for split in ("validation", "test")}
+    store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, metrics, metrics))
+    return run_id
+
+
+def test_plan_imports_neither_torch_nor_ray_nor_pandas_and_is_quick(tmp_path):
+    code = (
+        "import sys; from sweeps.priority_grid import main;"
+        f"assert main(['--plan', '--store', {str(tmp_path / 'store')!r}]) == 0;"
+        "heavy = {'torch', 'torchvision', 'timm', 'ray', 'pandas', 'plotly', 'optuna', 'pyarrow'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert out.stdout.splitlines()[-1] == "[]"
+    assert out.stderr == ""
+
+
+def test_plan_json_is_one_object_with_the_promised_keys_and_touches_no_disk(tmp_path):
+    out = subprocess.run(
+        [sys.executable, str(SCRIPT), "--plan", "--json", "--store", "store"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=30,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    held = json.loads(out.stdout)
+    assert list(held) == ["num_runs", "num_done", "runs", "expected_seconds", "expected_bytes"]
+    assert (held["num_runs"], held["num_done"], len(held["runs"])) == (20, 0, 20)
+    assert {frozenset(run) for run in held["runs"]} == {frozenset({"run_id", "spec", "done"})}
+    low, high = held["expected_seconds"]
+    assert 0 < low < high
+    assert held["expected_bytes"] > 20 * 100_000
+    assert files_below(tmp_path) == []
+
+
+def test_plan_counts_what_is_done_and_failed(tmp_path, capsys):
+    store = Store(tmp_path / "store")
+    specs = grid_specs(GRID)
+    done = finish(store, specs[0], seconds=100.0)
+    store.write_spec(specs[1])
+    store.write_error(specs[1].run_id(), "no")
+    before = files_below(store.root)
+    assert main(["--plan", "--store", str(store.root)]) == 0
+    out = capsys.readouterr().out
+    assert "20 runs: 1 done, 18 to do (216 epochs), 1 failed earlier" in out
+    assert "from earlier runs in the store" in out
+    assert main(["--plan", "--store", str(store.root), "--retry-failed"]) == 0
+    assert "20 runs: 1 done, 19 to do" in capsys.readouterr().out
+    assert main(["--plan", "--json", "--store", str(store.root)]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert [run["run_id"] for run in held["runs"] if run["done"]] == [done]
+    assert files_below(store.root) == before
+
+
+def test_long_plans_are_listed_in_part(tmp_path, capsys):
+    assert main(["--plan", "--store", str(tmp_path / "s"), "--divisions", "50"]) == 0
+    assert "... and 156 more; --json lists all." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--tasks", "depth", "colour"], "Unknown task 'colour'"),
+        (["--methods", "lbs"], "Did you mean lsb"),
+        (["--architectures", "mtan"], "Unknown architecture 'mtan'"),
+        (["--dataset", "cityscapes"], "Unknown data set 'cityscapes'"),
+        (["--set", "network.encoder=resnet5"], "Did you mean resnet"),
+        (["--set", "network.encodr=resnet50"], "Did you mean network.encoder"),
+        (["--set", "priorities=[0.5,0.6]"], "sum to 1"),
+        (["--set", "priorities=[-0.5,1.5]"], "positive priorities"),
+        (["--set", "method=lsb"], "set by --methods"),
+        (["--set", "epochs=2", "epochs=3"], "got it twice"),
+        (["--methods", "fixed", "--set", "method_options.increase_rate=0.1"], "option of fixed"),
+        (["--divisions", "1"], "--divisions 2 or more"),
+        (["--seeds", "0"], "at least 1 seed"),
+        (["--epochs", "0"], "epochs to be at least 1"),
+        (["--epochs", "few"], "Argument --epochs: invalid int value"),
+        (["--wat"], "Unrecognized arguments: --wat"),
+        (["--json"], "together with --plan"),
+        (["--cpus-per-run", "3"], "at most 2, the CPUs of this machine, got 3"),
+        (["--cpus-per-run", "0"], "above 0"),
+        (["--gpus-per-run", "1"], "at most 0, the GPUs of this machine"),
+        (["--gpus-per-run", "1.5"], "at most one GPU"),
+        (["--concurrency", "0"], "at least 1"),
+        (["--config", "absent.yaml"], "absent.yaml (No such file"),
+        (["--store", "s3://bucket/x"], "Object storage is not supported"),
+        (["--name", "../up"], "Expected --name of letters"),
+        (["--keep", "some"], "invalid choice"),
+    ],
+)
+@pytest.mark.parametrize("plan_only", [True, False])
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    argv, says, plan_only, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status = main([*argv, *(["--plan"] if plan_only and "--json" not in argv else [])])
+    captured = capsys.readouterr()
+    assert status in (1, 2)
+    assert says in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+def test_stores_that_cannot_be_used(plan_only, tmp_path, capsys):
+    more = ["--plan"] if plan_only else []
+    file = tmp_path / "file"
+    file.write_text("text")
+    assert main(["--store", str(file), *more]) == 1
+    assert "got the file" in capsys.readouterr().err
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    write_json(foreign / "store.json", {"schema": 99})
+    assert main(["--store", str(foreign), *more]) == 1
+    assert "got schema 99" in capsys.readouterr().err
+    assert files_below(tmp_path) == ["file", "foreign", "foreign/store.json"]
+    assert main(["--store", "/proc/nothing", *([] if plan_only else more)]) == 1
+    assert "--store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("plan_only", [True, False])
+def test_a_name_of_another_kind_of_sweep_is_refused(plan_only, tmp_path, capsys):
+    store = Store(tmp_path)
+    store.sweep_folder("mine").mkdir()
+    write_json(
+        store.sweep_folder("mine") / "plan.json",
+        {"schema": 1, "kind": "increase_rate", "revisions": []},
+    )
+    before = files_below(tmp_path)
+    argv = ["--store", str(tmp_path), "--name", "mine", *(["--plan"] if plan_only else [])]
+    assert main(argv) == 2
+    assert "kind 'increase_rate'" in capsys.readouterr().err
+    assert files_below(tmp_path) == before
+
+
+def test_config_file_holds_flags_and_fields_and_flags_win(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "methods: [lsb]\ntasks: [depth, normal]\nseeds: 3\ndataset: scenes\n"
+        "optimizer:\n  learning_rate: [1e-4, 1.0e-3]\nnetwork.decoder_widths: [6, 5, 4, 3, 2, 1]\n"
+        "epochs: 7\n"
+    )
+    grid = parsed("--config", str(config), "--seeds", "1", "--epochs", "5").grid
+    assert (grid.methods, grid.task_sets, grid.seeds) == (("lsb",), (("depth", "normal"),), 1)
+    assert grid.axes == {
+        "optimizer.learning_rate": (1e-4, 1e-3),
+        "network.decoder_widths": ((6, 5, 4, 3, 2, 1),),
+        "epochs": (5,),
+        "data.name": ("scenes",),
+    }
+    config.write_text("tasks: [[depth, normal], [depth, segmentation]]")
+    assert len(parsed("--config", str(config)).grid.task_sets) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a\n- b\n", "Expected names with values"),
+        ("methods: {a: 1}", "list of names for methods"),
+        ("seeds: many", "whole number for seeds"),
+        ("optimizer.lerning_rate: 1", "Did you mean optimizer.learning_rate"),
+        ("seed: 4", "set by --seeds"),
+        ("a: [", "does not parse"),
+        ("x: !!python/object/apply:os.system [date]", "does not parse"),
+    ],
+)
+def test_bad_config_files(text, says, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        parsed("--config", str(config))
+
+
+def test_quick_says_what_it_shrinks_and_flags_win(tmp_path, capsys):
+    assert main(["--plan", "--quick", "--store", str(tmp_path / "s")]) == 0
+    out = capsys.readouterr().out
+    assert "epochs 2 instead of 12" in out
+    assert "seeds 1 instead of 2" in out
+    assert "6 runs" in out
+    chosen = parsed("--quick", "--epochs", "4", "--seeds", "2")
+    assert {spec.epochs for spec in grid_specs(chosen.grid)} == {4}
+    assert "epochs" not in chosen.notes[0]
+    assert {spec.seed for spec in grid_specs(chosen.grid)} == {0, 1}
+    three = parsed("--quick", "--tasks", "depth", "normal", "segmentation")
+    assert grid_specs(three.grid)
+
+
+def test_cpus_and_gpus_of_this_machine(monkeypatch, tmp_path):
+    assert 1 <= machine.num_cpus() <= (os.cpu_count() or 1)
+    limit = tmp_path / "cpu.max"
+    limit.write_text("150000 100000\n")
+    assert machine._container_cpus(limit) == 2
+    limit.write_text("max 100000\n")
+    assert machine._container_cpus(limit) == os.cpu_count()
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 'GPU 0: a'\necho 'GPU 1: b'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.num_gpus() == 2
+    for visible, expected in (("", 0), ("-1", 0), ("1", 1), ("0,1,2", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert machine.num_gpus() == expected

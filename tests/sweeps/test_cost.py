@@ -1,0 +1,133 @@
+"""The cost model's arithmetic, against counts done by hand or by the network itself."""
+
+import dataclasses
+
+import pytest
+
+from mtl.records import Result
+from mtl.spec import METHODS, RunSpec
+from mtl.store import Store
+from sweeps import cost
+from sweeps.cost import cost_model, estimate, makespan, modelled_rate, stored_bytes
+from sweeps.plan import grid_specs
+from sweeps.priority_grid import GRID
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    return grid_specs(GRID)[0]
+
+
+def costs(runs, tmp_path, **changes):
+    values = {"store": None, "data_root": str(tmp_path), "concurrency": 2, "num_cpus": 2}
+    return estimate({s.run_id(): s for s in runs}, **(values | changes))
+
+
+def finish(store: Store, spec: RunSpec, seconds: float) -> None:
+    run_id = store.write_spec(spec)
+    store.write_manifest(run_id, {"wall_seconds": seconds})
+    store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, {}, {}))
+
+
+def test_makespan_is_bounded_by_the_sum_and_by_the_longest():
+    assert makespan([1, 1, 1, 1], 2) == 2
+    assert makespan([10, 1, 1], 4) == 10
+    assert makespan([], 4) == 0
+
+
+def test_nothing_to_train_costs_nothing(tmp_path):
+    assert costs([], tmp_path).seconds == (0, 0)
+
+
+def test_parameters_and_decoder_multiplications_are_those_of_the_network(spec):
+    import torch
+
+    from mtl.networks import build_network
+
+    torch.manual_seed(0)
+    network = build_network(spec.network, {"depth": 1, "segmentation": 13}, 0)
+    weights = sum(p.numel() for p in network.parameters() if p.dim() == 4)
+    assert cost.num_parameters(spec) == pytest.approx(weights, rel=0.05)
+    decoder = network.decoder
+    multiplications = []
+    for module in decoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda m, _, out: multiplications.append(out.numel() * m.weight[0].numel())
+            )
+    decoder(torch.zeros(1, network.encoder.num_channels, 6, 8))
+    pixels = 48 * 64
+    modelled = sum(w * side**2 * pixels for w, side in cost._decoder_convolutions(spec))
+    assert modelled == sum(multiplications)
+
+
+def test_runs_cost_more_with_more_epochs_images_pixels_or_width(spec, tmp_path):
+    base = costs([spec], tmp_path).run_seconds[spec.run_id()]
+    for changed in (
+        dataclasses.replace(spec, epochs=24),
+        dataclasses.replace(spec, data=dataclasses.replace(spec.data, num_train=800)),
+        dataclasses.replace(spec, data=dataclasses.replace(spec.data, height=96)),
+        dataclasses.replace(
+            spec, network=dataclasses.replace(spec.network, encoder="mobilenetv2_100")
+        ),
+    ):
+        low, high = costs([changed], tmp_path).run_seconds[changed.run_id()]
+        assert (low > base[0], high > base[1]) == (True, True)
+
+
+def test_the_sum_is_start_and_data_and_runs_over_slots(spec, tmp_path):
+    runs = grid_specs(GRID)
+    found = costs(runs, tmp_path)
+    start, spread = cost_model()["start_seconds"], cost_model()["spread"]
+    data = cost.seconds_per_image(spec.data) * 600 / 2
+    training = modelled_rate(spec) * 12 * 400 * 20 / 2
+    for side in (0, 1):
+        expected = start[side] + (data + training) * spread[side]
+        assert found.seconds[side] == pytest.approx(expected)
+    assert found.source == "the shipped cost model"
+    kept = costs(runs, tmp_path, keep="none")
+    assert found.num_bytes - kept.num_bytes == 20 * 4 * cost.num_parameters(spec)
+    assert stored_bytes(spec, "all") > stored_bytes(spec, "final") > stored_bytes(spec, "none")
+
+
+def test_earlier_runs_replace_the_model(tmp_path):
+    store = Store(tmp_path / "store")
+    runs = grid_specs(GRID)
+    finish(store, runs[0], 20.0)
+    finish(store, runs[1], 30.0)
+    found = costs(runs[2:], tmp_path, store=store)
+    assert found.source == "earlier runs in the store"
+    for low, high in found.run_seconds.values():
+        assert (low, high) == (pytest.approx(18.0), pytest.approx(33.0))
+    longer = dataclasses.replace(runs[2], epochs=24)
+    assert costs([longer], tmp_path, store=store).run_seconds[longer.run_id()][0] == pytest.approx(
+        36.0
+    )
+    other = dataclasses.replace(runs[2], tasks=("depth", "normal"), loss_units={})
+    assert costs([other], tmp_path, store=store).source == "the shipped cost model"
+    both = costs([runs[2], other], tmp_path, store=store)
+    assert both.source == "earlier runs in the store and the shipped cost model"
+
+
+def test_damaged_files_of_earlier_runs_are_passed_over(tmp_path):
+    store = Store(tmp_path / "store")
+    runs = grid_specs(GRID)
+    for spec, text in zip(
+        runs, ("", "[]", '{"wall_seconds": "x"}', '{"wall_seconds": 0}'), strict=False
+    ):
+        finish(store, spec, 1.0)
+        (store.run_folder(spec.run_id()) / "manifest.json").write_text(text)
+    finish(store, runs[4], 1.0)
+    (store.run_folder(runs[4].run_id()) / "spec.json").write_text("{")
+    assert cost.observed_rates(store) == {}
+
+
+def test_unlisted_encoders_and_strides_have_a_price(spec, tmp_path):
+    for encoder, stride in (("resnext50_32x4d", 32), ("convnext_nano", 2)):
+        network = dataclasses.replace(spec.network, encoder=encoder, encoder_stride=stride)
+        assert modelled_rate(dataclasses.replace(spec, network=network)) > 0
+
+
+def test_every_method_is_priced(tmp_path):
+    specs = [RunSpec(method=method) for method in METHODS]
+    assert len(costs(specs, tmp_path).run_seconds) == len(METHODS)

@@ -1,0 +1,279 @@
+"""The guard around Tuner.fit(), signals and waiting, with a round that is played, not trained."""
+
+import contextlib
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from mtl.records import Result
+from mtl.spec import Runtime
+from mtl.store import Store
+from sweeps.cli import Execution
+from sweeps.display import PlainDisplay
+from sweeps.journal import Journal, sweep_lock
+from sweeps.launch import driver, executor
+from sweeps.launch.driver import launch, worker_runtime
+from sweeps.launch.executor import ClusterError, Resources
+from sweeps.launch.stopping import StopRequested, StopSignals
+from sweeps.plan import grid_specs, make_plan
+from sweeps.priority_grid import GRID
+from sweeps.progress import SweepProgress
+
+
+class Stage:
+    """A plan of six runs, and a launch whose rounds a test plays."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = Store(root)
+        self.plan = make_plan("mine", "priority_grid", grid_specs(GRID)[:6])
+        self.ids = self.plan.run_ids
+        self.rounds: list[tuple[list[str], int]] = []
+        self.said: list[str] = []
+        self.num_starts = 0
+        self.nodes = {"CPU": 2.0, "GPU": 0.0}
+
+        @contextlib.contextmanager
+        def started_ray(address, *, num_cpus, num_gpus, signals):
+            self.num_starts += 1
+            yield root
+
+        monkeypatch.setattr(executor, "started_ray", started_ray)
+        monkeypatch.setattr(executor, "largest_node", lambda: self.nodes)
+        monkeypatch.setattr(executor, "cluster_total", lambda name: self.nodes[name])
+        monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
+        self.progress = SweepProgress(
+            dict(zip(self.ids, self.plan.specs, strict=True)), expected={}, slots=2
+        )
+
+    def finish(self, listener, run_id, state="done"):
+        if state == "done":
+            metrics = {"validation": {}, "test": {}}
+            self.store.write_result(Result(run_id, "done", 1, "last", 1, metrics, metrics))
+        elif state == "failed":
+            self.store.write_error(run_id, "Traceback\nRunFailedError: loss is not finite")
+        listener.run_ended(run_id, state)
+
+    def launch(self, play, execution=None):
+        """Launch; `play(run_ids, listener, signals)` is called for every round."""
+
+        def run_round(run_ids, trainable, resources, listener, signals, scratch):
+            self.rounds.append((list(run_ids), resources.slots))
+            signals.deferring = True
+            try:
+                play(run_ids, listener, signals)
+            finally:
+                signals.deferring = False
+
+        class Display(PlainDisplay):
+            def say(display, text):  # noqa: N805
+                self.said.append(text)
+
+        with sweep_lock(self.store, "mine"), StopSignals() as signals:
+            launch(
+                self.plan,
+                self.store,
+                execution or Execution(),
+                Runtime(),
+                self.progress,
+                Journal(self.store, self.plan),
+                Display(None),
+                signals,
+                run_round=run_round,
+            )
+            return signals.received
+
+    def events(self):
+        return (self.store.sweep_folder("mine") / "events.jsonl").read_text()
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch) -> Stage:
+    return Stage(tmp_path / "store", monkeypatch)
+
+
+def test_one_round_trains_everything_and_specs_are_written_first(stage):
+    def play(run_ids, listener, signals):
+        assert stage.store.run_ids() == sorted(stage.ids)
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            stage.finish(listener, run_id)
+            listener.run_ended(run_id, "done")  # Tune repeats the last report
+
+    assert stage.launch(play) is None
+    assert stage.rounds == [(list(stage.ids), 2)]
+    assert stage.progress.done == set(stage.ids)
+    assert stage.events().count("run_done") == 6
+
+
+def test_failures_that_last_are_counted_and_not_planned_again(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            stage.finish(listener, run_id, "failed" if run_id == stage.ids[2] else "done")
+
+    stage.launch(play)
+    assert len(stage.rounds) == 1
+    assert stage.progress.failed == {stage.ids[2]}
+    assert any("RunFailedError: loss is not finite" in text for text in stage.said)
+
+
+def test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            if len(stage.rounds) == 1 and run_id == stage.ids[2]:
+                listener.run_started(stage.ids[2])
+                listener.run_started(stage.ids[3])
+                raise RuntimeError("Caught unexpected exception: out of memory\nmore")
+            listener.run_started(run_id)
+            stage.finish(listener, run_id)
+
+    stage.launch(play)
+    ids = list(stage.ids)
+    assert stage.rounds == [(ids, 2), (ids[4:], 2), ([ids[2]], 1), ([ids[3]], 1)]
+    assert stage.progress.done == set(ids)
+    assert stage.num_starts == 2  # a dead round may leave workers behind: Ray starts afresh
+    assert '"fit_died"' in stage.events()
+    assert any("Finished runs are kept" in text for text in stage.said)
+
+
+def test_a_run_that_takes_fit_down_again_and_again_is_given_up(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == stage.ids[1]:
+                raise RuntimeError("killed by the memory monitor")
+            stage.finish(listener, run_id)
+
+    stage.launch(play)
+    assert stage.progress.failed == {stage.ids[1]}
+    assert stage.progress.done == set(stage.ids) - {stage.ids[1]}
+    error = stage.store.error(stage.ids[1])
+    assert "memory monitor" in error
+    assert "--concurrency" in error
+
+
+def test_a_tune_that_always_dies_ends_the_launch(stage):
+    def play(run_ids, listener, signals):
+        raise RuntimeError("no such luck")
+
+    with pytest.raises(ClusterError, match=r"ended 5 times .* no such luck"):
+        stage.launch(play)
+
+
+def test_a_round_that_does_nothing_does_not_go_on_for_ever(stage):
+    with pytest.raises(ClusterError, match="without ending any run"):
+        stage.launch(lambda run_ids, listener, signals: None)
+
+
+def test_a_run_done_just_before_fit_died_counts_as_done(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == stage.ids[0] and len(stage.rounds) == 1:
+                metrics = {"validation": {}, "test": {}}
+                stage.store.write_result(Result(run_id, "done", 1, "last", 1, metrics, metrics))
+                raise RuntimeError("died before it was told")
+            stage.finish(listener, run_id)
+
+    stage.launch(play)
+    assert stage.rounds[1][0] == list(stage.ids[1:])
+    assert stage.progress.done == set(stage.ids)
+
+
+def test_runs_that_another_process_trains_are_waited_for(stage):
+    busy, later = stage.ids[:2]
+    locks = contextlib.ExitStack()
+    locks.enter_context(stage.store.run_lock(later))
+
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if len(stage.rounds) == 1 and run_id in (busy, later):
+                listener.run_ended(run_id, "busy")
+            else:
+                stage.finish(listener, run_id)
+        if len(stage.rounds) == 1:
+            metrics = {"validation": {}, "test": {}}
+            stage.store.write_result(Result(busy, "done", 1, "last", 1, metrics, metrics))
+            locks.close()
+
+    stage.launch(play)
+    assert stage.progress.done == set(stage.ids)
+    assert stage.rounds[1][0] in ([later], [busy, later])
+
+
+def test_waiting_for_another_process_says_so_and_heeds_signals(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            listener.run_ended(run_id, "busy")
+
+    with contextlib.ExitStack() as locks:
+        for run_id in stage.ids:
+            locks.enter_context(stage.store.run_lock(run_id))
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        assert stage.launch(play) == "SIGTERM"
+    assert stage.progress.done == set()
+    assert any("Waiting for 6 runs" in text for text in stage.said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_the_round_and_a_second_one_insists(stage, number):
+    before = signal.getsignal(number)
+
+    def play(run_ids, listener, signals):
+        listener.run_started(run_ids[0])
+        stage.finish(listener, run_ids[0])
+        listener.run_started(run_ids[1])
+        signal.raise_signal(number)
+        assert signals.received == number.name
+
+    assert stage.launch(play) == number.name
+    assert stage.progress.done == {stage.ids[0]}
+    assert stage.progress.running == {}
+    assert f'"signal": "{number.name}"' in stage.events()
+    assert signal.getsignal(number) == before
+
+    def insist(run_ids, listener, signals):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    with pytest.raises(StopRequested):
+        stage.launch(insist)
+
+
+def test_a_signal_outside_a_round_stops_at_once():
+    with StopSignals(), pytest.raises(StopRequested, match="SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "execution", "expected"),
+    [
+        ({"CPU": 2, "GPU": 0}, Execution(), Resources(1, 0, 2)),
+        ({"CPU": 8, "GPU": 0}, Execution(cpus_per_run=2), Resources(2, 0, 4)),
+        ({"CPU": 8, "GPU": 2}, Execution(), Resources(1, 1, 2)),
+        ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0.5), Resources(1, 0.5, 4)),
+        ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0), Resources(1, 0, 8)),
+        ({"CPU": 8, "GPU": 0}, Execution(concurrency=3), Resources(1, 0, 3)),
+    ],
+)
+def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
+    stage.nodes = nodes
+    assert driver._resources(execution) == expected
+    runtime = worker_runtime(Runtime(keep="all"), expected)
+    assert runtime.device == ("cuda" if expected.gpus else "cpu")
+    assert (runtime.num_threads, runtime.keep) == (int(expected.cpus), "all")
+
+
+@pytest.mark.parametrize(
+    "execution", [Execution(cpus_per_run=3), Execution(gpus_per_run=1), Execution(gpus_per_run=0.5)]
+)
+def test_what_no_node_has_is_refused_before_anything_starts(stage, execution):
+    with pytest.raises(ClusterError, match="that one node has, got"):
+        stage.launch(lambda *_: None, execution)
+    assert stage.rounds == []
