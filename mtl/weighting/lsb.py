@@ -88,7 +88,7 @@ class LSB(Weighting):
 
     @property
     def difficulties(self) -> Tensor | None:
-        """alpha D_i behind the weights now in force; None before the third period."""
+        """Alpha D_i behind the weights now in force; None before the third period."""
         return self.current_difficulties.clone() if self.periods_ended >= 2 else None
 
     def _check_mean(self, task: str, mean: float) -> None:

@@ -109,7 +109,9 @@ def reading() -> None:
                 pass
             return len(split) / (time.perf_counter() - start)
 
-        report("read prepared samples, three tasks, 64x64", "samples/s", repeat(samples_per_second, 5))
+        report(
+            "read prepared samples, three tasks, 64x64", "samples/s", repeat(samples_per_second, 5)
+        )
 
 
 def plan() -> None:

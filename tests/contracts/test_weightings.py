@@ -212,7 +212,7 @@ def test_golden_weights(method: str) -> None:
         method,
         ("a", "b"),
         (0.25, 0.75) if needs.takes_priorities else None,
-        **{name: 0.5 for name in needs.options},
+        **dict.fromkeys(needs.options, 0.5),
     )
     weights = [weighting.weights, *run(weighting, GOLDEN_LOSSES)]
     for got, expected in zip(weights, GOLDEN[method], strict=True):

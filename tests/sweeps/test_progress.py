@@ -51,33 +51,37 @@ def test_before_anything_runs_the_expected_range_stands(progress):
 def test_a_run_starts_makes_epochs_and_ends(progress, clock):
     progress.start("run2")
     assert counts(progress) == (1, 1, 1, 3)
-    clock.now += 3
+    clock.now += 50  # imports
     for epoch in (1, 2, 3):
+        clock.now += 1
         progress.epoch("run2", epoch, [0.5, None])
     (run,) = progress.snapshot().running
     assert (run.epoch, run.losses) == (3, [0.5, None])
-    # A quarter of the run took 3 s, as expected: 3 and 3 x 12 s remain for two slots.
+    # An epoch takes 1 s, as expected: 9 and 3 x 12 s remain for two slots.
     assert progress.snapshot().seconds_left == pytest.approx((22.5 * 0.9, 22.5 * 1.1))
     progress.finish("run2", succeeded=True)
     assert counts(progress) == (2, 1, 0, 3)
-    assert progress.snapshot().elapsed == 3
+    assert progress.snapshot().elapsed == 53
+    assert progress.snapshot().seconds_left == pytest.approx((18 * 0.9, 18 * 1.1))
 
 
 def test_paces_give_the_range(progress, clock):
     progress.start("run2")
     progress.start("run3")
-    clock.now += 6
-    for epoch in range(1, 7):
+    for epoch in range(1, 8):
         progress.epoch("run2", epoch, [1, 1])
-    for epoch in range(1, 4):
-        progress.epoch("run3", epoch, [1, 1])
+        if epoch % 2 == 1:
+            progress.epoch("run3", (epoch + 1) // 2, [1, 1])
+        clock.now += epoch < 7
     low, high = progress.snapshot().seconds_left
-    work = (6 + 9 + 12 + 12) / 2
+    work = (5 + 8 + 12 + 12) / 2
     assert (low, high) == pytest.approx((work * 0.9, work * 2 * 1.1))
 
 
 def test_a_resumed_run_is_paced_by_the_epochs_seen(progress, clock):
     progress.start("run2")
+    progress.epoch("run2", 10, [1, 1])
+    assert progress.snapshot().running[0].pace is None
     clock.now += 1
     progress.epoch("run2", 11, [1, 1])
     assert progress.snapshot().running[0].pace == pytest.approx(1.0)

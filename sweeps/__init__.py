@@ -1,0 +1,1 @@
+"""Which trainings, and where: plans, the command line, and the launch on Ray Tune."""

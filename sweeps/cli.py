@@ -1,0 +1,268 @@
+"""The options that all sweeps share, from the command line and a YAML file.
+
+Values come from, later ones winning: the sweep's own table, `--quick`, the YAML file, the flags.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from mtl.spec import Runtime
+from sweeps import defaults
+from sweeps.fields import field_values, flat, parse_assignment
+from sweeps.plan import Grid
+
+OWN_FLAGS = {
+    "tasks": "--tasks",
+    "method": "--methods",
+    "seed": "--seeds N (0 to N-1)",
+    "numerics_version": "the release of the code that computes it",
+}
+"""Fields of RunSpec that --set does not take -> what sets them."""
+SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
+"""Flag -> the field that it is an axis of."""
+SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What `Store.sweep_folder` takes; looked at here before a store exists."""
+FILE_OPTIONS = ("tasks", "methods", "divisions", "seeds", *SHORTHANDS)
+"""Flags that a YAML file may hold beside RunSpec's fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how the runs of a plan are trained; nothing here changes a result."""
+
+    address: str | None = None
+    """Of a Ray cluster to join; None starts Ray on this machine."""
+    cpus_per_run: float = 1.0
+    gpus_per_run: float | None = None
+    """None means 1 where there are GPUs and 0 elsewhere."""
+    concurrency: int | None = None
+    """Runs side by side at most; None means as many as the resources allow."""
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what Ray could not schedule."""
+        if not self.cpus_per_run > 0:
+            raise ValueError(f"Expected --cpus-per-run above 0, got {self.cpus_per_run:g}.")
+        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1:
+            raise ValueError(
+                "Expected --gpus-per-run from 0 to 1 (a run uses at most one GPU; 0.5 lets two "
+                f"runs share one), got {self.gpus_per_run:g}."
+            )
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ValueError(f"Expected --concurrency of at least 1, got {self.concurrency}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line, understood."""
+
+    kind: str
+    name: str
+    store: str
+    grid: Grid
+    execution: Execution
+    runtime: Runtime
+    plan_only: bool
+    as_json: bool
+    notes: tuple[str, ...]
+    """What the user should know before anything starts."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as the rest of the program does: an exception with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
+
+
+def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a sweep's command line."""
+    parser = _Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
+    )
+    what.add_argument("--methods", nargs="+", metavar="METHOD", help="weighting methods")
+    what.add_argument("--architectures", nargs="+", metavar="NAME")
+    what.add_argument("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
+    what.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
+    what.add_argument("--epochs", type=int, metavar="N")
+    what.add_argument("--dataset", metavar="NAME")
+    what.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="any field of a run by its dotted name; several values are an axis",
+    )
+    what.add_argument("--config", metavar="FILE", help="YAML with the same names")
+    what.add_argument("--quick", action="store_true", help="a small version, to see it work")
+    where = parser.add_argument_group("where and how")
+    where.add_argument("--store", default="./results", help="folder of results (%(default)s)")
+    where.add_argument("--name", default=kind, help="of the sweep in the store (%(default)s)")
+    where.add_argument("--data-root", metavar="DIR", help="folder of prepared data")
+    where.add_argument("--address", help="join this Ray cluster, such as 'auto'")
+    where.add_argument("--cpus-per-run", type=float, default=1.0, metavar="N")
+    where.add_argument("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
+    where.add_argument("--concurrency", type=int, metavar="N", help="runs side by side at most")
+    where.add_argument(
+        "--retry-failed", action="store_true", help="try runs again that failed earlier"
+    )
+    where.add_argument(
+        "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
+    )
+    show = parser.add_argument_group("instead of training")
+    show.add_argument("--plan", action="store_true", help="say what would run, and its cost")
+    show.add_argument("--json", action="store_true", help="with --plan: for machines")
+    return parser
+
+
+def parse_command(kind: str, description: str, argv: Sequence[str] | None, table: Grid) -> Command:
+    """Return what a command line asks for.
+
+    Args:
+        kind: of the sweep: its file's name.
+        description: for --help.
+        argv: arguments; None means the process's own.
+        table: the sweep's own grid, which the command line changes.
+
+    Raises:
+        ValueError: for wrong usage, in one sentence.
+    """
+    given = make_parser(kind, description).parse_args(argv)
+    if given.json and not given.plan:
+        raise ValueError("Expected --json together with --plan, got it alone.")
+    if not SWEEP_NAME.fullmatch(given.name):
+        raise ValueError(
+            "Expected --name of letters, digits, '.', '_' and '-' that starts with a letter or "
+            f"digit, got {given.name!r}."
+        )
+    chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    from_file, file_axes = read_config(given.config) if given.config else ({}, {})
+    wanted = {**from_file, **chosen}
+    axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
+    notes = []
+    if given.quick:
+        table, note = _quickened(table, wanted, axes)
+        notes.append(note)
+    grid = Grid(
+        task_sets=tuple(map(tuple, wanted.get("tasks", table.task_sets))),
+        methods=tuple(wanted.get("methods", table.methods)),
+        divisions=wanted.get("divisions", table.divisions),
+        seeds=wanted.get("seeds", table.seeds),
+        fields={k: v for k, v in table.fields.items() if k not in axes},
+        axes={**table.axes, **axes},
+    )
+    return Command(
+        kind=kind,
+        name=given.name,
+        store=given.store,
+        grid=grid,
+        execution=Execution(
+            address=given.address,
+            cpus_per_run=given.cpus_per_run,
+            gpus_per_run=given.gpus_per_run,
+            concurrency=given.concurrency,
+            retry_failed=given.retry_failed,
+        ),
+        runtime=Runtime(data_root=given.data_root, keep=given.keep),
+        plan_only=given.plan,
+        as_json=given.json,
+        notes=tuple(notes),
+    )
+
+
+def _set_axes(assignments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    axes = {}
+    for text in assignments:
+        dotted, values = parse_assignment(text)
+        _refuse_own_flags(dotted, "--set")
+        if dotted in axes:
+            raise ValueError(f"Expected {dotted} once after --set, got it twice. Join its values.")
+        axes[dotted] = values
+    return axes
+
+
+def _refuse_own_flags(dotted: str, place: str) -> None:
+    if dotted in OWN_FLAGS:
+        raise ValueError(f"Expected no {dotted} in {place}: it is set by {OWN_FLAGS[dotted]}.")
+
+
+def _shorthand_axes(wanted: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {
+        field: field_values(field, wanted[flag])
+        for flag, field in SHORTHANDS.items()
+        if flag in wanted
+    }
+
+
+def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Return the flags and the axes that a YAML file holds.
+
+    Names are those of the flags (`methods: [lsb, fixed]`) and of RunSpec's fields, dotted or
+    nested; a list is an axis.
+
+    Raises:
+        ValueError: for a file that cannot be read, an unknown name, or a value of a wrong type.
+    """
+    try:
+        held = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it does not parse"
+        raise ValueError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
+    if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+        raise ValueError(f"Expected names with values in {path}, got {type(held).__name__}.")
+    options = {name: _file_option(name, held[name], path) for name in FILE_OPTIONS if name in held}
+    axes = {}
+    for dotted, value in flat({k: v for k, v in held.items() if k not in FILE_OPTIONS}).items():
+        _refuse_own_flags(dotted, path)
+        axes[dotted] = field_values(dotted, value)
+    return options, axes
+
+
+def _file_option(name: str, value: Any, path: str) -> Any:
+    """Return a flag's value as argparse would have given it."""
+    if name in ("divisions", "seeds"):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"Expected a whole number for {name} in {path}, got {value!r}.")
+        return value
+    if name in ("epochs", "dataset"):
+        return value
+    words = value if isinstance(value, list) else [value]
+    if name == "tasks" and all(isinstance(word, str) for word in words):
+        words = [words]
+    inner = words if name == "tasks" else [words]
+    if not all(isinstance(w, list) and all(isinstance(x, str) for x in w) for w in inner):
+        raise ValueError(f"Expected a list of names for {name} in {path}, got {value!r}.")
+    return words
+
+
+def _quickened(table: Grid, wanted: Mapping[str, Any], axes: Mapping[str, Any]) -> tuple[Grid, str]:
+    """Return the small version of `table`, and a sentence that says what shrank."""
+    small = {name: v for name, v in defaults.QUICK_FIELDS.items() if name not in axes}
+    changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
+    divisions, seeds = table.divisions, table.seeds
+    if "divisions" not in wanted and "priorities" not in axes:
+        largest = max(len(tasks) for tasks in wanted.get("tasks", table.task_sets))
+        divisions = max(defaults.QUICK_DIVISIONS, largest)
+        changes.append(f"divisions {divisions} instead of {table.divisions}")
+    if "seeds" not in wanted:
+        seeds = defaults.QUICK_SEEDS
+        changes.append(f"seeds {seeds} instead of {table.seeds}")
+    quick = Grid(
+        task_sets=table.task_sets,
+        methods=table.methods,
+        divisions=divisions,
+        seeds=seeds,
+        fields={**table.fields, **small},
+        axes=table.axes,
+    )
+    return quick, f"--quick trains a small version: {', '.join(changes)}."

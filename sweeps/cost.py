@@ -1,0 +1,216 @@
+"""What a plan would cost: seconds and bytes, from earlier runs or from the shipped model.
+
+Times are ranges. Where the store holds finished runs of the same network, tasks and image size,
+their own seconds per image and epoch are the range; elsewhere `cost_model.json` gives a line
+through measured runs, with the spread that machines have.
+"""
+
+import functools
+import itertools
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl.spec import DataSpec, RunSpec
+from mtl.store import Store, StoreError, read_json
+
+Range = tuple[float, float]
+"""Low and high, in seconds."""
+
+MOST_RUNS_READ = 200
+"""Finished runs that are looked at; more would not sharpen the range."""
+OBSERVED_MARGIN = 0.1
+"""Share by which the range of earlier runs is widened on both sides."""
+BYTES_PER_PARAMETER = 4
+TRAINING_COPIES = 3
+"""A checkpoint of a run under way holds each parameter and AdamW's two moments."""
+RECORD_BYTES = 20_000
+"""spec, manifest, result and folder entries of a run."""
+EPOCH_BYTES = 1_500
+"""One line of epochs.jsonl."""
+
+_OUT_CHANNELS = {"segmentation": 13, "normal": 3}
+_DEFAULT_OUT_CHANNELS = 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of the runs that are still to be trained."""
+
+    seconds: Range
+    """Wall time of the whole command."""
+    num_bytes: int
+    """That the store and the prepared data will grow by."""
+    source: str
+    """Where the figures come from, in a few words."""
+    run_seconds: Mapping[str, Range]
+    """run id -> seconds of that run alone."""
+
+
+@functools.cache
+def cost_model() -> dict[str, Any]:
+    """Return the shipped model; its file says how each figure was measured."""
+    return json.loads(Path(__file__).with_name("cost_model.json").read_text("utf-8"))
+
+
+def estimate(
+    runs: Mapping[str, RunSpec],
+    *,
+    store: Store | None,
+    data_root: str | None,
+    concurrency: int,
+    num_cpus: int,
+    gpus_per_run: float = 0.0,
+    keep: str = "final",
+) -> Estimate:
+    """Return what training `runs` would cost.
+
+    Args:
+        runs: run id -> spec, of the runs to train.
+        store: where earlier runs may lie; None if there is none yet.
+        data_root: folder of prepared data, as in `Runtime`.
+        concurrency: runs side by side.
+        num_cpus: processes that prepare data.
+        gpus_per_run: 0 without a GPU.
+        keep: which checkpoints stay, as in `Runtime`.
+    """
+    if not runs:
+        return Estimate((0.0, 0.0), 0, "nothing to train", {})
+    rates = observed_rates(store) if store is not None else {}
+    spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
+    run_seconds = {}
+    observed = 0
+    for run_id, spec in runs.items():
+        rate = rates.get(rate_key(spec))
+        observed += rate is not None
+        if rate is None:
+            centre = modelled_rate(spec)
+            rate = (centre * spread[0], centre * spread[1])
+        images = spec.epochs * spec.data.num_train
+        run_seconds[run_id] = (images * rate[0], images * rate[1])
+    data_seconds, data_bytes = _preparation(
+        dict.fromkeys(s.data for s in runs.values()), data_root, num_cpus
+    )
+    start = cost_model()["start_seconds"]
+    low, high = (
+        start[side]
+        + data_seconds[side]
+        + makespan([seconds[side] for seconds in run_seconds.values()], concurrency)
+        for side in (0, 1)
+    )
+    source = {
+        0: "the shipped cost model",
+        len(runs): "earlier runs in the store",
+    }.get(observed, "earlier runs in the store and the shipped cost model")
+    num_bytes = sum(stored_bytes(spec, keep) for spec in runs.values()) + data_bytes
+    return Estimate((low, high), num_bytes, source, run_seconds)
+
+
+def makespan(seconds: Sequence[float], slots: int) -> float:
+    """Return the seconds until the last of the runs ends, `slots` of them side by side."""
+    return max(sum(seconds) / slots, max(seconds, default=0.0))
+
+
+def rate_key(spec: RunSpec) -> tuple[Any, ...]:
+    """Return what decides how long one image takes."""
+    return (spec.tasks, spec.network, spec.batch_size, spec.data.height, spec.data.width)
+
+
+def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
+    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`.
+
+    Runs whose files cannot be read count as absent: an estimate is no place to fail.
+    """
+    rates: dict[tuple[Any, ...], list[float]] = {}
+    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
+    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
+        try:
+            seconds = float(read_json(store.run_folder(run_id) / "manifest.json")["wall_seconds"])
+            spec = store.spec(run_id)
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            continue
+        if seconds > 0:
+            rate = seconds / (spec.epochs * spec.data.num_train)
+            rates.setdefault(rate_key(spec), []).append(rate)
+    return {
+        key: (min(found) * (1 - OBSERVED_MARGIN), max(found) * (1 + OBSERVED_MARGIN))
+        for key, found in rates.items()
+    }
+
+
+def modelled_rate(spec: RunSpec) -> float:
+    """Return seconds per training image and epoch by the shipped model, evaluation included."""
+    model = cost_model()
+    per_image = model["overhead_seconds_per_training_image"] + model[
+        "seconds_per_training_gmac"
+    ] * forward_gmacs(spec)
+    evaluated = spec.data.num_validation * model["evaluation_share"]
+    return per_image * (1 + evaluated / spec.data.num_train)
+
+
+def _encoder_row(spec: RunSpec) -> tuple[float, int, int]:
+    """Return GMAC a megapixel, parameters and channels of the encoder at its stride."""
+    encoders = cost_model()["encoders"]
+    rows = encoders.get(spec.network.encoder, encoders[cost_model()["default_encoder"]])
+    stride = spec.network.encoder_stride
+    gmacs, parameters, channels = rows.get(str(stride), rows[max(rows, key=int)])
+    return gmacs, parameters, channels
+
+
+def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
+    """Yield weights and side length (share of the image's) of the decoder's convolutions."""
+    widths = spec.network.decoder_widths
+    stride = spec.network.encoder_stride
+    side = 1 / stride
+    yield 9 * _encoder_row(spec)[2] * widths[0], side
+    upsampled_from = len(widths) - 1 - (stride.bit_length() - 1)
+    for stage, (before, after) in enumerate(itertools.pairwise(widths)):
+        if stage >= upsampled_from:
+            side *= 2
+        yield 9 * (before + after) * after, side
+    outputs = sum(_OUT_CHANNELS.get(task, _DEFAULT_OUT_CHANNELS) for task in spec.tasks)
+    yield 9 * widths[-1] * outputs, side
+
+
+def forward_gmacs(spec: RunSpec) -> float:
+    """Return the billions of multiply-adds of one image's forward pass."""
+    pixels = spec.data.height * spec.data.width
+    decoder = sum(weights * side**2 * pixels for weights, side in _decoder_convolutions(spec))
+    return _encoder_row(spec)[0] * pixels / 1e6 + decoder / 1e9
+
+
+def num_parameters(spec: RunSpec) -> int:
+    """Return the parameters of the network, biases left out."""
+    return _encoder_row(spec)[1] + sum(weights for weights, _ in _decoder_convolutions(spec))
+
+
+def stored_bytes(spec: RunSpec, keep: str) -> int:
+    """Return the bytes that a finished run leaves in the store."""
+    weights = num_parameters(spec) * BYTES_PER_PARAMETER
+    kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}[keep]
+    return RECORD_BYTES + EPOCH_BYTES * spec.epochs + kept
+
+
+def _preparation(
+    data_specs: Collection[DataSpec], data_root: str | None, num_cpus: int
+) -> tuple[Range, int]:
+    """Return the seconds and bytes of preparing what is not prepared yet."""
+    from mtl.data.prepared import expected_bytes, is_prepared
+
+    missing = [data for data in data_specs if not is_prepared(data, data_root)]
+    centre = sum(seconds_per_image(data) * num_images(data) for data in missing) / num_cpus
+    low, high = cost_model()["spread"]
+    return (centre * low, centre * high), sum(expected_bytes(data) for data in missing)
+
+
+def num_images(data: DataSpec) -> int:
+    """Return the images of all splits."""
+    return data.num_train + data.num_validation + data.num_test
+
+
+def seconds_per_image(data: DataSpec) -> float:
+    """Return the seconds in which one core renders one image with all targets."""
+    per_megapixel = cost_model()["scene_seconds_per_megapixel"][data.variant]
+    return per_megapixel * data.height * data.width / 1e6

@@ -1,0 +1,1 @@
+"""Plan minus done -> Ray Tune -> store; the only package that imports ray."""

@@ -1,0 +1,263 @@
+"""Ray and Tune, quiet and thrown away after use: start, one round of runs, shut down."""
+
+# ruff: noqa: ARG002 - Tune passes its callbacks more than they need
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeps.launch.stopping import StopSignals
+
+# Before ray is imported: it reads some of these at import.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a run without a GPU must not see one
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is never read again
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # a stop costs at most an epoch, which is repeated
+}
+os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.experiment import Trial  # noqa: E402
+
+OBJECT_STORE_BYTES = 100_000_000
+"""Runs exchange nothing but a line an epoch; data are memory-mapped files."""
+SECONDS_BETWEEN_LOOKS = 5.0
+"""At whether Ray still has a node."""
+MAX_RETRIES = 2
+"""Of a run whose process failed in a way that may pass."""
+SCRATCH_PREFIX = "mtl-sweep-"
+LONGEST_SCRATCH_PATH = 40
+"""Ray puts sockets below its folder, and their paths may have 107 characters."""
+
+
+class ClusterError(Exception):
+    """Ray cannot be started or joined, or cannot run what is asked; in one sentence."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one run, and how many runs go side by side."""
+
+    cpus: float
+    gpus: float
+    slots: int
+
+
+class Listener(Protocol):
+    """Hears how the runs of a round go."""
+
+    def run_started(self, run_id: str) -> None:
+        """A run has been given to a worker."""
+
+    def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
+        """A run has finished an epoch."""
+
+    def run_ended(self, run_id: str, state: str) -> None:
+        """A run is `done`, `failed` for good, or `busy` elsewhere."""
+
+    def run_retried(self, run_id: str, detail: str) -> None:
+        """A run's process failed, of which Ray says `detail`; it is tried again."""
+
+    def run_given_up(self, run_id: str, detail: str) -> None:
+        """A run's process failed once too often, of which Ray says `detail`."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+@contextlib.contextmanager
+def started_ray(
+    address: str | None, *, num_cpus: int, num_gpus: int, signals: StopSignals
+) -> Iterator[Path]:
+    """Start Ray on this machine, or join the cluster at `address`; yield a throw-away folder.
+
+    Raises:
+        ClusterError: if that fails.
+    """
+    parent = tempfile.gettempdir()
+    parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
+    _remove_abandoned(Path(parent))
+    with tempfile.TemporaryDirectory(
+        prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+    ) as scratch:
+        # Failures are reported in the sweep's own words; Ray would print each with its trace.
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        local: dict[str, Any] = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": scratch,
+        }
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # hints of Ray about future releases
+                ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    runtime_env={"env_vars": ENVIRONMENT},
+                    **({} if address else local),
+                )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            ray.shutdown()
+            where = f"join the Ray cluster at {address!r}" if address else "start Ray"
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ClusterError(f"Could not {where}: {first_line}") from error
+        try:
+            signals.install()
+            # Not covered by log_to_driver: what raylets say of lost processes, in many lines.
+            ray._private.worker._worker_logs_enabled = False
+            yield Path(scratch)
+        finally:
+            ray.shutdown()
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the throw-away folders of this user's processes that were killed."""
+    for folder in parent.glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = folder.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if folder.stat().st_uid == os.getuid() and not Path("/proc", str(int(pid))).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def largest_node() -> dict[str, float]:
+    """Return, for CPU and GPU, the most that a single node of the cluster has."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return {name: max((n.get(name, 0.0) for n in alive), default=0.0) for name in ("CPU", "GPU")}
+
+
+def cluster_total(name: str) -> float:
+    """Return the cluster's `CPU` or `GPU` in all."""
+    return float(ray.cluster_resources().get(name, 0.0))
+
+
+class _StopWhenAsked(tune.Stopper):
+    """Ends a round when a signal has come; holds nothing that Tune could not pickle."""
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self._asked = asked
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._asked()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_asked": bool}  # bool() is False: Tune's saved copy never stops anything
+
+
+class _Callback(tune.Callback):
+    """Passes Tune's events on to a listener."""
+
+    def __init__(self, listener: Listener, signals: StopSignals) -> None:
+        self._listener, self._signals = listener, signals
+        self._looked = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves a copy that nobody reads
+
+    def setup(
+        self,
+        stop: tune.Stopper | None = None,
+        num_samples: int | None = None,
+        total_num_samples: int | None = None,
+        **_: Any,
+    ) -> None:
+        self._signals.install()  # fit() has just taken SIGUSR1
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._listener.run_started(trial.config["run_id"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        run_id = trial.config["run_id"]
+        if "state" in result:
+            self._listener.run_ended(run_id, result["state"])
+        elif "epoch" in result:
+            self._listener.run_epoch(run_id, result["epoch"], result["losses"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._listener.run_retried(trial.config["run_id"], _detail(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._listener.run_given_up(trial.config["run_id"], _detail(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        if time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS:
+            self._looked = time.monotonic()
+            if not any(node["Alive"] for node in ray.nodes()):
+                # Tune would wait for ever for somewhere to put its trials.
+                raise RuntimeError("Ray's node process is gone")
+        self._listener.tick()
+
+
+def _detail(trial: Trial) -> str:
+    """Return the end of what Ray says of the trial's last failure, at most 600 characters."""
+    try:
+        return Path(trial.error_file).read_text("utf-8").strip()[-600:]
+    except (OSError, TypeError):  # no file, or no folder yet
+        return ""
+
+
+def tune_round(
+    run_ids: Sequence[str],
+    trainable: Callable[[dict[str, Any]], None],
+    resources: Resources,
+    listener: Listener,
+    signals: StopSignals,
+    scratch: Path,
+) -> None:
+    """Train `run_ids` by Ray Tune, as many side by side as there are slots.
+
+    Whatever happens to runs is told to `listener`; after a signal the round ends early.
+
+    Raises:
+        Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            param_space={"run_id": tune.grid_search(list(run_ids))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=resources.slots,
+                reuse_actors=True,
+                trial_name_creator=_run_id_of,
+                trial_dirname_creator=_run_id_of,
+            ),
+            run_config=tune.RunConfig(
+                name="round",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                callbacks=[_Callback(listener, signals)],
+                stop=_StopWhenAsked(lambda: signals.received is not None),
+            ),
+        )
+        signals.deferring = True
+        try:
+            tuner.fit()
+        finally:
+            signals.deferring = False
+
+
+def _run_id_of(trial: Trial) -> str:
+    return trial.config["run_id"]

@@ -1,0 +1,51 @@
+"""SIGINT, SIGTERM and SIGUSR1: the first asks for an orderly end, the second insists."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequested(KeyboardInterrupt):
+    """A signal asked this process to stop."""
+
+
+class StopSignals:
+    """Catches the stop signals while it is entered.
+
+    While `deferring` is True the first signal only sets `received`, for a loop that looks there;
+    otherwise, and at the second signal, `StopRequested` is raised.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.deferring = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals over."""
+        self._before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals over again, from Ray and Tune, which install handlers of their own."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        insists = self.received is not None
+        self.received = signal.Signals(number).name
+        if insists or not self.deferring:
+            raise StopRequested(self.received)

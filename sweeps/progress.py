@@ -1,0 +1,155 @@
+"""What is running, what is done, and how long still: a state machine without ray or terminal.
+
+Expected seconds weigh the runs against each other; the pace of the runs under way, measured wall
+seconds per expected second, turns what remains into a range of seconds.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mtl.spec import RunSpec
+from sweeps.cost import Range, makespan
+
+PACES_REMEMBERED = 50
+PACE_MARGIN = 0.1
+"""Share by which the range of measured paces is widened on both sides."""
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A run under way."""
+
+    run_id: str
+    spec: RunSpec
+    started: float
+    """Clock reading, seconds."""
+    first_epoch: int | None = None
+    """The first epoch that was reported since; a resumed run does not begin with 1."""
+    first_epoch_ended: float = 0.0
+    """Clock reading, seconds. The pace is measured from here: imports come before."""
+    epoch: int = 0
+    """Epochs finished."""
+    losses: Sequence[float | None] | None = None
+    """Of the last epoch, in task order."""
+    pace: float | None = None
+    """Measured seconds per expected second."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a sweep stands."""
+
+    total: int
+    done: int
+    failed: int
+    waiting: int
+    running: tuple[RunningRun, ...]
+    seconds_left: Range
+    elapsed: float
+    """Seconds since the launch began."""
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether every run is done or has failed."""
+        return self.done + self.failed == self.total
+
+
+class SweepProgress:
+    """Follows the runs of a plan from the moment that it is launched.
+
+    Args:
+        runs: run id -> spec, of the whole plan.
+        done: ids of the runs that are done already.
+        failed: ids of the runs that failed earlier and are not tried again.
+        expected: run id -> expected seconds (low, high), of the others.
+        slots: runs side by side.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, RunSpec],
+        *,
+        done: Iterable[str] = (),
+        failed: Iterable[str] = (),
+        expected: Mapping[str, Range],
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runs = runs
+        self.done = set(done)
+        self.failed = set(failed) - self.done
+        self.running: dict[str, RunningRun] = {}
+        self.slots = slots
+        self._expected = expected
+        self._clock = clock
+        self._began = clock()
+        self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
+
+    def start(self, run_id: str) -> None:
+        """Count a run as under way."""
+        if run_id not in self.done and run_id not in self.failed:
+            self.running[run_id] = RunningRun(run_id, self.runs[run_id], self._clock())
+
+    def epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
+        """Note that a run has finished an epoch."""
+        run = self.running.get(run_id)
+        if run is None:
+            return
+        now = self._clock()
+        if run.first_epoch is None:
+            run = replace(run, first_epoch=epoch, first_epoch_ended=now)
+        elif epoch > run.first_epoch:
+            expected = self._centre(run_id) * (epoch - run.first_epoch) / run.spec.epochs
+            run = replace(run, pace=(now - run.first_epoch_ended) / expected)
+        self.running[run_id] = replace(run, epoch=epoch, losses=losses)
+
+    def finish(self, run_id: str, *, succeeded: bool) -> None:
+        """Count a run as done, or as failed."""
+        run = self.running.pop(run_id, None)
+        if run is not None and run.pace is not None:
+            self._paces.append(run.pace)
+        (self.done if succeeded else self.failed).add(run_id)
+
+    def interrupt(self, run_id: str) -> None:
+        """Count a run as waiting again: it will be resumed, or another process trains it."""
+        self.running.pop(run_id, None)
+
+    def snapshot(self) -> Snapshot:
+        """Return where the sweep stands now."""
+        waiting = len(self.runs) - len(self.done) - len(self.failed) - len(self.running)
+        return Snapshot(
+            total=len(self.runs),
+            done=len(self.done),
+            failed=len(self.failed),
+            waiting=waiting,
+            running=tuple(self.running.values()),
+            seconds_left=self._seconds_left(),
+            elapsed=self._clock() - self._began,
+        )
+
+    def _centre(self, run_id: str) -> float:
+        low, high = self._expected.get(run_id, (1.0, 1.0))
+        return max((low + high) / 2, 1e-9)
+
+    def _seconds_left(self) -> Range:
+        settled = self.done | self.failed
+        remaining = [
+            self._centre(run_id)
+            * (1 - (self.running[run_id].epoch / spec.epochs if run_id in self.running else 0))
+            for run_id, spec in self.runs.items()
+            if run_id not in settled
+        ]
+        work = makespan(remaining, self.slots)
+        paces = [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
+        if paces:
+            return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
+        # Nothing measured yet: the spread that the estimate itself claims.
+        spreads = [
+            (low / self._centre(run_id), high / self._centre(run_id))
+            for run_id, (low, high) in self._expected.items()
+            if run_id not in settled
+        ] or [(1.0, 1.0)]
+        return work * min(low for low, _ in spreads), work * max(high for _, high in spreads)
