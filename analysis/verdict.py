@@ -7,7 +7,7 @@ from typing import Any
 from analysis.axes import Axis, number
 from analysis.findings import Comparison, Findings
 from analysis.fronts import OperatingPoint
-from analysis.inference import SIGNIFICANCE
+from analysis.inference import FEWEST_SEEDS, SIGNIFICANCE
 
 CLEAR_RATIO = 5.0
 """From this range over spread on, a metric is said to follow the priority clearly."""
@@ -51,7 +51,9 @@ def verdict(findings: Findings) -> Verdict:
 
 def carried(comparison: Comparison) -> bool:
     """Return whether the runs carry a winner between two methods."""
-    return comparison.p_adjusted is not None and comparison.p_adjusted < SIGNIFICANCE
+    if comparison.test is None or comparison.p_adjusted is None:
+        return False
+    return comparison.p_adjusted < SIGNIFICANCE and comparison.test.num_seeds >= FEWEST_SEEDS
 
 
 def single_point_words(findings: Findings) -> str:
@@ -105,6 +107,10 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
     )
     if carried(comparison):
         return f"{volumes}: carried by the runs {tail}."
+    if test.num_seeds < FEWEST_SEEDS:
+        return (
+            f"{volumes}: no winner is named from fewer than {FEWEST_SEEDS} seeds a priority {tail}."
+        )
     if test.smallest_p >= SIGNIFICANCE:
         return f"{volumes}: these runs are too few to carry any difference {tail}."
     return f"{volumes}: not carried by the runs {tail}."

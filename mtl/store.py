@@ -76,6 +76,16 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def check_sweep_name(name: str) -> str:
+    """Return `name`; raise a `ValueError` unless it can be a folder of the store."""
+    if not _SWEEP_NAME.fullmatch(name):
+        raise ValueError(
+            "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
+            f"letter or digit, got {name!r}. Give another one with --name."
+        )
+    return name
+
+
 class Store:
     """A local folder of runs and sweeps.
 
@@ -150,12 +160,7 @@ class Store:
 
     def sweep_folder(self, name: str) -> Path:
         """Return the folder of a sweep, whether or not it exists."""
-        if not _SWEEP_NAME.fullmatch(name):
-            raise StoreError(
-                "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
-                f"letter or digit, got {name!r}."
-            )
-        return self.root / "sweeps" / name
+        return self.root / "sweeps" / check_sweep_name(name)
 
     def checkpoint_folder(self, run_id: str) -> Path:
         """Return the folder of a run's checkpoints, whether or not it exists."""

@@ -4,7 +4,6 @@ Values come from, later ones winning: the sweep's own table, `--quick`, the YAML
 """
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from mtl.spec import Runtime
+from mtl.store import check_sweep_name
 from sweeps import defaults
 from sweeps.fields import field_values, flat, parse_assignment
 from sweeps.plan import Grid
@@ -26,8 +26,6 @@ OWN_FLAGS = {
 """Fields of RunSpec that --set does not take -> what sets them."""
 SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
 """Flag -> the field that it is an axis of."""
-SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What `Store.sweep_folder` takes; looked at here before a store exists."""
 FILE_OPTIONS = ("tasks", "methods", "divisions", "seeds", *SHORTHANDS)
 """Flags that a YAML file may hold beside RunSpec's fields."""
 
@@ -139,11 +137,6 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     given = make_parser(kind, description).parse_args(argv)
     if given.json and not given.plan:
         raise ValueError("Expected --json together with --plan, got it alone.")
-    if not SWEEP_NAME.fullmatch(given.name):
-        raise ValueError(
-            "Expected --name of letters, digits, '.', '_' and '-' that starts with a letter or "
-            f"digit, got {given.name!r}."
-        )
     chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     from_file, file_axes = read_config(given.config) if given.config else ({}, {})
@@ -163,7 +156,7 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     )
     return Command(
         kind=kind,
-        name=given.name,
+        name=check_sweep_name(given.name),
         store=given.store,
         grid=grid,
         execution=Execution(

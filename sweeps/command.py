@@ -16,6 +16,7 @@ from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_text
 from sweeps.progress import SweepProgress
+from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, run_text
 
 USAGE_STATUS = 2
@@ -162,8 +163,8 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
         if cost.run_seconds and not _train(command, plan, store, progress, journal):
             return INCOMPLETE_STATUS
         _say_end(store, plan, progress)
-        _report(store, plan)
-        return INCOMPLETE_STATUS if progress.failed else 0
+        reported = write_reports(store, plan)
+        return 0 if reported and not progress.failed else INCOMPLETE_STATUS
 
 
 def _say_start(
@@ -252,16 +253,3 @@ def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
             f"See {store.run_folder(failed[0]) / 'error.txt'}; --retry-failed tries again.",
             file=sys.stderr,
         )
-
-
-def _report(store: Store, plan: Plan) -> None:
-    """Write the report, unless it is up to date, and print where it lies."""
-    from analysis.report import write_report
-
-    folder = store.sweep_folder(plan.name) / "report"
-    summary = write_report([store], folder, run_ids=plan.run_ids)
-    print(summary.table)
-    if summary.verdict:
-        print(summary.verdict)
-    state = "" if summary.rebuilt else " (unchanged)"
-    print(f"Report: {summary.path}{state}")

@@ -28,9 +28,7 @@ def operating_point(metrics: dict) -> Point:
     return tuple(metrics[task][PLOTTED_METRIC[task]] for task in DEFAULT_TASKS)
 
 
-def test_both_tasks_are_learnt_beyond_the_per_pixel_prior(
-    data_root: str, tmp_path: Path
-) -> None:
+def test_both_tasks_are_learnt_beyond_the_per_pixel_prior(data_root: str, tmp_path: Path) -> None:
     # One run of the default job: about half a minute of one core, rendering included.
     spec = default_run(priorities=[0.5, 0.5])
     store = Store(tmp_path / "store")

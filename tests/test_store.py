@@ -129,7 +129,7 @@ def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
 def test_names_cannot_leave_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for bad in ("../x", "a/b", "", ".hidden", "x" * 200):
-        with pytest.raises(StoreError, match="sweep name"):
+        with pytest.raises(ValueError, match="sweep name"):
             store.sweep_folder(bad)
         with pytest.raises(StoreError, match="run id"):
             store.run_folder(bad)

@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -172,7 +173,13 @@ def _fill(
             report(_write_chunk(data, folder, chunk))
         return
     # spawn: forking a process that may run threads (torch, ray, rich) can hang the child.
-    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as pool:
+    # Workers ignore Ctrl-C, which reaches the whole process group: this process ends them.
+    with ProcessPoolExecutor(
+        num_workers,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         futures = [pool.submit(_write_chunk, data, folder, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):

@@ -139,17 +139,18 @@ def test_script_and_module_both_run(full_store):
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_verdict_claims_no_winner_that_is_not_carried(full_store):
-    words = verdict(findings_of(full_store))
+def test_verdict_claims_no_winner_that_is_not_carried(store, synthetic):
+    synthetic.fill(store, seeds=3)
+    words = verdict(findings_of(store))
     assert words.headline == (
-        "No winner: the runs carry no difference in hypervolume between lsb and fixed."
+        "No winner: the runs carry no difference in hypervolume between fixed and lsb."
     )
     assert "not carried by the runs (p = " in words.statements[0]
-    assert "all 7776 relabellings" in words.statements[0]
+    assert "10000 relabellings drawn with seed 0" in words.statements[0]
 
 
 def test_verdict_names_a_winner_that_is_carried(store, synthetic):
-    synthetic.fill(store, shift=0.1)
+    synthetic.fill(store, seeds=3, shift=0.1)
     findings = findings_of(store)
     words = verdict(findings)
     assert words.headline == "lsb covers more hypervolume than fixed."
@@ -158,17 +159,29 @@ def test_verdict_names_a_winner_that_is_carried(store, synthetic):
 
 
 def test_verdict_turns_with_the_sign(store, synthetic):
-    synthetic.fill(store, shift=-0.1)
+    synthetic.fill(store, seeds=3, shift=-0.1)
     assert verdict(findings_of(store)).headline == "fixed covers more hypervolume than lsb."
 
 
-def test_one_seed_can_carry_nothing(store, synthetic):
-    synthetic.fill(store, seeds=1, shift=0.1)
-    words = verdict(findings_of(store))
+@pytest.mark.parametrize(("seeds", "smallest"), [(1, "0.062"), (2, "0.00026")])
+def test_fewer_than_three_seeds_name_no_winner(store, synthetic, seeds, smallest):
+    # Two seeds and five priorities reach a p far below .05; that alone is not enough.
+    synthetic.fill(store, seeds=seeds, shift=0.1)
+    findings = findings_of(store)
+    assert (findings.comparisons[0].p_adjusted < 0.05) == (seeds == 2)
+    words = verdict(findings)
     assert words.headline.startswith("No winner")
+    assert "no winner is named from fewer than 3 seeds a priority" in words.statements[0]
+    assert f"smallest reachable p {smallest}" in words.statements[0]
+    assert any("One seed a setting" in limit for limit in words.limits) == (seeds == 1)
+
+
+def test_one_priority_with_three_seeds_can_carry_nothing(store, synthetic):
+    # 2 / C(6, 3) = 0.1 is the smallest p that there is.
+    synthetic.fill(store, seeds=3, shift=0.1, skip=lambda s: abs(s.priorities[0] - 0.5) > 0.01)
+    words = verdict(findings_of(store))
     assert "too few to carry any difference" in words.statements[0]
-    assert "smallest reachable p 0.062" in words.statements[0]
-    assert any("One seed a setting" in limit for limit in words.limits)
+    assert "smallest reachable p 0.1" in words.statements[0]
 
 
 def test_unequal_grids_and_seeds_are_not_compared(store, synthetic):
