@@ -143,9 +143,12 @@ def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
 def modelled_rate(spec: RunSpec) -> float:
     """Return seconds per training image and epoch by the shipped model, evaluation included."""
     model = cost_model()
-    per_image = model["overhead_seconds_per_training_image"] + model[
-        "seconds_per_training_gmac"
-    ] * forward_gmacs(spec)
+    per_step = model["seconds_per_step_and_million_parameters"] * num_parameters(spec) / 1e6
+    per_image = (
+        model["overhead_seconds_per_training_image"]
+        + model["seconds_per_training_gmac"] * forward_gmacs(spec)
+        + per_step / spec.batch_size
+    )
     evaluated = spec.data.num_validation * model["evaluation_share"]
     return per_image * (1 + evaluated / spec.data.num_train)
 

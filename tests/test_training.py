@@ -76,6 +76,17 @@ def test_a_run_leaves_what_the_store_promises(
     assert files == ["weights.pt"]
 
 
+def test_golden_losses(tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path) -> None:
+    # Source: this project with torch 2.15.0 and numpy 2.4.6 on a CPU. A change here is a change
+    # of numerics: raise NUMERICS_VERSION (or SCENES_VERSION), then renew the values.
+    store = Store(tmp_path / "store")
+    fit(tiny_spec, store, runtime)
+    losses = [record.losses for record in store.epochs(tiny_spec.run_id())]
+    expected = [(6.184945, 1.608867), (4.832310, 1.609656), (3.991655, 1.609499)]
+    for got, golden in zip(losses, expected, strict=True):
+        assert got == pytest.approx(golden, rel=1e-3)
+
+
 def test_a_done_run_is_not_trained_again(
     tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:

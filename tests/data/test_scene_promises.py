@@ -1,4 +1,4 @@
-"""What the scenes promise to whoever trains on them; trained here, so slow (about fifteen minutes on two cores).
+"""What the scenes promise to whoever trains on them; slow, about fifteen minutes on two cores.
 
 Budgets are small and equal for all that is compared; numbers are printed for the record.
 """
