@@ -53,13 +53,17 @@ def _train(arguments: tuple[dict, str, str]) -> Point:
 def test_lsb_does_not_know_the_unit_of_a_loss_and_fixed_weighting_does(
     data_root: str, tmp_path: Path
 ) -> None:
-    # The same training with the depth loss measured in another unit: 3 seeds a cell, one priority.
+    # The same training with the depth loss measured in another unit: 3 seeds a cell, equal
+    # priorities. At stride 8: at the default job's 4, the short training falls into one of two
+    # basins of segmentation, and the first period, which weighs raw losses, has a say in which.
     seeds = (0, 1, 2)
+    network = {**nested(DEFAULT_FIELDS)["network"], "encoder_stride": 8}
     cells = [(method, unit) for method in ("lsb", "fixed") for unit in (1.0, 0.1)]
     specs = [
         default_run(
             method=method,
-            priorities=[1 / 3, 2 / 3],
+            priorities=[0.5, 0.5],
+            network=network,
             loss_units={"depth": unit},
             seed=seed,
             method_options={"increase_rate": 0.02} if method == "lsb" else {},
