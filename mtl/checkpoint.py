@@ -20,6 +20,9 @@ CHECKPOINT_SCHEMA = 1
 LATEST = "latest.pt"
 WEIGHTS = "weights.pt"
 
+Keep = Literal["none", "final", "all"]
+"""What stays of a finished run's checkpoints: nothing, the weights, or every epoch's."""
+
 
 @dataclass(frozen=True)
 class Trainee:
@@ -106,20 +109,22 @@ def load_checkpoint(
     return content["epoch"], content["seconds"]
 
 
-def finish_checkpoints(
-    folder: Path, run_id: str, network: nn.Module, keep: Literal["none", "final", "all"]
-) -> None:
-    """Leave of a finished run's checkpoints what `keep` says: nothing, the weights, or all."""
+def save_weights(folder: Path, run_id: str, network: nn.Module, keep: Keep) -> None:
+    """Write the weights of a finished run unless nothing is to be kept."""
+    if keep != "none":
+        content = {
+            "schema": CHECKPOINT_SCHEMA,
+            "run_id": run_id,
+            "network": network.state_dict(),
+        }
+        _write(folder / WEIGHTS, content)
+
+
+def tidy_checkpoints(folder: Path, keep: Keep) -> None:
+    """Remove of a finished run's checkpoints what `keep` does not ask for."""
     if keep == "none":
         shutil.rmtree(folder, ignore_errors=True)
-        return
-    content = {
-        "schema": CHECKPOINT_SCHEMA,
-        "run_id": run_id,
-        "network": network.state_dict(),
-    }
-    _write(folder / WEIGHTS, content)
-    if keep == "final":
+    elif keep == "final":
         (folder / LATEST).unlink(missing_ok=True)
 
 

@@ -100,6 +100,6 @@ def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]
         for split in ("validation", "test")
     }
     # Shared data folders may be read-only; then every run computes its own.
-    with suppress(PermissionError):
+    with suppress(OSError):
         write_json(path, metrics)
     return metrics

@@ -76,7 +76,7 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
     "normal": ("mean_angle", "median_angle", "within_11_25", "within_22_5", "within_30"),
     "segmentation": ("miou", "pixel_accuracy"),
 }
-"""Metrics of each task; the first is the one that operating points are plotted by."""
+"""Metrics of each task, in the order of tables."""
 
 PLOTTED_METRIC: dict[str, str] = {"depth": "delta1", "normal": "within_30", "segmentation": "miou"}
 """Task -> metric on its axis by default, all of them higher-is-better as in Figure S-6."""
@@ -113,7 +113,7 @@ class EpochRecord:
     metrics: SplitMetrics
     """Validation metrics after the epoch."""
     seconds: float
-    """Wall time of the epoch, evaluation and checkpoint included."""
+    """Wall time of the epoch, evaluation included."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values."""

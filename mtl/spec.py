@@ -203,7 +203,7 @@ class RunSpec:
                 )
             return None
         if self.priorities is None:
-            return tuple(canonical_float(1 / len(self.tasks)) for _ in self.tasks)
+            return equal_priorities(self.tasks)
         return check_priorities(self.priorities, self.tasks)
 
     def _resolved_options(self) -> dict[str, float]:
@@ -251,12 +251,16 @@ class RunSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How a run is executed. Nothing here changes a result on the CPU."""
+    """How a run is executed.
+
+    On the CPU nothing here changes a result but `num_threads`, whose sums round differently; it
+    is 1 unless asked otherwise, and the manifest records it.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU where there is one."""
-    num_threads: int | None = None
-    """Threads for torch on the CPU; None leaves torch's choice."""
+    num_threads: int = 1
+    """Threads for torch on the CPU. Runs side by side use the cores better than threads do."""
     data_root: str | None = None
     """Folder of prepared data; None means the user's cache folder."""
     keep: Literal["none", "final", "all"] = "final"
@@ -266,8 +270,12 @@ class Runtime:
         """Refuse unknown choices."""
         checked_name(self.device, ("auto", "cpu", "cuda"), "device")
         checked_name(self.keep, ("none", "final", "all"), "keep")
-        if self.num_threads is not None:
-            _check_at_least("num_threads", self.num_threads, 1)
+        _check_at_least("num_threads", self.num_threads, 1)
+
+
+def equal_priorities(tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return 1/n for each of n tasks."""
+    return tuple(canonical_float(1 / len(tasks)) for _ in tasks)
 
 
 def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple[float, ...]:
@@ -281,6 +289,7 @@ def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple
             f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, "
             f"got {list(priorities)}."
         )
+    priorities = [float(p) for p in priorities]
     if not all(math.isfinite(p) and p > 0 for p in priorities):
         raise ValueError(f"Expected positive priorities, got {list(priorities)}.")
     if abs(sum(priorities) - 1) > 1e-6:

@@ -173,11 +173,14 @@ class Store:
         return sorted(p.name for p in self.runs_folder.iterdir() if _RUN_ID.fullmatch(p.name))
 
     def is_done(self, run_id: str) -> bool:
-        """Return whether the run has a result."""
-        return (self.run_folder(run_id) / "result.json").exists()
+        """Return whether the run has a result that can be read; a damaged one is none."""
+        try:
+            return self.result(run_id) is not None
+        except StoreError:
+            return False
 
     def done(self, run_ids: Iterable[str]) -> set[str]:
-        """Return those of `run_ids` that have a result."""
+        """Return those of `run_ids` that have a result that can be read."""
         return {run_id for run_id in run_ids if self.is_done(run_id)}
 
     @contextlib.contextmanager
@@ -199,12 +202,16 @@ class Store:
             yield
 
     def write_spec(self, spec: RunSpec) -> str:
-        """Write `spec.json` of a run unless it is there; return the run id."""
+        """Write `spec.json` of a run unless it is there, whole; return the run id."""
         run_id = spec.run_id()
-        folder = self.run_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "spec.json").exists():
-            write_json(folder / "spec.json", spec.to_dict())
+        path = self.run_folder(run_id) / "spec.json"
+        try:
+            held = read_json(path)
+        except (FileNotFoundError, StoreError):
+            held = None
+        if held != spec.to_dict():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, spec.to_dict())
         return run_id
 
     def spec(self, run_id: str) -> RunSpec:

@@ -8,6 +8,7 @@ epoch; on the CPU the outcome is the same bit for bit as without the stop.
 
 import argparse
 import json
+import math
 import sys
 import time
 import traceback
@@ -19,10 +20,11 @@ import torch
 
 from mtl.checkpoint import (
     Trainee,
-    finish_checkpoints,
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    save_weights,
+    tidy_checkpoints,
 )
 from mtl.data.batches import Batch, MappedSplit, evaluation_batches, training_batches
 from mtl.data.prepared import PreparedDataError, data_info, prepare
@@ -53,7 +55,8 @@ def fit(
     Args:
         spec: what to train.
         store: where checkpoint, records and result go. A run that is done there is not trained.
-        runtime: how to execute it; nothing in it changes the result on the CPU.
+        runtime: how to execute it; on the CPU the result is the same bit for bit for the same
+            number of threads.
         on_epoch: called after each epoch, once its checkpoint is written.
 
     Raises:
@@ -161,8 +164,7 @@ class _Run:
     """A run under way: its data, what is trained, and the steps of an epoch."""
 
     def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
-        if runtime.num_threads is not None:
-            torch.set_num_threads(runtime.num_threads)
+        torch.set_num_threads(runtime.num_threads)
         self.spec, self.store, self.runtime = spec, store, runtime
         self.run_id = spec.run_id()
         self.device = _device(runtime)
@@ -224,8 +226,10 @@ class _Run:
         )
         manifest |= {"wall_seconds": clocks.wall, "device_seconds": clocks.device}
         store.write_manifest(run_id, manifest)
-        finish_checkpoints(checkpoints, run_id, self.network, self.runtime.keep)
+        # In this order: a stop at any point leaves either a checkpoint or the result.
+        save_weights(checkpoints, run_id, self.network, self.runtime.keep)
         store.write_result(result)
+        tidy_checkpoints(checkpoints, self.runtime.keep)
         return result
 
     def _train_epoch(self, epoch: int, clocks: _Clocks) -> EpochRecord:
@@ -241,6 +245,7 @@ class _Run:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
         clocks.device += time.monotonic() - start
         validation = evaluate(self.network, self.splits["validation"], self.info, self.device)
+        _check_finite(validation, epoch)
         elapsed = time.monotonic() - start
         clocks.wall += elapsed
         return EpochRecord(
@@ -294,6 +299,17 @@ class _Run:
         return learning_rate
 
 
+def _check_finite(metrics: TaskMetrics, epoch: int) -> None:
+    """Raise a `RunFailedError` that names the task if a metric is NaN or infinite."""
+    for task, values in metrics.items():
+        for name, value in values.items():
+            if value is not None and not math.isfinite(value):
+                raise RunFailedError(
+                    f"Epoch {epoch}: Expected a finite {name} of task {task!r} on validation, got "
+                    f"{value}: the weights are no longer finite. Lower the learning rate."
+                )
+
+
 def _print_epoch(record: EpochRecord) -> None:
     losses = ", ".join("absent" if loss is None else f"{loss:.4g}" for loss in record.losses)
     print(f"epoch {record.epoch}: losses {losses}; {record.seconds:.1f} s", flush=True)
@@ -305,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec.py")
     parser.add_argument("--store", default="results", help="folder of results (default: results)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--data-root", help="folder of prepared data (default: user's cache)")
     parser.add_argument("--keep", default="final", help="none, final or all (default: final)")
     arguments = parser.parse_args(argv)
@@ -323,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store(arguments.store)
         result = fit(spec, store, runtime, on_epoch=_print_epoch)
-    except (RunFailedError, StoreError, PreparedDataError, ValueError) as error:
+    except (RunFailedError, StoreError, PreparedDataError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

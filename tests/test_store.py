@@ -62,6 +62,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert reader.result(run_id) == _result(run_id)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"seed": 1}'])
+def test_a_torn_spec_is_written_again(content: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    run_id = store.write_spec(RunSpec(seed=3))
+    path = store.run_folder(run_id) / "spec.json"
+    path.write_text(content)
+    store.write_spec(RunSpec(seed=3))
+    assert store.spec(run_id) == RunSpec(seed=3)
+    before = path.stat().st_mtime_ns
+    store.write_spec(RunSpec(seed=3))
+    assert path.stat().st_mtime_ns == before
+
+
 def test_no_nan_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"value": float("nan")})
@@ -149,6 +162,7 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(StoreError, match=message):
             store.result(run_id)
+        assert store.done([run_id]) == set()  # what cannot be read is not done
     (store.run_folder(run_id) / "epochs.jsonl").write_text('{"epoch": 1}\n')
     with pytest.raises(StoreError, match="Expected epoch records"):
         store.epochs(run_id)

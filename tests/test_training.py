@@ -182,6 +182,35 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(
     assert_same_outcome(undisturbed, killed, spec.run_id())
 
 
+@pytest.mark.parametrize("keep", ["none", "final", "all"])
+def test_stopped_while_the_result_is_written_nothing_is_trained_again(
+    keep: str,
+    tiny_spec: RunSpec,
+    data_root: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = Runtime(device="cpu", data_root=data_root, keep=keep)
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny_spec, store, runtime)
+    assert not store.is_done(tiny_spec.run_id())
+    fit(tiny_spec, store, runtime, on_epoch=lambda _: pytest.fail("trained again"))
+    assert store.is_done(tiny_spec.run_id())
+
+
+def test_metrics_that_are_not_finite_fail_the_run_in_words(
+    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when the very last step of an epoch blows the weights up.
+    metrics = {"depth": {"delta1": 0.5, "rmse": float("nan")}}
+    monkeypatch.setattr(training, "evaluate", lambda *_: metrics)
+    with pytest.raises(RunFailedError, match="Epoch 1: Expected a finite rmse of task 'depth'"):
+        fit(tiny_spec, Store(tmp_path / "store"), runtime)
+
+
 def test_a_record_ahead_of_the_checkpoint_is_replaced(
     tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:

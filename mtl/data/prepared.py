@@ -20,6 +20,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def prepare(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(folder.parent, expected_bytes(data))
         with _exclusive(folder.with_name(f"{folder.name}.lock")):
             if not is_prepared(data, data_root):
                 _prepare_beside(data, folder, num_workers, on_progress)
@@ -104,6 +106,16 @@ def prepare(
             "Give another folder with --data-root."
         ) from error
     return folder
+
+
+def _check_space(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise PreparedDataError(
+            f"Expected {needed / 1e9:,.1f} GB of free disk for the prepared data in {root}, got "
+            f"{free / 1e9:,.1f} GB. Ask for fewer or smaller images, or give another folder with "
+            "--data-root."
+        )
 
 
 @contextmanager
@@ -184,6 +196,11 @@ def _fill(
         try:
             for future in as_completed(futures):
                 report(future.result())
+        except BrokenProcessPool as error:
+            raise PreparedDataError(
+                "Expected every rendering process to end by itself, got one that was killed, "
+                "mostly for lack of memory. The same command starts the preparation again."
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.spec import check_priorities
+from mtl.spec import check_priorities, equal_priorities
 from mtl.weighting.base import Weighting
 
 
@@ -22,7 +22,7 @@ class Fixed(Weighting):
     def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
         super().__init__(tasks)
         given = check_priorities(
-            tuple(priorities or [1 / len(self.tasks)] * len(self.tasks)), self.tasks
+            equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
         )
         self.register_buffer(
             "priorities", torch.tensor(given, dtype=torch.float64), persistent=False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.spec import check_priorities
+from mtl.spec import check_priorities, equal_priorities
 from mtl.weighting.base import Weighting
 
 
@@ -70,7 +70,7 @@ class LSB(Weighting):
         self.increase_rate = increase_rate
         given = torch.tensor(
             check_priorities(
-                tuple(priorities or [1 / len(self.tasks)] * len(self.tasks)), self.tasks
+                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
             ),
             dtype=torch.float64,
         )
@@ -111,8 +111,10 @@ class LSB(Weighting):
             counted & self.has_mean, (new_means / self.last_means).log(), torch.zeros_like(means)
         )
         shares = torch.softmax(self.priorities.log() + beta * log_ratios, dim=0)
+        # A task without a mean has no loss scale yet: the others share the overall loss.
         seen = counted | self.has_mean
         overall = (self.current_weights * new_means)[seen].sum()
+        shares = shares / shares[seen].sum()
         self.current_difficulties.copy_(shares / self.priorities)
         self.current_weights.copy_(
             torch.where(seen, shares * overall / new_means, self.current_weights)

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -133,6 +134,23 @@ def test_damage_is_told_in_words(tmp_path: Path) -> None:
         prepare(SMALL, str(tmp_path))
     shutil.rmtree(folder)
     prepare(SMALL, str(tmp_path))
+
+
+def test_more_than_the_disk_holds_is_told_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(PreparedDataError, match="GB of free disk.*smaller images"):
+        prepare(DataSpec(num_train=10**12), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _die(*_: object) -> int:
+    os._exit(1)
+
+
+def test_a_killed_worker_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "_write_chunk", _die)
+    with pytest.raises(PreparedDataError, match="got one that was killed"):
+        prepare(SMALL, str(tmp_path), num_workers=2)
+    assert not is_prepared(SMALL, str(tmp_path))
 
 
 def test_a_root_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:

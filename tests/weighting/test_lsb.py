@@ -1,4 +1,6 @@
-"""Loss scale balancing against its equations and properties (facts of section 1)."""
+"""Loss scale balancing against its equations and properties."""
+
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from mtl.weighting.lsb import LSB
 TASKS = ("depth", "normal", "segmentation")
 
 
-def lsb(priorities: tuple[float, ...] | None = None, increase_rate: float = 0.02) -> LSB:
+def lsb(priorities: Sequence[float] | None = None, increase_rate: float = 0.02) -> LSB:
     weighting = build_weighting("lsb", TASKS, priorities, increase_rate=increase_rate)
     assert isinstance(weighting, LSB)
     return weighting
@@ -184,12 +186,15 @@ def test_a_loss_that_cannot_be_divided_by_is_named(bad: float) -> None:
 def test_a_task_never_seen_keeps_its_priority_as_weight() -> None:
     weighting = lsb((0.2, 0.3, 0.5))
     present = torch.tensor([True, False, True])
-    for _ in range(3):
-        weighting(torch.tensor([1.0, 0.0, 2.0]), present)
+    losses = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
+    for _ in range(12):
+        weighting(losses, present)
         weighting.end_period()
         assert weighting.weights[1].item() == pytest.approx(0.3)
-    # Among the seen ones the overall loss is kept: L = 0.2 * 1 + 0.5 * 2.
-    assert torch.isfinite(weighting.weights).all()
+        # The others keep their overall loss, 0.2 * 1 + 0.5 * 2 = 1.2, period after period, and
+        # share it 0.2 to 0.5.
+        assert (weighting.weights * losses).sum().item() == pytest.approx(1.2)
+        assert weighting.weights[0].item() == pytest.approx(1.2 * 0.2 / 0.7)
 
 
 @pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
