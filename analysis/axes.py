@@ -21,6 +21,10 @@ class AnalysisError(Exception):
     """Results that cannot be analysed, in one sentence for their user."""
 
 
+class UnknownTaskError(ValueError):
+    """A metric asked for on a task that no run has."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """A task with the one metric by which it is judged."""
@@ -86,16 +90,25 @@ def choose_axes(tasks: Sequence[str], metrics: Mapping[str, str] | None = None) 
         metrics: task -> metric name or alias; tasks left out take `PLOTTED_METRIC`.
 
     Raises:
-        ValueError: for a task that the runs do not have, or a metric that the task does not have.
+        UnknownTaskError: for a task that the runs do not have.
+        ValueError: for a metric that the task does not have.
     """
     metrics = metrics or {}
-    for task in metrics:
-        checked_name(task, tasks, "task of these results")
+    check_tasks(metrics, tasks)
     for task in tasks:
         checked_name(task, TASK_METRICS, "task")
     return tuple(
         Axis(task, task_metric(task, metrics.get(task, PLOTTED_METRIC[task]))) for task in tasks
     )
+
+
+def check_tasks(asked: Iterable[str], tasks: Sequence[str]) -> None:
+    """Raise an `UnknownTaskError` unless `tasks` hold every one of those asked for."""
+    for task in asked:
+        try:
+            checked_name(task, tasks, "task of these results")
+        except ValueError as error:
+            raise UnknownTaskError(str(error)) from error
 
 
 def signs(axes: Sequence[Axis]) -> np.ndarray:

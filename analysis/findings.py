@@ -23,9 +23,9 @@ from analysis.fronts import (
     spreads,
     unusable,
 )
-from analysis.guard import common_fields
+from analysis.guard import common_fields, flat
 from analysis.inference import PermutationTest, holm, hypervolume_test, why_not_comparable
-from analysis.load import STATES, Loaded, RunState, State, flat
+from analysis.load import STATES, Loaded, RunState, State
 
 MANIFEST_FIELDS = ("code_version", "environment", "data.name", "data.folder_hash", "hardware")
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
@@ -42,6 +42,8 @@ class Comparison:
     test: PermutationTest | None = None
     p_adjusted: float | None = None
     """Holm-adjusted over all pairs of the report."""
+    smallest_p_adjusted: float | None = None
+    """The same if every pair came out as extreme as its seeds allow."""
     why_not: str | None = None
 
 
@@ -149,7 +151,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
     ]
     prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
     points = operating_points(runs, axes)
-    reference = reference_point(runs, axes, prior)
+    reference = reference_point(runs, axes, prior) if axes else None
     comparisons = compare_arms(runs, points, axes, reference)
     return Findings(
         axes=axes,
@@ -197,22 +199,28 @@ def compare_arms(
         comparisons.append(Comparison(a, b, test))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
-    return tuple(replace(c, p_adjusted=next(adjusted)) if c.test else c for c in comparisons)
+    smallest = iter(holm([c.test.smallest_p for c in tested if c.test is not None]))
+    return tuple(
+        replace(c, p_adjusted=next(adjusted), smallest_p_adjusted=next(smallest)) if c.test else c
+        for c in comparisons
+    )
 
 
 def _single_runs(
     runs: pd.DataFrame, points: Sequence[OperatingPoint], axes: Sequence[Axis]
-) -> list[np.ndarray]:
-    """Return for each point its runs, (num_seeds, axes); the points are sorted by priority."""
+) -> np.ndarray:
+    """Return runs (priorities, seeds, axes), sorted by both: methods are matched by seed."""
     tasks = [axis.task for axis in axes]
     mine = runs[runs["arm"] == points[0].arm]
-    groups: dict[Any, list[list[float]]] = {}
+    groups: dict[Any, list[tuple[int, list[float]]]] = {}
     for row in mine.to_dict("records"):
         named = {str(k): v for k, v in row.items()}
         groups.setdefault(setting_of(named, tasks), []).append(
-            [float(named[axis.column]) for axis in axes]
+            (int(named["seed"]), [float(named[axis.column]) for axis in axes])
         )
-    return [np.array(groups[point.priorities]) for point in points]
+    return np.array(
+        [[values for _, values in sorted(groups[point.priorities])] for point in points]
+    )
 
 
 def _hypervolumes(

@@ -32,10 +32,20 @@ def common_fields(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         listed = "; ".join(f"{name} ({_shown(held)})" for name, held in sorted(differing.items()))
         raise AnalysisError(
             "Expected runs that differ only in method, priorities, seed and method options, got "
-            f"runs that differ in {listed}. Give results of one comparison at a time, such as "
-            "the folder of one sweep, STORE/sweeps/NAME."
+            f"runs that differ in {listed}. Give the runs of each value on their own."
         )
     return {name: held[0] for name, held in sorted(kinds.items())}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted names; sequences stay values."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result
 
 
 def _shown(values: list[Any]) -> str:

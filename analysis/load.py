@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
+from analysis.guard import flat
 from analysis.plans import planned, planned_or_present
 from mtl.records import Result, SplitMetrics
 from mtl.spec import RunSpec
@@ -51,6 +52,7 @@ class Loaded:
     """Everything that analysis knows of a set of runs."""
 
     tasks: tuple[str, ...]
+    """Empty where no run has a spec yet."""
     runs: pd.DataFrame
     """One row a done run: run_id, method, arm, architecture, encoder, seed, epochs,
     `priority_<task>`, method options, `<task>_<metric>` on the test split (NaN where absent),
@@ -147,17 +149,6 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
     return names
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted names; sequences stay values."""
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = value
-    return result
-
-
 def _first_of_stores(stores: Sequence[Store], run_id: str, notes: list[str]) -> _Read:
     holding = [store for store in stores if store.run_folder(run_id).is_dir()]
     reads = [_read(store, run_id) for store in holding]
@@ -245,17 +236,15 @@ def _metric_columns(metrics: SplitMetrics) -> dict[str, float | None]:
 
 
 def _shared_tasks(specs: Sequence[RunSpec]) -> tuple[str, ...]:
+    """Return the tasks of all runs; none where no run has a spec yet."""
     kinds = list(dict.fromkeys(spec.tasks for spec in specs))
     if not kinds:
-        raise AnalysisError(
-            "Expected at least one run with a readable spec.json, got none. "
-            "Check the store with python -m mtl.store verify."
-        )
+        return ()
     if len(kinds) > 1:
         listed = " and ".join("+".join(kind) for kind in kinds)
         raise AnalysisError(
             f"Expected runs of one set of tasks, got {listed}. "
-            "Give the folder of one sweep, STORE/sweeps/NAME."
+            "Give the runs of each set of tasks on their own."
         )
     return kinds[0]
 

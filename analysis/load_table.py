@@ -23,6 +23,8 @@ PRIORITY = "priority_"
 PRIOR = "prior_"
 GUARDED = ("architecture", "encoder", "epochs", "dataset")
 """Columns that the comparison guard watches when they are there."""
+EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
+"""How far the priorities of a row may sum from 1, without a word and with a note."""
 SECONDS = ("wall_seconds", "device_seconds")
 _OPTIONS = sorted({option for needs in METHODS.values() for option in needs.options})
 
@@ -51,7 +53,7 @@ def load_table(path: Path) -> Loaded:
         runs[name] = _numbers(frame, name, path)
     for column, source in metrics.items():
         runs[column] = _checked_share(_numbers(frame, source, path), column, source)
-    _check_priorities(runs[priorities], path)
+    notes += _check_priorities(runs[priorities], path)
     prior = _prior(frame, metrics, path, notes)
     known = {*runs.columns, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
     unused = [str(name) for name in frame.columns if name not in known]
@@ -79,9 +81,11 @@ def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
     if not tasks:
         lacking.append(f"{PRIORITY}<task>")
     if lacking:
+        needed = " Seeds are needed for a comparison: methods are matched by seed."
         raise AnalysisError(
             f"Expected columns method, seed and {PRIORITY}<task> in {path}, got none named "
             f"{', '.join(lacking)}. Its columns: {', '.join(map(str, frame.columns))}."
+            f"{needed if 'seed' in lacking else ''}"
         )
     unknown = [task for task in tasks if task not in TASK_METRICS]
     if unknown:
@@ -145,7 +149,8 @@ def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
     return values
 
 
-def _check_priorities(priorities: pd.DataFrame, path: Path) -> None:
+def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
+    """Return a note on rounded priorities; refuse rows that are no priorities."""
     partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
     values = priorities.to_numpy(dtype=np.float64)
     wrong = partly.to_numpy() | (values <= 0).any(axis=1) | np.isinf(values).any(axis=1)
@@ -156,6 +161,21 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> None:
             f"got {priorities.iloc[position].tolist()} in row {position + 1} after the head. "
             "Correct it."
         )
+    off = np.abs(values.sum(axis=1) - 1)
+    far = off > ROUNDED_SUM + 1e-9
+    if far.any():
+        position = int(np.flatnonzero(far)[0])
+        raise AnalysisError(
+            f"Expected priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}, "
+            f"got {priorities.iloc[position].tolist()} in row {position + 1} after the head. "
+            "Divide each by their sum."
+        )
+    if (off > EXACT_SUM).any():
+        return [
+            f"In {int((off > EXACT_SUM).sum())} of {len(off)} rows the priorities sum to 1 only "
+            f"within {ROUNDED_SUM:g}; they are taken for rounded ones."
+        ]
+    return []
 
 
 def _prior(

@@ -59,11 +59,13 @@ def build(loaded: Loaded, metrics: Mapping[str, str] | None, title: str | None) 
     tables = all_tables(findings)
     words = verdict(findings)
     figures = operating_point_figures(findings)
-    shown_title = title or f"Operating points: {listed([axis.task for axis in axes])}"
+    shown_title = title or "Operating points"
+    if not title and axes:
+        shown_title += f": {listed([axis.task for axis in axes])}"
     files = {f"tables/{t.name}.csv": t.raw.to_csv(index=False) for t in tables.values()}
     files |= {f"tables/{t.name}.tex": latex(t) for t in tables.values() if t.rows}
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             title=shown_title,
@@ -170,7 +172,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what renders the templates of all pages."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

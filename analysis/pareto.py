@@ -4,17 +4,19 @@ Usage:
     python analysis/pareto.py RESULTS... [--out DIR] [--metrics depth=delta1 segmentation=miou]
 
 RESULTS is a store, several stores, the folder of one sweep (STORE/sweeps/NAME), or a tidy CSV or
-Parquet from anywhere else (see `analysis.load_table`).
+Parquet from anywhere else (see `analysis.load_table`). Runs of a store that differ in more than is
+compared get one report for each set of them that may be compared.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from analysis.axes import AnalysisError
+from analysis.axes import AnalysisError, UnknownTaskError
 from analysis.plans import planned_or_present, planned_runs
-from analysis.report import ReportSummary, write_report, write_table_report
+from analysis.report import ReportSummary, in_words, write_reports, write_table_report
 from mtl.records import TASK_METRICS, task_metric
 from mtl.store import Store, StoreError
 
@@ -25,13 +27,20 @@ class UsageError(Exception):
     """A command line that asks for what cannot be, in one sentence."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the block on usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         metrics = _metrics(arguments.metrics)
-        summary = _report([Path(text) for text in arguments.results], arguments.out, metrics)
-    except UsageError as error:
+        reports = _reports([Path(text) for text in arguments.results], arguments.out, metrics)
+    except (UsageError, UnknownTaskError) as error:
         print(error, file=sys.stderr)
         return 2
     except (AnalysisError, StoreError, ValueError) as error:
@@ -43,14 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    _show(summary)
+    for label, summary in reports.items():
+        print(in_words(label, summary))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pareto.py", description="Write the operating-point report on results."
-    )
+    parser = _Parser(prog="pareto.py", description="Write the operating-point report on results.")
     parser.add_argument(
         "results",
         nargs="+",
@@ -92,7 +100,9 @@ def _metrics(texts: Sequence[str]) -> dict[str, str]:
     return metrics
 
 
-def _report(paths: Sequence[Path], out: Path | None, metrics: dict[str, str]) -> ReportSummary:
+def _reports(
+    paths: Sequence[Path], out: Path | None, metrics: Mapping[str, str]
+) -> dict[str, ReportSummary]:
     for path in paths:
         if not path.exists():
             raise AnalysisError(
@@ -110,11 +120,11 @@ def _report(paths: Sequence[Path], out: Path | None, metrics: dict[str, str]) ->
             raise UsageError(
                 f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
             )
-        return write_table_report(tables[0], out or Path("report"), metrics=metrics)
+        return {"": write_table_report(tables[0], out or Path("report"), metrics=metrics)}
     stores = [Store(_store_of(path), create=False) for path in paths]
     default = paths[0] / "report" if len(paths) == 1 else Path("report")
     run_ids = _sweep_run_ids(paths, stores)
-    return write_report(stores, out or default, run_ids=run_ids, metrics=metrics)
+    return write_reports(stores, out or default, run_ids, metrics)
 
 
 def _is_sweep(path: Path) -> bool:
@@ -134,20 +144,6 @@ def _sweep_run_ids(paths: Sequence[Path], stores: Sequence[Store]) -> list[str] 
         name = path.absolute().name
         run_ids += planned_runs(store, name) if _is_sweep(path) else planned_or_present([store])
     return list(dict.fromkeys(run_ids))
-
-
-def _show(summary: ReportSummary) -> None:
-    print(summary.table)
-    print()
-    print(summary.verdict)
-    total = summary.num_done + summary.num_missing + summary.num_failed
-    if summary.num_done < total:
-        print(
-            f"{summary.num_done} of {total} runs are done, {summary.num_failed} failed, "
-            f"{summary.num_missing} missing; the report says why."
-        )
-    state = "Report" if summary.rebuilt else "Report (unchanged)"
-    print(f"{state}: {summary.path}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report: results -> report.html, tables/ and summary.json, built only when inputs changed.
+"""The reports: results -> report.html, tables/ and summary.json, built only when inputs changed.
 
 This module imports neither pandas nor plotly until something must be built, so that a finished
 sweep asked for again answers at once.
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.axes import check_tasks
+from analysis.groups import folder_name, groups_of_stores
+from analysis.index_page import write_index
 from mtl.store import Store, StoreError, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -36,6 +39,73 @@ class ReportSummary:
     num_missing: int
     """Asked for and neither done nor failed: never started, unfinished, damaged or excluded."""
     num_failed: int
+
+
+def write_reports(
+    stores: Sequence[Store],
+    out: Path,
+    run_ids: Sequence[str] | None = None,
+    metrics: Mapping[str, str] | None = None,
+) -> dict[str, ReportSummary]:
+    """Write one report for each set of runs that may be compared; return them by label.
+
+    A single set's report lies in `out`, labelled "". Those of several lie in folders of their
+    own below it, and `out/report.html` links them.
+
+    Args:
+        stores: opened stores; a run that several hold counts once.
+        out: folder for the reports; made if absent.
+        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
+        metrics: task -> metric or alias, for the sets that have the task.
+
+    Raises:
+        AnalysisError: if there is no run.
+        UnknownTaskError: for a metric on a task that no set has.
+        ValueError: for an unknown metric.
+    """
+    groups = groups_of_stores(stores, run_ids)
+    metrics = metrics or {}
+    tasks = list(dict.fromkeys(task for group in groups.values() for task in group.tasks))
+    if tasks:
+        check_tasks(metrics, tasks)
+    if len(groups) < 2:
+        known = metrics if tasks else {}
+        return {"": write_report(stores, out, run_ids=run_ids, metrics=known)}
+    reports = {
+        label: write_report(
+            stores,
+            out / folder_name(label),
+            run_ids=group.run_ids,
+            metrics={task: name for task, name in metrics.items() if task in group.tasks},
+            title=f"Operating points: {label.replace(',', ', ')}",
+        )
+        for label, group in groups.items()
+    }
+    _remove_single(out)
+    write_index(out, reports, _code_digest())
+    return reports
+
+
+def _remove_single(out: Path) -> None:
+    """Remove what an earlier report on a single set left, so that it counts as never built."""
+    earlier = _earlier(out)
+    (out / "summary.json").unlink(missing_ok=True)
+    for name in earlier.get("files", ()):
+        (out / name).unlink(missing_ok=True)
+
+
+def in_words(label: str, summary: ReportSummary) -> str:
+    """Return what a terminal shows of a report: label, table, verdict, path."""
+    lines = [f"\n{label}"] if label else []
+    lines += [summary.table, "", summary.verdict]
+    total = summary.num_done + summary.num_missing + summary.num_failed
+    if summary.num_done < total:
+        lines.append(
+            f"{summary.num_done} of {total} runs are done, {summary.num_failed} failed, "
+            f"{summary.num_missing} missing; the report says why."
+        )
+    lines.append(f"Report: {summary.path}{'' if summary.rebuilt else ' (unchanged)'}")
+    return "\n".join(lines)
 
 
 def write_report(

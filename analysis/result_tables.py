@@ -134,11 +134,16 @@ def comparison_table(findings: Findings) -> Table:
                     f"{test.num_relabellings}, {'all' if test.exact else 'drawn'}",
                 )
             )
-            values |= {**vars(test), "p_adjusted": c.p_adjusted}
+            values |= {
+                **vars(test),
+                "p_adjusted": c.p_adjusted,
+                "smallest_p_adjusted": c.smallest_p_adjusted,
+            }
         raw.append(values)
     return Table(
         "comparisons",
-        "Differences of hypervolume with the two-sided p of relabelling runs within each priority.",
+        "Differences of hypervolume with the two-sided p of relabellings of whole seeds: the runs "
+        "of a seed change method at all priorities at once.",
         ("methods", "difference", "p", "p after Holm", "smallest reachable p", "relabellings"),
         tuple(rows),
         pd.DataFrame(raw),

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.axes import Axis, number
 from analysis.findings import Comparison, Findings
 from analysis.fronts import OperatingPoint
-from analysis.inference import FEWEST_SEEDS, SIGNIFICANCE
+from analysis.inference import SIGNIFICANCE
 
 CLEAR_RATIO = 5.0
 """From this range over spread on, a metric is said to follow the priority clearly."""
@@ -51,9 +51,7 @@ def verdict(findings: Findings) -> Verdict:
 
 def carried(comparison: Comparison) -> bool:
     """Return whether the runs carry a winner between two methods."""
-    if comparison.test is None or comparison.p_adjusted is None:
-        return False
-    return comparison.p_adjusted < SIGNIFICANCE and comparison.test.num_seeds >= FEWEST_SEEDS
+    return comparison.p_adjusted is not None and comparison.p_adjusted < SIGNIFICANCE
 
 
 def single_point_words(findings: Findings) -> str:
@@ -101,17 +99,14 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
     how = f"all {test.num_relabellings} relabellings"
     if not test.exact:
         how = f"{test.num_relabellings} relabellings drawn with seed {test.seed}"
-    tail = (
-        f"({p}; two-sided, {how} of runs within each priority; smallest reachable p "
-        f"{test.smallest_p:.2g})"
-    )
+    smallest, adjusted = test.smallest_p, comparison.smallest_p_adjusted
+    least = f"{smallest:.2g}"
+    if adjusted is not None and adjusted != smallest:
+        least += f", {adjusted:.2g} after Holm"
+    tail = f"({p}; two-sided, {how} of {test.relabelled}; smallest reachable p {least})"
     if carried(comparison):
         return f"{volumes}: carried by the runs {tail}."
-    if test.num_seeds < FEWEST_SEEDS:
-        return (
-            f"{volumes}: no winner is named from fewer than {FEWEST_SEEDS} seeds a priority {tail}."
-        )
-    if test.smallest_p >= SIGNIFICANCE:
+    if (smallest if adjusted is None else adjusted) >= SIGNIFICANCE:
         return f"{volumes}: these runs are too few to carry any difference {tail}."
     return f"{volumes}: not carried by the runs {tail}."
 

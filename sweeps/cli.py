@@ -137,6 +137,8 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     given = make_parser(kind, description).parse_args(argv)
     if given.json and not given.plan:
         raise ValueError("Expected --json together with --plan, got it alone.")
+    if not given.store.strip():
+        raise ValueError("Expected a folder after --store, got an empty name.")
     chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     from_file, file_axes = read_config(given.config) if given.config else ({}, {})

@@ -1,5 +1,6 @@
 """From a sweep's table and a command line to its report: what every sweep file calls."""
 
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_text
 from sweeps.progress import SweepProgress
 from sweeps.reports import write_reports
-from sweeps.words import counted, duration, duration_range, run_text
+from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
 
 USAGE_STATUS = 2
 INCOMPLETE_STATUS = 1
@@ -51,6 +52,13 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         print(
             f"{kind}: {error.filename or 'The store'}: {error.strerror or error}. What is done is "
             "kept; once that is mended the same command continues.",
+            file=sys.stderr,
+        )
+        return INCOMPLETE_STATUS
+    except MemoryError as error:
+        print(
+            f"{kind}: Out of memory{f' ({error})' if str(error) else ''}. What is done is kept; "
+            "with less to do or more memory the same command continues.",
             file=sys.stderr,
         )
         return INCOMPLETE_STATUS
@@ -89,12 +97,27 @@ def _checked_concurrency(command: Command) -> int:
 
 
 def _existing_store(path: str) -> Store | None:
-    """Return the store at `path` for reading, or None if nothing is there yet."""
-    if "://" not in path and not Path(path).expanduser().exists():
-        return None
-    if Path(path).is_dir() and not any(Path(path).iterdir()):
-        return None
-    return Store(path, create=False)
+    """Return the store at `path` for reading, or None if nothing is there yet.
+
+    Raises:
+        StoreError: for what is no store, or where none can be made.
+    """
+    folder = Path(path).expanduser().absolute()
+    if "://" in path or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        return Store(path, create=False)
+    _check_can_be_made(folder)
+    return None
+
+
+def _check_can_be_made(folder: Path) -> None:
+    """Raise a `StoreError` if `folder` could not be made or written, as far as a look tells."""
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    if not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
+        raise StoreError(
+            f"Expected a folder that can be written, got {folder}, and {parent} is none. "
+            "Give another one with --store."
+        )
 
 
 def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
@@ -211,9 +234,13 @@ def _train(
         except StopRequested as error:
             stopped_by = str(error)
         except ClusterError as error:
-            journal.status(progress.snapshot(), "stopped", now=True)
+            _note_stopped(progress, journal)
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
+        except BaseException:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                _note_stopped(progress, journal)
+            raise
     snapshot = progress.snapshot()
     journal.status(snapshot, "finished" if snapshot.is_over else "stopped", now=True)
     if not snapshot.is_over:
@@ -225,6 +252,12 @@ def _train(
         return False
     print(f"Trained for {duration(snapshot.elapsed)}.")
     return True
+
+
+def _note_stopped(progress: SweepProgress, journal: Journal) -> None:
+    for run_id in list(progress.running):
+        progress.interrupt(run_id)
+    journal.status(progress.snapshot(), "stopped", now=True)
 
 
 def _prepare_data(command: Command, plan: Plan, progress: SweepProgress, display: Display) -> None:
@@ -246,10 +279,9 @@ def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
     print(f"{len(progress.done)} of {counted(len(plan.specs), 'run')} done.")
     failed = [r for r in plan.run_ids if r in progress.failed]
     if failed:
-        first = store.error(failed[0]) or ""
         print(
             f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
-            f"({run_text(progress.runs[failed[0]])}): {first.strip().splitlines()[-1]} "
+            f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
             f"See {store.run_folder(failed[0]) / 'error.txt'}; --retry-failed tries again.",
             file=sys.stderr,
         )

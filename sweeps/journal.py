@@ -1,7 +1,7 @@
 """A sweep's own files in the store: who runs it, what it planned, what happened, where it stands.
 
 sweeps/<name>/.lock          held by the process that runs the sweep
-plan.json      every planned list of run ids, the newest last
+plan.json      the planned run ids of every start, the newest last
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
 """
@@ -89,7 +89,7 @@ class Journal:
 
     Args:
         store: the run store.
-        plan: what is launched; a revision is added unless it repeats the last.
+        plan: what is launched; a revision is added to plan.json.
         clock: seconds, monotonic.
     """
 
@@ -103,8 +103,6 @@ class Journal:
 
     def _add_revision(self, store: Store, plan: Plan) -> None:
         held = revisions(store, plan.name, plan.kind)
-        if held and held[-1]["run_ids"] == list(plan.run_ids):
-            return
         held.append({"started": utc_now(), "run_ids": list(plan.run_ids), "varies": plan.varies})
         write_json(
             self._folder / "plan.json",

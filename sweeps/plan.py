@@ -5,9 +5,11 @@ seed 1; within a seed the middle priority first, then whichever lies farthest fr
 it; and at each priority all methods side by side.
 """
 
+import heapq
 import itertools
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ import numpy as np
 from mtl.names import checked_name
 from mtl.spec import METHODS, TASKS, RunSpec
 from sweeps.fields import nested, varying_fields
+
+MOST_RUNS = 100_000
+"""Of one grid; more is a slip of the finger, and would take minutes to even list."""
 
 Point = tuple[float, ...]
 
@@ -57,23 +62,45 @@ def _lattice_counts(num_tasks: int, divisions: int, interior: bool) -> list[tupl
 def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:
     """Return `points` with the most central first, then always the one farthest from the others.
 
-    Distances are compared after rounding, so that the order is the same on every machine.
+    Distances are compared after rounding, so that the order is the same on every machine; of
+    equally far points the first given is taken.
     """
     remaining = list(points)
     if len(remaining) < 3:
         return tuple(remaining)
     coordinates = np.array(remaining)
     centre = coordinates.mean(axis=0)
-    next_index = int(np.argmin(np.round(((coordinates - centre) ** 2).sum(axis=1), 9)))
-    nearest = np.full(len(remaining), np.inf)
-    order = []
-    for _ in remaining:
-        order.append(next_index)
-        distances = ((coordinates - coordinates[next_index]) ** 2).sum(axis=1)
-        nearest = np.minimum(nearest, np.round(distances, 9))
-        nearest[next_index] = -1.0
-        next_index = int(np.argmax(nearest))
+    order = [int(np.argmin(_squared_distances(coordinates, centre)))]
+    nearest = _squared_distances(coordinates, coordinates[order[0]])
+    # Distances to the chosen points only shrink, so that what the queue holds are upper bounds:
+    # its head is the farthest point once its bound is up to date.
+    queue = [(-d, i) for i, d in enumerate(nearest.tolist()) if i != order[0]]
+    heapq.heapify(queue)
+    by_first = np.argsort(coordinates[:, 0], kind="stable")
+    sorted_coordinates = coordinates[by_first]
+    while queue:
+        bound, index = queue[0]
+        current = -float(nearest[index])
+        if bound != current:
+            heapq.heapreplace(queue, (current, index))
+            continue
+        heapq.heappop(queue)
+        order.append(index)
+        # No point is farther from the chosen than this one was, so only those that are nearer
+        # to it than that can have come nearer; they lie in a slab of the first coordinate.
+        reach = math.sqrt(1e-8 - bound)
+        middle = coordinates[index, 0]
+        low, high = np.searchsorted(
+            sorted_coordinates[:, 0], (middle - reach, middle + reach)
+        ).tolist()
+        near = by_first[low:high]
+        distances = _squared_distances(sorted_coordinates[low:high], coordinates[index])
+        nearest[near] = np.minimum(nearest[near], distances)
     return tuple(remaining[i] for i in order)
+
+
+def _squared_distances(coordinates: np.ndarray, point: np.ndarray) -> np.ndarray:
+    return np.round(((coordinates - point) ** 2).sum(axis=1), 9)
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,7 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
     axes = {name: values for name, values in grid.axes.items() if name != "priorities"}
     orders = [_points(grid, tasks) for tasks in grid.task_sets]
     specs = []
+    firsts: dict[tuple[Any, ...], RunSpec] = {}  # reading plain values takes longer than changing
     for seed, rank in itertools.product(range(grid.seeds), range(max(map(len, orders)))):
         for (tasks, points), values in itertools.product(
             zip(map(_canonical, grid.task_sets), orders, strict=True),
@@ -139,13 +167,18 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
         ):
             if rank >= len(points):
                 continue
-            chosen = {**grid.fields, **dict(zip(axes, values, strict=True)), "seed": seed}
             for method in dict.fromkeys(grid.methods):
                 takes = METHODS[method].takes_priorities
                 if takes or rank == 0:
-                    fields = {**_applicable(chosen, method, tasks), "tasks": tasks}
-                    fields |= {"method": method, "priorities": points[rank] if takes else None}
-                    specs.append(RunSpec.from_dict(nested(fields)))
+                    priorities = points[rank] if takes else None
+                    first = firsts.get((tasks, values, method))
+                    if first is None:
+                        chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
+                        fields = {**_applicable(chosen, method, tasks), "tasks": tasks}
+                        fields |= {"method": method, "priorities": priorities, "seed": seed}
+                        first = RunSpec.from_dict(nested(fields))
+                        firsts[tasks, values, method] = first
+                    specs.append(replace(first, priorities=priorities, seed=seed))
     return specs
 
 
@@ -210,3 +243,25 @@ def check_grid(grid: Grid) -> None:
             f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
             f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
         )
+    num_runs = _num_runs(grid)
+    if num_runs > MOST_RUNS:
+        raise ValueError(
+            f"Expected a grid of at most {MOST_RUNS:,} runs, got {num_runs:,}. Use fewer "
+            "--divisions, --seeds or values."
+        )
+
+
+def _num_runs(grid: Grid) -> int:
+    """Return the number of combinations, without listing them; distinct runs may be fewer."""
+    num_values = math.prod(
+        len(values) for name, values in grid.axes.items() if name != "priorities"
+    )
+    methods = [METHODS[method] for method in dict.fromkeys(grid.methods)]
+    num_takers = sum(method.takes_priorities for method in methods)
+    given = grid.axes.get("priorities")
+    num_points = (
+        math.comb(max(0, grid.divisions - 1), len(tasks) - 1) if given is None else len(given)
+        for tasks in grid.task_sets
+    )
+    per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)
+    return grid.seeds * num_values * per_seed

@@ -48,7 +48,7 @@ class Snapshot:
     running: tuple[RunningRun, ...]
     seconds_left: Range
     elapsed: float
-    """Seconds since the launch began."""
+    """Seconds since the first run was started; 0 before."""
 
     @property
     def is_over(self) -> bool:
@@ -85,13 +85,16 @@ class SweepProgress:
         self.slots = slots
         self._expected = expected
         self._clock = clock
-        self._began = clock()
+        self._began: float | None = None
         self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
 
     def start(self, run_id: str) -> None:
         """Count a run as under way."""
         if run_id not in self.done and run_id not in self.failed:
-            self.running[run_id] = RunningRun(run_id, self.runs[run_id], self._clock())
+            now = self._clock()
+            if self._began is None:
+                self._began = now
+            self.running[run_id] = RunningRun(run_id, self.runs[run_id], now)
 
     def epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
         """Note that a run has finished an epoch."""
@@ -127,7 +130,7 @@ class SweepProgress:
             waiting=waiting,
             running=tuple(self.running.values()),
             seconds_left=self._seconds_left(),
-            elapsed=self._clock() - self._began,
+            elapsed=0.0 if self._began is None else self._clock() - self._began,
         )
 
     def _centre(self, run_id: str) -> float:

@@ -1,8 +1,13 @@
 """Durations, sizes and runs as people read them."""
 
+import re
+
 from mtl.spec import RunSpec
 
 Range = tuple[float, float]
+
+_EXCEPTION = re.compile(r"((?:\w+\.)+)(\w+: )")
+"""How a traceback's last line begins, unless the exception is one of Python's own."""
 
 
 def duration(seconds: float) -> str:
@@ -50,3 +55,18 @@ def run_text(spec: RunSpec) -> str:
     pairs = zip(spec.tasks, spec.priorities or [None] * len(spec.tasks), strict=True)
     tasks = ", ".join(task if p is None else f"{task} {p:.3g}" for task, p in pairs)
     return f"{spec.method}, {tasks}, seed {spec.seed}"
+
+
+def failure_sentence(error: str | None) -> str:
+    """Return the last line of a recorded failure without the exception's module.
+
+    Our own exceptions hold a sentence, so their name is left out as well; empty for no failure.
+    """
+    lines = (error or "").strip().splitlines()
+    if not lines:
+        return ""
+    begin = _EXCEPTION.match(lines[-1])
+    if begin is None:
+        return lines[-1]
+    ours = begin[1].startswith("mtl.")
+    return lines[-1][begin.end() if ours else begin.end(1) :]

@@ -5,6 +5,7 @@ takes `fit()` down in Ray 2.60) costs no result: what was running is planned aga
 time, so that the culprit shows and has the memory to itself.
 """
 
+import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from sweeps.launch.worker import Train, make_trainable
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
 from sweeps.progress import SweepProgress
-from sweeps.words import counted, run_text
+from sweeps.words import counted, failure_sentence, run_text
 
 MAX_DEATHS_OF_A_RUN = 3
 """Rounds that may die while one run is under way before that run is given up."""
@@ -31,6 +32,8 @@ MAX_DEATHS_IN_A_ROW = 5
 """Rounds that may die without a single run ending between them."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
+
+_DISK_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO}
 
 RunRound = Callable[..., None]
 """`executor.tune_round`, or what a test puts in its place."""
@@ -94,9 +97,8 @@ class _Tracker:
         self._say_failed(run_id)
 
     def _reason(self, run_id: str) -> str:
-        """Return the last line of the run's recorded failure; a killed process records none."""
-        error = (self.store.error(run_id) or "").strip()
-        return error.splitlines()[-1] if error else "its process died."
+        """Return the run's recorded failure in a sentence; a killed process records none."""
+        return failure_sentence(self.store.error(run_id)) or "its process died."
 
     def _say_failed(self, run_id: str) -> None:
         self.display.say(f"Failed: {self._name(run_id)}: {self._reason(run_id)}")
@@ -136,6 +138,7 @@ def launch(
 
     Raises:
         ClusterError: if Ray cannot be started, cannot run what is asked, or keeps dying.
+        OSError: if the store or the disk fails.
         StopRequested: for a second signal, or one before the training.
     """
     for spec in plan.specs:
@@ -178,9 +181,11 @@ def launch(
                         _wait_for_others(store, tracker, signals)
                     elif signals.received is None:
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
-        except (ClusterError, OSError):
+        except ClusterError:
             raise
         except Exception as error:
+            if _is_of_the_disk(error):
+                raise
             deaths_in_a_row = 1 if tracker.num_ended > ended_before else deaths_in_a_row + 1
             _after_death(tracker, deaths, error)
             if deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
@@ -234,12 +239,14 @@ def _resources(execution: Execution) -> Resources:
 
 
 def worker_runtime(runtime: Runtime, resources: Resources) -> Runtime:
-    """Return `runtime` with the device and the threads that the resources allow."""
-    return replace(
-        runtime,
-        device="cuda" if resources.gpus > 0 else "cpu",
-        num_threads=max(1, int(resources.cpus)),
-    )
+    """Return `runtime` with the device and the threads that the resources allow.
+
+    On the CPU a run has one thread whatever it reserves: more would change its last digits, and a
+    run must be the same run under every flag.
+    """
+    if resources.gpus > 0:
+        return replace(runtime, device="cuda", num_threads=max(1, int(resources.cpus)))
+    return replace(runtime, device="cpu", num_threads=1)
 
 
 def _after_death(tracker: _Tracker, deaths: Counter[str], error: Exception) -> None:
@@ -257,6 +264,16 @@ def _after_death(tracker: _Tracker, deaths: Counter[str], error: Exception) -> N
             tracker.progress.finish(run_id, succeeded=True)
         elif deaths[run_id] >= MAX_DEATHS_OF_A_RUN:
             tracker.run_given_up(run_id, reason)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Return whether trying again is in vain until the user mends a disk or a folder.
+
+    Ray's timeouts and lost connections are OSErrors too; those are not.
+    """
+    if not isinstance(error, OSError) or isinstance(error, TimeoutError | ConnectionError):
+        return False
+    return error.errno in _DISK_ERRNOS or error.filename is not None
 
 
 def _one_line(error: BaseException) -> str:

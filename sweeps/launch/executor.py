@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -41,6 +42,8 @@ SECONDS_BETWEEN_LOOKS = 5.0
 MAX_RETRIES = 2
 """Of a run whose process failed in a way that may pass."""
 SCRATCH_PREFIX = "mtl-sweep-"
+SCRATCH_LOCK = ".lock"
+"""File in the throw-away folder, held by the process that uses it."""
 LONGEST_SCRATCH_PATH = 40
 """Ray puts sockets below its folder, and their paths may have 107 characters."""
 
@@ -92,9 +95,12 @@ def started_ray(
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
     _remove_abandoned(Path(parent))
-    with tempfile.TemporaryDirectory(
-        prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-    ) as scratch:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+        ) as scratch,
+        _held(Path(scratch)),
+    ):
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         local: dict[str, Any] = {
@@ -128,12 +134,24 @@ def started_ray(
             ray.shutdown()
 
 
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a throw-away folder; it goes with this process, however that one ends."""
+    begun = folder / f"{SCRATCH_LOCK}.begun"
+    with open(begun, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        begun.rename(folder / SCRATCH_LOCK)  # it never has its name without being held
+        yield
+
+
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the throw-away folders of this user's processes that were killed."""
-    for folder in parent.glob(f"{SCRATCH_PREFIX}*-*"):
-        pid = folder.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError, ValueError):
-            if folder.stat().st_uid == os.getuid() and not Path("/proc", str(int(pid))).exists():
+    """Remove this user's throw-away folders whose lock is free: their processes were killed."""
+    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid != os.getuid():
+                continue
+            with open(folder / SCRATCH_LOCK, "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

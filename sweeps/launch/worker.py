@@ -12,13 +12,13 @@ from ray import tune
 from mtl.data.prepared import PreparedDataError
 from mtl.records import EpochRecord, Result, RunFailedError
 from mtl.spec import Runtime
-from mtl.store import RunBusyError, Store
+from mtl.store import RunBusyError, Store, StoreError
 
 Train = Callable[..., Result]
 """`mtl.training.fit`, or what a test puts in its place."""
 
-LASTING_ERRORS = (RunFailedError, PreparedDataError, ValueError)
-"""Failures that a second try would repeat."""
+LASTING_ERRORS = (RunFailedError, PreparedDataError, StoreError, ValueError)
+"""Failures that a second try would repeat; `RunBusyError` alone is a StoreError that passes."""
 
 
 def make_trainable(

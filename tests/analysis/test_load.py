@@ -242,6 +242,7 @@ def test_table_with_plain_names_and_aliases(tmp_path):
         ({"delta1": [80.0, 70.0, 75.0]}, "shares between 0 and 1 in column delta1, got 80"),
         ({"priority_depth": [0.25, None, None]}, "positive priority for each task, .* row 2"),
         ({"priority_depth": [0.25, -0.1, None]}, "positive priority for each task, .* row 2"),
+        ({"priority_depth": [0.25, 0.26, None]}, "sum to 1 .*rounded ones within 0.001.* row 2"),
         ({"priority_flow": [0.1, 0.1, 0.1]}, "known tasks .* flow"),
         ({"method": ["lsb", "lsb", "equal"]}, "one row a run .* two for method lsb, seed 0"),
     ],
@@ -253,10 +254,20 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, changes, message):
         load_table(path)
 
 
+def test_rounded_priorities_are_taken_with_a_note(tmp_path):
+    path = tmp_path / "t.csv"
+    table(priority_depth=[0.2501, 0.25, None]).to_csv(path, index=False)
+    assert load_table(path).notes == (
+        "In 1 of 3 rows the priorities sum to 1 only within 0.001; "
+        "they are taken for rounded ones.",
+    )
+
+
 @pytest.mark.parametrize(
     ("dropped", "message"),
     [
         (["method"], "got none named method"),
+        (["seed"], "named seed.* Seeds are needed for a comparison"),
         (["priority_depth", "priority_segmentation"], "got none named priority_<task>"),
         (["delta1"], "metric of depth .* Name it depth_delta1"),
     ],

@@ -1,17 +1,21 @@
 """The command line: `--plan`, bad input, configuration files and `--quick`."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtl.data.prepared import PreparedDataError
 from mtl.records import Result
 from mtl.store import Store, write_json
 from sweeps import command, machine
 from sweeps.cli import parse_command
+from sweeps.launch import driver
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID, main
 
@@ -127,6 +131,8 @@ def test_long_plans_are_listed_in_part(tmp_path, capsys):
         (["--concurrency", "0"], "at least 1"),
         (["--config", "absent.yaml"], "absent.yaml (No such file"),
         (["--store", "s3://bucket/x"], "Object storage is not supported"),
+        (["--store", ""], "Expected a folder after --store"),
+        (["--divisions", "1000000"], "at most 100,000 runs, got 3,999,996"),
         (["--name", "../up"], "Expected a sweep name of letters"),
         (["--keep", "some"], "invalid choice"),
     ],
@@ -158,8 +164,49 @@ def test_stores_that_cannot_be_used(plan_only, tmp_path, capsys):
     assert main(["--store", str(foreign), *more]) == 1
     assert "got schema 99" in capsys.readouterr().err
     assert files_below(tmp_path) == ["file", "foreign", "foreign/store.json"]
-    assert main(["--store", "/proc/nothing", *([] if plan_only else more)]) == 1
-    assert "--store" in capsys.readouterr().err
+    for nowhere in ("/proc/nothing", str(file / "below"), "/proc/nothing/below"):
+        assert main(["--store", nowhere, *more]) == 1
+        captured = capsys.readouterr()
+        assert "--store" in captured.err
+        assert (captured.out, len(captured.err.splitlines())) == ("", 1)
+    assert files_below(tmp_path) == ["file", "foreign", "foreign/store.json"]
+
+
+def test_plan_for_a_folder_without_the_right_to_write_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command.os, "access", lambda folder, mode: False)
+    assert main(["--plan", "--store", str(tmp_path / "a" / "b")]) == 1
+    assert f"and {tmp_path} is none" in capsys.readouterr().err
+
+
+def test_lack_of_memory_is_one_sentence(tmp_path, capsys, monkeypatch):
+    def greedy(grid):
+        return np.empty(1 << 60, dtype=np.uint8)
+
+    monkeypatch.setattr(command, "grid_specs", greedy)
+    assert main(["--store", str(tmp_path / "s")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("priority_grid: Out of memory (Unable to allocate")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left"), PreparedDataError("no")]
+)
+def test_what_ends_a_sweep_leaves_its_last_status(failure, tmp_path, capsys, monkeypatch):
+    def prepare(data, data_root, **_):
+        return None
+
+    def launch(plan, store, execution, runtime, progress, journal, display, signals):
+        progress.start(plan.run_ids[0])
+        journal.status(progress.snapshot(), "running", now=True)
+        raise failure
+
+    monkeypatch.setattr(command, "prepare", prepare)
+    monkeypatch.setattr(driver, "launch", launch)
+    assert main(["--store", str(tmp_path / "s")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())
+    assert (status["state"], status["running"], status["waiting"]) == ("stopped", [], 20)
 
 
 @pytest.mark.parametrize("plan_only", [True, False])

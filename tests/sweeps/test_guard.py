@@ -1,12 +1,14 @@
 """The guard around Tuner.fit(), signals and waiting, with a round that is played, not trained."""
 
 import contextlib
+import errno
 import os
 import signal
 import threading
 from pathlib import Path
 
 import pytest
+from ray.exceptions import GetTimeoutError
 
 from mtl.records import Result
 from mtl.spec import Runtime
@@ -53,7 +55,9 @@ class Stage:
             metrics = {"validation": {}, "test": {}}
             self.store.write_result(Result(run_id, "done", 1, "last", 1, metrics, metrics))
         elif state == "failed":
-            self.store.write_error(run_id, "Traceback\nRunFailedError: loss is not finite")
+            self.store.write_error(
+                run_id, "Traceback\nmtl.records.RunFailedError: loss is not finite"
+            )
         listener.run_ended(run_id, state)
 
     def launch(self, play, execution=None):
@@ -117,7 +121,7 @@ def test_failures_that_last_are_counted_and_not_planned_again(stage):
     stage.launch(play)
     assert len(stage.rounds) == 1
     assert stage.progress.failed == {stage.ids[2]}
-    assert any("RunFailedError: loss is not finite" in text for text in stage.said)
+    assert any(text.endswith("): loss is not finite") for text in stage.said)
 
 
 def test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost(stage):
@@ -161,6 +165,34 @@ def test_a_tune_that_always_dies_ends_the_launch(stage):
 
     with pytest.raises(ClusterError, match=r"ended 5 times .* no such luck"):
         stage.launch(play)
+
+
+@pytest.mark.parametrize(
+    "error", [GetTimeoutError("no answer"), ConnectionError("lost the node"), OSError("odd")]
+)
+def test_errors_of_ray_that_are_oserrors_are_deaths_of_a_round(stage, error):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if len(stage.rounds) == 1:
+                raise error
+            stage.finish(listener, run_id)
+
+    stage.launch(play)
+    assert stage.progress.done == set(stage.ids)
+    assert '"fit_died"' in stage.events()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), FileNotFoundError(errno.ENOENT, "gone", "/s/x")]
+)
+def test_errors_of_the_disk_end_the_launch(stage, error):
+    def play(run_ids, listener, signals):
+        raise error
+
+    with pytest.raises(OSError, match=error.strerror):
+        stage.launch(play)
+    assert len(stage.rounds) == 1
 
 
 def test_a_round_that_does_nothing_does_not_go_on_for_ever(stage):
@@ -257,6 +289,7 @@ def test_a_signal_outside_a_round_stops_at_once():
         ({"CPU": 2, "GPU": 0}, Execution(), Resources(1, 0, 2)),
         ({"CPU": 8, "GPU": 0}, Execution(cpus_per_run=2), Resources(2, 0, 4)),
         ({"CPU": 8, "GPU": 2}, Execution(), Resources(1, 1, 2)),
+        ({"CPU": 8, "GPU": 2}, Execution(cpus_per_run=4), Resources(4, 1, 2)),
         ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0.5), Resources(1, 0.5, 4)),
         ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0), Resources(1, 0, 8)),
         ({"CPU": 8, "GPU": 0}, Execution(concurrency=3), Resources(1, 0, 3)),
@@ -267,7 +300,9 @@ def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
     assert driver._resources(execution) == expected
     runtime = worker_runtime(Runtime(keep="all"), expected)
     assert runtime.device == ("cuda" if expected.gpus else "cpu")
-    assert (runtime.num_threads, runtime.keep) == (int(expected.cpus), "all")
+    # On the CPU always one thread: a run is the same run whatever it reserves.
+    threads = int(expected.cpus) if expected.gpus else 1
+    assert (runtime.num_threads, runtime.keep) == (threads, "all")
 
 
 @pytest.mark.parametrize(

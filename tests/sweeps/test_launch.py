@@ -237,7 +237,26 @@ def test_a_sweep_from_the_command_line_and_again(tmp_path, environment):
     assert "4 runs: 4 done, 0 to do." in again.stdout
     assert "(unchanged)" in again.stdout
     after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
-    assert {p for p in after if p.is_file() and after[p] != before.get(p)} == set()
+    changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
+    assert changed == {"plan.json"}
+
+    damaged, *others = sorted(results(store))
+    path = store / "runs" / damaged / "result.json"
+    path.write_text('{"schema": 1, "ru')
+    before = {p: p.stat().st_mtime_ns for p in store.glob("runs/*/*") if damaged not in str(p)}
+    last = subprocess.run(
+        command(store, "--epochs", "1"),
+        capture_output=True, text=True, env=environment, timeout=120,
+    )  # fmt: skip
+    assert last.returncode == 1
+    assert "1 run failed; the first is" in last.stderr
+    assert f"): Expected JSON in {path}, got a damaged file" in last.stderr
+    assert "Traceback" not in last.stdout + last.stderr
+    assert "3 of 4 runs done." in last.stdout
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    status = last_status(store)
+    assert (status["state"], status["done"], status["failed"]) == ("finished", 3, 1)
+    assert set(others) < set(results(store))
 
 
 def test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues(

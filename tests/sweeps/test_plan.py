@@ -4,7 +4,9 @@ import itertools
 import math
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +75,60 @@ def test_coarse_to_fine_reorders_and_begins_in_the_middle(num_tasks, divisions):
 def test_coarse_to_fine_order_of_the_default_job():
     firsts = [point[0] for point in coarse_to_fine(simplex_lattice(2, 6))]
     assert firsts == pytest.approx([1 / 2, 1 / 6, 5 / 6, 1 / 3, 2 / 3])
+
+
+def farthest_first(points):
+    """The order by its definition, in quadratic time."""
+    coordinates = np.array(points)
+
+    def squared(point):
+        return np.round(((coordinates - point) ** 2).sum(axis=1), 9)
+
+    chosen = int(np.argmin(squared(coordinates.mean(axis=0))))
+    nearest = np.full(len(points), np.inf)
+    order = []
+    for _ in points:
+        order.append(points[chosen])
+        nearest = np.minimum(nearest, squared(coordinates[chosen]))
+        nearest[chosen] = -1.0
+        chosen = int(np.argmax(nearest))
+    return tuple(order)
+
+
+@pytest.mark.parametrize(("num_tasks", "divisions"), [(2, 101), (2, 400), (3, 6), (3, 30), (4, 9)])
+def test_coarse_to_fine_is_the_farthest_first_order(num_tasks, divisions):
+    points = simplex_lattice(num_tasks, divisions)
+    assert coarse_to_fine(points) == farthest_first(points)
+    uneven = (*points[::-3], *points[:5], *points[:5])  # in another order, some twice
+    assert coarse_to_fine(uneven) == farthest_first(uneven)
+
+
+def test_large_plans_are_quick():
+    began = time.process_time()
+    assert len(coarse_to_fine(simplex_lattice(2, 50_000))) == 49_999
+    assert len(plan(divisions=3000).specs) == 11_996
+    assert time.process_time() - began < 12  # the quadratic order alone takes far longer
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({"divisions": 1_000_000, "seeds": 1}, "1,999,998"),
+        (
+            {"divisions": 10**12, "task_sets": (("depth", "normal", "segmentation"),)},
+            "1,999,999,999,994,",
+        ),
+        ({"seeds": 1_000_000_000}, "6,000,000,000"),
+        ({"seeds": 1_000_000_000, "methods": ("equal",)}, "1,000,000,000"),
+        ({"axes": {"epochs": tuple(range(1, 30_001))}, "seeds": 1}, "180,000"),
+        ({"axes": {"priorities": ((0.2, 0.8), (0.5, 0.5))}, "seeds": 50_000}, "200,000"),
+    ],
+)
+def test_grids_beyond_reason_are_refused_before_they_are_listed(changes, number):
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"at most 100,000 runs, got {number}"):
+        plan(**changes)
+    assert time.monotonic() - began < 1
 
 
 def test_default_job_is_twenty_runs_middle_first_and_seed_0_before_seed_1():

@@ -1,6 +1,7 @@
 """Progress as a state machine under a clock of our own, and what is shown of it."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -27,7 +28,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def progress(clock) -> SweepProgress:
-    runs = {f"run{i}": spec for i, spec in enumerate(grid_specs(GRID)[:6])}
+    specs = grid_specs(GRID)[:6]
+    runs = {f"run{i}": replace(spec, epochs=12) for i, spec in enumerate(specs)}
     return SweepProgress(
         runs,
         done=["run0"],
@@ -49,6 +51,8 @@ def test_before_anything_runs_the_expected_range_stands(progress):
 
 
 def test_a_run_starts_makes_epochs_and_ends(progress, clock):
+    clock.now += 7  # data are prepared
+    assert progress.snapshot().elapsed == 0
     progress.start("run2")
     assert counts(progress) == (1, 1, 1, 3)
     clock.now += 50  # imports

@@ -8,7 +8,7 @@ from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.plan import make_plan
-from sweeps.reports import comparable_groups, write_reports
+from sweeps.reports import write_reports
 
 
 def grid(**changes: object) -> list[RunSpec]:
@@ -20,33 +20,7 @@ def grid(**changes: object) -> list[RunSpec]:
     ]
 
 
-def test_what_a_report_compares_makes_one_group() -> None:
-    rates = [RunSpec(method_options={"increase_rate": rate}) for rate in (0.0, 0.5)]
-    assert list(comparable_groups([*grid(), *rates])) == [""]
-
-
-def test_anything_else_makes_groups_of_its_own() -> None:
-    specs = [
-        *grid(),
-        *grid(optimizer={"learning_rate": 0.001}),
-        *grid(tasks=["depth", "normal"]),
-    ]
-    groups = comparable_groups(specs)
-    assert {label: len(held) for label, held in groups.items()} == {
-        "tasks=depth+segmentation,optimizer.learning_rate=0.0001": 8,
-        "tasks=depth+segmentation,optimizer.learning_rate=0.001": 8,
-        "tasks=depth+normal,optimizer.learning_rate=0.0001": 8,
-    }
-
-
-def test_loss_units_that_differ_make_groups() -> None:
-    groups = comparable_groups([*grid(), *grid(loss_units={"depth": 0.1})])
-    assert list(groups) == ["loss_units.depth=1.0", "loss_units.depth=0.1"]
-
-
-def test_each_group_gets_a_report_and_a_damaged_one_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_group_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path / "store")
     plan = make_plan("grid", "priority_grid", [*grid(), *grid(epochs=7)])
     for number, spec in enumerate(plan.specs):
@@ -68,5 +42,11 @@ def test_each_group_gets_a_report_and_a_damaged_one_a_sentence(
     assert write_reports(store, plan)
     folder = store.sweep_folder("grid") / "report"
     pages = sorted(path.relative_to(folder).parts[0] for path in folder.rglob("report.html"))
-    assert pages == ["epochs=1000", "epochs=7"]
+    assert pages == ["epochs=1000", "epochs=7", "report.html"]
     assert "epochs=7\nmethod" in capsys.readouterr().out
+
+
+def test_no_report_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan("grid", "priority_grid", [])
+    assert not write_reports(Store(tmp_path / "store"), plan)
+    assert capsys.readouterr().err.startswith("No report: Expected at least one run")

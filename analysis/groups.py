@@ -1,0 +1,113 @@
+"""Which runs may be compared: each set of them gets a report of its own; needs no pandas."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.guard import COMPARED, flat
+from analysis.plans import planned, planned_or_present
+from mtl.spec import RunSpec
+from mtl.store import Store, StoreError
+
+UNKNOWN = "spec=unknown"
+"""Label of the runs that have no readable spec.json, where the others make several groups."""
+LONGEST_FOLDER_NAME = 80
+"""Longer labels are cut to this and told apart by a hash."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in what a report compares."""
+
+    run_ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+    """Empty where no run has a readable spec."""
+
+
+def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
+    """Return label -> ids of runs that differ only in what is compared, in order of appearance.
+
+    The label names what the group does not share with the others, such as
+    `tasks=depth+normal,optimizer.learning_rate=0.001`; it is empty for a single group.
+
+    Args:
+        specs: run id -> spec.
+    """
+    fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
+    varying = [name for name in _names(fields) if _varies(name, list(fields.values()))]
+    groups: dict[str, list[str]] = {}
+    for run_id, held in fields.items():
+        parts = [f"{name}={_text(held[name])}" for name in varying if name in held]
+        groups.setdefault(",".join(parts), []).append(run_id)
+    return groups
+
+
+def groups_of_stores(
+    stores: Sequence[Store], run_ids: Sequence[str] | None = None
+) -> dict[str, Group]:
+    """Return label -> group of the runs of the stores, done or not, by their spec.json.
+
+    Runs without a readable spec join a single group, or make one of their own beside several.
+
+    Args:
+        stores: opened stores.
+        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
+    """
+    asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
+    specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
+    if run_ids is None:
+        order = {run_id: index for index, run_id in enumerate(planned(stores))}
+        asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
+    found = comparable_groups({i: specs[i] for i in asked if i in specs})
+    groups = {label: Group(tuple(ids), specs[ids[0]].tasks) for label, ids in found.items()}
+    unknown = tuple(run_id for run_id in asked if run_id not in specs)
+    if len(groups) == 1:
+        (group,) = groups.values()
+        return {"": Group(tuple(asked), group.tasks)}
+    if unknown:
+        groups[UNKNOWN if groups else ""] = Group(unknown, ())
+    return groups
+
+
+def folder_name(label: str) -> str:
+    """Return the name of a group's folder; no two labels share one."""
+    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", label)
+    if name == label and len(name) <= LONGEST_FOLDER_NAME:
+        return name
+    return f"{name[:LONGEST_FOLDER_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:
+    for store in stores:
+        try:
+            spec = store.spec(run_id)
+        except (OSError, ValueError, StoreError):
+            continue
+        if spec.run_id() == run_id:
+            return spec
+    return None
+
+
+def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:
+    return ("", (), 0) if spec is None else (spec.method, spec.priorities or (), spec.seed)
+
+
+def _names(fields: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return all fields that must be alike, in order of appearance."""
+    names = dict.fromkeys(name for held in fields.values() for name in held)
+    return [name for name in names if name.split(".")[0] not in COMPARED]
+
+
+def _varies(name: str, fields: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the runs that hold a field differ in it, as the guard sees it.
+
+    Loss units are named by the tasks, which a label holds already, so absence says nothing.
+    """
+    values = [held[name] for held in fields if name in held]
+    return any(value != values[0] for value in values)
+
+
+def _text(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
