@@ -14,11 +14,11 @@ DEFAULT_FIELDS: dict[str, Any] = {
     "network.encoder": "test_efficientnet",
     "network.encoder_stride": 4,
     "network.decoder_widths": (64, 48, 32, 24, 16, 8),
-    "epochs": 14,
+    "epochs": 16,
     "batch_size": 8,
-    "optimizer.learning_rate": 4e-3,
+    "optimizer.learning_rate": 2.5e-3,
     "optimizer.schedule": "linear",
-    "optimizer.warmup_share": 0.05,
+    "optimizer.warmup_share": 0.1,
     "method_options.increase_rate": 0.02,
 }
 """One run of the default job; what is not named here has RunSpec's own default."""
