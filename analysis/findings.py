@@ -23,9 +23,10 @@ from analysis.fronts import (
     spreads,
     unusable,
 )
-from analysis.guard import common_fields, flat
+from analysis.guard import common_fields
 from analysis.inference import PermutationTest, holm, hypervolume_test, why_not_comparable
 from analysis.load import STATES, Loaded, RunState, State
+from mtl.strict import flat
 
 MANIFEST_FIELDS = ("code_version", "environment", "data.name", "data.folder_hash", "hardware")
 """Parts of a manifest, dotted, that the provenance shows with all below them."""

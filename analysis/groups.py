@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.guard import COMPARED, flat
+from analysis.guard import COMPARED
 from analysis.plans import planned, planned_or_present
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
+from mtl.strict import flat
 
 UNKNOWN = "spec=unknown"
 """Label of the runs that have no readable spec.json, where the others make several groups."""

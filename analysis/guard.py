@@ -37,17 +37,6 @@ def common_fields(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: held[0] for name, held in sorted(kinds.items())}
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted names; sequences stay values."""
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = value
-    return result
-
-
 def _shown(values: list[Any]) -> str:
     texts = [str(value) for value in values[:MOST_SHOWN]]
     more = len(values) - len(texts)

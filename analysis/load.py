@@ -11,11 +11,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
-from analysis.guard import flat
 from analysis.plans import planned, planned_or_present
 from mtl.records import Result, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
+from mtl.strict import flat
 
 SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""

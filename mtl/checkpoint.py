@@ -57,7 +57,7 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    folder: Path, run_id: str, epoch: int, trainee: Trainee, seconds: dict[str, float], keep: str
+    folder: Path, run_id: str, epoch: int, trainee: Trainee, seconds: dict[str, float], keep: Keep
 ) -> None:
     """Write the state after `epoch`.
 

@@ -137,6 +137,7 @@ class OptimizerSpec:
     def __post_init__(self) -> None:
         """Round floats and refuse rates outside their ranges."""
         round_floats(self)
+        checked_name(self.schedule, ("constant", "linear"), "optimizer.schedule")
         _check_positive("optimizer.learning_rate", self.learning_rate)
         _check_positive("optimizer.epsilon", self.epsilon)
         for name in ("weight_decay", "beta1", "beta2", "warmup_share"):

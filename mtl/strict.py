@@ -45,6 +45,22 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     )
 
 
+def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one with dotted names; sequences stay values.
+
+    Args:
+        tree: name -> value or mapping.
+        path: dotted name of `tree` within the whole.
+    """
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, _join(path, name))
+        else:
+            found[_join(path, name)] = value
+    return found
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 

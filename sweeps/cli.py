@@ -13,8 +13,9 @@ import yaml
 
 from mtl.spec import Runtime
 from mtl.store import check_sweep_name
+from mtl.strict import flat
 from sweeps import defaults
-from sweeps.fields import field_values, flat, parse_assignment
+from sweeps.fields import field_values, parse_assignment
 from sweeps.plan import Grid
 
 OWN_FLAGS = {

@@ -131,17 +131,6 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return a nested mapping as dotted names; the inverse of `nested`."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{path}{name}.")
-        else:
-            found[f"{path}{name}"] = value
-    return found
-
-
 def spec_fields(spec: RunSpec) -> dict[str, Any]:
     """Return every field of `spec` by dotted name, entries of mappings one by one."""
     found: dict[str, Any] = {}

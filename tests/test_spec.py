@@ -10,7 +10,7 @@ import pytest
 
 from mtl import spec as spec_module
 from mtl.encoder_names import TESTED_ENCODERS, known_encoders
-from mtl.spec import METHODS, RunSpec, Runtime, check_priorities
+from mtl.spec import METHODS, OptimizerSpec, RunSpec, Runtime, check_priorities
 
 # Golden identities: they may never change, or every store loses its runs.
 # Source: this project's first release; a change means IDENTITY_VERSION or a neutral value.
@@ -198,6 +198,13 @@ def test_bad_fields_are_refused_in_words(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         RunSpec.from_dict(fields)
     assert "\n" not in str(caught.value)
+
+
+def test_choices_are_checked_in_python_as_in_files() -> None:
+    with pytest.raises(ValueError, match=r"Unknown optimizer.schedule 'cosine'"):
+        OptimizerSpec(schedule="cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Unknown keep 'some'"):
+        Runtime(keep="some")  # type: ignore[arg-type]
 
 
 def test_priorities_may_miss_one_by_rounding_only() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl.spec import METHODS, RunSpec
+from mtl.strict import flat
 from sweeps.defaults import DEFAULT_FIELDS
-from sweeps.fields import flat, nested, parse_assignment, spec_fields
+from sweeps.fields import nested, parse_assignment, spec_fields
 from sweeps.plan import Grid, coarse_to_fine, grid_specs, make_plan, simplex_lattice
 from sweeps.priority_grid import GRID
 
