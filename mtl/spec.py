@@ -12,13 +12,49 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mtl.encoder_names import check_encoder_name
+from mtl.methods import METHODS, MethodNeeds, OptionValue, check_method
 from mtl.names import checked_name
-from mtl.strict import build_dataclass, canonical_float, round_floats
+from mtl.spec_sections import (
+    ARCHITECTURES,
+    DATASET_TASKS,
+    DATASETS,
+    LOSS_KINDS,
+    SCENE_VARIANTS,
+    SCENES_VERSION,
+    SHARING_NOTHING,
+    SPLITS,
+    TASKS,
+    DataSpec,
+    LossKind,
+    NetworkSpec,
+    OptimizerSpec,
+    check_at_least,
+    check_positive,
+)
+from mtl.strict import build_dataclass, canonical_float
+
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "DATASET_TASKS",
+    "LOSS_KINDS",
+    "METHODS",
+    "SCENES_VERSION",
+    "SCENE_VARIANTS",
+    "SPLITS",
+    "TASKS",
+    "DataSpec",
+    "LossKind",
+    "MethodNeeds",
+    "NetworkSpec",
+    "OptimizerSpec",
+    "RunSpec",
+    "Runtime",
+]
 
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""
@@ -26,124 +62,20 @@ IDENTITY_VERSION = 1
 NUMERICS_VERSION = 1
 """Raised when code changes what a spec computes; runs of different versions never mix."""
 
-NEUTRAL_VALUES: dict[str, Any] = {}
-"""Dotted field name -> value at which the field leaves the canonical form (see above)."""
-
-
-@dataclass(frozen=True)
-class MethodNeeds:
-    """What a weighting method asks of its user."""
-
-    takes_priorities: bool
-    """True where `RunSpec.priorities` steers the method; False where it must be None."""
-    options: Mapping[str, float] = field(default_factory=dict)
-    """Option name -> default."""
-
-
-METHODS: dict[str, MethodNeeds] = {
-    "equal": MethodNeeds(takes_priorities=False),
-    "fixed": MethodNeeds(takes_priorities=True),
-    "lsb": MethodNeeds(takes_priorities=True, options={"increase_rate": 0.02}),
+NEUTRAL_VALUES: dict[str, Any] = {
+    "method_options.clamp": None,
+    "network.cross_stitch_own_share": 0.9,
+    "network.encoder_weights": "random",
+    "optimizer.max_gradient_norm": None,
+    "period_epochs": 1,
+    "period_steps": None,
+    "micro_batches": 1,
+    "precision": "float32",
+    "channels_last": True,
+    "regularizers": True,
+    "selection": "last",
 }
-ARCHITECTURES: tuple[str, ...] = ("full_sharing",)
-TASKS: tuple[str, ...] = ("depth", "normal", "segmentation")
-DATASETS: tuple[str, ...] = ("scenes",)
-SCENE_VARIANTS: tuple[str, ...] = ("simple", "rooms")
-SCENES_VERSION = 1
-"""Version of the scene renderer; a contract test holds it equal to the renderer's own."""
-SPLITS: tuple[str, ...] = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Which images. Scenes enter a run's identity by version, seed, counts and size."""
-
-    name: str = "scenes"
-    variant: str = "simple"
-    """`simple`: few large classes, learnt in minutes. `rooms`: the 13 classes of NYUv2."""
-    version: int = SCENES_VERSION
-    seed: int = 0
-    height: int = 48
-    """Pixels."""
-    width: int = 64
-    """Pixels."""
-    num_train: int = 400
-    num_validation: int = 100
-    num_test: int = 100
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be rendered."""
-        checked_name(self.name, DATASETS, "data set")
-        checked_name(self.variant, SCENE_VARIANTS, "scenes variant")
-        if self.version != SCENES_VERSION:
-            raise ValueError(
-                f"Expected data.version {SCENES_VERSION}, got {self.version}. "
-                f"This code renders version {SCENES_VERSION} only; use the release that made it."
-            )
-        for name in ("height", "width", "num_train", "num_validation", "num_test"):
-            _check_at_least(f"data.{name}", getattr(self, name), 1)
-        _check_at_least("data.seed", self.seed, 0)
-
-    def count(self, split: str) -> int:
-        """Return the number of images in `split` (train, validation or test)."""
-        return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}[
-            split
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSpec:
-    """Encoder, decoder and how they share. Defaults are the supplement's, section 1."""
-
-    architecture: str = "full_sharing"
-    encoder: str = "mobilenetv2_100"
-    """Any timm encoder."""
-    encoder_stride: int = 32
-    """Image pixels per feature-map pixel: 2, 4, 8, 16 or 32."""
-    decoder_widths: tuple[int, ...] = (512, 256, 128, 64, 32, 16)
-    """Channels of the first convolution and of each of the five two-convolution stages."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        checked_name(self.architecture, ARCHITECTURES, "architecture")
-        check_encoder_name(self.encoder)
-        if self.encoder_stride not in (2, 4, 8, 16, 32):
-            raise ValueError(
-                "Expected network.encoder_stride to be one of 2, 4, 8, 16, 32, "
-                f"got {self.encoder_stride}."
-            )
-        if len(self.decoder_widths) != 6 or min(self.decoder_widths) < 1:
-            raise ValueError(
-                "Expected network.decoder_widths to hold six positive channel counts (the twelve "
-                "convolutions are 1 + 5 x 2 with these widths, and the output convolution), "
-                f"got {list(self.decoder_widths)}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSpec:
-    """AdamW; the defaults are the supplement's, section 3."""
-
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    schedule: Literal["constant", "linear"] = "constant"
-    """`linear`: after the warm-up the learning rate falls linearly to 0 at the last step."""
-    warmup_share: float = 0.0
-    """Share of all steps over which the learning rate rises linearly from 0."""
-
-    def __post_init__(self) -> None:
-        """Round floats and refuse rates outside their ranges."""
-        round_floats(self)
-        checked_name(self.schedule, ("constant", "linear"), "optimizer.schedule")
-        _check_positive("optimizer.learning_rate", self.learning_rate)
-        _check_positive("optimizer.epsilon", self.epsilon)
-        for name in ("weight_decay", "beta1", "beta2", "warmup_share"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise ValueError(f"Expected optimizer.{name} in [0, 1), got {value}.")
+"""Dotted field name -> value at which the field leaves the canonical form (see above)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +90,9 @@ class RunSpec:
     """Ordered; fixes the axis order of priorities, losses and weights."""
     method: str = "lsb"
     priorities: tuple[float, ...] | None = None
-    """Priority factors (`lsb`) or weights (`fixed`), positive, summing to 1; None resolves to
-    equal ones where the method takes priorities."""
-    method_options: dict[str, float] = field(default_factory=dict)
+    """Priority factors (`lsb`) or weights (`fixed`, `scaled_fixed`, `stch`), positive, summing to
+    1; None resolves to equal ones where the method takes priorities."""
+    method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Options of the method; those left out resolve to the defaults in `METHODS`."""
     loss_units: dict[str, float] = field(default_factory=dict)
     """Task -> factor on its loss, as if the loss were measured in another unit; 1 if left out."""
@@ -168,7 +100,24 @@ class RunSpec:
     epochs: int = 1000
     batch_size: int = 8
     """Images a step. The supplement does not give its own."""
+    period_epochs: int = 1
+    """Epochs between two updates of the weights, for methods with periods."""
+    period_steps: int | None = None
+    """Steps between two updates of the weights, in place of `period_epochs`."""
+    micro_batches: int = 1
+    """Parts that a batch is trained in, one after another, to save memory: the gradient is the
+    mean of theirs, and batch norm sees one part at a time."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """`bf16`: the network computes in bfloat16 where torch's autocast deems it safe; the losses
+    are float32."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions; the fastest one, and other last digits."""
+    regularizers: bool = True
+    """Whether the task losses have the regularisers of equations (3), (4), (6), (8) and (10)."""
     horizontal_flips: bool = True
+    selection: Literal["last", "validation"] = "last"
+    """Which epoch counts: the last, or the one with the least validation error (geometric mean
+    over the tasks, `mtl.selection`); never by the test split."""
     data: DataSpec = field(default_factory=DataSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -176,24 +125,77 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         """Resolve what was left out, round floats, and refuse what cannot be trained."""
-        if not self.tasks:
-            raise ValueError("Expected at least one task, got none.")
-        for task in self.tasks:
-            checked_name(task, TASKS, "task")
-        if len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"Expected distinct tasks, got {list(self.tasks)}.")
-        checked_name(self.method, METHODS, "method")
-        _check_at_least("seed", self.seed, 0)
-        _check_at_least("epochs", self.epochs, 1)
-        _check_at_least("batch_size", self.batch_size, 1)
+        self._check_tasks()
+        check_method(self.method)
+        checked_name(self.precision, ("float32", "bf16"), "precision")
+        checked_name(self.selection, ("last", "validation"), "selection")
+        check_at_least("seed", self.seed, 0)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("micro_batches", self.micro_batches, 1)
         if self.batch_size > self.data.num_train:
             raise ValueError(
                 f"Expected batch_size at most data.num_train = {self.data.num_train}, "
                 f"got {self.batch_size}."
             )
+        if self.micro_batches > self.batch_size:
+            raise ValueError(
+                f"Expected micro_batches at most batch_size = {self.batch_size}, "
+                f"got {self.micro_batches}."
+            )
+        self._check_period()
+        architecture = self.network.architecture
+        if METHODS[self.method].needs_gradients and architecture in SHARING_NOTHING:
+            raise ValueError(
+                f"Expected an architecture that shares parameters for method {self.method!r}, "
+                f"which compares the tasks' gradients there, got {architecture!r}."
+            )
         object.__setattr__(self, "priorities", self._resolved_priorities())
         object.__setattr__(self, "method_options", self._resolved_options())
         object.__setattr__(self, "loss_units", self._resolved_units())
+
+    def _check_tasks(self) -> None:
+        if not self.tasks:
+            raise ValueError("Expected at least one task, got none.")
+        for task in self.tasks:
+            checked_name(task, TASKS, "task")
+            checked_name(task, DATASET_TASKS[self.data.name], f"task of data set {self.data.name}")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"Expected distinct tasks, got {list(self.tasks)}.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last may see fewer images."""
+        return -(-self.data.num_train // self.batch_size)
+
+    def _check_period(self) -> None:
+        check_at_least("period_epochs", self.period_epochs, 1)
+        if self.period_steps is not None:
+            check_at_least("period_steps", self.period_steps, 1)
+        if self.period_epochs == 1 and self.period_steps is None:
+            return
+        if not METHODS[self.method].has_periods:
+            raise ValueError(
+                f"Expected no period for method {self.method!r}, which has none, got "
+                f"period_epochs {self.period_epochs} and period_steps {self.period_steps}."
+            )
+        if self.period_steps is not None and self.period_epochs != 1:
+            raise ValueError(
+                f"Expected either period_epochs or period_steps, got {self.period_epochs} and "
+                f"{self.period_steps}. Leave one out."
+            )
+        num_steps = self.epochs * self.steps_per_epoch
+        if self.period_epochs > self.epochs or (self.period_steps or 0) > num_steps:
+            period = (
+                f"{self.period_epochs} epochs"
+                if self.period_steps is None
+                else f"{self.period_steps} steps"
+            )
+            raise ValueError(
+                f"Expected a period no longer than the training of {self.epochs} epochs "
+                f"({num_steps} steps), got {period}. The weights would never change; shorten the "
+                "period."
+            )
 
     def _resolved_priorities(self) -> tuple[float, ...] | None:
         if not METHODS[self.method].takes_priorities:
@@ -207,24 +209,22 @@ class RunSpec:
             return equal_priorities(self.tasks)
         return check_priorities(self.priorities, self.tasks)
 
-    def _resolved_options(self) -> dict[str, float]:
-        defaults = METHODS[self.method].options
+    def _resolved_options(self) -> dict[str, OptionValue]:
+        needs = METHODS[self.method]
         for name in self.method_options:
-            checked_name(name, defaults, f"option of method {self.method!r}")
-        options = {**defaults, **self.method_options}
-        for name, value in options.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"Expected method_options.{name} to be finite and at least 0, got {value}."
-                )
-        return {name: canonical_float(options[name]) for name in sorted(options)}
+            checked_name(name, needs.options, f"option of method {self.method!r}")
+        options = {**needs.options, **self.method_options}
+        return {
+            name: _checked_option(name, options[name], needs.options[name], needs)
+            for name in sorted(options)
+        }
 
     def _resolved_units(self) -> dict[str, float]:
         for task in self.loss_units:
             checked_name(task, self.tasks, "task of loss_units")
         units = {task: canonical_float(self.loss_units.get(task, 1.0)) for task in self.tasks}
         for task, unit in units.items():
-            _check_positive(f"loss_units.{task}", unit)
+            check_positive(f"loss_units.{task}", unit)
         return units
 
     @classmethod
@@ -266,12 +266,21 @@ class Runtime:
     """Folder of prepared data; None means the user's cache folder."""
     keep: Literal["none", "final", "all"] = "final"
     """What stays of a finished run's checkpoint: nothing, the weights, or every epoch's."""
+    encoder_weights_file: str | None = None
+    """The file that `network.encoder_weights` names by its hash."""
+    num_samples: int = 4
+    """Validation images whose predictions and error maps go into the store; 0 for none."""
+    sample_epochs: tuple[int, ...] = (2, 10)
+    """After which epochs, beside the last."""
 
     def __post_init__(self) -> None:
         """Refuse unknown choices."""
+        check_at_least("num_samples", self.num_samples, 0)
+        for epoch in self.sample_epochs:
+            check_at_least("sample_epochs", epoch, 1)
         checked_name(self.device, ("auto", "cpu", "cuda"), "device")
         checked_name(self.keep, ("none", "final", "all"), "keep")
-        _check_at_least("num_threads", self.num_threads, 1)
+        check_at_least("num_threads", self.num_threads, 1)
 
 
 def equal_priorities(tasks: Sequence[str]) -> tuple[float, ...]:
@@ -310,11 +319,20 @@ def _drop_if_neutral(canonical: dict[str, Any], path: list[str], neutral: Any) -
         del canonical[path[-1]]
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"Expected {name} to be at least {least}, got {value}.")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"Expected {name} to be positive and finite, got {value}.")
+def _checked_option(
+    name: str, value: OptionValue, default: OptionValue, needs: MethodNeeds
+) -> OptionValue:
+    """Return an option of a method as a canonical number, or None where None is its default."""
+    if value is None and default is None:
+        return None
+    above = 0 if name in needs.positive_options else None
+    least = needs.least.get(name, 0)
+    number = float("nan") if value is None else float(value)
+    if not (math.isfinite(number) and (number >= least if above is None else number > above)):
+        bound = f"at least {least:g}" if above is None else f"above {above}"
+        raise ValueError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
+    if isinstance(default, int):
+        if number != int(number):
+            raise ValueError(f"Expected a whole number for method_options.{name}, got {value}.")
+        return int(number)
+    return canonical_float(number)

@@ -73,6 +73,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
+        if isinstance(value, int) and not isinstance(value, bool) and int in arguments:
+            return value
         return _convert(value, next(a for a in arguments if a is not type(None)), path)
     if origin is typing.Literal:
         return checked_name(value, arguments, path)

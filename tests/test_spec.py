@@ -111,9 +111,19 @@ OTHER_VALUES = {
     "beta2": 0.99,
     "epsilon": 1e-7,
     "learning_rate": 1e-3,
+    "clamp": 2.0,
+    "period_steps": 5,
+    "precision": "bf16",
+    "channels_last": False,
+    "regularizers": False,
+    "selection": "validation",
+    "architecture": "multi_decoder",
+    "encoder_weights": "imagenet",
+    "cross_stitch_own_share": 0.5,
+    "max_gradient_norm": 1.0,
 }
 # One known value each in this release, so there is no other to change them to.
-SINGLE_VALUED = {("data", "name"), ("data", "version"), ("network", "architecture")}
+SINGLE_VALUED = {("data", "name"), ("data", "version")}
 
 
 @pytest.mark.parametrize("path", _leaves(RunSpec().to_dict()), ids=".".join)
@@ -148,7 +158,13 @@ def test_a_field_at_its_neutral_value_leaves_the_canonical_form(
     monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "constant")
     without = RunSpec()
     values = without.to_dict()
-    del values["optimizer"]["schedule"]
+    for dotted in spec_module.NEUTRAL_VALUES:
+        *folders, leaf = dotted.split(".")
+        inner = values
+        for folder in folders:
+            inner = inner[folder]
+        del inner[leaf]
+    assert "schedule" not in values["optimizer"]
     canonical = {"identity_version": spec_module.IDENTITY_VERSION, **values}
     import hashlib
 
@@ -159,17 +175,35 @@ def test_a_field_at_its_neutral_value_leaves_the_canonical_form(
 
 
 BAD = [
-    ({"method": "lbs"}, r"Unknown method 'lbs'. Did you mean lsb\? Known: equal, fixed, lsb."),
-    ({"tasks": ["dept"]}, "Unknown task 'dept'.*Known: depth, normal, segmentation"),
+    ({"method": "lbs"}, r"Unknown method 'lbs'. Did you mean (gls or )?lsb.*Known: .*fixed.*lsb"),
+    ({"tasks": ["dept"]}, "Unknown task 'dept'.*Did you mean depth.*Known: .*normal.*segmentation"),
     ({"tasks": []}, "at least one task"),
     ({"tasks": ["depth", "depth"]}, "distinct tasks"),
-    ({"network": {"architecture": "mtan"}}, "Unknown architecture 'mtan'.*full_sharing"),
+    ({"network": {"architecture": "mtam"}}, "Unknown architecture 'mtam'.*full_sharing"),
+    ({"network": {"encoder_weights": "my.pth"}}, "random, imagenet or sha256"),
+    ({"network": {"cross_stitch_own_share": 1.5}}, "from 0 to 1, got 1.5"),
+    ({"method": "torchjd:UPGrat"}, "Unknown TorchJD method 'UPGrat'.*UPGrad"),
+    ({"method": "dwa", "method_options": {"temperature": 0}}, "temperature to be finite and above"),
+    ({"method": "torchjd:MGDA", "method_options": {"max_iters": 1.5}}, "whole number"),
+    ({"method": "dwa", "method_options": {"temperature": None}}, "above 0, got None"),
+    ({"period_epochs": 1001}, "no longer than the training of 1000 epochs .50000 steps.*1001"),
+    ({"period_steps": 50001}, "got 50001 steps. The weights would never change"),
+    ({"period_steps": 5, "period_epochs": 2}, "either period_epochs or period_steps"),
+    ({"method": "equal", "period_epochs": 2}, "no period for method 'equal'"),
+    ({"micro_batches": 9}, "micro_batches at most batch_size = 8, got 9"),
+    ({"precision": "fp16"}, "Unknown precision 'fp16'.*bf16, float32"),
+    ({"selection": "test"}, "Unknown selection 'test'.*last, validation"),
+    ({"optimizer": {"max_gradient_norm": 0}}, "max_gradient_norm to be positive"),
+    (
+        {"method": "gradnorm", "network": {"architecture": "single_task"}},
+        "architecture that shares parameters for method 'gradnorm'",
+    ),
     ({"network": {"encoder": "mobilnetv2_100"}}, "Unknown encoder.*mobilenetv2_100"),
     ({"network": {"encoder_stride": 12}}, "one of 2, 4, 8, 16, 32, got 12"),
     ({"network": {"decoder_widths": [8, 8]}}, "six positive channel counts"),
     ({"optimizer": {"lr": 1}}, "Unknown field of optimizer 'lr'.*learning_rate"),
     ({"optimizer": {"learning_rate": 0}}, "positive"),
-    ({"optimizer": {"schedule": "cosine"}}, "Unknown optimizer.schedule.*constant, linear"),
+    ({"optimizer": {"schedule": "step"}}, "Unknown optimizer.schedule.*constant, cosine, linear"),
     ({"beta": 1}, "Unknown field of RunSpec 'beta'"),
     ({"priorities": [0.5, 0.6]}, "sum to 1"),
     ({"priorities": [-0.5, 1.5]}, "positive priorities"),
@@ -201,8 +235,8 @@ def test_bad_fields_are_refused_in_words(fields: dict, message: str) -> None:
 
 
 def test_choices_are_checked_in_python_as_in_files() -> None:
-    with pytest.raises(ValueError, match=r"Unknown optimizer.schedule 'cosine'"):
-        OptimizerSpec(schedule="cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Unknown optimizer.schedule 'step'"):
+        OptimizerSpec(schedule="step")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Unknown keep 'some'"):
         Runtime(keep="some")  # type: ignore[arg-type]
 
@@ -231,5 +265,24 @@ def test_spec_records_and_store_load_neither_torch_nor_ray() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_methods_with_options_have_finite_defaults() -> None:
-    assert METHODS["lsb"].options == {"increase_rate": 0.02}  # supplement, section 3
+def test_default_options_are_those_of_the_papers() -> None:
+    # Supplement, section 3; Liu 2019; Chen 2018 (its code's rate of the weights); Lin 2024.
+    assert METHODS["lsb"].options == {"increase_rate": 0.02, "clamp": None}
+    assert METHODS["dwa"].options == {"temperature": 2.0}
+    assert METHODS["gradnorm"].options == {"alpha": 1.5, "weight_lr": 0.025}
+    assert METHODS["stch"].options == {"mu": 0.1}
+
+
+def test_whole_numbers_and_options_that_are_off_survive_the_round_trip() -> None:
+    spec = RunSpec.from_dict({"method": "torchjd:MGDA", "method_options": {"max_iters": 7.0}})
+    assert spec.method_options == {"epsilon": 0.001, "max_iters": 7}
+    assert isinstance(RunSpec.from_dict(spec.to_dict()).method_options["max_iters"], int)
+    assert RunSpec.from_dict({"method_options": {"clamp": 2}}).method_options["clamp"] == 2.0
+    assert RunSpec.from_dict({"method_options": {"clamp": None}}).run_id() == RunSpec().run_id()
+
+
+def test_every_method_is_taken_by_the_spec_with_its_own_options() -> None:
+    for method, needs in METHODS.items():
+        spec = RunSpec(method=method)
+        assert spec.method_options == dict(sorted(needs.options.items()))
+        assert (spec.priorities is not None) == needs.takes_priorities
