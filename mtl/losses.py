@@ -106,3 +106,41 @@ def cross_entropy_error(
 def logit_excess(prediction: Float[Tensor, "batch classes height width"]) -> ErrorMap:
     """Return the sum over classes of max(|f^|, 10) - 10 per pixel, equation (8)."""
     return (prediction.abs().clamp(min=MAX_LOGIT) - MAX_LOGIT).sum(dim=1)
+
+
+def absolute_error(
+    prediction: Float[Tensor, "batch channels height width"],
+    target: Float[Tensor, "batch channels height width"],
+) -> ErrorMap:
+    """Return |x^ - x| per pixel, averaged over the channels, equation (9).
+
+    The supplement leaves the norm open; read as L1, like the depth loss.
+    """
+    return (prediction - target).abs().mean(dim=1)
+
+
+def spread_difference(
+    prediction: Float[Tensor, "batch channels height width"],
+    target: Float[Tensor, "batch channels height width"],
+    valid: Valid,
+) -> Float[Tensor, ""]:
+    """Return |sigma(x^) - sigma(x)|, equation (10), averaged over the images with valid pixels.
+
+    sigma is the population standard deviation of a map over its valid pixels and all channels.
+    Images without a valid pixel do not count; 0 with zero gradients where there is no other.
+    """
+    differences = (_spread(prediction, valid) - _spread(target, valid)).abs()
+    return differences.sum() / valid.flatten(1).any(dim=1).sum().clamp(min=1)
+
+
+def _spread(
+    values: Float[Tensor, "batch channels height width"], valid: Valid
+) -> Float[Tensor, " batch"]:
+    """Return the standard deviation of each image, 0 where it has no valid pixel."""
+    mask = valid[:, None]
+    nothing = torch.zeros_like(values)
+    count = (valid.sum(dim=(1, 2)) * values.shape[1]).clamp(min=1)
+    mean = torch.where(mask, values, nothing).sum(dim=(1, 2, 3)) / count
+    centred = torch.where(mask, values - mean[:, None, None, None], nothing)
+    # vector_norm has a zero, not a NaN, as gradient at the zero vector: a constant map.
+    return torch.linalg.vector_norm(centred.flatten(1), dim=1) / count.sqrt()

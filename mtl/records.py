@@ -66,20 +66,83 @@ METRICS: dict[str, Metric] = {
     "within_30": _share("within_30", "share of normals within 30 degrees"),
     "miou": _share("miou", "mean intersection over union from one confusion matrix over the split"),
     "pixel_accuracy": _share("pixel_accuracy", "share of pixels with the right class"),
+    "abs_log": Metric(
+        "abs_log",
+        "natural log",
+        "min",
+        3,
+        "mean |log prediction - log target|, the depth loss without regularisers",
+    ),
+    "rmse_per_image": Metric(
+        "rmse_per_image", "m", "min", 3, "root mean square depth error of an image, mean of images"
+    ),
+    "inner_error": Metric(
+        "inner_error",
+        "1 - product",
+        "min",
+        3,
+        "mean of 1 - inner product with the target normal, the prediction not renormalised: the "
+        "normal loss without regulariser; below 0 where predictions are too long",
+    ),
+    "cross_entropy": Metric(
+        "cross_entropy", "nats", "min", 3, "the segmentation loss without regulariser"
+    ),
+    "miou_per_image": _share(
+        "miou_per_image",
+        "mean intersection over union of an image over the classes in its target or prediction, "
+        "mean of images: the older definition",
+    ),
+    "l1": Metric(
+        "l1", "value", "min", 5, "mean |prediction - target|, the loss without regulariser"
+    ),
 }
 
 METRIC_ALIASES: dict[str, str] = {"acc": "pixel_accuracy", "delta30": "within_30"}
 """Names that papers print -> ours."""
 
 TASK_METRICS: dict[str, tuple[str, ...]] = {
-    "depth": ("delta1", "rmse", "abs", "rel"),
-    "normal": ("mean_angle", "median_angle", "within_11_25", "within_22_5", "within_30"),
-    "segmentation": ("miou", "pixel_accuracy"),
+    "depth": ("delta1", "rmse", "abs", "rel", "abs_log", "rmse_per_image"),
+    "normal": (
+        "mean_angle",
+        "median_angle",
+        "within_11_25",
+        "within_22_5",
+        "within_30",
+        "inner_error",
+    ),
+    "segmentation": ("miou", "pixel_accuracy", "cross_entropy", "miou_per_image"),
+    "curvature": ("l1",),
+    "reshading": ("l1",),
+    "edge2d": ("l1",),
+    "edge3d": ("l1",),
+    "keypoint2d": ("l1",),
+    "keypoint3d": ("l1",),
 }
 """Metrics of each task, in the order of tables."""
 
-PLOTTED_METRIC: dict[str, str] = {"depth": "delta1", "normal": "within_30", "segmentation": "miou"}
-"""Task -> metric on its axis by default, all of them higher-is-better as in Figure S-6."""
+PLOTTED_METRIC: dict[str, str] = {
+    "depth": "delta1",
+    "normal": "within_30",
+    "segmentation": "miou",
+    "curvature": "l1",
+    "reshading": "l1",
+    "edge2d": "l1",
+    "edge3d": "l1",
+    "keypoint2d": "l1",
+    "keypoint3d": "l1",
+}
+"""Task -> metric on its axis by default: those of Figure S-6 where it has one."""
+
+LOSS_METRIC: dict[str, str] = {
+    **dict.fromkeys(TASK_METRICS, "l1"),
+    "depth": "abs_log",
+    "normal": "inner_error",
+    "segmentation": "cross_entropy",
+}
+"""Task -> its loss without regularisers, by which the supplement evaluates Taskonomy."""
+
+PAPER_FACTORS: dict[str, int] = {"edge2d": 10, "edge3d": 100, "keypoint2d": 100}
+"""Task -> factor on its printed l1 in the supplement (section 2); stored values have none."""
 
 
 def task_metric(task: str, name: str) -> Metric:
@@ -102,10 +165,11 @@ class EpochRecord:
     """1 for the first."""
     losses: list[float | None]
     """Mean training loss of each task over the epoch, regularisers included; None if absent."""
-    weights: list[float] | None
-    """Loss weights in force during the epoch; None where the method has none."""
+    weights: list[float | None] | None
+    """Mean over the epoch's steps of the effective loss weights, None for a task absent all
+    epoch; None where the method has no weights."""
     loss_scales: list[float | None] | None
-    """weights x losses."""
+    """Mean over the epoch's steps of weight x loss, with None as for the weights."""
     difficulties: list[float] | None
     """LSB's difficulties behind these weights; None for other methods and in its first periods."""
     learning_rate: float
@@ -114,6 +178,9 @@ class EpochRecord:
     """Validation metrics after the epoch."""
     seconds: float
     """Wall time of the epoch, evaluation included."""
+    cross_stitch: list[list[float]] | None = None
+    """Matrix that mixes the encoders' outputs after the epoch, row i for decoder i (equation (1)
+    of the supplement); None for architectures without one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values."""
@@ -127,7 +194,7 @@ class Result:
     run_id: str
     status: Literal["done"]
     epochs: int
-    selection: Literal["last"]
+    selection: Literal["last", "validation"]
     """Rule by which the selected epoch was chosen; never by the test split."""
     selected_epoch: int
     selected_metrics: SplitMetrics

@@ -14,7 +14,13 @@ from torch.nn import functional
 
 from mtl import losses
 from mtl.data.sources import DataInfo
-from mtl.metrics import DepthMetrics, MetricAccumulator, NormalMetrics, SegmentationMetrics
+from mtl.metrics import (
+    DepthMetrics,
+    MapMetrics,
+    MetricAccumulator,
+    NormalMetrics,
+    SegmentationMetrics,
+)
 
 
 @dataclass(frozen=True)
@@ -37,25 +43,61 @@ class Task:
     """Factor of each target channel under a horizontal flip; None means that none changes."""
 
     def loss(
-        self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        info: DataInfo,
+        regularizers: bool = True,
     ) -> Float[Tensor, ""]:
-        """Return the task loss over the valid pixels of a batch, regularisers included.
+        """Return the task loss over the valid pixels of a batch.
 
         Args:
             prediction: (batch, channels, height, width).
             target: (batch, channels, height, width), or (batch, height, width) for classes.
             valid: (batch, height, width), True = counted.
             info: the data set.
+            regularizers: False leaves the mean of the error map alone, by which the supplement
+                evaluates Taskonomy.
 
         Raises:
             ValueError: if the shapes do not fit; nothing broadcasts.
         """
         losses.check_same_shape(prediction, target, valid)
-        # What stands in invalid pixels, NaN included, must not reach a gradient (0 x NaN is NaN).
-        mask = valid if target.ndim == valid.ndim else valid[:, None]
-        target = torch.where(mask, target, torch.zeros_like(target))
+        target = _where_valid(target, valid)
         mean = losses.masked_mean(self.error_map(prediction, target, info), valid)
+        if not regularizers:
+            return mean
         return mean + self.regularizer(prediction, target, valid, info)
+
+    def errors(
+        self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the loss of each pixel, regularisers left out; 0 where it is not valid.
+
+        0 adds nothing to a sum of error maps over tasks; the mask tells it from a perfect pixel.
+
+        Args:
+            prediction: as for `loss`.
+            target: as for `loss`.
+            valid: as for `loss`.
+            info: the data set.
+
+        Raises:
+            ValueError: if the shapes do not fit; nothing broadcasts.
+        """
+        losses.check_same_shape(prediction, target, valid)
+        errors = self.error_map(prediction, _where_valid(target, valid), info)
+        return torch.where(valid, errors, torch.zeros_like(errors))
+
+
+def _where_valid(target: Tensor, valid: Tensor) -> Tensor:
+    """Return the target with 0 at invalid pixels.
+
+    What stands there, NaN included, must not reach a gradient (0 x NaN is NaN).
+    """
+    mask = valid if target.ndim == valid.ndim else valid[:, None]
+    return torch.where(mask, target, torch.zeros_like(target))
 
 
 def _median_depth(targets: Tensor, valid: Tensor, info: DataInfo) -> Tensor:
@@ -64,6 +106,20 @@ def _median_depth(targets: Tensor, valid: Tensor, info: DataInfo) -> Tensor:
     medians = depths.nanmedian(dim=0).values
     middle = torch.full_like(medians, sum(info.depth_range_m) / 2)
     return torch.where(medians.isnan(), middle, medians)[None, None]
+
+
+def _median_map(targets: Tensor, valid: Tensor, info: DataInfo) -> Tensor:
+    """Return the median over images of the valid values of each channel: the least L1 error.
+
+    Where no image is valid, the median over all valid pixels of the channel; 0 without any.
+    """
+    del info
+    values = torch.where(valid[:, None], targets, torch.full((), float("nan")))
+    medians = values.nanmedian(dim=0).values
+    if medians.isnan().any():
+        overall = values.movedim(1, 0).flatten(1).nanmedian(dim=1).values.nan_to_num(nan=0.0)
+        medians = torch.where(medians.isnan(), overall[:, None, None], medians)
+    return medians[None]
 
 
 def _mean_normal(targets: Tensor, valid: Tensor, info: DataInfo) -> Tensor:
@@ -79,6 +135,24 @@ def _class_counts(targets: Tensor, valid: Tensor, info: DataInfo) -> Tensor:
     return torch.stack(counts)[None].float()
 
 
+def _map_task(name: str, num_channels: int = 1) -> Task:
+    """Return a task of equations (9) and (10): a map of plain numbers.
+
+    Under a horizontal flip their pixels change place and no sign: principal curvatures are signed
+    by the side that a surface bulges to, the others are at least 0. (SURF aligns its boxes to one
+    side, so 2D keypoints found anew in a mirrored image lie a pixel or two beside the mirrored.)
+    """
+    return Task(
+        name=name,
+        loss_kind="regression",
+        num_channels=lambda info: num_channels,
+        error_map=lambda p, t, info: losses.absolute_error(p, t),
+        regularizer=lambda p, t, valid, info: losses.spread_difference(p, t, valid),
+        metrics=lambda info: MapMetrics(),
+        prior=_median_map,
+    )
+
+
 TASKS: dict[str, Task] = {
     "depth": Task(
         name="depth",
@@ -88,7 +162,7 @@ TASKS: dict[str, Task] = {
         regularizer=lambda p, t, valid, info: losses.masked_mean(
             losses.depth_range_excess(p, info.depth_range_m), valid
         ),
-        metrics=lambda info: DepthMetrics(),
+        metrics=lambda info: DepthMetrics(info.depth_range_m),
         prior=_median_depth,
     ),
     "normal": Task(
@@ -112,6 +186,12 @@ TASKS: dict[str, Task] = {
         metrics=lambda info: SegmentationMetrics(len(info.classes)),
         prior=_class_counts,
     ),
+    "curvature": _map_task("curvature", num_channels=2),
+    "reshading": _map_task("reshading"),
+    "edge2d": _map_task("edge2d"),
+    "edge3d": _map_task("edge3d"),
+    "keypoint2d": _map_task("keypoint2d"),
+    "keypoint3d": _map_task("keypoint3d"),
 }
 
 

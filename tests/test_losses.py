@@ -1,7 +1,8 @@
-"""Task losses against hand arithmetic and closed forms; masks; no broadcasting."""
+"""Task losses against hand arithmetic; properties of all tasks are in `test_tasks.py`."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,23 +12,7 @@ from mtl.data.sources import DataInfo
 from mtl.tasks import TASKS
 
 INFO = DataInfo(classes=tuple("abcde"), depth_range_m=(0.5, 10.0))
-NAMES = pytest.mark.parametrize("name", sorted(TASKS))
-
-
-def sample(name: str, batch: int = 2, size: tuple[int, int] = (4, 5)) -> tuple[Tensor, ...]:
-    """Return a random (prediction, target, valid) of the task from seed 3."""
-    print("sample seed 3")
-    generator = torch.Generator().manual_seed(3)
-    channels = TASKS[name].num_channels(INFO)
-    prediction = torch.randn(batch, channels, *size, generator=generator) + 2
-    if name == "segmentation":
-        target = torch.randint(0, channels, (batch, *size), generator=generator)
-    elif name == "normal":
-        target = torch.nn.functional.normalize(torch.randn(prediction.shape, generator=generator))
-    else:
-        target = torch.rand(prediction.shape, generator=generator) * 9 + 0.7
-    valid = torch.rand(batch, *size, generator=generator) < 0.7
-    return prediction.requires_grad_(), target, valid
+MAPS = ("curvature", "reshading", "edge2d", "edge3d", "keypoint2d", "keypoint3d")
 
 
 def all_valid(prediction: Tensor) -> Tensor:
@@ -88,83 +73,68 @@ def test_logits_below_the_bound_are_not_regularised() -> None:
     assert losses.logit_excess(prediction - 1).item() == pytest.approx(5)  # five classes, 1 each
 
 
-@NAMES
-def test_a_perfect_prediction_costs_nothing(name: str) -> None:
-    _, target, valid = sample(name)
-    prediction = target.clone()
-    if name == "segmentation":
-        prediction = torch.nn.functional.one_hot(target, 5).movedim(-1, 1).float() * 20 - 10
-    assert TASKS[name].loss(prediction, target, valid, INFO).item() == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize("name", MAPS[1:])
+def test_map_loss_by_hand(name: str) -> None:
+    # x = (0, 4), x^ = (1, 1): (9) is (1 + 3) / 2 = 2; sigma(x) = 2 about its mean 2, sigma(x^) = 0:
+    # (10) is |0 - 2| = 2. In all 4.
+    prediction = torch.tensor([1.0, 1]).reshape(1, 1, 1, 2)
+    target = torch.tensor([0.0, 4]).reshape(1, 1, 1, 2)
+    got = TASKS[name].loss(prediction, target, all_valid(prediction), INFO)
+    assert got.item() == pytest.approx(4)
 
 
-@NAMES
-def test_invalid_pixels_reach_neither_value_nor_gradient(name: str) -> None:
-    prediction, target, valid = sample(name)
-    mask = valid if target.ndim == 3 else valid[:, None].expand_as(target)
-    rubbish = float("nan") if target.is_floating_point() else 250
-    spoilt = torch.where(mask, target, torch.full((), rubbish, dtype=target.dtype))
-    clean = TASKS[name].loss(prediction, target, valid, INFO)
-    dirty = TASKS[name].loss(prediction, spoilt, valid, INFO)
-    assert torch.equal(clean, dirty)
-    dirty.backward()
+def test_curvature_loss_by_hand() -> None:
+    # Two pixels with (k1, k2): x = (1, -1), (1, -1) and x^ = (0, 0), (4, 0).
+    # (9): means over the channels (1 + 1) / 2 and (3 + 1) / 2: over the pixels 1.5.
+    # (10): sigma(x) = 1 of (1, -1, 1, -1); x^ = (0, 0, 4, 0) has mean 1, variance
+    # (1 + 1 + 9 + 1) / 4 = 3: |sqrt 3 - 1|.
+    prediction = torch.tensor([[0.0, 0], [4, 0]]).T.reshape(1, 2, 1, 2)
+    target = torch.tensor([[1.0, -1], [1, -1]]).T.reshape(1, 2, 1, 2)
+    valid = all_valid(prediction)
+    task = TASKS["curvature"]
+    assert task.loss(prediction, target, valid, INFO, regularizers=False).item() == 1.5
+    got = task.loss(prediction, target, valid, INFO)
+    assert got.item() == pytest.approx(1.5 + math.sqrt(3) - 1)
+
+
+def test_spreads_are_of_images_and_of_valid_pixels() -> None:
+    # Image 1: sigma^ = 1 of (0, 2), the 50 being invalid; sigma = 3 of (0, 6): 2.
+    # Image 2: sigma^ = 5, sigma = 1: 4. Image 3 has no valid pixel and no say. Mean 3.
+    # Over the pixels of all images at once it would be another number.
+    prediction = torch.tensor([[0.0, 2, 50], [0, 10, 5], [7, 8, 9]]).reshape(3, 1, 1, 3)
+    target = torch.tensor([[0.0, 6, 0], [4, 6, 0], [1, 2, 3]]).reshape(3, 1, 1, 3)
+    valid = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]]).bool().reshape(3, 1, 3)
+    assert losses.spread_difference(prediction, target, valid).item() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-30])
+def test_a_constant_map_has_a_finite_gradient(value: float) -> None:
+    # The standard deviation has a kink at 0.
+    prediction = torch.full((2, 1, 3, 3), value, requires_grad=True)
+    target = torch.rand(2, 1, 3, 3)
+    losses.spread_difference(prediction, target, all_valid(prediction)).backward()
     assert prediction.grad is not None
     assert prediction.grad.isfinite().all()
-    assert (prediction.grad.movedim(1, -1)[~valid] == 0).all()
-    assert (prediction.grad.movedim(1, -1)[valid] != 0).any()
 
 
-@NAMES
-def test_the_loss_is_the_mean_over_valid_pixels(name: str) -> None:
-    prediction, target, valid = sample(name)
-    values = torch.stack(
-        [
-            TASKS[name].loss(
-                prediction[b : b + 1, :, y : y + 1, x : x + 1],
-                target[b : b + 1, ..., y : y + 1, x : x + 1],
-                torch.ones(1, 1, 1, dtype=torch.bool),
-                INFO,
-            )
-            for b, y, x in valid.nonzero().tolist()
-        ]
-    )
-    got = TASKS[name].loss(prediction, target, valid, INFO)
-    torch.testing.assert_close(got, values.mean())
-
-
-@NAMES
-def test_a_duplicated_batch_leaves_the_loss_unchanged(name: str) -> None:
-    prediction, target, valid = sample(name)
-    once = TASKS[name].loss(prediction, target, valid, INFO)
-    twice = TASKS[name].loss(
-        torch.cat([prediction] * 2), torch.cat([target] * 2), torch.cat([valid] * 2), INFO
-    )
-    torch.testing.assert_close(once, twice)
-
-
-@NAMES
-def test_no_valid_pixel_is_zero_with_zero_gradients_never_nan(name: str) -> None:
-    prediction, target, valid = sample(name)
-    loss = TASKS[name].loss(prediction, target, torch.zeros_like(valid), INFO)
-    assert loss.item() == 0
-    loss.backward()
+def test_the_spread_pulls_a_map_apart_that_is_too_flat() -> None:
+    target = torch.tensor([0.0, 4]).reshape(1, 1, 1, 2)
+    prediction = torch.tensor([1.9, 2.1]).reshape(1, 1, 1, 2).requires_grad_()
+    losses.spread_difference(prediction, target, all_valid(prediction)).backward()
+    # sigma^ = (b - a) / 2, so d|sigma^ - sigma| = (1/2, -1/2) for (a, b).
     assert prediction.grad is not None
-    assert (prediction.grad == 0).all()
-    one_empty = valid.clone()
-    one_empty[0] = False
-    kept = TASKS[name].loss(prediction[1:], target[1:], valid[1:], INFO)
-    torch.testing.assert_close(TASKS[name].loss(prediction, target, one_empty, INFO), kept)
+    torch.testing.assert_close(prediction.grad.flatten(), torch.tensor([0.5, -0.5]))
 
 
-@NAMES
-def test_nothing_broadcasts(name: str) -> None:
-    prediction, target, valid = sample(name)
-    task = TASKS[name]
-    with pytest.raises(ValueError, match="same pixels"):
-        task.loss(prediction[:1], target, valid, INFO)
-    with pytest.raises(ValueError, match="same pixels"):
-        task.loss(prediction, target, valid[:, :1], INFO)
-    with pytest.raises(ValueError, match="same pixels"):
-        task.loss(prediction[:, 0], target, valid, INFO)
-    if target.ndim == 4:
-        with pytest.raises(ValueError, match="target of the prediction's shape"):
-            task.loss(prediction, torch.cat([target] * 2, dim=1), valid, INFO)
+def test_spread_equals_numpys_standard_deviation() -> None:
+    print("seed 11")
+    generator = torch.Generator().manual_seed(11)
+    prediction, target = torch.rand(2, 4, 2, 6, 5, generator=generator) * 1e-3 + 5
+    valid = torch.rand(4, 6, 5, generator=generator) < 0.6
+    expected = [
+        abs(np.std(p.numpy().astype(np.float64)[:, v]) - np.std(t.numpy().astype(np.float64)[:, v]))
+        for p, t, v in zip(prediction, target, valid.numpy(), strict=True)
+    ]
+    got = losses.spread_difference(prediction, target, valid)
+    # A spread of 3e-4 about 5: a difference of squares would lose it in float32.
+    assert got.item() == pytest.approx(np.mean(expected), rel=5e-3)

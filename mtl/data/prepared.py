@@ -209,12 +209,31 @@ def _fill(
 def _write_chunk(data: DataSpec, folder: Path, chunk: tuple[str, int, int]) -> int:
     """Render the samples start to stop of a split into the arrays; return their number."""
     split, start, stop = chunk
-    samples = [_arrays_of(source(data).read(data, split, index)) for index in range(start, stop)]
+    classes = source(data).info(data).classes
+    samples = []
+    for index in range(start, stop):
+        sample = source(data).read(data, split, index)
+        _check_labels(sample, classes, f"sample {index} of split {split}")
+        samples.append(_arrays_of(sample))
     for name in samples[0]:
         array = np.load(folder / split / f"{name}.npy", mmap_mode="r+")
         array[start:stop] = np.stack([sample[name] for sample in samples])
         array.flush()
     return stop - start
+
+
+def _check_labels(sample: Sample, classes: tuple[str, ...], where: str) -> None:
+    """Raise a `PreparedDataError` if a valid pixel has a label that is none of the classes."""
+    for task, target in sample.targets.items():
+        if target.ndim == 2:
+            labels = target[sample.valid[task]]
+            outside = labels[(labels < 0) | (labels >= len(classes))]
+            if outside.size:
+                raise PreparedDataError(
+                    f"Expected {task} labels from 0 to {len(classes) - 1} ({', '.join(classes)}), "
+                    f"got {outside.max()} in {where}. Mark such pixels as not valid, or name their "
+                    "classes in the data set."
+                )
 
 
 def _arrays_of(sample: Sample) -> dict[str, np.ndarray]:

@@ -1,48 +1,133 @@
 """The names in `mtl.spec`, known without torch, are those of the registries."""
 
 import inspect
+from types import ModuleType
 
 import pytest
+import torchjd.aggregation
+import torchjd.scalarization
 
 from mtl import spec
 from mtl.data.scenes import SCENES_VERSION, VARIANTS
-from mtl.data.sources import SOURCES
+from mtl.data.sources import SOURCES, DataInfo
+from mtl.methods import AGGREGATORS, OWN_METHODS, SCALARIZERS
 from mtl.networks import ARCHITECTURES
-from mtl.records import METRIC_ALIASES, METRICS, PLOTTED_METRIC, TASK_METRICS, task_metric
+from mtl.records import (
+    LOSS_METRIC,
+    METRIC_ALIASES,
+    METRICS,
+    PAPER_FACTORS,
+    PLOTTED_METRIC,
+    TASK_METRICS,
+    task_metric,
+)
 from mtl.tasks import TASKS
 from mtl.weighting import WEIGHTINGS, build_weighting
 
 
 def test_names_agree() -> None:
     assert set(spec.METHODS) == set(WEIGHTINGS)
-    assert set(spec.TASKS) == set(TASKS) == set(TASK_METRICS) == set(PLOTTED_METRIC)
+    assert spec.TASKS == tuple(TASKS) == tuple(TASK_METRICS) == tuple(PLOTTED_METRIC)
+    assert set(LOSS_METRIC) == set(TASKS)
+    assert set(PAPER_FACTORS) < set(TASKS)
+    assert set(spec.LOSS_KINDS) <= set(TASKS)
     assert set(spec.ARCHITECTURES) == set(ARCHITECTURES)
     assert set(spec.DATASETS) == set(SOURCES)
     assert set(spec.SCENE_VARIANTS) == set(VARIANTS)
     assert spec.SCENES_VERSION == SCENES_VERSION
 
 
-@pytest.mark.parametrize("method", sorted(WEIGHTINGS))
+@pytest.mark.parametrize("method", sorted(OWN_METHODS))
 def test_methods_take_what_the_spec_says(method: str) -> None:
     needs = spec.METHODS[method]
     parameters = inspect.signature(WEIGHTINGS[method]).parameters
-    named = {name: p.default for name, p in parameters.items() if name != "tasks"}
+    not_options = ("tasks", "seed", "loss_kinds")
+    named = {name: p.default for name, p in parameters.items() if name not in not_options}
     assert (named.pop("priorities", "absent") is None) == needs.takes_priorities
     assert named == needs.options  # the same options with the same defaults
+    assert needs.positive_options <= set(needs.options)
     build_weighting(method, ("a", "b"), **needs.options)
+
+
+FILLED_IN = {"shape", "n_tasks", "weights"}
+"""What the adapters give to TorchJD themselves; `weights` only where it must be given."""
+NOT_OFFERED = {
+    "COSMOS": {"weights"},
+    "Constant": {"weights"},
+    "FAMO": {"min_losses"},
+    "PBI": {"reference"},
+    "STCH": {"reference", "weights"},
+    "AlignedMTL": {"pref_vector", "scale_mode"},
+    "ConFIG": {"pref_vector"},
+    "DualProj": {"pref_vector", "projector"},
+    "FairGrad": {"max_iters"},
+    "GradDrop": {"f", "leak"},
+    "UPGrad": {"pref_vector", "projector"},
+}
+"""Parameters that are no numbers, or whose default needs none."""
+WITHOUT_DEFAULT = {
+    ("COSMOS", "lambda_"), ("PBI", "theta"), ("STCH", "mu"), ("CAGrad", "c"),
+    ("FairGrad", "alpha"), ("Krum", "n_byzantine"), ("TrimmedMean", "trim_number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*SCALARIZERS, *AGGREGATORS])
+def test_torchjd_takes_what_the_spec_says(name: str) -> None:
+    aggregates = name in AGGREGATORS
+    needs = (AGGREGATORS if aggregates else SCALARIZERS)[name]
+    assert needs.needs_gradients == aggregates
+    library = torchjd.aggregation if aggregates else torchjd.scalarization
+    theirs = inspect.signature(getattr(library, name)).parameters
+    options = {key: value for key, value in needs.options.items() if key != "weight_lr"}
+    assert set(theirs) - FILLED_IN - NOT_OFFERED.get(name, set()) == set(options)
+    for key, value in options.items():
+        if (name, key) in WITHOUT_DEFAULT:
+            assert theirs[key].default is inspect.Parameter.empty
+        else:
+            assert theirs[key].default == value
+            assert type(theirs[key].default) is type(value)
+    # The library's own bounds: its default and what the spec lets through are accepted.
+    build_weighting(f"torchjd:{name}", ("a", "b", "c"), **needs.options)
+
+
+def test_every_method_of_torchjd_is_offered() -> None:
+    def concrete(module: ModuleType, base: type) -> set[str]:
+        found = (getattr(module, name) for name in module.__all__)
+        return {
+            kind.__name__
+            for kind in found
+            if issubclass(kind, base) and not kind.__name__.endswith("Aggregator")
+        } - {base.__name__}
+
+    assert set(SCALARIZERS) == concrete(torchjd.scalarization, torchjd.scalarization.Scalarizer)
+    aggregators = concrete(torchjd.aggregation, torchjd.aggregation.Aggregator)
+    assert aggregators - set(AGGREGATORS) == {"Constant", "Mean", "Random", "Sum"}
+    assert set(AGGREGATORS) <= aggregators
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_tasks_measure_what_the_records_name(name: str) -> None:
     task = TASKS[name]
     assert task.name == name
-    from mtl.data.sources import DataInfo
-
+    assert task.loss_kind == spec.LOSS_KINDS.get(name, "regression")
     info = DataInfo(classes=("a", "b"), depth_range_m=(1.0, 10.0))
     measured = task.metrics(info).compute()
     assert tuple(measured) == TASK_METRICS[name]
     assert set(measured.values()) == {None}  # nothing was added yet
-    assert METRICS[PLOTTED_METRIC[name]].direction == "max"
+    assert {PLOTTED_METRIC[name], LOSS_METRIC[name]} <= set(measured)
+    assert METRICS[LOSS_METRIC[name]].direction == "min"
+
+
+def test_what_a_task_was_measured_by_stays_first() -> None:
+    # Tables and CSV files have these columns in this order; new metrics come after them.
+    assert TASK_METRICS["depth"][:4] == ("delta1", "rmse", "abs", "rel")
+    assert TASK_METRICS["normal"][:3] == ("mean_angle", "median_angle", "within_11_25")
+    assert TASK_METRICS["segmentation"][:2] == ("miou", "pixel_accuracy")
+    assert [PLOTTED_METRIC[t] for t in ("depth", "normal", "segmentation")] == [
+        "delta1",
+        "within_30",
+        "miou",
+    ]
 
 
 def test_metric_names_and_aliases() -> None:
@@ -54,3 +139,4 @@ def test_metric_names_and_aliases() -> None:
     assert METRICS["delta1"].shown(0.8126) == "81.3%"
     assert METRICS["rmse"].shown(0.54) == "0.540 m"
     assert METRICS["rmse"].shown(None) == "none"
+    assert METRICS["l1"].shown(0.000912) == "0.00091 value"

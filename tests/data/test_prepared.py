@@ -20,6 +20,7 @@ from mtl.data.prepared import (
     read_manifest,
 )
 from mtl.data.scenes import VARIANTS, render_scene
+from mtl.data.sources import DataInfo, Sample, Source
 from mtl.spec import SPLITS, DataSpec
 
 SMALL = DataSpec(height=16, width=24, num_train=12, num_validation=3, num_test=5)
@@ -140,6 +141,35 @@ def test_more_than_the_disk_holds_is_told_before_it_starts(tmp_path: Path) -> No
     with pytest.raises(PreparedDataError, match="GB of free disk.*smaller images"):
         prepare(DataSpec(num_train=10**12), str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_that_is_no_class_is_told_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Void (255) where it is not valid is as it should be; class 2 of two is not.
+    label = np.full((16, 24), 255, np.uint8)
+    valid = np.zeros((16, 24), bool)
+    label[:4], valid[:4] = 1, True
+
+    def read(data: DataSpec, split: str, index: int) -> Sample:
+        wrong = label.copy()
+        if (split, index) == ("validation", 2):
+            wrong[3, 5] = 2
+        image = np.zeros((16, 24, 3), np.uint8)
+        return Sample(image, {"segmentation": wrong}, {"segmentation": valid})
+
+    info = DataInfo(classes=("floor", "wall"), depth_range_m=(1.0, 2.0))
+    monkeypatch.setattr(prepared, "source", lambda data: Source(info=lambda data: info, read=read))
+    with pytest.raises(PreparedDataError) as caught:
+        prepare(SMALL, str(tmp_path))
+    assert str(caught.value) == (
+        "Expected segmentation labels from 0 to 1 (floor, wall), got 2 in sample 2 of split "
+        "validation. Mark such pixels as not valid, or name their classes in the data set."
+    )
+    assert not is_prepared(SMALL, str(tmp_path))
+    fewer = DataSpec(height=16, width=24, num_train=12, num_validation=2, num_test=5)
+    folder = prepare(fewer, str(tmp_path))
+    assert np.load(folder / "test" / "segmentation.npy").max() == 1
 
 
 def _die(*_: object) -> int:
