@@ -2,25 +2,57 @@
 
     from mtl.weighting import build_weighting
     weighting = build_weighting("lsb", tasks=("depth", "segmentation"), priorities=(0.3, 0.7))
-    weighting.backward(losses)      # each step
+    weighting.backward(losses)      # each step, before the optimizer's
+    weighting.step()                # each step, after the optimizer's
     weighting.end_period()          # each epoch
 
-A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.METHODS`.
+A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.methods`.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
+from mtl.methods import (
+    AGGREGATORS,
+    METHODS,
+    SCALARIZERS,
+    TORCHJD,
+    OptionValue,
+    check_method,
+)
 from mtl.names import checked_name
-from mtl.spec import METHODS
+from mtl.spec import LOSS_KINDS, LossKind
 from mtl.weighting.base import Weighting
+from mtl.weighting.dwa import DWA
 from mtl.weighting.equal import Equal
 from mtl.weighting.fixed import Fixed
+from mtl.weighting.gls import GLS
+from mtl.weighting.gradnorm import GradNorm
+from mtl.weighting.imtl_l import IMTLL
 from mtl.weighting.lsb import LSB
+from mtl.weighting.rlw import RLW
+from mtl.weighting.scaled_fixed import ScaledFixed
+from mtl.weighting.stch import STCH
+from mtl.weighting.torchjd_aggregators import TorchJDAggregator
+from mtl.weighting.torchjd_scalarizers import SCALARIZER_ADAPTERS
+from mtl.weighting.uncertainty import Uncertainty
 
 WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
+    "dwa": DWA,
     "equal": Equal,
     "fixed": Fixed,
+    "gls": GLS,
+    "gradnorm": GradNorm,
+    "imtl_l": IMTLL,
     "lsb": LSB,
+    "rlw": RLW,
+    "scaled_fixed": ScaledFixed,
+    "stch": STCH,
+    "uncertainty": Uncertainty,
+    **{TORCHJD + name: partial(SCALARIZER_ADAPTERS[name], name) for name in SCALARIZERS},
+    **{TORCHJD + name: partial(TorchJDAggregator, name) for name in AGGREGATORS},
 }
 
 __all__ = ["WEIGHTINGS", "Weighting", "build_weighting"]
@@ -30,7 +62,10 @@ def build_weighting(
     method: str,
     tasks: Sequence[str],
     priorities: Sequence[float] | None = None,
-    **options: float,
+    *,
+    loss_kinds: Mapping[str, LossKind] | None = None,
+    seed: int = 0,
+    **options: OptionValue,
 ) -> Weighting:
     """Build the weighting `method`.
 
@@ -39,19 +74,38 @@ def build_weighting(
         tasks: distinct task names, in the order of the losses.
         priorities: one positive number a task, summing to 1 within 1e-6, for methods that take
             them; None means equal ones.
+        loss_kinds: task -> `regression` or `classification`, over what is known of the tasks of
+            this project; unknown tasks count as regressions.
+        seed: of the draws of methods that draw.
         **options: the method's own, such as `increase_rate` of `lsb`.
 
     Raises:
-        ValueError: for an unknown method or option, or priorities that do not fit.
+        ValueError: for an unknown method or option, priorities that do not fit, or a method whose
+            library is not installed.
     """
-    checked_name(method, WEIGHTINGS, "method")
+    check_method(method)
     for name in options:
         checked_name(name, METHODS[method].options, f"option of method {method!r}")
+    build = WEIGHTINGS[method]
+    known = inspect.signature(build).parameters
+    arguments: dict[str, Any] = dict(options)
+    if "loss_kinds" in known:
+        arguments["loss_kinds"] = _loss_kinds(tasks, loss_kinds or {})
+    if "seed" in known:
+        arguments["seed"] = seed
     if METHODS[method].takes_priorities:
-        return WEIGHTINGS[method](tasks, priorities=priorities, **options)
+        return build(tasks, priorities=priorities, **arguments)
     if priorities is not None:
         raise ValueError(
             f"Expected no priorities for method {method!r}, which takes none, "
             f"got {list(priorities)}."
         )
-    return WEIGHTINGS[method](tasks, **options)
+    return build(tasks, **arguments)
+
+
+def _loss_kinds(tasks: Sequence[str], given: Mapping[str, LossKind]) -> dict[str, LossKind]:
+    """Return the kind of each task's loss."""
+    for task, kind in given.items():
+        checked_name(task, tasks, "task of loss_kinds")
+        checked_name(kind, ("regression", "classification"), f"loss kind of task {task!r}")
+    return {task: given.get(task, LOSS_KINDS.get(task, "regression")) for task in tasks}

@@ -1,7 +1,8 @@
 """What every weighting has in common: the period means and the call that training makes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,8 +12,13 @@ from torch import Tensor, nn
 class Weighting(nn.Module, ABC):
     """Turns the task losses into the overall loss that is back-propagated.
 
-    A method is a subclass with a `weights` property and, if its weights change, an
-    `_update_weights`. Everything that a resumed run needs is in `state_dict()`.
+    A method is a subclass with a `weights` property and one of: `_update_weights`, if its weights
+    are set anew after each period; `_overall`, if the overall loss is another function of the
+    losses; `step`, if it learns its weights; `backward`, if it looks at the gradients of each
+    task. Everything that a resumed run needs is in `state_dict()`.
+
+    In each optimizer step training calls `backward` once a micro-batch, then the optimizer, then
+    `step`; and `end_period` whenever a period is over.
 
     Args:
         tasks: distinct names; their order is the order of losses and weights.
@@ -20,6 +26,9 @@ class Weighting(nn.Module, ABC):
     Raises:
         ValueError: for no task or one that is named twice.
     """
+
+    uses_last_shared_layer: ClassVar[bool] = False
+    """True where `backward` wants the last shared layer alone as `shared_parameters`."""
 
     period_sums: Tensor
     period_counts: Tensor
@@ -46,6 +55,12 @@ class Weighting(nn.Module, ABC):
         Raises:
             ValueError: if there is not one loss a task.
         """
+        return self._overall(*self._noted(losses, present))
+
+    def _noted(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None
+    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
+        """Take note for the period means; return the losses, 0 where absent, and present."""
         if losses.shape != (len(self.tasks),):
             raise ValueError(
                 f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
@@ -61,19 +76,26 @@ class Weighting(nn.Module, ABC):
         losses = torch.where(present, losses, torch.zeros_like(losses))
         self.period_sums += losses.detach()
         self.period_counts += present
-        return self._overall(losses, present)
+        return losses, present
 
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
         """Return the overall loss; `losses` of absent tasks are zero."""
         del present
-        return self.weights.to(losses) @ losses
+        weights = self.weights
+        assert weights is not None, "a method without weights has its own _overall or backward"
+        return weights.to(losses) @ losses
 
     @property
     @abstractmethod
-    def weights(self) -> Float[Tensor, " tasks"]:
-        """Effective weights d(overall)/d(losses) now in force, float64, shape (num_tasks,)."""
+    def weights(self) -> Float[Tensor, " tasks"] | None:
+        """Effective weights d(overall)/d(losses) now in force, float64, shape (num_tasks,).
+
+        Where they depend on the losses of a call they are those of the last one, 0 for a task that
+        was absent from it. None where a method has no such weights, as with some aggregators of
+        gradients.
+        """
 
     def period_means(self) -> list[float | None]:
         """Return the mean of each loss over the period so far; None for a task not seen in it."""
@@ -88,7 +110,7 @@ class Weighting(nn.Module, ABC):
     def backward(
         self,
         losses: Float[Tensor, " tasks"],
-        present: Bool[Tensor, " tasks"] | None = None,
+        present: Bool[Tensor, " _"] | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
     ) -> None:
@@ -104,8 +126,20 @@ class Weighting(nn.Module, ABC):
         del shared_parameters, task_parameters
         self(losses, present).backward()
 
-    def end_period(self) -> None:
+    def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
+        """Update what is learnt about the weights; called after each step of the optimizer.
+
+        Args:
+            losses_again: gives the losses of the same batch, computed anew with the network as it
+                is after the step, without gradients; for the method that compares the two.
+        """
+        del losses_again
+
+    def end_period(self, epochs: float = 1.0) -> None:
         """Close the period: form the mean of each loss over it and set the weights of the next.
+
+        Args:
+            epochs: how long the period was; 0.5 for half of one epoch's steps.
 
         Raises:
             ValueError: naming the task, if the mean of a loss is not finite (or not positive, for
@@ -115,7 +149,7 @@ class Weighting(nn.Module, ABC):
             if mean is not None:
                 self._check_mean(task, mean)
         self._update_weights(
-            self.period_sums / self.period_counts.clamp(min=1), self.period_counts > 0
+            self.period_sums / self.period_counts.clamp(min=1), self.period_counts > 0, epochs
         )
         self.period_sums.zero_()
         self.period_counts.zero_()
@@ -128,11 +162,12 @@ class Weighting(nn.Module, ABC):
             )
 
     def _update_weights(
-        self, means: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]
+        self, means: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"], epochs: float
     ) -> None:
         """Set the weights of the next period.
 
         Args:
             means: mean loss of each task over the period, float64.
             counted: False for a task that was absent the whole period; its mean is meaningless.
+            epochs: how long the period was.
         """

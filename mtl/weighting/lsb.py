@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtl.spec import check_priorities, equal_priorities
 from mtl.weighting.base import Weighting
+from mtl.weighting.checks import check_positive_mean
 
 
 class LSB(Weighting):
@@ -21,7 +22,7 @@ class LSB(Weighting):
         t >= 3   w_i = alpha D_i pi_i L^{t-1} / l_i^{t-1}
                  D_i = [ (l_i^{t-1} / l_i^{t-2}) / (L^{t-1} / L^{t-2}) ] ^ beta_t
                  alpha such that sum_i alpha D_i pi_i = 1
-                 beta_t = increase_rate * (t - 1)
+                 beta_t = increase_rate * epochs elapsed at the start of period t
 
     The ratio of the L cancels in alpha D_i pi_i, the share of task i in the overall loss if its
     loss stood still, which is therefore
@@ -31,21 +32,28 @@ class LSB(Weighting):
     and computed so, in log space: no power overflows, however large beta grows.
 
     - pi_i: `priorities[i]`; l_i: the losses of a call, averaged by `end_period`;
-    - increase_rate: growth of beta per epoch (supplement, section 3: 0.02, 0.05, 0.5); one period
-      is one epoch;
-    - alpha D_i: `difficulties[i]`, None in the first two periods. Readings of the paper differ
-      by a common factor of all weights here, to which AdamW is nearly indifferent.
+    - increase_rate: growth of beta per epoch (supplement, section 3: 0.02, 0.05, 0.5); where one
+      period is one epoch, as there, beta_t = increase_rate * (t - 1);
+    - alpha D_i: `difficulties[i]`, before any clamp; None in the first two periods. Readings of the
+      paper differ by a common factor of all weights here, to which AdamW is nearly indifferent.
 
     The paper does not speak of missing labels. Here a task that is absent for a whole period
     keeps its last mean (its loss ratio is 1 then), and one never seen yet keeps the weight pi_i.
+
+    With `clamp` c a weight changes from one period to the next by a factor within [1/c, c]: the
+    w_i^t above is clamped to [w_i^{t-1} / c, c w_i^{t-1}]. The weights are not renormalised after
+    it, so each stands by itself: where the clamp does not bind, the weight is that of the
+    equations. L^{t-1} is then no longer kept, and L^t and the next weights follow from the clamped
+    ones. The earlier code of the first author (ECCV 2020) clamps its factor to [1/2, 2].
 
     Args:
         tasks: distinct names.
         priorities: priority factors pi, positive, summing to 1; None means equal ones.
         increase_rate: at least 0; 0 keeps every difficulty at 1.
+        clamp: c, at least 1 (1 freezes the weights); None is off.
 
     Raises:
-        ValueError: for priorities or a rate outside these ranges.
+        ValueError: for priorities, a rate or a clamp outside these ranges.
     """
 
     priorities: Tensor
@@ -54,6 +62,7 @@ class LSB(Weighting):
     has_mean: Tensor
     current_difficulties: Tensor
     periods_ended: Tensor
+    epochs_elapsed: Tensor
 
     def __init__(
         self,
@@ -61,13 +70,19 @@ class LSB(Weighting):
         *,
         priorities: Sequence[float] | None = None,
         increase_rate: float = 0.02,
+        clamp: float | None = None,
     ) -> None:
         super().__init__(tasks)
         if not (math.isfinite(increase_rate) and increase_rate >= 0):
             raise ValueError(
                 f"Expected increase_rate to be finite and at least 0, got {increase_rate}."
             )
+        if clamp is not None and not 1 <= clamp < math.inf:
+            raise ValueError(
+                f"Expected clamp to be finite and at least 1, got {clamp}. Leave it out for none."
+            )
         self.increase_rate = increase_rate
+        self.clamp = clamp
         given = torch.tensor(
             check_priorities(
                 equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
@@ -80,6 +95,7 @@ class LSB(Weighting):
         self.register_buffer("has_mean", torch.zeros_like(given, dtype=torch.bool))
         self.register_buffer("current_difficulties", torch.ones_like(given))
         self.register_buffer("periods_ended", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("epochs_elapsed", torch.zeros((), dtype=torch.float64))
 
     @property
     def weights(self) -> Tensor:
@@ -93,18 +109,12 @@ class LSB(Weighting):
 
     def _check_mean(self, task: str, mean: float) -> None:
         super()._check_mean(task, mean)
-        if mean <= 0:
-            raise ValueError(
-                f"Expected a positive loss of task {task!r}, which loss scale balancing divides "
-                f"by, got a mean of {mean} over the period. Leave the task out or give it a loss "
-                "that stays above 0."
-            )
+        check_positive_mean(task, mean, "loss scale balancing")
 
-    def _update_weights(self, means: Tensor, counted: Tensor) -> None:
+    def _update_weights(self, means: Tensor, counted: Tensor, epochs: float) -> None:
         self.periods_ended += 1
-        # beta x (epochs elapsed at the start of the new period): t - 1 periods are over.
-        # A Python float: a float times an int64 tensor would be float32.
-        beta = self.increase_rate * int(self.periods_ended)
+        self.epochs_elapsed += epochs
+        beta = self.increase_rate * float(self.epochs_elapsed)
         new_means = torch.where(counted, means, self.last_means)
         # Ratio 1 where there is no earlier mean or no newer one.
         log_ratios = torch.where(
@@ -116,8 +126,11 @@ class LSB(Weighting):
         overall = (self.current_weights * new_means)[seen].sum()
         shares = shares / shares[seen].sum()
         self.current_difficulties.copy_(shares / self.priorities)
-        self.current_weights.copy_(
-            torch.where(seen, shares * overall / new_means, self.current_weights)
-        )
+        weights = torch.where(seen, shares * overall / new_means, self.current_weights)
+        if self.clamp is not None:
+            weights = weights.clamp(
+                self.current_weights / self.clamp, self.current_weights * self.clamp
+            )
+        self.current_weights.copy_(weights)
         self.last_means.copy_(new_means)
         self.has_mean |= counted

@@ -1,219 +1,303 @@
-"""What every weighting promises, over the whole registry."""
+"""What every weighting promises, over the whole registry: our own and TorchJD's.
 
-import copy
+Each method is driven through `backward` and `step`, as training does, on losses of prescribed
+values (`Pinned`). Where methods differ by nature a table says how.
+"""
+
+import io
 import itertools
 
 import pytest
 import torch
 from torch import Tensor
 
-from mtl.spec import METHODS
+from mtl.methods import AGGREGATORS, METHODS, OWN_METHODS, SCALARIZERS
 from mtl.weighting import WEIGHTINGS, Weighting, build_weighting
+from tests.weighting.problems import (
+    F64,
+    Descent,
+    Pinned,
+    build,
+    equal_states,
+    run,
+    series,
+)
 
-NAMES = ("depth", "normal", "segmentation", "a", "b", "c", "d", "e", "f")
 METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
-
-
-def build(method: str, num_tasks: int = 3, order: tuple[int, ...] | None = None) -> Weighting:
-    """Return a weighting with unequal priorities where it takes them, tasks in `order`."""
-    order = tuple(range(num_tasks)) if order is None else order
-    raw = [i + 1 for i in range(num_tasks)]
-    priorities = (
-        tuple(raw[i] / sum(raw) for i in order) if METHODS[method].takes_priorities else None
-    )
-    return build_weighting(method, tuple(NAMES[i] for i in order), priorities)
-
-
-def series(num_periods: int, steps: int, num_tasks: int, scale: float = 1.0) -> Tensor:
-    """Return positive losses (num_periods, steps, num_tasks), decades apart, from seed 7."""
-    generator = torch.Generator().manual_seed(7)
-    print("series seed 7")
-    noise = torch.rand(num_periods, steps, num_tasks, generator=generator, dtype=torch.float64)
-    decades = torch.logspace(0, -3, num_tasks, dtype=torch.float64)
-    decay = torch.linspace(1, 0.3, num_periods, dtype=torch.float64)[:, None, None]
-    return scale * decades * decay * (0.5 + noise)
-
-
-def run(weighting: Weighting, losses: Tensor) -> list[Tensor]:
-    """Feed the losses period by period; return the weights in force after each period."""
-    weights = []
-    for period in losses:
-        for step in period:
-            weighting(step)
-        weighting.end_period()
-        weights.append(weighting.weights)
-    return weights
+GRADIENTS = {f"torchjd:{name}" for name in AGGREGATORS}
+NO_WEIGHTS = {"torchjd:ConFIG", "torchjd:GradDrop", "torchjd:TrimmedMean"}
+"""Aggregators that are no weighted sum of the rows of the Jacobian."""
+FEWEST_TASKS = {"torchjd:Krum": 3, "torchjd:NashMTL": 2}
+"""The library refuses fewer."""
 
 
 @METHOD
 @pytest.mark.parametrize("num_tasks", range(1, 10))
-def test_weights_start_at_sum_one_and_stay_positive(method: str, num_tasks: int) -> None:
+def test_one_to_nine_tasks(method: str, num_tasks: int) -> None:
+    if num_tasks < FEWEST_TASKS.get(method, 1):
+        with pytest.raises(ValueError, match=f"{method}.*refuses.*tasks \\['depth'"):
+            build(method, num_tasks)
+        return
     weighting = build(method, num_tasks)
-    assert weighting.weights.sum().item() == pytest.approx(1)
+    if method in GRADIENTS:
+        assert weighting.weights is None
+    else:
+        assert weighting.weights.sum().item() == pytest.approx(1)
     for weights in run(weighting, series(4, 3, num_tasks)):
+        if method in NO_WEIGHTS:
+            assert weights is None
+            continue
         assert weights.shape == (num_tasks,)
-        assert weights.dtype == torch.float64
-        assert (weights > 0).all()
+        assert weights.dtype == F64
+        assert weights.isfinite().all()
+        # A smooth maximum may give the smaller losses a share that is 0 in float64.
+        if method in OWN_METHODS:
+            assert (weights >= 0).all() if method == "stch" else (weights > 0).all()
+
+
+@pytest.mark.parametrize("method", ["dwa", "equal", "fixed", "gradnorm", "rlw", "scaled_fixed"])
+def test_weights_that_sum_to_one_at_all_times(method: str) -> None:
+    for weights in run(build(method), series(5, 3, 3)):
+        assert weights.sum().item() == pytest.approx(1, rel=1e-12)
+
+
+ORDER_MATTERS = {
+    "torchjd:GradVac": "goes through the other tasks in a random order of positions",
+    "torchjd:Krum": "two rows that are nearest to each other tie, and the first one wins",
+    "torchjd:PCD": "the first task is the primary one",
+    "torchjd:PCGrad": "goes through the other tasks in a random order of positions",
+    "torchjd:Random": "draws by position",
+}
+SOLVERS = {"torchjd:CAGrad": 1e-3, "torchjd:FairGrad": 1e-4, "torchjd:NashMTL": 1e-2}
+"""Relative accuracy to which an iterative solver stops; the others are exact."""
 
 
 @METHOD
 def test_permuting_tasks_permutes_weights(method: str) -> None:
     losses = series(5, 4, 3)
-    straight = run(build(method), losses)
-    for order in itertools.permutations(range(3)):
-        permuted = run(build(method, order=order), losses[:, :, list(order)])
-        for before, after in zip(straight, permuted, strict=True):
-            torch.testing.assert_close(before[list(order)], after, rtol=1e-12, atol=0)
+    rows = Pinned(3).rows
+    tolerance = SOLVERS.get(method, 1e-9)
+
+    def outcome(order: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the gradient at the shared parameters, and weights in the tasks' first order."""
+        weighting = build(method, order=order)
+        run(weighting, losses[:, :, list(order)], rows[list(order)])
+        problem = Pinned(3, rows[list(order)])
+        problem.take(weighting, losses[-1, -1, list(order)])
+        weights = weighting.weights
+        back = torch.tensor(order).argsort()
+        return problem.shared.grad, torch.zeros(3) if weights is None else weights[back]
+
+    straight = outcome((0, 1, 2))
+    permuted = [outcome(order) for order in itertools.permutations(range(3))]
+    same = [
+        all(
+            torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
+            for a, b in zip(straight, other, strict=True)
+        )
+        for other in permuted
+    ]
+    assert all(same) == (method not in ORDER_MATTERS), same
+
+
+UNITS = {
+    # Weights do not know the unit of a loss.
+    "weights": {"dwa", "equal", "fixed", "rlw"}
+    | {f"torchjd:{name}" for name in ("Constant", "DWA", "Mean", "Random", "Sum")},
+    # Shares w_i l_i / sum of the overall loss do not know it.
+    "shares": {"gls", "lsb", "scaled_fixed", "torchjd:FAMO", "torchjd:GeometricMean"},
+    # The direction of the shared parameters' gradient does not know it.
+    "direction": {f"torchjd:{name}" for name in ("ConFIG", "FairGrad", "IMTLG", "NashMTL")},
+}
+UNITS_MATTER = {"gradnorm", "imtl_l", "stch", "uncertainty"} | {
+    f"torchjd:{name}" for name in ("COSMOS", "IMTLL", "PBI", "STCH", "UW")
+}
+"""Weights and shares know it. The aggregators that are in no set know it as their rows do."""
 
 
 @METHOD
-def test_weights_are_the_gradient_of_the_overall_loss(method: str) -> None:
+def test_what_the_unit_of_one_loss_changes(method: str) -> None:
+    losses = series(4, 3, 3)
+    options = {"weight_lr": 0.3} if "weight_lr" in METHODS[method].options else {}
+    seen = []
+    for unit in (1.0, 7.0):
+        units = torch.tensor([1.0, unit, 1.0], dtype=F64)
+        weighting, problem = build(method, **options), Pinned(3)
+        run(weighting, losses * units)
+        values = losses[-1, -1] * units
+        problem.take(weighting, values)
+        weights = weighting.weights
+        scales = torch.ones(3, dtype=F64) if weights is None else weights * values
+        direction = problem.shared.grad / problem.shared.grad.norm()
+        seen.append({"weights": weights, "shares": scales / scales.sum(), "direction": direction})
+    tolerance = SOLVERS.get(method, 1e-6)
+    for kind, invariant in UNITS.items():
+        if method in invariant:
+            torch.testing.assert_close(seen[0][kind], seen[1][kind], rtol=tolerance, atol=tolerance)
+        elif method in UNITS_MATTER:
+            assert not torch.allclose(seen[0][kind], seen[1][kind], rtol=1e-3), kind
+
+
+@METHOD
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_the_gradients_are_those_that_the_weights_say(method: str, dtype: torch.dtype) -> None:
+    # With weights w: sum_i w_i c_i a_i at x; w_i c_i at o_i, or c_i where only x is weighted.
+    # Called twice: had the history kept a graph, the second backward would run a freed one.
     weighting = build(method)
     run(weighting, series(3, 2, 3))
-    losses = torch.tensor([0.3, 0.02, 5.0], dtype=torch.float64, requires_grad=True)
-    weighting(losses).backward()
-    torch.testing.assert_close(losses.grad, weighting.weights)
-
-
-@METHOD
-def test_gradients_reach_the_losses_and_not_the_history(method: str) -> None:
-    weighting = build(method)
-    parameter = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    problem = Pinned(3, dtype=dtype)
+    values = torch.tensor([0.3, 0.02, 5.0], dtype=dtype)
     for _ in range(2):
-        weighting.backward(torch.stack([parameter, parameter**2, parameter**3]))
-        weighting.end_period()
-    # Had the history kept a graph, this backward would try to run the freed one a second time.
-    parameter.grad = None
-    weighting.backward(torch.stack([parameter, parameter**2, parameter**3]))
-    expected = weighting.weights @ torch.tensor([1.0, 4.0, 12.0], dtype=torch.float64)
-    assert parameter.grad is not None
-    assert parameter.grad.item() == pytest.approx(expected.item())
+        problem.take(weighting, values)
+        weights = weighting.weights
+        weighting.step(lambda: problem.again(values))
+        gradient = problem.shared.grad
+        assert gradient.dtype == dtype
+        assert gradient.isfinite().all()
+        own = torch.ones_like(values) if method in GRADIENTS else weights.to(dtype)
+        torch.testing.assert_close(problem.own_gradients(), own * values)
+        if weights is not None:
+            expected = (weights.to(dtype) * values) @ problem.rows
+            torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
     assert all(not buffer.requires_grad for buffer in weighting.buffers())
 
 
 @METHOD
-def test_resuming_in_mid_period_changes_nothing(method: str) -> None:
-    losses = series(6, 5, 3)
-    whole = build(method)
-    expected = run(whole, losses)
-    first = build(method)
-    run(first, losses[:3])
-    for step in losses[3][:2]:
-        first(step)
-    second = build(method)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for step in losses[3][2:]:
-        second(step)
-    second.end_period()
-    assert torch.equal(second.weights, expected[3])
-    run(second, losses[4:])
-    assert torch.equal(second.weights, expected[5])
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, second.state_dict()[name]), name
+def test_gradients_are_added_to_those_that_are_there(method: str) -> None:
+    once, twice = build(method), build(method)
+    problem = Pinned(3)
+    values = torch.tensor([0.3, 0.2, 0.5], dtype=F64)
+    problem.take(once, values)
+    expected = [problem.shared.grad.clone(), problem.own_gradients()]
+    problem.shared.grad += 1
+    for own in problem.own:
+        own.grad += 1
+    before = [problem.shared.grad.clone(), problem.own_gradients()]
+    twice.backward(problem.losses(values), None, [problem.shared], [[own] for own in problem.own])
+    after = [problem.shared.grad, problem.own_gradients()]
+    for a, b, e in zip(after, before, expected, strict=True):
+        torch.testing.assert_close(a - b, e)
+
+
+@METHOD
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_resuming_in_mid_period_changes_nothing(method: str, stop: int) -> None:
+    """The same parameters, weights and state to the last bit, through a file as training has it."""
+
+    def periods(weighting: Weighting, problem: Descent, steps: range) -> None:
+        for step in steps:
+            absent = torch.tensor([True, step != 5, True, True])
+            problem.take(weighting, [step], absent)
+            if step % 3 == 2:
+                weighting.end_period()
+
+    options = {"update_weights_every": 2} if method == "torchjd:NashMTL" else {}
+    whole, whole_problem = build(method, 4, **options), Descent(4)
+    periods(whole, whole_problem, range(12))
+    first, problem = build(method, 4, **options), Descent(4)
+    periods(first, problem, range(stop))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second, problem = build(method, 4, **options), problem.copy()
+    second.load_state_dict(torch.load(file, weights_only=True))
+    assert equal_states(second.state_dict(), first.state_dict())
+    periods(second, problem, range(stop, 12))
+    for one, other in zip(whole_problem.parameters, problem.parameters, strict=True):
+        assert torch.equal(one, other)
+    assert equal_states(whole.state_dict(), second.state_dict())
+    assert equal_states(whole.weights, second.weights)
 
 
 @METHOD
 @pytest.mark.parametrize("scale", [1e-8, 1e-3, 1.0, 1e6])
-def test_losses_of_any_scale_give_finite_weights(method: str, scale: float) -> None:
-    for weights in run(build(method), series(5, 3, 3, scale)):
-        assert weights.isfinite().all()
-
-
-@METHOD
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_loss_that_is_not_finite_is_named(method: str, bad: float) -> None:
+def test_losses_of_any_scale_give_finite_weights_and_gradients(method: str, scale: float) -> None:
     weighting = build(method)
-    weighting(torch.tensor([1.0, bad, 1.0]))
-    with pytest.raises(ValueError, match="task 'normal'"):
-        weighting.end_period()
+    losses = series(5, 3, 3, scale)
+    for weights in run(weighting, losses):
+        assert weights is None or weights.isfinite().all()
+    problem = Pinned(3, dtype=torch.float32)
+    problem.take(weighting, losses[-1, -1])
+    assert problem.shared.grad.isfinite().all()
+
+
+FIRST_LOSS = {"gradnorm", "scaled_fixed"}
+REFUSES_IN_THE_CALL = {
+    "not finite": {"gls"} | FIRST_LOSS | {name for name in METHODS if name.startswith("torchjd:")},
+    "zero": {"gls", "torchjd:GeometricMean"} | FIRST_LOSS,
+}
+REFUSES_AT_THE_END = {
+    "not finite": set(OWN_METHODS) - REFUSES_IN_THE_CALL["not finite"],
+    "zero": {"dwa", "lsb", "torchjd:DWA"},
+}
+"""Where a bad loss is refused; a method that does neither for zero works on."""
 
 
 @METHOD
-def test_an_absent_task_enters_neither_the_overall_loss_nor_its_mean(method: str) -> None:
-    weighting, reference = build(method), build(method)
-    for step in ((1.0, 2.0, 3.0), (3.0, 4.0, 5.0)):
-        weighting(torch.tensor(step))
-        reference(torch.tensor(step))
-    # What stands in the place of an absent loss must not matter, NaN included.
-    losses = torch.tensor([7.0, float("nan"), 9.0], requires_grad=True)
-    present = torch.tensor([True, False, True])
-    overall = weighting(losses, present)
-    weights = weighting.weights.float()
-    assert overall.item() == pytest.approx((weights[0] * 7 + weights[2] * 9).item())
-    overall.backward()
-    assert losses.grad is not None
-    assert losses.grad[1].item() == 0
-    assert weighting.period_means()[1] == 3.0  # (2 + 4) / 2, the third step not counted
-    assert weighting.period_means()[0] == pytest.approx(11 / 3)
-
-
-@METHOD
-def test_a_task_absent_a_whole_period_keeps_its_last_mean(method: str) -> None:
-    present = torch.tensor([True, False, True])
-    absent, constant = build(method), build(method)
-    run(absent, series(2, 3, 3))
-    run(constant, series(2, 3, 3))
-    last = series(2, 3, 3)[-1].mean(0)
-    losses = last * torch.tensor([0.9, 1.0, 0.7])
-    absent(losses, present)
-    constant(losses)  # the absent task's loss stood at its last mean
-    absent.end_period()
-    constant.end_period()
-    torch.testing.assert_close(absent.weights, constant.weights, rtol=1e-12, atol=0)
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf"), float("-inf")])
+def test_a_bad_loss_is_named_or_does_no_harm(method: str, bad: float) -> None:
+    kind = "zero" if bad == 0 else "not finite"
+    weighting, problem = build(method), Pinned(3)
+    values = torch.tensor([1.0, bad, 1.0], dtype=F64)
+    if method in REFUSES_IN_THE_CALL[kind]:
+        with pytest.raises(ValueError, match="'normal'"):
+            problem.take(weighting, values)
+        return
+    problem.take(weighting, values)
+    if method in REFUSES_AT_THE_END[kind]:
+        with pytest.raises(ValueError, match="task 'normal'"):
+            weighting.end_period()
+        return
+    weighting.step(lambda: problem.again(values))
+    weighting.end_period()
+    assert weighting.weights is None or weighting.weights.isfinite().all()
+    assert problem.shared.grad.isfinite().all()
 
 
 @METHOD
 def test_wrong_shapes_are_refused(method: str) -> None:
-    weighting = build(method)
+    weighting, problem = build(method), Pinned(3)
+    shared, own = [problem.shared], [[o] for o in problem.own]
+    losses = problem.losses(torch.ones(3))
     with pytest.raises(ValueError, match="3 losses, one for each"):
-        weighting(torch.ones(2))
+        weighting.backward(losses[:2], None, shared, own)
     with pytest.raises(ValueError, match="present of shape"):
-        weighting(torch.ones(3), torch.ones(2, dtype=torch.bool))
+        weighting.backward(losses, torch.ones(2, dtype=torch.bool), shared, own)
 
 
 @METHOD
 def test_unknown_options_and_bad_priorities_are_refused(method: str) -> None:
     with pytest.raises(ValueError, match="Unknown option of method"):
-        build_weighting(method, ("a", "b"), temperature=2.0)
+        build_weighting(method, ("a", "b"), warmth=2.0)
     with pytest.raises(ValueError, match="distinct task names"):
         build_weighting(method, ("a", "a"))
     with pytest.raises(ValueError, match="priorities"):
         build_weighting(method, ("a", "b"), (0.5, 0.6))
 
 
+@pytest.mark.parametrize("method", sorted({"gradnorm"} | GRADIENTS))
+def test_methods_that_compare_gradients_want_shared_parameters(method: str) -> None:
+    assert METHODS[method].needs_gradients
+    with pytest.raises(ValueError, match=f"shared_parameters for method '{method}'.*architecture"):
+        build(method).backward(Pinned(3).losses(torch.ones(3)))
+
+
 def test_unknown_methods_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="Unknown method 'lbs'.*equal, fixed, lsb"):
+    with pytest.raises(ValueError, match="Unknown method 'lbs'.*equal, fixed"):
         build_weighting("lbs", ("a", "b"))
+    with pytest.raises(ValueError, match="Unknown TorchJD method 'PCGard'.*Did you mean PCGrad"):
+        build_weighting("torchjd:PCGard", ("a", "b"))
 
 
-# One row a method: weights in force in periods 1 to 4 for the losses below, by hand.
-#   l1 = (1, 4), l2 = (0.5, 4), l3 = (0.4, 1); priorities (1/4, 3/4); increase_rate 0.5
-# lsb, t = 1: (1/4, 3/4).
-#   L1 = 1/4 + 3 = 3.25; t = 2: (1/4 * 3.25 / 1, 3/4 * 3.25 / 4) = (0.8125, 0.609375)
-#   L2 = 0.8125 * 0.5 + 0.609375 * 4 = 2.84375; beta_3 = 0.5 * 2 = 1; ratios (1/2, 1)
-#   alpha D pi = (1/8, 3/4) / (7/8) = (1/7, 6/7)
-#   t = 3: (2.84375 / 7 / 0.5, 6 * 2.84375 / 7 / 4) = (0.8125, 0.609375): D halved what l halved
-#   L3 = 0.8125 * 0.4 + 0.609375 * 1 = 0.934375; beta_4 = 1.5; ratios (0.8, 0.25)
-#   D ~ (0.8^1.5, 0.25^1.5) = (0.715541753, 0.125); pi D = (0.178885438, 0.09375)
-#   shares = (0.178885438, 0.09375) / 0.272635438 = (0.656134, 0.343866)
-#   t = 4: (0.656134 * 0.934375 / 0.4, 0.343866 * 0.934375 / 1) = (1.532688, 0.321300)
-GOLDEN_LOSSES = torch.tensor([[[1.0, 4.0]], [[0.5, 4.0]], [[0.4, 1.0]]], dtype=torch.float64)
-GOLDEN = {
-    "equal": [(0.5, 0.5)] * 4,
-    "fixed": [(0.25, 0.75)] * 4,
-    "lsb": [(0.25, 0.75), (0.8125, 0.609375), (0.8125, 0.609375), (1.532688, 0.321300)],
-}
+def test_torchjd_is_asked_for_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
 
-
-@METHOD
-def test_golden_weights(method: str) -> None:
-    needs = METHODS[method]
-    weighting = build_weighting(
-        method,
-        ("a", "b"),
-        (0.25, 0.75) if needs.takes_priorities else None,
-        **dict.fromkeys(needs.options, 0.5),
-    )
-    weights = [weighting.weights, *run(weighting, GOLDEN_LOSSES)]
-    for got, expected in zip(weights, GOLDEN[method], strict=True):
-        assert got.tolist() == pytest.approx(expected, abs=2e-6)
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    monkeypatch.setitem(sys.modules, "torchjd.scalarization", None)
+    for method in OWN_METHODS:
+        build(method)
+    for name in (*SCALARIZERS, *AGGREGATORS):
+        with pytest.raises(
+            ValueError, match=f"torchjd:{name}.*pip install 'loss-scale-balancing\\[torchjd\\]'"
+        ):
+            build(f"torchjd:{name}")

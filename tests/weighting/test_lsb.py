@@ -14,8 +14,12 @@ from mtl.weighting.lsb import LSB
 TASKS = ("depth", "normal", "segmentation")
 
 
-def lsb(priorities: Sequence[float] | None = None, increase_rate: float = 0.02) -> LSB:
-    weighting = build_weighting("lsb", TASKS, priorities, increase_rate=increase_rate)
+def lsb(
+    priorities: Sequence[float] | None = None,
+    increase_rate: float = 0.02,
+    clamp: float | None = None,
+) -> LSB:
+    weighting = build_weighting("lsb", TASKS, priorities, increase_rate=increase_rate, clamp=clamp)
     assert isinstance(weighting, LSB)
     return weighting
 
@@ -207,3 +211,56 @@ def test_weights_are_a_copy() -> None:
     weighting = lsb()
     weighting.weights.zero_()
     assert weighting.weights.sum().item() == pytest.approx(1)
+
+
+def test_beta_counts_epochs_and_not_periods() -> None:
+    # Four periods of half an epoch: beta = 0.3 * 2 in the fifth; ratios (1, 2, 1).
+    weighting = lsb(increase_rate=0.3)
+    for mean in ([1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 2, 1]):
+        weighting(torch.tensor(mean, dtype=torch.float64))
+        weighting.end_period(epochs=0.5)
+    difficulties = weighting.difficulties
+    assert difficulties is not None
+    assert (difficulties[1] / difficulties[0]).item() == pytest.approx(2**0.6)
+
+
+def test_the_clamp_binds_each_weight_by_itself() -> None:
+    # w = (1/3, 1/3, 1/3), l = (1, 2, 9): L = 4, pi L / l = (4/3, 2/3, 4/27).
+    # Factors 4, 2 and 4/9; clamped to [1/3, 3]: 3, 2 and 4/9.
+    weights = feed(lsb(clamp=3.0), [[1.0, 2.0, 9.0]])[-1]
+    assert weights.tolist() == pytest.approx([1.0, 2 / 3, 4 / 27])
+    # Clamped to [1/2, 2]: 2, 2 and 1/2. The next L is with the clamped weights:
+    # w = (2/3, 2/3, 1/6), L = 2/3 + 4/3 + 3/2 = 3.5, pi L / l = (7/6, 7/12, 7/54), factors 7/4,
+    # 7/8 and 7/9: the equations' own weights again (all loss ratios are 1).
+    weights = feed(lsb(clamp=2.0), [[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]])
+    assert weights[1].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 6])
+    assert weights[2].tolist() == pytest.approx([7 / 6, 7 / 12, 7 / 54])
+
+
+@settings(deadline=None)
+@given(simplex, histories, st.floats(0, 0.5), st.floats(1, 4))
+def test_no_weight_changes_by_more_than_the_clamp(
+    priorities: tuple[float, ...], means: list[list[float]], rate: float, clamp: float
+) -> None:
+    weights = feed(lsb(priorities, rate, clamp), means)
+    for before, after in zip(weights, weights[1:], strict=False):
+        ratio = after / before
+        assert (ratio <= clamp * (1 + 1e-12)).all()
+        assert (ratio >= (1 - 1e-12) / clamp).all()
+
+
+@settings(deadline=None)
+@given(simplex, histories)
+def test_a_clamp_that_never_binds_changes_nothing(
+    priorities: tuple[float, ...], means: list[list[float]]
+) -> None:
+    for free, clamped in zip(
+        feed(lsb(priorities), means), feed(lsb(priorities, clamp=1e30), means), strict=True
+    ):
+        assert torch.equal(free, clamped)
+
+
+@pytest.mark.parametrize("clamp", [0.5, 0.999, -2.0, float("nan"), float("inf")])
+def test_bad_clamps_are_refused(clamp: float) -> None:
+    with pytest.raises(ValueError, match="clamp to be finite and at least 1"):
+        lsb(clamp=clamp)

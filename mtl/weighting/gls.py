@@ -1,0 +1,56 @@
+"""Geometric loss strategy (Chennupati et al., CVPR workshops 2019)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.weighting.base import Weighting
+from mtl.weighting.checks import refuse_losses
+
+
+class GLS(Weighting):
+    r"""The geometric mean of the losses, to which no loss's unit matters but by a common factor.
+
+    Overall loss (the paper's geometric loss strategy) over the k tasks that are present:
+
+        G = exp( 1/k sum_i log l_i ),   effective weights w_i = G / (k l_i)
+
+    in log space and float64: a product of eight losses of 1e-6 would underflow in float32.
+
+    Args:
+        tasks: distinct names.
+
+    A call raises a `ValueError` that names the task if the loss of a present task is not positive
+    and finite; to do so it waits for the device once.
+    """
+
+    last_weights: Tensor
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(tasks)
+        self.register_buffer("last_weights", torch.full_like(self.period_sums, 1 / len(self.tasks)))
+
+    @property
+    def weights(self) -> Tensor:
+        """G / (k l_i) of the last call, 1/n before it; float64, shape (num_tasks,)."""
+        return self.last_weights.clone()
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        refuse_losses(
+            self.tasks,
+            losses.detach(),
+            present & ~(losses.isfinite() & (losses > 0)),
+            "a positive, finite loss",
+            "The geometric mean has none other; leave the task out or give it a loss that stays "
+            "above 0.",
+        )
+        logs = torch.where(present, losses.double(), 1.0).log()
+        num_present = present.sum().clamp(min=1)
+        overall = torch.where(present.any(), torch.exp(logs.sum() / num_present), 0.0)
+        shares = torch.where(present, torch.exp(-logs.detach()), 0.0) / num_present
+        self.last_weights.copy_(overall.detach() * shares)
+        return overall.to(losses.dtype)

@@ -1,0 +1,55 @@
+"""Random loss weighting (Lin et al., TMLR 2022)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.streams import torch_stream
+from mtl.weighting.base import Weighting
+
+
+class RLW(Weighting):
+    r"""Draws new weights at each call: softmax of normal numbers (the paper's RLW, normal).
+
+    The number of a task is a function of (seed, task, number of the call): a resumed run draws
+    what the whole one does, and another task in the run, or another order, changes none. Each
+    micro-batch is a call. An absent task takes no part in the softmax: the weights of the present
+    ones sum to 1.
+
+    Args:
+        tasks: distinct names.
+        seed: of the draws.
+    """
+
+    last_weights: Tensor
+
+    def __init__(self, tasks: Sequence[str], *, seed: int = 0) -> None:
+        super().__init__(tasks)
+        self.seed = seed
+        self.num_calls = 0
+        self.register_buffer("last_weights", torch.full_like(self.period_sums, 1 / len(self.tasks)))
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the number of calls; a plain number, for a draw must not wait for the device."""
+        return {"num_calls": self.num_calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Take up the number of calls."""
+        self.num_calls = state["num_calls"]
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights of the last call, 1/n before it; float64, shape (num_tasks,)."""
+        return self.last_weights.clone()
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        self.num_calls += 1
+        streams = (torch_stream(self.seed, "rlw", task, self.num_calls) for task in self.tasks)
+        draws = torch.stack([torch.randn((), generator=s, dtype=torch.float64) for s in streams])
+        shares = torch.where(present, draws.to(self.last_weights).exp(), 0.0)
+        self.last_weights.copy_(shares / torch.where(present.any(), shares.sum(), 1.0))
+        return (self.last_weights @ losses.double()).to(losses.dtype)

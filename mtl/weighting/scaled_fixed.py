@@ -1,0 +1,59 @@
+"""Fixed weights in units of the first losses."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.spec import check_priorities, equal_priorities
+from mtl.weighting.base import Weighting
+from mtl.weighting.first_losses import FirstLosses
+
+
+class ScaledFixed(Weighting):
+    r"""Fixed weighting after each loss is measured in units of its first value.
+
+    A baseline between `fixed`, which knows nothing of the losses' units, and `lsb`, which keeps
+    following them. With priorities p, the first seen loss l_i(0) and the tasks S seen so far:
+
+        w_i = (p_i / l_i(0)) / sum_{j in S} (p_j / l_j(0)) * sum_{j in S} p_j   for i in S
+        w_i = p_i                                                              else
+
+    so the weights sum to 1 always. The first step already uses them.
+
+    Args:
+        tasks: distinct names.
+        priorities: p, positive, summing to 1; None means equal ones.
+
+    Raises:
+        ValueError: for priorities outside these ranges; in a call, naming the task, if its first
+            loss is not positive and finite.
+    """
+
+    priorities: Tensor
+
+    def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
+        super().__init__(tasks)
+        given = torch.tensor(
+            check_priorities(
+                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
+            ),
+            dtype=torch.float64,
+        )
+        self.register_buffer("priorities", given, persistent=False)
+        self.first_losses = FirstLosses(len(self.tasks))
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights now in force; float64, shape (num_tasks,), sum 1."""
+        seen = self.first_losses.seen
+        scaled = torch.where(seen, self.priorities / self.first_losses.values, 0.0)
+        share = torch.where(seen, self.priorities, 0.0).sum()
+        return torch.where(seen, scaled / scaled.sum() * share, self.priorities)
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        self.first_losses.note(self.tasks, losses, present)
+        return super()._overall(losses, present)

@@ -1,0 +1,77 @@
+"""Smooth Tchebycheff scalarisation (Lin et al., ICML 2024)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.spec import check_priorities, equal_priorities
+from mtl.weighting.base import Weighting
+from mtl.weighting.checks import check_positive_option
+
+
+class STCH(Weighting):
+    r"""A smooth maximum of the weighted losses; it reaches fronts that are not convex.
+
+    The paper's scalarisation with preferences p, our priorities, and the ideal point 0, which
+    losses that are not negative cannot pass; over the tasks that are present:
+
+        n mu log sum_i exp(p_i l_i / mu),   effective weights n p_i softmax_i(p_j l_j / mu)
+
+    The factor n is ours: with equal priorities and losses the effective weights sum to 1, as with
+    every other method. The smaller mu, the nearer to the maximum; mu is in the unit of the losses.
+    The overall loss of losses 0 is n mu log n, not 0.
+
+    Args:
+        tasks: distinct names.
+        priorities: p, positive, summing to 1; None means equal ones.
+        mu: positive.
+
+    Raises:
+        ValueError: for priorities or mu outside these ranges.
+    """
+
+    priorities: Tensor
+    last_weights: Tensor
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        priorities: Sequence[float] | None = None,
+        mu: float = 0.1,
+    ) -> None:
+        super().__init__(tasks)
+        self.mu = check_positive_option("mu", mu)
+        given = torch.tensor(
+            check_priorities(
+                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
+            ),
+            dtype=torch.float64,
+        )
+        self.register_buffer("priorities", given, persistent=False)
+        self.register_buffer("last_weights", given.clone())
+
+    @property
+    def weights(self) -> Tensor:
+        """Effective weights of the last call; before it p, as if all p_i l_i were equal."""
+        return self.last_weights.clone()
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        num_tasks = len(self.tasks)
+        exponents = self.priorities * losses.double() / self.mu
+        # No task at all: the sum over none is no number, and the overall loss 0.
+        counted = present | ~present.any()
+        exponents = torch.where(counted, exponents, -torch.inf)
+        self.last_weights.copy_(
+            torch.where(
+                present,
+                num_tasks * self.priorities * torch.softmax(exponents.detach(), dim=0),
+                0.0,
+            )
+        )
+        overall = num_tasks * self.mu * torch.logsumexp(exponents, dim=0)
+        return torch.where(present.any(), overall, 0.0).to(losses.dtype)

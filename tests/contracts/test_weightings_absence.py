@@ -1,0 +1,88 @@
+"""What every weighting does with a task that has no labels in a batch, or for a whole period."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mtl.methods import AGGREGATORS
+from mtl.weighting import WEIGHTINGS
+from tests.weighting.problems import F64, Pinned, build, equal_states, run, series
+
+METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
+GRADIENTS = {f"torchjd:{name}" for name in AGGREGATORS}
+
+
+@METHOD
+@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -3.0, 0.0, 2.0])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_an_absent_task_enters_nothing(method: str, junk: float, stacked: bool) -> None:
+    """Neither overall loss nor gradient nor mean, whatever stands in its place.
+
+    Not stacked, the graph of one loss cannot be told from the others'.
+    """
+    present = torch.tensor([True, False, True, True])
+    values = torch.tensor([0.7, 0.4, 0.9, 0.2], dtype=F64)
+
+    def outcome(in_its_place: float) -> list[Any]:
+        weighting, problem = build(method, 4), Pinned(4)
+        for step in series(2, 2, 4)[0]:
+            problem.take(weighting, step)
+            weighting.step(lambda step=step: problem.again(step))
+        before = weighting.period_means()
+        terms = problem.terms(values)
+        terms[1] = torch.tensor(in_its_place, dtype=F64)
+        losses = torch.stack(terms) if stacked else torch.stack(terms) * 1
+        problem.shared.grad = None
+        for own in problem.own:
+            own.grad = None
+        weighting.backward(losses, present, [problem.shared], [[own] for own in problem.own])
+        found = [problem.shared.grad, problem.own_gradients(), weighting.weights]
+        assert found[1][1] == 0
+        if weighting.weights is not None:
+            expected = torch.where(present, weighting.weights * values, 0.0) @ problem.rows
+            torch.testing.assert_close(found[0], expected)
+        after = weighting.period_means()
+        assert after[1] == before[1]
+        assert all(after[i] != before[i] for i in (0, 2, 3))
+        if method not in GRADIENTS:
+            found.append(weighting(losses, present).detach())
+        weighting.step(lambda: problem.again(losses.detach()))
+        weighting.end_period()
+        return [*found, weighting.weights, weighting.state_dict()]
+
+    assert equal_states(outcome(junk), outcome(1.0))
+
+
+@METHOD
+def test_a_batch_without_any_label_leaves_everything_as_it_was(method: str) -> None:
+    weighting, problem = build(method), Pinned(3)
+    for step in series(1, 2, 3)[0]:
+        problem.take(weighting, step)
+        weighting.step(lambda step=step: problem.again(step))
+    before = weighting.period_means()
+    learned = [parameter.detach().clone() for parameter in weighting.parameters()]
+    nobody = torch.zeros(3, dtype=torch.bool)
+    problem.take(weighting, torch.ones(3, dtype=F64), nobody)
+    weighting.step(lambda: torch.full((3,), torch.nan, dtype=F64))
+    assert problem.shared.grad is None or (problem.shared.grad == 0).all()
+    assert (problem.own_gradients() == 0).all()
+    if method not in GRADIENTS:
+        assert weighting(torch.full((3,), torch.nan, dtype=F64), nobody).item() == 0
+    assert weighting.period_means() == before
+    assert all(map(torch.equal, weighting.parameters(), learned))
+
+
+@pytest.mark.parametrize("method", ["dwa", "lsb", "torchjd:DWA"])
+def test_a_task_absent_a_whole_period_keeps_its_last_mean(method: str) -> None:
+    present = torch.tensor([True, False, True])
+    absent, constant = build(method), build(method)
+    run(absent, series(2, 3, 3))
+    run(constant, series(2, 3, 3))
+    losses = series(2, 3, 3)[-1].mean(0) * torch.tensor([0.9, 1.0, 0.7])
+    absent(losses, present)
+    constant(losses)  # the absent task's loss stood at its last mean
+    for weighting in (absent, constant):
+        weighting.end_period()
+        weighting(losses)  # TorchJD's weights are those of the last call
+    torch.testing.assert_close(absent.weights, constant.weights, rtol=1e-12, atol=0)

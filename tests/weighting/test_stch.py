@@ -1,0 +1,62 @@
+"""Smooth Chebyshev scalarisation."""
+
+import math
+
+import pytest
+import torch
+
+from mtl.weighting import build_weighting
+
+F64 = torch.float64
+
+
+def test_value_and_effective_weights() -> None:
+    # n = 2, mu = 0.5, p = (1/4, 3/4), l = (2, 1): p l = (0.5, 0.75), over mu (1, 1.5)
+    # overall 2 * 0.5 log(e + e^1.5); softmax = 1 / (1 + e^0.5) and its complement
+    weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=0.5)
+    overall = weighting(torch.tensor([2.0, 1.0], dtype=F64))
+    assert overall.item() == pytest.approx(math.log(math.exp(1) + math.exp(1.5)))
+    first = 1 / (1 + math.exp(0.5))
+    assert weighting.weights.tolist() == pytest.approx([0.5 * first, 1.5 * (1 - first)])
+
+
+def test_equal_losses_and_priorities_give_weights_that_sum_to_one() -> None:
+    weighting = build_weighting("stch", tuple("abcde"))
+    weighting(torch.full((5,), 0.3))
+    assert weighting.weights.tolist() == pytest.approx([0.2] * 5)
+
+
+def test_a_small_mu_is_the_maximum() -> None:
+    # n max(p_i l_i) = 2 * max(0.5, 0.75); exponents of 750 do not overflow.
+    weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=1e-3)
+    losses = torch.tensor([2.0, 1.0], requires_grad=True)
+    overall = weighting(losses)
+    assert overall.item() == pytest.approx(1.5)
+    overall.backward()
+    assert losses.grad.tolist() == pytest.approx([0, 1.5])
+
+
+def test_a_large_mu_is_the_weighted_sum_but_for_a_constant() -> None:
+    # n mu log sum exp(x_i / mu) = n mu log n + n mean(x_i) + O(1 / mu)
+    weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=1e6)
+    overall = weighting(torch.tensor([2.0, 1.0], dtype=F64))
+    assert overall.item() - 2e6 * math.log(2) == pytest.approx(1.25, abs=1e-5)
+    assert weighting.weights.tolist() == pytest.approx([0.25, 0.75], rel=1e-5)
+
+
+def test_it_reaches_points_of_a_concave_front_that_linear_weights_miss() -> None:
+    # Front l = (x, (1 - x^2)^0.5), x in [0, 1]: every weighted sum has its minimum at an end.
+    x = torch.linspace(0, 1, 1001, dtype=F64)
+    front = torch.stack([x, (1 - x**2).sqrt()], dim=1)
+    best = {}
+    for method, options in (("fixed", {}), ("stch", {"mu": 1e-3})):
+        weighting = build_weighting(method, ("a", "b"), (0.5, 0.5), **options)
+        best[method] = x[torch.stack([weighting(point) for point in front]).argmin()].item()
+    assert best["fixed"] in (0.0, 1.0)
+    assert best["stch"] == pytest.approx(math.sqrt(0.5), abs=2e-3)
+
+
+@pytest.mark.parametrize("mu", [0.0, -1.0, float("inf")])
+def test_bad_mu_is_refused(mu: float) -> None:
+    with pytest.raises(ValueError, match="mu to be positive"):
+        build_weighting("stch", ("a", "b"), mu=mu)

@@ -1,0 +1,279 @@
+"""The adapters of TorchJD against the library itself, and what they add: absence, draws, names."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torchjd.aggregation
+from torch import Tensor, nn
+from torchjd.autojac import mtl_backward
+
+from mtl.methods import AGGREGATORS, SCALARIZERS
+from mtl.streams import global_stream
+from mtl.weighting import Weighting, build_weighting
+from mtl.weighting.gradients import gradients, task_roots
+from tests.weighting.problems import F64, Descent, Pinned
+
+TASKS = ("a", "b", "c")
+
+
+def build(name: str, num_tasks: int = 3, **options: float) -> Weighting:
+    return build_weighting(f"torchjd:{name}", tuple("abcdefghi"[:num_tasks]), **options)
+
+
+def library_aggregator(name: str) -> nn.Module:
+    """Return the library's own object, with our defaults."""
+    more = {"n_tasks": 3} if name == "NashMTL" else {}
+    return getattr(torchjd.aggregation, name)(**AGGREGATORS[name].options, **more)
+
+
+class Network(nn.Module):
+    """A shared layer and a head a task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(31)
+        print("seed 31")
+        self.shared = nn.Linear(4, 5)
+        self.heads = nn.ModuleList(nn.Linear(5, 2) for _ in TASKS)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, generator=generator)
+        self.inputs = torch.randn(7, 4, generator=generator)
+        self.targets = torch.randn(3, 7, 2, generator=generator)
+
+    def features_and_losses(self) -> tuple[Tensor, list[Tensor]]:
+        features = torch.tanh(self.shared(self.inputs))
+        return features, [
+            (head(features) - target).square().mean()
+            for head, target in zip(self.heads, self.targets, strict=True)
+        ]
+
+
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem:UserWarning")
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_gradients_are_those_of_mtl_backward(name: str) -> None:
+    ours, theirs, weighting = Network(), Network(), build(name)
+    aggregator = library_aggregator(name)
+    for call in (1, 2, 3):
+        ours.zero_grad()
+        weighting.backward(
+            torch.stack(ours.features_and_losses()[1]),
+            None,
+            ours.shared.parameters(),
+            [head.parameters() for head in ours.heads],
+        )
+        theirs.zero_grad()
+        features, losses = theirs.features_and_losses()
+        mtl_backward(losses, features=features)
+        with global_stream(0, "torchjd", call):
+            torchjd.autojac.jac_to_grad(theirs.shared.parameters(), aggregator)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem:UserWarning")
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_gradients_are_the_aggregated_jacobian(name: str) -> None:
+    # Rows c_i a_i, by hand.
+    problem, weighting, aggregator = Pinned(3), build(name), library_aggregator(name)
+    for call in (1, 2):
+        values = torch.tensor([0.5, 2.0, 1.0], dtype=F64) * call
+        problem.take(weighting, values)
+        with global_stream(0, "torchjd", call):
+            expected = aggregator(values[:, None] * problem.rows)
+        torch.testing.assert_close(problem.shared.grad, expected)
+
+
+@pytest.mark.parametrize("name", ["MGDA", "PCGrad", "UPGrad", "IMTLG", "CAGrad"])
+def test_an_absent_task_has_no_row(name: str) -> None:
+    pair, three = Pinned(2, Pinned(3).rows[[0, 2]]), Pinned(3)
+    without, absent = build(name, 2), build(name)
+    pair.take(without, torch.tensor([0.5, 1.0], dtype=F64))
+    three.take(absent, torch.tensor([0.5, 9.0, 1.0], dtype=F64), torch.tensor([True, False, True]))
+    torch.testing.assert_close(three.shared.grad, pair.shared.grad)
+    assert absent.weights[1] == 0
+    torch.testing.assert_close(absent.weights[[0, 2]], without.weights)
+
+
+def test_a_task_absent_from_one_that_remembers_keeps_its_place() -> None:
+    # ExcessMTL sums squared gradients by row: with the row left out it would start anew.
+    weighting, problem = build("ExcessMTL"), Pinned(3)
+    for _ in range(2):
+        problem.take(weighting, torch.ones(3, dtype=F64))
+    sums = weighting.library.weighting._sq_grad_sum.clone()
+    problem.take(weighting, torch.ones(3, dtype=F64), torch.tensor([True, False, True]))
+    after = weighting.library.weighting._sq_grad_sum
+    assert torch.equal(after[1], sums[1])
+    assert (after[0] > sums[0]).all()
+    assert weighting.weights[1] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["COSMOS", "Constant", "DWA", "FAMO", "GeometricMean", "IMTLL", "Mean", "PBI", "STCH",
+             "Sum", "UW"]
+)  # fmt: skip
+def test_a_scalarizer_sees_the_present_tasks_alone(name: str) -> None:
+    # Constant, COSMOS and PBI have weights 1/n where the pair has 1/2: directions are the same,
+    # the weighted sums of the first two are not; FAMO's shares start equal in both.
+    pair, three = build(name, 2), build(name)
+    losses = torch.tensor([0.5, torch.nan, 2.0], dtype=F64)
+    overall = three(losses, torch.tensor([True, False, True]))
+    if name in ("Constant", "COSMOS"):
+        pair = build_weighting(f"torchjd:{name}", ("a", "c"))
+        pair.library.weights = torch.full((2,), 1 / 3, dtype=F64)
+    expected = pair(losses[[0, 2]])
+    torch.testing.assert_close(overall, expected)
+    torch.testing.assert_close(three.weights[[0, 2]], pair.weights)
+    assert three.weights[1] == 0
+
+
+def test_learned_scalarizers_leave_absent_tasks_alone() -> None:
+    for name in ("UW", "IMTLL"):
+        weighting = build(name, weight_lr=0.1)
+        numbers = next(weighting.library.parameters())
+        losses = torch.tensor([2.0, 3.0, 4.0], dtype=F64, requires_grad=True)
+        weighting.backward(losses)
+        weighting.step()
+        before = numbers.detach().clone()
+        assert (before != 0).all()
+        weighting.backward(losses, torch.tensor([True, False, True]))
+        weighting.step()
+        assert numbers[1] == before[1]
+        assert numbers[0] != before[0]
+
+
+def test_famo_moves_towards_the_task_whose_loss_fell_least() -> None:
+    weighting, problem = build("FAMO"), Pinned(3)
+    values = torch.ones(3, dtype=F64)
+    for _ in range(5):
+        problem.take(weighting, values)
+        weighting.step(lambda: torch.tensor([0.9, 0.7, 0.5], dtype=F64))
+    weights = weighting.weights
+    assert weights[0] > weights[1] > weights[2]
+    assert weights.sum().item() == pytest.approx(1, rel=1e-6)
+
+
+def test_famo_leaves_absent_tasks_alone_and_asks_for_the_losses() -> None:
+    weighting, problem = build("FAMO"), Pinned(3)
+    logits = next(weighting.library.parameters())
+    for _ in range(2):
+        problem.take(weighting, torch.ones(3, dtype=F64))
+        weighting.step(lambda: torch.tensor([0.9, 0.7, 0.5], dtype=F64))
+    before = logits.detach().clone()
+    problem.take(weighting, torch.ones(3, dtype=F64), torch.tensor([True, False, True]))
+    weighting.step(lambda: torch.tensor([0.9, torch.nan, 0.5], dtype=F64))
+    assert logits[1] == before[1]
+    assert logits[0] != before[0]
+    with pytest.raises(ValueError, match="losses_again for method 'torchjd:FAMO'"):
+        weighting.step()
+    problem.take(weighting, torch.ones(3, dtype=F64))
+    with pytest.raises(ValueError, match="finite loss after the step of task 'b'"):
+        weighting.step(lambda: torch.tensor([0.9, torch.nan, 0.5], dtype=F64))
+
+
+@pytest.mark.parametrize("name", ["GradDrop", "GradVac", "PCGrad", "Random"])
+def test_draws_differ_by_call_and_seed_and_leave_the_global_generator(name: str) -> None:
+    def drawn(seed: int) -> list[Tensor]:
+        weighting = build_weighting(f"torchjd:{name}", tuple("abcde"), seed=seed)
+        problem, found = Pinned(5), []
+        for _ in range(6):
+            problem.take(weighting, torch.ones(5, dtype=F64))
+            found.append(problem.shared.grad.clone())
+        return found
+
+    state = torch.get_rng_state()
+    one, again_one, other = drawn(0), drawn(0), drawn(1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(map(torch.equal, one, again_one))
+    assert not all(map(torch.equal, one, other))
+    assert not all(torch.equal(a, b) for a, b in pairwise(one))
+
+
+@pytest.mark.parametrize("name", ["CAGrad", "DualProj", "FairGrad", "NashMTL", "UPGrad"])
+def test_a_missing_solver_is_named_with_the_remedy(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchjd._mixins.find_spec", lambda _: None)
+    remedy = r"pip install 'loss-scale-balancing\[torchjd\]'\.$"
+    with pytest.raises(ValueError, match=f"torchjd:{name}.*requires.*{remedy}"):
+        build(name)
+
+
+def test_an_older_torchjd_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torchjd.aggregation.PCD")
+    with pytest.raises(ValueError, match="TorchJD 0.18.*'torchjd:PCD'.*no PCD in"):
+        build("PCD")
+
+
+def test_what_the_library_refuses_is_one_sentence_with_the_method() -> None:
+    for name, options in (
+        ("PCD", {"beta": 1.0}),
+        ("GradVac", {"beta": 2.0}),
+        ("TrimmedMean", {"trim_number": 2}),
+        ("Krum", {"n_selected": 4}),
+    ):
+        with pytest.raises(ValueError, match=f"^Method 'torchjd:{name}' refuses .*\\)$"):
+            build(name, **options)
+    # Three tasks are enough for Krum, two present ones are not.
+    with pytest.raises(ValueError, match="Method 'torchjd:Krum' refuses.*3 rows"):
+        Pinned(3).take(build("Krum"), torch.ones(3), torch.tensor([True, False, True]))
+
+
+def test_a_gradient_that_is_not_finite_is_named() -> None:
+    problem = Pinned(3)
+    losses = torch.stack([*problem.terms(torch.ones(3))[:2], (problem.shared.sum() - 12).sqrt()])
+    with pytest.raises(ValueError, match="finite gradient of task 'c'"):
+        build("MGDA").backward(losses, None, [problem.shared])
+
+
+def test_an_aggregator_has_no_overall_loss() -> None:
+    with pytest.raises(ValueError, match="call of backward for method 'torchjd:MGDA'"):
+        build("MGDA")(torch.ones(3))
+    problem, weighting = Pinned(3), build("MGDA")
+    losses = problem.losses(torch.ones(3))
+    with pytest.raises(ValueError, match="task_parameters of 3 tasks, got 2"):
+        weighting.backward(losses, None, [problem.shared], [[], []])
+
+
+def test_wide_types_stay_where_the_library_has_numbers_of_its_own() -> None:
+    for name in SCALARIZERS:
+        library = build(name).library
+        for value in [*library.parameters(), *library.buffers()]:
+            assert value.dtype == F64
+
+
+def test_the_graph_of_one_loss_is_told_from_the_others() -> None:
+    problem = Descent(3)
+    losses = problem.losses(0)
+    parameters = [problem.shared, *problem.own]
+    for i, (fast, slow) in enumerate(zip(task_roots(losses), task_roots(losses * 1), strict=True)):
+        one = gradients(fast, parameters, losses, retain_graph=True)
+        other = gradients(slow, parameters, losses, retain_graph=True)
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b)
+        assert [bool(g.any()) for g in one[1:]] == [j == i for j in range(3)]
+    # The fast way does not enter the other tasks' graphs at all.
+    entered = []
+    problem.own[1].register_hook(lambda grad: entered.append(1))
+    terms = [problem.own[0].sum() * 1, problem.own[1].sum() * 1]
+    gradients(task_roots(torch.stack(terms))[0], [problem.own[0]], losses, retain_graph=False)
+    assert not entered
+
+
+def test_a_constant_loss_has_gradient_zero() -> None:
+    problem = Pinned(2)
+    losses = torch.stack([problem.terms(torch.ones(2))[0], torch.tensor(3.0, dtype=F64)])
+    weighting = build("MGDA", 2)
+    weighting.backward(losses, None, [problem.shared], [[problem.own[0]], [problem.own[1]]])
+    assert problem.shared.grad.isfinite().all()
+    assert (problem.own[1].grad == 0).all()
+
+
+def test_parameters_with_rows_of_several_tasks_get_the_gradients_of_all() -> None:
+    # Full sharing's output convolution has rows of its own for each task: one tensor, listed for
+    # every task. Its gradient is that of the plain sum of the losses.
+    problem = Pinned(3)
+    output = nn.Parameter(torch.ones(3, dtype=F64))
+    losses = torch.stack([term * output[i] for i, term in enumerate(problem.terms(torch.ones(3)))])
+    build("MGDA").backward(losses, None, [problem.shared], [[output]] * 3)
+    assert output.grad.tolist() == pytest.approx([1, 1, 1])
