@@ -1,25 +1,52 @@
 """Networks: images in, one prediction a task out. A new architecture is a file and an entry."""
 
+from collections.abc import Callable
+
 from mtl.names import checked_name
+from mtl.networks.base import MultiTaskNetwork
+from mtl.networks.encoder_weights import EncoderWeights, first_weights
 from mtl.networks.full_sharing import FullSharing
+from mtl.networks.mtan import Mtan
+from mtl.networks.multi_column import MultiColumn
+from mtl.networks.multi_decoder import MultiDecoder
+from mtl.networks.single_task import SingleTask
+from mtl.networks.statistics import kept_statistics
 from mtl.spec import NetworkSpec
 
-ARCHITECTURES: dict[str, type[FullSharing]] = {"full_sharing": FullSharing}
+BuildArchitecture = Callable[
+    [NetworkSpec, dict[str, int], int, EncoderWeights | None], MultiTaskNetwork
+]
+"""(spec, out_channels, seed, encoder_weights) -> network; see any of the classes below."""
 
-__all__ = ["ARCHITECTURES", "build_network"]
+ARCHITECTURES: dict[str, BuildArchitecture] = {
+    "single_task": SingleTask,
+    "full_sharing": FullSharing,
+    "multi_decoder": MultiDecoder,
+    "multi_column": MultiColumn,
+    "mtan": Mtan,
+}
+
+__all__ = ["ARCHITECTURES", "MultiTaskNetwork", "build_network", "kept_statistics"]
 
 
-def build_network(spec: NetworkSpec, out_channels: dict[str, int], seed: int) -> FullSharing:
+def build_network(
+    spec: NetworkSpec,
+    out_channels: dict[str, int],
+    seed: int,
+    encoder_weights_file: str | None = None,
+) -> MultiTaskNetwork:
     """Build the network of `spec` for tasks with `out_channels`, initialised by `seed`.
 
+    Args:
+        spec: the network.
+        out_channels: task -> channels of its prediction, in the order of the tasks.
+        seed: of the initial parameters. Torch's global random stream does not move.
+        encoder_weights_file: the file that `spec.encoder_weights` names by its hash.
+
     Raises:
-        ValueError: for an unknown architecture or encoder, or a stride the encoder does not have.
+        ValueError: for an unknown architecture or encoder, a stride the encoder does not have, or
+            encoder weights that cannot be had.
     """
     checked_name(spec.architecture, ARCHITECTURES, "architecture")
-    return ARCHITECTURES[spec.architecture](
-        out_channels,
-        encoder=spec.encoder,
-        encoder_stride=spec.encoder_stride,
-        decoder_widths=spec.decoder_widths,
-        seed=seed,
-    )
+    weights = first_weights(spec, encoder_weights_file)
+    return ARCHITECTURES[spec.architecture](spec, out_channels, seed, weights)

@@ -1,12 +1,13 @@
 """The decoder of the supplement's Figure S-1."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtl.spec import NetworkSpec
 from mtl.streams import global_stream, torch_stream
 
 NUM_STAGES = 5
@@ -55,6 +56,11 @@ class Decoder(nn.Module):
         self.out_channels = dict(out_channels)
         self._initialise(seed, stream)
 
+    @property
+    def last_hidden(self) -> nn.Conv2d:
+        """The convolution before the output convolution."""
+        return self.stages[-1][-1]  # type: ignore[index]
+
     def _initialise(self, seed: int, stream: str) -> None:
         generator = torch_stream(seed, stream)
         for conv in (self.first, *(conv for stage in self.stages for conv in stage)):  # type: ignore[attr-defined]
@@ -81,6 +87,32 @@ class Decoder(nn.Module):
                 x = functional.relu(conv(x))
         predictions = self.output(x).split(list(self.out_channels.values()), dim=1)
         return dict(zip(self.out_channels, predictions, strict=True))
+
+
+def task_decoders(
+    spec: NetworkSpec, in_channels: Mapping[str, int], out_channels: Mapping[str, int], seed: int
+) -> nn.ModuleDict:
+    """Return a decoder for each task, initialised from a stream of the task's own.
+
+    Args:
+        spec: stride and widths.
+        in_channels: task -> channels of the feature map that its decoder gets.
+        out_channels: task -> channels of its prediction, in the order of the tasks.
+        seed: of the initial parameters.
+    """
+    return nn.ModuleDict(
+        {
+            task: Decoder(
+                in_channels[task],
+                spec.encoder_stride,
+                spec.decoder_widths,
+                {task: channels},
+                seed,
+                stream=f"decoder/{task}",
+            )
+            for task, channels in out_channels.items()
+        }
+    )
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:

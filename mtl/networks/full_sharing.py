@@ -1,47 +1,43 @@
 """Full sharing: one encoder and one decoder for all tasks (supplement, section 1)."""
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mtl.networks.base import MultiTaskNetwork, cut_to_images
 from mtl.networks.decoder import Decoder
+from mtl.networks.encoder_weights import EncoderWeights
 from mtl.networks.encoders import Encoder
+from mtl.spec import NetworkSpec
 
 
-class FullSharing(nn.Module):
+class FullSharing(MultiTaskNetwork):
     """All layers are shared; the last convolution gives the channels of all tasks at once.
 
     Args:
+        spec: encoder, stride and decoder widths.
         out_channels: task -> channels of its prediction, in the order of the tasks.
-        encoder: any timm encoder.
-        encoder_stride: image pixels per feature-map pixel.
-        decoder_widths: see `Decoder`.
         seed: of the initial parameters.
+        encoder_weights: where the encoder starts, in place of random parameters.
     """
 
     def __init__(
         self,
+        spec: NetworkSpec,
         out_channels: dict[str, int],
-        *,
-        encoder: str,
-        encoder_stride: int,
-        decoder_widths: Sequence[int],
         seed: int,
+        encoder_weights: EncoderWeights | None,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(encoder, encoder_stride, seed)
+        self.encoder = Encoder(spec.encoder, spec.encoder_stride, seed, weights=encoder_weights)
         self.decoder = Decoder(
-            self.encoder.num_channels, encoder_stride, decoder_widths, out_channels, seed
+            self.encoder.num_channels, spec.encoder_stride, spec.decoder_widths, out_channels, seed
         )
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
-    ) -> dict[str, Float[Tensor, "batch channels height width"]]:
+    ) -> dict[str, Float[Tensor, "batch _ height width"]]:
         """Return each task's prediction at the size of `images` (values in [0, 1])."""
-        height, width = images.shape[-2:]
-        predictions = self.decoder(self.encoder(images))
-        return {task: p[..., :height, :width] for task, p in predictions.items()}
+        return cut_to_images(self.decoder(self.encoder(images)), images)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that every task passes through: all but the last convolution."""
@@ -49,5 +45,9 @@ class FullSharing(nn.Module):
         return [p for p in self.parameters() if id(p) not in last]
 
     def task_parameters(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each task alone: none, the last convolution is one tensor."""
-        return [[] for _ in self.decoder.out_channels]
+        """Return, for every task, the last convolution: each task has rows of its own in it."""
+        return [list(self.decoder.output.parameters()) for _ in self.decoder.out_channels]
+
+    def last_shared_parameters(self) -> list[nn.Parameter]:
+        """Return the weight of the convolution before the output convolution."""
+        return [self.decoder.last_hidden.weight]  # type: ignore[list-item]

@@ -29,6 +29,8 @@ ENCODERS = [
     ("test_efficientnet", 8, 32),
     ("test_resnet", 4, 32),
     ("test_convnext", 8, 32),
+    ("convnext_atto", 32, 320),
+    ("mobilenetv3_small_050", 32, 288),  # its last convolution comes after pooling: removed
     ("resnet18", 32, 512),
     ("resnet18", 2, 64),
 ]
@@ -45,11 +47,18 @@ def test_encoders_give_a_map_of_their_stride(name: str, stride: int, channels: i
     assert dead == []  # layers behind the map were removed
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width", "map_size"), [(288, 384, (9, 12)), (256, 256, (8, 8))])
+def test_mobilenet_gives_the_papers_map(height: int, width: int, map_size: tuple[int, int]) -> None:
+    encoder = Encoder("mobilenetv2_100", 32, seed=0).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(1, 3, height, width)).shape == (1, 1280, *map_size)
+
+
 def test_pnasnet_gives_the_papers_map() -> None:
     encoder = Encoder("pnasnet5large", 32, seed=0).eval()
     with torch.no_grad():
         assert encoder(torch.rand(1, 3, 288, 384)).shape == (1, 4320, 9, 12)
+        assert encoder(torch.rand(1, 3, 256, 256)).shape == (1, 4320, 8, 8)
 
 
 def test_a_stride_the_encoder_does_not_have_is_refused() -> None:
@@ -57,6 +66,32 @@ def test_a_stride_the_encoder_does_not_have_is_refused() -> None:
         Encoder("test_convnext", 2, seed=0)
     with pytest.raises(ValueError, match="Unknown encoder"):
         Encoder("no_such_net", 8, seed=0)
+
+
+def test_an_encoder_that_gives_another_map_is_refused() -> None:
+    # PNASNet's first convolution pads nothing: (64 - 3) // 2 + 1 = 31 pixels at stride 2.
+    encoder = Encoder("pnasnet5large", 2, seed=0)
+    with pytest.raises(ValueError, match="feature map of 32x32 pixels.*'pnasnet5large'.*got 31x31"):
+        encoder(torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "layer"),
+    [
+        ("mobilenetv2_100", 32, "model.conv_head"),
+        ("mobilenetv2_100", 8, "model.model.blocks.2.2.conv_pwl"),
+        ("resnet18", 32, "model.layer4.1.conv2"),
+        ("seresnet18", 16, "model.model.layer3.1.conv2"),  # not the gate that comes after it
+        ("test_convnext", 8, "model.model.stages.1.blocks.1.mlp.fc2"),  # linear: a 1x1 convolution
+    ],
+)
+def test_the_last_convolution_is_the_one_computed_last(name: str, stride: int, layer: str) -> None:
+    encoder = Encoder(name, stride, seed=0)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    assert encoder.last_convolution_weight() is encoder.body.get_submodule(layer).weight
+    assert encoder.body.training
+    assert all(torch.equal(before[key], value) for key, value in encoder.state_dict().items())
+    assert not any(module._forward_hooks for module in encoder.modules())
 
 
 def test_images_are_normalised_as_the_encoder_expects() -> None:
@@ -161,13 +196,3 @@ def test_initial_weights_are_a_function_of_seed_and_component() -> None:
     assert all(torch.equal(first[k], more[k]) for k in same)
     ratio = more["decoder.output.weight"][:6] / first["decoder.output.weight"]
     torch.testing.assert_close(ratio, torch.full_like(ratio, math.sqrt((8 + 6) / (8 + 9))))
-
-
-def test_shared_parameters_are_all_but_the_output_convolution() -> None:
-    net = network()
-    shared = {id(p) for p in net.shared_parameters()}
-    assert {n for n, p in net.named_parameters() if id(p) not in shared} == {
-        "decoder.output.weight",
-        "decoder.output.bias",
-    }
-    assert net.task_parameters() == [[], []]

@@ -1,0 +1,207 @@
+"""What a training costs: parameters, operations, memory and seconds a step, measured in seconds.
+
+The network is built and trained for some steps on random images and targets, so neither prepared
+data nor encoder weights are needed. Values do not matter for the cost.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl.data.sources import DataInfo, source
+from mtl.networks import MultiTaskNetwork, build_network
+from mtl.networks.encoders import Encoder
+from mtl.networks.stage_encoder import StageEncoder
+from mtl.spec import RunSpec
+from mtl.streams import global_stream, torch_stream
+from mtl.tasks import TASKS
+
+NUM_WARM_UP_STEPS = 2
+COPIES_IN_TRAINING = 4
+"""A parameter, its gradient and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What one training of a spec takes."""
+
+    device: str
+    """`cpu` or the GPU's name."""
+    num_parameters: int
+    num_encoder_parameters: int
+    """Those of all encoders together."""
+    forward_flops: int
+    """Of one image's forward pass: convolutions and matrix products, a multiply-add as two."""
+    activation_bytes: int
+    """What the forward pass of one micro-batch keeps for the backward pass, without parameters."""
+    parameter_bytes: int
+    """Parameters, their gradients and AdamW's moments."""
+    seconds_per_step: float
+    """Median over the steps, with the threads that torch has now."""
+
+
+def probe(
+    spec: RunSpec,
+    info: DataInfo | None = None,
+    *,
+    num_steps: int = 5,
+    device: torch.device | None = None,
+) -> ProbeResult:
+    """Build the network of `spec`, train it for some steps on random data, and measure.
+
+    The tasks are weighted equally in place of by `spec.method`: methods that look at each task's
+    gradient take longer than this, by up to one backward pass a task. Reading and augmenting
+    images is not in the time either.
+
+    Args:
+        spec: what would be trained.
+        info: of the data set; None asks the data set of `spec`.
+        num_steps: steps to time, after some to warm up.
+        device: where to train; None takes the GPU where there is one.
+
+    Raises:
+        ValueError: if the network cannot be built.
+    """
+    if num_steps < 1:
+        raise ValueError(f"Expected num_steps to be at least 1, got {num_steps}.")
+    info = source(spec.data).info(spec.data) if info is None else info
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = torch.channels_last if spec.channels_last else torch.contiguous_format
+    network = _network(spec, info).to(device).to(memory_format=layout)
+    images, targets = _random_batch(spec, info, device)
+    images = images.contiguous(memory_format=layout)
+    parts = _micro_batches(spec, images, targets)
+
+    def overall_loss(images: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        return _mean_task_loss(spec, network, images, targets, info)
+
+    with global_stream(spec.seed, "probe"):
+        forward_flops = _forward_flops(network, images[:1])
+        activation_bytes = _kept_bytes(lambda: overall_loss(*parts[0]), network)
+        seconds = _step_seconds(spec, network, overall_loss, parts, num_steps)
+    parameters = list(network.parameters())
+    return ProbeResult(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        num_parameters=sum(p.numel() for p in parameters),
+        num_encoder_parameters=_num_encoder_parameters(network),
+        forward_flops=forward_flops,
+        activation_bytes=activation_bytes,
+        parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
+        seconds_per_step=statistics.median(seconds),
+    )
+
+
+def _network(spec: RunSpec, info: DataInfo) -> MultiTaskNetwork:
+    """Return the network with random encoder weights, which cost what others do."""
+    network_spec = dataclasses.replace(spec.network, encoder_weights="random")
+    out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
+    return build_network(network_spec, out_channels, spec.seed)
+
+
+def _num_encoder_parameters(network: nn.Module) -> int:
+    encoders = [m for m in network.modules() if isinstance(m, Encoder | StageEncoder)]
+    return sum(p.numel() for encoder in encoders for p in encoder.parameters())
+
+
+def _random_batch(
+    spec: RunSpec, info: DataInfo, device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return images and a target for each task, as `mtl.data.batches.Batch` has them."""
+    generator = torch_stream(spec.seed, "probe")
+    size = (spec.data.height, spec.data.width)
+    images = torch.rand(spec.batch_size, 3, *size, generator=generator)
+    targets = {}
+    for task in spec.tasks:
+        channels = TASKS[task].num_channels(info)
+        if TASKS[task].loss_kind == "classification":
+            targets[task] = torch.randint(channels, (spec.batch_size, *size), generator=generator)
+        else:
+            targets[task] = torch.rand(spec.batch_size, channels, *size, generator=generator)
+    return images.to(device), {task: target.to(device) for task, target in targets.items()}
+
+
+def _micro_batches(
+    spec: RunSpec, images: Tensor, targets: dict[str, Tensor]
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Return the batch in the parts that it is trained in, the largest first."""
+    indices = torch.arange(len(images), device=images.device).tensor_split(spec.micro_batches)
+    return [
+        (images[part], {task: target[part] for task, target in targets.items()}) for part in indices
+    ]
+
+
+def _mean_task_loss(
+    spec: RunSpec,
+    network: MultiTaskNetwork,
+    images: Tensor,
+    targets: dict[str, Tensor],
+    info: DataInfo,
+) -> Tensor:
+    """Return the mean of the task losses, every pixel valid."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
+        predictions = network(images)
+    valid = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
+    losses = [
+        TASKS[task].loss(predictions[task].float(), targets[task], valid, info)
+        for task in spec.tasks
+    ]
+    return torch.stack(losses).mean()
+
+
+def _forward_flops(network: nn.Module, images: Tensor) -> int:
+    """Return the operations of a forward pass in evaluation mode, a multiply-add as two."""
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images)
+    network.train()
+    return counter.get_total_flops()
+
+
+def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
+    """Return the bytes that `forward` keeps for a backward pass beside the network's own tensors.
+
+    Tensors of one storage count once. Under autocast this holds the parameters' copies in
+    bfloat16 too.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
+
+
+def _step_seconds(
+    spec: RunSpec,
+    network: nn.Module,
+    overall_loss: Callable[[Tensor, dict[str, Tensor]], Tensor],
+    parts: list[tuple[Tensor, dict[str, Tensor]]],
+    num_steps: int,
+) -> list[float]:
+    """Return the seconds of each of `num_steps` optimizer steps after the warm-up."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=spec.optimizer.learning_rate)
+    device = parts[0][0].device
+    seconds = []
+    for _ in range(NUM_WARM_UP_STEPS + num_steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        for images, targets in parts:
+            (overall_loss(images, targets) / len(parts)).backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[NUM_WARM_UP_STEPS:]
