@@ -6,17 +6,19 @@ Random streams are functions of (seed, epoch), so no generator is stored. Files 
 
 import io
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from mtl.records import TaskMetrics
 from mtl.store import StoreError, write_atomically
 from mtl.weighting import Weighting
 
-CHECKPOINT_SCHEMA = 1
+CHECKPOINT_SCHEMA = 2
+WEIGHTS_SCHEMA = 1
 LATEST = "latest.pt"
 WEIGHTS = "weights.pt"
 
@@ -33,6 +35,28 @@ class Trainee:
     optimizer: torch.optim.Optimizer
 
 
+@dataclass(frozen=True)
+class Selected:
+    """The best epoch so far, for runs that are selected on validation."""
+
+    epoch: int
+    metrics: TaskMetrics
+    """Of the validation split."""
+    network: dict[str, torch.Tensor]
+    """Its weights: the `state_dict` of the network after that epoch, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Clocks that go on after a resume."""
+    selected: Selected | None = None
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -40,7 +64,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
+def _read(path: Path, device: torch.device, schema: int) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
@@ -48,56 +72,54 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
             f"Expected a checkpoint in {path}, got a damaged file ({type(error).__name__}). "
             "Remove the file to train the run from its first epoch."
         ) from error
-    if not isinstance(content, dict) or content.get("schema") != CHECKPOINT_SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != schema:
         raise StoreError(
-            f"Expected a checkpoint of schema {CHECKPOINT_SCHEMA} in {path}, got another. "
+            f"Expected a checkpoint of schema {schema} in {path}, got another. "
             "Use the release that wrote it, or remove the file."
         )
     return content
 
 
 def save_checkpoint(
-    folder: Path, run_id: str, epoch: int, trainee: Trainee, seconds: dict[str, float], keep: Keep
+    folder: Path, run_id: str, progress: Progress, trainee: Trainee, keep: Keep
 ) -> None:
-    """Write the state after `epoch`.
+    """Write the state after an epoch.
 
     Args:
         folder: the run's checkpoint folder.
         run_id: stored, so that a checkpoint copied to another run is refused.
-        epoch: epochs finished.
+        progress: epochs finished, clocks, and the best epoch so far where that matters.
         trainee: network, weighting and optimizer.
-        seconds: clocks that go on after a resume.
         keep: `all` keeps the checkpoint of every epoch beside the latest.
     """
     content = {
         "schema": CHECKPOINT_SCHEMA,
         "run_id": run_id,
-        "epoch": epoch,
-        "seconds": seconds,
+        "epoch": progress.epoch,
+        "seconds": progress.seconds,
+        "selected": None if progress.selected is None else vars(progress.selected),
         "network": trainee.network.state_dict(),
         "weighting": trainee.weighting.state_dict(),
         "optimizer": trainee.optimizer.state_dict(),
     }
     if keep == "all":
-        _write(folder / f"epoch_{epoch:05d}.pt", content)
+        _write(folder / f"epoch_{progress.epoch:05d}.pt", content)
     _write(folder / LATEST, content)
 
 
-def load_checkpoint(
-    folder: Path, run_id: str, trainee: Trainee, device: torch.device
-) -> tuple[int, dict[str, float]]:
+def load_checkpoint(folder: Path, run_id: str, trainee: Trainee, device: torch.device) -> Progress:
     """Bring `trainee` to the state of the latest checkpoint, if there is one.
 
     Returns:
-        The number of epochs finished (0 without a checkpoint) and the stored clocks.
+        How far the run is: nothing finished without a checkpoint.
 
     Raises:
         StoreError: if the checkpoint is damaged, of another schema or of another run.
     """
     path = folder / LATEST
     if not path.exists():
-        return 0, {}
-    content = _read(path, device)
+        return Progress()
+    content = _read(path, device, CHECKPOINT_SCHEMA)
     if content["run_id"] != run_id:
         raise StoreError(
             f"Expected the checkpoint of run {run_id} in {path}, got that of "
@@ -106,14 +128,16 @@ def load_checkpoint(
     trainee.network.load_state_dict(content["network"])
     trainee.weighting.load_state_dict(content["weighting"])
     trainee.optimizer.load_state_dict(content["optimizer"])
-    return content["epoch"], content["seconds"]
+    held = content["selected"]
+    selected = None if held is None else Selected(**held)
+    return Progress(content["epoch"], content["seconds"], selected)
 
 
 def save_weights(folder: Path, run_id: str, network: nn.Module, keep: Keep) -> None:
     """Write the weights of a finished run unless nothing is to be kept."""
     if keep != "none":
         content = {
-            "schema": CHECKPOINT_SCHEMA,
+            "schema": WEIGHTS_SCHEMA,
             "run_id": run_id,
             "network": network.state_dict(),
         }
@@ -140,4 +164,4 @@ def load_weights(folder: Path, network: nn.Module) -> None:
             f"Expected the weights of a finished run in {path}, got no file. "
             "Train the run with --keep final."
         )
-    network.load_state_dict(_read(path, torch.device("cpu"))["network"])
+    network.load_state_dict(_read(path, torch.device("cpu"), WEIGHTS_SCHEMA)["network"])

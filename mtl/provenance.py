@@ -1,5 +1,6 @@
 """A run's manifest: all that is worth knowing about a run and does not enter its identity."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mtl.data.batches import MappedSplit
 from mtl.data.prepared import data_info, read_manifest
-from mtl.records import SplitMetrics
+from mtl.records import TASK_METRICS, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.store import write_json
 from mtl.tasks import TASKS, per_pixel_prior
@@ -49,6 +51,15 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "cpu": platform.processor() or platform.machine(),
         "num_threads": torch.get_num_threads(),
     }
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Return 16 hexadecimal digits of a hash of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -89,7 +100,9 @@ def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]
     path = folder / f"per_pixel_prior_{task}.json"
     if path.exists():
         held: dict[str, dict[str, float | None]] = json.loads(path.read_text("utf-8"))
-        return held
+        # An earlier release may have kept fewer metrics.
+        if all(tuple(values) == TASK_METRICS[task] for values in held.values()):
+            return held
     info = data_info(folder)
     labels = {
         split: MappedSplit(folder, split, (task,)).labels(task)

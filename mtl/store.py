@@ -166,6 +166,10 @@ class Store:
         """Return the folder of a run's checkpoints, whether or not it exists."""
         return self.run_folder(run_id) / "checkpoint"
 
+    def samples_folder(self, run_id: str) -> Path:
+        """Return the folder of a run's sample predictions, whether or not it exists."""
+        return self.run_folder(run_id) / "samples"
+
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that were ever started, sorted."""
         if not self.runs_folder.is_dir():

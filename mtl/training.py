@@ -13,12 +13,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mtl.checkpoint import (
+    Progress,
+    Selected,
     Trainee,
     load_checkpoint,
     load_weights,
@@ -26,19 +29,23 @@ from mtl.checkpoint import (
     save_weights,
     tidy_checkpoints,
 )
-from mtl.data.batches import Batch, MappedSplit, evaluation_batches, training_batches
+from mtl.data.batches import MappedSplit, training_batches
 from mtl.data.prepared import PreparedDataError, data_info, prepare
 from mtl.data.sources import DataInfo
-from mtl.networks import FullSharing, build_network
-from mtl.provenance import new_manifest
+from mtl.epoch_log import EpochLog
+from mtl.evaluation import evaluate, memory_format
+from mtl.learning_rate import learning_rate_at
+from mtl.networks import MultiTaskNetwork, build_network
+from mtl.provenance import new_manifest, weights_hash
 from mtl.records import EpochRecord, Result, RunFailedError, TaskMetrics
-from mtl.spec import NUMERICS_VERSION, OptimizerSpec, RunSpec, Runtime
+from mtl.samples import write_samples
+from mtl.selection import is_better
+from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime
+from mtl.step import Stepper
 from mtl.store import Store, StoreError
 from mtl.streams import global_stream
 from mtl.tasks import TASKS
 from mtl.weighting import build_weighting
-
-EVALUATION_BATCH_SIZE = 32
 
 OnEpoch = Callable[[EpochRecord], None]
 
@@ -81,8 +88,10 @@ def fit(
             raise
 
 
-def load_network(store: Store, run_id: str) -> FullSharing:
+def load_network(store: Store, run_id: str) -> MultiTaskNetwork:
     """Return the network of a finished run, in evaluation mode on the CPU.
+
+    Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
 
     Raises:
         StoreError: if the run is not done or its weights were not kept.
@@ -93,55 +102,17 @@ def load_network(store: Store, run_id: str) -> FullSharing:
     held = manifest["data"]["info"]
     shortest, longest = held["depth_range_m"]
     info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
-    network = _network(store.spec(run_id), info)
+    spec = store.spec(run_id)
+    # Whatever the encoder started from, its weights are those of the run now.
+    from_scratch = replace(spec, network=replace(spec.network, encoder_weights="random"))
+    network = _network(from_scratch, info, None)
     load_weights(store.checkpoint_folder(run_id), network)
     return network.eval()
 
 
-def learning_rate_at(optimizer: OptimizerSpec, step: int, num_steps: int) -> float:
-    """Return the learning rate of a step, counted from 0, of `num_steps`.
-
-    A linear rise from 0 over `warmup_share` of the steps, then the schedule: `constant`, or
-    `linear` down to 0 after the last step.
-    """
-    warmup_steps = optimizer.warmup_share * num_steps
-    if step < warmup_steps:
-        return optimizer.learning_rate * (step + 1) / (warmup_steps + 1)
-    if optimizer.schedule == "constant":
-        return optimizer.learning_rate
-    return optimizer.learning_rate * (num_steps - step) / (num_steps - warmup_steps)
-
-
-def task_losses(
-    spec: RunSpec, predictions: dict[str, torch.Tensor], batch: Batch, info: DataInfo
-) -> torch.Tensor:
-    """Return the task losses of a batch in their units, shape (num_tasks,)."""
-    return torch.stack(
-        [
-            spec.loss_units[task]
-            * TASKS[task].loss(predictions[task], batch.targets[task], batch.valid[task], info)
-            for task in spec.tasks
-        ]
-    )
-
-
-def evaluate(
-    network: FullSharing, split: MappedSplit, info: DataInfo, device: torch.device
-) -> TaskMetrics:
-    """Return the metrics of `network` over a whole split."""
-    accumulators = {task: TASKS[task].metrics(info) for task in split.tasks}
-    network.eval()
-    with torch.no_grad():
-        for batch in evaluation_batches(split, batch_size=EVALUATION_BATCH_SIZE, device=device):
-            predictions = network(batch.images)
-            for task, accumulator in accumulators.items():
-                accumulator.update(predictions[task], batch.targets[task], batch.valid[task])
-    return {task: accumulator.compute() for task, accumulator in accumulators.items()}
-
-
-def _network(spec: RunSpec, info: DataInfo) -> FullSharing:
+def _network(spec: RunSpec, info: DataInfo, weights_file: str | None) -> MultiTaskNetwork:
     out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
-    return build_network(spec.network, out_channels, spec.seed)
+    return build_network(spec.network, out_channels, spec.seed, weights_file)
 
 
 def _device(runtime: Runtime) -> torch.device:
@@ -174,9 +145,11 @@ class _Run:
             split: MappedSplit(self.folder, split, spec.tasks)
             for split in ("train", "validation", "test")
         }
-        network = _network(spec, self.info).to(self.device).to(memory_format=torch.channels_last)
+        network = _network(spec, self.info, runtime.encoder_weights_file).to(self.device)
+        network = network.to(memory_format=memory_format(spec))
+        options: dict[str, Any] = dict(spec.method_options)
         weighting = build_weighting(
-            spec.method, spec.tasks, spec.priorities, **spec.method_options
+            spec.method, spec.tasks, spec.priorities, seed=spec.seed, **options
         ).to(self.device)
         optimizer = torch.optim.AdamW(
             network.parameters(),
@@ -186,8 +159,9 @@ class _Run:
             weight_decay=spec.optimizer.weight_decay,
         )
         self.network, self.weighting, self.optimizer = network, weighting, optimizer
-        self.shared_parameters = network.shared_parameters()
-        self.task_parameters = network.task_parameters()
+        # "imagenet" names weights that timm may replace one day: this says which they were.
+        self.initial_weights = weights_hash(network)
+        self.stepper = Stepper(spec, network, weighting, optimizer, self.info)
         self.mirror_signs = {
             task: signs for task in spec.tasks if (signs := TASKS[task].mirror_signs) is not None
         }
@@ -197,33 +171,32 @@ class _Run:
         spec, store, run_id = self.spec, self.store, self.run_id
         trainee = Trainee(self.network, self.weighting, self.optimizer)
         checkpoints = store.checkpoint_folder(run_id)
-        finished, seconds = load_checkpoint(checkpoints, run_id, trainee, self.device)
-        clocks = _Clocks(**seconds)
+        progress = load_checkpoint(checkpoints, run_id, trainee, self.device)
+        selected = progress.selected
+        clocks = _Clocks(**progress.seconds)
         # A record may be ahead of the checkpoint; that epoch is trained, and recorded, again.
-        records = store.epochs(run_id)[:finished]
+        records = store.epochs(run_id)[: progress.epoch]
         manifest = new_manifest(spec, self.folder, self.device)
+        manifest["initial_weights"] = self.initial_weights
         earlier = store.manifest(run_id) or {}
-        manifest["started_epochs"] = [*earlier.get("started_epochs", []), finished + 1]
+        manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
         store.write_manifest(run_id, manifest)
-        for epoch in range(finished + 1, spec.epochs + 1):
+        for epoch in range(progress.epoch + 1, spec.epochs + 1):
             records.append(self._train_epoch(epoch, clocks))
             store.write_epochs(run_id, records)
-            save_checkpoint(checkpoints, run_id, epoch, trainee, vars(clocks), self.runtime.keep)
+            self._write_samples(epoch)
+            if spec.selection == "validation":
+                selected = self._better(records[-1], selected)
+            save_checkpoint(
+                checkpoints,
+                run_id,
+                Progress(epoch, dict(vars(clocks)), selected),
+                trainee,
+                self.runtime.keep,
+            )
             if on_epoch is not None:
                 on_epoch(records[-1])
-        metrics = {
-            "validation": records[-1].metrics["validation"],
-            "test": evaluate(self.network, self.splits["test"], self.info, self.device),
-        }
-        result = Result(
-            run_id=run_id,
-            status="done",
-            epochs=spec.epochs,
-            selection="last",
-            selected_epoch=spec.epochs,
-            selected_metrics=metrics,
-            final_metrics=metrics,
-        )
+        result = self._result(records[-1].metrics["validation"], selected)
         manifest |= {"wall_seconds": clocks.wall, "device_seconds": clocks.device}
         store.write_manifest(run_id, manifest)
         # In this order: a stop at any point leaves either a checkpoint or the result.
@@ -232,41 +205,87 @@ class _Run:
         tidy_checkpoints(checkpoints, self.runtime.keep)
         return result
 
+    def _result(self, last: TaskMetrics, selected: Selected | None) -> Result:
+        """Return the result, with the network left at the selected epoch's weights."""
+        final = {"validation": last, "test": self._evaluate("test")}
+        epoch, metrics = self.spec.epochs, final
+        if selected is not None and selected.epoch != self.spec.epochs:
+            self.network.load_state_dict(selected.network)
+            epoch = selected.epoch
+            metrics = {"validation": selected.metrics, "test": self._evaluate("test")}
+        return Result(
+            run_id=self.run_id,
+            status="done",
+            epochs=self.spec.epochs,
+            selection=self.spec.selection,
+            selected_epoch=epoch,
+            selected_metrics=metrics,
+            final_metrics=final,
+        )
+
+    def _evaluate(self, split: str) -> TaskMetrics:
+        return evaluate(self.network, self.spec, self.splits[split], self.info, self.device)
+
+    def _better(self, record: EpochRecord, selected: Selected | None) -> Selected:
+        """Return the better of the epoch just trained and the best one before it."""
+        metrics = record.metrics["validation"]
+        if selected is not None and not is_better(metrics, selected.metrics):
+            return selected
+        weights = {
+            name: value.detach().to("cpu", copy=True)
+            for name, value in self.network.state_dict().items()
+        }
+        return Selected(record.epoch, metrics, weights)
+
+    def _write_samples(self, epoch: int) -> None:
+        runtime = self.runtime
+        if runtime.num_samples and epoch in (*runtime.sample_epochs, self.spec.epochs):
+            write_samples(
+                self.store.samples_folder(self.run_id),
+                epoch,
+                self.network,
+                self.spec,
+                self.splits["validation"],
+                self.info,
+                runtime.num_samples,
+                self.device,
+            )
+
     def _train_epoch(self, epoch: int, clocks: _Clocks) -> EpochRecord:
-        """Train one epoch, evaluate it on validation and close the weighting's period."""
+        """Train one epoch and evaluate it on validation."""
         start = time.monotonic()
-        weights = self.weighting.weights
         difficulties = self.weighting.difficulties
-        learning_rate = self._train_steps(epoch)
-        losses = self.weighting.period_means()
         try:
-            self.weighting.end_period()
+            log, learning_rate = self._train_steps(epoch)
+            losses = log.losses()
+            check_losses(self.spec.tasks, losses)
+            if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
+                self.weighting.end_period(epochs=float(self.spec.period_epochs))
         except ValueError as error:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
         clocks.device += time.monotonic() - start
-        validation = evaluate(self.network, self.splits["validation"], self.info, self.device)
+        validation = self._evaluate("validation")
         _check_finite(validation, epoch)
         elapsed = time.monotonic() - start
         clocks.wall += elapsed
+        matrix = self.network.cross_stitch_matrix()
         return EpochRecord(
             epoch=epoch,
             losses=losses,
-            weights=weights.tolist(),
-            loss_scales=[
-                None if loss is None else weight * loss
-                for weight, loss in zip(weights.tolist(), losses, strict=True)
-            ],
+            weights=log.weights(),
+            loss_scales=log.loss_scales(),
             difficulties=None if difficulties is None else difficulties.tolist(),
             learning_rate=learning_rate,
             metrics={"validation": validation},
             seconds=elapsed,
+            cross_stitch=None if matrix is None else matrix.tolist(),
         )
 
-    def _train_steps(self, epoch: int) -> float:
-        """Take the optimizer steps of an epoch; return the last learning rate."""
+    def _train_steps(self, epoch: int) -> tuple[EpochLog, float]:
+        """Take the optimizer steps of an epoch; return its means and the last learning rate."""
         spec = self.spec
-        steps_per_epoch = -(-spec.data.num_train // spec.batch_size)
-        step = (epoch - 1) * steps_per_epoch
+        log = EpochLog(len(spec.tasks), self.device)
+        step = (epoch - 1) * spec.steps_per_epoch
         learning_rate = 0.0
         self.network.train()
         batches = training_batches(
@@ -281,22 +300,23 @@ class _Run:
         with global_stream(spec.seed, "network", epoch):
             for batch in batches:
                 learning_rate = learning_rate_at(
-                    spec.optimizer, step, spec.epochs * steps_per_epoch
+                    spec.optimizer, step, spec.epochs * spec.steps_per_epoch
                 )
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate
-                losses = task_losses(spec, self.network(batch.images), batch, self.info)
-                present = torch.stack([batch.valid[task].any() for task in spec.tasks])
-                self.optimizer.zero_grad()
-                self.weighting.backward(
-                    losses,
-                    present,
-                    shared_parameters=self.shared_parameters,
-                    task_parameters=self.task_parameters,
-                )
-                self.optimizer.step()
+                self.stepper.take_step(batch, learning_rate, log)
                 step += 1
-        return learning_rate
+                if spec.period_steps is not None and step % spec.period_steps == 0:
+                    self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
+        return log, learning_rate
+
+
+def check_losses(tasks: Sequence[str], losses: Sequence[float | None]) -> None:
+    """Raise a `ValueError` that names the task if a mean loss is NaN or infinite."""
+    for task, loss in zip(tasks, losses, strict=True):
+        if loss is not None and not math.isfinite(loss):
+            raise ValueError(
+                f"Expected a finite loss of task {task!r}, got a mean of {loss} over the epoch. "
+                "Lower the learning rate or look at its targets."
+            )
 
 
 def _check_finite(metrics: TaskMetrics, epoch: int) -> None:
@@ -324,6 +344,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--data-root", help="folder of prepared data (default: user's cache)")
     parser.add_argument("--keep", default="final", help="none, final or all (default: final)")
+    parser.add_argument(
+        "--encoder-weights", metavar="FILE", help="weights that the encoder starts from"
+    )
+    parser.add_argument(
+        "--num-samples", type=int, default=4, help="validation images kept to look at (default: 4)"
+    )
     arguments = parser.parse_args(argv)
     try:
         runtime = Runtime(
@@ -331,6 +357,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_threads=arguments.threads,
             data_root=arguments.data_root,
             keep=arguments.keep,
+            encoder_weights_file=arguments.encoder_weights,
+            num_samples=arguments.num_samples,
         )
         spec = RunSpec.from_dict(json.loads(Path(arguments.spec).read_text("utf-8")))
     except (OSError, ValueError) as error:

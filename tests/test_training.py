@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl import training
-from mtl.records import EpochRecord, RunFailedError
+from mtl import step, training
+from mtl.learning_rate import learning_rate_at
+from mtl.provenance import weights_hash
+from mtl.records import TASK_METRICS, EpochRecord, RunFailedError
 from mtl.spec import OptimizerSpec, RunSpec, Runtime
 from mtl.store import Store, StoreError
-from mtl.training import fit, learning_rate_at, load_network, main
+from mtl.training import fit, load_network, main
 
 Fields = Callable[..., dict]
 
@@ -70,8 +72,11 @@ def test_a_run_leaves_what_the_store_promises(
     manifest = store.manifest(run_id)
     assert manifest is not None
     assert manifest["started_epochs"] == [1]
+    assert manifest["initial_weights"] == weights_hash(
+        training._Run(tiny_spec, store, runtime).network
+    )
     assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
-    assert set(manifest["per_pixel_prior"]["test"]["depth"]) == {"delta1", "rmse", "abs", "rel"}
+    assert set(manifest["per_pixel_prior"]["test"]["depth"]) == set(TASK_METRICS["depth"])
     files = sorted(p.name for p in store.checkpoint_folder(run_id).iterdir())
     assert files == ["weights.pt"]
 
@@ -126,7 +131,7 @@ def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
     undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(tiny_spec, undisturbed, runtime)
     steps = 0
-    original = training.task_losses
+    original = step.task_losses
 
     def losses_that_stop(*arguments: object) -> torch.Tensor:
         nonlocal steps
@@ -135,7 +140,7 @@ def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
             raise KeyboardInterrupt
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "task_losses", losses_that_stop)
+    monkeypatch.setattr(step, "task_losses", losses_that_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_spec, stopped, runtime)
     assert len(stopped.epochs(tiny_spec.run_id())) == 1
@@ -323,7 +328,8 @@ def test_load_network_gives_the_trained_network(
     result = fit(tiny_spec, store, runtime)
     network = load_network(store, tiny_spec.run_id())
     run = training._Run(tiny_spec, store, runtime)
-    again = training.evaluate(network, run.splits["test"], run.info, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    again = training.evaluate(network, tiny_spec, run.splits["test"], run.info, cpu)
     assert again == result.final_metrics["test"]
 
 
@@ -438,6 +444,7 @@ def test_a_missing_gpu_is_told_in_words(tiny_spec: RunSpec, data_root: str, tmp_
         fit(tiny_spec, Store(tmp_path / "store"), Runtime(device="cuda", data_root=data_root))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 def test_a_gpu_trains_close_to_the_cpu(
     tiny_spec: RunSpec, runtime: Runtime, data_root: str, tmp_path: Path

@@ -25,6 +25,19 @@ class Batch:
     targets: dict[str, Tensor]
     valid: dict[str, Bool[Tensor, "batch height width"]]
 
+    def parts(self, num_parts: int) -> "list[Batch]":
+        """Return the batch in `num_parts` consecutive parts of nearly equal size, none empty."""
+        num_images = len(self.images)
+        edges = np.linspace(0, num_images, min(num_parts, num_images) + 1).round().astype(int)
+        return [
+            Batch(
+                self.images[start:stop],
+                {task: target[start:stop] for task, target in self.targets.items()},
+                {task: mask[start:stop] for task, mask in self.valid.items()},
+            )
+            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        ]
+
 
 class MappedSplit:
     """A split of a prepared data set, memory-mapped.

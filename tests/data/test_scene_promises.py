@@ -18,9 +18,10 @@ from mtl.data.prepared import data_info, prepare
 from mtl.metrics import SegmentationMetrics
 from mtl.records import PLOTTED_METRIC
 from mtl.spec import RunSpec, Runtime
+from mtl.step import task_losses
 from mtl.store import Store
 from mtl.tasks import TASKS
-from mtl.training import _Run, fit, task_losses
+from mtl.training import _Run, fit
 
 pytestmark = pytest.mark.slow
 
