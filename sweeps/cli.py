@@ -5,18 +5,20 @@ Values come from, later ones winning: the sweep's own table, `--quick`, the YAML
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from mtl.encoder_names import weights_file_id
 from mtl.spec import Runtime
 from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
 from sweeps.fields import field_values, parse_assignment
 from sweeps.plan import Grid
+from sweeps.presets import Preset, check_labelled, preset, stand_in_note
 
 OWN_FLAGS = {
     "tasks": "--tasks",
@@ -27,7 +29,7 @@ OWN_FLAGS = {
 """Fields of RunSpec that --set does not take -> what sets them."""
 SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
 """Flag -> the field that it is an axis of."""
-FILE_OPTIONS = ("tasks", "methods", "divisions", "seeds", *SHORTHANDS)
+FILE_OPTIONS = ("preset", "tasks", "methods", "divisions", "seeds", *SHORTHANDS)
 """Flags that a YAML file may hold beside RunSpec's fields."""
 
 
@@ -69,6 +71,8 @@ class Command:
     runtime: Runtime
     plan_only: bool
     as_json: bool
+    probe: bool
+    """Build each network of the plan and time some steps."""
     notes: tuple[str, ...]
     """What the user should know before anything starts."""
 
@@ -102,6 +106,7 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
         help="any field of a run by its dotted name; several values are an axis",
     )
     what.add_argument("--config", metavar="FILE", help="YAML with the same names")
+    what.add_argument("--preset", metavar="NAME", help="the supplement's settings; see presets.py")
     what.add_argument("--quick", action="store_true", help="a small version, to see it work")
     where = parser.add_argument_group("where and how")
     where.add_argument("--store", default="./results", help="folder of results (%(default)s)")
@@ -117,9 +122,32 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     where.add_argument(
         "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
     )
+    where.add_argument(
+        "--encoder-weights",
+        metavar="FILE",
+        help="weights that the encoder starts from: a state dict of its timm model",
+    )
+    where.add_argument(
+        "--num-samples",
+        type=int,
+        default=Runtime.num_samples,
+        metavar="N",
+        help="validation images kept with predictions and error maps (%(default)s)",
+    )
+    where.add_argument(
+        "--sample-epochs",
+        type=int,
+        nargs="+",
+        default=Runtime.sample_epochs,
+        metavar="EPOCH",
+        help="after which epochs, beside the last (2 10)",
+    )
     show = parser.add_argument_group("instead of training")
     show.add_argument("--plan", action="store_true", help="say what would run, and its cost")
     show.add_argument("--json", action="store_true", help="with --plan: for machines")
+    show.add_argument(
+        "--probe", action="store_true", help="with --plan: build the networks and time some steps"
+    )
     return parser
 
 
@@ -138,6 +166,8 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     given = make_parser(kind, description).parse_args(argv)
     if given.json and not given.plan:
         raise ValueError("Expected --json together with --plan, got it alone.")
+    if given.probe and (not given.plan or given.json):
+        raise ValueError("Expected --probe together with --plan and without --json.")
     if not given.store.strip():
         raise ValueError("Expected a folder after --store, got an empty name.")
     chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
@@ -145,9 +175,18 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     from_file, file_axes = read_config(given.config) if given.config else ({}, {})
     wanted = {**from_file, **chosen}
     axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
+    if given.encoder_weights is not None:
+        axes["network.encoder_weights"] = (weights_file_id(given.encoder_weights),)
     notes = []
+    quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
+    if "preset" in wanted:
+        chosen_preset = preset(wanted["preset"])
+        table, quick_fields = _preset_table(table, chosen_preset), chosen_preset.quick_fields
+        if "data.name" not in axes:
+            check_labelled(chosen_preset, wanted.get("tasks", ()))
+            notes.append(stand_in_note(chosen_preset))
     if given.quick:
-        table, note = _quickened(table, wanted, axes)
+        table, note = _quickened(table, quick_fields, wanted, axes)
         notes.append(note)
     grid = Grid(
         task_sets=tuple(map(tuple, wanted.get("tasks", table.task_sets))),
@@ -169,10 +208,32 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
             concurrency=given.concurrency,
             retry_failed=given.retry_failed,
         ),
-        runtime=Runtime(data_root=given.data_root, keep=given.keep),
+        runtime=Runtime(
+            data_root=given.data_root,
+            keep=given.keep,
+            encoder_weights_file=_absolute(given.encoder_weights),
+            num_samples=given.num_samples,
+            sample_epochs=tuple(given.sample_epochs),
+        ),
         plan_only=given.plan,
         as_json=given.json,
+        probe=given.probe,
         notes=tuple(notes),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return a path that workers with another working folder understand."""
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
+def _preset_table(table: Grid, chosen: Preset) -> Grid:
+    """Return a sweep's table with the fields of a preset for its own."""
+    return replace(
+        table,
+        task_sets=(chosen.tasks,),
+        divisions=max(table.divisions, len(chosen.tasks)),
+        fields=chosen.fields,
     )
 
 
@@ -230,7 +291,7 @@ def _file_option(name: str, value: Any, path: str) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"Expected a whole number for {name} in {path}, got {value!r}.")
         return value
-    if name in ("epochs", "dataset"):
+    if name in ("epochs", "dataset", "preset"):
         return value
     words = value if isinstance(value, list) else [value]
     if name == "tasks" and all(isinstance(word, str) for word in words):
@@ -241,9 +302,11 @@ def _file_option(name: str, value: Any, path: str) -> Any:
     return words
 
 
-def _quickened(table: Grid, wanted: Mapping[str, Any], axes: Mapping[str, Any]) -> tuple[Grid, str]:
+def _quickened(
+    table: Grid, fields: Mapping[str, Any], wanted: Mapping[str, Any], axes: Mapping[str, Any]
+) -> tuple[Grid, str]:
     """Return the small version of `table`, and a sentence that says what shrank."""
-    small = {name: v for name, v in defaults.QUICK_FIELDS.items() if name not in axes}
+    small = {name: v for name, v in fields.items() if name not in axes}
     changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
     divisions, seeds = table.divisions, table.seeds
     if "divisions" not in wanted and "priorities" not in axes:
@@ -253,12 +316,5 @@ def _quickened(table: Grid, wanted: Mapping[str, Any], axes: Mapping[str, Any]) 
     if "seeds" not in wanted:
         seeds = defaults.QUICK_SEEDS
         changes.append(f"seeds {seeds} instead of {table.seeds}")
-    quick = Grid(
-        task_sets=table.task_sets,
-        methods=table.methods,
-        divisions=divisions,
-        seeds=seeds,
-        fields={**table.fields, **small},
-        axes=table.axes,
-    )
+    quick = replace(table, divisions=divisions, seeds=seeds, fields={**table.fields, **small})
     return quick, f"--quick trains a small version: {', '.join(changes)}."

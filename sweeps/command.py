@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
+from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
 from sweeps.cli import Command, parse_command
 from sweeps.cost import Estimate, estimate
@@ -15,7 +16,8 @@ from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
-from sweeps.plan_text import plan_json, plan_text
+from sweeps.plan_text import plan_json, plan_notes, plan_text
+from sweeps.preflight import PreflightError, check_encoder_weights
 from sweeps.progress import SweepProgress
 from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
@@ -42,7 +44,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
-    except (StoreError, PreparedDataError) as error:
+    except (StoreError, PreparedDataError, PreflightError) as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return INCOMPLETE_STATUS
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
@@ -134,11 +136,10 @@ def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) ->
     return estimate(
         runs,
         store=_existing_store(command.store),
-        data_root=command.runtime.data_root,
+        runtime=command.runtime,
         concurrency=concurrency,
         num_cpus=num_cpus(),
         gpus_per_run=float(num_gpus() > 0) if gpus_per_run is None else gpus_per_run,
-        keep=command.runtime.keep,
     )
 
 
@@ -156,15 +157,20 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost)))
         return
-    for note in command.notes:
+    for note in (*command.notes, *plan_notes(plan)):
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
+    if command.probe:
+        # Only here: a plan alone needs no torch.
+        from sweeps.probing import print_probes
+
+        print_probes(plan.specs)
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
-    for note in command.notes:
+    for note in (*command.notes, *plan_notes(plan)):
         print(note)
     with sweep_lock(store, plan.name):
         done = store.done(plan.run_ids)
@@ -181,6 +187,8 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
             expected=cost.run_seconds,
             slots=concurrency,
         )
+        if command.execution.address is None:  # a cluster's nodes may have what this one lacks
+            check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
         journal = Journal(store, plan)
         _say_start(plan, progress, len(earlier_failures), cost, concurrency)
         if cost.run_seconds and not _train(command, plan, store, progress, journal):
@@ -260,13 +268,16 @@ def _note_stopped(progress: SweepProgress, journal: Journal) -> None:
     journal.status(progress.snapshot(), "stopped", now=True)
 
 
-def _prepare_data(command: Command, plan: Plan, progress: SweepProgress, display: Display) -> None:
-    open_specs = [
+def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:
+    return [
         spec
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
         if run_id not in progress.done and run_id not in progress.failed
     ]
-    for data in dict.fromkeys(spec.data for spec in open_specs):
+
+
+def _prepare_data(command: Command, plan: Plan, progress: SweepProgress, display: Display) -> None:
+    for data in dict.fromkeys(spec.data for spec in _open_specs(plan, progress)):
         prepare(
             data,
             command.runtime.data_root,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.spec import DataSpec, RunSpec
+from mtl.methods import METHODS
+from mtl.spec import DataSpec, RunSpec, Runtime
 from mtl.store import Store, StoreError, read_json
 
 Range = tuple[float, float]
@@ -31,7 +32,7 @@ RECORD_BYTES = 20_000
 EPOCH_BYTES = 1_500
 """One line of epochs.jsonl."""
 
-_OUT_CHANNELS = {"segmentation": 13, "normal": 3}
+_OUT_CHANNELS = {"segmentation": 13, "normal": 3, "curvature": 2}
 _DEFAULT_OUT_CHANNELS = 1
 
 
@@ -59,22 +60,20 @@ def estimate(
     runs: Mapping[str, RunSpec],
     *,
     store: Store | None,
-    data_root: str | None,
+    runtime: Runtime,
     concurrency: int,
     num_cpus: int,
     gpus_per_run: float = 0.0,
-    keep: str = "final",
 ) -> Estimate:
     """Return what training `runs` would cost.
 
     Args:
         runs: run id -> spec, of the runs to train.
         store: where earlier runs may lie; None if there is none yet.
-        data_root: folder of prepared data, as in `Runtime`.
+        runtime: how they are executed: where data lie, which checkpoints and samples stay.
         concurrency: runs side by side.
         num_cpus: processes that prepare data.
         gpus_per_run: 0 without a GPU.
-        keep: which checkpoints stay, as in `Runtime`.
     """
     if not runs:
         return Estimate((0.0, 0.0), 0, "nothing to train", {})
@@ -91,7 +90,7 @@ def estimate(
         images = spec.epochs * spec.data.num_train
         run_seconds[run_id] = (images * rate[0], images * rate[1])
     data_seconds, data_bytes = _preparation(
-        dict.fromkeys(s.data for s in runs.values()), data_root, num_cpus
+        dict.fromkeys(s.data for s in runs.values()), runtime.data_root, num_cpus
     )
     start = cost_model()["start_seconds"]
     low, high = (
@@ -104,7 +103,7 @@ def estimate(
         0: "the shipped cost model",
         len(runs): "earlier runs in the store",
     }.get(observed, "earlier runs in the store and the shipped cost model")
-    num_bytes = sum(stored_bytes(spec, keep) for spec in runs.values()) + data_bytes
+    num_bytes = sum(stored_bytes(spec, runtime) for spec in runs.values()) + data_bytes
     return Estimate((low, high), num_bytes, source, run_seconds)
 
 
@@ -115,7 +114,9 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
 
 def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     """Return what decides how long one image takes."""
-    return (spec.tasks, spec.network, spec.batch_size, spec.data.height, spec.data.width)
+    gradients = spec.method if METHODS[spec.method].needs_gradients else None
+    step = (spec.batch_size, spec.micro_batches, spec.precision, spec.channels_last, gradients)
+    return (spec.tasks, spec.network, step, spec.data.height, spec.data.width)
 
 
 def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
@@ -146,7 +147,7 @@ def modelled_rate(spec: RunSpec) -> float:
     per_step = model["seconds_per_step_and_million_parameters"] * num_parameters(spec) / 1e6
     per_image = (
         model["overhead_seconds_per_training_image"]
-        + model["seconds_per_training_gmac"] * forward_gmacs(spec)
+        + model["seconds_per_training_gmac"] * forward_gmacs(spec) * passes(spec)
         + per_step / spec.batch_size
     )
     evaluated = spec.data.num_validation * model["evaluation_share"]
@@ -162,17 +163,40 @@ def _encoder_row(spec: RunSpec) -> tuple[float, int, int]:
     return gmacs, parameters, channels
 
 
+def _copies(spec: RunSpec) -> tuple[int, int]:
+    """Return the numbers of encoders and decoders; MTAN's small attention modules are left out."""
+    n = len(spec.tasks)
+    return {
+        "single_task": (n, n),
+        "full_sharing": (1, 1),
+        "multi_decoder": (1, n),
+        "multi_column": (n, n),
+        "mtan": (1, n),
+    }[spec.network.architecture]
+
+
+def passes(spec: RunSpec) -> float:
+    """Return the work of a step over that of one forward and one backward pass.
+
+    A backward pass costs two forward ones; a method that looks at gradients takes one a task.
+    """
+    backward = len(spec.tasks) if METHODS[spec.method].needs_gradients else 1
+    return (1 + 2 * backward) / 3
+
+
 def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
-    """Yield weights and side length (share of the image's) of the decoder's convolutions."""
+    """Yield weights and side length (share of the image's) of all decoders' convolutions."""
     widths = spec.network.decoder_widths
     stride = spec.network.encoder_stride
+    num_decoders = _copies(spec)[1]
     side = 1 / stride
-    yield 9 * _encoder_row(spec)[2] * widths[0], side
+    yield num_decoders * 9 * _encoder_row(spec)[2] * widths[0], side
     upsampled_from = len(widths) - 1 - (stride.bit_length() - 1)
     for stage, (before, after) in enumerate(itertools.pairwise(widths)):
         if stage >= upsampled_from:
             side *= 2
-        yield 9 * (before + after) * after, side
+        yield num_decoders * 9 * (before + after) * after, side
+    # However many decoders: each task's output channels are computed once.
     outputs = sum(_OUT_CHANNELS.get(task, _DEFAULT_OUT_CHANNELS) for task in spec.tasks)
     yield 9 * widths[-1] * outputs, side
 
@@ -181,19 +205,37 @@ def forward_gmacs(spec: RunSpec) -> float:
     """Return the billions of multiply-adds of one image's forward pass."""
     pixels = spec.data.height * spec.data.width
     decoder = sum(weights * side**2 * pixels for weights, side in _decoder_convolutions(spec))
-    return _encoder_row(spec)[0] * pixels / 1e6 + decoder / 1e9
+    return _copies(spec)[0] * _encoder_row(spec)[0] * pixels / 1e6 + decoder / 1e9
 
 
 def num_parameters(spec: RunSpec) -> int:
     """Return the parameters of the network, biases left out."""
-    return _encoder_row(spec)[1] + sum(weights for weights, _ in _decoder_convolutions(spec))
+    decoders = sum(weights for weights, _ in _decoder_convolutions(spec))
+    return _copies(spec)[0] * _encoder_row(spec)[1] + decoders
 
 
-def stored_bytes(spec: RunSpec, keep: str) -> int:
+def stored_bytes(spec: RunSpec, runtime: Runtime) -> int:
     """Return the bytes that a finished run leaves in the store."""
     weights = num_parameters(spec) * BYTES_PER_PARAMETER
-    kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}[keep]
-    return RECORD_BYTES + EPOCH_BYTES * spec.epochs + kept
+    kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
+    return (
+        RECORD_BYTES + EPOCH_BYTES * spec.epochs + kept[runtime.keep] + sample_bytes(spec, runtime)
+    )
+
+
+def sample_bytes(spec: RunSpec, runtime: Runtime) -> int:
+    """Return the bytes of a run's sample predictions before compression, which saves little.
+
+    A pixel has 3 bytes of image; a map's prediction, target and error 2 each a channel (2 for
+    the error), its mask 1; classes 1 each for prediction, target and mask, and 2 for the error.
+    """
+    epochs = {epoch for epoch in (*runtime.sample_epochs, spec.epochs) if epoch <= spec.epochs}
+    per_pixel = 3 + sum(
+        5 if task == "segmentation" else 4 * _OUT_CHANNELS.get(task, _DEFAULT_OUT_CHANNELS) + 3
+        for task in spec.tasks
+    )
+    num_images = min(runtime.num_samples, spec.data.num_validation)
+    return len(epochs) * num_images * per_pixel * spec.data.height * spec.data.width
 
 
 def _preparation(

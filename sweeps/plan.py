@@ -14,9 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from mtl.methods import METHODS, check_method
 from mtl.names import checked_name
-from mtl.spec import METHODS, TASKS, RunSpec
+from mtl.spec import TASKS, NetworkSpec, RunSpec
 from sweeps.fields import nested, varying_fields
+
+PERIOD_FIELDS = ("period_epochs", "period_steps")
+CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
 
 MOST_RUNS = 100_000
 """Of one grid; more is a slip of the finger, and would take minutes to even list."""
@@ -204,22 +208,27 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
 
 
 def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """Return `fields` without the options of other methods and units of other tasks."""
+    """Return `fields` without what has no meaning for this method, network and tasks."""
+    needs = METHODS[method]
     known = {
-        *(f"method_options.{name}" for name in METHODS[method].options),
+        *(f"method_options.{name}" for name in needs.options),
         *(f"loss_units.{task}" for task in tasks),
     }
+    meaningless = set() if needs.has_periods else set(PERIOD_FIELDS)
+    if fields.get("network.architecture", NetworkSpec.architecture) != "multi_column":
+        meaningless.add(CROSS_STITCH_FIELD)
     return {
         name: value
         for name, value in fields.items()
-        if name in known or not name.startswith(("method_options.", "loss_units."))
+        if name in known
+        or not (name.startswith(("method_options.", "loss_units.")) or name in meaningless)
     }
 
 
 def check_grid(grid: Grid) -> None:
     """Raise a `ValueError` for names that do not exist or that nothing chosen makes use of."""
     for method in grid.methods:
-        checked_name(method, METHODS, "method")
+        check_method(method)
     for tasks in grid.task_sets:
         for task in tasks:
             checked_name(task, TASKS, "task")
@@ -237,6 +246,11 @@ def check_grid(grid: Grid) -> None:
             checked_name(entry, known, f"option of {' and '.join(grid.methods)}")
         if mapping == "loss_units":
             checked_name(entry, tasks_used, "task of loss_units")
+        if dotted in PERIOD_FIELDS and not any(METHODS[m].has_periods for m in grid.methods):
+            raise ValueError(
+                f"Expected a method with periods for {dotted}, got {' and '.join(grid.methods)}. "
+                "Leave the period out."
+            )
     takers = [method for method in grid.methods if METHODS[method].takes_priorities]
     if "priorities" in grid.axes and not takers:
         raise ValueError(

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+from mtl.methods import METHODS
 from mtl.spec import RunSpec
 from sweeps.cost import Estimate
 from sweeps.fields import spec_fields
@@ -25,6 +26,19 @@ def plan_json(plan: Plan, done: Collection[str], cost: Estimate) -> dict[str, An
         "expected_seconds": [round(seconds, 1) for seconds in cost.seconds],
         "expected_bytes": cost.num_bytes,
     }
+
+
+def plan_notes(plan: Plan) -> list[str]:
+    """Return what a user should know of the methods of a plan."""
+    in_parts = {
+        spec.method
+        for spec in plan.specs
+        if spec.micro_batches > 1 and METHODS[spec.method].needs_gradients
+    }
+    return [
+        f"{method} compares the gradients of each micro-batch, not those of the whole batch."
+        for method in sorted(in_parts)
+    ]
 
 
 def plan_text(

@@ -109,7 +109,7 @@ def test_long_plans_are_listed_in_part(tmp_path, capsys):
     [
         (["--tasks", "depth", "colour"], "Unknown task 'colour'"),
         (["--methods", "lbs"], "Did you mean lsb"),
-        (["--architectures", "mtan"], "Unknown architecture 'mtan'"),
+        (["--architectures", "mtam"], "Unknown architecture 'mtam'"),
         (["--dataset", "cityscapes"], "Unknown data set 'cityscapes'"),
         (["--set", "network.encoder=resnet5"], "Did you mean resnet"),
         (["--set", "network.encodr=resnet50"], "Did you mean network.encoder"),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mtl.records import Result
-from mtl.spec import METHODS, RunSpec
+from mtl.spec import METHODS, RunSpec, Runtime
 from mtl.store import Store
 from sweeps import cost
 from sweeps.cost import cost_model, estimate, makespan, modelled_rate, stored_bytes
@@ -22,7 +22,8 @@ def spec() -> RunSpec:
 
 
 def costs(runs, tmp_path, **changes):
-    values = {"store": None, "data_root": str(tmp_path), "concurrency": 2, "num_cpus": 2}
+    runtime = Runtime(data_root=str(tmp_path), keep=changes.pop("keep", "final"))
+    values = {"store": None, "runtime": runtime, "concurrency": 2, "num_cpus": 2}
     return estimate({s.run_id(): s for s in runs}, **(values | changes))
 
 
@@ -90,7 +91,36 @@ def test_the_sum_is_start_and_data_and_runs_over_slots(spec, tmp_path):
     assert found.source == "the shipped cost model"
     kept = costs(runs, tmp_path, keep="none")
     assert found.num_bytes - kept.num_bytes == 20 * 4 * cost.num_parameters(spec)
-    assert stored_bytes(spec, "all") > stored_bytes(spec, "final") > stored_bytes(spec, "none")
+    kept_bytes = [stored_bytes(spec, Runtime(keep=keep)) for keep in ("none", "final", "all")]
+    assert kept_bytes == sorted(set(kept_bytes))
+
+
+def test_samples_are_counted_byte_by_byte(spec, tmp_path):
+    # Epochs 2, 10 and 12, four images of 48 x 64; a pixel: image 3, depth 2 + 2 + 1 + 2,
+    # segmentation 1 + 1 + 1 + 2.
+    assert cost.sample_bytes(spec, Runtime()) == 3 * 4 * 48 * 64 * (3 + 7 + 5)
+    assert cost.sample_bytes(spec, Runtime(num_samples=0)) == 0
+    short = dataclasses.replace(spec, epochs=2)
+    assert cost.sample_bytes(short, Runtime()) == 4 * 48 * 64 * 15
+
+
+@pytest.mark.parametrize(
+    "architecture", ["single_task", "full_sharing", "multi_decoder", "multi_column", "mtan"]
+)
+def test_parameters_of_every_architecture_are_near_those_of_the_network(spec, architecture):
+    # Biases and MTAN's attention modules are left out of the price.
+    from mtl.networks import build_network
+
+    network = dataclasses.replace(spec.network, architecture=architecture)
+    built = build_network(network, {"depth": 1, "segmentation": 13}, 0)
+    priced = cost.num_parameters(dataclasses.replace(spec, network=network))
+    assert priced == pytest.approx(sum(p.numel() for p in built.parameters()), rel=0.15)
+
+
+def test_gradients_of_each_task_cost_a_backward_pass_each(spec):
+    gradnorm = RunSpec(method="gradnorm", tasks=("depth", "normal", "segmentation"))
+    assert cost.passes(spec) == 1
+    assert cost.passes(gradnorm) == 7 / 3  # one forward and three backward of two each, over 3
 
 
 def test_earlier_runs_replace_the_model(tmp_path):

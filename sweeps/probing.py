@@ -1,0 +1,38 @@
+"""What the networks of a plan are like, measured on this machine: `--plan --probe`."""
+
+from collections.abc import Iterable
+
+from mtl.probe import ProbeResult, probe
+from mtl.spec import RunSpec
+from sweeps.words import size
+
+
+def distinct_networks(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return the first spec of each kind of step: tasks, network, batch and image size."""
+    firsts: dict[object, RunSpec] = {}
+    for spec in specs:
+        images = (spec.batch_size, spec.micro_batches, spec.data.height, spec.data.width)
+        key = (spec.tasks, spec.network, images, spec.precision, spec.channels_last)
+        firsts.setdefault(key, spec)
+    return list(firsts.values())
+
+
+def probe_text(spec: RunSpec, result: ProbeResult) -> str:
+    """Return what was measured of a network, for people."""
+    network, data = spec.network, spec.data
+    parts = f" in {spec.micro_batches} parts" if spec.micro_batches > 1 else ""
+    return (
+        f"{network.architecture}, {network.encoder} at stride {network.encoder_stride}, "
+        f"{' '.join(spec.tasks)}, batch {spec.batch_size}{parts} of {data.height}x{data.width}:\n"
+        f"  {result.num_parameters / 1e6:,.2f} M parameters, "
+        f"{size(result.parameter_bytes)} with gradients and AdamW's moments\n"
+        f"  {result.forward_flops / 1e9:,.3f} GFLOP forward an image (a multiply-add counts 2)\n"
+        f"  {size(result.activation_bytes)} of activations kept for the backward pass\n"
+        f"  {result.seconds_per_step * 1e3:,.1f} ms a step with equal weights on {result.device}"
+    )
+
+
+def print_probes(specs: Iterable[RunSpec]) -> None:
+    """Build, time and print each distinct network."""
+    for spec in distinct_networks(specs):
+        print(probe_text(spec, probe(spec)), flush=True)
