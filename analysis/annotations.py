@@ -1,36 +1,30 @@
 """What stands around the points of a figure, placed anew for each width of the page.
 
-Colours come from `LIGHT`; the page exchanges them for `DARK` one by one where the reader's system
-is dark, so each colour has one meaning in a figure.
+Axes run from worse to better: to the right and upwards, whichever direction a metric has.
 """
 
 import html
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from analysis.axes import Axis, signs
+from analysis.axes import Axis
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of, staircase
 from analysis.labels import MARKER_RADIUS, Box, around, place_labels, text_size
+from analysis.marks import INK, MUTED, PAPER, mark_of
 
 Pixels = Callable[[float, float], tuple[float, float]]
 """Display units -> pixels, y downwards."""
 
-ARM_COLOURS = ("#0072b2", "#d55e00", "#00795c", "#a8487e", "#6f5b00", "#55606b")
-"""Okabe and Ito's, darkened where needed: at least 4.5 to 1 on white; never the only mark."""
-INK, MUTED, GRID, PAPER = "#1b2430", "#5b6673", "#e6e9ed", "#ffffff"
-LIGHT = (*ARM_COLOURS, INK, MUTED, GRID, PAPER)
-DARK = (
-    *("#56b4e9", "#ff9248", "#2bc79a", "#f09cc8", "#d9c04a", "#aeb8c2"),
-    *("#e8ecf1", "#9aa5b1", "#2c343e", "#161b22"),
-)
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-MOST_LABELLED = 60
-"""More operating points than this are not labelled one by one; the table names them."""
+MOST_COVERED = 0.2
+"""Share of a figure that labels may cover. Where there are more, nondominated points are labelled
+first, and hover and the table name the rest."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,8 @@ class Size:
     right: int = 16
 
 
+SIGNS_WITHIN = 4
+"""Digits and point of a tick that the left margin of a size has room for."""
 SIZES = (
     Size(width=320, height=400, font=10, left=46, bottom=46),
     Size(width=600, height=480, font=11, left=58, bottom=52),
@@ -64,7 +60,7 @@ def variant(
 ) -> dict[str, Any]:
     """Return layout entries for one size: height, margins, fonts, labels, the arrow to better."""
     axes = [findings.axes[k] for k in pair]
-    left, top = size.left, size.top
+    left, top = _left_margin(ranges[1], size), size.top
     right, bottom = size.width - size.right, size.height - size.bottom
 
     def pixels(x: float, y: float) -> tuple[float, float]:
@@ -75,23 +71,45 @@ def variant(
         )
 
     inner = (left, top, right, bottom)
-    arrow, arrow_box = _better_arrow(axes, inner, size)
-    texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
+    arrow, arrow_box = _better_arrow(inner, size)
     annotations = [arrow, *_prior_notes(findings, axes, ranges, size)]
-    if len(texts) <= MOST_LABELLED:
-        spots, obstacles = _occupied(findings, pair, pixels)
-        obstacles += [(arrow_box, 1.0), *_line_boxes(findings, pair, ranges, pixels)]
-        sizes = [text_size(text, size.font) for text in texts]
-        offsets = place_labels(spots, sizes, obstacles, inner)
-        for point, text, offset in zip(findings.points, texts, offsets, strict=True):
-            number = findings.arms.index(point.arm)
-            annotations.append(_label(point, text, offset, axes, pair, size, number))
+    texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
+    sizes = [text_size(text, size.font) for text in texts]
+    chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
+    spots, obstacles = _occupied(findings, pair, pixels)
+    obstacles += [(arrow_box, 1.0), *_line_boxes(findings, pair, ranges, pixels)]
+    offsets = place_labels([spots[k] for k in chosen], [sizes[k] for k in chosen], obstacles, inner)
+    for k, offset in zip(chosen, offsets, strict=True):
+        point = findings.points[k]
+        number = findings.arms.index(point.arm)
+        annotations.append(_label(point, texts[k], offset, axes, pair, size, number))
     return {
         "height": size.height,
-        "margin": {"l": size.left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0},
+        "margin": {"l": left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0},
         "font": {"size": size.font, "family": FONT, "color": INK},
         "annotations": annotations,
     }
+
+
+def _left_margin(limits: tuple[float, float], size: Size) -> int:
+    """Return the pixels left of the plot: wider where the ticks have many decimals."""
+    # Plotly has some ten ticks on an axis.
+    decimals = max(0, -math.floor(math.log10(abs(limits[1] - limits[0]) / 10)))
+    digits = max(len(str(int(abs(end)))) for end in limits)
+    num_signs = digits + (decimals + 1 if decimals else 0)
+    return size.left + math.ceil(max(num_signs - SIGNS_WITHIN, 0) * size.font * 0.58)
+
+
+def _labelled(
+    points: Sequence[OperatingPoint], sizes: Sequence[tuple[float, float]], area: float
+) -> list[int]:
+    """Return which points have a label, as many as the area in square pixels holds, in order."""
+    by_weight = sorted(
+        range(len(points)),
+        key=lambda k: (not points[k].nondominated, not points[k].nondominated_in_arm),
+    )
+    covered = itertools.accumulate(sizes[k][0] * sizes[k][1] for k in by_weight)
+    return sorted(k for k, total in zip(by_weight, covered, strict=True) if total <= area)
 
 
 def _label(
@@ -104,14 +122,13 @@ def _label(
     number: int,
 ) -> dict[str, Any]:
     x, y = (point.means[k] * axis.metric.display_factor for k, axis in zip(pair, axes, strict=True))
-    colour = ARM_COLOURS[number % len(ARM_COLOURS)]
     return {
         "x": x,
         "y": y,
         "ax": offset[0],
         "ay": offset[1],
         "text": html.escape(text),
-        "font": {"size": size.font, "color": colour},
+        "font": {"size": size.font, "color": mark_of(number).colour},
         "showarrow": True,
         "arrowhead": 0,
         "arrowwidth": 0.7,
@@ -187,18 +204,17 @@ def _shown(value: float, axis: Axis) -> float:
     return value * axis.metric.display_factor
 
 
-def _better_arrow(axes: Sequence[Axis], inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
-    """Return an arrow towards better on both axes, in the corner where better is, and its box."""
-    right, up = -signs(axes)
-    x, y = (0.985 if right > 0 else 0.015), (0.98 if up > 0 else 0.02)
+def _better_arrow(inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
+    """Return an arrow towards better on both axes, in the upper right corner, and its box."""
+    x, y = 0.985, 0.98
     reach = 3.2 * size.font
     arrow = {
         "xref": "paper",
         "yref": "paper",
         "x": x,
         "y": y,
-        "ax": -right * reach,
-        "ay": up * reach * 0.75,
+        "ax": -reach,
+        "ay": reach * 0.75,
         "text": "better",
         "font": {"size": size.font, "color": MUTED},
         "showarrow": True,
@@ -208,42 +224,30 @@ def _better_arrow(axes: Sequence[Axis], inner: Box, size: Size) -> tuple[dict[st
         "arrowcolor": MUTED,
     }
     tip = (inner[0] + x * (inner[2] - inner[0]), inner[3] - y * (inner[3] - inner[1]))
-    tail = (tip[0] - right * reach * 1.8, tip[1] + up * reach)
-    (left, right_end), (top, bottom) = (sorted(ends) for ends in zip(tip, tail, strict=True))
-    return arrow, (left, top, right_end, bottom)
+    return arrow, (tip[0] - reach * 1.8, tip[1], tip[0], tip[1] + reach)
 
 
 def _prior_notes(
     findings: Findings, axes: Sequence[Axis], ranges: Sequence[tuple[float, float]], size: Size
 ) -> list[dict[str, Any]]:
-    """Return a name for each reference line, at the better end of the line."""
+    """Return a name for each reference line, at the better end of the line.
+
+    It stands on the worse side of its line, where points are rare, and along the line.
+    """
     notes = []
     for number, axis in enumerate(axes):
         if axis.column not in findings.prior:
             continue
-        value = findings.prior[axis.column] * axis.metric.display_factor
-        other = axes[1 - number]
-        far = ranges[1 - number][1 if other.metric.direction == "max" else 0]
-        at_high_end = other.metric.direction == "max"
-        place = {"x": value, "y": far} if number == 0 else {"x": far, "y": value}
-        # On the worse side of its line, where points are rare; along the line.
-        worse_low = axis.metric.direction == "max"
-        anchors: dict[str, Any] = (
-            {
-                "textangle": -90,
-                "xanchor": "right" if worse_low else "left",
-                "yanchor": "top" if at_high_end else "bottom",
-            }
-            if number == 0
-            else {
-                "xanchor": "right" if at_high_end else "left",
-                "yanchor": "top" if worse_low else "bottom",
-            }
+        value = _shown(findings.prior[axis.column], axis)
+        far = ranges[1 - number][1]
+        place: dict[str, Any] = (
+            {"x": value, "y": far, "textangle": -90} if number == 0 else {"x": far, "y": value}
         )
         notes.append(
             {
                 **place,
-                **anchors,
+                "xanchor": "right",
+                "yanchor": "top",
                 "text": f"per-pixel prior {axis.shown(findings.prior[axis.column])} {axis.unit}",
                 "font": {"size": size.font - 1, "color": MUTED},
                 "showarrow": False,

@@ -1,13 +1,23 @@
 """By which metric each task is judged, and how metrics and priorities are written for people."""
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from mtl.names import checked_name
-from mtl.records import METRICS, PLOTTED_METRIC, TASK_METRICS, Metric, task_metric
+from mtl.records import (
+    LOSS_METRIC,
+    METRICS,
+    PAPER_FACTORS,
+    PLOTTED_METRIC,
+    TASK_METRICS,
+    Metric,
+    task_metric,
+)
 
 NONE = "\N{EN DASH}"
 """Shown where there is no value."""
@@ -15,6 +25,8 @@ MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 LARGEST_DENOMINATOR = 64
 """Priorities are written as fractions up to this denominator, beyond it as decimals."""
+FEWEST_JOINED = 4
+"""So many equal priorities in a row are written as their number and one of them."""
 
 
 class AnalysisError(Exception):
@@ -82,12 +94,18 @@ def known_columns(tasks: Sequence[str]) -> dict[str, Metric]:
     }
 
 
-def choose_axes(tasks: Sequence[str], metrics: Mapping[str, str] | None = None) -> tuple[Axis, ...]:
+def choose_axes(
+    tasks: Sequence[str],
+    metrics: Mapping[str, str] | None = None,
+    *,
+    paper_scaling: bool = False,
+) -> tuple[Axis, ...]:
     """Return one axis a task, in task order.
 
     Args:
         tasks: of the runs.
         metrics: task -> metric name or alias; tasks left out take `PLOTTED_METRIC`.
+        paper_scaling: show the errors of `PAPER_FACTORS` multiplied as the supplement prints them.
 
     Raises:
         UnknownTaskError: for a task that the runs do not have.
@@ -97,9 +115,26 @@ def choose_axes(tasks: Sequence[str], metrics: Mapping[str, str] | None = None) 
     check_tasks(metrics, tasks)
     for task in tasks:
         checked_name(task, TASK_METRICS, "task")
-    return tuple(
+    axes = [
         Axis(task, task_metric(task, metrics.get(task, PLOTTED_METRIC[task]))) for task in tasks
+    ]
+    return tuple(_as_in_the_paper(axis) if paper_scaling else axis for axis in axes)
+
+
+def _as_in_the_paper(axis: Axis) -> Axis:
+    """Return the axis with the factor of the supplement's tables; only what is shown changes."""
+    factor = PAPER_FACTORS.get(axis.task, 1)
+    metric = axis.metric
+    if factor == 1 or metric.name != LOSS_METRIC[axis.task]:
+        return axis
+    shown = replace(
+        metric,
+        display_factor=metric.display_factor * factor,
+        display_unit=f"{axis.unit} {TIMES} {factor}",
+        decimals=max(metric.decimals - round(math.log10(factor)), 0),
+        meaning=f"{metric.meaning}, shown multiplied by {factor} as in the supplement's tables",
     )
+    return replace(axis, metric=shown)
 
 
 def check_tasks(asked: Iterable[str], tasks: Sequence[str]) -> None:
@@ -122,7 +157,8 @@ def priority_texts(
     """Return every setting of a grid as people write it, all in one way.
 
     (0.1, 0.9) where two decimals say it exactly for the whole grid, else (1/6, 5/6) where
-    fractions do, else three digits.
+    fractions do, else three digits. Four or more
+    equal ones in a row are joined as in (4 of 0.1, 0.6).
     """
     settings = list(dict.fromkeys(grid))
     values = {value for setting in settings for value in setting}
@@ -132,7 +168,15 @@ def priority_texts(
             break
     else:
         texts = {value: f"{value:.3g}" for value in values}
-    return {setting: f"({', '.join(str(texts[v]) for v in setting)})" for setting in settings}
+    return {setting: f"({_joined([str(texts[v]) for v in setting])})" for setting in settings}
+
+
+def _joined(texts: Sequence[str]) -> str:
+    parts: list[str] = []
+    for text, group in itertools.groupby(texts):
+        count = len(list(group))
+        parts += [f"{count} of {text}"] if count >= FEWEST_JOINED else [text] * count
+    return ", ".join(parts)
 
 
 def _as_short_decimal(value: float) -> str | None:

@@ -12,11 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from analysis.annotations import (
-    ARM_COLOURS,
     FONT,
-    GRID,
-    MUTED,
-    PAPER,
     SIZES,
     shown_staircase,
     shown_values,
@@ -25,9 +21,7 @@ from analysis.annotations import (
 from analysis.axes import Axis
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
-
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+from analysis.marks import GRID, MUTED, PAPER, mark_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def _operating_points(findings: Findings, i: int, j: int) -> Figure:
 
 def _axis(axis: Axis, limits: tuple[float, float]) -> dict[str, Any]:
     return {
-        "title": {"text": html.escape(f"{axis.title}, {axis.better}"), "standoff": 10},
+        "title": {"text": html.escape(_axis_title(axis)), "standoff": 10},
         "range": list(limits),
         "gridcolor": GRID,
         "linecolor": MUTED,
@@ -97,6 +91,12 @@ def _axis(axis: Axis, limits: tuple[float, float]) -> dict[str, Any]:
     }
 
 
+def _axis_title(axis: Axis) -> str:
+    # Better is right and up in every figure, so an axis is reversed where lower is better.
+    reverse = " (reversed)" if axis.metric.direction == "min" else ""
+    return f"{axis.title}, {axis.better}{reverse}"
+
+
 def _add_arm(
     plot: go.Figure,
     findings: Findings,
@@ -106,8 +106,8 @@ def _add_arm(
 ) -> None:
     arm = mine[0].arm
     axes = [findings.axes[k] for k in pair]
-    colour = ARM_COLOURS[number % len(ARM_COLOURS)]
-    symbol = SYMBOLS[number % len(SYMBOLS)]
+    mark = mark_of(number)
+    colour = mark.colour
     runs = findings.runs[findings.runs["arm"] == arm]
     ghosts = [shown_values(runs[axis.column].tolist(), axis) for axis in axes]
     plot.add_scatter(
@@ -115,7 +115,7 @@ def _add_arm(
         y=ghosts[1],
         mode="markers",
         name=f"{html.escape(arm)}, single seeds",
-        marker={"symbol": symbol, "size": 6, "color": colour, "opacity": 0.35},
+        marker={"symbol": mark.symbol, "size": 6, "color": colour, "opacity": 0.35},
         hovertext=[f"{html.escape(arm)}, seed {seed}" for seed in runs["seed"]],
         hovertemplate="%{hovertext}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
         meta="ghosts",
@@ -127,7 +127,7 @@ def _add_arm(
             y=[y for _, y in corners],
             mode="lines",
             name=f"{html.escape(arm)}, nondominated",
-            line={"color": colour, "width": 1.6, "dash": DASHES[number % len(DASHES)]},
+            line={"color": colour, "width": 1.6, "dash": mark.dash},
             # Simplification drops corners and draws slopes between the rest.
             line_simplify=False,
             opacity=0.75,
@@ -148,7 +148,7 @@ def _add_arm(
         mode="markers",
         name=html.escape(arm),
         marker={
-            "symbol": symbol,
+            "symbol": mark.symbol,
             "size": 11,
             "color": colour,
             "line": {"color": PAPER, "width": 1.5},
@@ -195,7 +195,10 @@ def _add_prior(
 
 
 def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, float]]:
-    """Return axis limits in display units: all seeds, bars and reference lines with some room."""
+    """Return axis limits in display units, the worse end first.
+
+    They hold all seeds, bars and reference lines with some room.
+    """
     limits = []
     for k in pair:
         axis = findings.axes[k]
@@ -208,7 +211,8 @@ def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, floa
         low, high = min(values), max(values)
         room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
         factor = axis.metric.display_factor
-        limits.append(((low - room) * factor, (high + room) * factor))
+        ends = ((low - room) * factor, (high + room) * factor)
+        limits.append(ends if axis.metric.direction == "max" else ends[::-1])
     return limits
 
 

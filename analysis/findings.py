@@ -143,7 +143,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
         for state in states
         if state.state == "damaged"
     ]
-    notes += [f"Run {run_id} is left out: {reason}." for run_id, reason in excluded.items()]
+    notes += _left_out(excluded)
     recorded = _recorded(loaded.manifests)
     notes += [
         f"The runs come from {len(recorded[name])} {what}; see the provenance."
@@ -173,6 +173,19 @@ def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
         ),
         notes=tuple(notes),
     )
+
+
+def _left_out(excluded: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each reason for which runs are left out."""
+    by_reason: dict[str, list[str]] = {}
+    for run_id, reason in excluded.items():
+        by_reason.setdefault(reason, []).append(run_id)
+    return [
+        f"Run {ids[0]} is left out: {reason}."
+        if len(ids) == 1
+        else f"{len(ids)} runs are left out: {reason}. They are listed under the reasons below."
+        for reason, ids in by_reason.items()
+    ]
 
 
 def compare_arms(

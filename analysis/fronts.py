@@ -91,8 +91,11 @@ def unusable(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, str]:
 
 def setting_of(row: Mapping[str, object], tasks: Sequence[str]) -> tuple[float, ...] | None:
     """Return the priorities in a row of the run table, or None where it has none."""
-    values = [float(row.get(f"priority_{task}", np.nan)) for task in tasks]  # type: ignore[arg-type]
-    return None if any(math.isnan(v) for v in values) else tuple(map(canonical_float, values))
+    values = [row.get(f"priority_{task}") for task in tasks]
+    # A column without any number holds None, one with some holds NaN.
+    if any(pd.isna(value) for value in values):  # type: ignore[call-overload]
+        return None
+    return tuple(canonical_float(float(value)) for value in values)  # type: ignore[arg-type]
 
 
 def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[OperatingPoint, ...]:

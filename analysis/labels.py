@@ -88,9 +88,8 @@ def place_labels(
             lines = np.concatenate([leaders[i][chosen[i]] for i in rest])
             total = costs + LABEL_COST * overlaps(boxes[k], others).sum(axis=1)
             total += LEADER_COST * _inside(lines[None], boxes[k][:, None, :]).sum(axis=1)
-            total += LEADER_COST * np.stack(
-                [_inside(leaders[k], other) for other in others], axis=0
-            ).sum(axis=(0, 2))
+            crossed = _inside(leaders[k][None], others[:, None, None, :])
+            total += LEADER_COST * crossed.sum(axis=(0, 2))
             chosen[k] = int(total.argmin())
         if chosen == before:
             break
@@ -125,8 +124,9 @@ def _on_markers(samples: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 def _inside(spots: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return which spots (..., 2) lie in the box (..., 4)."""
-    within = (spots >= box[..., :2]) & (spots <= box[..., 2:])
-    return np.asarray(within.all(axis=-1))
+    x, y = spots[..., 0], spots[..., 1]
+    left, top, right, bottom = np.moveaxis(box, -1, 0)
+    return np.asarray((x >= left) & (x <= right) & (y >= top) & (y <= bottom))
 
 
 def text_size(text: str, font_pixels: float) -> tuple[float, float]:

@@ -136,7 +136,8 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
     """Return run id -> method, with those options by which the method's runs differ.
 
     `lsb` stays `lsb` while all its runs share their options; with increase rates 0.02 and 0.05
-    there are two arms, `lsb (increase_rate 0.02)` and `lsb (increase_rate 0.05)`.
+    there are two arms, `lsb (increase_rate 0.02)` and `lsb (increase_rate 0.05)`. An option that
+    is None is off: `lsb (no clamp)`.
     """
     seen: dict[str, dict[str, set[Any]]] = {}
     for method, options in methods.values():
@@ -144,7 +145,11 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
             seen.setdefault(method, {}).setdefault(name, set()).add(value)
     names = {}
     for run_id, (method, options) in methods.items():
-        varying = [f"{n} {v:g}" for n, v in options.items() if len(seen[method][n]) > 1]
+        varying = [
+            f"no {name}" if value is None else f"{name} {value:g}"
+            for name, value in options.items()
+            if len(seen[method][name]) > 1
+        ]
         names[run_id] = f"{method} ({', '.join(varying)})" if varying else method
     return names
 
@@ -250,18 +255,21 @@ def _shared_tasks(specs: Sequence[RunSpec]) -> tuple[str, ...]:
 
 
 def _shared_prior(manifests: Sequence[Mapping[str, Any]], notes: list[str]) -> dict[str, float]:
-    """Return the per-pixel prior on the test split; it belongs to the data, not to a run."""
-    kinds: list[dict[str, float]] = []
+    """Return the per-pixel prior on the test split; it belongs to the data, not to a run.
+
+    Metric by metric: a run of an earlier release lacks those that came later.
+    """
+    held: dict[str, set[float]] = {}
     for manifest in manifests:
         splits = manifest.get("per_pixel_prior")
         if isinstance(splits, Mapping):
-            columns = _metric_columns(splits)  # type: ignore[arg-type]
-            finite = {name: float(v) for name, v in columns.items() if v is not None}
-            if finite not in kinds:
-                kinds.append(finite)
-    if len(kinds) > 1:
+            for name, value in _metric_columns(splits).items():  # type: ignore[arg-type]
+                if value is not None:
+                    held.setdefault(name, set()).add(float(value))
+    if any(len(values) > 1 for values in held.values()):
         notes.append("The runs report different per-pixel priors, so none is drawn.")
-    return kinds[0] if len(kinds) == 1 else {}
+        return {}
+    return {name: value for name, (value,) in held.items()}
 
 
 def _last_line(text: str) -> str:

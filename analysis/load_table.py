@@ -1,8 +1,9 @@
 """A tidy CSV or Parquet from anywhere -> the same `Loaded` as from a store.
 
 One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty for methods
-without priorities), metrics as `<task>_<metric>` or by the metric's own name or alias; optional
-`run_id`, `architecture`, `encoder`, `epochs`, options of methods, `prior_<task>_<metric>`, seconds.
+without priorities), metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
+own name or alias; optional `run_id`, `architecture`, `encoder`, `epochs`, options of methods (empty
+= off), `prior_<task>_<metric>`, seconds.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,9 @@ def _metric_columns(frame: pd.DataFrame, tasks: Sequence[str], path: Path) -> di
         for name in TASK_METRICS[task]:
             aliases = [alias for alias, full in METRIC_ALIASES.items() if full == name]
             short = [name, *aliases]
-            for column in [*(metric_column(task, n) for n in short), *short]:
+            # A metric that several of the tasks have is told apart by the task's name alone.
+            own = sum(name in TASK_METRICS[other] for other in tasks) == 1
+            for column in [*(metric_column(task, n) for n in short), *(short if own else ())]:
                 if column in frame:
                     found[metric_column(task, name)] = column
                     break
@@ -199,6 +202,17 @@ def _run_ids(frame: pd.DataFrame) -> pd.Series:
     return pd.Series([f"row {i + 1}" for i in range(len(frame))], index=frame.index)
 
 
+def _options_of(row: dict[str, Any]) -> dict[str, float | None]:
+    """Return the options in a row; an empty cell is an option that is off, or no option at all."""
+    known = METHODS[row["method"]].options if row["method"] in METHODS else {}
+    off = [name for name, default in known.items() if default is None]
+    return {
+        name: None if np.isnan(row[name]) else row[name]
+        for name in _OPTIONS
+        if name in row and (name in off or not np.isnan(row[name]))
+    }
+
+
 def _loaded(
     runs: pd.DataFrame,
     tasks: tuple[str, ...],
@@ -210,13 +224,7 @@ def _loaded(
     rows: list[dict[str, Any]] = [
         {str(k): v for k, v in r.items()} for r in runs.to_dict("records")
     ]
-    methods = {
-        row["run_id"]: (
-            row["method"],
-            {name: row[name] for name in _OPTIONS if name in row and not np.isnan(row[name])},
-        )
-        for row in rows
-    }
+    methods = {row["run_id"]: (row["method"], _options_of(row)) for row in rows}
     arms = arm_names(methods)
     seen: dict[Any, str] = {}
     for row in rows:

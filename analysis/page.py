@@ -11,11 +11,12 @@ from typing import Any
 import jinja2
 import plotly.offline
 
-from analysis.annotations import ARM_COLOURS, DARK, LIGHT, SIZES
+from analysis.annotations import SIZES
 from analysis.axes import NONE, choose_axes
-from analysis.figures import DASHES, SYMBOLS, Figure, operating_point_figures
+from analysis.figures import Figure, operating_point_figures
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded
+from analysis.marks import DARK, DASHES, LIGHT, mark_of
 from analysis.result_tables import all_tables, latex, plain
 from analysis.verdict import listed, single_point_words, verdict
 
@@ -27,14 +28,8 @@ GLYPHS = {
     "damaged": "!",
     "excluded": "∅",
 }
-DASH_ARRAYS = {
-    "solid": "none",
-    "dash": "6 4",
-    "dot": "2 3",
-    "dashdot": "6 3 2 3",
-    "longdash": "9 4",
-    "longdashdot": "9 3 2 3",
-}
+MOST_SHOWN_AT_ONCE = 6
+"""Figures beyond this number are folded away: eight tasks have 28 pairs."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +42,26 @@ class Built:
     summary: Mapping[str, Any]
 
 
-def build(loaded: Loaded, metrics: Mapping[str, str] | None, title: str | None) -> Built:
+def build(
+    loaded: Loaded,
+    metrics: Mapping[str, str] | None,
+    title: str | None,
+    *,
+    paper_scaling: bool = False,
+) -> Built:
     """Compute everything and render it.
+
+    Args:
+        loaded: the runs.
+        metrics: see `analysis.axes.choose_axes`.
+        title: of the page; None means one made of the tasks.
+        paper_scaling: see `analysis.axes.choose_axes`.
 
     Raises:
         AnalysisError: if the runs must not be compared.
         ValueError: for an unknown task or metric.
     """
-    axes = choose_axes(loaded.tasks, metrics)
+    axes = choose_axes(loaded.tasks, metrics, paper_scaling=paper_scaling)
     findings = find(loaded, axes)
     tables = all_tables(findings)
     words = verdict(findings)
@@ -73,6 +80,7 @@ def build(loaded: Loaded, metrics: Mapping[str, str] | None, title: str | None) 
             verdict=words,
             tables=tables,
             figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
+            most_shown=MOST_SHOWN_AT_ONCE,
             legend=_legend(findings),
             matrix=state_matrix(findings),
             single_points=single_point_words(findings) if findings.single_points else "",
@@ -115,17 +123,13 @@ def _legend(findings: Findings) -> list[dict[str, str]]:
     return [
         {
             "arm": arm,
-            "number": str(number % len(ARM_COLOURS)),
-            "symbol": SYMBOLS[number % len(SYMBOLS)],
-            "dash": _dash_array(number) if arm in stepped else "",
+            "number": str(mark_of(number).colour_number),
+            "symbol": mark_of(number).symbol,
+            "dash": DASHES[mark_of(number).dash] if arm in stepped else "",
         }
         for number, arm in enumerate(findings.arms)
         if arm in shown
     ]
-
-
-def _dash_array(number: int) -> str:
-    return DASH_ARRAYS[DASHES[number % len(DASHES)]]
 
 
 def _figure_json(figure: Figure) -> str:

@@ -2,6 +2,7 @@
 
 Usage:
     python analysis/pareto.py RESULTS... [--out DIR] [--metrics depth=delta1 segmentation=miou]
+                              [--paper-scaling]
 
 RESULTS is a store, several stores, the folder of one sweep (STORE/sweeps/NAME), or a tidy CSV or
 Parquet from anywhere else (see `analysis.load_table`). Runs of a store that differ in more than is
@@ -9,6 +10,7 @@ compared get one report for each set of them that may be compared.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         metrics = _metrics(arguments.metrics)
-        reports = _reports([Path(text) for text in arguments.results], arguments.out, metrics)
+        paths = [Path(text) for text in arguments.results]
+        reports = _reports(paths, arguments.out, metrics, arguments.paper_scaling)
     except (UsageError, UnknownTaskError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -52,8 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    for label, summary in reports.items():
-        print(in_words(label, summary))
+    try:
+        for label, summary in reports.items():
+            print(in_words(label, summary), flush=True)
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -78,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TASK=METRIC",
         help="metric on a task's axis, such as depth=rmse",
     )
+    parser.add_argument(
+        "--paper-scaling",
+        action="store_true",
+        help="show l1 errors as the supplement prints them: x10 for edge2d, x100 for edge3d and "
+        "keypoint2d; CSV files keep the stored values",
+    )
     return parser
 
 
@@ -101,7 +113,7 @@ def _metrics(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _reports(
-    paths: Sequence[Path], out: Path | None, metrics: Mapping[str, str]
+    paths: Sequence[Path], out: Path | None, metrics: Mapping[str, str], paper_scaling: bool
 ) -> dict[str, ReportSummary]:
     for path in paths:
         if not path.exists():
@@ -120,11 +132,13 @@ def _reports(
             raise UsageError(
                 f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
             )
-        return {"": write_table_report(tables[0], out or Path("report"), metrics=metrics)}
+        folder = out or Path("report")
+        report = write_table_report(tables[0], folder, metrics=metrics, paper_scaling=paper_scaling)
+        return {"": report}
     stores = [Store(_store_of(path), create=False) for path in paths]
     default = paths[0] / "report" if len(paths) == 1 else Path("report")
     run_ids = _sweep_run_ids(paths, stores)
-    return write_reports(stores, out or default, run_ids, metrics)
+    return write_reports(stores, out or default, run_ids, metrics, paper_scaling=paper_scaling)
 
 
 def _is_sweep(path: Path) -> bool:

@@ -46,6 +46,8 @@ def write_reports(
     out: Path,
     run_ids: Sequence[str] | None = None,
     metrics: Mapping[str, str] | None = None,
+    *,
+    paper_scaling: bool = False,
 ) -> dict[str, ReportSummary]:
     """Write one report for each set of runs that may be compared; return them by label.
 
@@ -57,6 +59,7 @@ def write_reports(
         out: folder for the reports; made if absent.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         metrics: task -> metric or alias, for the sets that have the task.
+        paper_scaling: see `analysis.axes.choose_axes`.
 
     Raises:
         AnalysisError: if there is no run.
@@ -70,7 +73,10 @@ def write_reports(
         check_tasks(metrics, tasks)
     if len(groups) < 2:
         known = metrics if tasks else {}
-        return {"": write_report(stores, out, run_ids=run_ids, metrics=known)}
+        single = write_report(
+            stores, out, run_ids=run_ids, metrics=known, paper_scaling=paper_scaling
+        )
+        return {"": single}
     reports = {
         label: write_report(
             stores,
@@ -78,6 +84,7 @@ def write_reports(
             run_ids=group.run_ids,
             metrics={task: name for task, name in metrics.items() if task in group.tasks},
             title=f"Operating points: {label.replace(',', ', ')}",
+            paper_scaling=paper_scaling,
         )
         for label, group in groups.items()
     }
@@ -115,6 +122,7 @@ def write_report(
     run_ids: Sequence[str] | None = None,
     metrics: Mapping[str, str] | None = None,
     title: str | None = None,
+    paper_scaling: bool = False,
 ) -> ReportSummary:
     """Write the report on the runs of one or several stores to `out`.
 
@@ -124,6 +132,7 @@ def write_report(
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         metrics: task -> metric or alias by which it is judged; see `analysis.axes.choose_axes`.
         title: of the page.
+        paper_scaling: see `analysis.axes.choose_axes`.
 
     Raises:
         AnalysisError: if there is no run, or the runs must not be compared.
@@ -136,11 +145,16 @@ def write_report(
         return load_stores(stores, run_ids)
 
     inputs = _store_inputs(stores, run_ids)
-    return _write(out, inputs, load, metrics, title)
+    return _write(out, inputs, load, metrics, title, paper_scaling)
 
 
 def write_table_report(
-    path: Path, out: Path, *, metrics: Mapping[str, str] | None = None, title: str | None = None
+    path: Path,
+    out: Path,
+    *,
+    metrics: Mapping[str, str] | None = None,
+    title: str | None = None,
+    paper_scaling: bool = False,
 ) -> ReportSummary:
     """Write the report on a tidy CSV or Parquet to `out`; see `write_report`."""
 
@@ -149,7 +163,8 @@ def write_table_report(
 
         return load_table(path)
 
-    return _write(out, hashlib.sha256(path.read_bytes()), load, metrics, title)
+    inputs = hashlib.sha256(path.read_bytes())
+    return _write(out, inputs, load, metrics, title, paper_scaling)
 
 
 def _write(
@@ -158,8 +173,9 @@ def _write(
     load: Callable[[], "Loaded"],
     metrics: Mapping[str, str] | None,
     title: str | None,
+    paper_scaling: bool,
 ) -> ReportSummary:
-    options = json.dumps([sorted((metrics or {}).items()), title])
+    options = json.dumps([sorted((metrics or {}).items()), title, paper_scaling])
     inputs.update(options.encode())
     inputs.update(_code_digest())
     fingerprint = inputs.hexdigest()
@@ -171,7 +187,7 @@ def _write(
 
     from analysis.page import build
 
-    built = build(load(), metrics, title)
+    built = build(load(), metrics, title, paper_scaling=paper_scaling)
     files = {**built.files, "report.html": built.html}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

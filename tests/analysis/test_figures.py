@@ -5,18 +5,32 @@ import json
 import numpy as np
 import pytest
 
-from analysis.annotations import DARK, LIGHT, SIZES, shown_staircase
+from analysis.annotations import MOST_COVERED, SIZES, shown_staircase
 from analysis.axes import choose_axes
 from analysis.figures import operating_point_figures
 from analysis.findings import find
 from analysis.labels import around, overlaps, text_size
 from analysis.load import load_stores
-from mtl.spec import RunSpec
+from analysis.marks import DARK, LIGHT, mark_of
+from analysis.page import build
+from mtl.methods import METHODS
+from mtl.records import METRICS, PLOTTED_METRIC
+from mtl.spec import TASKS, RunSpec
 
 
 def findings_of(store, **metrics):
     loaded = load_stores([store])
     return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
+def values_of(tasks, generator) -> dict:
+    """Return plausible test metrics of these tasks, all of their plotted ones."""
+    values = {}
+    for task in tasks:
+        name = PLOTTED_METRIC[task]
+        scale = 0.001 if METRICS[name].direction == "min" else 1.0
+        values[task] = {name: float(generator.uniform(0.4, 0.6) * scale)}
+    return values
 
 
 def test_metric_where_lower_is_better(full_store):
@@ -27,7 +41,14 @@ def test_metric_where_lower_is_better(full_store):
     assert reference.point == (1.2, 0.279)
     figure = operating_point_figures(by_rmse)[0]
     arrow = next(a for a in figure.variants[0]["annotations"] if a["text"] == "better")
-    assert arrow["x"] < 0.5 < arrow["y"], "better is to the left and up"
+    assert min(arrow["x"], arrow["y"]) > 0.5, "better is right and up, whatever the metric"
+    assert (arrow["ax"] < 0, arrow["ay"] > 0) == (True, True), "the arrow comes from lower left"
+    worse, better = figure.plot.layout.xaxis.range
+    assert worse > 1.2 > better
+    assert "lower is better (reversed)" in figure.plot.layout.xaxis.title.text
+    low, high = figure.plot.layout.yaxis.range
+    assert low < high
+    assert "reversed" not in figure.plot.layout.yaxis.title.text
 
 
 def test_figure_draws_the_computed_values(full_store):
@@ -129,3 +150,63 @@ def test_three_tasks_have_a_plot_for_each_pair(store, synthetic):
         "operating_points_normal_segmentation",
     ]
     assert findings.comparisons[0].test.difference == 0
+
+
+def test_marks_of_many_arms_differ():
+    marks = [mark_of(number) for number in range(42)]
+    assert len({(mark.colour, mark.symbol) for mark in marks}) == 42
+    assert len({(mark.colour, mark.dash) for mark in marks[:30]}) == 30
+    assert len(METHODS) <= 42, "every method at once"
+    assert mark_of(42 * 5) == mark_of(0), "and no end"
+
+
+def test_every_method_at_once(store, synthetic):
+    print("seed 5")
+    generator = np.random.default_rng(5)
+    for method, needs in METHODS.items():
+        for share in (0.25, 0.5, 0.75) if needs.takes_priorities else (None,):
+            values = synthetic.depth_and_segmentation(*generator.uniform(0.5, 0.8, 2))
+            synthetic.finish(store, synthetic.make_spec(method, share, 0), values)
+    findings = findings_of(store)
+    assert set(findings.arms) == set(METHODS)
+    assert set(findings.single_points) == {m for m in METHODS if not METHODS[m].takes_priorities}
+    (figure,) = operating_point_figures(findings)
+    drawn = [trace for trace in figure.plot.data if trace.meta == "means"]
+    assert len({(t.marker.color, t.marker.symbol) for t in drawn}) == len(METHODS)
+    for size, variant in zip(SIZES, figure.variants, strict=True):
+        labels = [a for a in variant["annotations"] if "bgcolor" in a]
+        texts = {a["text"] for a in labels}
+        best = {p.arm for p in findings.points if p.nondominated and p.priorities is None}
+        assert best <= texts, "nondominated points are labelled first"
+        covered = sum(np.prod(text_size(a["text"], size.font)) for a in labels)
+        inner = (size.width - size.left - size.right) * (size.height - size.top - size.bottom)
+        assert covered <= MOST_COVERED * inner
+    page = build(load_stores([store]), None, None).html
+    assert "torchjd:NashMTL" in page
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 8])
+def test_any_number_of_tasks(store, synthetic, number):
+    print("seed 6")
+    generator = np.random.default_rng(6)
+    tasks = TASKS[-number:]
+    raised = [tuple(2.0 if i == k else 1.0 for i in range(number)) for k in range(min(number, 3))]
+    for method in ("lsb", "fixed", "equal"):
+        grid = [tuple(v / sum(row) for v in row) for row in raised]
+        for priorities in grid if method != "equal" else [None]:
+            spec = RunSpec(method=method, tasks=tasks, priorities=priorities, epochs=12)
+            synthetic.finish(store, spec, values_of(tasks, generator), manifest={})
+    findings = findings_of(store)
+    figures = operating_point_figures(findings)
+    assert len(figures) == number * (number - 1) // 2
+    for figure in figures:
+        for axis in (figure.plot.layout.xaxis, figure.plot.layout.yaxis):
+            worse, better = axis.range
+            assert (worse > better) == ("lower is better" in axis.title.text)
+        if "keypoint2d" in figure.plot.layout.yaxis.title.text:
+            for size, variant in zip(SIZES, figure.variants, strict=True):
+                assert variant["margin"]["l"] > size.left, "ticks of 0.0005 are longer than of 50"
+    built = build(load_stores([store]), None, None)
+    assert ("more pairs of tasks" in built.html) == (len(figures) > 6)
+    assert built.html.count('class="plot"') == len(figures)
+    json.dumps(built.summary, allow_nan=False)

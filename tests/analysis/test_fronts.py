@@ -231,7 +231,7 @@ def test_margin_over_the_prior_follows_the_direction():
 def test_axes_know_aliases_and_list_the_known_metrics():
     (axis,) = choose_axes(["segmentation"], {"segmentation": "acc"})
     assert axis.column == "segmentation_pixel_accuracy"
-    with pytest.raises(ValueError, match="Known: abs, delta1, rel, rmse"):
+    with pytest.raises(ValueError, match="Known: abs, abs_log, delta1, rel, rmse"):
         choose_axes(["depth"], {"depth": "miou"})
     with pytest.raises(ValueError, match="Known: depth"):
         choose_axes(["depth"], {"normal": "within_30"})

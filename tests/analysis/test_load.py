@@ -10,6 +10,7 @@ from analysis.findings import find
 from analysis.guard import common_fields
 from analysis.load import arm_names, load_stores
 from analysis.load_table import load_table
+from analysis.page import build
 from analysis.plans import planned_or_present
 from mtl.store import Store
 
@@ -195,6 +196,60 @@ def test_options_enter_a_name_only_where_they_differ():
     assert arm_names(methods) == {"1": "lsb", "2": "lsb", "3": "fixed"}
 
 
+def test_an_option_that_is_off_has_a_name():
+    methods = {"1": ("lsb", {"clamp": None}), "2": ("lsb", {"clamp": 2.0})}
+    assert arm_names(methods) == {"1": "lsb (no clamp)", "2": "lsb (clamp 2)"}
+    assert arm_names({"1": ("lsb", {"clamp": None})}) == {"1": "lsb"}
+
+
+def later(values: dict) -> dict:
+    """Return test metrics as a later release writes them, with more."""
+    return {**values, "depth": {**values["depth"], "abs_log": 0.2, "rmse_per_image": 0.5}}
+
+
+def test_runs_of_an_earlier_release_lack_later_metrics(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    old = [synthetic.make_spec("lsb", 0.5, seed) for seed in range(3)]
+    for spec in old:
+        synthetic.finish(store, spec, values)
+    prior = {"depth": {**synthetic.prior["depth"], "abs_log": 0.4}}
+    new = synthetic.make_spec("fixed", 0.5, 0)
+    manifest = {"per_pixel_prior": {"test": {**synthetic.prior, **prior}}}
+    synthetic.finish(store, new, later(values), manifest)
+    loaded = load_stores([store])
+    assert loaded.notes == (), "priors agree where both know them"
+    assert loaded.prior["depth_abs_log"] == 0.4
+    assert loaded.prior["depth_delta1"] == synthetic.prior["depth"]["delta1"]
+    assert loaded.runs.set_index("run_id")["depth_abs_log"].isna().sum() == 3
+    assert len(find(loaded, choose_axes(loaded.tasks)).runs) == 4, "by the usual metrics"
+    findings = find(loaded, choose_axes(loaded.tasks, {"depth": "abs_log"}))
+    assert findings.runs["run_id"].tolist() == [new.run_id()]
+    assert findings.notes == (
+        "3 runs are left out: test split holds no value for depth_abs_log. "
+        "They are listed under the reasons below.",
+    )
+    html = build(loaded, {"depth": "abs_log"}, None).html
+    for spec in old:
+        assert spec.run_id() in html
+
+
+def test_a_metric_that_no_run_has_leaves_a_report_that_says_so(full_store):
+    loaded = load_stores([full_store])
+    built = build(loaded, {"depth": "abs_log", "segmentation": "miou_per_image"}, None)
+    assert "none of 20 runs has a usable result" in built.html
+    assert "no value for depth_abs_log and no value for segmentation_miou_per_image" in built.html
+
+
+def test_priors_that_differ_are_not_drawn(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for seed, prior in enumerate((0.5, 0.6)):
+        manifest = {"per_pixel_prior": {"test": {"depth": {"delta1": prior}}}}
+        synthetic.finish(store, synthetic.make_spec("lsb", 0.5, seed), values, manifest)
+    loaded = load_stores([store])
+    assert loaded.prior == {}
+    assert loaded.notes == ("The runs report different per-pixel priors, so none is drawn.",)
+
+
 @pytest.mark.parametrize(
     ("grid", "texts"),
     [
@@ -202,6 +257,9 @@ def test_options_enter_a_name_only_where_they_differ():
         ([(0.1, 0.9), (0.5, 0.5)], ["(0.1, 0.9)", "(0.5, 0.5)"]),
         ([(0.166667, 0.833333)], ["(1/6, 5/6)"]),
         ([(0.12345, 0.87655)], ["(0.123, 0.877)"]),
+        ([(1 / 3, 1 / 3, 1 / 3)], ["(1/3, 1/3, 1/3)"]),
+        ([(0.125,) * 8], ["(8 of 1/8)"]),
+        ([(0.1, 0.5, *(0.1,) * 4)], ["(0.1, 0.5, 4 of 0.1)"]),
     ],
 )
 def test_priorities_as_people_write_them(grid, texts):
@@ -277,6 +335,35 @@ def test_lacking_columns_are_named(tmp_path, dropped, message):
     table().drop(columns=dropped).to_csv(path, index=False)
     with pytest.raises(AnalysisError, match=message):
         load_table(path)
+
+
+def test_a_metric_of_several_tasks_is_told_apart_by_its_task(tmp_path):
+    columns = {
+        "method": ["equal"],
+        "seed": [0],
+        "priority_edge2d": [None],
+        "priority_edge3d": [None],
+        "edge2d_l1": [0.02],
+        "edge3d_l1": [0.001],
+    }
+    path = tmp_path / "t.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    row = load_table(path).runs.iloc[0]
+    assert (row["edge2d_l1"], row["edge3d_l1"]) == (0.02, 0.001)
+    columns["l1"] = columns.pop("edge3d_l1")
+    pd.DataFrame(columns).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match="metric of edge3d .* Name it edge3d_l1"):
+        load_table(path)
+    alone = {k: v for k, v in columns.items() if "edge2d" not in k}
+    pd.DataFrame(alone).to_csv(path, index=False)
+    assert load_table(path).runs["edge3d_l1"].tolist() == [0.001]
+
+
+def test_an_empty_cell_is_an_option_that_is_off(tmp_path):
+    path = tmp_path / "t.csv"
+    both = table(method=["lsb", "lsb", "equal"], seed=[0, 1, 0], clamp=[None, 2.0, None])
+    both.to_csv(path, index=False)
+    assert load_table(path).runs["arm"].tolist() == ["lsb (no clamp)", "lsb (clamp 2)", "equal"]
 
 
 def test_guard_watches_tables_too(tmp_path):

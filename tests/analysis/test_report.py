@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.axes import choose_axes
+from analysis.axes import TIMES, choose_axes
 from analysis.findings import find
 from analysis.load import load_stores
 from analysis.page import build
 from analysis.pareto import main
 from analysis.report import write_report
 from analysis.verdict import verdict
+from mtl.spec import RunSpec
 from mtl.store import Store
 
 
@@ -294,7 +295,7 @@ def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["{store}", "--metrics", "depth=miou"], 2, "Known: abs, delta1, rel, rmse"),
+        (["{store}", "--metrics", "depth=miou"], 2, "Known: abs, abs_log, delta1, rel, rmse"),
         (["{store}", "--metrics", "flow=epe"], 2, "Unknown task 'flow'"),
         (["{store}", "--metrics", "depth"], 2, "Expected --metrics TASK=METRIC, got 'depth'"),
         (["{store}", "--metrics", "depth=rmse", "depth=rel"], 2, "two for depth"),
@@ -327,6 +328,36 @@ def test_bad_input_is_one_sentence(store, synthetic, tmp_path, capsys, arguments
     assert captured.out == ""
     assert len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_paper_scaling_changes_what_is_shown_and_nothing_else(store, synthetic, capsys):
+    tasks = ("depth", "edge2d", "keypoint2d", "keypoint3d")
+    for seed, edge in enumerate((0.0123, 0.0125)):
+        spec = RunSpec(method="equal", tasks=tasks, epochs=12, seed=seed)
+        values = {
+            "depth": {"delta1": 0.8, "abs_log": 0.2},
+            "edge2d": {"l1": edge},
+            "keypoint2d": {"l1": 0.00072},
+            "keypoint3d": {"l1": 0.023},
+        }
+        synthetic.finish(store, spec, values, manifest={})
+    plain, scaled = store.root / "plain", store.root / "scaled"
+    assert main([str(store.root), "--out", str(plain)]) == 0
+    assert "0.01240 ± 0.00014" in capsys.readouterr().out
+    assert main([str(store.root), "--out", str(scaled), "--paper-scaling"]) == 0
+    shown = capsys.readouterr().out
+    for text in (f"edge2d l1 (value {TIMES} 10)", f"keypoint2d l1 (value {TIMES} 100)"):
+        assert text in shown, text
+    assert "0.1240 ± 0.0014" in shown
+    assert "0.072 ± 0.000" in shown
+    assert "keypoint3d l1 (value) " in shown
+    page = (scaled / "report.html").read_text()
+    assert "shown multiplied by 10 as in the supplement" in page
+    for path in (plain / "tables").glob("*.csv"):
+        assert path.read_text() == (scaled / "tables" / path.name).read_text(), path.name
+    assert read(scaled)["points"] == read(plain)["points"]
+    assert main([str(store.root), "--out", str(scaled)]) == 0
+    assert "(unchanged)" not in capsys.readouterr().out, "an option is part of the inputs"
 
 
 def test_folder_that_cannot_be_written(full_store, tmp_path, capsys):
