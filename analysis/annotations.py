@@ -40,6 +40,8 @@ class Size:
     right: int = 16
 
 
+CORNER = 0.75
+"""Share of an axis behind which a reference line runs into the upper right corner."""
 SIGNS_WITHIN = 4
 """Digits and point of a tick that the left margin of a size has room for."""
 SIZES = (
@@ -72,12 +74,14 @@ def variant(
 
     inner = (left, top, right, bottom)
     arrow, arrow_box = _better_arrow(inner, size)
-    annotations = [arrow, *_prior_notes(findings, axes, ranges, size)]
+    notes = _prior_notes(findings, axes, ranges, size)
+    annotations = [arrow, *notes]
     texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
     sizes = [text_size(text, size.font) for text in texts]
     chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
     spots, obstacles = _occupied(findings, pair, pixels)
-    obstacles += [(arrow_box, 1.0), *_line_boxes(findings, pair, ranges, pixels)]
+    obstacles += [(arrow_box, 1.0), *((_note_box(note, pixels), 1.0) for note in notes)]
+    obstacles += _line_boxes(findings, pair, ranges, pixels)
     offsets = place_labels([spots[k] for k in chosen], [sizes[k] for k in chosen], obstacles, inner)
     for k, offset in zip(chosen, offsets, strict=True):
         point = findings.points[k]
@@ -232,22 +236,25 @@ def _prior_notes(
 ) -> list[dict[str, Any]]:
     """Return a name for each reference line, at the better end of the line.
 
-    It stands on the worse side of its line, where points are rare, and along the line.
+    It stands on the worse side of its line, where points are rare, and along the line. A line that
+    runs into the corner of the arrow has its name at the other end.
     """
     notes = []
     for number, axis in enumerate(axes):
         if axis.column not in findings.prior:
             continue
         value = _shown(findings.prior[axis.column], axis)
-        far = ranges[1 - number][1]
+        worse, better = ranges[number]
+        into_corner = (value - worse) / (better - worse) > CORNER
+        end = ranges[1 - number][0 if into_corner else 1]
         place: dict[str, Any] = (
-            {"x": value, "y": far, "textangle": -90} if number == 0 else {"x": far, "y": value}
+            {"x": value, "y": end, "textangle": -90} if number == 0 else {"x": end, "y": value}
         )
         notes.append(
             {
                 **place,
-                "xanchor": "right",
-                "yanchor": "top",
+                "xanchor": "left" if into_corner and number == 1 else "right",
+                "yanchor": "bottom" if into_corner and number == 0 else "top",
                 "text": f"per-pixel prior {axis.shown(findings.prior[axis.column])} {axis.unit}",
                 "font": {"size": size.font - 1, "color": MUTED},
                 "showarrow": False,
@@ -255,3 +262,14 @@ def _prior_notes(
             }
         )
     return notes
+
+
+def _note_box(note: dict[str, Any], pixels: Pixels) -> Box:
+    """Return about where the text of a note of `_prior_notes` stands."""
+    x, y = pixels(note["x"], note["y"])
+    width, height = text_size(note["text"], note["font"]["size"])
+    if "textangle" in note:
+        width, height = height, width
+    left = x - width if note["xanchor"] == "right" else x
+    top = y - height if note["yanchor"] == "bottom" else y
+    return (left, top, left + width, top + height)
