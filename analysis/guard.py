@@ -5,7 +5,14 @@ from typing import Any
 
 from analysis.axes import AnalysisError
 
-COMPARED = ("method", "priorities", "seed", "method_options")
+COMPARED = (
+    "method",
+    "priorities",
+    "seed",
+    "method_options",
+    "period_epochs",
+    "period_steps",
+)
 """Spec fields in which compared runs may differ, with everything below them."""
 MOST_SHOWN = 4
 """Values of a differing field that the message lists."""

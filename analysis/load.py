@@ -104,7 +104,7 @@ def load_stores(stores: Sequence[Store], run_ids: Sequence[str] | None = None) -
     tasks = _shared_tasks([read.spec for read in found if read.spec is not None])
     arms = arm_names(
         {
-            r.state.run_id: (r.spec.method, r.spec.method_options)
+            r.state.run_id: (r.spec.method, r.spec.method_settings)
             for r in found
             if r.spec is not None
         }
@@ -226,7 +226,7 @@ def _row(read: _Read, arm: str) -> dict[str, Any]:
     }
     priorities = spec.priorities or (None,) * len(spec.tasks)
     row |= {f"priority_{t}": p for t, p in zip(spec.tasks, priorities, strict=True)}
-    row |= spec.method_options
+    row |= spec.method_settings
     row |= _metric_columns(result.selected_metrics)
     row |= {name: manifest.get(name) for name in ("wall_seconds", "device_seconds")}
     return row

@@ -17,7 +17,7 @@ from analysis.axes import AnalysisError, known_columns, metric_column
 from analysis.fronts import setting_of
 from analysis.load import Loaded, RunState, arm_names
 from mtl.records import METRIC_ALIASES, TASK_METRICS
-from mtl.spec import METHODS
+from mtl.spec import METHODS, PERIOD_FIELDS
 
 SUFFIXES = (".csv", ".parquet")
 PRIORITY = "priority_"
@@ -27,7 +27,12 @@ GUARDED = ("architecture", "encoder", "epochs", "dataset")
 EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
 """How far the priorities of a row may sum from 1, without a word and with a note."""
 SECONDS = ("wall_seconds", "device_seconds")
-_OPTIONS = sorted({option for needs in METHODS.values() for option in needs.options})
+_OPTIONS = sorted(
+    {
+        *(option for needs in METHODS.values() for option in needs.options),
+        *PERIOD_FIELDS,
+    }
+)
 
 
 def load_table(path: Path) -> Loaded:

@@ -99,7 +99,20 @@ def cross_entropy_error(
     prediction: Float[Tensor, "batch classes height width"],
     target: Int[Tensor, "batch height width"],
 ) -> ErrorMap:
-    """Return -log of the probability given to the target class, in nats, equation (7)."""
+    """Return -log of the probability given to the target class, in nats, equation (7).
+
+    Raises:
+        ValueError: on the CPU, for a class that the prediction does not have; on a GPU the check
+            would wait for the device in each step (prepared data are checked beforehand).
+    """
+    num_classes = prediction.shape[1]
+    if target.device.type == "cpu" and target.numel():
+        least, most = (int(x) for x in target.aminmax())
+        if least < 0 or most >= num_classes:
+            raise ValueError(
+                f"Expected classes from 0 to {num_classes - 1}, got {most if least >= 0 else least}"
+                ". Mark such pixels as not valid, or give the prediction more classes."
+            )
     return functional.cross_entropy(prediction, target, reduction="none")
 
 

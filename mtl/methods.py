@@ -28,6 +28,8 @@ class MethodNeeds:
     """Options that must be at least this."""
     has_periods: bool = False
     """True where the weights are set anew after each period."""
+    least_tasks: int = 1
+    """Fewer tasks than this give the method nothing to work on."""
     needs_gradients: bool = False
     """True where the gradients of each task are looked at: one backward pass a task, and an
     architecture that shares parameters. These act on each micro-batch, not on the whole batch."""
@@ -93,8 +95,15 @@ SCALARIZERS: dict[str, MethodNeeds] = {
 user."""
 
 
-def _aggregator(positive: tuple[str, ...] = (), **options: OptionValue) -> MethodNeeds:
-    return MethodNeeds(options=options, positive_options=frozenset(positive), needs_gradients=True)
+def _aggregator(
+    positive: tuple[str, ...] = (), least_tasks: int = 1, **options: OptionValue
+) -> MethodNeeds:
+    return MethodNeeds(
+        options=options,
+        positive_options=frozenset(positive),
+        least_tasks=least_tasks,
+        needs_gradients=True,
+    )
 
 
 AGGREGATORS: dict[str, MethodNeeds] = {
@@ -107,10 +116,11 @@ AGGREGATORS: dict[str, MethodNeeds] = {
     "GradDrop": _aggregator(),
     "GradVac": _aggregator(beta=0.5, eps=1e-8),
     "IMTLG": _aggregator(),
-    "Krum": _aggregator(("n_selected",), n_byzantine=0, n_selected=1),
+    "Krum": _aggregator(("n_selected",), least_tasks=3, n_byzantine=0, n_selected=1),
     "MGDA": _aggregator(("epsilon", "max_iters"), epsilon=1e-3, max_iters=100),
     "NashMTL": _aggregator(
         ("update_weights_every", "optim_niter"),
+        least_tasks=2,
         max_norm=1.0,  # 0 is off
         update_weights_every=1,
         optim_niter=20,

@@ -123,7 +123,8 @@ class NormalMetrics:
         sums = torch.stack([angle_deg.sum(), inner.double().sum()])
         within = torch.stack([(angle_deg <= bound_deg).sum() for bound_deg in (11.25, 22.5, 30.0)])
         # A histogram keeps the median of a split of any size in constant memory.
-        bins = (angle_deg * ANGLE_BINS_PER_DEGREE).long()
+        # A NaN, of a network that has diverged, stays in the mean, by which the run is ended.
+        bins = (angle_deg.nan_to_num(0) * ANGLE_BINS_PER_DEGREE).long()
         histogram = torch.bincount(bins, minlength=180 * ANGLE_BINS_PER_DEGREE + 1)
         if self._sums is None or self._within is None or self._histogram is None:
             self._sums, self._within, self._histogram = sums, within, histogram

@@ -4,10 +4,11 @@ The network is built and trained for some steps on random images and targets, so
 data nor encoder weights are needed. Values do not matter for the cost.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ class ProbeResult:
     parameter_bytes: int
     """Parameters, their gradients and AdamW's moments."""
     seconds_per_step: float
-    """Median over the steps, with the threads that torch has now."""
+    """Median over the steps; on the CPU with one thread, as runs have."""
 
 
 def probe(
@@ -82,7 +83,7 @@ def probe(
     def overall_loss(images: Tensor, targets: dict[str, Tensor]) -> Tensor:
         return _mean_task_loss(spec, network, images, targets, info)
 
-    with global_stream(spec.seed, "probe"):
+    with _one_thread(), global_stream(spec.seed, "probe"):
         forward_flops = _forward_flops(network, images[:1])
         activation_bytes = _kept_bytes(lambda: overall_loss(*parts[0]), network)
         seconds = _step_seconds(spec, network, overall_loss, parts, num_steps)
@@ -96,6 +97,16 @@ def probe(
         parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
         seconds_per_step=statistics.median(seconds),
     )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _network(spec: RunSpec, info: DataInfo) -> MultiTaskNetwork:

@@ -171,7 +171,7 @@ class EpochRecord:
     loss_scales: list[float | None] | None
     """Mean over the epoch's steps of weight x loss, with None as for the weights."""
     difficulties: list[float] | None
-    """LSB's difficulties behind these weights; None for other methods and in its first periods."""
+    """LSB's difficulties at the start of the epoch; None elsewhere and in its first periods."""
     learning_rate: float
     """At the last step of the epoch."""
     metrics: SplitMetrics

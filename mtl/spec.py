@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mtl.methods import METHODS, MethodNeeds, OptionValue, check_method
@@ -43,8 +43,10 @@ __all__ = [
     "DATASET_TASKS",
     "LOSS_KINDS",
     "METHODS",
+    "PERIOD_FIELDS",
     "SCENES_VERSION",
     "SCENE_VARIANTS",
+    "SHARING_NOTHING",
     "SPLITS",
     "TASKS",
     "DataSpec",
@@ -61,6 +63,9 @@ IDENTITY_VERSION = 1
 
 NUMERICS_VERSION = 1
 """Raised when code changes what a spec computes; runs of different versions never mix."""
+
+PERIOD_FIELDS: tuple[str, ...] = ("period_epochs", "period_steps")
+"""Settings of the methods that have periods, and of no other."""
 
 NEUTRAL_VALUES: dict[str, Any] = {
     "method_options.clamp": None,
@@ -105,8 +110,8 @@ class RunSpec:
     period_steps: int | None = None
     """Steps between two updates of the weights, in place of `period_epochs`."""
     micro_batches: int = 1
-    """Parts that a batch is trained in, one after another, to save memory: the gradient is the
-    mean of theirs, and batch norm sees one part at a time."""
+    """Parts that a batch is trained in, one after another, to save memory. Each loss keeps the
+    gradient of the whole batch, up to batch norm, which sees one part at a time."""
     precision: Literal["float32", "bf16"] = "float32"
     """`bf16`: the network computes in bfloat16 where torch's autocast deems it safe; the losses
     are float32."""
@@ -143,6 +148,12 @@ class RunSpec:
                 f"Expected micro_batches at most batch_size = {self.batch_size}, "
                 f"got {self.micro_batches}."
             )
+        least = METHODS[self.method].least_tasks
+        if len(self.tasks) < least:
+            raise ValueError(
+                f"Expected at least {least} tasks for method {self.method!r}, got "
+                f"{len(self.tasks)}. Add tasks or choose another method."
+            )
         self._check_period()
         architecture = self.network.architecture
         if METHODS[self.method].needs_gradients and architecture in SHARING_NOTHING:
@@ -150,6 +161,9 @@ class RunSpec:
                 f"Expected an architecture that shares parameters for method {self.method!r}, "
                 f"which compares the tasks' gradients there, got {architecture!r}."
             )
+        if self.network.cross_stitch_own_share is None:
+            network = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
+            object.__setattr__(self, "network", network)
         object.__setattr__(self, "priorities", self._resolved_priorities())
         object.__setattr__(self, "method_options", self._resolved_options())
         object.__setattr__(self, "loss_units", self._resolved_units())
@@ -167,6 +181,17 @@ class RunSpec:
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch; the last may see fewer images."""
         return -(-self.data.num_train // self.batch_size)
+
+    @property
+    def method_settings(self) -> dict[str, OptionValue]:
+        """Options of the method, and its period where it has one."""
+        if not METHODS[self.method].has_periods:
+            return dict(self.method_options)
+        return {
+            **self.method_options,
+            "period_epochs": self.period_epochs,
+            "period_steps": self.period_steps,
+        }
 
     def _check_period(self) -> None:
         check_at_least("period_epochs", self.period_epochs, 1)

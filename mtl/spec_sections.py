@@ -92,21 +92,23 @@ class NetworkSpec:
     encoder_weights: str = "random"
     """Where the encoder starts: `random`; `imagenet`, which timm downloads; or `sha256:` and 16
     digits of the hash of a file with weights (the file itself is named in `Runtime`)."""
-    cross_stitch_own_share: float = 0.9
+    cross_stitch_own_share: float | None = 0.9
     """For `multi_column`: alpha_ii of equation (1) at the start; the others of a row share the
-    rest. The supplement has 0.9 (0.05 beside it) on NYUv2 and 1/n on Taskonomy."""
+    rest. The supplement has 0.9 (0.05 beside it) on NYUv2 and 1/n on Taskonomy; a run resolves
+    None to 1/n."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        round_floats(self)
         checked_name(self.architecture, ARCHITECTURES, "architecture")
         check_encoder_name(self.encoder)
         check_encoder_weights(self.encoder_weights)
-        if not 0 <= self.cross_stitch_own_share <= 1:
-            raise ValueError(
-                "Expected network.cross_stitch_own_share from 0 to 1, "
-                f"got {self.cross_stitch_own_share}."
-            )
+        if self.cross_stitch_own_share is not None:
+            share = canonical_float(self.cross_stitch_own_share)
+            object.__setattr__(self, "cross_stitch_own_share", share)
+            if not 0 <= share <= 1:
+                raise ValueError(
+                    f"Expected network.cross_stitch_own_share from 0 to 1, got {share}."
+                )
         if self.encoder_stride not in (2, 4, 8, 16, 32):
             raise ValueError(
                 "Expected network.encoder_stride to be one of 2, 4, 8, 16, 32, "

@@ -32,6 +32,7 @@ from mtl.checkpoint import (
 from mtl.data.batches import MappedSplit, training_batches
 from mtl.data.prepared import PreparedDataError, data_info, prepare
 from mtl.data.sources import DataInfo
+from mtl.encoder_names import weights_file_id
 from mtl.epoch_log import EpochLog
 from mtl.evaluation import evaluate, memory_format
 from mtl.learning_rate import learning_rate_at
@@ -330,6 +331,16 @@ def _check_finite(metrics: TaskMetrics, epoch: int) -> None:
                 )
 
 
+def check_weights_file(spec: RunSpec, path: str | None) -> None:
+    """Raise a `ValueError` if a file of encoder weights is given that the spec does not name."""
+    if path is not None and weights_file_id(path) != spec.network.encoder_weights:
+        raise ValueError(
+            f"Expected a spec whose network.encoder_weights is {weights_file_id(path)}, which "
+            f"{path} is, got {spec.network.encoder_weights!r}. Name the file's id in the spec, or "
+            "leave --encoder-weights out."
+        )
+
+
 def _print_epoch(record: EpochRecord) -> None:
     losses = ", ".join("absent" if loss is None else f"{loss:.4g}" for loss in record.losses)
     print(f"epoch {record.epoch}: losses {losses}; {record.seconds:.1f} s", flush=True)
@@ -348,6 +359,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--encoder-weights", metavar="FILE", help="weights that the encoder starts from"
     )
     parser.add_argument(
+        "--sample-epochs", type=int, nargs="+", default=Runtime.sample_epochs, metavar="EPOCH",
+        help="after which epochs, beside the last (2 10)",
+    )  # fmt: skip
+    parser.add_argument(
         "--num-samples", type=int, default=4, help="validation images kept to look at (default: 4)"
     )
     arguments = parser.parse_args(argv)
@@ -359,8 +374,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             keep=arguments.keep,
             encoder_weights_file=arguments.encoder_weights,
             num_samples=arguments.num_samples,
+            sample_epochs=tuple(arguments.sample_epochs),
         )
         spec = RunSpec.from_dict(json.loads(Path(arguments.spec).read_text("utf-8")))
+        check_weights_file(spec, arguments.encoder_weights)
     except (OSError, ValueError) as error:
         print(f"{arguments.spec}: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
 from sweeps.fields import field_values, parse_assignment
-from sweeps.plan import Grid
+from sweeps.plan import Grid, check_grid, left_out
 from sweeps.presets import Preset, check_labelled, preset, stand_in_note
 
 OWN_FLAGS = {
@@ -176,6 +176,11 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     wanted = {**from_file, **chosen}
     axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
     if given.encoder_weights is not None:
+        if "network.encoder_weights" in axes:
+            raise ValueError(
+                "Expected either --encoder-weights or network.encoder_weights, got both. "
+                "Leave one out."
+            )
         axes["network.encoder_weights"] = (weights_file_id(given.encoder_weights),)
     notes = []
     quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
@@ -196,6 +201,8 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
         fields={k: v for k, v in table.fields.items() if k not in axes},
         axes={**table.axes, **axes},
     )
+    check_grid(grid)
+    notes += left_out(grid)
     return Command(
         kind=kind,
         name=check_sweep_name(given.name),

@@ -97,8 +97,29 @@ def field_values(dotted: str, value: Any) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(_typed(v, hint, dotted) for v in several))
 
 
+def _may_be_none(dotted: str) -> bool:
+    """Return whether None is a value of the field; of an option, `mtl.spec` knows."""
+    return dotted.startswith("method_options.") or dotted in _optional_fields(RunSpec, "")
+
+
+@functools.cache
+def _optional_fields(cls: type, path: str) -> frozenset[str]:
+    found: set[str] = set()
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found |= _optional_fields(hint, f"{path}{name}.")
+        elif type(None) in typing.get_args(hint):
+            found.add(path + name)
+    return frozenset(found)
+
+
 def _typed(value: Any, hint: Any, dotted: str) -> Any:
-    """Return `value` as `hint` asks; YAML reads 1e-4 as text, so text may be a number."""
+    """Return `value` as `hint` asks; YAML reads 1e-4 as text, so text may be a number.
+
+    `none`, and YAML's null, is None where the field may be that.
+    """
+    if value in (None, "none") and _may_be_none(dotted):
+        return None
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"Expected a list for {dotted}, got {value!r}.")

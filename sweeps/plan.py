@@ -16,10 +16,9 @@ import numpy as np
 
 from mtl.methods import METHODS, check_method
 from mtl.names import checked_name
-from mtl.spec import TASKS, NetworkSpec, RunSpec
+from mtl.spec import PERIOD_FIELDS, SHARING_NOTHING, TASKS, NetworkSpec, RunSpec
 from sweeps.fields import nested, varying_fields
 
-PERIOD_FIELDS = ("period_epochs", "period_steps")
 CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
 
 MOST_RUNS = 100_000
@@ -173,17 +172,39 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
                 continue
             for method in dict.fromkeys(grid.methods):
                 takes = METHODS[method].takes_priorities
-                if takes or rank == 0:
+                chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
+                if _can_be_trained(method, chosen) and (takes or rank == 0):
                     priorities = points[rank] if takes else None
                     first = firsts.get((tasks, values, method))
                     if first is None:
-                        chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
                         fields = {**_applicable(chosen, method, tasks), "tasks": tasks}
                         fields |= {"method": method, "priorities": priorities, "seed": seed}
                         first = RunSpec.from_dict(nested(fields))
                         firsts[tasks, values, method] = first
                     specs.append(replace(first, priorities=priorities, seed=seed))
     return specs
+
+
+def _architectures(grid: Grid) -> tuple[str, ...]:
+    held = grid.fields.get("network.architecture", NetworkSpec.architecture)
+    return tuple(grid.axes.get("network.architecture", (held,)))
+
+
+def _can_be_trained(method: str, fields: Mapping[str, Any]) -> bool:
+    """Return False for a method that compares gradients where no parameter is shared."""
+    architecture = fields.get("network.architecture", NetworkSpec.architecture)
+    return not (METHODS[method].needs_gradients and architecture in SHARING_NOTHING)
+
+
+def left_out(grid: Grid) -> list[str]:
+    """Return a sentence for each method and architecture that do not go together."""
+    return [
+        f"{method} is left out for {architecture}, which shares no parameters at which the tasks' "
+        "gradients could be compared."
+        for architecture in _architectures(grid)
+        for method in dict.fromkeys(grid.methods)
+        if not _can_be_trained(method, {"network.architecture": architecture})
+    ]
 
 
 def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -246,6 +267,11 @@ def check_grid(grid: Grid) -> None:
             checked_name(entry, known, f"option of {' and '.join(grid.methods)}")
         if mapping == "loss_units":
             checked_name(entry, tasks_used, "task of loss_units")
+        if dotted == CROSS_STITCH_FIELD and "multi_column" not in _architectures(grid):
+            raise ValueError(
+                f"Expected architecture multi_column for {dotted}, got "
+                f"{' and '.join(_architectures(grid))}. Leave it out."
+            )
         if dotted in PERIOD_FIELDS and not any(METHODS[m].has_periods for m in grid.methods):
             raise ValueError(
                 f"Expected a method with periods for {dotted}, got {' and '.join(grid.methods)}. "
@@ -256,6 +282,11 @@ def check_grid(grid: Grid) -> None:
         raise ValueError(
             f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
             f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
+        )
+    if len(left_out(grid)) == len(_architectures(grid)) * len(set(grid.methods)):
+        raise ValueError(
+            f"Expected an architecture that shares parameters for {' and '.join(grid.methods)}, "
+            f"got {' and '.join(_architectures(grid))}. Add another."
         )
     num_runs = _num_runs(grid)
     if num_runs > MOST_RUNS:

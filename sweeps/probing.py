@@ -28,7 +28,8 @@ def probe_text(spec: RunSpec, result: ProbeResult) -> str:
         f"{size(result.parameter_bytes)} with gradients and AdamW's moments\n"
         f"  {result.forward_flops / 1e9:,.3f} GFLOP forward an image (a multiply-add counts 2)\n"
         f"  {size(result.activation_bytes)} of activations kept for the backward pass\n"
-        f"  {result.seconds_per_step * 1e3:,.1f} ms a step with equal weights on {result.device}"
+        f"  {result.seconds_per_step * 1e3:,.1f} ms a step with equal weights on {result.device}, "
+        "one thread"
     )
 
 

@@ -190,6 +190,7 @@ BAD = [
     ({"period_steps": 50001}, "got 50001 steps. The weights would never change"),
     ({"period_steps": 5, "period_epochs": 2}, "either period_epochs or period_steps"),
     ({"method": "equal", "period_epochs": 2}, "no period for method 'equal'"),
+    ({"method": "torchjd:Krum"}, "at least 3 tasks for method 'torchjd:Krum', got 2. Add"),
     ({"micro_batches": 9}, "micro_batches at most batch_size = 8, got 9"),
     ({"precision": "fp16"}, "Unknown precision 'fp16'.*bf16, float32"),
     ({"selection": "test"}, "Unknown selection 'test'.*last, validation"),
@@ -283,6 +284,6 @@ def test_whole_numbers_and_options_that_are_off_survive_the_round_trip() -> None
 
 def test_every_method_is_taken_by_the_spec_with_its_own_options() -> None:
     for method, needs in METHODS.items():
-        spec = RunSpec(method=method)
+        spec = RunSpec(method=method, tasks=("depth", "normal", "segmentation"))
         assert spec.method_options == dict(sorted(needs.options.items()))
         assert (spec.priorities is not None) == needs.takes_priorities

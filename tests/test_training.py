@@ -289,6 +289,17 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_task(
     assert not store.is_done(spec.run_id())
 
 
+def test_normals_that_diverge_fail_the_run_in_words(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    # The only step of an epoch blows the weights up: the losses were still finite.
+    spec = RunSpec.from_dict(
+        make_tiny(tasks=["normal"], batch_size=8, optimizer={"learning_rate": 1e30})
+    )
+    with pytest.raises(RunFailedError, match="Epoch .*task 'normal'"):
+        fit(spec, Store(tmp_path / "store"), runtime)
+
+
 def test_three_tasks_train(make_tiny: Fields, runtime: Runtime, tmp_path: Path) -> None:
     tasks = ["depth", "normal", "segmentation"]
     spec = RunSpec.from_dict(make_tiny(tasks=tasks, epochs=1))
@@ -430,6 +441,8 @@ def test_the_command_line_trains_and_tells_errors_in_words(
     path2 = tmp_path / "good.json"
     path2.write_text(json.dumps(make_tiny()))
     bad.append(([str(path2), "--store", str(path)], 1, "got the file"))
+    bad.append(([str(path2), "--encoder-weights", str(path2)], 2, "leave --encoder-weights out"))
+    bad.append(([str(path2), "--encoder-weights", "/none"], 2, "encoder weights at /none"))
     bad.append(([str(path2), "--store", str(tmp_path / "store"), "--device", "tpu"], 2, "device"))
     for arguments, status, message in bad:
         assert main(arguments) == status

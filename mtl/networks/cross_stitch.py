@@ -16,13 +16,15 @@ class CrossStitch(nn.Module):
     Args:
         num_tasks: n.
         own_share: alpha_ii at the start; the others of a row share the rest alike. The supplement
-            has 0.9, so 0.05 beside it, for three tasks of NYUv2, and 1/n on Taskonomy. A single
-            task has alpha = 1.
+            has 0.9, so 0.05 beside it, for three tasks of NYUv2, and 1/n on Taskonomy, as None
+            stands for. A single task has alpha = 1.
     """
 
-    def __init__(self, num_tasks: int, own_share: float) -> None:
+    def __init__(self, num_tasks: int, own_share: float | None) -> None:
         super().__init__()
         matrix = torch.ones(1, 1)
+        if own_share is None:
+            own_share = 1 / num_tasks
         if num_tasks > 1:
             matrix = torch.full((num_tasks, num_tasks), (1 - own_share) / (num_tasks - 1))
             matrix.fill_diagonal_(own_share)

@@ -69,6 +69,12 @@ class EncoderWeights:
                 f"Expected a state dict of timm's {self.encoder} in {self.source}, got tensors of "
                 f"another model: {'; '.join(faults)}. {_remedy(self.encoder)}"
             )
+        damaged = [key for key in required if not self.tensors[key].isfinite().all()]
+        if damaged:
+            raise ValueError(
+                f"Expected finite weights in {self.source}, got NaN or infinity in {damaged[0]}. "
+                f"{_remedy(self.encoder)}"
+            )
         found = {key: self.tensors[key] for key in wanted if key in self.tensors}
         model.load_state_dict(found, strict=False)
 

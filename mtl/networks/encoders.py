@@ -67,7 +67,13 @@ class Encoder(nn.Module):
         Raises:
             ValueError: if the encoder's map has another size, as where it pads no convolution.
         """
-        features = self.body(self.prepare(images))
+        try:
+            features = self.body(self.prepare(images))
+        except AssertionError as error:  # how timm refuses sizes that a model is not made for
+            raise ValueError(
+                f"Expected an encoder for images of {images.shape[-2]} x {images.shape[-1]}, got "
+                f"{self.name!r} ({error}). Use images of its size or another encoder."
+            ) from error
         check_map_size(features, images, self.name, self.stride)
         return features
 

@@ -84,13 +84,16 @@ def build_weighting(
             library is not installed.
     """
     check_method(method)
+    if isinstance(tasks, str):
+        raise ValueError(f"Expected a sequence of task names, got the text {tasks!r}.")
+    kinds = _loss_kinds(tasks, loss_kinds or {})
     for name in options:
         checked_name(name, METHODS[method].options, f"option of method {method!r}")
     build = WEIGHTINGS[method]
     known = inspect.signature(build).parameters
     arguments: dict[str, Any] = dict(options)
     if "loss_kinds" in known:
-        arguments["loss_kinds"] = _loss_kinds(tasks, loss_kinds or {})
+        arguments["loss_kinds"] = kinds
     if "seed" in known:
         arguments["seed"] = seed
     if METHODS[method].takes_priorities:

@@ -72,7 +72,8 @@ class Weighting(nn.Module, ABC):
             raise ValueError(
                 f"Expected present of shape {tuple(losses.shape)}, got {tuple(present.shape)}."
             )
-        # A where, not a product: what an absent task's loss holds must not matter, NaN included.
+        # A where, not a product: the value of an absent task's loss must not matter, NaN included.
+        # Its graph gets a gradient of 0 all the same, so its derivatives must be finite.
         losses = torch.where(present, losses, torch.zeros_like(losses))
         self.period_sums += losses.detach()
         self.period_counts += present
@@ -145,6 +146,8 @@ class Weighting(nn.Module, ABC):
             ValueError: naming the task, if the mean of a loss is not finite (or not positive, for
                 methods that divide by it).
         """
+        if not epochs > 0:
+            raise ValueError(f"Expected a period longer than 0 epochs, got {epochs}.")
         for task, mean in zip(self.tasks, self.period_means(), strict=True):
             if mean is not None:
                 self._check_mean(task, mean)

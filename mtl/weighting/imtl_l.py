@@ -11,7 +11,7 @@ from mtl.weighting.learned import Learned
 
 
 class IMTLL(Learned):
-    r"""Learns scales s_i that bring every loss to the same size.
+    r"""Learns logarithms s_i that bring every loss to the same size.
 
     Overall loss (the paper's IMTL-L, its loss balance):
 
@@ -35,9 +35,9 @@ class IMTLL(Learned):
         super().__init__(tasks, start, weight_lr)
 
     def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        return torch.exp(self.scales) * losses - self.scales
+        return torch.exp(self.logs) * losses - self.logs
 
     @property
     def weights(self) -> Tensor:
         """e^{s_i}; float64, shape (num_tasks,)."""
-        return torch.exp(self.scales.detach())
+        return torch.exp(self.logs.detach())

@@ -28,12 +28,12 @@ class Learned(Weighting):
 
     def __init__(self, tasks: Sequence[str], start: Tensor, weight_lr: float) -> None:
         super().__init__(tasks)
-        self.scales = nn.Parameter(start)
+        self.logs = nn.Parameter(start)
         self.adam = TaskAdam(len(self.tasks), weight_lr)
 
     @abstractmethod
     def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        """Return the term of each task, with gradients to `losses` and `scales`; float64."""
+        """Return the term of each task, with gradients to `losses` and `logs`; float64."""
 
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
@@ -44,4 +44,4 @@ class Learned(Weighting):
     def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
         """Move s by Adam, after the gradients that `backward` has left."""
         del losses_again
-        self.adam.descend(self.scales)
+        self.adam.descend(self.logs)

@@ -38,7 +38,8 @@ class LSB(Weighting):
       paper differ by a common factor of all weights here, to which AdamW is nearly indifferent.
 
     The paper does not speak of missing labels. Here a task that is absent for a whole period
-    keeps its last mean (its loss ratio is 1 then), and one never seen yet keeps the weight pi_i.
+    keeps its last mean (its loss ratio is 1 then), and one never seen yet keeps the weight pi_i and
+    counts as of difficulty 1; the sum of alpha D_i pi_i is then over the others.
 
     With `clamp` c a weight changes from one period to the next by a factor within [1/c, c]: the
     w_i^t above is clamped to [w_i^{t-1} / c, c w_i^{t-1}]. The weights are not renormalised after
@@ -125,7 +126,8 @@ class LSB(Weighting):
         seen = counted | self.has_mean
         overall = (self.current_weights * new_means)[seen].sum()
         shares = shares / shares[seen].sum()
-        self.current_difficulties.copy_(shares / self.priorities)
+        ones = torch.ones_like(shares)
+        self.current_difficulties.copy_(torch.where(seen, shares / self.priorities, ones))
         weights = torch.where(seen, shares * overall / new_means, self.current_weights)
         if self.clamp is not None:
             weights = weights.clamp(

@@ -39,12 +39,15 @@ class TorchJDScalarizer(TorchJD):
     ) -> None:
         defaults = {k: v for k, v in SCALARIZERS[name].options.items() if k != "weight_lr"}
         super().__init__(name, tasks, seed, {**defaults, **options})
-        self.register_buffer("last_weights", torch.full_like(self.period_sums, 1 / len(self.tasks)))
+        self.register_buffer("last_weights", torch.zeros_like(self.period_sums))
 
     @property
-    def weights(self) -> Tensor:
-        """The gradient d(overall)/d(losses) of the last call; 1/n before it, whatever the scale."""
-        return self.last_weights.clone()
+    def weights(self) -> Tensor | None:
+        """The gradient d(overall)/d(losses) of the last call; None before the first.
+
+        Their sum is the library's: n for Sum and DWA, n/2 for UW, and so on.
+        """
+        return self.last_weights.clone() if self.num_calls else None
 
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]

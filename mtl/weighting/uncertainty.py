@@ -53,9 +53,9 @@ class Uncertainty(Learned):
         self.register_buffer("factors", factors, persistent=False)
 
     def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        return self.factors * torch.exp(-self.scales) * losses + self.scales / 2
+        return self.factors * torch.exp(-self.logs) * losses + self.logs / 2
 
     @property
     def weights(self) -> Tensor:
         """c_i e^{-s_i}; float64, shape (num_tasks,)."""
-        return self.factors * torch.exp(-self.scales.detach())
+        return self.factors * torch.exp(-self.logs.detach())

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.axes import UnknownTaskError
 from analysis.groups import UNKNOWN, comparable_groups, folder_name, groups_of_stores
+from analysis.load import load_stores
 from analysis.pareto import main
 from analysis.report import write_reports
 from mtl.spec import RunSpec
@@ -35,6 +36,21 @@ def test_what_a_report_compares_makes_one_group():
     rates = [RunSpec(method_options={"increase_rate": rate}) for rate in (0.0, 0.5)]
     specs = {**grid(), **{spec.run_id(): spec for spec in rates}}
     assert comparable_groups(specs) == {"": list(specs)}
+
+
+def test_a_period_is_an_option_of_the_methods_that_have_one(store, synthetic, tmp_path):
+    # fixed has no period: it is compared with lsb however lsb's is set, and two periods of lsb
+    # are two arms.
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for seed in (0, 1):
+        synthetic.finish(store, synthetic.make_spec("fixed", 0.5, seed), values)
+        for period in (None, 5):
+            spec = synthetic.make_spec("lsb", 0.5, seed, period_steps=period)
+            synthetic.finish(store, spec, values)
+    (group,) = groups_of_stores([store]).values()
+    assert len(group.run_ids) == 6
+    loaded = load_stores([store])
+    assert set(loaded.runs["arm"]) == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
 
 
 def test_anything_else_makes_groups_of_its_own():

@@ -166,7 +166,7 @@ def test_task_gradients_disagree_in_part_of_the_steps(
             flat = [
                 torch.cat([g.flatten() for g in gradients])
                 for gradients in (
-                    torch.autograd.grad(loss, run.shared_parameters, retain_graph=True)
+                    torch.autograd.grad(loss, run.stepper.shared_parameters, retain_graph=True)
                     for loss in losses
                 )
             ]

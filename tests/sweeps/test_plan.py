@@ -293,4 +293,6 @@ def test_dotted_and_nested_fields_are_inverse():
 
 
 def test_every_known_method_can_be_planned():
-    assert {s.method for s in plan(methods=tuple(METHODS)).specs} == set(METHODS)
+    tasks = (("depth", "normal", "segmentation"),)
+    specs = plan(methods=tuple(METHODS), task_sets=tasks).specs
+    assert {s.method for s in specs} == set(METHODS)

@@ -88,8 +88,7 @@ def test_the_quick_version_is_the_same_network_on_images_of_the_same_size(name: 
     assert {spec.method for spec in quick} == {"lsb", "fixed"}
     for spec in quick:
         assert (spec.data.height, spec.data.width) == (full.data.height, full.data.width)
-        network = dataclasses.replace(spec.network, encoder_weights="imagenet")
-        assert network == full.network or full.network.architecture != "multi_column"
+        assert dataclasses.replace(spec.network, encoder_weights="imagenet") == full.network
         assert spec.network.encoder == full.network.encoder
         assert spec.tasks == full.tasks
         assert spec.network.encoder_weights == "random"  # nothing is downloaded
@@ -139,8 +138,11 @@ def test_flags_win_over_a_preset() -> None:
         (["--plan", "--methods", "torchjd:Up"], "Unknown TorchJD method 'Up'"),
         (
             ["--plan", "--methods", "gradnorm", "--architectures", "single_task"],
-            "architecture that shares parameters",
+            "architecture that shares parameters for gradnorm, got single_task. Add another",
         ),
+        (["--plan", "--set", "network.cross_stitch_own_share=0.3"], "multi_column for"),
+        (["--plan", "--methods", "torchjd:NashMTL", "--tasks", "depth"], "at least 2 tasks"),
+        (["--plan", "--methods", "torchjd:Krum"], "at least 3 tasks"),
     ],
 )
 def test_bad_input_is_one_sentence(argv: list[str], says: str, tmp_path, capsys) -> None:
@@ -170,6 +172,35 @@ def test_an_axis_that_means_nothing_to_a_run_is_not_in_it_twice() -> None:
         ("equal", "full_sharing"): 1,
         ("equal", "multi_column"): 2,
     }
+
+
+def test_presets_mix_the_encoders_of_any_number_of_tasks_alike() -> None:
+    for tasks in (["depth", "normal"], ["depth", "normal", "edge2d"]):
+        argv = ["--preset", "taskonomy_8", "--tasks", *tasks, "--seeds", "1"]
+        specs = grid_specs(parse_command("priority_grid", "", argv, GRID).grid)
+        (share,) = {spec.network.cross_stitch_own_share for spec in specs}
+        assert share == pytest.approx(1 / len(tasks))
+
+
+def test_pairs_that_cannot_be_trained_are_left_out_with_a_word(tmp_path, capsys) -> None:
+    # The single-task baseline belongs into the sweep of the methods that compare gradients.
+    argv = ["--plan", "--store", str(tmp_path / "s"), "--methods", "lsb", "gradnorm"]
+    assert main([*argv, "--architectures", "single_task", "full_sharing", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "gradnorm is left out for single_task, which shares no parameters" in out
+    assert out.count(" gradnorm ") == 1  # one run
+    assert "11 runs" in out  # 2 x 5 of lsb, 1 of gradnorm
+
+
+def test_none_is_a_value_of_an_axis_that_may_be_off(tmp_path) -> None:
+    argv = ["--set", "method_options.clamp=none,2", "optimizer.max_gradient_norm=none,1"]
+    specs = grid_specs(parse_command("priority_grid", "", argv, GRID).grid)
+    assert {spec.optimizer.max_gradient_norm for spec in specs} == {None, 1.0}
+    assert {spec.method_options.get("clamp") for spec in specs} == {None, 2.0}
+    config = tmp_path / "c.yaml"
+    config.write_text("period_steps: [null, 5]\n")
+    specs = grid_specs(parse_command("priority_grid", "", ["--config", str(config)], GRID).grid)
+    assert {spec.period_steps for spec in specs if spec.method == "lsb"} == {None, 5}
 
 
 def test_probing_prints_each_network_once(tmp_path, capsys) -> None:
@@ -216,6 +247,9 @@ def test_a_weights_file_is_named_by_its_hash_and_checked_before_the_start(tmp_pa
     own, other = tmp_path / "own.pth", tmp_path / "other.pth"
     torch.save(timm.create_model("test_efficientnet").state_dict(), own)
     torch.save(timm.create_model("test_resnet").state_dict(), other)
+    both = ["--encoder-weights", str(own), "--set", "network.encoder_weights=random"]
+    with pytest.raises(ValueError, match="either --encoder-weights or network.encoder_weights"):
+        parse_command("priority_grid", "", both, GRID)
     command = parse_command("priority_grid", "", ["--encoder-weights", str(own)], GRID)
     (weights,) = {spec.network.encoder_weights for spec in grid_specs(command.grid)}
     assert re.fullmatch("sha256:[0-9a-f]{16}", weights)

@@ -60,24 +60,24 @@ def test_torchjd_uw() -> None:
     ours = build_weighting("uncertainty", TASKS, loss_kinds=REGRESSIONS)
     theirs = scalarization.UW(3).double()
     numbers = torch.tensor([0.3, -1.0, 2.0], dtype=F64)
-    set_numbers(ours.scales, numbers)
+    set_numbers(ours.logs, numbers)
     set_numbers(theirs.log_var, numbers)
     assert_agree(ours, theirs, losses_of(1)[0])
     ours(losses_of(1)[0]).backward()
     theirs(losses_of(1)[0]).backward()
-    torch.testing.assert_close(ours.scales.grad, theirs.log_var.grad)
+    torch.testing.assert_close(ours.logs.grad, theirs.log_var.grad)
 
 
 def test_torchjd_imtll() -> None:
     # The same terms; it starts at weight 1.
     ours, theirs = build_weighting("imtl_l", TASKS), scalarization.IMTLL(3).double()
     numbers = torch.tensor([0.3, -1.0, 2.0], dtype=F64)
-    set_numbers(ours.scales, numbers)
+    set_numbers(ours.logs, numbers)
     set_numbers(theirs.log_scale, numbers)
     assert_agree(ours, theirs, losses_of(2)[0])
     ours(losses_of(2)[0]).backward()
     theirs(losses_of(2)[0]).backward()
-    torch.testing.assert_close(ours.scales.grad, theirs.log_scale.grad)
+    torch.testing.assert_close(ours.logs.grad, theirs.log_scale.grad)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -153,7 +153,7 @@ def test_libmtl_uw(libmtl: ModuleType) -> None:
     problem = Pinned(3)
     theirs = libmtl_method(libmtl, "UW", problem)
     ours = build_weighting("uncertainty", TASKS, loss_kinds=REGRESSIONS)
-    set_numbers(ours.scales, theirs.loss_scale.detach())
+    set_numbers(ours.logs, theirs.loss_scale.detach())
     losses = losses_of(6)[0]
     problem.take(ours, losses)
     ours_gradients = problem.shared.grad, problem.own_gradients()
@@ -162,7 +162,7 @@ def test_libmtl_uw(libmtl: ModuleType) -> None:
     torch.testing.assert_close(torch.from_numpy(weights), ours.weights, rtol=1e-6, atol=0)
     torch.testing.assert_close(problem.shared.grad, ours_gradients[0], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(problem.own_gradients(), ours_gradients[1], rtol=1e-6, atol=0)
-    torch.testing.assert_close(theirs.loss_scale.grad, ours.scales.grad, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(theirs.loss_scale.grad, ours.logs.grad, rtol=1e-6, atol=1e-9)
 
 
 def test_libmtl_dwa(libmtl: ModuleType) -> None:

@@ -16,7 +16,7 @@ def test_terms() -> None:
     overall = weighting(torch.tensor([3.0, 5.0], dtype=F64, requires_grad=True))
     assert overall.item() == pytest.approx(4 + 2 * math.log(2))
     overall.backward()
-    assert weighting.scales.grad.tolist() == pytest.approx([0.5, 1.5])
+    assert weighting.logs.grad.tolist() == pytest.approx([0.5, 1.5])
 
 
 def test_it_settles_where_every_loss_scale_is_one() -> None:

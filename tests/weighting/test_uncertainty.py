@@ -21,13 +21,13 @@ def test_terms_by_kind_of_loss() -> None:
     assert weighting.weights.tolist() == pytest.approx([1 / 3] * 3)
     overall.backward()
     # d/ds_i = 1/2 - w_i l_i
-    assert weighting.scales.grad.tolist() == pytest.approx([0.5 - 2 / 3, 0.5 - 4 / 3, 0.5 - 2])
+    assert weighting.logs.grad.tolist() == pytest.approx([0.5 - 2 / 3, 0.5 - 4 / 3, 0.5 - 2])
 
 
 def test_kinds_can_be_given() -> None:
     # n = 2: s0 = log 2 for a classification, log 1 for a regression.
     weighting = build_weighting("uncertainty", ("a", "b"), loss_kinds={"a": "classification"})
-    assert weighting.scales.tolist() == pytest.approx([math.log(2), 0.0])
+    assert weighting.logs.tolist() == pytest.approx([math.log(2), 0.0])
     with pytest.raises(ValueError, match="Unknown task of loss_kinds 'c'"):
         build_weighting("uncertainty", ("a", "b"), loss_kinds={"c": "regression"})
 
