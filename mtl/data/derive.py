@@ -37,6 +37,8 @@ KEYPOINT3D_SMOOTHING = 0.008
 DEPTH_FULL_SCALE_M = 65536 / 512
 RESHADING_GAIN = 1.595
 RESHADING_FALLOFF_M2 = 8.0
+# Taskonomy's unit of curvature: values are k * 0.03 m, clipped to -1..1.
+CURVATURE_SCALE_M = 0.03
 # ITU-R BT.709, as scikit-image uses for grey images.
 LUMINANCE_WEIGHTS = np.array([0.2125, 0.7154, 0.0721])
 
@@ -89,6 +91,46 @@ def normals_from_depth(
     away = np.sum(normals * points, axis=-1) > 0
     normals = np.where(away[..., None], -normals, normals)
     return np.where(exists[..., None], normals, 0.0), exists
+
+
+def curvature(
+    depth_m: FloatArray,
+    normals: FloatArray,
+    camera: Camera,
+    valid: BoolArray | None = None,
+) -> tuple[FloatArray, BoolArray]:
+    """Return principal curvatures k1 >= k2 times 0.03 m, in -1..1 (H, W, 2), and where they exist.
+
+    Convex is positive. The shape operator at a pixel is the linear map that takes the one-sided
+    differences of its points to those of its normals, along each axis towards the neighbour nearer
+    in depth; its symmetric part has the principal curvatures as eigenvalues. Noise in depth enters
+    twice differentiated: smooth measured depth first, or take the maps for what they are.
+    """
+    _expect_map("depth", depth_m)
+    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    points = back_project(np.where(known, depth_m, 1.0), camera)
+    both = np.concatenate([points, normals], axis=-1)
+    along_x, exists_x = _nearer_difference(both, known, axis=1)
+    along_y, exists_y = _nearer_difference(both, known, axis=0)
+    steps = np.stack([along_x, along_y], axis=-2)
+    tangents, turns = steps[..., :3], steps[..., 3:]
+    first = tangents @ np.swapaxes(tangents, -1, -2)
+    second = turns @ np.swapaxes(tangents, -1, -2)
+    second = (second + np.swapaxes(second, -1, -2)) / 2
+    area = first[..., 0, 0] * first[..., 1, 1] - first[..., 0, 1] ** 2
+    exists = known & exists_x & exists_y & (area > 0)
+    safe = np.where(exists, area, 1.0)
+    # Trace and determinant of first^-1 second are the sum and the product of k1 and k2.
+    total = (
+        first[..., 1, 1] * second[..., 0, 0]
+        - 2 * first[..., 0, 1] * second[..., 0, 1]
+        + first[..., 0, 0] * second[..., 1, 1]
+    ) / safe
+    product = (second[..., 0, 0] * second[..., 1, 1] - second[..., 0, 1] ** 2) / safe
+    root = np.sqrt(np.maximum(0.0, (total / 2) ** 2 - product))
+    principal = np.stack([total / 2 + root, total / 2 - root], axis=-1)
+    scaled = np.clip(CURVATURE_SCALE_M * principal, -1.0, 1.0)
+    return np.where(exists[..., None], scaled, 0.0), exists
 
 
 def luminance(image: NDArray[np.uint8]) -> FloatArray:

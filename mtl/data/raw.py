@@ -1,0 +1,68 @@
+"""Data sets as their files hold them: what every reader gives to preparation.
+
+A reader is a module with `open_<name>(source, options) -> RawDataset`. Opening looks at folders and
+indices only; each sample is decoded when `read` asks for it, at its native size. Resizing,
+filling, deriving and writing happen later and in one place, `mtl.data.prepared`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtl.data.derive import Camera
+
+
+class BadSourceError(Exception):
+    """A data set that cannot be opened: names what was expected, what was found, the remedy."""
+
+
+class BadSampleError(Exception):
+    """A sample that cannot be read: names the file, what was expected and the remedy.
+
+    `--skip-bad` leaves such samples out and lists them; otherwise preparation ends.
+    """
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One sample at its native size.
+
+    image: uint8 (height, width, 3). targets: task -> float32 (height, width, channels), or uint8
+    (height, width) class indices for segmentation. valid: task -> bool (height, width), True where
+    the target counts in training. measured: task -> bool (height, width), given where some valid
+    pixels were filled in; True where they were not, and metrics count these alone. camera: of the
+    image at this size, where it is known. fillable: task -> bool (height, width), True at invalid
+    pixels that preparation may fill from their neighbours (supplement, section 3).
+    """
+
+    image: np.ndarray
+    targets: Mapping[str, np.ndarray]
+    valid: Mapping[str, np.ndarray]
+    measured: Mapping[str, np.ndarray] = field(default_factory=dict)
+    camera: Camera | None = None
+    fillable: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A data set on disk, opened."""
+
+    name: str
+    tasks: tuple[str, ...]
+    """Tasks with targets in the files, in the order of `mtl.spec.TASKS`."""
+    classes: tuple[str, ...]
+    """Names of the segmentation classes; empty without segmentation."""
+    depth_range_m: tuple[float, float]
+    """Shortest and longest depth that the losses allow."""
+    samples: Mapping[str, tuple[str, ...]]
+    """Split (train, validation, test) -> ids, in a fixed order."""
+    read: Callable[[str], RawSample]
+    """Return the sample of an id; raises `BadSampleError`."""
+    licence: str
+    """The owner's words on what may be done with the data."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen in reading it, defaults included; plain values."""
+    notes: tuple[str, ...] = ()
+    """What its user should know, a sentence each, such as counts unlike the paper's."""
