@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.data import prepared
+from mtl.data import writing
 from mtl.data.prepared import (
     PreparedDataError,
     data_info,
@@ -20,7 +20,7 @@ from mtl.data.prepared import (
     read_manifest,
 )
 from mtl.data.scenes import VARIANTS, render_scene
-from mtl.data.sources import DataInfo, Sample, Source
+from mtl.data.sources import Sample, SceneRecipe
 from mtl.spec import SPLITS, DataSpec
 
 SMALL = DataSpec(height=16, width=24, num_train=12, num_validation=3, num_test=5)
@@ -68,7 +68,7 @@ def test_the_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path
 
 def test_a_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(SMALL, str(tmp_path))
-    monkeypatch.setattr(prepared, "source", lambda data: pytest.fail("rendered again"))
+    monkeypatch.setattr(SceneRecipe, "sample", lambda *_: pytest.fail("rendered again"))
     prepare(SMALL, str(tmp_path))
 
 
@@ -151,15 +151,16 @@ def test_a_label_that_is_no_class_is_told_with_its_place(
     valid = np.zeros((16, 24), bool)
     label[:4], valid[:4] = 1, True
 
-    def read(data: DataSpec, split: str, index: int) -> Sample:
+    def read(recipe: SceneRecipe, split: str, index: int) -> Sample:
         wrong = label.copy()
         if (split, index) == ("validation", 2):
             wrong[3, 5] = 2
         image = np.zeros((16, 24, 3), np.uint8)
         return Sample(image, {"segmentation": wrong}, {"segmentation": valid})
 
-    info = DataInfo(classes=("floor", "wall"), depth_range_m=(1.0, 2.0))
-    monkeypatch.setattr(prepared, "source", lambda data: Source(info=lambda data: info, read=read))
+    info = {"classes": ["floor", "wall"], "depth_range_m": [1.0, 2.0]}
+    monkeypatch.setattr(SceneRecipe, "sample", read)
+    monkeypatch.setattr(SceneRecipe, "about", lambda recipe: {"name": "scenes", "info": info})
     with pytest.raises(PreparedDataError) as caught:
         prepare(SMALL, str(tmp_path))
     assert str(caught.value) == (
@@ -177,7 +178,7 @@ def _die(*_: object) -> int:
 
 
 def test_a_killed_worker_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_write_chunk", _die)
+    monkeypatch.setattr(writing, "_write_chunk", _die)
     with pytest.raises(PreparedDataError, match="got one that was killed"):
         prepare(SMALL, str(tmp_path), num_workers=2)
     assert not is_prepared(SMALL, str(tmp_path))

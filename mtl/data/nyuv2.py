@@ -1,0 +1,305 @@
+"""NYU Depth V2, the official file: `nyu_depth_v2_labeled.mat` and `splits.mat`.
+
+Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from RGBD Images", ECCV
+2012. The file is MATLAB 7.3, that is HDF5, where arrays of MATLAB show with their axes reversed:
+
+    images     (N, 3, 640, 480)  uint8   RGB
+    depths     (N, 640, 480)     float   metres, holes filled by the owners (colorization)
+    rawDepths  (N, 640, 480)     float   metres, 0 = missing, 10 = too far to tell
+    labels     (N, 640, 480)     uint    0 = unlabelled, 1..894
+
+Images are read one at a time: all of them at once take 1.3 GB. Ids are the official 1-based index,
+"0001". Camera axes: x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtl.data.derive import BoolArray, Camera, FloatArray, normals_from_depth
+from mtl.data.holdout import hold_out
+from mtl.data.nyuv2_classes import CLASSES_13, classes_13
+from mtl.data.nyuv2_files import MAT_NAME, check_mat, find_mat, find_splits, read_splits
+from mtl.data.nyuv2_normals import NormalFiles, choose_signs, open_normals, read_normals
+from mtl.data.plane_normals import plane_normals
+from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
+
+HEIGHT, WIDTH = 480, 640
+CAMERA = Camera(fx=518.8579, fy=519.4696, cx=325.5824, cy=253.7362)
+"""Of the colour camera, from the toolbox of the data set (`camera_params.m`)."""
+DEPTH_RANGE_M = (0.7, 10.0)
+TOO_FAR_M = 10.0
+"""The toolbox clips raw depth here, and its filling takes the value for missing."""
+LARGEST_DEPTH_M = 100.0
+"""No room is so deep: such values are millimetres or worse."""
+EIGEN_CROP = (slice(45, 471), slice(41, 601))
+"""Rows and columns of Eigen, Puhrsch, Fergus (NIPS 2014), inside the white border of the images."""
+OFFICIAL_COUNTS = (795, 654)
+SIGN_CHECK_FRAMES = 6
+LARGEST_WINDOW_PX = 63
+LICENCE = (
+    "No licence is stated by the owners (Silberman et al., ECCV 2012): treat it as research use "
+    "only and do not redistribute."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nyuv2Options:
+    """How to read the official file; plain values, so that they can stand in a manifest."""
+
+    splits: str | None = None
+    """Path of splits.mat; None means beside the data file."""
+    depth: str = "filled"
+    """`filled`: the owners' filled depth; pixels without raw depth are valid but not measured.
+    `raw`: the sensor's; missing pixels inside the border are not valid but fillable."""
+    border: str | int = "eigen"
+    """What counts as the invalid border, in all tasks: all outside the `eigen` crop, `none`, or a
+    number of pixels on each side."""
+    validation_share: float = 0.1
+    """Part of the 795 training samples that is held out."""
+    validation_seed: int = 0
+    normals: str = "from_depth"
+    """`from_depth`, `none`, or the path of normals of one of the public origins, see
+    `mtl.data.nyuv2_normals`."""
+    signs: str = "auto"
+    """Signs of x, y, z that turn a file's normals into our axes, such as `+--`; `auto` compares
+    them with normals from depth. Ignored for `from_depth` and `none`."""
+    normal_window_px: int = 13
+    """For `from_depth`: side of the window into which a plane is fitted, see
+    `mtl.data.plane_normals`; 1 takes differences of neighbours as they are, mostly noise here."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What reading a sample needs; it can be sent to another process."""
+
+    path: Path
+    options: Nyuv2Options
+    has_raw_depth: bool
+    normals: NormalFiles | None
+
+
+def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
+    """Open the official data set.
+
+    Args:
+        source: nyu_depth_v2_labeled.mat or the folder that holds it.
+        options: defaults if None.
+
+    Raises:
+        BadSourceError: if the file, the splits, the normals or the options are not as expected.
+    """
+    options = Nyuv2Options() if options is None else options
+    _check_options(options)
+    path = find_mat(Path(source))
+    keys = ["images", "rawDepths" if options.depth == "raw" else "depths", "labels"]
+    number, present = check_mat(path, keys, (HEIGHT, WIDTH))
+    splits_path = find_splits(path) if options.splits is None else Path(options.splits)
+    train_indices, test_indices = read_splits(splits_path, number)
+    train, validation = hold_out(
+        [_id_of(index) for index in train_indices],
+        options.validation_share,
+        options.validation_seed,
+    )
+    samples = {
+        "train": train,
+        "validation": validation,
+        "test": tuple(_id_of(index) for index in test_indices),
+    }
+    opened = _Opened(path, options, "rawDepths" in present, None)
+    notes = _count_notes(len(train_indices), len(test_indices))
+    if options.depth == "filled" and not opened.has_raw_depth:
+        notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
+    if options.normals not in ("from_depth", "none"):
+        files = open_normals(Path(options.normals), options.signs, (HEIGHT, WIDTH))
+        if options.signs == "auto":
+            files, note = _with_signs(opened, files, train_indices)
+            notes.append(note)
+        opened = dataclasses.replace(opened, normals=files)
+    recorded = dataclasses.asdict(options)
+    if opened.normals is not None:
+        recorded |= {"normals_origin": opened.normals.origin, "signs": opened.normals.signs}
+    with_normals = options.normals != "none"
+    return RawDataset(
+        name="nyuv2",
+        tasks=("depth", "normal", "segmentation") if with_normals else ("depth", "segmentation"),
+        classes=CLASSES_13,
+        depth_range_m=DEPTH_RANGE_M,
+        samples=samples,
+        read=partial(_read, opened),
+        licence=LICENCE,
+        options=recorded,
+        notes=tuple(notes),
+    )
+
+
+def inside_border(border: str | int) -> BoolArray:
+    """Return (480, 640), True where a pixel does not belong to the border of `Nyuv2Options`."""
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    if border == "eigen":
+        inside[EIGEN_CROP] = True
+    else:
+        width = 0 if border == "none" else int(border)
+        inside[width : HEIGHT - width, width : WIDTH - width] = True
+    return inside
+
+
+def _id_of(index: int) -> str:
+    return f"{index:04d}"
+
+
+def _check_options(options: Nyuv2Options) -> None:
+    if options.depth not in ("filled", "raw"):
+        raise BadSourceError(f"Expected depth filled or raw, got {options.depth!r}. Give one.")
+    border = options.border
+    good = border in ("eigen", "none") or str(border).isdecimal()
+    if not good or (str(border).isdecimal() and int(border) >= HEIGHT // 2):
+        raise BadSourceError(
+            f"Expected border eigen, none or a number of pixels below {HEIGHT // 2}, "
+            f"got {border!r}. Give one of these."
+        )
+    window_px = options.normal_window_px
+    if window_px % 2 == 0 or not 1 <= window_px <= LARGEST_WINDOW_PX:
+        raise BadSourceError(
+            f"Expected normal_window_px odd, from 1 to {LARGEST_WINDOW_PX}, got {window_px}. "
+            "Give 1 for no window."
+        )
+    signs = options.signs
+    if signs != "auto" and not (len(signs) == 3 and set(signs) <= {"+", "-"}):
+        raise BadSourceError(
+            f"Expected signs auto or three of + and - such as +--, got {signs!r}. "
+            "Give one of these."
+        )
+
+
+def _count_notes(num_train: int, num_test: int) -> list[str]:
+    if (num_train, num_test) == OFFICIAL_COUNTS:
+        return []
+    return [
+        f"The split has {num_train} training and {num_test} test samples, "
+        f"unlike the official {OFFICIAL_COUNTS[0]} and {OFFICIAL_COUNTS[1]}."
+    ]
+
+
+def _with_signs(
+    opened: _Opened, files: NormalFiles, train_indices: tuple[int, ...]
+) -> tuple[NormalFiles, str]:
+    """Return the files with the signs that fit the depth of some training frames, and a note."""
+    having = [index for index in train_indices if index in files.indices]
+    if not having:
+        raise BadSourceError(
+            f"Expected normals of the training samples in {files.path}, got none of them. "
+            "Check that the files belong to NYU Depth V2."
+        )
+    chosen = having[:: max(1, len(having) // SIGN_CHECK_FRAMES)][:SIGN_CHECK_FRAMES]
+    frames = []
+    for index in chosen:
+        try:
+            depth, valid = _read_depth(opened, index)
+            normals, exists = read_normals(files, index)
+        except BadSampleError:
+            continue  # one bad frame is for `read` to report, and the others can tell the signs
+        frames.append((depth, valid, normals, exists))
+    signs, note = choose_signs(frames, CAMERA, files.path)
+    return dataclasses.replace(files, signs=signs), note
+
+
+def _read(opened: _Opened, sample_id: str) -> RawSample:
+    """Return a sample of an opened data set; raises `BadSampleError`."""
+    index = int(sample_id)
+    options = opened.options
+    inside = inside_border(options.border)
+    image = np.ascontiguousarray(_read_array(opened, "images", index).transpose(2, 1, 0))
+    depth, known = _read_depth(opened, index)
+    labels, labelled = _read_labels(opened, index)
+    valid = {"depth": known & inside, "segmentation": labelled & inside}
+    targets: dict[str, NDArray[Any]] = {
+        "depth": depth[..., None].astype(np.float32),
+        "segmentation": labels,
+    }
+    if not valid["depth"].any():
+        raise BadSampleError(
+            f"Expected some valid depth in sample {sample_id} of {opened.path}, got none inside "
+            "the border. Leave the sample out or download the file again."
+        )
+    measured = {}
+    sensed = known
+    if options.depth == "filled" and opened.has_raw_depth:
+        raw = _checked_depth(opened, "rawDepths", index)
+        sensed = known & (raw > 0) & (raw < TOO_FAR_M)
+        measured["depth"] = sensed & inside
+    if options.normals == "from_depth":
+        window_px = options.normal_window_px
+        normals, exists = (
+            normals_from_depth(depth, CAMERA, known)
+            if window_px == 1
+            else plane_normals(depth, CAMERA, known, window_px)
+        )
+        if measured:
+            # A normal comes of its neighbours too, and of the nearest ones most.
+            cross = ndimage.generate_binary_structure(2, 1)
+            measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
+    elif opened.normals is not None:
+        normals, exists = read_normals(opened.normals, index)
+    fillable = {"depth": inside & ~known} if options.depth == "raw" else {}
+    if options.normals != "none":
+        targets["normal"] = normals.astype(np.float32)
+        valid["normal"] = exists & inside
+        fillable["normal"] = inside & ~exists
+    return RawSample(image, targets, valid, measured, CAMERA, fillable)
+
+
+def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:
+    """Return depth (480, 640) in metres, 0 where there is none, and where there is some."""
+    is_raw = opened.options.depth == "raw"
+    depth = _checked_depth(opened, "rawDepths" if is_raw else "depths", index)
+    known = depth > 0
+    if is_raw:
+        known &= depth < TOO_FAR_M
+    return np.where(known, depth, 0.0), known
+
+
+def _checked_depth(opened: _Opened, key: str, index: int) -> FloatArray:
+    depth = _read_array(opened, key, index).T.astype(np.float64)
+    if not np.isfinite(depth).all():
+        found = f"{np.count_nonzero(~np.isfinite(depth))} pixels of NaN or infinity"
+    elif depth.min() < 0:
+        found = f"{depth.min():g} m"
+    elif depth.max() > LARGEST_DEPTH_M:
+        found = f"{depth.max():g}, as if it were millimetres"
+    else:
+        return depth
+    raise BadSampleError(
+        f"Expected depth from 0 to {LARGEST_DEPTH_M:g} m in {key} of sample {_id_of(index)} of "
+        f"{opened.path}, got {found}. Leave the sample out or download the file again."
+    )
+
+
+def _read_labels(opened: _Opened, index: int) -> tuple[NDArray[np.uint8], BoolArray]:
+    labels = np.ascontiguousarray(_read_array(opened, "labels", index).T)
+    try:
+        return classes_13(labels)
+    except ValueError as error:
+        raise BadSampleError(f"Sample {_id_of(index)} of {opened.path}: {error}") from error
+
+
+def _read_array(opened: _Opened, key: str, index: int) -> NDArray[Any]:
+    """Return one image's part of an array of the file, axes as h5py shows them."""
+    try:
+        # Opened for each read: a handle cannot be sent to another process, and opening is cheap.
+        with h5py.File(opened.path, "r") as file:
+            return np.asarray(file[key][index - 1])
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise BadSampleError(
+            f"Expected to read {key} of sample {_id_of(index)} of {opened.path}, got: {error}. "
+            f"Download {MAT_NAME} again if it is damaged."
+        ) from error

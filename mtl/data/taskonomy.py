@@ -1,0 +1,349 @@
+"""Taskonomy (Zamir et al., CVPR 2018): 512x512 indoor views, eight tasks, 16-bit and 8-bit PNGs.
+
+Camera axes are this project's: x right, y down, z forward, normals towards the camera. Curvature
+is the files': principal curvatures k1 (red) and k2 (green) times 0.03 m, clipped to -1..1. The
+files document neither that k1 >= k2, as `mtl.data.scenes` has it, nor which sign is convex: order
+and sign stay the files' own, as published baselines train on them. Semantic labels are
+not offered: they are pseudo-labels of 16 COCO classes, not NYUv2's 13.
+
+Depth, edges and keypoints keep their natural scale (value / 512 m, value / 65535).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl.data.holdout import hold_out
+from mtl.data.images import bad_file, read_rgb, read_uint8, read_uint16
+from mtl.data.raw import BadSourceError, RawDataset, RawSample
+from mtl.data.taskonomy_files import (
+    DOMAINS,
+    TINY,
+    Found,
+    View,
+    find_views,
+    ids_hash,
+    read_split_csv,
+    strided,
+)
+from mtl.names import checked_name
+from mtl.spec_sections import TASKS
+
+Mask = NDArray[np.bool_]
+
+TASKONOMY_TASKS = tuple(task for task in TASKS if task in DOMAINS)
+"""The eight tasks of the paper."""
+MASKED_TASKS = ("reshading", "edge3d", "keypoint3d")
+"""Tasks whose files cannot say that a pixel is invalid: they count where depth exists."""
+MASK_KINDS = ("depth", "mask", "distance")
+"""Files that say where depth exists, best first."""
+
+DEPTH_UNITS_PER_M = 512.0
+INVALID_DEPTH = 65535
+INVALID_NORMAL = (128, 128, 128)
+INVALID_CURVATURE = (0, 0, 0)
+FLAT_CURVATURE = 127.0
+MOST_COLOUR_IN_GREY = 2
+"""Channels of a shading that differ by more, in 8-bit steps, are no shading."""
+SHORTEST_NORMAL = 0.1
+"""A shorter decoded normal has no direction."""
+
+PAPER_STRIDE = 100
+PAPER_COUNTS = {"train": 2762, "test": 548}
+"""Sizes of the paper's sample: every 100th view of the tiny split."""
+LICENCE = (
+    "Taskonomy: for non-commercial research; may not be redistributed, in whole or part, or in any "
+    "format, without written prior permission."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskonomyOptions:
+    """How a folder of Taskonomy is read."""
+
+    tasks: tuple[str, ...] = TASKONOMY_TASKS
+    """Tasks that every sample must have."""
+    splits: str = "tiny"
+    """`tiny`: the official 25/5/5 buildings. `all`: the buildings that are there, shared out by
+    seed; the views, if there is one building alone. Otherwise the path of a CSV with columns id,
+    train, val, test."""
+    stride: int = PAPER_STRIDE
+    """Every which view is kept, counted over a whole split."""
+    offset: int = 0
+    """Position of the first one kept."""
+    validation_seed: int = 0
+    """Of the buildings' shares for `all`, and of a held-out validation part."""
+    validation_share: float = 0.1
+    """Share of the training samples held out where no validation building is there."""
+    test_share: float = 0.2
+    """Share of the buildings, or of the views of the only one, that `all` gives to test."""
+    depth_invalid_from: int = INVALID_DEPTH
+    """Raw depths from this on are invalid: 64500, as taskbank has it, for files that somebody has
+    resized with interpolation, which smears the 65535 of invalid pixels."""
+    depth_range_m: tuple[float, ...] = (0.1, 128.0)
+    """What losses allow; the files can hold up to 128 m."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be read, naming the option."""
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            _refuse("tasks to be distinct and at least one", self.tasks)
+        for task in self.tasks:
+            try:
+                checked_name(task, TASKONOMY_TASKS, "task of Taskonomy")
+            except ValueError as error:
+                raise BadSourceError(str(error)) from error
+        if self.stride < 1:
+            _refuse("stride of at least 1", self.stride)
+        if not 0 <= self.offset < self.stride:
+            _refuse(f"offset from 0 to {self.stride - 1}", self.offset)
+        for name in ("validation_share", "test_share"):
+            if not 0 < getattr(self, name) < 1:
+                _refuse(f"{name} between 0 and 1", getattr(self, name))
+        if not 1 < self.depth_invalid_from <= INVALID_DEPTH:
+            _refuse(f"depth_invalid_from from 2 to {INVALID_DEPTH}", self.depth_invalid_from)
+        if len(self.depth_range_m) != 2 or not 0 < self.depth_range_m[0] < self.depth_range_m[1]:
+            _refuse("depth_range_m of two rising lengths above 0", self.depth_range_m)
+
+
+def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> RawDataset:
+    """Return the data set in a folder; see `mtl.data.taskonomy_files` for the trees it may have.
+
+    Samples are the views that have all wanted tasks. Ids are ``building/point_P_view_V``.
+
+    Raises:
+        BadSourceError: if the folder or the CSV cannot be used, or a split stays empty.
+    """
+    options = TaskonomyOptions() if options is None else options
+    source = Path(source)
+    tasks = tuple(task for task in TASKS if task in options.tasks)
+    found = find_views(source)
+    views, notes = _complete_views(source, found, tasks)
+    splits = strided(views, _buildings(views, options), options.stride, options.offset)
+    samples = {split: tuple(_id(view) for view in chosen) for split, chosen in splits.items()}
+    if options.splits == "all" and not splits["test"]:
+        samples["train"], samples["test"] = hold_out(
+            samples["train"], options.test_share, options.validation_seed
+        )
+        notes.append(
+            f"{views[0][0]} is the only building: its test views overlap with its training views, "
+            "and results say nothing of other buildings."
+        )
+    for split in ("train", "test"):
+        if not samples[split]:
+            raise BadSourceError(
+                f"Expected views of {split} buildings ({options.splits}) in {source}, got none "
+                f"among {len(views)} of {_listed({view[0] for view in views})}. "
+                "Add buildings, take a smaller stride, or give other splits."
+            )
+    notes += _notes_on_counts(samples, options)
+    if not samples["validation"]:
+        samples["train"], samples["validation"] = hold_out(
+            samples["train"], options.validation_share, options.validation_seed
+        )
+        notes.append(
+            f"No validation building is there: {len(samples['validation'])} of the training views "
+            f"are held out by seed {options.validation_seed}, leaving {len(samples['train'])}."
+        )
+    kept = {view for chosen in splits.values() for view in chosen}
+    read = partial(_read, files=_paths_of(found, kept, tasks), tasks=tasks, options=options)
+    return RawDataset(
+        name="taskonomy",
+        tasks=tasks,
+        classes=(),
+        depth_range_m=(options.depth_range_m[0], options.depth_range_m[1]),
+        samples={split: samples[split] for split in ("train", "validation", "test")},
+        read=read,
+        licence=LICENCE,
+        options={**asdict(options), "tasks": tasks},
+        notes=tuple(notes),
+    )
+
+
+def _complete_views(
+    source: Path, found: Found, tasks: tuple[str, ...]
+) -> tuple[list[View], list[str]]:
+    """Return the views that have all that is wanted, in order, and notes on those left out."""
+    kinds = ("image", *tasks)
+    complete = found.having(kinds)
+    lacking = {kind: len(found.kinds) - len(found.having((kind,))) for kind in kinds}
+    if not complete:
+        counts = ", ".join(f"{len(found.having((kind,)))} {DOMAINS[kind][0]}" for kind in kinds)
+        raise BadSourceError(
+            f"Expected views with all of {', '.join(DOMAINS[kind][0] for kind in kinds)} in "
+            f"{source}, got none: {counts}. Add the missing files, or ask for fewer tasks."
+        )
+    notes = []
+    if len(complete) < len(found.kinds):
+        words = ", ".join(f"{number:,} lack {kind}" for kind, number in lacking.items() if number)
+        left_out = len(found.kinds) - len(complete)
+        notes.append(f"{left_out:,} of {len(found.kinds):,} views are left out: {words}.")
+    masked = [task for task in tasks if task in MASKED_TASKS]
+    if masked:
+        with_mask = sorted({view for kind in MASK_KINDS for view in found.having((kind,))})
+        usable = sorted(set(complete).intersection(with_mask))
+        if not usable:
+            notes.append(
+                f"No view has depth or mask_valid: {', '.join(masked)} count at every pixel, "
+                "holes of the scan included."
+            )
+        elif len(usable) < len(complete):
+            left_out = len(complete) - len(usable)
+            notes.append(
+                f"{left_out:,} more views are left out: they have neither depth nor mask_valid, "
+                f"which say where {', '.join(masked)} count."
+            )
+        complete = usable or complete
+    return complete, notes
+
+
+def _buildings(views: list[View], options: TaskonomyOptions) -> dict[str, tuple[str, ...]]:
+    """Return split -> buildings."""
+    if options.splits == "tiny":
+        return TINY
+    if options.splits != "all":
+        return read_split_csv(Path(options.splits))
+    names = sorted({view[0] for view in views})
+    if len(names) == 1:
+        return {"train": (names[0],), "validation": (), "test": ()}
+    train, test = hold_out(names, options.test_share, options.validation_seed)
+    return {"train": train, "validation": (), "test": test}
+
+
+def _notes_on_counts(
+    samples: dict[str, tuple[str, ...]], options: TaskonomyOptions
+) -> list[str]:  # fmt: skip
+    notes = [
+        f"{split}: {len(ids):,} views, SHA-256 of the list of ids {ids_hash(ids)}."
+        for split, ids in samples.items()
+        if ids
+    ]
+    if options.splits == "tiny" and options.stride == PAPER_STRIDE:
+        notes += [
+            f"The paper has {expected:,} {split} views, here are {len(samples[split]):,}."
+            for split, expected in PAPER_COUNTS.items()
+            if len(samples[split]) != expected
+        ]
+    return notes
+
+
+def _id(view: View) -> str:
+    return f"{view[0]}/point_{view[1]}_view_{view[2]}"
+
+
+def _paths_of(
+    found: Found, kept: set[View], tasks: tuple[str, ...]
+) -> dict[str, dict[str, Path]]:  # fmt: skip
+    """Return id -> kind -> file; of the files that only say where depth exists, the best one."""
+    files = {}
+    for view in kept:
+        paths = {kind: found.path(view, kind) for kind in ("image", *tasks)}
+        if set(tasks) & set(MASKED_TASKS):
+            masks = ((kind, found.path(view, kind)) for kind in MASK_KINDS)
+            paths |= dict([next((m for m in masks if m[1] is not None), ("mask", None))])
+        files[_id(view)] = {kind: path for kind, path in paths.items() if path is not None}
+    return files
+
+
+def _read(
+    name: str,
+    files: dict[str, dict[str, Path]],
+    tasks: tuple[str, ...],
+    options: TaskonomyOptions,
+) -> RawSample:
+    paths = files[name]
+    image = read_rgb(paths["image"])
+    targets, valid = {}, {}
+    for task in tasks:
+        decode = DECODERS.get(task, _decode_map)
+        targets[task], valid[task] = decode(paths[task], options)
+        if targets[task].shape[:2] != image.shape[:2]:
+            _wrong_size(paths[task], image, targets[task])
+    if set(tasks) & set(MASKED_TASKS):
+        mask = _where_depth_exists(paths, options, image)
+        valid |= {task: valid[task] & mask for task in tasks if task in MASKED_TASKS}
+    targets = {task: np.where(valid[task][..., None], targets[task], 0) for task in tasks}
+    return RawSample(image, {t: v.astype(np.float32) for t, v in targets.items()}, valid)
+
+
+def _decode_depth(path: Path, options: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_uint16(path)
+    valid = (raw > 0) & (raw < options.depth_invalid_from)
+    if not valid.any():
+        expected = f"depths from 1 to {options.depth_invalid_from - 1}"
+        raise bad_file(path, expected, "no valid pixel at all", "Leave the view out")
+    return raw[..., None] / DEPTH_UNITS_PER_M, valid
+
+
+def _decode_normal(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_rgb(path, lossless=True)
+    # The mask comes from the raw values: decoded ones are not 0 at an invalid pixel but 0.004.
+    valid = (raw != INVALID_NORMAL).any(-1)
+    normals = raw / 127.5 - 1.0
+    length = np.linalg.norm(normals, axis=-1)
+    valid &= length > SHORTEST_NORMAL
+    return normals / np.maximum(length, SHORTEST_NORMAL)[..., None], valid
+
+
+def _decode_curvature(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_rgb(path, lossless=True)
+    valid = (raw != INVALID_CURVATURE).any(-1)
+    # Red and green; flat is 127, and 254 is the clipped 1.
+    return np.clip((raw[..., :2] - FLAT_CURVATURE) / FLAT_CURVATURE, -1.0, 1.0), valid
+
+
+def _decode_reshading(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_rgb(path, lossless=True)
+    spread = int((raw.max(-1) - raw.min(-1)).max())
+    if spread > MOST_COLOUR_IN_GREY:
+        got = f"channels that differ by {spread}"
+        raise bad_file(path, "a grey shading", got, "Put the reshading there, not a photograph")
+    return raw[..., :1] / 255.0, np.ones(raw.shape[:2], bool)
+
+
+def _decode_map(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_uint16(path)
+    return raw[..., None] / 65535.0, np.ones(raw.shape, bool)
+
+
+DECODERS: dict[str, Callable[[Path, TaskonomyOptions], tuple[NDArray, Mask]]] = {
+    "depth": _decode_depth,
+    "normal": _decode_normal,
+    "curvature": _decode_curvature,
+    "reshading": _decode_reshading,
+}
+
+
+def _where_depth_exists(
+    paths: dict[str, Path], options: TaskonomyOptions, image: NDArray
+) -> Mask:  # fmt: skip
+    kind = next((kind for kind in MASK_KINDS if kind in paths), None)
+    if kind is None:
+        return np.ones(image.shape[:2], bool)
+    if kind == "mask":
+        mask = read_uint8(paths[kind]) > 127
+    else:
+        mask = _decode_depth(paths[kind], options)[1]
+    if mask.shape != image.shape[:2]:
+        _wrong_size(paths[kind], image, mask)
+    return mask
+
+
+def _wrong_size(path: Path, image: NDArray, target: NDArray) -> NoReturn:
+    height, width = image.shape[:2]
+    got = f"{target.shape[0]} x {target.shape[1]}"
+    remedy = "Bring image and targets to one size"
+    raise bad_file(path, f"{height} x {width} pixels, as the image has,", got, remedy)
+
+
+def _listed(names: set[str]) -> str:
+    some = sorted(names)[:5]
+    return ", ".join(some) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _refuse(expected: str, got: object) -> NoReturn:
+    raise BadSourceError(f"Expected {expected}, got {got!r}. Change this option of Taskonomy.")

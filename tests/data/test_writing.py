@@ -1,0 +1,162 @@
+"""Prepared data are whole or not there, continue after any interruption, and list what is bad."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtl.data import writing
+from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
+from mtl.data.raw import BadSampleError
+from mtl.data.sources import Sample
+from mtl.data.writing import write_prepared
+
+READS: list[tuple[str, int]] = []
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Samples whose every pixel tells split and index; some are bad."""
+
+    bad: tuple[tuple[str, int], ...] = ()
+    num_train: int = 25
+
+    def counts(self) -> dict[str, int]:
+        return {"train": self.num_train, "validation": 3, "test": 12}
+
+    def sample(self, split: str, index: int) -> Sample:
+        READS.append((split, index))
+        if (split, index) in self.bad:
+            raise BadSampleError(f"Expected a good sample, got {split} {index}.")
+        valid = np.ones((4, 6), bool)
+        valid[0] = False
+        measured = valid.copy()
+        measured[1] = False
+        return Sample(
+            image=np.full((4, 6, 3), index, np.uint8),
+            targets={
+                "depth": np.full((4, 6, 1), index, np.float32),
+                "segmentation": np.full((4, 6), index % 2, np.uint8),
+            },
+            valid={"depth": valid, "segmentation": valid},
+            measured={"depth": measured},
+        )
+
+    def about(self) -> dict[str, Any]:
+        info = {"classes": ["even", "odd"], "depth_range_m": [0.5, 30.0]}
+        return {"name": "numbers", "info": info, "num_train": self.num_train}
+
+
+def write(recipe: Numbers, folder: Path, **changes: Any) -> None:
+    READS.clear()
+    options = {"num_workers": 1, "on_progress": None, "skip_bad": False, **changes}
+    write_prepared(recipe, folder, **options)
+
+
+def hashes(folder: Path) -> str:
+    return str(read_manifest(folder)["folder_hash"])
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 10, 11, 26, 39])
+def test_interrupted_anywhere_it_goes_on_and_ends_the_same(
+    stop_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Numbers(), tmp_path / "whole")
+    original = Numbers.sample
+    reads = 0
+
+    def stopping(self: Numbers, split: str, index: int) -> Sample:
+        nonlocal reads
+        reads += 1
+        if reads > stop_after:
+            raise KeyboardInterrupt
+        return original(self, split, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Numbers, "sample", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            write(Numbers(), tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    seen: list[tuple[int, int]] = []
+    write(Numbers(), tmp_path / "stopped", on_progress=lambda *s: seen.append(s))
+    assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
+    # Chunks that were done are not read again: 10 samples each, the first read told the shapes.
+    done = 10 * max(0, (min(stop_after, 21) - 1) // 10)
+    assert seen[0][0] >= done
+    assert len(READS) == 40 - seen[0][0]
+
+
+def test_a_torn_last_note_and_another_recipe_are_seen(tmp_path: Path) -> None:
+    write(Numbers(), tmp_path / "whole")
+    beside = tmp_path / "other.unfinished"
+    write(Numbers(), tmp_path / "other")
+    (tmp_path / "other").rename(beside)
+    about = Numbers().about()
+    (beside / "manifest.json").unlink()
+    (beside / "recipe.json").write_text(json.dumps(about))
+    (beside / writing.NOTES).write_text(
+        '{"split": "train", "start": 0, "stop": 10, "bad": []}\n{"split": "tra'
+    )
+    write(Numbers(), tmp_path / "other")
+    assert ("train", 0) not in READS
+    assert ("train", 10) in READS
+    assert hashes(tmp_path / "other") == hashes(tmp_path / "whole")
+    # Another recipe begins anew, whatever lies there.
+    (tmp_path / "other").rename(beside)
+    (beside / "recipe.json").write_text(json.dumps(about))
+    (beside / writing.NOTES).touch()
+    write(Numbers(num_train=26), tmp_path / "more")
+    assert len(READS) == 26 + 3 + 12 + 1
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_bad_samples_end_it_or_are_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
+    recipe = Numbers(bad=(("train", 0), ("train", 13), ("test", 11)))
+    with pytest.raises(PreparedDataError, match=r"got train 0\. .--skip-bad goes on"):
+        write(recipe, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    write(recipe, tmp_path / "data", skip_bad=True, num_workers=num_workers)
+    manifest = read_manifest(tmp_path / "data")
+    assert manifest["counts"] == {"train": 23, "validation": 3, "test": 11}
+    assert set(manifest["skipped"]["train"]) == {"0", "13"}
+    assert "got test 11" in manifest["skipped"]["test"]["11"]
+    images = np.load(tmp_path / "data" / "train" / "image.npy")
+    assert images[:, 0, 0, 0].tolist() == [*range(1, 13), *range(14, 25)]
+    depths = np.load(tmp_path / "data" / "test" / "depth.npy")
+    assert depths[:, 1, 0, 0].tolist() == list(range(11))
+
+
+def test_a_split_of_bad_samples_alone_is_refused(tmp_path: Path) -> None:
+    recipe = Numbers(bad=tuple(("validation", i) for i in range(3)))
+    with pytest.raises(PreparedDataError, match="split validation, got none: .*validation 0"):
+        write(recipe, tmp_path / "data", skip_bad=True)
+    assert not (tmp_path / "data").exists()
+    every = tuple((s, i) for s, n in Numbers().counts().items() for i in range(n))
+    with pytest.raises(PreparedDataError, match="at least one sample that can be read"):
+        write(Numbers(bad=every), tmp_path / "none", skip_bad=True)
+
+
+def test_statistics_by_hand(tmp_path: Path) -> None:
+    write(Numbers(), tmp_path / "data")
+    found = read_manifest(tmp_path / "data")["statistics"]
+    # 3 of 4 rows valid, 2 of 4 measured; depths 0 to 24: mean 12, variance (25^2 - 1) / 12 = 52.
+    assert found["depth"]["share_valid"] == 0.75
+    assert found["depth"]["share_measured"] == 0.5
+    assert found["depth"]["mean"] == [12.0]
+    assert found["depth"]["std"] == pytest.approx([52**0.5])
+    # 13 even and 12 odd indices.
+    assert found["segmentation"]["class_shares"] == pytest.approx({"even": 0.52, "odd": 0.48})
+
+
+def test_other_bytes_of_the_same_length_are_noticed(tmp_path: Path) -> None:
+    write(Numbers(), tmp_path / "data")
+    check_hashes(tmp_path / "data")
+    path = tmp_path / "data" / "train" / "depth.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PreparedDataError, match="as it was written, got other bytes"):
+        check_hashes(tmp_path / "data")
