@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtl.data.sources import DataInfo, source
+from mtl.data.prepared import info_of
+from mtl.data.sources import DataInfo
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.networks.encoders import Encoder
 from mtl.networks.stage_encoder import StageEncoder
@@ -71,7 +72,7 @@ def probe(
     """
     if num_steps < 1:
         raise ValueError(f"Expected num_steps to be at least 1, got {num_steps}.")
-    info = source(spec.data).info(spec.data) if info is None else info
+    info = info_of(spec.data) if info is None else info
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if spec.channels_last else torch.contiguous_format

@@ -105,7 +105,7 @@ def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]
             return held
     info = data_info(folder)
     labels = {
-        split: MappedSplit(folder, split, (task,)).labels(task)
+        split: MappedSplit(folder, split, (task,), measured_only=split != "train").labels(task)
         for split in ("train", "validation", "test")
     }
     metrics = {

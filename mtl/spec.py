@@ -20,7 +20,6 @@ from mtl.methods import METHODS, MethodNeeds, OptionValue, check_method
 from mtl.names import checked_name
 from mtl.spec_sections import (
     ARCHITECTURES,
-    DATASET_TASKS,
     DATASETS,
     LOSS_KINDS,
     SCENE_VARIANTS,
@@ -40,7 +39,6 @@ from mtl.strict import build_dataclass, canonical_float
 __all__ = [
     "ARCHITECTURES",
     "DATASETS",
-    "DATASET_TASKS",
     "LOSS_KINDS",
     "METHODS",
     "PERIOD_FIELDS",
@@ -68,6 +66,7 @@ PERIOD_FIELDS: tuple[str, ...] = ("period_epochs", "period_steps")
 """Settings of the methods that have periods, and of no other."""
 
 NEUTRAL_VALUES: dict[str, Any] = {
+    "data.prepared": None,
     "method_options.clamp": None,
     "network.cross_stitch_own_share": 0.9,
     "network.encoder_weights": "random",
@@ -173,7 +172,6 @@ class RunSpec:
             raise ValueError("Expected at least one task, got none.")
         for task in self.tasks:
             checked_name(task, TASKS, "task")
-            checked_name(task, DATASET_TASKS[self.data.name], f"task of data set {self.data.name}")
         if len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"Expected distinct tasks, got {list(self.tasks)}.")
 

@@ -1,12 +1,15 @@
 """The sections of a `RunSpec`: data, network, optimizer, and the names they may hold; no torch."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from mtl.encoder_names import check_encoder_name, check_encoder_weights
 from mtl.names import checked_name
 from mtl.strict import canonical_float, round_floats
+
+_HASH = re.compile("[0-9a-f]{16}")
 
 LossKind = Literal["regression", "classification"]
 
@@ -32,9 +35,7 @@ TASKS: tuple[str, ...] = (
 )
 LOSS_KINDS: dict[str, LossKind] = {"segmentation": "classification"}
 """Task -> kind of its loss; those left out are regressions."""
-DATASET_TASKS: dict[str, tuple[str, ...]] = {"scenes": TASKS}
-"""Data set -> tasks that it has targets for."""
-DATASETS: tuple[str, ...] = tuple(DATASET_TASKS)
+DATASETS: tuple[str, ...] = ("scenes", "nyuv2", "nyuv2_mtan", "taskonomy", "folder")
 SCENE_VARIANTS: tuple[str, ...] = ("simple", "rooms")
 SCENES_VERSION = 1
 """Version of the scene renderer; a contract test holds it equal to the renderer's own."""
@@ -43,13 +44,21 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Which images. Scenes enter a run's identity by version, seed, counts and size."""
+    """Which images.
+
+    Scenes enter a run's identity by variant, version, seed, counts and size; data from files by the
+    hash of what was prepared of them.
+    """
 
     name: str = "scenes"
+    prepared: str | None = None
+    """For data from files: 16 digits of the hash of the prepared arrays; `--dataset` finds it."""
     variant: str = "simple"
-    """`simple`: few large classes, learnt in minutes. `rooms`: the 13 classes of NYUv2."""
+    """Of scenes. `simple`: few large classes, learnt in minutes. `rooms`: the 13 of NYUv2."""
     version: int = SCENES_VERSION
+    """Of scenes."""
     seed: int = 0
+    """Of scenes."""
     height: int = 48
     """Pixels."""
     width: int = 64
@@ -59,8 +68,15 @@ class DataSpec:
     num_test: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be rendered."""
+        """Refuse what cannot be rendered or found."""
         checked_name(self.name, DATASETS, "data set")
+        if self.name == "scenes" and self.prepared is not None:
+            raise ValueError(f"Expected no data.prepared for scenes, got {self.prepared!r}.")
+        if self.name != "scenes" and not _HASH.fullmatch(self.prepared or ""):
+            raise ValueError(
+                f"Expected data.prepared, 16 digits of a hash, for {self.name}, got "
+                f"{self.prepared!r}. `--dataset {self.name}` finds it."
+            )
         checked_name(self.variant, SCENE_VARIANTS, "scenes variant")
         if self.version != SCENES_VERSION:
             raise ValueError(

@@ -41,7 +41,7 @@ from mtl.provenance import new_manifest, weights_hash
 from mtl.records import EpochRecord, Result, RunFailedError, TaskMetrics
 from mtl.samples import write_samples
 from mtl.selection import is_better
-from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime
+from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
 from mtl.step import Stepper
 from mtl.store import Store, StoreError
 from mtl.streams import global_stream
@@ -143,8 +143,8 @@ class _Run:
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
         self.splits = {
-            split: MappedSplit(self.folder, split, spec.tasks)
-            for split in ("train", "validation", "test")
+            split: MappedSplit(self.folder, split, spec.tasks, measured_only=split != "train")
+            for split in SPLITS
         }
         network = _network(spec, self.info, runtime.encoder_weights_file).to(self.device)
         network = network.to(memory_format=memory_format(spec))

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 import yaml
 
 from mtl.encoder_names import weights_file_id
-from mtl.spec import Runtime
+from mtl.spec import TASKS, Runtime
 from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
+from sweeps.datasets import check_has_tasks, dataset_axes
 from sweeps.fields import field_values, parse_assignment
 from sweeps.plan import Grid, check_grid, left_out
 from sweeps.presets import Preset, check_labelled, preset, stand_in_note
@@ -182,6 +183,7 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
                 "Leave one out."
             )
         axes["network.encoder_weights"] = (weights_file_id(given.encoder_weights),)
+    axes, held_tasks = dataset_axes(axes, given.data_root)
     notes = []
     quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
     if "preset" in wanted:
@@ -190,6 +192,12 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
         if "data.name" not in axes:
             check_labelled(chosen_preset, wanted.get("tasks", ()))
             notes.append(stand_in_note(chosen_preset))
+    if held_tasks is not None:
+        check_has_tasks(
+            axes["data.name"][0], held_tasks, wanted.get("tasks", table.task_sets), TASKS
+        )
+        scenes_only = {k: v for k, v in table.fields.items() if not k.startswith("data.")}
+        table = replace(table, fields=scenes_only)
     if given.quick:
         table, note = _quickened(table, quick_fields, wanted, axes)
         notes.append(note)
@@ -314,6 +322,8 @@ def _quickened(
 ) -> tuple[Grid, str]:
     """Return the small version of `table`, and a sentence that says what shrank."""
     small = {name: v for name, v in fields.items() if name not in axes}
+    if "data.prepared" in axes:  # its images are as many as they are
+        small = {name: v for name, v in small.items() if not name.startswith("data.")}
     changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
     divisions, seeds = table.divisions, table.seeds
     if "divisions" not in wanted and "priorities" not in axes:

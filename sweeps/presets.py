@@ -2,8 +2,9 @@
 
     python sweeps/priority_grid.py --preset nyuv2_mobilenet [--quick]
 
-A preset says how a network is trained on a data set. This release reads scenes only, so rendered
-scenes of the data set's image size and counts stand in for it, and every command says so.
+A preset says how a network is trained on a data set, which few machines have. Rendered scenes of
+the data set's image size and counts stand in for it unless `--dataset` names the prepared one; the
+command says so.
 
 Where the supplement is silent:
 
@@ -194,6 +195,6 @@ def check_labelled(chosen: Preset, task_sets: Iterable[Sequence[str]]) -> None:
 def stand_in_note(chosen: Preset) -> str:
     """Return the sentence that says what the images are."""
     return (
-        f"{chosen.about}: this release reads no {chosen.dataset} yet, so rendered scenes of its "
-        "image size and counts stand in."
+        f"{chosen.about}: rendered scenes of the image size and counts of {chosen.dataset} stand "
+        f"in; once it is prepared, --dataset {chosen.dataset.lower()} trains on the data itself."
     )

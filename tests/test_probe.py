@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from mtl.data.sources import source
+from mtl.data.prepared import info_of
 from mtl.networks import ARCHITECTURES, build_network
 from mtl.probe import probe
 from mtl.spec import RunSpec
@@ -29,7 +29,7 @@ def spec_with(architecture: str = "multi_decoder", **changes: object) -> RunSpec
 def test_parameters_are_the_networks(architecture: str) -> None:
     spec = spec_with(architecture)
     result = probe(spec, num_steps=1, device=CPU)
-    num_classes = len(source(spec.data).info(spec.data).classes)
+    num_classes = len(info_of(spec.data).classes)
     net = build_network(spec.network, {"depth": 1, "segmentation": num_classes}, seed=0)
     assert result.num_parameters == sum(p.numel() for p in net.parameters())
     assert 0 < result.num_encoder_parameters < result.num_parameters

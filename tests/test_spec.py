@@ -123,7 +123,7 @@ OTHER_VALUES = {
     "max_gradient_norm": 1.0,
 }
 # One known value each in this release, so there is no other to change them to.
-SINGLE_VALUED = {("data", "name"), ("data", "version")}
+SINGLE_VALUED = {("data", "name"), ("data", "version"), ("data", "prepared")}
 
 
 @pytest.mark.parametrize("path", _leaves(RunSpec().to_dict()), ids=".".join)
@@ -144,6 +144,15 @@ def test_every_field_enters_the_identity(path: tuple[str, ...]) -> None:
     if path == ("method",):
         values["method_options"] = {}
     assert RunSpec.from_dict(values).run_id() != RunSpec().run_id()
+
+
+def test_data_from_files_are_known_by_the_hash_of_what_was_prepared() -> None:
+    ids = {
+        RunSpec.from_dict({"data": {"name": name, "prepared": prepared}}).run_id()
+        for name in ("nyuv2", "folder")
+        for prepared in ("0123456789abcdef", "fedcba9876543210")
+    }
+    assert len(ids | {RunSpec().run_id()}) == 5
 
 
 def test_runtime_shares_no_field_with_the_identity() -> None:
@@ -222,6 +231,8 @@ BAD = [
     ({"batch_size": 401}, "at most data.num_train"),
     ({"data": {"name": "nyu"}}, "Unknown data set 'nyu'"),
     ({"data": {"version": 99}}, "data.version"),
+    ({"data": {"name": "nyuv2"}}, "16 digits of a hash, for nyuv2, got None.*--dataset nyuv2"),
+    ({"data": {"prepared": "0123456789abcdef"}}, "no data.prepared for scenes"),
     ({"data": {"height": 0}}, "at least 1"),
     ({"data": 3}, "mapping for data"),
     ({"tasks": "depth"}, "tasks to be of type"),

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mtl.data.manifest import check_tasks
 from mtl.streams import numpy_stream
 
 
@@ -46,14 +47,24 @@ class MappedSplit:
         folder: what `prepare` returned.
         split: train, validation or test.
         tasks: tasks whose targets are read.
+        measured_only: count measured pixels alone, not those that were filled in; for metrics.
+
+    Raises:
+        PreparedDataError: if the data hold no targets for a task.
     """
 
-    def __init__(self, folder: Path, split: str, tasks: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, split: str, tasks: Sequence[str], *, measured_only: bool = False
+    ) -> None:
         self.tasks = tuple(tasks)
-        names = ["image", *self.tasks, *(f"{task}_valid" for task in self.tasks)]
-        self._arrays = {
-            name: np.load(folder / split / f"{name}.npy", mmap_mode="r") for name in names
-        }
+        check_tasks(folder, tasks)
+        self._arrays = {"image": _mapped(folder / split / "image.npy")}
+        for task in self.tasks:
+            mask = folder / split / f"{task}_measured.npy"
+            if not (measured_only and mask.exists()):
+                mask = folder / split / f"{task}_valid.npy"
+            self._arrays[task] = _mapped(folder / split / f"{task}.npy")
+            self._arrays[f"{task}_valid"] = _mapped(mask)
 
     def __len__(self) -> int:
         return len(self._arrays["image"])
@@ -77,9 +88,13 @@ class MappedSplit:
         return torch.from_numpy(self._arrays[name][indices]).to(device)
 
 
+def _mapped(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
 def _as_target(values: Tensor) -> Tensor:
-    """Return stored targets in the layout of predictions, classes as int64."""
-    return values.long() if values.ndim == 3 else values.permute(0, 3, 1, 2)
+    """Return stored targets in the layout of predictions: float32, or int64 for classes."""
+    return values.long() if values.ndim == 3 else values.permute(0, 3, 1, 2).float()
 
 
 def mirrored(batch: Batch, flips: np.ndarray, mirror_signs: dict[str, tuple[float, ...]]) -> Batch:

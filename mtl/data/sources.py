@@ -1,16 +1,13 @@
-"""Where images come from: each data set as a function that reads one sample.
+"""What preparation reads samples from, and what losses and metrics must know of a data set."""
 
-A new data set is a module with two such functions and an entry in `SOURCES`.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mtl.data.scenes import VARIANTS, render_scene
-from mtl.names import checked_name
-from mtl.spec import DataSpec
+from mtl.spec import SPLITS, DataSpec
 
 
 @dataclass(frozen=True)
@@ -27,44 +24,51 @@ class DataInfo:
 class Sample:
     """One image with its targets.
 
-    image: uint8 (height, width, 3). targets: task -> (height, width, channels) float32, or
-    (height, width) uint8 for segmentation. valid: task -> bool (height, width), True = counted.
+    image: uint8 (height, width, 3). targets: task -> (height, width, channels) float32 or float16,
+    or (height, width) uint8 for segmentation. valid: task -> bool (height, width), True = counted
+    in training. measured: task -> bool (height, width), given where valid pixels were filled in;
+    True where they were not, which is all that metrics count.
     """
 
     image: np.ndarray
-    targets: dict[str, np.ndarray]
-    valid: dict[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    valid: Mapping[str, np.ndarray]
+    measured: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set: what it is, and how to read the sample `index` of a split."""
-
-    info: Callable[[DataSpec], DataInfo]
-    read: Callable[[DataSpec, str, int], Sample]
-
-
-def _scenes_info(data: DataSpec) -> DataInfo:
+def scenes_info(data: DataSpec) -> DataInfo:
+    """Return what is known of rendered scenes."""
     variant = VARIANTS[data.variant]
     return DataInfo(classes=variant.classes, depth_range_m=variant.depth_range_m)
 
 
-def _read_scene(data: DataSpec, split: str, index: int) -> Sample:
-    scene = render_scene(
-        data.variant,
-        seed=data.seed,
-        split=split,
-        index=index,
-        height=data.height,
-        width=data.width,
-    )
-    return Sample(image=scene.image, targets=scene.targets, valid=scene.valid)
+@dataclass(frozen=True)
+class SceneRecipe:
+    """Rendered scenes, as a recipe of `mtl.data.writing`."""
 
+    data: DataSpec
 
-SOURCES: dict[str, Source] = {"scenes": Source(info=_scenes_info, read=_read_scene)}
+    def counts(self) -> dict[str, int]:
+        """Return split -> number of scenes."""
+        return {split: self.data.count(split) for split in SPLITS}
 
+    def sample(self, split: str, index: int) -> Sample:
+        """Render a scene with its nine targets."""
+        scene = render_scene(
+            self.data.variant,
+            seed=self.data.seed,
+            split=split,
+            index=index,
+            height=self.data.height,
+            width=self.data.width,
+        )
+        return Sample(image=scene.image, targets=scene.targets, valid=scene.valid)
 
-def source(data: DataSpec) -> Source:
-    """Return the source of a data set by its name."""
-    checked_name(data.name, SOURCES, "data set")
-    return SOURCES[data.name]
+    def about(self) -> dict[str, Any]:
+        """Return what the manifest says of them."""
+        info = asdict(scenes_info(self.data))
+        return {
+            "name": self.data.name,
+            "data": asdict(self.data),
+            "info": {name: list(values) for name, values in info.items()},
+        }

@@ -8,8 +8,9 @@ import torchjd.aggregation
 import torchjd.scalarization
 
 from mtl import spec
+from mtl.data.recipe import READERS
 from mtl.data.scenes import SCENES_VERSION, VARIANTS
-from mtl.data.sources import SOURCES, DataInfo
+from mtl.data.sources import DataInfo
 from mtl.methods import AGGREGATORS, OWN_METHODS, SCALARIZERS
 from mtl.networks import ARCHITECTURES
 from mtl.records import (
@@ -32,7 +33,7 @@ def test_names_agree() -> None:
     assert set(PAPER_FACTORS) < set(TASKS)
     assert set(spec.LOSS_KINDS) <= set(TASKS)
     assert set(spec.ARCHITECTURES) == set(ARCHITECTURES)
-    assert set(spec.DATASETS) == set(SOURCES)
+    assert set(spec.DATASETS) == {"scenes", *READERS}
     assert set(spec.SCENE_VARIANTS) == set(VARIANTS)
     assert spec.SCENES_VERSION == SCENES_VERSION
 

@@ -108,7 +108,8 @@ def test_the_plan_says_what_stands_in_for_the_data(tmp_path, capsys) -> None:
     argv = ["--plan", "--store", str(tmp_path / "s"), "--preset", "nyuv2_mobilenet"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    assert "reads no NYUv2 yet, so rendered scenes of its image size and counts stand in" in out
+    assert "rendered scenes of the image size and counts of NYUv2 stand in" in out
+    assert "--dataset nyuv2 trains on the data itself" in out
     assert "1000" in out
 
 

@@ -1,0 +1,103 @@
+"""Which tasks follow from an image, or from depth and a camera, and their targets."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mtl.data import derive
+from mtl.data.plane_normals import plane_normals
+from mtl.data.raw import RawSample
+
+WINDOW_SHARE = 12 / 480
+"""Of the image's height: 13 pixels in a Kinect's frame, where the fit beats the sensor's noise."""
+
+Derived = tuple[np.ndarray, np.ndarray]
+"""Target (height, width, channels) float32 and where it is valid (height, width)."""
+
+
+def _edge2d(sample: RawSample) -> Derived:
+    return _everywhere(derive.edge2d(sample.image))
+
+
+def _keypoint2d(sample: RawSample) -> Derived:
+    return _everywhere(derive.keypoint2d(sample.image))
+
+
+def _normal(sample: RawSample) -> Derived:
+    if "normal" in sample.targets:
+        return sample.targets["normal"], sample.valid["normal"]
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    depth, known = _depth(sample)
+    normals, exists = plane_normals(depth, sample.camera, known, window_px(len(depth)))
+    return normals.astype(np.float32), exists & known
+
+
+def window_px(height: int) -> int:
+    """Return the side of the window in which planes are fitted to depth: odd, at least 3."""
+    return max(3, 2 * round(WINDOW_SHARE * height / 2) + 1)
+
+
+def _edge3d(sample: RawSample) -> Derived:
+    depth, known = _depth(sample)
+    return derive.edge3d(depth, known)[..., None].astype(np.float32), known
+
+
+def _reshading(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    shaded = derive.reshading(np.where(known, depth, 1.0), normals, sample.camera)
+    return shaded[..., None].astype(np.float32), exists & known
+
+
+def _keypoint3d(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    both = exists & known
+    score = derive.keypoint3d(depth, normals, sample.camera, both)
+    return score[..., None].astype(np.float32), both
+
+
+def _curvature(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    curvature, defined = derive.curvature(depth, normals, sample.camera, exists & known)
+    return curvature.astype(np.float32), defined
+
+
+FROM_IMAGE: dict[str, Callable[[RawSample], Derived]] = {
+    "edge2d": _edge2d,
+    "keypoint2d": _keypoint2d,
+}
+FROM_DEPTH: dict[str, Callable[[RawSample], Derived]] = {"edge3d": _edge3d}
+FROM_DEPTH_AND_CAMERA: dict[str, Callable[[RawSample], Derived]] = {
+    "normal": _normal,
+    "curvature": _curvature,
+    "reshading": _reshading,
+    "keypoint3d": _keypoint3d,
+}
+
+
+def derivable(sample: RawSample) -> tuple[str, ...]:
+    """Return the tasks that a sample's files lack and that follow from what they have."""
+    tasks = [*FROM_IMAGE]
+    if "depth" in sample.targets:
+        tasks += FROM_DEPTH
+        if sample.camera is not None:
+            tasks += FROM_DEPTH_AND_CAMERA
+    return tuple(task for task in tasks if task not in sample.targets)
+
+
+def derived(task: str, sample: RawSample) -> Derived:
+    """Return the target of a task that `derivable` names, and where it is valid."""
+    return {**FROM_IMAGE, **FROM_DEPTH, **FROM_DEPTH_AND_CAMERA}[task](sample)
+
+
+def _everywhere(values: np.ndarray) -> Derived:
+    return values[..., None].astype(np.float32), np.ones(values.shape, bool)
+
+
+def _depth(sample: RawSample) -> Derived:
+    return sample.targets["depth"][..., 0], sample.valid["depth"]

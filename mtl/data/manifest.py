@@ -1,0 +1,93 @@
+"""The manifest of a prepared folder: what it holds, and whether it is all there."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mtl.data.sources import DataInfo
+
+PREPARED_SCHEMA = 1
+
+
+class PreparedDataError(Exception):
+    """Prepared data that cannot be made or read, in one sentence for its user."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a prepared folder.
+
+    Raises:
+        PreparedDataError: if there is none that can be read, or it is of another schema.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreparedDataError(
+            f"Expected prepared data in {folder}, got: {error}. Remove the folder and start again."
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != PREPARED_SCHEMA:
+        raise PreparedDataError(
+            f"Expected prepared data of schema {PREPARED_SCHEMA} in {folder}, got another. "
+            "Remove the folder and start again."
+        )
+    return manifest
+
+
+def data_info(folder: Path) -> DataInfo:
+    """Return what losses and metrics must know of the prepared data set."""
+    info = read_manifest(folder)["info"]
+    shortest, longest = info["depth_range_m"]
+    return DataInfo(classes=tuple(info["classes"]), depth_range_m=(shortest, longest))
+
+
+def check_tasks(folder: Path, tasks: Iterable[str]) -> None:
+    """Raise a `PreparedDataError` if a prepared folder has no targets for one of `tasks`."""
+    held = read_manifest(folder)["tasks"]
+    for task in tasks:
+        if task not in held:
+            raise PreparedDataError(
+                f"Expected targets for {task} in {folder}, got {', '.join(held)}. Leave the task "
+                "out, or prepare the data with it."
+            )
+
+
+def array_entry(path: Path) -> dict[str, Any]:
+    """Return what the manifest says of an array: bytes and their hash."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def content_hash(arrays: dict[str, Any], info: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits that stand for all arrays and for what losses know of them."""
+    hashes = {name: entry["sha256"] for name, entry in arrays.items()}
+    text = json.dumps([hashes, info], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_whole(folder: Path) -> None:
+    """Raise a `PreparedDataError` unless every array has the size that the manifest says."""
+    for name, entry in read_manifest(folder)["arrays"].items():
+        path = folder / name
+        size = path.stat().st_size if path.exists() else None
+        if size != entry["bytes"]:
+            raise PreparedDataError(
+                f"Expected {path} of {entry['bytes']} bytes, got "
+                f"{'no file' if size is None else f'{size} bytes'}. "
+                f"Remove {folder} and start again."
+            )
+
+
+def check_hashes(folder: Path) -> None:
+    """Raise a `PreparedDataError` unless every array holds the bytes that were written."""
+    check_whole(folder)
+    for name, entry in read_manifest(folder)["arrays"].items():
+        found = array_entry(folder / name)["sha256"]
+        if found != entry["sha256"]:
+            raise PreparedDataError(
+                f"Expected {folder / name} as it was written, got other bytes. "
+                f"Remove {folder} and start again."
+            )

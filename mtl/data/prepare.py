@@ -1,0 +1,146 @@
+"""Prepare a data set from files for training, once.
+
+    python -m mtl.data.prepare nyuv2 --source nyu_depth_v2_labeled.mat --size 288x384
+    python -m mtl.data.prepare taskonomy --source /data/taskonomy --size 256x256
+    python -m mtl.data.prepare folder --source /data/mine --size 180x240 --tasks segmentation edge2d
+
+Everything is decoded, filled, resized and derived into arrays that trainings map into memory. An
+interrupted preparation goes on with the same command; a finished one is verified and left alone.
+Then: `python sweeps/priority_grid.py --dataset nyuv2`.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
+from mtl.data.prepared import data_folder, write_once
+from mtl.data.raw import BadSampleError, BadSourceError
+from mtl.data.recipe import READERS, RawRecipe, make_recipe
+
+USAGE_STATUS = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare what the command line asks for; return the exit status."""
+    given = _parser().parse_args(argv)
+    try:
+        height, width = _size(given.size)
+        options = dict(_option(text) for text in given.option)
+        recipe = make_recipe(
+            given.name,
+            given.source,
+            height=height,
+            width=width,
+            options=options,
+            tasks=None if given.tasks is None else tuple(given.tasks),
+            filled=not given.no_fill,
+        )
+        folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
+        if (folder / "manifest.json").exists():
+            check_hashes(folder)
+            print(f"Already prepared, and every byte verified: {folder}")
+        else:
+            _prepare(recipe, folder, given.workers, given.skip_bad)
+        _say_end(folder)
+        return 0
+    except (BadSourceError, BadSampleError, PreparedDataError) as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    except KeyboardInterrupt:
+        print("Stopped. The same command continues.", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mtl.data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(READERS)}")
+    parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="the files")
+    parser.add_argument("--size", required=True, metavar="HxW", help="pixels, such as 288x384")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="default: all there can be")
+    parser.add_argument(
+        "--option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="of the reader, such as depth=raw; see its module in mtl/data",
+    )  # fmt: skip
+    parser.add_argument("--no-fill", action="store_true", help="leave missing values missing")
+    parser.add_argument("--data-root", metavar="DIR", help="where to (default: user's cache)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out samples that cannot be read"
+    )
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ValueError(f"Expected --size HEIGHTxWIDTH in pixels, such as 288x384, got {text!r}.")
+    return int(height), int(width)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
+
+
+def _prepare(recipe: RawRecipe, folder: Path, num_workers: int, skip_bad: bool) -> None:
+    about, counts = recipe.about(), recipe.counts()
+    expected = recipe.expected_bytes()
+    sizes = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    print(f"{recipe.name}: {sizes}; tasks {', '.join(recipe.tasks)}.")
+    if about["derived"]:
+        print(f"Derived, not measured: {', '.join(about['derived'])}.")
+    for note in about["notes"]:
+        print(note)
+    print(f"Licence: {about['licence']}")
+    print(f"Writing about {expected / 1e9:,.2f} GB to {folder}", flush=True)
+    start = time.monotonic()
+    columns = (
+        TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("preparing")
+        write_once(
+            recipe,
+            folder,
+            expected=expected,
+            num_workers=max(1, num_workers),
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            skip_bad=skip_bad,
+        )
+    print(f"Prepared in {time.monotonic() - start:,.0f} s.")
+
+
+def _say_end(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    skipped = sum(len(reasons) for reasons in manifest["skipped"].values())
+    if skipped:
+        print(f"{skipped} samples were left out; manifest.json lists them with the reasons.")
+    print(json.dumps({"folder": str(folder), "hash": manifest["folder_hash"]}))
+    print(f"Look at it: python -m mtl.data.show {folder}")
+    print(f"Train on it: python sweeps/priority_grid.py --dataset {manifest['name']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

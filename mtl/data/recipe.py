@@ -1,0 +1,218 @@
+"""Data sets from files, as a recipe of `mtl.data.writing`: read, fill, resize, derive.
+
+Missing depths and normals are filled at native size, everything is then brought to the working
+size, and tasks that the files lack are derived there, as scenes do it, so that lengths in pixels
+mean the same in both.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl.data.colorization import fill, fill_normals
+from mtl.data.derivation import derivable, derived
+from mtl.data.folder import FolderOptions, open_folder
+from mtl.data.nyuv2 import Nyuv2Options, open_nyuv2
+from mtl.data.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
+from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
+from mtl.data.resize import resized
+from mtl.data.sources import Sample
+from mtl.data.taskonomy import TaskonomyOptions, open_taskonomy
+from mtl.names import checked_name
+from mtl.spec import SPLITS, TASKS
+from mtl.strict import build_dataclass
+
+STORED_AS: dict[str, type[np.generic]] = {
+    "normal": np.float16,
+    "curvature": np.float16,
+    "reshading": np.float16,
+}
+"""Maps that files hold in 8 bits or that are derived: half precision loses nothing of them. All
+other maps are float32, because their files have 16 bits."""
+BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "segmentation": 1}
+"""Bytes of a pixel in the arrays; maps not named have 4, and each task 1 more for its mask."""
+
+
+MOST_TRIED = 20
+"""Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of data set on disk."""
+
+    options: type[Any]
+    """Frozen dataclass of what may be chosen in reading it."""
+    open: Callable[[Path, Any], RawDataset]
+
+
+READERS: dict[str, Reader] = {
+    "nyuv2": Reader(Nyuv2Options, open_nyuv2),
+    "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan),
+    "taskonomy": Reader(TaskonomyOptions, open_taskonomy),
+    "folder": Reader(FolderOptions, open_folder),
+}
+
+
+@dataclass(frozen=True)
+class RawRecipe:
+    """How a data set from files becomes arrays of one size."""
+
+    name: str
+    source: str
+    """Absolute path of the files."""
+    dataset: RawDataset
+    """Opened; other processes get it as it is, so the files are looked through once."""
+    height: int
+    width: int
+    tasks: tuple[str, ...]
+    """Those wanted, in the order of `mtl.spec.TASKS`."""
+    filled: bool
+    """Whether missing values that the reader calls fillable are filled."""
+
+    def counts(self) -> dict[str, int]:
+        """Return split -> number of samples."""
+        return {split: len(self.dataset.samples[split]) for split in SPLITS}
+
+    def sample(self, split: str, index: int) -> Sample:
+        """Return a sample at the working size with all wanted tasks."""
+        raw = self.dataset.read(self.dataset.samples[split][index])
+        if self.filled:
+            raw = with_holes_filled(raw)
+        raw = resized(raw, self.height, self.width)
+        targets, valid, measured = dict(raw.targets), dict(raw.valid), dict(raw.measured)
+        for task in self.tasks:
+            if task not in targets:
+                targets[task], valid[task] = derived(task, raw)
+        return Sample(
+            image=raw.image,
+            targets={t: targets[t].astype(_stored_as(t, targets[t])) for t in self.tasks},
+            valid={t: valid[t] for t in self.tasks},
+            measured={t: measured[t] for t in self.tasks if t in measured},
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        dataset = self.dataset
+        ids = {split: list(dataset.samples[split]) for split in SPLITS}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "options": dict(dataset.options),
+            "size": {"height": self.height, "width": self.width},
+            "info": {
+                "classes": list(dataset.classes),
+                "depth_range_m": list(dataset.depth_range_m),
+            },
+            "derived": [task for task in self.tasks if task not in dataset.tasks],
+            "filled": self.filled,
+            "ids": ids,
+            "ids_hash": hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16],
+            "licence": dataset.licence,
+            "notes": list(dataset.notes),
+            "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
+        }
+
+    def key(self) -> str:
+        """Return 16 digits that tell this preparation from others of the same data set.
+
+        Ids and options are what opening found, so that an edited description is another.
+        """
+        about = {k: v for k, v in self.about().items() if k not in ("notes", "versions")}
+        text = json.dumps([about, self.tasks], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def expected_bytes(self) -> int:
+        """Return the bytes of the arrays; one more a pixel for each task with filled pixels."""
+        per_pixel = BYTES_PER_PIXEL["image"] + sum(
+            BYTES_PER_PIXEL.get(task, 4) + 2 for task in self.tasks
+        )
+        return per_pixel * self.height * self.width * sum(self.counts().values())
+
+
+def make_recipe(
+    name: str,
+    source: Path,
+    *,
+    height: int,
+    width: int,
+    options: Mapping[str, Any],
+    tasks: tuple[str, ...] | None,
+    filled: bool,
+) -> RawRecipe:
+    """Return the recipe of a data set, which is opened to see what it has.
+
+    Args:
+        name: in `READERS`.
+        source: folder or file.
+        height: pixels.
+        width: pixels.
+        options: of the reader; those left out have its defaults.
+        tasks: those wanted; None means all in the files and all that can be derived.
+        filled: whether fillable holes are filled.
+
+    Raises:
+        BadSourceError: if it cannot be opened or lacks a task.
+        ValueError: for an unknown data set, option or task.
+    """
+    reader = READERS[checked_name(name, READERS, "data set")]
+    chosen = build_dataclass(reader.options, dict(options), f"options of {name}")
+    place = source.expanduser().absolute()
+    dataset = reader.open(place, chosen)
+    available = (*dataset.tasks, *derivable(_first_sample(dataset)))
+    for task in tasks or ():
+        checked_name(task, TASKS, "task")
+        if task not in available:
+            raise BadSourceError(
+                f"Expected tasks that {source} has or that follow from it "
+                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out."
+            )
+    wanted = tuple(task for task in TASKS if task in (tasks or available))
+    return RawRecipe(name, str(place), dataset, height, width, wanted, filled)
+
+
+def _first_sample(dataset: RawDataset) -> RawSample:
+    """Return the first sample that can be read, of the first few: it shows what there is."""
+    ids = [sample_id for split in SPLITS for sample_id in dataset.samples[split]][:MOST_TRIED]
+    for sample_id in ids[:-1]:
+        with contextlib.suppress(BadSampleError):
+            return dataset.read(sample_id)
+    return dataset.read(ids[-1])
+
+
+def with_holes_filled(sample: RawSample) -> RawSample:
+    """Return the sample with fillable pixels filled by colorization, marked as not measured."""
+    targets, valid, measured = dict(sample.targets), dict(sample.valid), dict(sample.measured)
+    for task, holes in sample.fillable.items():
+        if not holes.any():
+            continue
+        known = sample.valid[task]
+        # A frame of pixels that are neither known nor wanted would be solved for in vain.
+        box = _bounding_box(known | holes)
+        function = fill_normals if task == "normal" else fill
+        values, found = function(sample.targets[task][box], known[box], sample.image[box])
+        new = np.zeros_like(known)
+        new[box] = holes[box] & ~known[box] & found
+        filled = sample.targets[task].astype(np.float32)
+        filled[new] = values[new[box]]
+        targets[task] = filled
+        valid[task] = known | new
+        measured[task] = sample.measured.get(task, known) & known
+    return replace(sample, targets=targets, valid=valid, measured=measured, fillable={})
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of the smallest rectangle around a mask that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _stored_as(task: str, values: np.ndarray) -> Any:
+    return values.dtype if values.ndim == 2 else STORED_AS.get(task, np.float32)

@@ -1,0 +1,55 @@
+"""Statistics of prepared targets: mean, spread, share valid, shares of classes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return task -> statistics over the training split, read sample by sample.
+
+    `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
+    `mean` and `std` a channel over the valid pixels (None without any); for classes `class_shares`
+    of the valid pixels.
+    """
+    train = folder / "train"
+    tasks = sorted(p.name.removesuffix("_valid.npy") for p in train.glob("*_valid.npy"))
+    return {task: _of_task(train, task, classes) for task in tasks}
+
+
+def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    targets = np.load(split / f"{task}.npy", mmap_mode="r")
+    valid = np.load(split / f"{task}_valid.npy", mmap_mode="r")
+    found: dict[str, Any] = {"share_valid": float(np.mean([mask.mean() for mask in valid]))}
+    measured = split / f"{task}_measured.npy"
+    if measured.exists():
+        masks = np.load(measured, mmap_mode="r")
+        found["share_measured"] = float(np.mean([mask.mean() for mask in masks]))
+    if targets.ndim == 3:
+        return found | {"class_shares": _class_shares(targets, valid, classes)}
+    return found | _moments(targets, valid)
+
+
+def _class_shares(
+    targets: np.ndarray, valid: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, float]:
+    counts = np.zeros(len(classes), np.int64)
+    for labels, mask in zip(targets, valid, strict=True):
+        counts += np.bincount(labels[mask], minlength=len(classes))[: len(classes)]
+    shares = counts / max(1, counts.sum())
+    return dict(zip(classes, shares.tolist(), strict=True))
+
+
+def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float] | None]:
+    count, sums, squares = 0, np.zeros(targets.shape[-1]), np.zeros(targets.shape[-1])
+    for values, mask in zip(targets, valid, strict=True):
+        kept = values[mask].astype(np.float64)
+        count += len(kept)
+        sums += kept.sum(axis=0)
+        squares += (kept**2).sum(axis=0)
+    if count == 0:
+        return {"mean": None, "std": None}
+    mean = sums / count
+    std = np.sqrt(np.maximum(0, squares / count - mean**2))
+    return {"mean": mean.tolist(), "std": std.tolist()}
