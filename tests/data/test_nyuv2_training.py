@@ -23,7 +23,7 @@ LABELLED = (1, 2, 9, 14, 15, 16, 17, 18)
 def test_depth_normal_and_segmentation_overfit_on_real_frames(
     depth: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # About two minutes each. Six frames to train on, one of them held out; that the losses fall to a
+    # About two minutes each. Six frames to train on, one held out; that the losses fall to a
     # fraction shows that images, depths, normals and labels belong together pixel by pixel.
     frames = real_frames(real_data, LABELLED)
     if depth == "raw":  # holes as a Kinect leaves them
@@ -46,7 +46,9 @@ def test_depth_normal_and_segmentation_overfit_on_real_frames(
     assert json.loads(json.dumps(manifest))["counts"] == {"train": 6, "validation": 1, "test": 1}
     statistics = manifest["statistics"]["depth"]
     if depth == "raw":
-        assert statistics["share_measured"] < statistics["share_valid"] - 0.02  # cells half covered count
+        assert (
+            statistics["share_measured"] < statistics["share_valid"] - 0.02
+        )  # cells half covered count
     spec = RunSpec.from_dict(
         {
             "tasks": ["depth", "normal", "segmentation"],
