@@ -13,12 +13,14 @@ from mtl.data import show
 from mtl.data.manifest import read_manifest
 from mtl.data.prepare import main
 from mtl.data.scenes import render_scene
-from mtl.spec import Runtime
+from mtl.spec import TASKS, Runtime
 from mtl.store import Store
 from sweeps.cli import parse_command
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from sweeps.priority_grid import main as sweep
+from tests.data.nyuv2_formats import write_mtan
+from tests.data.taskonomy_formats import write_source as taskonomy_source
 
 DESCRIPTION = {
     "classes": ["floor", "wall", "bookcase", "ceiling", "furniture"],
@@ -202,3 +204,40 @@ def test_two_prepared_sizes_must_be_told_apart(mine: Path, tmp_path: Path, capsy
     chosen = json.loads(next(iter(root.glob("*/manifest.json"))).read_text())["folder_hash"]
     argv = ["--plan", "--dataset", "folder", "--data-root", str(root)]
     assert sweep([*argv, "--set", f"data.prepared={chosen}"]) == 0
+
+
+def prepared_and_shown(name: str, source: Path, root: Path, capsys) -> dict:
+    """Prepare a data set at 32x48, draw its sheet and return its manifest."""
+    argv = [name, "--source", str(source), "--size", "32x48", "--data-root", str(root)]
+    assert main([*argv, "--workers", "2"]) == 0, capsys.readouterr().err
+    (folder,) = [p for p in root.iterdir() if p.is_dir()]
+    assert show.main([str(folder), "--out", str(root / "sheet.png"), "--split", "test"]) == 0
+    return read_manifest(folder)
+
+
+def test_the_mtan_copy_of_nyuv2_is_prepared_whole(tmp_path: Path, capsys) -> None:
+    for split, count in (("train", 10), ("val", 2)):
+        for number in range(count):
+            write_mtan(tmp_path / "nyu", split, number)
+    manifest = prepared_and_shown("nyuv2_mtan", tmp_path / "nyu", tmp_path / "data", capsys)
+    assert manifest["counts"] == {"train": 9, "validation": 1, "test": 2}
+    assert set(manifest["tasks"]) >= {"depth", "normal", "segmentation", "edge2d", "keypoint2d"}
+    # A share of 13 / 14 of the labels is not void; mixed cells keep what their centre says.
+    assert manifest["statistics"]["segmentation"]["share_valid"] == pytest.approx(13 / 14, abs=0.02)
+
+
+def test_taskonomy_is_prepared_whole_with_its_raw_scales(tmp_path: Path, capsys) -> None:
+    source = taskonomy_source(tmp_path / "taskonomy")
+    argv = ["taskonomy", "--source", str(source), "--size", "32x32", "--workers", "1"]
+    assert main([*argv, "--data-root", str(tmp_path / "data"), "--option", "stride=1"]) == 0
+    (folder,) = [p for p in (tmp_path / "data").iterdir() if p.is_dir()]
+    manifest = read_manifest(folder)
+    assert manifest["ids"]["train"] == ["hanson/point_0_view_0", "hanson/point_10_view_1",
+                                        "merom/point_2_view_0"]  # fmt: skip
+    assert len(manifest["ids_hash"]) == 16
+    assert set(manifest["tasks"]) == set(TASKS) - {"segmentation"}
+    statistics = manifest["statistics"]
+    # value / 65535 without any rescaling: decades apart, which is what the method balances.
+    assert statistics["edge3d"]["mean"][0] < 0.02 < statistics["reshading"]["mean"][0]
+    for task in manifest["tasks"]:
+        assert 0 < statistics[task]["share_valid"] <= 1
