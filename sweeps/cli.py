@@ -224,7 +224,7 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
             retry_failed=given.retry_failed,
         ),
         runtime=Runtime(
-            data_root=given.data_root,
+            data_root=_absolute(given.data_root),
             keep=given.keep,
             encoder_weights_file=_absolute(given.encoder_weights),
             num_samples=given.num_samples,
