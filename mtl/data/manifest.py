@@ -9,6 +9,8 @@ from typing import Any
 from mtl.data.sources import DataInfo
 
 PREPARED_SCHEMA = 1
+NEEDED = ("info", "tasks", "arrays", "folder_hash")
+"""What every manifest says."""
 
 
 class PreparedDataError(Exception):
@@ -31,6 +33,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != PREPARED_SCHEMA:
         raise PreparedDataError(
             f"Expected prepared data of schema {PREPARED_SCHEMA} in {folder}, got another. "
+            "Remove the folder and start again."
+        )
+    missing = [name for name in NEEDED if name not in manifest]
+    if missing:
+        raise PreparedDataError(
+            f"Expected a whole manifest in {folder}, got one without {', '.join(missing)}. "
             "Remove the folder and start again."
         )
     return manifest

@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
         if (folder / "manifest.json").exists():
             check_hashes(folder)
-            print(f"Already prepared, and every byte verified: {folder}")
+            _check_gaps(folder, given.skip_bad)
+            print(
+                f"Already prepared, and every byte of the arrays verified: {folder} (the source "
+                "was not read again; remove the folder if its files have changed)"
+            )
         else:
             _prepare(recipe, folder, given.workers, given.skip_bad)
         _say_end(folder)
@@ -130,6 +134,16 @@ def _prepare(recipe: RawRecipe, folder: Path, num_workers: int, skip_bad: bool) 
             skip_bad=skip_bad,
         )
     print(f"Prepared in {time.monotonic() - start:,.0f} s.")
+
+
+def _check_gaps(folder: Path, skip_bad: bool) -> None:
+    """Raise a `PreparedDataError` if samples were left out and that is not asked for now."""
+    skipped = sum(len(reasons) for reasons in read_manifest(folder)["skipped"].values())
+    if skipped and not skip_bad:
+        raise PreparedDataError(
+            f"Expected prepared data without gaps, got {folder}, which an earlier --skip-bad left "
+            f"without {skipped} samples. Remove the folder to prepare it anew, or add --skip-bad."
+        )
 
 
 def _say_end(folder: Path) -> None:

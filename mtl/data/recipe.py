@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtl.data.colorization import fill, fill_normals
-from mtl.data.derivation import derivable, derived
+from mtl.data.derivation import FROM_DEPTH, FROM_DEPTH_AND_CAMERA, derivable, derived
 from mtl.data.folder import FolderOptions, open_folder
 from mtl.data.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
@@ -37,7 +37,7 @@ STORED_AS: dict[str, type[np.generic]] = {
 """Maps that files hold in 8 bits or that are derived: half precision loses nothing of them. All
 other maps are float32, because their files have 16 bits."""
 BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "segmentation": 1}
-"""Bytes of a pixel in the arrays; maps not named have 4, and each task 1 more for its mask."""
+"""Bytes of a pixel in the arrays; maps not named have 4, and each task 2 more for its masks."""
 
 
 MOST_TRIED = 20
@@ -91,11 +91,14 @@ class RawRecipe:
         for task in self.tasks:
             if task not in targets:
                 targets[task], valid[task] = derived(task, raw)
+                if task in FROM_DEPTH or task in FROM_DEPTH_AND_CAMERA:
+                    measured[task] = valid[task] & measured.get("depth", raw.valid["depth"])
         return Sample(
             image=raw.image,
             targets={t: targets[t].astype(_stored_as(t, targets[t])) for t in self.tasks},
             valid={t: valid[t] for t in self.tasks},
-            measured={t: measured[t] for t in self.tasks if t in measured},
+            # Of every task in every sample: the arrays of a data set have one layout.
+            measured={t: measured.get(t, valid[t]) for t in self.tasks},
         )
 
     def about(self) -> dict[str, Any]:
@@ -130,7 +133,7 @@ class RawRecipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def expected_bytes(self) -> int:
-        """Return the bytes of the arrays; one more a pixel for each task with filled pixels."""
+        """Return the bytes of the arrays."""
         per_pixel = BYTES_PER_PIXEL["image"] + sum(
             BYTES_PER_PIXEL.get(task, 4) + 2 for task in self.tasks
         )

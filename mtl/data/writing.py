@@ -87,7 +87,13 @@ def write_prepared(
             a split is bad; if a process was killed.
     """
     beside = folder.with_name(f"{folder.name}.unfinished")
-    counts, about = recipe.counts(), recipe.about()
+    if folder.exists():
+        raise PreparedDataError(
+            f"Expected no folder {folder} yet, got one without a manifest: it was not prepared to "
+            "its end, or changed since. Remove it and start again."
+        )
+    # As JSON has it, so that what an interrupted preparation noted can be compared.
+    counts, about = recipe.counts(), json.loads(json.dumps(recipe.about()))
     written = _earlier(beside, about)
     if written is None:
         written = []
@@ -127,8 +133,8 @@ def _earlier(beside: Path, about: dict[str, Any]) -> list[Written] | None:
             held = json.loads(line)
         except ValueError:  # the last line of a process that was killed while it wrote
             break
-        bad = tuple((index, reason) for index, reason in held["bad"])
-        written.append(Written(Chunk(held["split"], held["start"], held["stop"]), bad))
+        if not held["bad"]:  # bad files may have been mended since
+            written.append(Written(Chunk(held["split"], held["start"], held["stop"]), ()))
     return written
 
 
@@ -145,14 +151,18 @@ def _allocate(recipe: Recipe, beside: Path, counts: dict[str, int], about: dict[
     for split, count in counts.items():
         (beside / split).mkdir()
         for name, array in first.items():
-            np.lib.format.open_memmap(
-                beside / split / f"{name}.npy",
-                mode="w+",
-                dtype=array.dtype,
-                shape=(count, *array.shape),
-            ).flush()
+            _new_array(beside / split / f"{name}.npy", array.dtype, (count, *array.shape))
     write_json(beside / "recipe.json", about)
     (beside / NOTES).touch()
+
+
+def _new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """Return a new mapped array whose blocks are on disk: a full disk is an error here and now."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array.flush()
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _first_arrays(recipe: Recipe, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -200,6 +210,7 @@ def _each_written(
 def _write_chunk(recipe: Recipe, folder: Path, chunk: Chunk, skip_bad: bool) -> Written:
     """Read the samples of a chunk and write them into the arrays."""
     classes = tuple(recipe.about()["info"]["classes"])
+    names = {path.stem for path in (folder / chunk.split).glob("*.npy")}
     held, bad = {}, []
     for index in range(chunk.start, chunk.stop):
         try:
@@ -213,7 +224,13 @@ def _write_chunk(recipe: Recipe, folder: Path, chunk: Chunk, skip_bad: bool) -> 
             continue
         check_labels(sample, classes, f"sample {index} of split {chunk.split}")
         held[index] = arrays_of(sample)
-    for name in next(iter(held.values()), {}):
+        if set(held[index]) != names:
+            raise PreparedDataError(
+                f"Expected arrays {', '.join(sorted(names))} of sample {index} of split "
+                f"{chunk.split}, got {', '.join(sorted(held[index]))}. Start again with data "
+                "whose samples are alike."
+            )
+    for name in names:
         array = np.load(folder / chunk.split / f"{name}.npy", mmap_mode="r+")
         for index, arrays in held.items():
             array[index] = arrays[name]
@@ -276,9 +293,7 @@ def _keep_rows(path: Path, kept: list[int]) -> None:
     if len(whole) == len(kept):  # an earlier try was interrupted after this array
         return
     smaller = path.with_suffix(".part")
-    target = np.lib.format.open_memmap(
-        smaller, mode="w+", dtype=whole.dtype, shape=(len(kept), *whole.shape[1:])
-    )
+    target = _new_array(smaller, whole.dtype, (len(kept), *whole.shape[1:]))
     for row, index in enumerate(kept):
         target[row] = whole[index]
     target.flush()

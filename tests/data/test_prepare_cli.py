@@ -1,5 +1,6 @@
 """From files to a training: prepared, verified, continued, shown, and found by `--dataset`."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ from sweeps.cli import parse_command
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from sweeps.priority_grid import main as sweep
-from tests.data.nyuv2_formats import write_mtan
+from tests.data.nyuv2_formats import room, write_mtan, write_official
 from tests.data.taskonomy_formats import write_source as taskonomy_source
 
 DESCRIPTION = {
@@ -84,7 +85,7 @@ def test_files_become_a_training(mine: Path, tmp_path: Path, capsys) -> None:
     # Asked for again: verified, and nothing written.
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     assert main(prepare(mine, root)) == 0
-    assert "every byte verified" in capsys.readouterr().out
+    assert "every byte of the arrays verified" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     # Its picture.
     assert show.main([str(folder), "--out", str(tmp_path / "sheet.png"), "--count", "3"]) == 0
@@ -140,6 +141,70 @@ def test_bad_samples_end_it_or_are_listed(mine: Path, tmp_path: Path, capsys) ->
     manifest = read_manifest(folder)
     assert manifest["counts"] == {"train": 7, "validation": 2, "test": 1}
     assert "000.png" in manifest["skipped"]["train"]["0"]
+    # Asked for without the flag, the gaps are told.
+    assert main(prepare(mine, root)) == 1
+    assert "without 2 samples. Remove the folder" in capsys.readouterr().err
+    # A folder without its manifest is no prepared set, and is left alone.
+    (folder / "manifest.json").write_text('{"schema": 1}')
+    assert main(prepare(mine, root, "--skip-bad")) == 1
+    assert "without info, tasks, arrays, folder_hash" in capsys.readouterr().err
+    (folder / "manifest.json").unlink()
+    assert main(prepare(mine, root, "--skip-bad")) == 1
+    assert "one without a manifest" in capsys.readouterr().err
+
+
+def test_stopped_it_goes_on_with_what_is_done(mine, tmp_path, capsys, monkeypatch) -> None:
+    from mtl.data import writing
+    from mtl.data.recipe import RawRecipe
+
+    monkeypatch.setattr(writing, "CHUNK", 2)
+    original, seen = RawRecipe.sample, []
+
+    def sample(self, split, index):
+        if (split, index) == ("train", 5) and ("train", 5) not in seen:
+            seen.append((split, index))
+            raise KeyboardInterrupt
+        seen.append((split, index))
+        return original(self, split, index)
+
+    monkeypatch.setattr(RawRecipe, "sample", sample)
+    assert main(prepare(mine, tmp_path / "data")) == 1
+    seen[:] = [("train", 5)]
+    assert main(prepare(mine, tmp_path / "data")) == 0
+    assert seen.count(("train", 0)) == 0  # the first four were done
+    assert seen.count(("train", 4)) == 1
+    assert main(prepare(mine, tmp_path / "whole")) == 0
+    hashes = {
+        json.loads(path.read_text())["folder_hash"] for path in tmp_path.glob("*/*/manifest.json")
+    }
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("with_hole", [(0,), (5,), (0, 1, 2, 3, 4, 5)])
+def test_holes_in_some_samples_alone_are_marked_in_all(with_hole, tmp_path) -> None:
+    # Sensor depth with a hole in some training frames, in none of the test's: every array has its
+    # measured mask, true where nothing was filled, and tasks from depth inherit it.
+    frames = room(8)
+    raw = frames.depths.copy()
+    for index in with_hole:
+        raw[index, 200:260, 300:380] = 0
+    frames = dataclasses.replace(frames, raw_depths=raw)
+    (tmp_path / "nyu").mkdir()
+    source = write_official(tmp_path / "nyu", frames, train=(1, 2, 3, 4, 5, 6), test=(7, 8))
+    argv = ["nyuv2", "--source", str(source), "--size", "48x64", "--workers", "1"]
+    argv += ["--data-root", str(tmp_path / "data"), "--option", "depth=raw"]
+    assert main([*argv, "validation_share=0.2", "--tasks", "depth", "edge3d", "edge2d"]) == 0
+    (folder,) = [p for p in (tmp_path / "data").iterdir() if p.is_dir()]
+    filled = 0
+    for split in ("train", "validation", "test"):
+        for task in ("depth", "edge3d"):
+            valid = np.load(folder / split / f"{task}_valid.npy")
+            measured = np.load(folder / split / f"{task}_measured.npy")
+            assert not (measured & ~valid).any()
+            filled += int((valid & ~measured).any(axis=(1, 2)).sum())
+            if split == "test":
+                assert np.array_equal(measured, valid)
+    assert filled == 2 * len(with_hole)
 
 
 BAD = [
