@@ -15,14 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtl.data.batches import Batch
 from mtl.data.prepared import info_of
 from mtl.data.sources import DataInfo
+from mtl.epoch_log import EpochLog
+from mtl.evaluation import memory_format, predict
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.networks.encoders import Encoder
 from mtl.networks.stage_encoder import StageEncoder
 from mtl.spec import RunSpec
+from mtl.step import Stepper, task_losses
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import TASKS
+from mtl.weighting import build_weighting
 
 NUM_WARM_UP_STEPS = 2
 COPIES_IN_TRAINING = 4
@@ -75,19 +80,26 @@ def probe(
     info = info_of(spec.data) if info is None else info
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layout = torch.channels_last if spec.channels_last else torch.contiguous_format
-    network = _network(spec, info).to(device).to(memory_format=layout)
-    images, targets = _random_batch(spec, info, device)
-    images = images.contiguous(memory_format=layout)
-    parts = _micro_batches(spec, images, targets)
-
-    def overall_loss(images: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        return _mean_task_loss(spec, network, images, targets, info)
-
+    network = _network(spec, info).to(device).to(memory_format=memory_format(spec))
+    stepper = Stepper(
+        spec,
+        network,
+        build_weighting("equal", spec.tasks).to(device),
+        torch.optim.AdamW(network.parameters()),
+        info,
+    )
+    batch = _random_batch(spec, info, device)
+    # Tensors of its own: a view of the batch would count as the whole batch.
+    largest = -(-spec.batch_size // spec.micro_batches)
+    part = _random_batch(
+        dataclasses.replace(spec, batch_size=largest, micro_batches=1), info, device
+    )
     with _one_thread(), global_stream(spec.seed, "probe"):
-        forward_flops = _forward_flops(network, images[:1])
-        activation_bytes = _kept_bytes(lambda: overall_loss(*parts[0]), network)
-        seconds = _step_seconds(spec, network, overall_loss, parts, num_steps)
+        forward_flops = _forward_flops(network, batch.images[:1])
+        activation_bytes = _kept_bytes(
+            lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
+        )
+        seconds = _step_seconds(stepper, batch, spec, num_steps)
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -122,49 +134,23 @@ def _num_encoder_parameters(network: nn.Module) -> int:
     return sum(p.numel() for encoder in encoders for p in encoder.parameters())
 
 
-def _random_batch(
-    spec: RunSpec, info: DataInfo, device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return images and a target for each task, as `mtl.data.batches.Batch` has them."""
+def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:
+    """Return images and a target for each task, every pixel valid."""
     generator = torch_stream(spec.seed, "probe")
-    size = (spec.data.height, spec.data.width)
-    images = torch.rand(spec.batch_size, 3, *size, generator=generator)
+    shape = (spec.batch_size, spec.data.height, spec.data.width)
+    images = torch.rand(shape[0], 3, *shape[1:], generator=generator)
     targets = {}
     for task in spec.tasks:
         channels = TASKS[task].num_channels(info)
         if TASKS[task].loss_kind == "classification":
-            targets[task] = torch.randint(channels, (spec.batch_size, *size), generator=generator)
+            targets[task] = torch.randint(channels, shape, generator=generator)
         else:
-            targets[task] = torch.rand(spec.batch_size, channels, *size, generator=generator)
-    return images.to(device), {task: target.to(device) for task, target in targets.items()}
-
-
-def _micro_batches(
-    spec: RunSpec, images: Tensor, targets: dict[str, Tensor]
-) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """Return the batch in the parts that it is trained in, the largest first."""
-    indices = torch.arange(len(images), device=images.device).tensor_split(spec.micro_batches)
-    return [
-        (images[part], {task: target[part] for task, target in targets.items()}) for part in indices
-    ]
-
-
-def _mean_task_loss(
-    spec: RunSpec,
-    network: MultiTaskNetwork,
-    images: Tensor,
-    targets: dict[str, Tensor],
-    info: DataInfo,
-) -> Tensor:
-    """Return the mean of the task losses, every pixel valid."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-        predictions = network(images)
-    valid = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool, device=images.device)
-    losses = [
-        TASKS[task].loss(predictions[task].float(), targets[task], valid, info)
-        for task in spec.tasks
-    ]
-    return torch.stack(losses).mean()
+            targets[task] = torch.rand(shape[0], channels, *shape[1:], generator=generator)
+    return Batch(
+        images.to(device).contiguous(memory_format=memory_format(spec)),
+        {task: target.to(device) for task, target in targets.items()},
+        {task: torch.ones(shape, dtype=torch.bool, device=device) for task in spec.tasks},
+    )
 
 
 def _forward_flops(network: nn.Module, images: Tensor) -> int:
@@ -196,23 +182,14 @@ def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
     return sum(kept.values())
 
 
-def _step_seconds(
-    spec: RunSpec,
-    network: nn.Module,
-    overall_loss: Callable[[Tensor, dict[str, Tensor]], Tensor],
-    parts: list[tuple[Tensor, dict[str, Tensor]]],
-    num_steps: int,
-) -> list[float]:
+def _step_seconds(stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int) -> list[float]:
     """Return the seconds of each of `num_steps` optimizer steps after the warm-up."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=spec.optimizer.learning_rate)
-    device = parts[0][0].device
+    device = batch.images.device
+    log = EpochLog(len(spec.tasks), device)
     seconds = []
     for _ in range(NUM_WARM_UP_STEPS + num_steps):
         start = time.perf_counter()
-        optimizer.zero_grad()
-        for images, targets in parts:
-            (overall_loss(images, targets) / len(parts)).backward()
-        optimizer.step()
+        stepper.take_step(batch, spec.optimizer.learning_rate, log)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)

@@ -1,7 +1,6 @@
 """Which epoch of a run counts, by its validation metrics; the test split has no say."""
 
 import math
-from collections.abc import Sequence
 
 from mtl.records import METRICS, PLOTTED_METRIC, TaskMetrics
 
@@ -41,12 +40,3 @@ def is_better(metrics: TaskMetrics, best: TaskMetrics | None) -> bool:
     if error is None or least is None:
         return True
     return error < least
-
-
-def selected_epoch(metrics: Sequence[TaskMetrics]) -> int:
-    """Return the epoch, counted from 1, that the validation metrics of all epochs choose."""
-    chosen = 0
-    for index in range(1, len(metrics)):
-        if is_better(metrics[index], metrics[chosen]):
-            chosen = index
-    return chosen + 1

@@ -164,7 +164,7 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         # Only here: a plan alone needs no torch.
         from sweeps.probing import print_probes
 
-        print_probes(plan.specs)
+        print_probes(plan.specs, command.runtime.data_root)
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from mtl.data.prepared import info_of
 from mtl.probe import ProbeResult, probe
 from mtl.spec import RunSpec
 from sweeps.words import size
@@ -33,7 +34,12 @@ def probe_text(spec: RunSpec, result: ProbeResult) -> str:
     )
 
 
-def print_probes(specs: Iterable[RunSpec]) -> None:
-    """Build, time and print each distinct network."""
+def print_probes(specs: Iterable[RunSpec], data_root: str | None) -> None:
+    """Build, time and print each distinct network.
+
+    Args:
+        specs: the runs of a plan.
+        data_root: folder of prepared data, which tell the number of classes.
+    """
     for spec in distinct_networks(specs):
-        print(probe_text(spec, probe(spec)), flush=True)
+        print(probe_text(spec, probe(spec, info_of(spec.data, data_root))), flush=True)

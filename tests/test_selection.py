@@ -2,7 +2,8 @@
 
 import pytest
 
-from mtl.selection import selected_epoch, validation_error
+from mtl.selection import validation_error
+from tests.selecting import selected_epoch
 
 Metrics = dict[str, dict[str, float | None]]
 

@@ -17,12 +17,12 @@ from mtl.learning_rate import learning_rate_at
 from mtl.methods import METHODS
 from mtl.networks import MultiTaskNetwork
 from mtl.records import EpochRecord, RunFailedError
-from mtl.selection import selected_epoch
 from mtl.spec import OptimizerSpec, RunSpec, Runtime
 from mtl.step import Stepper
 from mtl.store import Store
 from mtl.training import fit, load_network
 from mtl.weighting import build_weighting
+from tests.selecting import selected_epoch
 
 Fields = Callable[..., dict]
 INFO = DataInfo(classes=("a", "b", "c"), depth_range_m=(1.0, 10.0))

@@ -267,8 +267,9 @@ def test_two_prepared_sizes_must_be_told_apart(mine: Path, tmp_path: Path, capsy
     assert "got 2: " in error
     assert "32x32" in error
     chosen = json.loads(next(iter(root.glob("*/manifest.json"))).read_text())["folder_hash"]
-    argv = ["--plan", "--dataset", "folder", "--data-root", str(root)]
+    argv = ["--plan", "--probe", "--dataset", "folder", "--data-root", str(root)]
     assert sweep([*argv, "--set", f"data.prepared={chosen}"]) == 0
+    assert "M parameters" in capsys.readouterr().out
 
 
 def prepared_and_shown(name: str, source: Path, root: Path, capsys) -> dict:
