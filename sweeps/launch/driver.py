@@ -284,19 +284,21 @@ def _one_line(error: BaseException) -> str:
 
 def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> None:
     """Wait until a run that another process trains is done, or free to be trained here."""
-    tracker.display.say(
-        f"Waiting for {counted(len(tracker.busy), 'run')} that another process is training."
-    )
-    while signals.received is None:
-        for run_id in tracker.busy:
-            if store.is_done(run_id):
-                tracker.progress.finish(run_id, succeeded=True)
-                return
-            try:
-                with store.run_lock(run_id):
+    signals.deferring = True  # the loop looks; a signal must not raise between two looks
+    try:
+        tracker.display.say(
+            f"Waiting for {counted(len(tracker.busy), 'run')} that another process is training."
+        )
+        while signals.received is None:
+            for run_id in tracker.busy:
+                if store.is_done(run_id):
+                    tracker.progress.finish(run_id, succeeded=True)
                     return
-            except RunBusyError:
-                continue
-        signals.deferring = True
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+                try:
+                    with store.run_lock(run_id):
+                        return
+                except RunBusyError:
+                    continue
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
         signals.deferring = False

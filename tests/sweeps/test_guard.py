@@ -2,9 +2,8 @@
 
 import contextlib
 import errno
-import os
 import signal
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,7 @@ class Stage:
         self.ids = self.plan.run_ids
         self.rounds: list[tuple[list[str], int]] = []
         self.said: list[str] = []
+        self.when_said: dict[str, Callable[[], None]] = {}
         self.num_starts = 0
         self.nodes = {"CPU": 2.0, "GPU": 0.0}
 
@@ -74,6 +74,9 @@ class Stage:
         class Display(PlainDisplay):
             def say(display, text):  # noqa: N805
                 self.said.append(text)
+                for beginning, act in self.when_said.items():
+                    if text.startswith(beginning):
+                        act()
 
         with sweep_lock(self.store, "mine"), StopSignals() as signals:
             launch(
@@ -246,8 +249,8 @@ def test_waiting_for_another_process_says_so_and_heeds_signals(stage):
     with contextlib.ExitStack() as locks:
         for run_id in stage.ids:
             locks.enter_context(stage.store.run_lock(run_id))
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
+        # The signal comes while it waits: as it says so, and not by a clock.
+        stage.when_said["Waiting for 6 runs"] = lambda: signal.raise_signal(signal.SIGTERM)
         assert stage.launch(play) == "SIGTERM"
     assert stage.progress.done == set()
     assert any("Waiting for 6 runs" in text for text in stage.said)
