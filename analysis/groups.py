@@ -27,7 +27,9 @@ class Group:
     """Empty where no run has a readable spec."""
 
 
-def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
+def comparable_groups(
+    specs: Mapping[str, RunSpec], compared: Sequence[str] = COMPARED
+) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 
     The label names what the group does not share with the others, such as
@@ -35,9 +37,10 @@ def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
 
     Args:
         specs: run id -> spec.
+        compared: fields in which the runs of a group may differ, with everything below them.
     """
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    varying = [name for name in _names(fields) if _varies(name, list(fields.values()))]
+    varying = [name for name in _names(fields, compared) if _varies(name, list(fields.values()))]
     groups: dict[str, list[str]] = {}
     for run_id, held in fields.items():
         parts = [f"{name}={_text(held[name])}" for name in varying if name in held]
@@ -95,10 +98,10 @@ def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:
     return ("", (), 0) if spec is None else (spec.method, spec.priorities or (), spec.seed)
 
 
-def _names(fields: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _names(fields: Mapping[str, Mapping[str, Any]], compared: Sequence[str]) -> list[str]:
     """Return all fields that must be alike, in order of appearance."""
     names = dict.fromkeys(name for held in fields.values() for name in held)
-    return [name for name in names if name.split(".")[0] not in COMPARED]
+    return [name for name in names if not {name, name.split(".")[0]} & set(compared)]
 
 
 def _varies(name: str, fields: Sequence[Mapping[str, Any]]) -> bool:

@@ -29,10 +29,11 @@ class UsageError(Exception):
     """A command line that asks for what cannot be, in one sentence."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the block on usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise a `UsageError`."""
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pareto.py", description="Write the operating-point report on results.")
+    parser = Parser(prog="pareto.py", description="Write the operating-point report on results.")
     parser.add_argument(
         "results",
         nargs="+",
@@ -135,10 +136,18 @@ def _reports(
         folder = out or Path("report")
         report = write_table_report(tables[0], folder, metrics=metrics, paper_scaling=paper_scaling)
         return {"": report}
-    stores = [Store(_store_of(path), create=False) for path in paths]
+    stores, run_ids = results_of(paths)
     default = paths[0] / "report" if len(paths) == 1 else Path("report")
-    run_ids = _sweep_run_ids(paths, stores)
     return write_reports(stores, out or default, run_ids, metrics, paper_scaling=paper_scaling)
+
+
+def results_of(paths: Sequence[Path]) -> tuple[list[Store], list[str] | None]:
+    """Return the stores of folders that are stores or sweeps, and the sweeps' run ids.
+
+    The ids are None if only whole stores were named.
+    """
+    stores = [Store(_store_of(path), create=False) for path in paths]
+    return stores, _sweep_run_ids(paths, stores)
 
 
 def _is_sweep(path: Path) -> bool:

@@ -1,0 +1,415 @@
+"""Results -> ranked tables with their tests: of a CSV from anywhere, or of a store's runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import AnalysisError, metric_column
+from analysis.groups import comparable_groups
+from analysis.guard import COMPARED
+from analysis.load import load_stores
+from analysis.plans import planned_or_present
+from analysis.rank_tests import BlockTest, DeltaM, PairTest, block_tests, delta_m, pair_tests
+from analysis.ranks import Misprint, RankedMetric, RankTable, misprints, rank_table
+from mtl.names import checked_name
+from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
+from mtl.spec import RunSpec
+from mtl.store import Store, StoreError
+from mtl.strict import flat
+
+IDENTIFIERS = ("trial", "seed")
+"""Columns that say which trial of a method a row is."""
+PRINTED = "rank_"
+SPEC_FIELDS = {"architecture": "network.architecture", "encoder": "network.encoder"}
+"""What runs of a store can be ranked by, beside the method -> their field."""
+RANKED_METRICS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(TASK_METRICS, ("l1",)),
+    "depth": ("delta1", "rmse"),
+    "normal": ("within_30", "mean_angle"),
+    "segmentation": ("miou", "pixel_accuracy"),
+}
+"""Task -> metrics of a store's runs that are ranked by default: those of Table S-3."""
+_OF_JOINT_TRAINING = (*COMPARED, "tasks", "loss_units")
+_OF_SEVERAL_NETWORKS = ("network.architecture", "network.cross_stitch_own_share")
+"""Fields in which a single-task run differs from the joint ones that it is the baseline of."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of a ranking."""
+
+    by: str
+    metrics: Mapping[str, str | None]
+    """Column -> `min`, `max` or None for the one that is known; empty for every column."""
+    tie_tolerances: Mapping[str, float]
+    blocks: str | None = None
+    baseline: str | None = None
+    """Value of `by` whose rows delta-m is relative to; a store's single-task runs if None."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One ranked table with all that is said of it."""
+
+    label: str
+    """What tells its runs from other ranked runs of the same results; empty for one table."""
+    table: RankTable
+    tests: tuple[PairTest, ...]
+    blocks: tuple[BlockTest, ...]
+    deltas: tuple[DeltaM, ...]
+    misprints: tuple[Misprint, ...]
+    num_printed: int
+    """Ranks that the table brought along and that were compared."""
+    notes: tuple[str, ...]
+
+
+def rankings_of_table(path: Path, request: Request) -> Ranking:
+    """Return the ranking of a CSV or Parquet with one row a trial.
+
+    Raises:
+        AnalysisError: if it cannot be read or ranked.
+        ValueError: for a request that does not fit it.
+    """
+    frame = _read(path)
+    if request.by not in frame:
+        raise ValueError(
+            f"Expected --by to name a column of {path}, got {request.by!r}. Its columns: "
+            f"{', '.join(map(str, frame.columns))}."
+        )
+    identifiers = [name for name in IDENTIFIERS if name in frame and name != request.by]
+    reserved = {request.by, *identifiers, request.blocks}
+    notes: list[str] = []
+    metrics = _ranked_columns(frame, request, reserved, path, notes)
+    values = frame.assign(**{m.column: _numbers(frame, m.column, path) for m in metrics})
+    task_of = {m.column: _task_of(m.column) for m in metrics}
+    return _ranking("", values, identifiers, metrics, request, None, task_of, notes, frame)
+
+
+def rankings_of_stores(
+    stores: Sequence[Store], run_ids: Sequence[str] | None, request: Request
+) -> list[Ranking]:
+    """Return a ranking for each set of a store's runs that may be compared.
+
+    Single-task runs are the baseline of delta-m and are not ranked beside others.
+
+    Raises:
+        AnalysisError: if there is nothing to rank.
+        ValueError: for a request that does not fit the runs.
+    """
+    checked_name(request.by, ("method", "arm", *SPEC_FIELDS), "column to rank a store's runs by")
+    asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
+    specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
+    single = {i: s for i, s in specs.items() if len(s.tasks) == 1}
+    joint = {i: s for i, s in specs.items() if len(s.tasks) > 1}
+    compared = (*COMPARED, SPEC_FIELDS.get(request.by, "method"))
+    found = []
+    for label, ids in comparable_groups(joint, compared).items():
+        loaded = load_stores(stores, ids)
+        if loaded.runs.empty:
+            continue
+        notes = [
+            f"Not ranked: run {state.run_id} is {state.state}: {state.reason}."
+            for state in loaded.states
+            if state.state != "done"
+        ]
+        frame, settings = _with_settings(loaded.runs, loaded.tasks)
+        metrics = _ranked_of_tasks(frame, loaded.tasks, request)
+        task_of = {
+            metric_column(task, name): task for task in loaded.tasks for name in TASK_METRICS[task]
+        }
+        baseline = _single_task_means(stores, single, joint[ids[0]], metrics, task_of)
+        found.append(
+            _ranking(
+                label,
+                frame,
+                [*settings, "seed"],
+                metrics,
+                request,
+                baseline,
+                task_of,
+                notes,
+                None,
+            )
+        )
+    if not found:
+        raise AnalysisError(
+            "Expected finished runs of two tasks or more, got none to rank. Train some first."
+        )
+    return found
+
+
+def _ranking(
+    label: str,
+    frame: pd.DataFrame,
+    identifiers: Sequence[str],
+    metrics: Sequence[RankedMetric],
+    request: Request,
+    baseline: Mapping[str, float] | None,
+    task_of: Mapping[str, str],
+    notes: Sequence[str],
+    printed: pd.DataFrame | None,
+) -> Ranking:
+    notes = list(notes)
+    columns = [m.column for m in metrics]
+    finite = np.isfinite(frame[columns].to_numpy(float)).all(axis=1)
+    for position in np.flatnonzero(~finite):
+        row = frame.iloc[position]
+        lacking = [c for c in columns if not np.isfinite(row[c])]
+        where = ", ".join(f"{name} {row[name]}" for name in (request.by, *identifiers))
+        notes.append(f"Left out: {where}, without a finite value of {', '.join(lacking)}.")
+    frame = frame[finite].reset_index(drop=True)
+    if frame.empty:
+        raise AnalysisError(
+            f"Expected rows with a finite value of {', '.join(columns)}, got none. Choose other "
+            "columns with --metrics."
+        )
+    table = rank_table(frame, request.by, identifiers, metrics)
+    wrong: list[Misprint] = []
+    num_printed = 0
+    if printed is not None:
+        wrong, num_printed = misprints(table, printed[finite].reset_index(drop=True))
+    if request.baseline is not None:
+        rows = _rows_of(table, request)
+        baseline = {m.column: float(rows[m.column].mean()) for m in metrics}
+    # Of one seed, several settings may stand in a store; they are matched one by one.
+    pair_by = "seed" if list(identifiers) == ["seed"] else None
+    return Ranking(
+        label,
+        table,
+        tuple(pair_tests(table.trials, request.by, metrics, pair_by)),
+        tuple(block_tests(frame, request.by, request.blocks, metrics) if request.blocks else ()),
+        tuple(_deltas(table, baseline, task_of) if baseline else ()),
+        tuple(wrong),
+        num_printed,
+        tuple(notes),
+    )
+
+
+def _rows_of(table: RankTable, request: Request) -> pd.DataFrame:
+    rows = table.trials[table.trials[table.by].astype(str) == request.baseline]
+    checked_name(str(request.baseline), [*map(str, table.summary[table.by])], f"{table.by}")
+    return rows[[m.column for m in table.metrics]]
+
+
+def _deltas(
+    table: RankTable, baseline: Mapping[str, float], task_of: Mapping[str, str]
+) -> list[DeltaM]:
+    metrics = [m for m in table.metrics if m.column in baseline]
+    return [
+        delta_m(
+            {m.column: row[f"mean_{m.column}"] for m in metrics},
+            baseline,
+            metrics,
+            task_of,
+            str(row[table.by]),
+        )
+        for row in table.summary.to_dict("records")
+    ]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise AnalysisError(
+            f"Expected a table in {path}, got {str(error).splitlines()[0]}. Give a CSV or Parquet "
+            "file with one row a trial."
+        ) from error
+    if frame.empty:
+        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a trial.")
+    return frame
+
+
+def _ranked_columns(
+    frame: pd.DataFrame,
+    request: Request,
+    reserved: set[str | None],
+    path: Path,
+    notes: list[str],
+) -> list[RankedMetric]:
+    """Return the metrics of a table: those asked for, or every numeric column."""
+    for name in request.metrics:
+        if name not in frame:
+            raise ValueError(
+                f"Expected --metrics to name columns of {path}, got {name!r}. Its columns: "
+                f"{', '.join(map(str, frame.columns))}."
+            )
+    numeric = [
+        str(name)
+        for name in frame.columns
+        if name not in reserved and pd.api.types.is_numeric_dtype(frame[name])
+    ]
+    chosen = list(request.metrics) or [name for name in numeric if not _is_printed(name, frame)]
+    _check_tolerances(request, chosen)
+    ranked = [_ranked(frame, name, request, path) for name in chosen]
+    if not ranked:
+        raise AnalysisError(
+            f"Expected a numeric column to rank in {path}, got none. Add columns of metrics."
+        )
+    unused = [
+        c for c in frame.columns if c not in {*chosen, *reserved} and not _is_printed(c, frame)
+    ]
+    if unused:
+        notes.append(f"Not ranked: columns {', '.join(map(str, unused))}.")
+    return ranked
+
+
+def _is_printed(name: str, frame: pd.DataFrame) -> bool:
+    """Return whether a column holds ranks that the table brought along."""
+    rest = name.removeprefix(PRINTED)
+    return rest != name and (rest in frame or rest in ("min", "max", "avg"))
+
+
+def _ranked(frame: pd.DataFrame, name: str, request: Request, path: Path) -> RankedMetric:
+    known, asked = known_metric(name), request.metrics.get(name)
+    if known is None and asked is None:
+        raise ValueError(
+            f"Expected a direction for column {name} of {path}, got none: it is no metric that is "
+            f"known. Say --metrics {name}:min or {name}:max with the others to rank."
+        )
+    if known is not None and asked not in (None, known.direction):
+        raise ValueError(
+            f"Expected {name}:{known.direction}, got {name}:{asked}. Rename the column if it holds "
+            "something else."
+        )
+    # Of an unknown column nothing says how it is shown, so no digit is rounded away.
+    metric = known or Metric(name, "", "max" if asked == "max" else "min", 9, "from the table")
+    factor = metric.display_factor
+    if factor != 1 and _numbers(frame, name, path).abs().max() > 1:
+        factor = 1.0  # a share that is given in percent
+    return RankedMetric(name, metric, factor, request.tie_tolerances.get(name, 0.0))
+
+
+def known_metric(column: str) -> Metric | None:
+    """Return the metric that a column holds, by its name, alias or `<task>_<metric>`."""
+    names = [column, *(column.removeprefix(f"{task}_") for task in TASK_METRICS)]
+    for name in names:
+        full = METRIC_ALIASES.get(name, name)
+        if full in METRICS:
+            return METRICS[full]
+    return None
+
+
+def _task_of(column: str) -> str:
+    """Return the task of a column; one that no task claims stands for itself."""
+    metric = known_metric(column)
+    for task, names in TASK_METRICS.items():
+        if column.startswith(f"{task}_"):
+            return task
+        if metric is not None and metric.name in names and metric.name != "l1":
+            return task
+    return column
+
+
+def _check_tolerances(request: Request, chosen: Sequence[str]) -> None:
+    for name in request.tie_tolerances:
+        checked_name(name, chosen, "ranked column for --tie-tolerance")
+
+
+def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    values = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    wrong = values.isna() & frame[name].notna()
+    if wrong.any():
+        position = int(np.flatnonzero(wrong)[0])
+        raise AnalysisError(
+            f"Expected numbers in column {name} of {path}, got {frame[name].iloc[position]!r} in "
+            f"row {position + 1} after the head. Correct it, or leave it empty."
+        )
+    return values
+
+
+def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:
+    for store in stores:
+        try:
+            return store.spec(run_id)
+        except (OSError, ValueError, StoreError):
+            continue
+    return None
+
+
+def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the runs with a column of priorities as text, where they have more than one."""
+    columns = [f"priority_{task}" for task in tasks]
+    texts = [
+        "" if row.isna().any() else " ".join(f"{value:.4g}" for value in row)
+        for _, row in runs[columns].astype(float).iterrows()
+    ]
+    if len({text for text in texts if text}) < 2:
+        return runs, []
+    return runs.assign(priorities=texts), ["priorities"]
+
+
+def _ranked_of_tasks(
+    frame: pd.DataFrame, tasks: Sequence[str], request: Request
+) -> list[RankedMetric]:
+    columns = [metric_column(t, name) for t in tasks for name in RANKED_METRICS[t]]
+    chosen = [_full_name(name, frame) for name in request.metrics] or columns
+    tolerances = {_full_name(n, frame): v for n, v in request.tie_tolerances.items()}
+    full = replace(request, tie_tolerances=tolerances, metrics={})
+    _check_tolerances(full, chosen)
+    ranked = []
+    for column in chosen:
+        metric = known_metric(column)
+        if metric is None:
+            raise ValueError(f"Expected a metric of {' and '.join(tasks)}, got {column!r}.")
+        tolerance = tolerances.get(column, 0.0)
+        ranked.append(RankedMetric(column, metric, metric.display_factor, tolerance))
+    return ranked
+
+
+def _full_name(name: str, frame: pd.DataFrame) -> str:
+    """Return the column of a store's runs that a metric's short name, alias or column means."""
+    short = METRIC_ALIASES.get(name, name)
+    fitting = [
+        column
+        for task, names in TASK_METRICS.items()
+        for metric in names
+        if (column := metric_column(task, metric)) in frame and (metric == short or column == name)
+    ]
+    if len(fitting) != 1:
+        columns = [c for c in map(str, frame.columns) if known_metric(c) is not None]
+        raise ValueError(
+            f"Expected one metric of these runs, got {name!r}, which names {len(fitting)}. "
+            f"Known: {', '.join(columns)}."
+        )
+    return fitting[0]
+
+
+def _single_task_means(
+    stores: Sequence[Store],
+    single: Mapping[str, RunSpec],
+    joint: RunSpec,
+    metrics: Sequence[RankedMetric],
+    task_of: Mapping[str, str],
+) -> dict[str, float]:
+    """Return column -> mean of the single-task runs under the settings of `joint`.
+
+    Empty unless every ranked metric's task has such runs: a delta-m over some tasks is another.
+    """
+    means: dict[str, float] = {}
+    for task in joint.tasks:
+        ids = [i for i, spec in single.items() if _is_baseline(spec, joint, task)]
+        frame = load_stores(stores, ids).runs if ids else pd.DataFrame()
+        for ranked in metrics:
+            if task_of[ranked.column] == task and ranked.column in frame:
+                mean = frame[ranked.column].mean()
+                if np.isfinite(mean):
+                    means[ranked.column] = float(mean)
+    return means if len(means) == len(metrics) else {}
+
+
+def _is_baseline(spec: RunSpec, joint: RunSpec, task: str) -> bool:
+    """Return whether `spec` trains `task` alone as `joint` trains it among others."""
+    alone, among = (
+        {
+            name: value
+            for name, value in flat(held.to_dict()).items()
+            if name.split(".")[0] not in _OF_JOINT_TRAINING and name not in _OF_SEVERAL_NETWORKS
+        }
+        for held in (spec, joint)
+    )
+    single = spec.tasks == (task,) and spec.network.architecture == "single_task"
+    return single and alone == among

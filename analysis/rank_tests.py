@@ -1,0 +1,241 @@
+"""Tests that fit a table of trials: exact permutations, Holm, and Friedman only over real blocks.
+
+Metrics of the same trials are no independent blocks, so a mean rank alone proves nothing. Trials
+that share a seed are paired; others are independent. What the smallest reachable p is, is said
+beside every test: with 3 against 3 independent trials it is 0.1, whatever the values are.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference import holm
+from analysis.ranks import RankedMetric, displayed
+
+MOST_ENUMERATED = 100_000
+"""Relabellings up to this many are all counted; beyond, as many are drawn."""
+SAMPLING_SEED = 0
+FEWEST_BLOCKS = 5
+"""Below this the Friedman test's approximation is worthless."""
+NEMENYI_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Whether two methods differ in one metric."""
+
+    method_a: str
+    method_b: str
+    column: str
+    difference: float
+    """Mean of a minus mean of b, in displayed units."""
+    probability_a_better: float
+    """Share of pairs of trials in which a's value is better, ties counted half."""
+    p: float
+    """Two-sided, of the difference of means under relabelled trials."""
+    p_adjusted: float
+    """After Holm, over all pairs of methods and metrics."""
+    smallest_p: float
+    """Reachable with so many trials."""
+    paired: bool
+    exact: bool
+
+
+def pair_tests(
+    trials: pd.DataFrame, by: str, metrics: Sequence[RankedMetric], pair_by: str | None
+) -> list[PairTest]:
+    """Test every pair of methods in every metric.
+
+    Args:
+        trials: one row a trial; see `analysis.ranks.RankTable.trials`.
+        by: column that names the methods.
+        metrics: what is compared.
+        pair_by: column, such as `seed`, by which trials of two methods are matched where both
+            have the same values, each once; None means independent trials.
+    """
+    groups = {str(name): held for name, held in trials.groupby(by, sort=False)}
+    found = [
+        _pair_test(a, b, groups[a], groups[b], ranked, pair_by)
+        for ranked in metrics
+        for a, b in itertools.combinations(groups, 2)
+        if min(len(groups[a]), len(groups[b])) > 1
+    ]
+    adjusted = holm([test.p for test in found])
+    return [
+        PairTest(**{**vars(test), "p_adjusted": p}) for test, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _pair_test(
+    a: str,
+    b: str,
+    rows_a: pd.DataFrame,
+    rows_b: pd.DataFrame,
+    ranked: RankedMetric,
+    pair_by: str | None,
+) -> PairTest:
+    paired = pair_by is not None and _match(rows_a[pair_by], rows_b[pair_by])
+    if pair_by is not None and paired:
+        rows_a, rows_b = rows_a.sort_values(pair_by), rows_b.sort_values(pair_by)
+    x, y = (displayed(rows[ranked.column].tolist(), ranked) for rows in (rows_a, rows_b))
+    p, exact = _paired_p(x - y) if paired else _independent_p(x, y)
+    # 2^n sign patterns or C(n + m, n) relabellings, and each has a mirror of the same size; with
+    # unequal numbers of trials the mirror is not among the relabellings.
+    count = 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
+    mirrored = paired or len(x) == len(y)
+    sign = 1 if ranked.metric.direction == "max" else -1
+    better = np.sign(sign * (x[:, None] - y[None, :]))
+    return PairTest(
+        method_a=a,
+        method_b=b,
+        column=ranked.column,
+        difference=float(x.mean() - y.mean()),
+        probability_a_better=float((better + 1).mean() / 2),
+        p=p,
+        p_adjusted=p,
+        smallest_p=min(1.0, (2 if mirrored else 1) / count)
+        if count <= MOST_ENUMERATED
+        else 1 / (MOST_ENUMERATED + 1),
+        paired=paired,
+        exact=exact,
+    )
+
+
+def _match(a: pd.Series, b: pd.Series) -> bool:
+    return a.is_unique and b.is_unique and set(a) == set(b)
+
+
+def _independent_p(x: np.ndarray, y: np.ndarray) -> tuple[float, bool]:
+    exact = math.comb(len(x) + len(y), len(x)) <= MOST_ENUMERATED
+    return _p((x, y), "independent", exact), exact
+
+
+def _paired_p(differences: np.ndarray) -> tuple[float, bool]:
+    exact = 2 ** len(differences) <= MOST_ENUMERATED
+    return _p((differences, np.zeros(len(differences))), "samples", exact), exact
+
+
+def _p(samples: tuple[np.ndarray, np.ndarray], kind: str, exact: bool) -> float:
+    """Return the two-sided p of |difference of means|."""
+    result = stats.permutation_test(
+        samples,
+        # Rounded, so that equal differences summed in another order count as equal.
+        lambda x, y, axis: np.round(np.abs(x.mean(axis=axis) - y.mean(axis=axis)), 9),
+        permutation_type=kind,
+        vectorized=True,
+        n_resamples=np.inf if exact else MOST_ENUMERATED,
+        alternative="greater",
+        rng=np.random.default_rng(SAMPLING_SEED),
+    )
+    return float(result.pvalue)
+
+
+@dataclass(frozen=True)
+class BlockTest:
+    """Friedman's test over blocks, with Nemenyi's critical difference of average ranks."""
+
+    column: str
+    average_ranks: Mapping[str, float]
+    p: float
+    critical_difference: float
+    num_blocks: int
+
+
+def block_tests(
+    frame: pd.DataFrame, by: str, blocks: str, metrics: Sequence[RankedMetric]
+) -> list[BlockTest]:
+    """Return Friedman's test of each metric over the blocks, a method's trials of a block averaged.
+
+    Args:
+        frame: one row a trial.
+        by: column that names the methods.
+        blocks: column that names the blocks: data sets, priorities; never metrics.
+        metrics: what is tested.
+
+    Raises:
+        ValueError: for fewer than five blocks or three methods, or a method absent in a block.
+    """
+    num_blocks, num_methods = frame[blocks].nunique(), frame[by].nunique()
+    if num_blocks < FEWEST_BLOCKS or num_methods < 3:
+        raise ValueError(
+            f"Expected at least {FEWEST_BLOCKS} blocks and 3 methods for Friedman's test, got "
+            f"{num_blocks} values of {blocks} and {num_methods} of {by}. Leave --blocks out."
+        )
+    found = []
+    for ranked in metrics:
+        cells = frame.pivot_table(ranked.column, blocks, by, aggfunc="mean", sort=False)
+        absent = np.argwhere(cells.isna().to_numpy())
+        if len(absent):
+            block, method = cells.index[absent[0][0]], cells.columns[absent[0][1]]
+            raise ValueError(
+                f"Expected every method in every block, got no {method} in {blocks} {block}. "
+                "Leave that block out."
+            )
+        sign = -1 if ranked.metric.direction == "max" else 1
+        shown = np.array([displayed(row, ranked) for row in cells.to_numpy().tolist()])
+        ranks = stats.rankdata(sign * shown, axis=1)
+        spread = stats.studentized_range.ppf(1 - NEMENYI_LEVEL, num_methods, np.inf) / math.sqrt(2)
+        found.append(
+            BlockTest(
+                ranked.column,
+                dict(zip(map(str, cells.columns), ranks.mean(axis=0).tolist(), strict=True)),
+                float(stats.friedmanchisquare(*(sign * shown).T).pvalue),
+                float(spread * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))),
+                num_blocks,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class DeltaM:
+    """Mean signed relative change of a method against single-task runs; positive is better."""
+
+    method: str
+    tasks_first_percent: float
+    """Each task's metrics averaged, then the tasks: every task counts alike (Maninis et al. 2019
+    in the form with several metrics a task, as MTL libraries report it)."""
+    metrics_flat_percent: float
+    """All metrics averaged: a task with more metrics counts more."""
+
+
+def delta_m(
+    means: Mapping[str, float],
+    baseline: Mapping[str, float],
+    metrics: Sequence[RankedMetric],
+    task_of: Mapping[str, str],
+    method: str,
+) -> DeltaM:
+    """Return the two conventions of delta-m for a method's mean values.
+
+    Args:
+        means: column -> the method's mean.
+        baseline: column -> the mean of the single-task runs; none 0.
+        metrics: what is averaged.
+        task_of: column -> task.
+        method: its name.
+
+    Raises:
+        ValueError: if a baseline is 0, to which nothing is relative.
+    """
+    changes: dict[str, list[float]] = {}
+    for ranked in metrics:
+        column = ranked.column
+        if baseline[column] == 0:
+            raise ValueError(
+                f"Expected a baseline other than 0 for {column}, got 0: a change relative to it "
+                "has no meaning. Leave that metric out."
+            )
+        sign = 1 if ranked.metric.direction == "max" else -1
+        change = sign * (means[column] - baseline[column]) / abs(baseline[column])
+        changes.setdefault(task_of[column], []).append(100 * change)
+    return DeltaM(
+        method,
+        float(np.mean([np.mean(task) for task in changes.values()])),
+        float(np.mean([change for task in changes.values() for change in task])),
+    )

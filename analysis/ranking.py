@@ -1,0 +1,142 @@
+"""Rank tables in the manner of Table S-3, as a command.
+
+Usage:
+    python analysis/ranking.py RESULTS|TABLE.csv [--by COLUMN] [--metrics delta1 rmse:min ...]
+                               [--tie-tolerance mean_angle=0.05 ...] [--blocks COLUMN]
+                               [--baseline VALUE] [--out DIR]
+
+RESULTS is a store or the folder of one sweep, TABLE any CSV or Parquet with one row a trial. Every
+numeric column is ranked but `trial`, `seed` and the ranks that a table brings along
+(`rank_<metric>`, `rank_min`, `rank_max`, `rank_avg`), which are compared with the computed ones.
+Metrics that `mtl.records` knows bring their direction; others need it: `--metrics score:max`.
+Written are ranks.csv, rank_summary.csv and rank_tests.csv, the first two as LaTeX too.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.axes import AnalysisError
+from analysis.groups import folder_name
+from analysis.pareto import TABLE_SUFFIXES, Parser, UsageError, results_of
+from analysis.rank_report import ranking_files, ranking_words
+from analysis.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
+from mtl.store import StoreError, write_atomically
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
+    try:
+        given = _parser().parse_args(argv)
+        request = Request(
+            by=given.by,
+            metrics=_metrics(given.metrics),
+            tie_tolerances=_tolerances(given.tie_tolerance),
+            blocks=given.blocks,
+            baseline=given.baseline,
+        )
+        rankings, default_out = _rankings(given.results, request)
+        out = given.out or default_out
+        for ranking in rankings:
+            folder = out / folder_name(ranking.label) if ranking.label else out
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in ranking_files(ranking).items():
+                write_atomically(folder / name, text.encode())
+            print(ranking_words(ranking))
+            print(f"Written: {folder / 'ranks.csv'}, {folder / 'rank_summary.csv'}", flush=True)
+    except (UsageError, ValueError) as error:
+        print(f"ranking: {error}", file=sys.stderr)
+        return 2
+    except (AnalysisError, StoreError) as error:
+        print(f"ranking: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"ranking: Expected a folder that can be written, got {error}. Give another one with "
+            "--out.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="ranking.py", description="Rank trials in the manner of Table S-3.")
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="a store, a sweep or a table")
+    parser.add_argument(
+        "--by", default="method", metavar="COLUMN", help="what is ranked (%(default)s)"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=[],
+        metavar="COLUMN[:min|max]",
+        help="columns to rank; known metrics bring their direction",
+    )
+    parser.add_argument(
+        "--tie-tolerance",
+        nargs="+",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="values so near to each other tie, in displayed units (0)",
+    )
+    parser.add_argument(
+        "--blocks",
+        metavar="COLUMN",
+        help="Friedman's test over these blocks, such as data sets; at least five",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="VALUE",
+        help="of the --by column: what delta-m is relative to (a store: its single-task runs)",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    return parser
+
+
+def _rankings(path: Path, request: Request) -> tuple[list[Ranking], Path]:
+    """Return the rankings of what `path` names, and the folder that they go to by default."""
+    if not path.exists():
+        raise AnalysisError(
+            f"Expected results, got {path}, which does not exist. "
+            "Give a store, a sweep's folder, a CSV or a Parquet file."
+        )
+    if path.is_file():
+        if path.suffix not in TABLE_SUFFIXES:
+            raise UsageError(
+                f"Expected a file named .csv or .parquet, got {path}. Rename or convert it."
+            )
+        return [rankings_of_table(path, request)], Path("ranking")
+    stores, run_ids = results_of([path])
+    return rankings_of_stores(stores, run_ids, request), path / "ranking"
+
+
+def _metrics(texts: Sequence[str]) -> dict[str, str | None]:
+    metrics: dict[str, str | None] = {}
+    for text in texts:
+        column, colon, direction = text.partition(":")
+        if not column or (colon and direction not in ("min", "max")):
+            raise UsageError(f"Expected --metrics COLUMN, COLUMN:min or COLUMN:max, got {text!r}.")
+        metrics[column] = direction or None
+    return metrics
+
+
+def _tolerances(texts: Sequence[str]) -> dict[str, float]:
+    tolerances = {}
+    for text in texts:
+        column, _, value = text.partition("=")
+        try:
+            tolerances[column] = float(value)
+        except ValueError:
+            tolerances[column] = math.nan
+        if not column or not 0 <= tolerances[column] < math.inf:
+            raise UsageError(
+                f"Expected --tie-tolerance COLUMN=VALUE with a value of 0 or more, got {text!r}."
+            )
+    return tolerances
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""Ranks: Table S-3 cell by cell, ties by hand, tests by brute force, the command."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.rank_tests import block_tests, delta_m, pair_tests
+from analysis.ranking import main
+from analysis.ranks import RankedMetric, displayed, fractional_ranks, misprints, rank_table
+from mtl.records import METRIC_ALIASES, METRICS, Metric
+from mtl.spec import NetworkSpec, RunSpec
+from mtl.store import Store
+from tests.analysis.conftest import depth_and_segmentation, fill, finish
+
+TABLE_S3 = Path(__file__).with_name("table_s3.csv")
+"""The 25 trials of Table S-3 of the supplement with their printed ranks."""
+COLUMNS = ("delta1", "rmse", "delta30", "mean_angle", "miou", "acc")
+LOW = Metric("error", "m", "min", 1, "an error")
+HIGH = Metric("score", "", "max", 1, "a score")
+
+
+def known(column: str, tolerance: float = 0.0) -> RankedMetric:
+    return RankedMetric(column, METRICS[METRIC_ALIASES.get(column, column)], 1.0, tolerance)
+
+
+@pytest.fixture(scope="module")
+def printed() -> pd.DataFrame:
+    return pd.read_csv(TABLE_S3)
+
+
+def rounded(value: float) -> float:
+    return float(Decimal(f"{value:.9f}").quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+def test_table_s3_is_reproduced_but_for_its_one_misprint(printed):
+    table = rank_table(printed, "algorithm", ["trial"], [known(c) for c in COLUMNS])
+    wrong, count = misprints(table, printed)
+    # 150 cells and 25 each of min, max and average.
+    assert count == 225
+    (cell,) = wrong
+    assert cell.row == {"algorithm": "Equal weighting", "trial": 2}
+    # Three trials share 59.7: ranks 17, 18 and 19, mean 18; the printed column sums to 325.5.
+    assert (cell.column, cell.printed, cell.computed) == ("rank_delta1", 18.5, 18.0)
+    for column in COLUMNS:
+        assert table.trials[f"rank_{column}"].sum() == 25 * 26 / 2
+    averages = {r["algorithm"]: r["rank_avg"] for r in table.summary.to_dict("records")}
+    assert {name: rounded(value) for name, value in averages.items()} == {
+        "Equal weighting": 16.88, "Uncert": 11.62, "DWA": 16.12, "GLS": 13.57, "Proposed": 6.82,
+    }  # fmt: skip
+    # "the top 20% trials are mostly performed by the proposed algorithm"
+    tops = table.summary.set_index("algorithm")["num_top"]
+    assert tops["Proposed"] > tops.sum() / 2
+    # The last rows of the table: average ranks of the five means, 1.08 and 2.58.
+    means = table.summary.set_index("algorithm")["rank_of_means_avg"].map(rounded)
+    assert (means["Proposed"], means["Uncert"]) == (1.08, 2.58)
+
+
+def test_ranks_by_hand_in_both_directions():
+    shown = np.array([3.0, 1.0, 3.0, 2.0])
+    # Lower is better: 1 is first, 2 second, both 3 share (3 + 4) / 2.
+    assert fractional_ranks(shown, "min").tolist() == [3.5, 1, 3.5, 2]
+    # Higher is better: both 3 share (1 + 2) / 2.
+    assert fractional_ranks(shown, "max").tolist() == [1.5, 4, 1.5, 3]
+
+
+def test_a_tolerance_ties_with_the_best_of_the_group_and_no_farther():
+    shown = np.array([40.0, 40.05, 40.1, 40.15])
+    # From 40: 40.05 is within 0.05 of it, 40.1 is not and begins a group that 40.15 joins.
+    assert fractional_ranks(shown, "min", 0.05).tolist() == [1.5, 1.5, 3.5, 3.5]
+    assert fractional_ranks(shown, "max", 0.05).tolist() == [3.5, 3.5, 1.5, 1.5]
+    assert fractional_ranks(shown, "min", 0.15).tolist() == [2.5] * 4
+
+
+def test_values_are_rounded_half_up_as_they_are_shown():
+    share = METRICS["delta1"]
+    ranked = RankedMetric("delta1", share, share.display_factor)
+    # 0.2855 x 100 = 28.55, half up to 28.6, although the product is 28.549999999999997.
+    assert displayed([0.2855, 0.28549], ranked).tolist() == [28.6, 28.5]
+
+
+@given(
+    st.lists(st.integers(-50, 50), min_size=1, max_size=12),
+    st.sampled_from(["min", "max"]),
+    st.floats(0, 5),
+)
+def test_ranks_are_a_permutation_with_ties_and_follow_their_values(values, direction, tolerance):
+    shown = np.array(values, dtype=float)
+    ranks = fractional_ranks(shown, direction, tolerance)
+    n = len(values)
+    assert ranks.sum() == pytest.approx(n * (n + 1) / 2)
+    if tolerance < 1:  # whole numbers tie only when equal
+        sign = -1 if direction == "max" else 1
+        assert ranks.tolist() == stats.rankdata(sign * shown).tolist()
+    order = np.argsort(-shown if direction == "max" else shown, kind="stable")
+    assert (np.diff(ranks[order]) >= 0).all()
+    again = fractional_ranks(shown[order], direction, tolerance)
+    assert again.tolist() == ranks[order].tolist()
+
+
+def test_a_value_that_is_no_number_is_refused():
+    frame = pd.DataFrame({"by": ["a", "b"], "error": [1.0, np.nan]})
+    with pytest.raises(ValueError, match="finite number of error"):
+        rank_table(frame, "by", [], [RankedMetric("error", LOW, 1.0)])
+
+
+def frame_of(a: list[float], b: list[float], name: str = "score") -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "by": ["a"] * len(a) + ["b"] * len(b),
+            "seed": [*range(len(a)), *range(len(b))],
+            name: [*a, *b],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([3, 4, 5], [1, 2, 3]), ([1, 5, 2, 2], [2, 2, 7, 9]), ([1, 2], [3, 4, 5])],
+)
+def test_independent_p_is_that_of_all_relabellings(a, b):
+    (test,) = pair_tests(frame_of(a, b), "by", [RankedMetric("score", HIGH, 1.0)], None)
+    pooled = np.array([*a, *b], dtype=float)
+    differences = []
+    for chosen in itertools.combinations(range(len(pooled)), len(a)):
+        mask = np.isin(np.arange(len(pooled)), chosen)
+        differences.append(abs(pooled[mask].mean() - pooled[~mask].mean()))
+    observed = abs(np.mean(a) - np.mean(b))
+    assert test.p == pytest.approx(np.mean(np.array(differences) >= observed - 1e-9))
+    assert test.exact
+    assert not test.paired
+    assert test.probability_a_better == pytest.approx(
+        np.mean([(x > y) + (x == y) / 2 for x in a for y in b])
+    )
+
+
+def test_smallest_p_is_reached_by_the_most_extreme_trials():
+    # 3 against 3: C(6, 3) = 20 relabellings, the observed one and its mirror: 0.1.
+    (test,) = pair_tests(
+        frame_of([7, 8, 9], [1, 2, 3]), "by", [RankedMetric("score", HIGH, 1.0)], None
+    )
+    assert test.p == test.smallest_p == pytest.approx(0.1)
+    # Paired, 5 seeds: 2^5 = 32 sign patterns, two of them as extreme: 0.0625.
+    (test,) = pair_tests(
+        frame_of([2, 3, 4, 5, 6], [1, 2, 3, 4, 5]),
+        "by", [RankedMetric("score", HIGH, 1.0)], "seed",
+    )  # fmt: skip
+    assert test.paired
+    assert test.p == test.smallest_p == pytest.approx(0.0625)
+
+
+def test_a_metric_where_lower_is_better_turns_the_probability_not_the_difference():
+    metric = [RankedMetric("error", LOW, 1.0)]
+    (test,) = pair_tests(frame_of([1, 2], [3, 4], "error"), "by", metric, None)
+    assert test.difference == -2
+    assert test.probability_a_better == 1
+
+
+def test_friedman_is_scipys_and_wants_real_blocks():
+    generator = np.random.default_rng(5)
+    values = generator.normal(size=(6, 3)).round(3)
+    frame = pd.DataFrame(
+        [
+            {"by": name, "dataset": block, "score": values[block, column]}
+            for block in range(6)
+            for column, name in enumerate("abc")
+        ]
+    )
+    metric = [RankedMetric("score", Metric("score", "", "max", 3, "a score"), 1.0)]
+    (test,) = block_tests(frame, "by", "dataset", metric)
+    assert test.p == pytest.approx(stats.friedmanchisquare(*values.T).pvalue)
+    # Demsar 2006, table 5: q = 2.343 for 3 methods, times sqrt(3 x 4 / (6 x 6)).
+    assert test.critical_difference == pytest.approx(2.343 * np.sqrt(12 / 36), abs=1e-3)
+    assert sum(test.average_ranks.values()) == pytest.approx(1 + 2 + 3)
+    with pytest.raises(ValueError, match="at least 5 blocks"):
+        block_tests(frame[frame["dataset"] < 4], "by", "dataset", metric)
+    with pytest.raises(ValueError, match="got no a in dataset 0"):
+        block_tests(frame.iloc[1:], "by", "dataset", metric)
+
+
+def test_delta_m_in_both_conventions_by_hand():
+    metrics = [
+        RankedMetric("delta1", HIGH, 1.0),
+        RankedMetric("rmse", LOW, 1.0),
+        RankedMetric("miou", HIGH, 1.0),
+    ]
+    task_of = {"delta1": "depth", "rmse": "depth", "miou": "segmentation"}
+    found = delta_m(
+        {"delta1": 55.0, "rmse": 0.8, "miou": 18.0},
+        {"delta1": 50.0, "rmse": 1.0, "miou": 20.0},
+        metrics,
+        task_of,
+        "lsb",
+    )
+    # delta1 +10 %, rmse 20 % less: +20 %, miou -10 %.
+    assert found.tasks_first_percent == pytest.approx(((10 + 20) / 2 - 10) / 2)
+    assert found.metrics_flat_percent == pytest.approx((10 + 20 - 10) / 3)
+
+
+def test_the_command_on_table_s3(tmp_path, capsys):
+    assert main([str(TABLE_S3), "--by", "algorithm", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "Misprint: algorithm Equal weighting, trial 2, rank_delta1: printed 18.5" in said
+    assert "mean_angle 0 at 1 decimals" in said
+    ranks = pd.read_csv(tmp_path / "ranks.csv")
+    assert len(ranks) == 25
+    assert ranks["rank_avg"].map(rounded).tolist() == pd.read_csv(TABLE_S3)["rank_avg"].tolist()
+    assert (tmp_path / "rank_summary.csv").exists()
+    assert r"\begin{tabular}" in (tmp_path / "ranks.tex").read_text()
+
+
+def test_the_command_in_another_process_writes_the_same_bytes(tmp_path):
+    arguments = [str(TABLE_S3), "--by", "algorithm", "--out"]
+    main([*arguments, str(tmp_path / "a")])
+    script = Path(__file__).parents[2] / "analysis" / "ranking.py"
+    subprocess.run(
+        [sys.executable, str(script), *arguments, str(tmp_path / "b")],
+        check=True, capture_output=True, cwd=tmp_path,
+    )  # fmt: skip
+    for name in ("ranks.csv", "rank_summary.csv", "rank_tests.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def table(folder: Path, text: str) -> str:
+    path = folder / "table.csv"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "status", "sentence"),
+    [
+        ("method,seed,speed\na,0,1\n", [], 2, "Expected a direction for column speed"),
+        ("method,seed,miou\na,0,1\n", ["--metrics", "miou:min"], 2, "Expected miou:max"),
+        ("method,seed,miou\na,0,1\n", ["--metrics", "iou:max"], 2, "--metrics to name columns"),
+        ("method,seed,miou\na,0,1\n", ["--metrics", "miou:up"], 2, "COLUMN:min or COLUMN:max"),
+        ("method,seed,miou\na,0,1\n", ["--by", "loss"], 2, "--by to name a column"),
+        ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "rmse=1"], 2, "rmse"),
+        ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "miou=-1"], 2, "a value of 0 or more"),
+        ("method,seed,miou\na,0,x\n", ["--metrics", "miou"], 1, "got 'x' in row 1"),
+        ("method,seed,miou\na,0,\n", [], 1, "a finite value of miou"),
+        ("method,seed,miou\n", [], 1, "at least one row"),
+        ("method,seed\na,0\n", [], 1, "a numeric column to rank"),
+        ("method,seed,miou\na,0,1\n", ["--baseline", "zz"], 2, "zz"),
+        ("method,d,miou\na,0,1\nb,1,1\n", ["--metrics", "miou", "--blocks", "d"], 2, "5 blocks"),
+    ],
+)
+def test_rubbish_is_one_sentence(text, arguments, status, sentence, tmp_path, capsys):
+    path = table(tmp_path, text)
+    assert main([path, *arguments, "--out", str(tmp_path / "out")]) == status
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_without_a_value_is_named_and_not_ranked(tmp_path, capsys):
+    path = table(tmp_path, "method,seed,miou\na,0,20\nb,0,\nb,1,inf\nb,2,10\n")
+    assert main([path, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "Left out: method b, seed 0, without a finite value of miou." in said
+    assert "Left out: method b, seed 1" in said
+    assert len(pd.read_csv(tmp_path / "ranks.csv")) == 2
+
+
+def test_a_store_is_ranked_by_method_with_delta_m_against_its_single_task_runs(tmp_path, capsys):
+    store = Store(tmp_path / "store")
+    ids = fill(store, seeds=2)
+    spec = store.spec(ids[0])
+    out = ["--out", str(tmp_path / "out")]
+    assert main([str(store.root), *out]) == 0
+    assert "delta_m" not in (tmp_path / "out" / "rank_summary.csv").read_text()
+    network = NetworkSpec(**{**vars(spec.network), "architecture": "single_task"})
+    for task, metrics in depth_and_segmentation(0.8, 0.5).items():
+        single = RunSpec(
+            tasks=(task,), method="equal", epochs=spec.epochs, data=spec.data, network=network
+        )
+        finish(store, single, {task: metrics})
+    shutil.rmtree(tmp_path / "out")
+    assert main([str(store.root), *out]) == 0
+    assert "delta-m, tasks first (%)" in capsys.readouterr().out
+    summary = pd.read_csv(tmp_path / "out" / "rank_summary.csv").set_index("method")
+    lsb = summary.loc["lsb"]
+    changes = {
+        "depth": [lsb["mean_depth_delta1"] / 0.8 - 1, 1 - lsb["mean_depth_rmse"] / 0.7],
+        "segmentation": [
+            lsb["mean_segmentation_miou"] / 0.5 - 1,
+            lsb["mean_segmentation_pixel_accuracy"] / 0.9 - 1,
+        ],
+    }
+    tasks_first = 100 * np.mean([np.mean(task) for task in changes.values()])
+    assert lsb["delta_m_percent_tasks_first"] == pytest.approx(tasks_first)
+    assert len(pd.read_csv(tmp_path / "out" / "ranks.csv")) == 20
