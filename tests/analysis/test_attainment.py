@@ -1,0 +1,103 @@
+"""Attainment: by hand, against brute force, against moocore where that is right."""
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from analysis.attainment import attained_share, attainment_difference, attainment_surface
+
+results = hnp.arrays(
+    np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(0, 6).map(float)
+)
+seeds_of_results = st.lists(results, min_size=1, max_size=5)
+
+
+def attains(points: np.ndarray, z: tuple[float, float]) -> bool:
+    return any(x <= z[0] and y <= z[1] for x, y in points)
+
+
+def test_two_seeds_by_hand():
+    # Seed 0 has (0, 2) and (2, 0), seed 1 has (1, 1): both attain (2, 1), (1, 2) and (2, 2).
+    seeds = [np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([[1.0, 1.0]])]
+    share = attained_share(seeds, np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0]))
+    assert share.tolist() == [[0, 0, 0.5], [0, 0.5, 1], [0.5, 1, 1]]
+    assert attainment_surface(seeds, 1.0).tolist() == [[1, 2], [2, 1]]
+    assert attainment_surface(seeds, 0.5).tolist() == [[0, 2], [1, 1], [2, 0]]
+
+
+@given(seeds_of_results, st.tuples(st.floats(-1, 8), st.floats(-1, 8)))
+def test_share_is_that_of_the_definition(seeds, z):
+    share = attained_share(seeds, np.array([z[0]]), np.array([z[1]]))[0, 0]
+    assert share == pytest.approx(np.mean([attains(points, z) for points in seeds]))
+
+
+@given(seeds_of_results, seeds_of_results, st.tuples(st.floats(0, 8), st.floats(0, 8)))
+def test_difference_is_exact_with_unequal_numbers_of_seeds(a, b, z):
+    found = attainment_difference(a, b)
+    i = np.searchsorted(found.xs, z[0], side="right") - 1
+    j = np.searchsorted(found.ys, z[1], side="right") - 1
+    value = found.difference[i, j] if i >= 0 and j >= 0 else 0.0
+    wanted = np.mean([attains(p, z) for p in a]) - np.mean([attains(p, z) for p in b])
+    assert value == pytest.approx(wanted)
+    turned = attainment_difference(b, a)
+    assert (turned.difference == -found.difference).all()
+
+
+@given(seeds_of_results, st.randoms(use_true_random=False))
+def test_neither_the_order_of_rows_nor_of_seeds_matters(seeds, random):
+    other = [points[random.sample(range(len(points)), len(points))] for points in seeds]
+    random.shuffle(other)
+    for share in (0.25, 0.5, 1.0):
+        assert (attainment_surface(seeds, share) == attainment_surface(other, share)).all()
+
+
+@given(seeds_of_results, st.sampled_from([0.25, 0.5, 0.75, 1.0]))
+def test_surface_is_attained_by_so_many_and_nothing_better_is(seeds, share):
+    corners = attainment_surface(seeds, share)
+    for x, y in corners:
+        assert np.mean([attains(points, (x, y)) for points in seeds]) >= share - 1e-9
+        # A hair better on one axis is attained by fewer.
+        for z in ((x - 1e-6, y), (x, y - 1e-6)):
+            assert np.mean([attains(points, z) for points in seeds]) < share - 1e-9
+    assert (np.diff(corners[:, 0]) > 0).all()
+    assert (np.diff(corners[:, 1]) < 0).all()
+
+
+def test_surfaces_are_moocores_on_sorted_rows():
+    generator = np.random.default_rng(3)
+    print("seed 3")
+    seeds = [generator.random((6, 2)).round(2) for _ in range(5)]
+    rows = np.concatenate(seeds)
+    sets = np.repeat(np.arange(5), 6)
+    for percent in (20, 40, 60, 80, 100):
+        theirs = moocore.eaf(rows, sets, percentiles=[percent])[:, :2]
+        ours = attainment_surface(seeds, percent / 100)
+        assert sorted(map(tuple, theirs)) == sorted(map(tuple, ours))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "at least one seed"),
+        ([np.zeros((0, 2))], "a seed without any"),
+        ([np.array([[np.nan, 1.0]])], "finite"),
+        ([np.array([[np.inf, 1.0]])], "finite"),
+        ([np.zeros((2, 3))], "two axes"),
+    ],
+)
+def test_what_cannot_be_attained_is_refused(seeds, message):
+    with pytest.raises(ValueError, match=message):
+        attainment_surface(seeds, 0.5)
+    with pytest.raises(ValueError, match=message):
+        attainment_difference(seeds, [np.zeros((1, 2))])
+
+
+def test_inputs_may_be_read_only():
+    points = np.array([[0.0, 1.0]])
+    points.flags.writeable = False
+    assert attainment_difference([points], [points]).difference.tolist() == [[0.0]]
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        attainment_surface([points], 0.0)
