@@ -1,0 +1,186 @@
+"""A finished run applied to images: pictures and arrays of every task's prediction.
+
+    python -m mtl.predict STORE RUN_ID IMAGE... [--out DIR] [--image-size]
+
+For each image DIR gets `<name>.npz` with one array a task, and `<name>.png` with the image and all
+predictions side by side. Arrays are float32 (height, width, channels): depth in metres, normals of
+unit length, the others in the units of their targets; `segmentation` is uint8 (height, width), an
+index into `segmentation_classes`. Images are resized to the size that the run was trained at, as
+its training images were; `--image-size` brings the predictions back to the size of each image.
+
+From Python: `mtl.training.load_network(store, run_id)` and `predict_image` below.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtl.data.contact_sheet import sheet_of
+from mtl.data.images import read_rgb
+from mtl.data.raw import BadSampleError, RawSample
+from mtl.data.resize import resized
+from mtl.evaluation import predict
+from mtl.networks import MultiTaskNetwork
+from mtl.spec import RunSpec
+from mtl.store import Store, StoreError, write_atomically
+from mtl.training import load_network
+
+SHORTEST_NORMAL = 1e-6
+"""A predicted normal shorter than this has no direction and stays as it is."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image."""
+
+    image: np.ndarray
+    """uint8 (height, width, 3) of the predictions' size."""
+    targets: dict[str, np.ndarray]
+    """Task -> float32 (height, width, channels), or uint8 (height, width) for segmentation."""
+
+    @property
+    def valid(self) -> dict[str, np.ndarray]:
+        """Return that every pixel is predicted, task by task, as pictures ask."""
+        return {task: np.ones(self.image.shape[:2], bool) for task in self.targets}
+
+
+def predict_image(
+    network: MultiTaskNetwork, spec: RunSpec, image: np.ndarray, *, image_size: bool = False
+) -> Prediction:
+    """Return every task's prediction for one image.
+
+    Args:
+        network: of the run, in evaluation mode; see `mtl.training.load_network`.
+        spec: the run.
+        image: uint8 (height, width, 3) of any size.
+        image_size: bring the predictions to the image's size, bilinearly, classes by their
+            scores; otherwise they have the size that the run was trained at.
+
+    Raises:
+        ValueError: for an array that is no such image.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"Expected an image as uint8 (height, width, 3), got {image.dtype} of shape "
+            f"{image.shape}. Convert it to 8-bit RGB."
+        )
+    small = resized(RawSample(image, {}, {}), spec.data.height, spec.data.width).image
+    device = next(network.parameters()).device
+    batch = torch.from_numpy(small).to(device).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        predictions = predict(network, spec, batch)
+    if image_size:
+        size = image.shape[:2]
+        predictions = {
+            task: functional.interpolate(values, size, mode="bilinear", align_corners=False)
+            for task, values in predictions.items()
+        }
+    shown = image if image_size else small
+    return Prediction(shown, {task: _array(task, v[0]) for task, v in predictions.items()})
+
+
+def _array(task: str, values: Tensor) -> np.ndarray:
+    """Return the prediction (channels, height, width) of a task as its users read it."""
+    if task == "segmentation":
+        return values.argmax(0).to(torch.uint8).cpu().numpy()
+    if task == "normal":
+        length = values.norm(dim=0, keepdim=True)
+        values = torch.where(length > SHORTEST_NORMAL, values / length, values)
+    return values.permute(1, 2, 0).float().cpu().numpy()
+
+
+def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str]) -> None:
+    """Write `path`.npz and `path`.png.
+
+    Args:
+        path: without an extension.
+        prediction: of one image.
+        classes: names of the segmentation classes.
+    """
+    arrays = dict(prediction.targets)
+    if "segmentation" in arrays:
+        arrays["segmentation_classes"] = np.array(classes)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path.with_name(f"{path.name}.npz"), buffer.getvalue())
+    picture = io.BytesIO()
+    sheet_of([prediction], ["image", *prediction.targets], len(classes)).save(picture, "png")
+    write_atomically(path.with_name(f"{path.name}.png"), picture.getvalue())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict what the command line asks for; return the exit status."""
+    given = _parser().parse_args(argv)
+    try:
+        names = _names(given.images)
+        if given.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
+        store = Store(given.store, create=False)
+        network = load_network(store, given.run_id).to(given.device)
+        spec = store.spec(given.run_id)
+        classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
+        out = given.out or Path("predictions") / given.run_id
+        out.mkdir(parents=True, exist_ok=True)
+    except ValueError as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 2
+    except (StoreError, OSError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 1
+    status = 0
+    for path, name in zip(given.images, names, strict=True):
+        try:
+            prediction = predict_image(network, spec, read_rgb(path), image_size=given.image_size)
+            write_prediction(out / name, prediction, classes)
+        except (BadSampleError, OSError) as error:
+            print(f"predict: {error}", file=sys.stderr)
+            status = 1
+            continue
+        print(f"{out / name}.npz, {out / name}.png: {', '.join(prediction.targets)}", flush=True)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mtl.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("store", metavar="STORE", help="folder of results")
+    parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="8-bit PNG or JPEG")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: predictions/RUN_ID")
+    parser.add_argument(
+        "--image-size", action="store_true", help="predictions of each image's own size"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    return parser
+
+
+def _names(images: Sequence[Path]) -> list[str]:
+    """Return the names of the files to write.
+
+    Raises:
+        ValueError: if two images would write the same files.
+    """
+    by_name: dict[str, Path] = {}
+    for path in images:
+        if path.stem in by_name:
+            raise ValueError(
+                f"Expected images of different names, got {by_name[path.stem]} and {path}, which "
+                "would write the same files. Give them one by one with different --out."
+            )
+        by_name[path.stem] = path
+    return list(by_name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

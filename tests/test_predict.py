@@ -1,0 +1,125 @@
+"""A chosen run applied to images: what training's own evaluation predicts, and clear refusals."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtl.data.batches import MappedSplit
+from mtl.data.prepared import info_of, prepare
+from mtl.evaluation import predict
+from mtl.predict import main, predict_image
+from mtl.spec import RunSpec, Runtime
+from mtl.store import Store
+from mtl.training import fit, load_network
+
+Fields = Callable[..., dict[str, object]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> tuple[Store, RunSpec]:
+    from tests.conftest import tiny_fields
+
+    spec = RunSpec.from_dict(tiny_fields(epochs=1, tasks=["depth", "normal", "segmentation"]))
+    store = Store(tmp_path_factory.mktemp("store"))
+    fit(spec, store, Runtime(device="cpu", data_root=data_root))
+    return store, spec
+
+
+@pytest.fixture(scope="module")
+def folder(trained: tuple[Store, RunSpec], data_root: str) -> Path:
+    return prepare(trained[1].data, data_root)
+
+
+@pytest.fixture(scope="module")
+def images(folder: Path) -> np.ndarray:
+    return np.load(folder / "test" / "image.npy")
+
+
+def test_a_test_image_gets_what_evaluation_predicts(trained, folder, images) -> None:
+    store, spec = trained
+    network = load_network(store, spec.run_id())
+    prediction = predict_image(network, spec, images[0])
+    split = MappedSplit(folder, "test", spec.tasks)
+    batch = split.batch(np.array([0]), torch.device("cpu"))
+    with torch.no_grad():
+        wanted = predict(network, spec, batch.images)
+    depth = wanted["depth"][0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(prediction.targets["depth"], depth)
+    labels = wanted["segmentation"][0].argmax(0).numpy()
+    np.testing.assert_array_equal(prediction.targets["segmentation"], labels)
+    lengths = np.linalg.norm(prediction.targets["normal"], axis=-1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+
+
+def test_an_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
+    store, spec = trained
+    network = load_network(store, spec.run_id())
+    image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    small = predict_image(network, spec, image)
+    assert small.targets["depth"].shape == (spec.data.height, spec.data.width, 1)
+    assert small.image.shape == (spec.data.height, spec.data.width, 3)
+    large = predict_image(network, spec, image, image_size=True)
+    assert large.targets["depth"].shape == (50, 90, 1)
+    assert large.targets["segmentation"].shape == (50, 90)
+    assert (large.image == image).all()
+
+
+def test_the_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys) -> None:
+    store, spec = trained
+    path = tmp_path / "a room é.png"
+    Image.fromarray(images[1]).save(path)
+    out = tmp_path / "out"
+    assert main([str(store.root), spec.run_id(), str(path), "--out", str(out)]) == 0
+    assert "depth, normal, segmentation" in capsys.readouterr().out
+    held = np.load(out / "a room é.npz", allow_pickle=False)
+    direct = predict_image(load_network(store, spec.run_id()), spec, images[1])
+    for task, values in direct.targets.items():
+        np.testing.assert_array_equal(held[task], values)
+    assert tuple(held["segmentation_classes"]) == info_of(spec.data).classes
+    with Image.open(out / "a room é.png") as sheet:
+        # Four panels of 32 pixels with gaps: the image and three tasks.
+        assert sheet.width >= 4 * spec.data.width
+
+
+def test_a_bad_image_is_named_and_the_others_are_predicted(
+    trained, images, tmp_path, capsys
+) -> None:
+    store, spec = trained
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(images[1]).save(good)
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    out = tmp_path / "out"
+    arguments = [str(store.root), spec.run_id(), str(bad), str(good), "--out", str(out)]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert str(bad) in said.err
+    assert len(said.err.splitlines()) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["good.npz", "good.png"]
+
+
+def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
+    store, spec = trained
+    root, run_id = str(store.root), spec.run_id()
+    cases = [
+        ([root, "0" * 16, "x.png"], 1, "Expected a finished run"),
+        ([root, "../../etc", "x.png"], 1, "16 hexadecimal digits"),
+        ([str(tmp_path / "none"), run_id, "x.png"], 1, "no store.json"),
+        ([root, run_id, "a/x.png", "b/x.png"], 2, "different names"),
+    ]
+    for arguments, status, sentence in cases:
+        assert main([*arguments, "--out", str(tmp_path / "out")]) == status
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert len(said.splitlines()) == 1
+
+
+def test_arrays_that_are_no_images_are_refused(trained) -> None:
+    store, spec = trained
+    network = load_network(store, spec.run_id())
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match="uint8"):
+            predict_image(network, spec, image)
