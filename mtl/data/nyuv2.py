@@ -43,6 +43,9 @@ LARGEST_DEPTH_M = 100.0
 """No room is so deep: such values are millimetres or worse."""
 EIGEN_CROP = (slice(45, 471), slice(41, 601))
 """Rows and columns of Eigen, Puhrsch, Fergus (NIPS 2014), inside the white border of the images."""
+PICTURE_MARGIN_PX = 10
+"""Images have a white border: 5 to 8 pixels wide, its blurred edge included, in the 18 frames that
+were measured, and 7 to 10 by what others say."""
 OFFICIAL_COUNTS = (795, 654)
 SIGN_CHECK_FRAMES = 6
 LARGEST_WINDOW_PX = 63
@@ -63,7 +66,8 @@ class Nyuv2Options:
     `raw`: the sensor's; missing pixels inside the border are not valid but fillable."""
     border: str | int = "eigen"
     """What counts as the invalid border, in all tasks: all outside the `eigen` crop, `none`, or a
-    number of pixels on each side."""
+    number of pixels on each side. Whatever it is, tasks derived from the image count only where
+    their filter does not reach the white border."""
     validation_share: float = 0.1
     """Part of the 795 training samples that is held out."""
     validation_seed: int = 0
@@ -255,7 +259,8 @@ def _read(opened: _Opened, sample_id: str) -> RawSample:
         targets["normal"] = normals.astype(np.float32)
         valid["normal"] = exists & inside
         fillable["normal"] = inside & ~exists
-    return RawSample(image, targets, valid, measured, CAMERA, fillable)
+    picture = inside_border(PICTURE_MARGIN_PX)
+    return RawSample(image, targets, valid, measured, CAMERA, fillable, picture, inside)
 
 
 def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:
