@@ -1,7 +1,7 @@
 """Prepared data are whole or not there, continue after any interruption, and list what is bad."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,53 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     assert found["depth"]["std"] == pytest.approx([52**0.5])
     # 13 even and 12 odd indices.
     assert found["segmentation"]["class_shares"] == pytest.approx({"even": 0.52, "odd": 0.48})
+
+
+@pytest.mark.parametrize(
+    ("split", "mask", "word"),
+    [
+        ("train", "valid", "valid"),
+        ("validation", "valid", "measured"),  # what is not valid is not measured either
+        ("test", "measured", "measured"),
+    ],
+)
+def test_a_task_that_counts_nowhere_in_a_split_is_refused(
+    split: str, mask: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Numbers.sample
+
+    def without_depth(self: Numbers, of: str, index: int) -> Sample:
+        sample = original(self, of, index)
+        if of == split:
+            masks = dict(getattr(sample, mask))
+            masks["depth"] = np.zeros((4, 6), bool)
+            sample = replace(sample, **{mask: masks})
+        return sample
+
+    monkeypatch.setattr(Numbers, "sample", without_depth)
+    count = Numbers().counts()[split]
+    says = (
+        f"some {word} pixels of depth in split {split}, got none in {count} samples. "
+        "Leave depth out with --tasks"
+    )
+    with pytest.raises(PreparedDataError, match=says):
+        write(Numbers(), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_training_needs_valid_pixels_but_no_measured_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Numbers.sample
+
+    def filled(self: Numbers, split: str, index: int) -> Sample:
+        sample = original(self, split, index)
+        none = {"depth": np.zeros((4, 6), bool)}
+        return replace(sample, measured=none) if split == "train" else sample
+
+    monkeypatch.setattr(Numbers, "sample", filled)
+    write(Numbers(), tmp_path / "data")
+    assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
 
 
 def test_other_bytes_of_the_same_length_are_noticed(tmp_path: Path) -> None:
