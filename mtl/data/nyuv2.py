@@ -74,9 +74,10 @@ class Nyuv2Options:
     normals: str = "from_depth"
     """`from_depth`, `none`, or the path of normals of one of the public origins, see
     `mtl.data.nyuv2_normals`."""
-    signs: str = "auto"
-    """Signs of x, y, z that turn a file's normals into our axes, such as `+--`; `auto` compares
-    them with normals from depth. Ignored for `from_depth` and `none`."""
+    signs: str | None = "auto"
+    """Signs of x, y, z that turn a file's normals into our axes, such as `+--` or `+,-,-`; `auto`
+    compares them with normals from depth. Ignored for `from_depth` and `none`. On a command line,
+    whose values are YAML, three minuses must be `-,-,-`: a bare `---` arrives as None."""
     normal_window_px: int = 13
     """For `from_depth`: side of the window into which a plane is fitted, see
     `mtl.data.plane_normals`; 1 takes differences of neighbours as they are, mostly noise here."""
@@ -104,6 +105,7 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
     """
     options = Nyuv2Options() if options is None else options
     _check_options(options)
+    signs = _plain_signs(options.signs)
     path = find_mat(Path(source))
     keys = ["images", "rawDepths" if options.depth == "raw" else "depths", "labels"]
     number, present = check_mat(path, keys, (HEIGHT, WIDTH))
@@ -124,12 +126,12 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
     if options.depth == "filled" and not opened.has_raw_depth:
         notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
     if options.normals not in ("from_depth", "none"):
-        files = open_normals(Path(options.normals), options.signs, (HEIGHT, WIDTH))
-        if options.signs == "auto":
+        files = open_normals(Path(options.normals), signs, (HEIGHT, WIDTH))
+        if signs == "auto":
             files, note = _with_signs(opened, files, train_indices)
             notes.append(note)
         opened = dataclasses.replace(opened, normals=files)
-    recorded = dataclasses.asdict(options)
+    recorded = dataclasses.asdict(options) | {"signs": signs}
     if opened.normals is not None:
         recorded |= {"normals_origin": opened.normals.origin, "signs": opened.normals.signs}
     with_normals = options.normals != "none"
@@ -177,12 +179,22 @@ def _check_options(options: Nyuv2Options) -> None:
             f"Expected normal_window_px odd, from 1 to {LARGEST_WINDOW_PX}, got {window_px}. "
             "Give 1 for no window."
         )
-    signs = options.signs
-    if signs != "auto" and not (len(signs) == 3 and set(signs) <= {"+", "-"}):
+
+
+def _plain_signs(signs: str | None) -> str:
+    """Return `auto` or three signs without commas."""
+    if signs is None:
+        raise BadSourceError(
+            "Expected signs auto or three of + and - such as +--, got none, or ---, which YAML "
+            "takes for the beginning of a document. Write signs=-,-,- for three minuses."
+        )
+    plain = signs.replace(",", "")
+    if plain != "auto" and not (len(plain) == 3 and set(plain) <= {"+", "-"}):
         raise BadSourceError(
             f"Expected signs auto or three of + and - such as +--, got {signs!r}. "
             "Give one of these."
         )
+    return plain
 
 
 def _count_notes(num_train: int, num_test: int) -> list[str]:

@@ -13,7 +13,9 @@ from mtl.data.derive import normals_from_depth
 from mtl.data.holdout import hold_out
 from mtl.data.nyuv2 import CAMERA, Nyuv2Options, inside_border, open_nyuv2
 from mtl.data.nyuv2_classes import CLASSES_13, classes_13
+from mtl.data.prepare import _option
 from mtl.data.raw import BadSourceError
+from mtl.strict import build_dataclass
 from tests.data.nyuv2_formats import (
     Frames,
     coded,
@@ -253,15 +255,30 @@ def test_masks_of_eigen_count(
     np.testing.assert_array_equal(data.read("0006").valid["normal"], mask)
 
 
+@pytest.mark.parametrize(
+    ("option", "signs", "factors"),
+    [
+        ("signs=-++", "-++", [-1, 1, 1]),
+        ("signs=-,+,+", "-++", [-1, 1, 1]),
+        ("signs=-,-,-", "---", [-1, -1, -1]),  # a bare --- begins a document in YAML
+        ('signs="---"', "---", [-1, -1, -1]),
+    ],
+)
 def test_given_signs_are_taken_as_they_are(
-    source: Path, file_normals: dict[int, np.ndarray], tmp_path: Path
+    option: str,
+    signs: str,
+    factors: list[int],
+    source: Path,
+    file_normals: dict[int, np.ndarray],
+    tmp_path: Path,
 ) -> None:
     path = write_eigen(tmp_path / "n", file_normals)
-    data = open_nyuv2(source, Nyuv2Options(normals=str(path), signs="-++", border="none"))
+    values = {"normals": str(path), "border": "none"} | dict([_option(option)])
+    data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
     got = data.read("0001").targets["normal"][100, 100]
     colour = coded(file_normals[1])[100, 100] / 255 * 2 - 1
-    np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * [-1, 1, 1], atol=1e-6)
-    assert data.options["signs"] == "-++"
+    np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * factors, atol=1e-6)
+    assert data.options["signs"] == signs
     assert not any("Signs" in note for note in data.notes)
 
 
