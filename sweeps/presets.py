@@ -16,7 +16,8 @@ Where the supplement is silent:
 - encoder on Taskonomy: MobileNetV2 (Table S-1 is damaged there), because eight columns of PNASNet
   would hold 0.7 billion parameters;
 - the four tasks of Taskonomy: two of the geometry and two of the image, decades apart in their
-  losses. The eight are all of section 2 but segmentation, which Taskonomy does not label;
+  losses. The eight are all of section 2 but segmentation, of which Taskonomy has
+  the guesses of another network alone;
 - validation images: the paper speaks of none. A tenth of the training images is held out here.
 """
 

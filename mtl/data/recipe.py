@@ -179,7 +179,8 @@ def make_recipe(
         if task not in available:
             raise BadSourceError(
                 f"Expected tasks that {source} has or that follow from it "
-                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out."
+                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out, "
+                f"or see in the module mtl.data.{name} whether an --option adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
     return RawRecipe(name, str(place), dataset, height, width, wanted, filled)
