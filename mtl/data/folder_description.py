@@ -86,7 +86,7 @@ class Description:
     """A data set as its `dataset.yaml` describes it."""
 
     tasks: dict[str, TaskDescription]
-    name: str = "folder"
+    name: str = ""
     licence: str = "none stated"
     image: str = "image"
     splits: dict[str, str] | None = None

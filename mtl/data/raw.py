@@ -67,6 +67,8 @@ class RawDataset:
     """Return the sample of an id; raises `BadSampleError`."""
     licence: str
     """The owner's words on what may be done with the data."""
+    label: str = ""
+    """What its owner calls it in reports, where that is more than `name`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen in reading it, defaults included; plain values."""
     notes: tuple[str, ...] = ()

@@ -110,6 +110,7 @@ class RawRecipe:
         ids = {split: list(dataset.samples[split]) for split in SPLITS}
         return {
             "name": self.name,
+            "label": dataset.label,
             "recipe_version": RECIPE_VERSION,
             "source": self.source,
             "options": dict(dataset.options),
