@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtl.data import writing
 from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
 from mtl.data.raw import BadSampleError
 from mtl.data.sources import Sample
-from mtl.data.writing import write_prepared
+from mtl.data.writing import arrays_of, write_prepared
 
 READS: list[tuple[str, int]] = []
 
@@ -127,6 +129,38 @@ def test_bad_samples_end_it_or_are_left_out_and_listed(num_workers: int, tmp_pat
     assert images[:, 0, 0, 0].tolist() == [*range(1, 13), *range(14, 25)]
     depths = np.load(tmp_path / "data" / "test" / "depth.npy")
     assert depths[:, 1, 0, 0].tolist() == list(range(11))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([np.nan, np.inf, -1.0, 3e38]),
+)
+def test_what_invalid_pixels_hold_is_never_written(
+    height: int, width: int, seed: int, junk: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    valid, measured = (rng.random((height, width)) < 0.6 for _ in range(2))
+    depth = rng.uniform(1, 9, (height, width, 1)).astype(np.float32)
+    labels = rng.integers(0, 13, (height, width)).astype(np.uint8)
+    sample = Sample(
+        image=np.zeros((height, width, 3), np.uint8),
+        targets={
+            "depth": np.where(valid[..., None], depth, np.float32(junk)),
+            "segmentation": np.where(valid, labels, np.uint8(255)),
+        },
+        valid={"depth": valid, "segmentation": valid},
+        measured={"depth": measured},
+    )
+    arrays = arrays_of(sample)
+    np.testing.assert_array_equal(arrays["depth"], np.where(valid[..., None], depth, 0))
+    np.testing.assert_array_equal(arrays["segmentation"], np.where(valid, labels, 0))
+    np.testing.assert_array_equal(arrays["depth_valid"], valid)
+    # Metrics count what was measured, and never more than losses do.
+    np.testing.assert_array_equal(arrays["depth_measured"], measured & valid)
+    assert "segmentation_measured" not in arrays
 
 
 def test_a_split_of_bad_samples_alone_is_refused(tmp_path: Path) -> None:
