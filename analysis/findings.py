@@ -28,7 +28,9 @@ from analysis.inference import PermutationTest, holm, hypervolume_test, why_not_
 from analysis.load import STATES, Loaded, RunState, State
 from mtl.strict import flat
 
-MANIFEST_FIELDS = ("code_version", "environment", "data.name", "data.folder_hash", "hardware")
+MANIFEST_FIELDS = (
+    "code_version", "environment", "data.name", "data.label", "data.folder_hash", "hardware",
+)  # fmt: skip
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
 ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
 """Manifest fields that make runs doubtful to compare where they differ -> what to call them."""

@@ -70,6 +70,7 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
         folder: its prepared data.
         device: where it is trained.
     """
+    prepared = read_manifest(folder)
     return {
         "schema": 1,
         "code_version": code_version(),
@@ -77,7 +78,9 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
         "hardware": hardware(device),
         "data": {
             "name": spec.data.name,
-            "folder_hash": read_manifest(folder)["folder_hash"],
+            # Of data from files alone, and not always.
+            "label": prepared.get("label") or None,
+            "folder_hash": prepared["folder_hash"],
             "info": asdict(data_info(folder)),
         },
         "per_pixel_prior": _prior_metrics(spec, folder),

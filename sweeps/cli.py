@@ -16,10 +16,10 @@ from mtl.spec import TASKS, Runtime
 from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
-from sweeps.datasets import check_has_tasks, dataset_axes
+from sweeps.datasets import check_has_tasks, dataset_axes, prepared_sizes
 from sweeps.fields import field_values, parse_assignment
 from sweeps.plan import Grid, check_grid, left_out
-from sweeps.presets import Preset, check_labelled, preset, stand_in_note
+from sweeps.presets import Preset, check_labelled, check_size, preset, stand_in_note
 
 OWN_FLAGS = {
     "tasks": "--tasks",
@@ -191,7 +191,13 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
         table, quick_fields = _preset_table(table, chosen_preset), chosen_preset.quick_fields
         if "data.name" not in axes:
             check_labelled(chosen_preset, wanted.get("tasks", ()))
-            notes.append(stand_in_note(chosen_preset))
+            sizes = prepared_sizes(chosen_preset.dataset.lower(), given.data_root)
+            notes.append(stand_in_note(chosen_preset, sizes))
+        elif held_tasks is not None:
+            ((name,), (height,), (width,)) = (
+                axes[f"data.{field}"] for field in ("name", "height", "width")
+            )
+            check_size(chosen_preset, name, height, width)
     if held_tasks is not None:
         check_has_tasks(
             axes["data.name"][0], held_tasks, wanted.get("tasks", table.task_sets), TASKS

@@ -46,6 +46,15 @@ def dataset_axes(
     return {**axes, **{name: (value,) for name, value in found.items()}}, tuple(manifest["tasks"])
 
 
+def prepared_sizes(name: str, data_root: str | None) -> set[str]:
+    """Return HEIGHTxWIDTH of every prepared version of a data set."""
+    try:
+        found = prepared_sets(name, data_root).values()
+    except PreparedDataError:  # a damaged one is for those to hear who ask for it
+        return set()
+    return {f"{held['size']['height']}x{held['size']['width']}" for held in found}
+
+
 def _one_prepared(
     name: str, chosen: Sequence[str] | None, data_root: str | None
 ) -> Mapping[str, Any]:

@@ -4,7 +4,8 @@
 
 A preset says how a network is trained on a data set, which few machines have. Rendered scenes of
 the data set's image size and counts stand in for it unless `--dataset` names the prepared one; the
-command says so.
+command says so. It does not take the prepared data by itself: what a command trains must not depend
+on what happens to lie in a cache.
 
 Where the supplement is silent:
 
@@ -16,7 +17,8 @@ Where the supplement is silent:
 - encoder on Taskonomy: MobileNetV2 (Table S-1 is damaged there), because eight columns of PNASNet
   would hold 0.7 billion parameters;
 - the four tasks of Taskonomy: two of the geometry and two of the image, decades apart in their
-  losses. The eight are all of section 2 but segmentation, which Taskonomy does not label;
+  losses. The eight are all of section 2 but segmentation, of which Taskonomy has
+  the guesses of another network alone;
 - validation images: the paper speaks of none. A tenth of the training images is held out here.
 """
 
@@ -192,9 +194,42 @@ def check_labelled(chosen: Preset, task_sets: Iterable[Sequence[str]]) -> None:
             )
 
 
-def stand_in_note(chosen: Preset) -> str:
-    """Return the sentence that says what the images are."""
+def check_size(chosen: Preset, name: str, height: int, width: int) -> None:
+    """Raise a `ValueError` if the preset's own data set is prepared at another size than its.
+
+    Args:
+        chosen: the preset.
+        name: of the data set that is trained on; others than the preset's own have any size.
+        height: of its prepared images.
+        width: of its prepared images.
+    """
+    size = _size(chosen)
+    if name.startswith(chosen.dataset.lower()) and size != f"{height}x{width}":
+        raise ValueError(
+            f"Expected {name} prepared at {size}, as the supplement has it ({chosen.about}), got "
+            f"{height}x{width}. Run `python -m mtl.data.prepare {name} --source PATH --size "
+            f"{size}` and choose it with --set data.prepared=HASH, or leave out --preset."
+        )
+
+
+def stand_in_note(chosen: Preset, sizes: Iterable[str]) -> str:
+    """Return the sentence that says what the images are.
+
+    Args:
+        chosen: the preset.
+        sizes: HEIGHTxWIDTH of the prepared versions of its data set.
+    """
+    name, size = chosen.dataset.lower(), _size(chosen)
+    how = f"--dataset {name} trains on the data itself"
+    if size in sizes:
+        how = f"the data are prepared: {how}"
+    else:
+        how = f"after `python -m mtl.data.prepare {name} --source PATH --size {size}`, {how}"
     return (
         f"{chosen.about}: rendered scenes of the image size and counts of {chosen.dataset} stand "
-        f"in; once it is prepared, --dataset {chosen.dataset.lower()} trains on the data itself."
+        f"in; {how}."
     )
+
+
+def _size(chosen: Preset) -> str:
+    return f"{chosen.fields['data.height']}x{chosen.fields['data.width']}"

@@ -16,11 +16,11 @@ Derived = tuple[np.ndarray, np.ndarray]
 
 
 def _edge2d(sample: RawSample) -> Derived:
-    return _everywhere(derive.edge2d(sample.image))
+    return _in_picture(derive.edge2d(sample.image), derive.edge2d_sees_only, sample)
 
 
 def _keypoint2d(sample: RawSample) -> Derived:
-    return _everywhere(derive.keypoint2d(sample.image))
+    return _in_picture(derive.keypoint2d(sample.image), derive.keypoint2d_sees_only, sample)
 
 
 def _normal(sample: RawSample) -> Derived:
@@ -95,8 +95,17 @@ def derived(task: str, sample: RawSample) -> Derived:
     return {**FROM_IMAGE, **FROM_DEPTH, **FROM_DEPTH_AND_CAMERA}[task](sample)
 
 
-def _everywhere(values: np.ndarray) -> Derived:
-    return values[..., None].astype(np.float32), np.ones(values.shape, bool)
+def _in_picture(
+    values: np.ndarray, sees_only: Callable[[np.ndarray], np.ndarray], sample: RawSample
+) -> Derived:
+    """Return values that count where their filter sees nothing but the picture."""
+    valid = np.ones(values.shape, bool)
+    if sample.inside is not None:
+        # A white border has an edge of its own, the strongest of many images.
+        valid &= sees_only(sample.inside)
+    if sample.counted is not None:
+        valid &= sample.counted
+    return values[..., None].astype(np.float32), valid
 
 
 def _depth(sample: RawSample) -> Derived:

@@ -14,6 +14,7 @@ horizontal flip moves ``cx`` to ``width - 1 - cx``. Camera axes: x right, y down
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ BoolArray = NDArray[np.bool_]
 
 REFERENCE_HEIGHT_PX = 512
 EDGE2D_SIGMA_PX = 3.0
+# In sigmas: where the blur ends, so that what lies beyond has no weight at all, not a small one.
+EDGE2D_TRUNCATE = 4.0
+# The Sobel kernel reaches one pixel further than the blur.
+SOBEL_REACH_PX = 1
 KEYPOINT2D_SIGMAS_PX = np.linspace(1.0, 30.0, 10)
 # A box filter for a second derivative has three lobes, hence three pixels at least.
 KEYPOINT2D_MIN_SIGMA_PX = 1.0
@@ -151,10 +156,27 @@ def edge2d(image: NDArray[np.uint8]) -> FloatArray:
     (Taskonomy's "Canny without non-maximum suppression").
     """
     grey = luminance(image)
-    sigma_px = EDGE2D_SIGMA_PX * grey.shape[0] / REFERENCE_HEIGHT_PX
-    seen = ndimage.gaussian_filter(np.ones_like(grey), sigma_px, mode="constant")
-    blurred = ndimage.gaussian_filter(grey, sigma_px, mode="constant") / seen
-    return sobel_magnitude(blurred)
+    sigma_px = _edge2d_sigma_px(grey.shape[0])
+    blurred, seen = (
+        ndimage.gaussian_filter(values, sigma_px, mode="constant", truncate=EDGE2D_TRUNCATE)
+        for values in (grey, np.ones_like(grey))
+    )
+    return sobel_magnitude(blurred / seen)
+
+
+def edge2d_sees_only(inside: BoolArray) -> BoolArray:
+    """Return where the texture edges come of pixels `inside` alone: (H, W) -> (H, W).
+
+    The frame's own border is not outside: there the blur is normalised.
+    """
+    # As far as ndimage.gaussian_filter cuts its kernel.
+    blur_px = int(EDGE2D_TRUNCATE * _edge2d_sigma_px(inside.shape[0]) + 0.5)
+    side_px = 2 * (blur_px + SOBEL_REACH_PX) + 1
+    return ndimage.minimum_filter(inside, side_px, mode="constant", cval=True)
+
+
+def _edge2d_sigma_px(height: int) -> float:
+    return EDGE2D_SIGMA_PX * height / REFERENCE_HEIGHT_PX
 
 
 def edge3d(depth_m: FloatArray, valid: BoolArray | None = None) -> FloatArray:
@@ -186,12 +208,29 @@ def keypoint2d(image: NDArray[np.uint8]) -> FloatArray:
     """
     grey = luminance(image)
     integral = grey.cumsum(0).cumsum(1)
-    scales = KEYPOINT2D_SIGMAS_PX * grey.shape[0] / REFERENCE_HEIGHT_PX
-    sizes = sorted({int(3 * sigma) for sigma in np.maximum(scales, KEYPOINT2D_MIN_SIGMA_PX)})
     response = np.zeros_like(grey)
-    for size in sizes:
+    for size in _keypoint2d_sizes_px(grey.shape[0]):
         np.maximum(response, hessian_determinant(integral, size), out=response)
     return response
+
+
+def keypoint2d_sees_only(inside: BoolArray) -> BoolArray:
+    """Return where the 2D keypoints come of pixels `inside` alone: (H, W) -> (H, W).
+
+    All boxes of a filter lie in the square of its size, and the squares of smaller filters in that
+    of the largest; its place is that of the boxes, moved inside at the frame's border as they are.
+    """
+    size = _keypoint2d_sizes_px(inside.shape[0])[-1]
+    outside = (~inside).cumsum(0).cumsum(1).astype(np.float64)
+    half = (size - 1) // 2
+    # The boxes never see the first row and column of the frame, which may be outside themselves.
+    return inside & (_box_sum(outside, -half, -half, size, size) == 0)
+
+
+def _keypoint2d_sizes_px(height: int) -> list[int]:
+    """Return the sizes of the box filters at an image height, ascending."""
+    scales = KEYPOINT2D_SIGMAS_PX * height / REFERENCE_HEIGHT_PX
+    return sorted({int(3 * sigma) for sigma in np.maximum(scales, KEYPOINT2D_MIN_SIGMA_PX)})
 
 
 def hessian_determinant(integral: FloatArray, size_px: int) -> FloatArray:
@@ -203,22 +242,26 @@ def hessian_determinant(integral: FloatArray, size_px: int) -> FloatArray:
     """
     lobe, half = size_px // 3, (size_px - 1) // 2
     band = 2 * lobe - 1
-    rows, columns = (np.arange(length) for length in integral.shape)
-
-    def box(top: int, left: int, num_rows: int, num_columns: int) -> FloatArray:
-        # A box that would begin before the image is moved inside; one that ends beyond is cut.
-        row = np.clip(rows + top, 0, len(rows) - 1)
-        column = np.clip(columns + left, 0, len(columns) - 1)
-        strip = integral[np.minimum(row + num_rows, len(rows) - 1)] - integral[row]
-        total = strip[:, np.minimum(column + num_columns, len(columns) - 1)] - strip[:, column]
-        return np.maximum(total, 0.0)
-
+    box = partial(_box_sum, integral)
     mixed = box(-lobe, 1, lobe, lobe) + box(1, -lobe, lobe, lobe)
     mixed = mixed - box(-lobe, -lobe, lobe, lobe) - box(1, 1, lobe, lobe)
     across = box(1 - lobe, -half, band, size_px) - 3 * box(1 - lobe, -(lobe // 2), band, lobe)
     down = box(-half, 1 - lobe, size_px, band) - 3 * box(-(lobe // 2), 1 - lobe, lobe, band)
     area = size_px**2
     return (across / area) * (down / area) - 0.81 * (mixed / area) ** 2
+
+
+def _box_sum(
+    integral: FloatArray, top: int, left: int, num_rows: int, num_columns: int
+) -> FloatArray:
+    """Return for each pixel the sum over a box (H, W), placed by its offset from the pixel."""
+    rows, columns = (np.arange(length) for length in integral.shape)
+    # A box that would begin before the image is moved inside; one that ends beyond is cut.
+    row = np.clip(rows + top, 0, len(rows) - 1)
+    column = np.clip(columns + left, 0, len(columns) - 1)
+    strip = integral[np.minimum(row + num_rows, len(rows) - 1)] - integral[row]
+    total = strip[:, np.minimum(column + num_columns, len(columns) - 1)] - strip[:, column]
+    return np.maximum(total, 0.0)
 
 
 def reshading(depth_m: FloatArray, normals: FloatArray, camera: Camera) -> FloatArray:

@@ -104,6 +104,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         samples={split: samples[split] for split in SPLIT_FOLDERS},
         read=partial(read_sample, files=files, description=description),
         licence=description.licence,
+        label=description.name,
         options={**asdict(options), "dataset_yaml": _without_nan(asdict(description))},
         notes=tuple(notes),
     )

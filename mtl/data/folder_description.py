@@ -22,6 +22,7 @@ depth. Numbers may be fractions such as 1/65535. Anything unknown is refused.
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -85,7 +86,7 @@ class Description:
     """A data set as its `dataset.yaml` describes it."""
 
     tasks: dict[str, TaskDescription]
-    name: str = "folder"
+    name: str = ""
     licence: str = "none stated"
     image: str = "image"
     splits: dict[str, str] | None = None
@@ -195,7 +196,12 @@ def _plain_task(entry: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """Return strings such as 1/65535 or 1e-3 (which YAML 1.1 calls a string) as numbers."""
+    """Return strings such as 1/65535 or 1e-3 (which YAML 1.1 calls a string) as numbers.
+
+    Whole numbers beyond the largest float are infinite, as 1e999 is: what is refused is one thing.
+    """
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return math.inf
     if isinstance(value, list):
         return [_numbers(each) for each in value]
     if isinstance(value, dict):
@@ -221,9 +227,13 @@ def _check(description: Description, path: Path) -> None:
     if "depth" in tasks and not span:
         remedy = "Write for example depth_range_m: [0.5, 10]"
         _refuse(path, "depth_range_m, since depth is a task,", "none", remedy)
-    camera = description.camera
-    if camera is not None and min(camera.fx, camera.fy, camera.height, camera.width) <= 0:
-        _refuse(path, "a camera with fx, fy, height and width above 0", camera, "Change it")
+    if description.camera is not None:
+        for key, value in vars(description.camera).items():
+            # NaN is not above 0 either, and would spread through every derived target.
+            if not math.isfinite(value) or (key not in ("cx", "cy") and not value > 0):
+                above = "" if key in ("cx", "cy") else " above 0"
+                expected = f"camera.{key} to be a finite number{above}"
+                _refuse(path, expected, value, "Give it in pixels, or drop camera")
     folders = [description.image, *(entry.folder for entry in tasks.values() if entry.folder)]
     for folder in [*folders, *(description.splits or {}).values()]:
         parts = Path(folder).parts
@@ -252,7 +262,13 @@ def _check_task(
         remedy = "Labels take folder, void and valid_where; signs is for normal alone"
         _refuse(path, f"keys that fit the task {task}", ", ".join(unfit), remedy)
     if entry.scale is not None and (entry.scale == 0 or not math.isfinite(entry.scale)):
-        _refuse(path, f"tasks.{task}.scale to be a number other than 0", entry.scale, "Change it")
+        expected = f"tasks.{task}.scale to be a finite number other than 0"
+        _refuse(path, expected, entry.scale, "Change it")
+    if task == "depth" and entry.scale is not None and entry.scale < 0:
+        expected = "tasks.depth.scale, metres a unit, to be above 0"
+        _refuse(path, expected, entry.scale, "Change it")
+    if entry.offset is not None and not math.isfinite(entry.offset):
+        _refuse(path, f"tasks.{task}.offset to be a finite number", entry.offset, "Change it")
     channels = {"normal": 3, "curvature": 2}.get(task)
     if channels and entry.invalid and len(entry.invalid) not in (channels, 3):
         expected = f"tasks.{task}.invalid to have one value a channel"

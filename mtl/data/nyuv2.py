@@ -43,6 +43,9 @@ LARGEST_DEPTH_M = 100.0
 """No room is so deep: such values are millimetres or worse."""
 EIGEN_CROP = (slice(45, 471), slice(41, 601))
 """Rows and columns of Eigen, Puhrsch, Fergus (NIPS 2014), inside the white border of the images."""
+PICTURE_MARGIN_PX = 10
+"""Images have a white border: 5 to 8 pixels wide, its blurred edge included, in the 18 frames that
+were measured, and 7 to 10 by what others say."""
 OFFICIAL_COUNTS = (795, 654)
 SIGN_CHECK_FRAMES = 6
 LARGEST_WINDOW_PX = 63
@@ -63,16 +66,18 @@ class Nyuv2Options:
     `raw`: the sensor's; missing pixels inside the border are not valid but fillable."""
     border: str | int = "eigen"
     """What counts as the invalid border, in all tasks: all outside the `eigen` crop, `none`, or a
-    number of pixels on each side."""
+    number of pixels on each side. Whatever it is, tasks derived from the image count only where
+    their filter does not reach the white border."""
     validation_share: float = 0.1
     """Part of the 795 training samples that is held out."""
     validation_seed: int = 0
     normals: str = "from_depth"
     """`from_depth`, `none`, or the path of normals of one of the public origins, see
     `mtl.data.nyuv2_normals`."""
-    signs: str = "auto"
-    """Signs of x, y, z that turn a file's normals into our axes, such as `+--`; `auto` compares
-    them with normals from depth. Ignored for `from_depth` and `none`."""
+    signs: str | None = "auto"
+    """Signs of x, y, z that turn a file's normals into our axes, such as `+--` or `+,-,-`; `auto`
+    compares them with normals from depth. Ignored for `from_depth` and `none`. On a command line,
+    whose values are YAML, three minuses must be `-,-,-`: a bare `---` arrives as None."""
     normal_window_px: int = 13
     """For `from_depth`: side of the window into which a plane is fitted, see
     `mtl.data.plane_normals`; 1 takes differences of neighbours as they are, mostly noise here."""
@@ -100,6 +105,7 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
     """
     options = Nyuv2Options() if options is None else options
     _check_options(options)
+    signs = _plain_signs(options.signs)
     path = find_mat(Path(source))
     keys = ["images", "rawDepths" if options.depth == "raw" else "depths", "labels"]
     number, present = check_mat(path, keys, (HEIGHT, WIDTH))
@@ -120,12 +126,12 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
     if options.depth == "filled" and not opened.has_raw_depth:
         notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
     if options.normals not in ("from_depth", "none"):
-        files = open_normals(Path(options.normals), options.signs, (HEIGHT, WIDTH))
-        if options.signs == "auto":
+        files = open_normals(Path(options.normals), signs, (HEIGHT, WIDTH))
+        if signs == "auto":
             files, note = _with_signs(opened, files, train_indices)
             notes.append(note)
         opened = dataclasses.replace(opened, normals=files)
-    recorded = dataclasses.asdict(options)
+    recorded = dataclasses.asdict(options) | {"signs": signs}
     if opened.normals is not None:
         recorded |= {"normals_origin": opened.normals.origin, "signs": opened.normals.signs}
     with_normals = options.normals != "none"
@@ -173,12 +179,22 @@ def _check_options(options: Nyuv2Options) -> None:
             f"Expected normal_window_px odd, from 1 to {LARGEST_WINDOW_PX}, got {window_px}. "
             "Give 1 for no window."
         )
-    signs = options.signs
-    if signs != "auto" and not (len(signs) == 3 and set(signs) <= {"+", "-"}):
+
+
+def _plain_signs(signs: str | None) -> str:
+    """Return `auto` or three signs without commas."""
+    if signs is None:
+        raise BadSourceError(
+            "Expected signs auto or three of + and - such as +--, got none, or ---, which YAML "
+            "takes for the beginning of a document. Write signs=-,-,- for three minuses."
+        )
+    plain = signs.replace(",", "")
+    if plain != "auto" and not (len(plain) == 3 and set(plain) <= {"+", "-"}):
         raise BadSourceError(
             f"Expected signs auto or three of + and - such as +--, got {signs!r}. "
             "Give one of these."
         )
+    return plain
 
 
 def _count_notes(num_train: int, num_test: int) -> list[str]:
@@ -255,7 +271,8 @@ def _read(opened: _Opened, sample_id: str) -> RawSample:
         targets["normal"] = normals.astype(np.float32)
         valid["normal"] = exists & inside
         fillable["normal"] = inside & ~exists
-    return RawSample(image, targets, valid, measured, CAMERA, fillable)
+    picture = inside_border(PICTURE_MARGIN_PX)
+    return RawSample(image, targets, valid, measured, CAMERA, fillable, picture, inside)
 
 
 def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:

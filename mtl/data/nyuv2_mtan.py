@@ -9,7 +9,8 @@ Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
 train are split by seed into train and validation; val, 654 files, is the test split. The order of
 the files is not that of the official data set and is not documented, so the two are never joined by
 number. Invalid pixels are left out, as those papers do, and not offered for filling. The frames
-were cropped and resized by code that is lost, so the camera is not known.
+were cropped and resized by code that is lost, so the camera is not known. Their authors say that
+the crop takes the white border away, so all of an image counts as picture.
 """
 
 from __future__ import annotations

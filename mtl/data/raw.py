@@ -34,7 +34,10 @@ class RawSample:
     the target counts in training. measured: task -> bool (height, width), given where some valid
     pixels were filled in; True where they were not, and metrics count these alone. camera: of the
     image at this size, where it is known. fillable: task -> bool (height, width), True at invalid
-    pixels that preparation may fill from their neighbours (supplement, section 3).
+    pixels that preparation may fill from their neighbours (supplement, section 3). inside: bool
+    (height, width), False where the image is no picture, such as a white border; None means that
+    all of it is. counted: bool (height, width), where tasks that are derived from the image may
+    count; the files' own targets have it in `valid`. None means everywhere.
     """
 
     image: np.ndarray
@@ -43,6 +46,8 @@ class RawSample:
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
     camera: Camera | None = None
     fillable: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inside: np.ndarray | None = None
+    counted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class RawDataset:
     """Return the sample of an id; raises `BadSampleError`."""
     licence: str
     """The owner's words on what may be done with the data."""
+    label: str = ""
+    """What its owner calls it in reports, where that is more than `name`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen in reading it, defaults included; plain values."""
     notes: tuple[str, ...] = ()

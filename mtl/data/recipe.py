@@ -40,6 +40,9 @@ BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "seg
 """Bytes of a pixel in the arrays; maps not named have 4, and each task 2 more for its masks."""
 
 
+RECIPE_VERSION = 2
+"""Raised when the same files become other arrays: what was prepared before is not taken for it.
+2: tasks derived from the image do not count along a white border."""
 MOST_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
 
@@ -107,6 +110,8 @@ class RawRecipe:
         ids = {split: list(dataset.samples[split]) for split in SPLITS}
         return {
             "name": self.name,
+            "label": dataset.label,
+            "recipe_version": RECIPE_VERSION,
             "source": self.source,
             "options": dict(dataset.options),
             "size": {"height": self.height, "width": self.width},
@@ -175,7 +180,8 @@ def make_recipe(
         if task not in available:
             raise BadSourceError(
                 f"Expected tasks that {source} has or that follow from it "
-                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out."
+                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out, "
+                f"or see in the module mtl.data.{name} whether an --option adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
     return RawRecipe(name, str(place), dataset, height, width, wanted, filled)

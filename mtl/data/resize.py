@@ -10,6 +10,8 @@ Each target pixel covers a rectangle of the source, and areas are shares of that
 - normals: area average over the valid part, back to unit length; invalid where they cancel;
 - a pixel of these counts if at least half of its area was valid, and counts as measured if at
   least half of its area was measured;
+- where the image is a picture: all of a pixel's area must be, or what lies outside would colour it;
+- where derived tasks may count: at least half of the area, as for the other masks;
 - camera: scaled with the image; pixel centres as in `mtl.data.derive`.
 
 Height and width scale independently: the aspect ratio may change, and nothing is cropped. Normals
@@ -47,9 +49,10 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
         )
     size = sample.image.shape[:2]
     for name, array in [
-        *sample.targets.items(), *sample.valid.items(), *sample.measured.items()
+        *sample.targets.items(), *sample.valid.items(), *sample.measured.items(),
+        ("inside", sample.inside), ("counted", sample.counted),
     ]:  # fmt: skip
-        if array.shape[:2] != size:
+        if array is not None and array.shape[:2] != size:
             raise ValueError(
                 f"Expected {name} of the image's size {size}, got {array.shape[:2]}. "
                 "Give all maps at the size of the image."
@@ -76,6 +79,8 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
         valid=valid,
         measured=measured,
         camera=camera,
+        inside=None if sample.inside is None else ~touched(~sample.inside, height, width),
+        counted=None if sample.counted is None else resized_mask(sample.counted, height, width),
     )
 
 
@@ -132,6 +137,11 @@ def resized_normals(normals: Array, valid: Mask, height: int, width: int) -> tup
 def resized_mask(mask: Mask, height: int, width: int) -> Mask:
     """Return where at least half of the area is True: (H, W) -> bool (height, width)."""
     return _covers_half(_area_sum(mask.astype(np.float64), height, width), mask)
+
+
+def touched(mask: Mask, height: int, width: int) -> Mask:
+    """Return where any of the area is True: (H, W) -> bool (height, width)."""
+    return _area_sum(mask.astype(np.float64), height, width) > 0
 
 
 def resized_camera(camera: Camera, size: tuple[int, ...], height: int, width: int) -> Camera:

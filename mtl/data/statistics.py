@@ -1,21 +1,44 @@
-"""Statistics of prepared targets: mean, spread, share valid, shares of classes."""
+"""Statistics of prepared targets: mean, spread, share valid, shares of classes; none is empty."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtl.data.manifest import PreparedDataError
+from mtl.spec_sections import SPLITS
+
 
 def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return task -> statistics over the training split, read sample by sample.
 
     `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
-    `mean` and `std` a channel over the valid pixels (None without any); for classes `class_shares`
+    `mean` and `std` a channel over the valid pixels; for classes `class_shares`
     of the valid pixels.
+
+    Raises:
+        PreparedDataError: if a task counts at no pixel of a split.
     """
     train = folder / "train"
     tasks = sorted(p.name.removesuffix("_valid.npy") for p in train.glob("*_valid.npy"))
+    for task in tasks:
+        for split in SPLITS:
+            _check_counts_somewhere(folder / split, task)
     return {task: _of_task(train, task, classes) for task in tasks}
+
+
+def _check_counts_somewhere(split: Path, task: str) -> None:
+    """Raise if a task has no pixel in a split: no loss could learn it, or no metric be computed."""
+    measured = split / f"{task}_measured.npy"
+    # Losses count valid pixels; metrics, which all but the training split is for, measured ones.
+    by_metrics = split.name != "train" and measured.exists()
+    masks = np.load(measured if by_metrics else split / f"{task}_valid.npy", mmap_mode="r")
+    if not any(mask.any() for mask in masks):
+        raise PreparedDataError(
+            f"Expected some {'measured' if by_metrics else 'valid'} pixels of {task} in split "
+            f"{split.name}, got none in {len(masks)} samples. Leave {task} out with --tasks, or "
+            "mend its files and masks."
+        )
 
 
 def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -37,19 +60,17 @@ def _class_shares(
     counts = np.zeros(len(classes), np.int64)
     for labels, mask in zip(targets, valid, strict=True):
         counts += np.bincount(labels[mask], minlength=len(classes))[: len(classes)]
-    shares = counts / max(1, counts.sum())
+    shares = counts / counts.sum()
     return dict(zip(classes, shares.tolist(), strict=True))
 
 
-def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float] | None]:
+def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float]]:
     count, sums, squares = 0, np.zeros(targets.shape[-1]), np.zeros(targets.shape[-1])
     for values, mask in zip(targets, valid, strict=True):
         kept = values[mask].astype(np.float64)
         count += len(kept)
         sums += kept.sum(axis=0)
         squares += (kept**2).sum(axis=0)
-    if count == 0:
-        return {"mean": None, "std": None}
     mean = sums / count
     std = np.sqrt(np.maximum(0, squares / count - mean**2))
     return {"mean": mean.tolist(), "std": std.tolist()}

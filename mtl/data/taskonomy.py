@@ -1,10 +1,11 @@
-"""Taskonomy (Zamir et al., CVPR 2018): 512x512 indoor views, eight tasks, 16-bit and 8-bit PNGs.
+"""Taskonomy (Zamir et al., CVPR 2018): 512x512 indoor views, 16-bit and 8-bit PNGs.
 
 Camera axes are this project's: x right, y down, z forward, normals towards the camera. Curvature
 is the files': principal curvatures k1 (red) and k2 (green) times 0.03 m, clipped to -1..1. The
 files document neither that k1 >= k2, as `mtl.data.scenes` has it, nor which sign is convex: order
-and sign stay the files' own, as published baselines train on them. Semantic labels are
-not offered: they are pseudo-labels of 16 COCO classes, not NYUv2's 13.
+and sign stay the files' own, as published baselines train on them. Segmentation is read only if
+the option `tasks` names it: it is no task of the paper, fewer views have it, and it is what a
+network trained on COCO saw: 16 of its classes, background, and 0 where it was not certain.
 
 Depth, edges and keypoints keep their natural scale (value / 512 m, value / 65535).
 """
@@ -36,8 +37,16 @@ from mtl.spec_sections import TASKS
 
 Mask = NDArray[np.bool_]
 
-TASKONOMY_TASKS = tuple(task for task in TASKS if task in DOMAINS)
+READABLE_TASKS = tuple(task for task in TASKS if task in DOMAINS)
+TASKONOMY_TASKS = tuple(task for task in READABLE_TASKS if task != "segmentation")
 """The eight tasks of the paper."""
+CLASSES = (
+    "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv",
+    "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
+)  # fmt: skip
+"""Of segmentation, stored as 1, 2, ...; from taskbank's list of COCO's classes."""
+UNCERTAIN = 0
+"""The label of pixels that have none."""
 MASKED_TASKS = ("reshading", "edge3d", "keypoint3d")
 """Tasks whose files cannot say that a pixel is invalid: they count where depth exists."""
 MASK_KINDS = ("depth", "mask", "distance")
@@ -67,7 +76,7 @@ class TaskonomyOptions:
     """How a folder of Taskonomy is read."""
 
     tasks: tuple[str, ...] = TASKONOMY_TASKS
-    """Tasks that every sample must have."""
+    """Tasks that every sample must have; the paper's eight, or others with `segmentation`."""
     splits: str = "tiny"
     """`tiny`: the official 25/5/5 buildings. `all`: the buildings that are there, shared out by
     seed; the views, if there is one building alone. Otherwise the path of a CSV with columns id,
@@ -94,7 +103,7 @@ class TaskonomyOptions:
             _refuse("tasks to be distinct and at least one", self.tasks)
         for task in self.tasks:
             try:
-                checked_name(task, TASKONOMY_TASKS, "task of Taskonomy")
+                checked_name(task, READABLE_TASKS, "task of Taskonomy")
             except ValueError as error:
                 raise BadSourceError(str(error)) from error
         if self.stride < 1:
@@ -154,7 +163,7 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
     return RawDataset(
         name="taskonomy",
         tasks=tasks,
-        classes=(),
+        classes=CLASSES if "segmentation" in tasks else (),
         depth_range_m=(options.depth_range_m[0], options.depth_range_m[1]),
         samples={split: samples[split] for split in ("train", "validation", "test")},
         read=read,
@@ -266,8 +275,11 @@ def _read(
     if set(tasks) & set(MASKED_TASKS):
         mask = _where_depth_exists(paths, options, image)
         valid |= {task: valid[task] & mask for task in tasks if task in MASKED_TASKS}
-    targets = {task: np.where(valid[task][..., None], targets[task], 0) for task in tasks}
-    return RawSample(image, {t: v.astype(np.float32) for t, v in targets.items()}, valid)
+    for task, target in targets.items():
+        mask = valid[task] if target.ndim == 2 else valid[task][..., None]
+        kind = np.uint8 if target.ndim == 2 else np.float32
+        targets[task] = np.where(mask, target, 0).astype(kind)
+    return RawSample(image, targets, valid)
 
 
 def _decode_depth(path: Path, options: TaskonomyOptions) -> tuple[NDArray, Mask]:
@@ -305,6 +317,15 @@ def _decode_reshading(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
     return raw[..., :1] / 255.0, np.ones(raw.shape[:2], bool)
 
 
+def _decode_labels(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw = read_uint8(path)
+    if raw.max() > len(CLASSES):
+        expected = f"labels from 0 (uncertain) to {len(CLASSES)} ({CLASSES[-1]})"
+        raise bad_file(path, expected, str(raw.max()), "Take the files of the official release")
+    valid = raw != UNCERTAIN
+    return np.where(valid, raw, 1) - 1, valid
+
+
 def _decode_map(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
     raw = read_uint16(path)
     return raw[..., None] / 65535.0, np.ones(raw.shape, bool)
@@ -313,6 +334,7 @@ def _decode_map(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
 DECODERS: dict[str, Callable[[Path, TaskonomyOptions], tuple[NDArray, Mask]]] = {
     "depth": _decode_depth,
     "normal": _decode_normal,
+    "segmentation": _decode_labels,
     "curvature": _decode_curvature,
     "reshading": _decode_reshading,
 }

@@ -28,6 +28,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "image": ("rgb",),
     "depth": ("depth_zbuffer", "depth"),
     "normal": ("normal",),
+    "segmentation": ("segmentsemantic",),
     "curvature": ("principal_curvature", "curvature"),
     "reshading": ("reshading", "reshade"),
     "edge2d": ("edge_texture", "edge2d"),
@@ -40,9 +41,10 @@ DOMAINS: dict[str, tuple[str, ...]] = {
 """What is read -> its domain in the newer and in the older release."""
 KIND_OF_DOMAIN = {domain: kind for kind, domains in DOMAINS.items() for domain in domains}
 BIT_OF_KIND = {kind: 1 << number for number, kind in enumerate(DOMAINS)}
-# Folders that are no building; `segment_semantic` holds files of the domain `segmentsemantic`.
+# Folders that are no building; `segment_semantic` alone holds files of another domain's name,
+# `segmentsemantic`.
 OTHER_DOMAINS = {
-    "segment_semantic", "segmentsemantic", "segment_unsup2d", "segment_unsup25d", "segment2d",
+    "segment_semantic", "segment_unsup2d", "segment_unsup25d", "segment2d",
     "segment25d", "class_object", "class_scene", "class_places", "point_info", "points",
     "fragments", "nonfixated_matches", "fixatedpose", "nonfixatedpose", "ego_motion", "room_layout",
     "vanishing_point", "jigsaw", "denoise", "inpainting_whole", "colorization",

@@ -19,7 +19,7 @@ from analysis.page import build
 from analysis.pareto import main
 from analysis.report import write_report
 from analysis.verdict import verdict
-from mtl.spec import RunSpec
+from mtl.spec import DataSpec, RunSpec
 from mtl.store import Store
 
 
@@ -96,6 +96,26 @@ def test_page_is_self_contained_and_complete(full_store):
     for link in resources.found:
         if link.startswith("tables/"):
             assert (summary.path.parent / link).is_file()
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (("our <kitchens>", "our <kitchens>"), "our &lt;kitchens&gt;, folder (0123456789abcdef)"),
+        ((None, None), " · folder (0123456789abcdef)"),
+        (("kitchens", "baths"), " · folder (0123456789abcdef)"),
+    ],
+)
+def test_subtitle_names_the_data_as_their_owner_does(labels, shown, store, synthetic) -> None:
+    for seed, label in enumerate(labels):
+        data = DataSpec(name="folder", prepared="0123456789abcdef")
+        spec = synthetic.make_spec("lsb", 0.5, seed, data=data)
+        manifest = {"data": {"name": "folder", "label": label, "folder_hash": data.prepared}}
+        metrics = synthetic.depth_and_segmentation(0.7, 0.6)
+        synthetic.finish(store, spec, metrics, manifest=manifest)
+    page = write_report([store], store.root / "report").path.read_text("utf-8")
+    subtitle = page[page.index("runs done") : page.index("<nav")]
+    assert shown in subtitle
 
 
 def test_unchanged_report_is_not_built_again(full_store, synthetic):

@@ -1,7 +1,8 @@
 """Measure and print: `python -m tests.benchmarks [NAME ...]`, all by default.
 
 Every figure is the median of repeated measurements on one thread, with the least and the most
-beside it: on a shared machine look at the medians of one run and at their ratios.
+beside it: on a shared machine look at the medians of one run and at their ratios. `derived` alone
+measures errors, which do not vary.
 """
 
 import os
@@ -23,7 +24,9 @@ from scipy.ndimage import zoom
 
 from mtl.data.batches import MappedSplit, training_batches
 from mtl.data.colorization import fill
+from mtl.data.derivation import derivable, derived
 from mtl.data.prepared import prepare
+from mtl.data.raw import RawSample
 from mtl.data.scenes import render_scene
 from mtl.spec import DataSpec, RunSpec, Runtime
 from mtl.store import Store
@@ -130,6 +133,40 @@ def filling() -> None:
     report("fill 480x640, full system", "s", repeat(lambda: seconds(True), 3))
 
 
+def derived_tasks() -> None:
+    """Errors of tasks derived from image, depth and camera against the exact ones of scenes."""
+    print(
+        "median and mean absolute error of 5 scenes at 96x128; the last column is the mean of |x|"
+    )
+    for variant in ("simple", "rooms"):
+        for task, (median, mean, size) in derived_errors(variant, 5).items():
+            print(f"{variant:<7} {task:<11} {median:9.1e} {mean:9.1e} {size:9.1e}")
+
+
+def derived_errors(variant: str, num_scenes: int) -> dict[str, tuple[float, float, float]]:
+    """Return task -> median and mean absolute error, and mean absolute value of what is exact."""
+    errors: dict[str, list[np.ndarray]] = {}
+    exact: dict[str, list[np.ndarray]] = {}
+    for index in range(num_scenes):
+        scene = render_scene(variant, seed=0, split="train", index=index, height=96, width=128)
+        seen = RawSample(
+            scene.image,
+            {"depth": scene.targets["depth"]},
+            {"depth": scene.valid["depth"]},
+            camera=scene.camera,
+        )
+        for task in derivable(seen):
+            target, valid = derived(task, seen)
+            both = valid & scene.valid[task]
+            errors.setdefault(task, []).append(np.abs(target - scene.targets[task])[both].ravel())
+            exact.setdefault(task, []).append(np.abs(scene.targets[task])[both].ravel())
+    pooled = {task: np.concatenate(values) for task, values in errors.items()}
+    return {
+        task: (float(np.median(x)), float(x.mean()), float(np.concatenate(exact[task]).mean()))
+        for task, x in pooled.items()
+    }
+
+
 def plan() -> None:
     """Seconds that `--plan` of the default sweep takes as a whole process."""
 
@@ -151,6 +188,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "reading": reading,
     "filling": filling,
     "plan": plan,
+    "derived": derived_tasks,
 }
 
 

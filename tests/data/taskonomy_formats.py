@@ -29,6 +29,9 @@ def encoded(kind: str, sample: SceneSample) -> np.ndarray:
         return np.full((HEIGHT, WIDTH), 255, np.uint8)
     if kind == "distance":
         return np.full((HEIGHT, WIDTH), 1000, np.uint16)
+    if kind == "segmentation":
+        # Uncertain is 0, background 1; a scene's 13 classes take the first of the others.
+        return np.where(sample.valid[kind], sample.targets[kind] + 2, 0).astype(np.uint8)
     target = sample.targets[kind].astype(np.float64)
     if kind == "depth":
         return np.rint(target[..., 0] * 512).astype(np.uint16)
@@ -56,7 +59,8 @@ def write_view(
     building, point, number = view
     for kind in kinds:
         domain = DOMAINS[kind][min(generation, len(DOMAINS[kind]) - 1)]
-        folder = root / (domain if tree == "sample" else TREES[tree](domain, building))
+        place = "segment_semantic" if kind == "segmentation" else domain
+        folder = root / (place if tree == "sample" else TREES[tree](place, building))
         folder.mkdir(parents=True, exist_ok=True)
         name = f"point_{point}_view_{number}_domain_{domain}.png"
         Image.fromarray(encoded(kind, sample)).save(folder / name)

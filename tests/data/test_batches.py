@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtl.data.batches import (
     Batch,
@@ -16,11 +18,13 @@ from mtl.data.batches import (
     training_batches,
 )
 from mtl.data.prepared import prepare
+from mtl.data.sources import scenes_info
 from mtl.spec import DataSpec
 from mtl.tasks import TASKS
 
 CPU = torch.device("cpu")
 DATA = DataSpec(height=16, width=24, num_train=10, num_validation=3, num_test=3)
+INFO = scenes_info(DATA)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,54 @@ def test_a_flip_mirrors_everything_and_turns_the_x_of_normals(split: MappedSplit
         assert torch.equal(got.valid[task][0], mask[0].flip(-1))
     again = mirrored(got, np.array([True, False]), signs)
     assert all(torch.equal(again.targets[t], batch.targets[t]) for t in batch.targets)
+
+
+def random_batch(seed: int, count: int, height: int, width: int) -> Batch:
+    """Return a batch of all tasks; 2 of 3 pixels are valid, and the others hold 0 as prepared."""
+    rng = torch.Generator().manual_seed(seed)
+    targets, valid = {}, {}
+    for name, task in TASKS.items():
+        mask = torch.rand(count, height, width, generator=rng) < 0.67
+        if name == "segmentation":
+            classes = torch.randint(0, 13, (count, height, width), generator=rng)
+            targets[name] = torch.where(mask, classes, 0)
+        else:
+            values = torch.randn(count, task.num_channels(INFO), height, width, generator=rng)
+            targets[name] = torch.where(mask[:, None], values, 0.0)
+        valid[name] = mask
+    return Batch(torch.rand(count, 3, height, width, generator=rng), targets, valid)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.data()
+)
+def test_a_flip_is_its_own_inverse_and_moves_masks_with_values(
+    count: int, height: int, width: int, seed: int, data: st.DataObject
+) -> None:
+    batch = random_batch(seed, count, height, width)
+    flips = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    signs = {name: t.mirror_signs for name, t in TASKS.items() if t.mirror_signs is not None}
+    got = mirrored(batch, flips, signs)
+    for task, mask in got.valid.items():
+        target, before = got.targets[task], batch.targets[task]
+        for index, flipped in enumerate(flips):
+            # By hand, column by column: what stands in column j came from column width - 1 - j.
+            for column in range(width):
+                source = width - 1 - column if flipped else column
+                assert torch.equal(mask[index, :, column], batch.valid[task][index, :, source])
+                value, old = target[index, ..., column], before[index, ..., source]
+                if task == "normal" and flipped:
+                    assert torch.equal(value[0], -old[0])
+                    value, old = value[1:], old[1:]
+                assert torch.equal(value, old)
+        outside = ~mask if target.ndim == 3 else ~mask[:, None].expand_as(target)
+        assert not target[outside].any()  # invalid stays 0, negated or not
+    again = mirrored(got, flips, signs)
+    assert torch.equal(again.images, batch.images)
+    for task in batch.targets:
+        assert torch.equal(again.targets[task], batch.targets[task])
+        assert torch.equal(again.valid[task], batch.valid[task])
 
 
 def test_flips_follow_the_sample_not_its_place(split: MappedSplit) -> None:

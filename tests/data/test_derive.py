@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from mtl.data import derive
@@ -213,3 +215,61 @@ def test_back_projection_and_rays_agree() -> None:
     points = derive.back_project(depth_m, CAMERA)
     np.testing.assert_allclose(points[..., 2], 2.0)
     np.testing.assert_allclose(points[0, 0], [-31.5 / 50 * 2, -23.5 / 52 * 2, 2.0])
+
+
+SEES_ONLY = {
+    "edge2d": (derive.edge2d, derive.edge2d_sees_only),
+    "keypoint2d": (derive.keypoint2d, derive.keypoint2d_sees_only),
+}
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(sorted(SEES_ONLY)),
+    st.integers(8, 96),
+    st.integers(3, 60),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+)
+def test_what_lies_outside_the_picture_never_reaches_a_valid_pixel(
+    name: str, height: int, width: int, seed: int, share: float
+) -> None:
+    function, sees_only = SEES_ONLY[name]
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    # Half of the masks have a frame, as a white border is, the others a few pixels anywhere.
+    inside = rng.random((height, width)) > 0.02 * share
+    if share < 0.5:
+        inside = np.zeros((height, width), bool)
+        top, left, bottom, right = rng.integers(0, (height // 3, width // 3) * 2)
+        inside[top : height - bottom, left : width - right] = True
+    other = np.where(inside[..., None], image, 255 - image)
+    valid = sees_only(inside)
+    assert not (valid & ~inside).any()
+    # Sums of an integral image are off by rounding; the reversal of a pixel is off by far more.
+    np.testing.assert_allclose(function(other)[valid], function(image)[valid], atol=1e-10)
+    assert sees_only(np.ones_like(inside)).all()
+
+
+@pytest.mark.parametrize("height", [24, 128, 480])
+def test_edges_are_left_out_no_further_than_they_reach(height: int) -> None:
+    # One white pixel outside: its blur, and the Sobel kernel around that, are not 0 in a square.
+    image, inside = np.zeros((height, 40, 3), np.uint8), np.ones((height, 40), bool)
+    image[height // 2, 20], inside[height // 2, 20] = 255, False
+    reached = np.argwhere(derive.edge2d(image) > 0)
+    left_out = np.argwhere(~derive.edge2d_sees_only(inside))
+    np.testing.assert_array_equal(reached.min(0), left_out.min(0))
+    np.testing.assert_array_equal(reached.max(0), left_out.max(0))
+    # At 480: sigma 2.8125, cut at int(11.25 + .5) = 11 pixels, and one more for Sobel.
+    if height == 480:
+        assert left_out.min(0).tolist() == [240 - 12, 20 - 12]
+
+
+def test_keypoints_are_left_out_as_far_as_the_largest_box() -> None:
+    # At 512 the largest filter has 90 pixels: from 43 before its pixel to 46 behind it, and the
+    # pixel at 200 is seen from 200 - 46 to 200 + 43.
+    inside = np.ones((512, 400), bool)
+    inside[200, 200] = False
+    left_out = np.argwhere(~derive.keypoint2d_sees_only(inside))
+    assert left_out.min(0).tolist() == [154, 154]
+    assert left_out.max(0).tolist() == [243, 243]

@@ -26,6 +26,13 @@ def source(tmp_path: Path) -> Path:
     return write_source(tmp_path)
 
 
+def camera(**values: object) -> str:
+    """Return a description with a camera; `values` replace good ones."""
+    good = {"fx": 1, "fy": 1, "cx": 0, "cy": 0, "height": 4, "width": 4}
+    lines = "".join(f"\n  {key}: {value}" for key, value in (good | values).items())
+    return f"tasks: {{}}\ncamera:{lines}"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -59,7 +66,24 @@ def source(tmp_path: Path) -> Path:
         ("tasks: {depth: {scale: 1}}", "depth_range_m, since depth is a task"),
         ("tasks: {}\ndepth_range_m: [10, 1]", "two rising lengths"),
         ("tasks: {}\ncamera: {fx: 1}", "none for fy, cx, cy, height, width"),
-        ("tasks: {}\ncamera: {fx: 0, fy: 1, cx: 0, cy: 0, height: 4, width: 4}", "above 0"),
+        (camera(fx=0), "camera.fx to be a finite number above 0"),
+        (camera(fx=".nan"), "camera.fx to be a finite number above 0"),
+        (camera(fy=".inf"), "camera.fy to be a finite number above 0"),
+        (camera(fy="-1/2"), "camera.fy to be a finite number above 0"),
+        (camera(cx="-.inf"), "camera.cx to be a finite number in"),
+        (camera(cy="1e999"), "camera.cy to be a finite number in"),
+        (camera(height=-4), "camera.height to be a finite number above 0"),
+        (camera(width=0), "camera.width to be a finite number above 0"),
+        (camera(fx="1" + 400 * "0"), "camera.fx to be a finite number above 0"),
+        (camera(height="1" + 400 * "0"), "camera.height to be of type int"),
+        ("tasks: {edge2d: {scale: .nan}}", "tasks.edge2d.scale to be a finite number"),
+        ("tasks: {edge2d: {scale: -.inf}}", "tasks.edge2d.scale to be a finite number"),
+        ("tasks: {edge2d: {offset: .nan}}", "tasks.edge2d.offset to be a finite number"),
+        ("tasks: {normal: {offset: .inf}}", "tasks.normal.offset to be a finite number"),
+        ("tasks: {normal: {signs: [.nan, 1, 1]}}", "three of 1 and -1"),
+        ("tasks: {depth: {scale: -0.001}}\ndepth_range_m: [1, 9]", "tasks.depth.scale, metres a"),
+        ("tasks: {depth: {}}\ndepth_range_m: [.nan, 9]", "two rising lengths"),
+        ("tasks: {depth: {}}\ndepth_range_m: [1, .inf]", "two rising lengths"),
         ("a: &a [x, x]\nb: &b [*a, *a]\ntasks: {}", "without aliases"),
         ("tasks: !!python/object/apply:os.system [ls]", "YAML"),
         ("tasks: " + "[" * 50_000, "YAML"),

@@ -1,5 +1,6 @@
 """The official file, written in its layout and read back: values, masks, splits, normals."""
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtl.data.derivation import derived
 from mtl.data.derive import normals_from_depth
 from mtl.data.holdout import hold_out
 from mtl.data.nyuv2 import CAMERA, Nyuv2Options, inside_border, open_nyuv2
 from mtl.data.nyuv2_classes import CLASSES_13, classes_13
+from mtl.data.prepare import _option
 from mtl.data.raw import BadSourceError
+from mtl.strict import build_dataclass
 from tests.data.nyuv2_formats import (
     Frames,
     coded,
@@ -63,6 +67,36 @@ def test_round_trip_equals_what_was_written(source: Path, frames: Frames) -> Non
         assert sample.valid["depth"].all()
         assert sample.camera == CAMERA
         assert sample.targets["depth"].dtype == sample.targets["normal"].dtype == np.float32
+
+
+@pytest.mark.parametrize("border", ["eigen", "none", 3])
+def test_the_white_border_is_no_picture_whatever_counts(source: Path, border: str | int) -> None:
+    sample = open_nyuv2(source, Nyuv2Options(border=border)).read("0001")
+    expected = np.zeros((480, 640), bool)
+    expected[10:470, 10:630] = True
+    np.testing.assert_array_equal(sample.inside, expected)
+    np.testing.assert_array_equal(sample.counted, inside_border(border))
+
+
+def test_the_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path) -> None:
+    real = real_frames(real_data, (1, 7, 9))
+    data = open_nyuv2(
+        write_official(tmp_path, real, (1, 3), (2,)), Nyuv2Options(validation_share=0)
+    )
+    for sample_id in ("0001", "0002", "0003"):
+        sample = data.read(sample_id)
+        white = (sample.image == 255).all(-1)
+        for edge in (white[:5], white[-5:], white[:, :6], white[:, -7:]):
+            assert edge.mean() > 0.99
+        for task in ("edge2d", "keypoint2d"):
+            target, valid = derived(task, sample)
+            # Of the Eigen crop's rows 45 to 470 and columns 41 to 600: edges see 12 pixels around,
+            # so rows end at 469 - 12 = 457; the largest filter sees 40 before and 43 behind, so
+            # rows 50 to 426 and columns 50 to 586 are left.
+            num_valid = 413 * 560 if task == "edge2d" else 377 * 537
+            assert valid.sum() == num_valid
+            without = derived(task, dataclasses.replace(sample, inside=None, counted=None))[0]
+            assert without[:15].max() > target[valid].mean() * 3
 
 
 def test_folder_and_file_open_alike_and_readers_can_be_sent_to_processes(source: Path) -> None:
@@ -221,15 +255,30 @@ def test_masks_of_eigen_count(
     np.testing.assert_array_equal(data.read("0006").valid["normal"], mask)
 
 
+@pytest.mark.parametrize(
+    ("option", "signs", "factors"),
+    [
+        ("signs=-++", "-++", [-1, 1, 1]),
+        ("signs=-,+,+", "-++", [-1, 1, 1]),
+        ("signs=-,-,-", "---", [-1, -1, -1]),  # a bare --- begins a document in YAML
+        ('signs="---"', "---", [-1, -1, -1]),
+    ],
+)
 def test_given_signs_are_taken_as_they_are(
-    source: Path, file_normals: dict[int, np.ndarray], tmp_path: Path
+    option: str,
+    signs: str,
+    factors: list[int],
+    source: Path,
+    file_normals: dict[int, np.ndarray],
+    tmp_path: Path,
 ) -> None:
     path = write_eigen(tmp_path / "n", file_normals)
-    data = open_nyuv2(source, Nyuv2Options(normals=str(path), signs="-++", border="none"))
+    values = {"normals": str(path), "border": "none"} | dict([_option(option)])
+    data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
     got = data.read("0001").targets["normal"][100, 100]
     colour = coded(file_normals[1])[100, 100] / 255 * 2 - 1
-    np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * [-1, 1, 1], atol=1e-6)
-    assert data.options["signs"] == "-++"
+    np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * factors, atol=1e-6)
+    assert data.options["signs"] == signs
     assert not any("Signs" in note for note in data.notes)
 
 

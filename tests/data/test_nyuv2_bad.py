@@ -213,6 +213,8 @@ def test_splits_without_their_names_or_numbers(tmp_path: Path, frames: Frames) -
         ({"border": 240}, "below 240"),
         ({"border": -1}, "border eigen, none"),
         ({"signs": "+-"}, "three of"),
+        ({"signs": "+,-"}, "three of"),
+        ({"signs": None}, "got none, or ---, which YAML .* Write signs=-,-,- for three"),
         ({"normal_window_px": 4}, "normal_window_px odd"),
         ({"validation_share": 1.0}, "validation share"),
         ({"validation_share": 0.1}, "more training samples"),

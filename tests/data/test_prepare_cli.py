@@ -24,6 +24,7 @@ from tests.data.nyuv2_formats import room, write_mtan, write_official
 from tests.data.taskonomy_formats import write_source as taskonomy_source
 
 DESCRIPTION = {
+    "name": "our rooms",
     "classes": ["floor", "wall", "bookcase", "ceiling", "furniture"],
     "depth_range_m": [0.5, 10.0],
     "licence": "made for this test",
@@ -104,6 +105,7 @@ def test_files_become_a_training(mine: Path, tmp_path: Path, capsys) -> None:
     store = Store(tmp_path / "store")
     result = fit(spec, store, Runtime(device="cpu", data_root=str(root)))
     assert result.final_metrics["test"]["segmentation"]["miou"] is not None
+    assert store.manifest(spec.run_id())["data"]["label"] == "our rooms"
     # Elsewhere, under another name: the same content is the same run.
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved / "folder-0000000000000000")

@@ -118,6 +118,19 @@ def test_measured_is_half_of_the_area_and_never_more_than_valid() -> None:
     np.testing.assert_array_equal(small.measured["depth"], [[False, True, False, False]])
 
 
+def test_a_pixel_with_any_white_border_in_it_is_no_picture() -> None:
+    # Columns 0 to 2 of 8 are border. In pairs: all, half and none of a new pixel; the pixel of
+    # halves counts by the rule of the other masks but holds white.
+    inside = np.ones((2, 8), bool)
+    inside[:, :3] = False
+    sample = RawSample(np.zeros((2, 8, 3), np.uint8), {}, {}, inside=inside, counted=inside)
+    small = resized(sample, 1, 4)
+    np.testing.assert_array_equal(small.inside, [[False, False, True, True]])
+    np.testing.assert_array_equal(small.counted, [[False, True, True, True]])
+    whole = resized(RawSample(sample.image, {}, {}), 1, 4)
+    assert whole.inside is whole.counted is None
+
+
 @pytest.mark.parametrize("size", [(48, 64), (24, 32), (31, 17), (96, 128), (1, 1), (50, 129)])
 def test_a_whole_scene_at_any_size(size: tuple[int, int]) -> None:
     scene = render_scene("rooms", seed=3, split="train", index=0, height=48, width=64)
@@ -239,6 +252,23 @@ def test_a_pixel_counts_if_half_of_its_area_did(
     fine = np.repeat(np.repeat(valid, height, 0), width, 1).reshape(height, h, width, w)
     expected = 2 * fine.sum((1, 3)) >= h * w
     np.testing.assert_array_equal(resized_mask(valid, height, width), expected)
+
+
+@settings(deadline=None)
+@given(sides, sides, sides, sides, seeds)
+def test_white_outside_the_picture_never_colours_a_pixel_inside(
+    h: int, w: int, height: int, width: int, seed: int
+) -> None:
+    values, inside = drawn(seed, h, w, 3)
+    image = (np.abs(values) * 20).clip(0, 200).astype(np.uint8)
+    white = np.where(inside[..., None], image, np.uint8(255))
+    small, other = (
+        resized(RawSample(each, {}, {}, inside=inside), height, width) for each in (image, white)
+    )
+    np.testing.assert_array_equal(other.image[small.inside], small.image[small.inside])
+    # Exactly the pixels whose pieces, cut from both sizes, are all inside.
+    fine = np.repeat(np.repeat(inside, height, 0), width, 1).reshape(height, h, width, w)
+    np.testing.assert_array_equal(small.inside, fine.all((1, 3)))
 
 
 @settings(deadline=None)

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mtl.data import derive
-from mtl.data.raw import BadSourceError
+from mtl.data.raw import BadSampleError
 from mtl.data.taskonomy import TASKONOMY_TASKS, TaskonomyOptions, open_taskonomy
 from mtl.data.taskonomy_files import TINY, find_views, read_split_csv, strided
 from tests.data.taskonomy_formats import (
@@ -180,14 +181,53 @@ def test_views_that_lack_a_task_are_left_out_and_counted(source: Path) -> None:
     assert set(fewer.read("hanson/point_0_view_0").targets) == {"depth", "edge2d"}
 
 
+@pytest.mark.parametrize("tree", [*TREES, "sample"])
+def test_segmentation_is_read_where_it_is_asked_for(tmp_path: Path, tree: str) -> None:
+    root = tmp_path / "hanson" if tree == "sample" else tmp_path / "data"
+    views = VIEWS if tree != "sample" else [("hanson", p, v) for _, p, v in VIEWS]
+    for index, view in enumerate(views):
+        write_view(root, view, scene(index), tree, kinds=("image", "depth", "segmentation"))
+    splits = "all" if tree == "sample" else "tiny"
+    options = TaskonomyOptions(stride=1, splits=splits, tasks=("segmentation", "depth"))
+    data = open_taskonomy(root, options)
+    assert data.tasks == ("depth", "segmentation")
+    assert (len(data.classes), data.classes[0], data.classes[16]) == (17, "background", "vase")
+    assert open_taskonomy(root, replace(options, tasks=("depth",))).classes == ()
+    sample = data.read("hanson/point_10_view_1")
+    assert sample.targets["segmentation"].dtype == np.uint8
+    np.testing.assert_array_equal(sample.valid["segmentation"], scene(1).valid["segmentation"])
+    # Stored 0 is uncertain and 1 background, so class c is stored as c + 1; the scene's class c is
+    # stored as c + 2, and comes back as c + 1.
+    valid = sample.valid["segmentation"]
+    expected = scene(1).targets["segmentation"][valid] + 1
+    np.testing.assert_array_equal(sample.targets["segmentation"][valid], expected)
+    assert not sample.targets["segmentation"][~valid].any()
+
+
+def test_every_stored_label_becomes_its_class(source: Path) -> None:
+    # By the list of the facts: 0 uncertain, 1 background, 2 bottle, ..., 17 vase.
+    path = source / "segment_semantic" / "hanson" / "point_0_view_0_domain_segmentsemantic.png"
+    for index, view in enumerate(VIEWS):
+        write_view(source, view, scene(index), kinds=("segmentation",))
+    stored = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) % 18
+    Image.fromarray(stored).save(path)
+    data = open_taskonomy(source, TaskonomyOptions(stride=1, tasks=("segmentation",)))
+    sample = data.read("hanson/point_0_view_0")
+    np.testing.assert_array_equal(sample.valid["segmentation"], stored > 0)
+    for label, name in ((1, "background"), (2, "bottle"), (4, "couch"), (9, "tv"), (17, "vase")):
+        classes = sample.targets["segmentation"][stored == label]
+        assert {data.classes[c] for c in classes} == {name}
+    Image.fromarray(stored + 1).save(path)
+    with pytest.raises(BadSampleError, match=r"from 0 .uncertain. to 17 .vase.*got 18"):
+        data.read("hanson/point_0_view_0")
+
+
 def test_segment_semantic_and_unknown_domains_are_no_buildings(source: Path) -> None:
     folder = source / "segment_semantic" / "hanson"
     folder.mkdir(parents=True)
     semantic = folder / "point_0_view_0_domain_segmentsemantic.png"
     Image.new("L", (WIDTH, HEIGHT)).save(semantic)
     assert {view[0] for view in find_views(source).kinds} == {view[0] for view in VIEWS}
-    with pytest.raises(BadSourceError, match="Unknown task of Taskonomy 'segmentation'"):
-        TaskonomyOptions(tasks=("segmentation",))
 
 
 def test_invalid_pixels_of_every_encoding(source: Path) -> None:

@@ -1,18 +1,20 @@
 """Prepared data are whole or not there, continue after any interruption, and list what is bad."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtl.data import writing
 from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
 from mtl.data.raw import BadSampleError
 from mtl.data.sources import Sample
-from mtl.data.writing import write_prepared
+from mtl.data.writing import arrays_of, write_prepared
 
 READS: list[tuple[str, int]] = []
 
@@ -129,6 +131,38 @@ def test_bad_samples_end_it_or_are_left_out_and_listed(num_workers: int, tmp_pat
     assert depths[:, 1, 0, 0].tolist() == list(range(11))
 
 
+@settings(deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([np.nan, np.inf, -1.0, 3e38]),
+)
+def test_what_invalid_pixels_hold_is_never_written(
+    height: int, width: int, seed: int, junk: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    valid, measured = (rng.random((height, width)) < 0.6 for _ in range(2))
+    depth = rng.uniform(1, 9, (height, width, 1)).astype(np.float32)
+    labels = rng.integers(0, 13, (height, width)).astype(np.uint8)
+    sample = Sample(
+        image=np.zeros((height, width, 3), np.uint8),
+        targets={
+            "depth": np.where(valid[..., None], depth, np.float32(junk)),
+            "segmentation": np.where(valid, labels, np.uint8(255)),
+        },
+        valid={"depth": valid, "segmentation": valid},
+        measured={"depth": measured},
+    )
+    arrays = arrays_of(sample)
+    np.testing.assert_array_equal(arrays["depth"], np.where(valid[..., None], depth, 0))
+    np.testing.assert_array_equal(arrays["segmentation"], np.where(valid, labels, 0))
+    np.testing.assert_array_equal(arrays["depth_valid"], valid)
+    # Metrics count what was measured, and never more than losses do.
+    np.testing.assert_array_equal(arrays["depth_measured"], measured & valid)
+    assert "segmentation_measured" not in arrays
+
+
 def test_a_split_of_bad_samples_alone_is_refused(tmp_path: Path) -> None:
     recipe = Numbers(bad=tuple(("validation", i) for i in range(3)))
     with pytest.raises(PreparedDataError, match="split validation, got none: .*validation 0"):
@@ -149,6 +183,53 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     assert found["depth"]["std"] == pytest.approx([52**0.5])
     # 13 even and 12 odd indices.
     assert found["segmentation"]["class_shares"] == pytest.approx({"even": 0.52, "odd": 0.48})
+
+
+@pytest.mark.parametrize(
+    ("split", "mask", "word"),
+    [
+        ("train", "valid", "valid"),
+        ("validation", "valid", "measured"),  # what is not valid is not measured either
+        ("test", "measured", "measured"),
+    ],
+)
+def test_a_task_that_counts_nowhere_in_a_split_is_refused(
+    split: str, mask: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Numbers.sample
+
+    def without_depth(self: Numbers, of: str, index: int) -> Sample:
+        sample = original(self, of, index)
+        if of == split:
+            masks = dict(getattr(sample, mask))
+            masks["depth"] = np.zeros((4, 6), bool)
+            sample = replace(sample, **{mask: masks})
+        return sample
+
+    monkeypatch.setattr(Numbers, "sample", without_depth)
+    count = Numbers().counts()[split]
+    says = (
+        f"some {word} pixels of depth in split {split}, got none in {count} samples. "
+        "Leave depth out with --tasks"
+    )
+    with pytest.raises(PreparedDataError, match=says):
+        write(Numbers(), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_training_needs_valid_pixels_but_no_measured_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Numbers.sample
+
+    def filled(self: Numbers, split: str, index: int) -> Sample:
+        sample = original(self, split, index)
+        none = {"depth": np.zeros((4, 6), bool)}
+        return replace(sample, measured=none) if split == "train" else sample
+
+    monkeypatch.setattr(Numbers, "sample", filled)
+    write(Numbers(), tmp_path / "data")
+    assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
 
 
 def test_other_bytes_of_the_same_length_are_noticed(tmp_path: Path) -> None:

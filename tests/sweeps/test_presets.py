@@ -1,7 +1,9 @@
 """The supplement's settings: said once, full size builds and steps, quick versions train."""
 
 import dataclasses
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from mtl.store import Store
 from sweeps.cli import parse_command
 from sweeps.fields import nested
 from sweeps.plan import grid_specs
-from sweeps.presets import PRESETS
+from sweeps.presets import PRESETS, check_size
 from sweeps.priority_grid import GRID, main
 
 PRESET = pytest.mark.parametrize("name", sorted(PRESETS))
@@ -109,8 +111,65 @@ def test_the_plan_says_what_stands_in_for_the_data(tmp_path, capsys) -> None:
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert "rendered scenes of the image size and counts of NYUv2 stand in" in out
-    assert "--dataset nyuv2 trains on the data itself" in out
+    assert (
+        "after `python -m mtl.data.prepare nyuv2 --source PATH --size 288x384`, --dataset nyuv2 "
+        "trains on the data itself" in " ".join(out.split())
+    )
     assert "1000" in out
+
+
+def write_manifest(root: Path, height: int, width: int, digits: str = "0123456789abcdef") -> None:
+    """Write what a prepared NYUv2 says of itself; plans read no more."""
+    folder = root / f"nyuv2-{digits}"
+    folder.mkdir(parents=True)
+    manifest = {
+        "schema": 1, "name": "nyuv2", "source": "/x", "tasks": ["depth", "normal", "segmentation"],
+        "size": {"height": height, "width": width}, "folder_hash": digits, "arrays": {},
+        "counts": {"train": 716, "validation": 79, "test": 654}, "info": {},
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["nyuv2_mobilenet", "nyuv2_pnasnet"])
+def test_prepared_data_are_trained_on_when_named_and_only_then(name: str, tmp_path: Path) -> None:
+    without = parse_command("priority_grid", "", ["--preset", name], GRID)
+    write_manifest(tmp_path, 288, 384)
+    argv = ["--preset", name, "--data-root", str(tmp_path)]
+    # What lies in the folder changes a sentence, but no run.
+    command = parse_command("priority_grid", "", argv, GRID)
+    assert {s.run_id() for s in grid_specs(command.grid)} == {
+        s.run_id() for s in grid_specs(without.grid)
+    }
+    assert "stand in; the data are prepared: --dataset nyuv2 trains" in command.notes[0]
+    scenes = parse_command("priority_grid", "", [*argv, "--dataset", "scenes"], GRID)
+    assert {s.run_id() for s in grid_specs(scenes.grid)} == {
+        s.run_id() for s in grid_specs(without.grid)
+    }
+    assert not any("stand in" in note for note in scenes.notes)
+    own = grid_specs(parse_command("priority_grid", "", [*argv, "--dataset", "nyuv2"], GRID).grid)
+    preset = PRESETS[name]
+    for spec in own:
+        assert (spec.data.name, spec.data.prepared) == ("nyuv2", "0123456789abcdef")
+        assert (spec.data.num_train, spec.tasks, spec.epochs) == (
+            716, preset.tasks, preset.fields["epochs"],
+        )  # fmt: skip
+
+
+def test_prepared_data_of_another_size_than_the_presets_are_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, 96, 128)
+    argv = ["--preset", "nyuv2_mobilenet", "--data-root", str(tmp_path)]
+    (note,) = parse_command("priority_grid", "", argv, GRID).notes
+    assert "--size 288x384`, --dataset nyuv2 trains" in note
+    says = "nyuv2 prepared at 288x384, .* got 96x128. Run `python -m mtl.data.prepare nyuv2"
+    with pytest.raises(ValueError, match=says):
+        parse_command("priority_grid", "", [*argv, "--dataset", "nyuv2"], GRID)
+    # Both there: the right one is chosen by its hash.
+    write_manifest(tmp_path, 288, 384, "fedcba9876543210")
+    chosen = ["--dataset", "nyuv2", "--set", "data.prepared=fedcba9876543210"]
+    command = parse_command("priority_grid", "", [*argv, *chosen], GRID)
+    assert {spec.data.height for spec in grid_specs(command.grid)} == {288}
+    # Data of one's own have any size.
+    check_size(PRESETS["taskonomy_4"], "folder", 10, 10)
 
 
 def test_flags_win_over_a_preset() -> None:
