@@ -9,13 +9,17 @@ import numpy as np
 def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return task -> statistics over the training split, read sample by sample.
 
+    A data set of other splits alone has those of the first of them in the order of the alphabet.
+
     `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
     `mean` and `std` a channel over the valid pixels (None without any); for classes `class_shares`
     of the valid pixels.
     """
-    train = folder / "train"
-    tasks = sorted(p.name.removesuffix("_valid.npy") for p in train.glob("*_valid.npy"))
-    return {task: _of_task(train, task, classes) for task in tasks}
+    split = folder / "train"
+    if not split.exists():
+        split = min(path.parent for path in folder.glob("*/image.npy"))
+    tasks = sorted(p.name.removesuffix("_valid.npy") for p in split.glob("*_valid.npy"))
+    return {task: _of_task(split, task, classes) for task in tasks}
 
 
 def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:
