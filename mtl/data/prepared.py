@@ -232,12 +232,16 @@ def _held_bytes(beside: Path) -> int:
     held = 0
     for path in beside.rglob("*.npy"):
         with contextlib.suppress(FileNotFoundError):
-            held += path.stat().st_blocks * 512
+            status = path.stat()
+            held += min(status.st_size, status.st_blocks * 512)
     return held
 
 
 def _in_words(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= size:
+            return f"{num_bytes / size:,.1f} {unit}"
+    return f"{num_bytes:,} bytes"
 
 
 @contextlib.contextmanager
