@@ -57,18 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _prepare(recipe, folder, given.workers, given.skip_bad)
         # Of a new one too: another process may have prepared it while this one waited.
         _check_gaps(folder, given.skip_bad)
-        has_files = _check_unchanged(folder, recipe)
+        known = _check_unchanged(folder, recipe)
         if was_there:
             check_hashes(folder)
-            print(
-                f"Already prepared, and every byte of the arrays verified: {folder} "
-                + (
-                    f"({recipe.files['count']:,} source files are as they were)"
-                    if has_files
-                    else "(by an earlier version, which did not note the source files: whether "
-                    "they changed since is unknown; remove the folder if they did)"
-                )
-            )
+            print(f"Already prepared, and every byte of the arrays verified: {folder} ({known})")
         _say_end(folder)
         return 0
     except (BadSourceError, BadSampleError, PreparedDataError) as error:
@@ -169,11 +161,14 @@ def _check_gaps(folder: Path, skip_bad: bool) -> None:
         )
 
 
-def _check_unchanged(folder: Path, recipe: RawRecipe) -> bool:
-    """Raise a `PreparedDataError` if source files changed since; return whether that is known."""
+def _check_unchanged(folder: Path, recipe: RawRecipe) -> str:
+    """Raise a `PreparedDataError` if source files changed since; return what is known of them."""
     manifest = read_manifest(folder)
     if "files" not in manifest:
-        return False
+        return (
+            "by an earlier version, which did not note the source files: whether they changed "
+            "since is unknown; remove the folder if they did"
+        )
     places = changed(manifest["files"], recipe.files)
     if places:
         raise PreparedDataError(
@@ -181,7 +176,7 @@ def _check_unchanged(folder: Path, recipe: RawRecipe) -> bool:
             f"in {places}: size or time changed since. Remove {folder} to prepare them anew, or "
             "restore the files."
         )
-    return True
+    return f"{recipe.files['count']:,} source files are as they were"
 
 
 def _say_end(folder: Path) -> None:

@@ -56,8 +56,7 @@ def alive(pid: int) -> bool:
 
 
 def test_workers_end_by_themselves_when_the_one_that_started_them_is_killed(tmp_path) -> None:
-    # A named pipe that nobody writes to would be refused as no regular file, so scenes are used:
-    # thousands of them take minutes, and the chunks that are done show when workers are at work.
+    # Thousands of scenes take minutes, and the chunks noted show that the workers are at work.
     code = (
         "from mtl.data.prepared import prepare\n"
         "from mtl.spec import DataSpec\n"
