@@ -67,6 +67,16 @@ def _one_prepared(
             f"Expected the data set {name}, prepared, in {data_folder(data_root)}, got none. Run "
             f"`python -m mtl.data.prepare {name} --source PATH --size HxW`."
         )
+    # A set of some splits alone is for looking at: it does not stand in the way of whole ones.
+    whole = {p: m for p, m in found.items() if set(SPLITS) <= set(m["counts"])}
+    if not whole:
+        folder, manifest = next(iter(found.items()))
+        absent = ", ".join(split for split in SPLITS if split not in manifest["counts"])
+        raise PreparedDataError(
+            f"Expected {', '.join(SPLITS)} of {name} in {folder}, got no {absent}. Run "
+            f"`python -m mtl.data.prepare {name}` again without --split."
+        )
+    found = whole
     if len({manifest["folder_hash"] for manifest in found.values()}) > 1:
         raise PreparedDataError(
             f"Expected one prepared version of {name}, got {len(found)}: {_listed(found)}. "

@@ -15,7 +15,7 @@ Images are 8-bit PNG or JPEG, or .npy (H, W, 3) of uint8 or of floats 0..1.
 import math
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 from mtl.data.folder_description import Description, read_description
 from mtl.data.folder_samples import read_sample
 from mtl.data.holdout import hold_out
-from mtl.data.raw import BadSourceError, RawDataset
+from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
 from mtl.spec_sections import TASKS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".npy")
@@ -72,6 +72,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     samples: dict[str, tuple[str, ...]] = {}
     files: dict[str, dict[str, Path]] = {}
     notes: list[str] = []
+    lacking: dict[str, str] = {}
     given = description.splits or {}
     folders = {**SPLIT_FOLDERS, **given}
     if len(set(folders.values())) < len(folders) and not _only_validation_is_test(folders):
@@ -82,9 +83,10 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     for split, folder in folders.items():
         if split == "validation" and split not in given and not os.path.lexists(source / folder):
             continue
-        found, words = _split_files(source / folder, description, tasks)
+        found, missing, words = _split_files(source / folder, description, tasks)
         files |= {f"{folder}/{name}": paths for name, paths in found.items()}
         samples[split] = tuple(f"{folder}/{name}" for name in found)
+        lacking |= {f"{folder}/{name}": reason for name, reason in missing.items()}
         notes += words
     if "validation" not in samples:
         samples["train"], samples["validation"] = hold_out(
@@ -102,12 +104,29 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         classes=description.classes,
         depth_range_m=_depth_range(description),
         samples={split: samples[split] for split in SPLIT_FOLDERS},
-        read=partial(read_sample, files=files, description=description),
+        read=partial(_read, files=files, lacking=lacking, description=description),
+        files=partial(_files, files=files),
         licence=description.licence,
         label=description.name,
         options={**asdict(options), "dataset_yaml": _without_nan(asdict(description))},
         notes=tuple(notes),
+        lacking=lacking,
     )
+
+
+def _files(name: str, files: Mapping[str, Mapping[str, Path]]) -> Iterable[Path]:
+    return files[name].values()
+
+
+def _read(
+    name: str,
+    files: Mapping[str, Mapping[str, Path]],
+    lacking: Mapping[str, str],
+    description: Description,
+) -> RawSample:
+    if name in lacking:
+        raise BadSampleError(lacking[name])
+    return read_sample(name, files, description)
 
 
 def _without_nan(value: Any) -> Any:
@@ -131,8 +150,11 @@ def _depth_range(description: Description) -> tuple[float, float]:
 
 def _split_files(
     folder: Path, description: Description, tasks: tuple[str, ...]
-) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Return name -> kind -> file of a split, by name, and notes on what does not pair up."""
+) -> tuple[dict[str, dict[str, Path]], dict[str, str], list[str]]:
+    """Return name -> kind -> file of a split, by name, and what does not pair up.
+
+    That is name -> what is missing, where the description calls it an error, and notes.
+    """
     images = _files_by_name(folder / description.image)
     if not images:
         raise BadSourceError(
@@ -140,18 +162,20 @@ def _split_files(
             "Put them there, or name another folder under splits or image in the YAML."
         )
     samples = {name: {"image": path} for name, path in sorted(images.items())}
+    missing: dict[str, str] = {}
     notes = []
     for task in tasks:
         targets_folder = folder / (description.tasks[task].folder or task)
         targets = _files_by_name(targets_folder)
         lacking = [name for name in samples if name not in targets]
-        if lacking and description.missing == "error":
-            raise BadSourceError(
-                f"Expected a {task} file for each of the {len(samples)} images in "
-                f"{targets_folder}, got none for {len(lacking)}, the first {lacking[0]}. Add them, "
-                "or write missing: unlabelled in the YAML."
-            )
-        if lacking:
+        if description.missing == "error":
+            for name in lacking:
+                missing.setdefault(
+                    name,
+                    f"Expected the {task} of {samples[name]['image']} in {targets_folder}, got no "
+                    f"file named {name}. Add it, or write missing: unlabelled in the YAML.",
+                )
+        elif lacking:
             notes.append(
                 f"{len(lacking)} of {len(samples)} images have no file in {targets_folder}: their "
                 f"{task} counts nowhere."
@@ -161,7 +185,7 @@ def _split_files(
             notes.append(f"{alone} files in {targets_folder} have no image and are left out.")
         for name in samples.keys() & targets.keys():
             samples[name][task] = targets[name]
-    return samples, notes
+    return samples, missing, notes
 
 
 def _files_by_name(folder: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ Images are read one at a time: all of them at once take 1.3 GB. Ids are the offi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,13 @@ from mtl.data.derive import BoolArray, Camera, FloatArray, normals_from_depth
 from mtl.data.holdout import hold_out
 from mtl.data.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.nyuv2_files import MAT_NAME, check_mat, find_mat, find_splits, read_splits
-from mtl.data.nyuv2_normals import NormalFiles, choose_signs, open_normals, read_normals
+from mtl.data.nyuv2_normals import (
+    NormalFiles,
+    choose_signs,
+    files_of_normals,
+    open_normals,
+    read_normals,
+)
 from mtl.data.plane_normals import plane_normals
 from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
 
@@ -142,6 +149,7 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         depth_range_m=DEPTH_RANGE_M,
         samples=samples,
         read=partial(_read, opened),
+        files=partial(_files, opened),
         licence=LICENCE,
         options=recorded,
         notes=tuple(notes),
@@ -227,6 +235,12 @@ def _with_signs(
         frames.append((depth, valid, normals, exists))
     signs, note = choose_signs(frames, CAMERA, files.path)
     return dataclasses.replace(files, signs=signs), note
+
+
+def _files(opened: _Opened, sample_id: str) -> Iterable[Path]:
+    """Return the data file, which holds all samples, and the normals' files of this one."""
+    normals = () if opened.normals is None else files_of_normals(opened.normals, int(sample_id))
+    return (opened.path, *normals)
 
 
 def _read(opened: _Opened, sample_id: str) -> RawSample:

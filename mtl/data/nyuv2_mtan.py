@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,7 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
         depth_range_m=DEPTH_RANGE_M,
         samples={"train": kept, "validation": held, "test": test},
         read=partial(_read, root),
+        files=partial(_files, root),
         licence=LICENCE,
         options=dataclasses.asdict(options),
         notes=tuple(notes),
@@ -109,10 +111,19 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(found)
 
 
+def _paths(root: Path, sample_id: str) -> dict[str, Path]:
+    """Return folder -> file of a sample, whether or not it is there."""
+    split, number = sample_id.split("/")
+    return {name: root / split / name / f"{number}.npy" for name in SHAPES}
+
+
+def _files(root: Path, sample_id: str) -> Iterable[Path]:
+    return _paths(root, sample_id).values()
+
+
 def _read(root: Path, sample_id: str) -> RawSample:
     """Return a sample of the folder; raises `BadSampleError`."""
-    split, number = sample_id.split("/")
-    paths = {name: root / split / name / f"{number}.npy" for name in SHAPES}
+    paths = _paths(root, sample_id)
     for name, path in paths.items():
         if not path.is_file():
             raise BadSampleError(

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from mtl.data.array_pickle import load_arrays
 from mtl.data.derive import BoolArray, Camera, FloatArray, normals_from_depth
 from mtl.data.images import read_rgb, read_uint8
+from mtl.data.mapped import new_array
 from mtl.data.raw import BadSampleError, BadSourceError
 
 SHORTEST_NORMAL = 0.5
@@ -40,6 +41,8 @@ noisy for normals."""
 WORST_CHECK_DEG = 45.0
 """A median angle above this means that normals and depth are not of the same images."""
 SURE_MARGIN_DEG = 5.0
+UNPACKED = ".unpacked"
+"""Ending of the folder beside a pickle."""
 
 _Frame = tuple[FloatArray, BoolArray, FloatArray, BoolArray]
 """Depth (H, W), where it is valid, normals (H, W, 3), where they are valid."""
@@ -119,6 +122,17 @@ def read_normals(files: NormalFiles, index: int) -> tuple[FloatArray, BoolArray]
     valid &= length > SHORTEST_NORMAL
     unit = normals / np.where(valid, length, 1.0)[..., None] * _factors(files.signs)
     return np.where(valid[..., None], unit, 0.0), valid
+
+
+def files_of_normals(files: NormalFiles, index: int) -> tuple[Path, ...]:
+    """Return the files that hold the normals of the 1-based `index`; none if there are none."""
+    if index not in files.indices:
+        return ()
+    if files.origin == "fair":  # the pickle: its unpacked arrays may be made anew at any time
+        return (files.path.with_name(files.path.name.removesuffix(UNPACKED)),)
+    path = Path(files.indices[index])
+    masks = (files.path / "masks" / path.name,) if files.origin == "eigen" else ()
+    return (path, *masks)
 
 
 def choose_signs(frames: Sequence[_Frame], camera: Camera, path: Path) -> tuple[str, str]:
@@ -239,7 +253,7 @@ def _check_size(path: Path, values: NDArray[Any], size: tuple[int, int]) -> None
 def _unpacked(path: Path, size: tuple[int, int]) -> Path:
     """Return the folder with the pickle's arrays, made now unless it is there already."""
     stamp = {"bytes": path.stat().st_size, "modified_ns": path.stat().st_mtime_ns}
-    folder = path.with_name(f"{path.name}.unpacked")
+    folder = path.with_name(f"{path.name}{UNPACKED}")
     try:
         known = json.loads((folder / "index.json").read_text("utf-8"))
         if known["stamp"] == stamp:
@@ -289,12 +303,8 @@ def _unpack(path: Path, folder: Path, size: tuple[int, int], stamp: dict[str, in
                 f"Expected {len(names)} {name} of shape {shape} in {path}, got {len(values)} of "
                 f"{sorted(shapes)[:2]}. Download it again."
             )
-    kept = np.lib.format.open_memmap(
-        folder / "normals.npy", mode="w+", dtype=np.float32, shape=(len(names), *size, 3)
-    )
-    valid = np.lib.format.open_memmap(
-        folder / "valid.npy", mode="w+", dtype=np.bool_, shape=(len(names), *size)
-    )
+    kept = new_array(folder / "normals.npy", np.float32, (len(names), *size, 3))
+    valid = new_array(folder / "valid.npy", np.bool_, (len(names), *size))
     for row in range(len(names)):
         kept[row], valid[row] = normals[row], np.asarray(masks[row]) != 0
     kept.flush()

@@ -5,7 +5,8 @@
     python -m mtl.data.prepare folder --source /data/mine --size 180x240 --tasks segmentation edge2d
 
 Everything is decoded, filled, resized and derived into arrays that trainings map into memory. An
-interrupted preparation goes on with the same command; a finished one is verified and left alone.
+interrupted preparation goes on with the same command; a finished one is verified and left alone,
+and source files that changed since, by size or time, are an error.
 Then: `python sweeps/priority_grid.py --dataset nyuv2`.
 """
 
@@ -26,6 +27,8 @@ from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
 from mtl.data.prepared import data_folder, write_once
 from mtl.data.raw import BadSampleError, BadSourceError
 from mtl.data.recipe import READERS, RawRecipe, make_recipe
+from mtl.data.source_files import changed
+from mtl.spec import SPLITS
 
 USAGE_STATUS = 2
 
@@ -43,18 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             width=width,
             options=options,
             tasks=None if given.tasks is None else tuple(given.tasks),
+            splits=SPLITS if given.split is None else tuple(given.split),
             filled=not given.no_fill,
+            exact_fill=given.exact_fill,
+            skip_bad=given.skip_bad,
         )
         folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
-        if (folder / "manifest.json").exists():
-            check_hashes(folder)
-            _check_gaps(folder, given.skip_bad)
-            print(
-                f"Already prepared, and every byte of the arrays verified: {folder} (the source "
-                "was not read again; remove the folder if its files have changed)"
-            )
-        else:
+        was_there = (folder / "manifest.json").exists()
+        if not was_there:
             _prepare(recipe, folder, given.workers, given.skip_bad)
+        # Of a new one too: another process may have prepared it while this one waited.
+        _check_gaps(folder, given.skip_bad)
+        known = _check_unchanged(folder, recipe)
+        if was_there:
+            check_hashes(folder)
+            print(f"Already prepared, and every byte of the arrays verified: {folder} ({known})")
         _say_end(folder)
         return 0
     except (BadSourceError, BadSampleError, PreparedDataError) as error:
@@ -79,10 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", required=True, metavar="HxW", help="pixels, such as 288x384")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="default: all there can be")
     parser.add_argument(
+        "--split", nargs="+", metavar="SPLIT",
+        help=f"of {', '.join(SPLITS)}, which is the default; sweeps need all of them",
+    )  # fmt: skip
+    parser.add_argument(
         "--option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="of the reader, such as depth=raw; see its module in mtl/data",
     )  # fmt: skip
-    parser.add_argument("--no-fill", action="store_true", help="leave missing values missing")
+    filling = parser.add_mutually_exclusive_group()
+    filling.add_argument("--no-fill", action="store_true", help="leave missing values missing")
+    filling.add_argument(
+        "--exact-fill", action="store_true",
+        help="fill by solving the full system of colorization: slower, some millimetres apart",
+    )  # fmt: skip
     parser.add_argument("--data-root", metavar="DIR", help="where to (default: user's cache)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument(
@@ -146,6 +161,24 @@ def _check_gaps(folder: Path, skip_bad: bool) -> None:
         )
 
 
+def _check_unchanged(folder: Path, recipe: RawRecipe) -> str:
+    """Raise a `PreparedDataError` if source files changed since; return what is known of them."""
+    manifest = read_manifest(folder)
+    if "files" not in manifest:
+        return (
+            "by an earlier version, which did not note the source files: whether they changed "
+            "since is unknown; remove the folder if they did"
+        )
+    places = changed(manifest["files"], recipe.files)
+    if places:
+        raise PreparedDataError(
+            f"Expected the files of {recipe.source} as they were prepared in {folder}, got others "
+            f"in {places}: size or time changed since. Remove {folder} to prepare them anew, or "
+            "restore the files."
+        )
+    return f"{recipe.files['count']:,} source files are as they were"
+
+
 def _say_end(folder: Path) -> None:
     manifest = read_manifest(folder)
     skipped = sum(len(reasons) for reasons in manifest["skipped"].values())
@@ -153,7 +186,11 @@ def _say_end(folder: Path) -> None:
         print(f"{skipped} samples were left out; manifest.json lists them with the reasons.")
     print(json.dumps({"folder": str(folder), "hash": manifest["folder_hash"]}))
     print(f"Look at it: python -m mtl.data.show {folder}")
-    print(f"Train on it: python sweeps/priority_grid.py --dataset {manifest['name']}")
+    absent = [split for split in SPLITS if split not in manifest["counts"]]
+    if absent:
+        print(f"Without {', '.join(absent)} no sweep trains on it.")
+    else:
+        print(f"Train on it: python sweeps/priority_grid.py --dataset {manifest['name']}")
 
 
 if __name__ == "__main__":

@@ -10,17 +10,19 @@ Scenes are rendered here when they are first asked for. Data sets from files are
 by `python -m mtl.data.prepare`, and known by the hash of their content. Needs numpy, not torch.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mtl.data.chunks import Message
 from mtl.data.manifest import (
     PREPARED_SCHEMA,
     PreparedDataError,
@@ -29,7 +31,7 @@ from mtl.data.manifest import (
     read_manifest,
 )
 from mtl.data.sources import DataInfo, SceneRecipe, scenes_info
-from mtl.data.writing import Progress, Recipe, write_prepared
+from mtl.data.writing import Progress, Recipe, unfinished, write_prepared
 from mtl.spec import SPLITS, DataSpec
 
 __all__ = [
@@ -163,6 +165,11 @@ def _check_fits(data: DataSpec, folder: Path) -> None:
         )
 
 
+def to_stderr(text: str) -> None:
+    """Tell the user a sentence that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def write_once(
     recipe: Recipe,
     folder: Path,
@@ -170,6 +177,7 @@ def write_once(
     expected: int,
     num_workers: int,
     on_progress: Progress | None,
+    on_message: Message = to_stderr,
     skip_bad: bool = False,
 ) -> None:
     """Write a recipe's arrays to `folder` unless another process does it first.
@@ -180,6 +188,7 @@ def write_once(
         expected: bytes, to be refused where the disk has fewer.
         num_workers: processes that read samples.
         on_progress: called now and then.
+        on_message: called with what the user should know, such as for whom it waits.
         skip_bad: as in `write_prepared`.
 
     Raises:
@@ -187,14 +196,16 @@ def write_once(
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(folder.parent, expected)
-        with _exclusive(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "manifest.json").exists():
+            _check_space(folder, expected)
+        with _exclusive(folder, on_message):
             if not (folder / "manifest.json").exists():
                 write_prepared(
                     recipe,
                     folder,
                     num_workers=num_workers,
                     on_progress=on_progress,
+                    on_message=on_message,
                     skip_bad=skip_bad,
                 )
     except OSError as error:
@@ -204,19 +215,42 @@ def write_once(
         ) from error
 
 
-def _check_space(root: Path, needed: int) -> None:
-    free = shutil.disk_usage(root).free
+def _check_space(folder: Path, expected: int) -> None:
+    """Raise unless there is room for what an interrupted preparation does not hold already."""
+    needed = expected - _held_bytes(unfinished(folder))
+    free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise PreparedDataError(
-            f"Expected {needed / 1e9:,.1f} GB of free disk for the prepared data in {root}, got "
-            f"{free / 1e9:,.1f} GB. Ask for fewer or smaller images, or give another folder with "
+            f"Expected {_in_words(needed)} of free disk for the prepared data in {folder.parent}, "
+            f"got {_in_words(free)}. Ask for fewer or smaller images, or give another folder with "
             "--data-root."
         )
 
 
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Hold the file lock `path`, waiting for it if another process has it."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _held_bytes(beside: Path) -> int:
+    """Return the bytes that arrays have on disk; another process may be at work on them."""
+    held = 0
+    for path in beside.rglob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            held += min(status.st_size, status.st_blocks * 512)
+    return held
+
+
+def _in_words(num_bytes: int) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= size:
+            return f"{num_bytes / size:,.1f} {unit}"
+    return f"{num_bytes:,} bytes"
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path, on_message: Message) -> Iterator[None]:
+    """Hold the lock of a prepared folder, waiting for it if another process has it."""
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_message(f"Another process prepares {folder}. Waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -5,8 +5,9 @@ indices only; each sample is decoded when `read` asks for it, at its native size
 filling, deriving and writing happen later and in one place, `mtl.data.prepared`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,9 @@ class RawDataset:
     """Split (train, validation, test) -> ids, in a fixed order."""
     read: Callable[[str], RawSample]
     """Return the sample of an id; raises `BadSampleError`."""
+    files: Callable[[str], Iterable[Path]]
+    """Return the files of an id, by which changes are noticed. Descriptions and lists of splits
+    need not be among them: what they say stands in `options` and `samples`."""
     licence: str
     """The owner's words on what may be done with the data."""
     label: str = ""
@@ -73,3 +77,5 @@ class RawDataset:
     """What was chosen in reading it, defaults included; plain values."""
     notes: tuple[str, ...] = ()
     """What its user should know, a sentence each, such as counts unlike the paper's."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Id -> what is missing, for samples of which opening saw already that `read` will fail."""

@@ -8,7 +8,7 @@ mean the same in both.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,9 @@ from mtl.data.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
 from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
 from mtl.data.resize import resized
+from mtl.data.source_files import fingerprint
 from mtl.data.sources import Sample
-from mtl.data.taskonomy import TaskonomyOptions, open_taskonomy
+from mtl.data.taskonomy import READABLE_TASKS, TaskonomyOptions, open_taskonomy
 from mtl.names import checked_name
 from mtl.spec import SPLITS, TASKS
 from mtl.strict import build_dataclass
@@ -39,12 +40,13 @@ other maps are float32, because their files have 16 bits."""
 BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "segmentation": 1}
 """Bytes of a pixel in the arrays; maps not named have 4, and each task 2 more for its masks."""
 
-
 RECIPE_VERSION = 2
 """Raised when the same files become other arrays: what was prepared before is not taken for it.
 2: tasks derived from the image do not count along a white border."""
 MOST_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
+MOST_NAMED = 5
+"""Samples named in a message."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Reader:
     options: type[Any]
     """Frozen dataclass of what may be chosen in reading it."""
     open: Callable[[Path, Any], RawDataset]
+    tasks: tuple[str, ...] = ()
+    """Those that its option `tasks` may name; a sample must then have files of these alone."""
 
 
 READERS: dict[str, Reader] = {
     "nyuv2": Reader(Nyuv2Options, open_nyuv2),
     "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan),
-    "taskonomy": Reader(TaskonomyOptions, open_taskonomy),
+    "taskonomy": Reader(TaskonomyOptions, open_taskonomy, READABLE_TASKS),
     "folder": Reader(FolderOptions, open_folder),
 }
 
@@ -79,16 +83,27 @@ class RawRecipe:
     """Those wanted, in the order of `mtl.spec.TASKS`."""
     filled: bool
     """Whether missing values that the reader calls fillable are filled."""
+    exact_fill: bool
+    """Whether the full system is solved for that, see `mtl.data.colorization`."""
+    splits: tuple[str, ...]
+    """Those wanted, in the order of `mtl.spec.SPLITS`."""
+    files: Mapping[str, Any]
+    """Fingerprint of the files of all samples when the data set was opened."""
 
     def counts(self) -> dict[str, int]:
         """Return split -> number of samples."""
-        return {split: len(self.dataset.samples[split]) for split in SPLITS}
+        return {split: len(self.dataset.samples[split]) for split in self.splits}
+
+    def state(self, split: str, start: int, stop: int, /) -> str:
+        """Return a hash of the state in which the files of some samples are now."""
+        ids = self.dataset.samples[split][start:stop]
+        return str(_fingerprint(self.dataset, ids, self.source)["hash"])
 
     def sample(self, split: str, index: int) -> Sample:
         """Return a sample at the working size with all wanted tasks."""
         raw = self.dataset.read(self.dataset.samples[split][index])
         if self.filled:
-            raw = with_holes_filled(raw)
+            raw = with_holes_filled(raw, exact=self.exact_fill)
         raw = resized(raw, self.height, self.width)
         targets, valid, measured = dict(raw.targets), dict(raw.valid), dict(raw.measured)
         for task in self.tasks:
@@ -107,8 +122,8 @@ class RawRecipe:
     def about(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
         dataset = self.dataset
-        ids = {split: list(dataset.samples[split]) for split in SPLITS}
-        return {
+        ids = {split: list(dataset.samples[split]) for split in self.splits}
+        about = {
             "name": self.name,
             "label": dataset.label,
             "recipe_version": RECIPE_VERSION,
@@ -126,14 +141,18 @@ class RawRecipe:
             "licence": dataset.licence,
             "notes": list(dataset.notes),
             "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
+            "files": dict(self.files),
         }
+        # Named only where it is chosen, so that the key of all others stays as it was.
+        return about | ({"exact_fill": True} if self.exact_fill else {})
 
     def key(self) -> str:
         """Return 16 digits that tell this preparation from others of the same data set.
 
-        Ids and options are what opening found, so that an edited description is another.
+        Ids and options are what opening found, so that an edited description is another. The
+        state of the files is no part of it: changed files are told, not prepared beside.
         """
-        about = {k: v for k, v in self.about().items() if k not in ("notes", "versions")}
+        about = {k: v for k, v in self.about().items() if k not in ("notes", "versions", "files")}
         text = json.dumps([about, self.tasks], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -153,7 +172,10 @@ def make_recipe(
     width: int,
     options: Mapping[str, Any],
     tasks: tuple[str, ...] | None,
-    filled: bool,
+    splits: tuple[str, ...] = SPLITS,
+    filled: bool = True,
+    exact_fill: bool = False,
+    skip_bad: bool = False,
 ) -> RawRecipe:
     """Return the recipe of a data set, which is opened to see what it has.
 
@@ -164,19 +186,38 @@ def make_recipe(
         width: pixels.
         options: of the reader; those left out have its defaults.
         tasks: those wanted; None means all in the files and all that can be derived.
+        splits: those wanted.
         filled: whether fillable holes are filled.
+        exact_fill: whether by the full system, see `mtl.data.colorization`.
+        skip_bad: whether samples whose files are not all there will be left out.
 
     Raises:
-        BadSourceError: if it cannot be opened or lacks a task.
-        ValueError: for an unknown data set, option or task.
+        BadSourceError: if it cannot be opened or lacks a task, or files of some samples are missing
+            and that is not to be skipped.
+        ValueError: for an unknown data set, option, task or split.
     """
     reader = READERS[checked_name(name, READERS, "data set")]
+    for task in tasks or ():
+        checked_name(task, TASKS, "task")
+    for split in splits:
+        checked_name(split, SPLITS, "split")
+    own = [task for task in reader.tasks if task in (tasks or ())]
+    if own and "tasks" not in options:
+        options = {**options, "tasks": own}
     chosen = build_dataclass(reader.options, dict(options), f"options of {name}")
     place = source.expanduser().absolute()
     dataset = reader.open(place, chosen)
-    available = (*dataset.tasks, *derivable(_first_sample(dataset)))
+    splits = tuple(split for split in SPLITS if split in splits)
+    ids = [sample_id for split in splits for sample_id in dataset.samples[split]]
+    lacking = [sample_id for sample_id in ids if sample_id in dataset.lacking]
+    if lacking and not skip_bad:
+        more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
+        raise BadSourceError(
+            f"{dataset.lacking[lacking[0]]} (Files are missing of {', '.join(lacking[:MOST_NAMED])}"
+            f"{more}; --skip-bad goes on without such samples and lists them.)"
+        )
+    available = (*dataset.tasks, *derivable(_first_sample(dataset, ids)))
     for task in tasks or ():
-        checked_name(task, TASKS, "task")
         if task not in available:
             raise BadSourceError(
                 f"Expected tasks that {source} has or that follow from it "
@@ -184,19 +225,36 @@ def make_recipe(
                 f"or see in the module mtl.data.{name} whether an --option adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
-    return RawRecipe(name, str(place), dataset, height, width, wanted, filled)
+    return RawRecipe(
+        name=name,
+        source=str(place),
+        dataset=dataset,
+        height=height,
+        width=width,
+        tasks=wanted,
+        filled=filled,
+        exact_fill=exact_fill,
+        splits=splits,
+        files=_fingerprint(dataset, ids, str(place)),
+    )
 
 
-def _first_sample(dataset: RawDataset) -> RawSample:
+def _fingerprint(dataset: RawDataset, ids: Iterable[str], source: str) -> dict[str, Any]:
+    paths = (path for sample_id in ids for path in dataset.files(sample_id))
+    return fingerprint(paths, Path(source))
+
+
+def _first_sample(dataset: RawDataset, ids: Sequence[str]) -> RawSample:
     """Return the first sample that can be read, of the first few: it shows what there is."""
-    ids = [sample_id for split in SPLITS for sample_id in dataset.samples[split]][:MOST_TRIED]
-    for sample_id in ids[:-1]:
+    whole = [sample_id for sample_id in ids if sample_id not in dataset.lacking]
+    tried = (whole or ids)[:MOST_TRIED]
+    for sample_id in tried[:-1]:
         with contextlib.suppress(BadSampleError):
             return dataset.read(sample_id)
-    return dataset.read(ids[-1])
+    return dataset.read(tried[-1])
 
 
-def with_holes_filled(sample: RawSample) -> RawSample:
+def with_holes_filled(sample: RawSample, *, exact: bool = False) -> RawSample:
     """Return the sample with fillable pixels filled by colorization, marked as not measured."""
     targets, valid, measured = dict(sample.targets), dict(sample.valid), dict(sample.measured)
     for task, holes in sample.fillable.items():
@@ -206,7 +264,9 @@ def with_holes_filled(sample: RawSample) -> RawSample:
         # A frame of pixels that are neither known nor wanted would be solved for in vain.
         box = _bounding_box(known | holes)
         function = fill_normals if task == "normal" else fill
-        values, found = function(sample.targets[task][box], known[box], sample.image[box])
+        values, found = function(
+            sample.targets[task][box], known[box], sample.image[box], exact=exact
+        )
         new = np.zeros_like(known)
         new[box] = holes[box] & ~known[box] & found
         filled = sample.targets[task].astype(np.float32)

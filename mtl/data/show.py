@@ -41,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the sheet; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mtl.data.show", description=__doc__)
     parser.add_argument("prepared", type=Path, metavar="PREPARED")
-    parser.add_argument("--split", default="train", choices=SPLITS)
+    parser.add_argument("--split", choices=SPLITS, help="default: the first that is there")
     parser.add_argument("--count", type=int, default=8, help="samples (default: 8)")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
     given = parser.parse_args(argv)
     try:
         check_whole(given.prepared)
-        samples = prepared_samples(given.prepared, given.split, max(1, given.count))
+        split = _split(given.prepared, given.split)
+        samples = prepared_samples(given.prepared, split, max(1, given.count))
         classes = read_manifest(given.prepared)["info"]["classes"]
         columns = ["image", *samples[0].targets]
         sheet_of(samples, columns, len(classes)).save(given.out, optimize=True)
@@ -57,8 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"Expected a picture to be written to {given.out}, got: {error}.", file=sys.stderr)
         return 1
-    print(f"{given.out}: {len(samples)} samples of {given.split}, {', '.join(columns)}")
+    print(f"{given.out}: {len(samples)} samples of {split}, {', '.join(columns)}")
     return 0
+
+
+def _split(folder: Path, wanted: str | None) -> str:
+    """Return the split that is wanted, or the first that a prepared folder has."""
+    held = [split for split in SPLITS if (folder / split).is_dir()]
+    if not held or (wanted is not None and wanted not in held):
+        raise PreparedDataError(
+            f"Expected the split {wanted or SPLITS[0]} in {folder}, got "
+            f"{', '.join(held) or 'none'}. Name another, or prepare the data with it."
+        )
+    return wanted or held[0]
 
 
 if __name__ == "__main__":

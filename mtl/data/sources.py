@@ -52,6 +52,10 @@ class SceneRecipe:
         """Return split -> number of scenes."""
         return {split: self.data.count(split) for split in SPLITS}
 
+    def state(self, _split: str, _start: int, _stop: int, /) -> str:
+        """Return nothing: scenes come from no files."""
+        return ""
+
     def sample(self, split: str, index: int) -> Sample:
         """Render a scene with its nine targets."""
         scene = render_scene(

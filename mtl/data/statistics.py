@@ -12,6 +12,8 @@ from mtl.spec_sections import SPLITS
 def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return task -> statistics over the training split, read sample by sample.
 
+    A data set of other splits alone has those of the first of them in the order of `SPLITS`.
+
     `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
     `mean` and `std` a channel over the valid pixels; for classes `class_shares`
     of the valid pixels.
@@ -19,12 +21,13 @@ def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str,
     Raises:
         PreparedDataError: if a task counts at no pixel of a split.
     """
-    train = folder / "train"
-    tasks = sorted(p.name.removesuffix("_valid.npy") for p in train.glob("*_valid.npy"))
+    splits = [folder / name for name in SPLITS if (folder / name).is_dir()]
+    first = splits[0]
+    tasks = sorted(p.name.removesuffix("_valid.npy") for p in first.glob("*_valid.npy"))
     for task in tasks:
-        for split in SPLITS:
-            _check_counts_somewhere(folder / split, task)
-    return {task: _of_task(train, task, classes) for task in tasks}
+        for split in splits:
+            _check_counts_somewhere(split, task)
+    return {task: _of_task(first, task, classes) for task in tasks}
 
 
 def _check_counts_somewhere(split: Path, task: str) -> None:

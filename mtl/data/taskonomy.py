@@ -10,7 +10,7 @@ network trained on COCO saw: 16 of its classes, background, and 0 where it was n
 Depth, edges and keypoints keep their natural scale (value / 512 m, value / 65535).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,9 @@ class TaskonomyOptions:
     """How a folder of Taskonomy is read."""
 
     tasks: tuple[str, ...] = TASKONOMY_TASKS
-    """Tasks that every sample must have; the paper's eight, or others with `segmentation`."""
+    """Tasks that every sample must have, read from its files: the paper's eight, or others with
+    `segmentation`. `--tasks` sets it to those wanted; by hand, tasks that `--tasks` names and this
+    does not are derived, such as edge2d."""
     splits: str = "tiny"
     """`tiny`: the official 25/5/5 buildings. `all`: the buildings that are there, shared out by
     seed; the views, if there is one building alone. Otherwise the path of a CSV with columns id,
@@ -159,14 +161,15 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
             f"are held out by seed {options.validation_seed}, leaving {len(samples['train'])}."
         )
     kept = {view for chosen in splits.values() for view in chosen}
-    read = partial(_read, files=_paths_of(found, kept, tasks), tasks=tasks, options=options)
+    paths = _paths_of(found, kept, tasks)
     return RawDataset(
         name="taskonomy",
         tasks=tasks,
         classes=CLASSES if "segmentation" in tasks else (),
         depth_range_m=(options.depth_range_m[0], options.depth_range_m[1]),
         samples={split: samples[split] for split in ("train", "validation", "test")},
-        read=read,
+        read=partial(_read, files=paths, tasks=tasks, options=options),
+        files=partial(_files, files=paths),
         licence=LICENCE,
         options={**asdict(options), "tasks": tasks},
         notes=tuple(notes),
@@ -256,6 +259,10 @@ def _paths_of(
             paths |= dict([next((m for m in masks if m[1] is not None), ("mask", None))])
         files[_id(view)] = {kind: path for kind, path in paths.items() if path is not None}
     return files
+
+
+def _files(name: str, files: dict[str, dict[str, Path]]) -> Iterable[Path]:
+    return files[name].values()
 
 
 def _read(

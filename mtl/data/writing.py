@@ -2,8 +2,8 @@
 
 A recipe says which samples there are and reads them one by one. Its arrays are filled in a folder
 beside the final one, `<folder>.unfinished`, which is renamed when everything is there; a folder
-that exists is therefore whole. Which chunks are done is noted there too, so that the same command
-continues after any interruption.
+that exists is therefore whole. What is done is noted there too, see `mtl.data.chunks`, so that the
+same command continues after any interruption.
 """
 
 import json
@@ -11,16 +11,28 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from mtl.data.chunks import (
+    Chunk,
+    Message,
+    Written,
+    begin_notes,
+    earlier,
+    note,
+    note_dropping,
+    remove_notes,
+)
 from mtl.data.manifest import PREPARED_SCHEMA, PreparedDataError, array_entry, content_hash
+from mtl.data.mapped import new_array
 from mtl.data.raw import BadSampleError
 from mtl.data.sources import Sample
 from mtl.data.statistics import statistics_of
@@ -28,7 +40,8 @@ from mtl.store import write_json
 
 CHUNK = 10
 """Samples that a worker process reads before it reports back."""
-NOTES = "chunks.jsonl"
+PARENT_CHECK_S = 0.5
+"""How often a worker process looks whether the one that started it is still there."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples written and their number in all."""
@@ -43,26 +56,14 @@ class Recipe(Protocol):
     def sample(self, split: str, index: int) -> Sample:
         """Return a sample; raise a `BadSampleError` where its files do not give one."""
 
+    def state(self, split: str, start: int, stop: int, /) -> str:
+        """Return what changes with the files of these samples; empty if they come from none."""
+
     def about(self) -> dict[str, Any]:
-        """Return what the manifest says of it: `name`, `info` and more, plain values."""
+        """Return what the manifest says of it: `name`, `info` and more, plain values.
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive samples of a split: from `start` up to, not including, `stop`."""
-
-    split: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Written:
-    """A chunk that was written."""
-
-    chunk: Chunk
-    bad: tuple[tuple[int, str], ...]
-    """Index and reason of each sample left out."""
+        `files`, where there is such an entry, is the state of all files together.
+        """
 
 
 def write_prepared(
@@ -71,6 +72,7 @@ def write_prepared(
     *,
     num_workers: int,
     on_progress: Progress | None,
+    on_message: Message,
     skip_bad: bool = False,
 ) -> None:
     """Write the arrays and the manifest of a recipe to `folder`, which must not exist yet.
@@ -80,13 +82,14 @@ def write_prepared(
         folder: where, in the end.
         num_workers: processes that read samples; 1 reads in this one.
         on_progress: called now and then.
+        on_message: called where what was interrupted cannot be continued, or not all of it.
         skip_bad: leave out samples that cannot be read and list them in the manifest.
 
     Raises:
         PreparedDataError: for a sample that cannot be read, unless `skip_bad`; if every sample of
             a split is bad; if a process was killed.
     """
-    beside = folder.with_name(f"{folder.name}.unfinished")
+    beside = unfinished(folder)
     if folder.exists():
         raise PreparedDataError(
             f"Expected no folder {folder} yet, got one without a manifest: it was not prepared to "
@@ -94,11 +97,14 @@ def write_prepared(
         )
     # As JSON has it, so that what an interrupted preparation noted can be compared.
     counts, about = recipe.counts(), json.loads(json.dumps(recipe.about()))
-    written = _earlier(beside, about)
+    written = earlier(
+        beside, about, lambda chunk: recipe.state(chunk.split, chunk.start, chunk.stop), on_message
+    )
     if written is None:
         written = []
         _allocate(recipe, beside, counts, about)
     done = {result.chunk for result in written}
+    classes = tuple(about["info"]["classes"])
     chunks = [
         chunk
         for split, count in counts.items()
@@ -109,8 +115,8 @@ def write_prepared(
     finished = sum(chunk.stop - chunk.start for chunk in done)
     if on_progress is not None:
         on_progress(finished, total)
-    for result in _each_written(recipe, beside, chunks, num_workers, skip_bad):
-        _note(beside, result)
+    for result in _each_written(recipe, classes, beside, chunks, num_workers, skip_bad):
+        note(beside, result)
         written.append(result)
         finished += result.chunk.stop - result.chunk.start
         if on_progress is not None:
@@ -119,29 +125,9 @@ def write_prepared(
     _finish(beside, folder, about, bad)
 
 
-def _earlier(beside: Path, about: dict[str, Any]) -> list[Written] | None:
-    """Return the chunks of an interrupted preparation of the same recipe; None to begin anew."""
-    try:
-        if json.loads((beside / "recipe.json").read_text("utf-8")) != about:
-            return None
-        lines = (beside / NOTES).read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        return None
-    written = []
-    for line in lines:
-        try:
-            held = json.loads(line)
-        except ValueError:  # the last line of a process that was killed while it wrote
-            break
-        if not held["bad"]:  # bad files may have been mended since
-            written.append(Written(Chunk(held["split"], held["start"], held["stop"]), ()))
-    return written
-
-
-def _note(beside: Path, result: Written) -> None:
-    entry = {**vars(result.chunk), "bad": result.bad}
-    with open(beside / NOTES, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+def unfinished(folder: Path) -> Path:
+    """Return where the arrays of a folder lie until they are whole."""
+    return folder.with_name(f"{folder.name}.unfinished")
 
 
 def _allocate(recipe: Recipe, beside: Path, counts: dict[str, int], about: dict[str, Any]) -> None:
@@ -151,18 +137,8 @@ def _allocate(recipe: Recipe, beside: Path, counts: dict[str, int], about: dict[
     for split, count in counts.items():
         (beside / split).mkdir()
         for name, array in first.items():
-            _new_array(beside / split / f"{name}.npy", array.dtype, (count, *array.shape))
-    write_json(beside / "recipe.json", about)
-    (beside / NOTES).touch()
-
-
-def _new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """Return a new mapped array whose blocks are on disk: a full disk is an error here and now."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    array.flush()
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+            new_array(beside / split / f"{name}.npy", array.dtype, (count, *array.shape))
+    begin_notes(beside, about)
 
 
 def _first_arrays(recipe: Recipe, counts: dict[str, int]) -> dict[str, np.ndarray]:
@@ -178,22 +154,28 @@ def _first_arrays(recipe: Recipe, counts: dict[str, int]) -> dict[str, np.ndarra
 
 
 def _each_written(
-    recipe: Recipe, beside: Path, chunks: list[Chunk], num_workers: int, skip_bad: bool
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    beside: Path,
+    chunks: list[Chunk],
+    num_workers: int,
+    skip_bad: bool,
 ) -> Iterator[Written]:
     """Yield the chunks as they are written."""
     if num_workers == 1:
         for chunk in chunks:
-            yield _write_chunk(recipe, beside, chunk, skip_bad)
+            yield _write_chunk(recipe, classes, beside, chunk, skip_bad)
         return
     # spawn: forking a process that may run threads (torch, ray, rich) can hang the child.
-    # Workers ignore Ctrl-C, which reaches the whole process group: this process ends them.
     with ProcessPoolExecutor(
         num_workers,
         multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        initializer=_begin_worker,
+        initargs=(os.getpid(),),
     ) as pool:
-        futures = [pool.submit(_write_chunk, recipe, beside, chunk, skip_bad) for chunk in chunks]
+        futures = [
+            pool.submit(_write_chunk, recipe, classes, beside, chunk, skip_bad) for chunk in chunks
+        ]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -207,9 +189,28 @@ def _each_written(
             raise
 
 
-def _write_chunk(recipe: Recipe, folder: Path, chunk: Chunk, skip_bad: bool) -> Written:
+def _begin_worker(parent: int) -> None:
+    """Let a worker process end with the process `parent` that started it, and with nothing else.
+
+    It ignores Ctrl-C, which reaches the whole process group: the parent ends its workers. One that
+    is killed cannot, and they would wait for work for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
+
+
+def _write_chunk(
+    recipe: Recipe, classes: tuple[str, ...], folder: Path, chunk: Chunk, skip_bad: bool
+) -> Written:
     """Read the samples of a chunk and write them into the arrays."""
-    classes = tuple(recipe.about()["info"]["classes"])
+    # Before reading: a change in between shows later as a change, never as none.
+    state = recipe.state(chunk.split, chunk.start, chunk.stop)
     names = {path.stem for path in (folder / chunk.split).glob("*.npy")}
     held, bad = {}, []
     for index in range(chunk.start, chunk.stop):
@@ -235,7 +236,7 @@ def _write_chunk(recipe: Recipe, folder: Path, chunk: Chunk, skip_bad: bool) -> 
         for index, arrays in held.items():
             array[index] = arrays[name]
         array.flush()
-    return Written(chunk, tuple(bad))
+    return Written(chunk, tuple(bad), state)
 
 
 def check_labels(sample: Sample, classes: tuple[str, ...], where: str) -> None:
@@ -273,18 +274,20 @@ def _drop_bad(
     for result in written:
         for index, reason in result.bad:
             bad[result.chunk.split][str(index)] = reason
+    bad = {split: reasons for split, reasons in bad.items() if reasons}
     for split, reasons in bad.items():
-        if not reasons:
-            continue
-        kept = [index for index in range(counts[split]) if str(index) not in reasons]
-        if not kept:
+        if len(reasons) == counts[split]:
             raise PreparedDataError(
                 f"Expected samples that can be read in split {split}, got none: "
                 f"{next(iter(reasons.values()))}"
             )
-        for path in (beside / split).glob("*.npy"):
+    if bad:
+        note_dropping(beside)
+    for split, reasons in bad.items():
+        kept = [index for index in range(counts[split]) if str(index) not in reasons]
+        for path in sorted((beside / split).glob("*.npy")):
             _keep_rows(path, kept)
-    return {split: reasons for split, reasons in bad.items() if reasons}
+    return bad
 
 
 def _keep_rows(path: Path, kept: list[int]) -> None:
@@ -293,7 +296,7 @@ def _keep_rows(path: Path, kept: list[int]) -> None:
     if len(whole) == len(kept):  # an earlier try was interrupted after this array
         return
     smaller = path.with_suffix(".part")
-    target = _new_array(smaller, whole.dtype, (len(kept), *whole.shape[1:]))
+    target = new_array(smaller, whole.dtype, (len(kept), *whole.shape[1:]))
     for row, index in enumerate(kept):
         target[row] = whole[index]
     target.flush()
@@ -325,6 +328,5 @@ def _finish(
         "numpy": np.__version__,
     }
     write_json(beside / "manifest.json", manifest)
-    for name in ("recipe.json", NOTES):
-        (beside / name).unlink()
+    remove_notes(beside)
     os.replace(beside, folder)

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import writing
+from mtl.data import chunks, writing
 from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
 from mtl.data.raw import BadSampleError
 from mtl.data.sources import Sample
 from mtl.data.writing import arrays_of, write_prepared
 
 READS: list[tuple[str, int]] = []
+STATES: dict[tuple[str, int], str] = {}
+"""Split and first index of a chunk -> state of its files; all others have none."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Numbers:
             measured={"depth": measured},
         )
 
+    def state(self, split: str, start: int, stop: int, /) -> str:
+        return STATES.get((split, start), "") if stop > start else ""
+
     def about(self) -> dict[str, Any]:
         info = {"classes": ["even", "odd"], "depth_range_m": [0.5, 30.0]}
         return {"name": "numbers", "info": info, "num_train": self.num_train}
@@ -54,7 +59,7 @@ class Numbers:
 
 def write(recipe: Numbers, folder: Path, **changes: Any) -> None:
     READS.clear()
-    options = {"num_workers": 1, "on_progress": None, "skip_bad": False, **changes}
+    options = {"num_workers": 1, "on_progress": None, "on_message": pytest.fail, **changes}
     write_prepared(recipe, folder, **options)
 
 
@@ -99,19 +104,110 @@ def test_a_torn_last_note_and_another_recipe_are_seen(tmp_path: Path) -> None:
     about = Numbers().about()
     (beside / "manifest.json").unlink()
     (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / writing.NOTES).write_text(
+    (beside / chunks.NOTES).write_text(
         '{"split": "train", "start": 0, "stop": 10, "bad": []}\n{"split": "tra'
     )
     write(Numbers(), tmp_path / "other")
     assert ("train", 0) not in READS
     assert ("train", 10) in READS
     assert hashes(tmp_path / "other") == hashes(tmp_path / "whole")
-    # Another recipe begins anew, whatever lies there.
+    # Another recipe begins anew, whatever lies there, and says so.
     (tmp_path / "other").rename(beside)
     (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / writing.NOTES).touch()
-    write(Numbers(num_train=26), tmp_path / "more")
+    (beside / chunks.NOTES).touch()
+    said: list[str] = []
+    write(Numbers(num_train=26), tmp_path / "other", on_message=said.append)
     assert len(READS) == 26 + 3 + 12 + 1
+    (words,) = said
+    assert words.startswith("Beginning anew: num_train changed since the preparation in")
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, split: str, index: int, *, bad_ends: bool) -> None:
+    """Let the first reading of a sample interrupt the preparation."""
+    original, stopped = Numbers.sample, []
+
+    def sample(self: Numbers, *which: Any) -> Sample:
+        if which == (split, index) and not stopped:
+            stopped.append(which)
+            raise BadSampleError("Expected a file, got none.") if bad_ends else KeyboardInterrupt
+        return original(self, *which)
+
+    monkeypatch.setattr(Numbers, "sample", sample)
+
+
+def test_a_note_after_a_torn_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at(monkeypatch, "test", 0, bad_ends=False)
+    with pytest.raises(KeyboardInterrupt):
+        write(Numbers(), tmp_path / "data")
+    notes = tmp_path / "data.unfinished" / chunks.NOTES
+    first, second, *_ = notes.read_text().splitlines()
+    notes.write_text(f"{first}\n{second[:20]}")
+    stop_at(monkeypatch, "test", 0, bad_ends=False)
+    with pytest.raises(KeyboardInterrupt):
+        write(Numbers(), tmp_path / "data")
+    write(Numbers(), tmp_path / "data")
+    # Written before and after the torn note: neither is read again.
+    assert [read for read in READS if read[0] == "train"] == []
+
+
+@pytest.mark.parametrize("bad_ends", [False, True])
+def test_files_that_changed_meanwhile_are_read_again_and_no_others(
+    bad_ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A sample that ended it and was mended does not undo the rest.
+    write(Numbers(), tmp_path / "whole")
+    stop_at(monkeypatch, "validation", 0, bad_ends=bad_ends)
+    with pytest.raises(PreparedDataError if bad_ends else KeyboardInterrupt):
+        write(Numbers(), tmp_path / "data")
+    monkeypatch.setitem(STATES, ("train", 10), "another")
+    monkeypatch.setitem(STATES, ("validation", 0), "mended")
+    said: list[str] = []
+    write(Numbers(), tmp_path / "data", on_message=said.append)
+    assert {index for split, index in READS if split == "train"} == set(range(10, 20))
+    assert [words for words in said if "10 samples around them are read again" in words] == said
+    assert len(said) == 1
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 5, 6])
+def test_interrupted_while_bad_samples_are_dropped_it_ends_the_same(
+    fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rows move up in one array after the other: nothing may be written to an array by index then.
+    recipe = Numbers(bad=(("train", 3), ("test", 11)))
+    write(recipe, tmp_path / "whole", skip_bad=True)
+    original, replaced = writing.new_array, []
+
+    def full(path: Path, *args: Any) -> np.memmap:
+        if path.suffix == ".part":
+            replaced.append(path)
+            if len(replaced) == fails_at:
+                raise OSError(28, "No space left on device")
+        return original(path, *args)
+
+    monkeypatch.setattr(writing, "new_array", full)
+    with pytest.raises(OSError, match="No space"):
+        write(recipe, tmp_path / "data", skip_bad=True)
+    write(recipe, tmp_path / "data", skip_bad=True)
+    assert READS == []
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
+    skipped = [read_manifest(tmp_path / name)["skipped"] for name in ("data", "whole")]
+    assert skipped[0] == skipped[1]
+
+
+def test_files_that_changed_while_bad_samples_are_dropped_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Numbers(bad=(("train", 3),))
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_keep_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write(recipe, tmp_path / "data", skip_bad=True)
+    monkeypatch.setitem(STATES, ("train", 0), "mended")
+    said: list[str] = []
+    write(Numbers(), tmp_path / "data", on_message=said.append)
+    assert said[0].startswith("Beginning anew: source files changed since")
+    assert read_manifest(tmp_path / "data")["counts"]["train"] == 25
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
