@@ -8,7 +8,6 @@ value at which the training is what it was before the field existed. At that val
 leaves the canonical form, so earlier run ids stand.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -34,7 +33,7 @@ from mtl.spec_sections import (
     check_at_least,
     check_positive,
 )
-from mtl.strict import build_dataclass, canonical_float
+from mtl.strict import build_dataclass, canonical_float, plain
 
 __all__ = [
     "ARCHITECTURES",
@@ -262,7 +261,7 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain values; `RunSpec.from_dict` takes it back."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain(self)
 
     def run_id(self) -> str:
         """Return the run's identity: 16 hexadecimal digits of a hash of its canonical form."""

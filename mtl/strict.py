@@ -45,6 +45,21 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     )
 
 
+def plain(value: Any) -> Any:
+    """Return `value` as JSON would give it back: dataclasses as mappings, tuples as lists.
+
+    A plan holds thousands of specs; `dataclasses.asdict` and a trip through JSON take ten times as
+    long.
+    """
+    if dataclasses.is_dataclass(value):
+        return {name: plain(held) for name, held in vars(value).items()}
+    if isinstance(value, Mapping):
+        return {name: plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(held) for held in value]
+    return value
+
+
 def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return a nested mapping as one with dotted names; sequences stay values.
 
