@@ -12,14 +12,16 @@ from typing import Any, NoReturn
 import yaml
 
 from mtl.encoder_names import weights_file_id
+from mtl.methods import AGGREGATORS, SCALARIZERS, TORCHJD
 from mtl.spec import TASKS, Runtime
 from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
 from sweeps.datasets import check_has_tasks, dataset_axes, prepared_sizes
 from sweeps.fields import field_values, parse_assignment
-from sweeps.plan import Grid, check_grid, left_out
+from sweeps.plan import Grid, check_grid, given_twice, left_out
 from sweeps.presets import Preset, check_labelled, check_size, preset, stand_in_note
+from sweeps.refine import check_refinable
 
 OWN_FLAGS = {
     "tasks": "--tasks",
@@ -30,8 +32,18 @@ OWN_FLAGS = {
 """Fields of RunSpec that --set does not take -> what sets them."""
 SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
 """Flag -> the field that it is an axis of."""
-FILE_OPTIONS = ("preset", "tasks", "methods", "divisions", "seeds", *SHORTHANDS)
+FILE_OPTIONS = (
+    "preset",
+    "tasks",
+    "methods",
+    "divisions",
+    "baselines",
+    "refine",
+    "seeds",
+    *SHORTHANDS,
+)
 """Flags that a YAML file may hold beside RunSpec's fields."""
+EVERY_TORCHJD = f"{TORCHJD}*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +80,8 @@ class Command:
     name: str
     store: str
     grid: Grid
+    refine: int | None
+    """Priorities to add in the gaps of the measured front, once the grid is trained."""
     execution: Execution
     runtime: Runtime
     plan_only: bool
@@ -92,9 +106,23 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     what.add_argument(
         "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
     )
-    what.add_argument("--methods", nargs="+", metavar="METHOD", help="weighting methods")
+    what.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help="weighting methods; torchjd:* are all of them"
+    )
     what.add_argument("--architectures", nargs="+", metavar="NAME")
     what.add_argument("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
+    what.add_argument(
+        "--baselines",
+        "--corners",
+        action=argparse.BooleanOptionalAction,
+        help="each task alone as well, in a network of its own (the corners of the priorities)",
+    )
+    what.add_argument(
+        "--refine",
+        type=int,
+        metavar="N",
+        help="then N priorities more, in the widest gaps of the measured validation front",
+    )
     what.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
     what.add_argument("--epochs", type=int, metavar="N")
     what.add_argument("--dataset", metavar="NAME")
@@ -207,21 +235,27 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
     if given.quick:
         table, note = _quickened(table, quick_fields, wanted, axes)
         notes.append(note)
-    grid = Grid(
+    grid = replace(
+        table,
         task_sets=tuple(map(tuple, wanted.get("tasks", table.task_sets))),
-        methods=tuple(wanted.get("methods", table.methods)),
+        methods=_every_method(wanted.get("methods", table.methods)),
         divisions=wanted.get("divisions", table.divisions),
         seeds=wanted.get("seeds", table.seeds),
         fields={k: v for k, v in table.fields.items() if k not in axes},
         axes={**table.axes, **axes},
+        baselines=wanted.get("baselines", table.baselines),
     )
     check_grid(grid)
-    notes += left_out(grid)
+    refine = wanted.get("refine")
+    if refine is not None:
+        check_refinable(grid, refine)
+    notes += [*given_twice(grid), *left_out(grid)]
     return Command(
         kind=kind,
         name=check_sweep_name(given.name),
         store=given.store,
         grid=grid,
+        refine=refine,
         execution=Execution(
             address=given.address,
             cpus_per_run=given.cpus_per_run,
@@ -248,13 +282,23 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).expanduser().absolute())
 
 
+def _every_method(names: Sequence[str]) -> tuple[str, ...]:
+    every = tuple(TORCHJD + name for name in (*SCALARIZERS, *AGGREGATORS))
+    return tuple(m for name in names for m in (every if name == EVERY_TORCHJD else (name,)))
+
+
 def _preset_table(table: Grid, chosen: Preset) -> Grid:
-    """Return a sweep's table with the fields of a preset for its own."""
+    """Return a sweep's table with the fields of a preset for its own.
+
+    What the sweep varies stays, but for the encoders: a preset is the settings of one.
+    """
+    divisions = table.divisions
     return replace(
         table,
         task_sets=(chosen.tasks,),
-        divisions=max(table.divisions, len(chosen.tasks)),
+        divisions=None if divisions is None else max(divisions, len(chosen.tasks)),
         fields=chosen.fields,
+        axes={name: v for name, v in table.axes.items() if name != "network.encoder"},
     )
 
 
@@ -308,7 +352,11 @@ def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
 
 def _file_option(name: str, value: Any, path: str) -> Any:
     """Return a flag's value as argparse would have given it."""
-    if name in ("divisions", "seeds"):
+    if name == "baselines":
+        if not isinstance(value, bool):
+            raise ValueError(f"Expected true or false for {name} in {path}, got {value!r}.")
+        return value
+    if name in ("divisions", "refine", "seeds"):
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"Expected a whole number for {name} in {path}, got {value!r}.")
         return value
@@ -327,15 +375,16 @@ def _quickened(
     table: Grid, fields: Mapping[str, Any], wanted: Mapping[str, Any], axes: Mapping[str, Any]
 ) -> tuple[Grid, str]:
     """Return the small version of `table`, and a sentence that says what shrank."""
-    small = {name: v for name, v in fields.items() if name not in axes}
+    small = {name: v for name, v in {**fields, **table.quick}.items() if name not in axes}
     if "data.prepared" in axes:  # its images are as many as they are
         small = {name: v for name, v in small.items() if not name.startswith("data.")}
     changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
     divisions, seeds = table.divisions, table.seeds
-    if "divisions" not in wanted and "priorities" not in axes:
+    if divisions is not None and "divisions" not in wanted and "priorities" not in axes:
         largest = max(len(tasks) for tasks in wanted.get("tasks", table.task_sets))
         divisions = max(defaults.QUICK_DIVISIONS, largest)
-        changes.append(f"divisions {divisions} instead of {table.divisions}")
+        if divisions != table.divisions:
+            changes.append(f"divisions {divisions} instead of {table.divisions}")
     if "seeds" not in wanted:
         seeds = defaults.QUICK_SEEDS
         changes.append(f"seeds {seeds} instead of {table.seeds}")

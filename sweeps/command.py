@@ -16,9 +16,10 @@ from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
-from sweeps.plan_text import plan_json, plan_notes, plan_text
+from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
 from sweeps.preflight import PreflightError, check_encoder_weights
 from sweeps.progress import SweepProgress
+from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
 
@@ -40,6 +41,8 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
+        if command.refine is not None:
+            return _train_and_refine(command, plan, concurrency, command.refine)
         return _train_and_report(command, plan, concurrency)
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
@@ -148,16 +151,27 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     store = _existing_store(command.store)
     done: set[str] = set()
     failed: set[str] = set()
+    notes = [*command.notes, *plan_notes(plan)]
+    to_come = 0
     if store is not None:
         revisions(store, plan.name, plan.kind)
         done = store.done(plan.run_ids)
+    if command.refine is not None and store is not None and len(done) == len(plan.specs):
+        decisions = decide(plan, command.grid, command.refine, store)
+        plan = refined_plan(plan, decisions)
+        done = store.done(plan.run_ids)
+        notes += map(decision_text, decisions)
+    elif command.refine is not None:
+        to_come = num_added(plan, command.refine)
+        notes.append(refinement_note(command.refine, to_come))
+    if store is not None:
         if not command.execution.retry_failed:
             failed = set(_failed(store, plan, done))
     cost = _estimate(command, plan, done | failed, concurrency)
     if command.as_json:
-        print(json.dumps(plan_json(plan, done, cost)))
+        print(json.dumps(plan_json(plan, done, cost, to_come)))
         return
-    for note in (*command.notes, *plan_notes(plan)):
+    for note in notes:
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
     if command.probe:
@@ -165,6 +179,23 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         from sweeps.probing import print_probes
 
         print_probes(plan.specs, command.runtime.data_root)
+
+
+def _train_and_refine(command: Command, plan: Plan, concurrency: int, num_points: int) -> int:
+    """Train the grid, then what its measured front asks for; the same command finds its place."""
+    store = Store(command.store)
+    revisions(store, plan.name, plan.kind)
+    if len(store.done(plan.run_ids)) < len(plan.run_ids):
+        status = _train_and_report(command, plan, concurrency)
+        if status != 0:
+            print("The priorities are refined once the whole grid is done.", file=sys.stderr)
+            return status
+    with sweep_lock(store, plan.name):
+        decisions = decide(plan, command.grid, num_points, store)
+        record(store, plan.name, decisions)
+    for decision in decisions:
+        print(decision_text(decision), flush=True)
+    return _train_and_report(command, refined_plan(plan, decisions), concurrency)
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:

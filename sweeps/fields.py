@@ -94,7 +94,7 @@ def field_values(dotted: str, value: Any) -> tuple[Any, ...]:
         several = value if isinstance(value, list | tuple) else [value]
     if len(several) == 0:
         raise ValueError(f"Expected at least one value for {dotted}, got none.")
-    return tuple(dict.fromkeys(_typed(v, hint, dotted) for v in several))
+    return tuple(_typed(v, hint, dotted) for v in several)
 
 
 def _may_be_none(dotted: str) -> bool:

@@ -84,6 +84,16 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
     return list(held["revisions"])
 
 
+def append_json_line(path: Path, value: Any) -> None:
+    """Append `value` to a file that holds one JSON value a line."""
+    line = json.dumps(value, allow_nan=False) + "\n"
+    with open(path, "ab") as file:
+        # A driver that was killed in the middle of a line must not swallow this one.
+        if file.tell() > 0 and not _ends_with_newline(path):
+            file.write(b"\n")
+        file.write(line.encode())
+
+
 class Journal:
     """Writes a sweep's files; made while `sweep_lock` is held.
 
@@ -111,13 +121,9 @@ class Journal:
 
     def event(self, what: str, **details: Any) -> None:
         """Append one line to events.jsonl."""
-        line = json.dumps({"time": utc_now(), "event": what, **details}, allow_nan=False) + "\n"
-        path = self._folder / "events.jsonl"
-        with open(path, "ab") as file:
-            # A driver that was killed in the middle of a line must not swallow this one.
-            if file.tell() > 0 and not _ends_with_newline(path):
-                file.write(b"\n")
-            file.write(line.encode())
+        append_json_line(
+            self._folder / "events.jsonl", {"time": utc_now(), "event": what, **details}
+        )
 
     def status(self, snapshot: Snapshot, state: str, *, now: bool = False) -> None:
         """Write status.json, at most every two seconds unless `now`.

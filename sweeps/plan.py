@@ -1,109 +1,48 @@
-"""Which runs: simplex lattices and axes -> an ordered list of RunSpecs; no torch, no ray.
+"""Which runs: priorities and axes -> an ordered list of RunSpecs; no torch, no ray.
 
 The order is coarse to fine, so that a sweep that is stopped is already useful: seed 0 before
 seed 1; within a seed the middle priority first, then whichever lies farthest from those before
 it; and at each priority all methods side by side.
 """
 
-import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from mtl.methods import METHODS, check_method
 from mtl.names import checked_name
-from mtl.spec import PERIOD_FIELDS, SHARING_NOTHING, TASKS, NetworkSpec, RunSpec
+from mtl.spec import (
+    PERIOD_FIELDS,
+    SHARING_NOTHING,
+    TASKS,
+    NetworkSpec,
+    RunSpec,
+    equal_priorities,
+)
 from sweeps.fields import nested, varying_fields
+from sweeps.lattices import Point, coarse_to_fine, simplex_lattice
 
+__all__ = [
+    "Grid",
+    "Plan",
+    "Point",
+    "baseline_grid",
+    "check_grid",
+    "coarse_to_fine",
+    "given_twice",
+    "grid_specs",
+    "left_out",
+    "make_plan",
+    "simplex_lattice",
+]
+
+ARCHITECTURE_FIELD = "network.architecture"
 CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
 
 MOST_RUNS = 100_000
 """Of one grid; more is a slip of the finger, and would take minutes to even list."""
-
-Point = tuple[float, ...]
-
-
-def simplex_lattice(num_tasks: int, divisions: int, interior: bool = True) -> tuple[Point, ...]:
-    """Return all points of the simplex whose coordinates are multiples of 1/divisions.
-
-    There are C(divisions - 1, num_tasks - 1) interior points, in which no coordinate is 0, and
-    C(divisions + num_tasks - 1, num_tasks - 1) in all; they come in lexicographic order.
-
-    Raises:
-        ValueError: for less than one task or division, or too few divisions for an interior.
-    """
-    return tuple(
-        tuple(count / divisions for count in counts)
-        for counts in _lattice_counts(num_tasks, divisions, interior)
-    )
-
-
-def _lattice_counts(num_tasks: int, divisions: int, interior: bool) -> list[tuple[int, ...]]:
-    if num_tasks < 1 or divisions < 1:
-        raise ValueError(
-            f"Expected at least 1 task and 1 division, got {num_tasks} and {divisions}."
-        )
-    if interior and divisions < num_tasks:
-        raise ValueError(
-            f"Expected at least {num_tasks} divisions, one for each of {num_tasks} tasks, got "
-            f"{divisions}: with fewer no point of the lattice gives every task a priority. "
-            f"Use --divisions {num_tasks} or more."
-        )
-    # Cuts of a stick of whole units: every piece at least 1 long, or made so by adding 1 to each.
-    length = divisions if interior else divisions + num_tasks
-    shift = 0 if interior else 1
-    return [
-        tuple(b - a - shift for a, b in itertools.pairwise((0, *cuts, length)))
-        for cuts in itertools.combinations(range(1, length), num_tasks - 1)
-    ]
-
-
-def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Return `points` with the most central first, then always the one farthest from the others.
-
-    Distances are compared after rounding, so that the order is the same on every machine; of
-    equally far points the first given is taken.
-    """
-    remaining = list(points)
-    if len(remaining) < 3:
-        return tuple(remaining)
-    coordinates = np.array(remaining)
-    centre = coordinates.mean(axis=0)
-    order = [int(np.argmin(_squared_distances(coordinates, centre)))]
-    nearest = _squared_distances(coordinates, coordinates[order[0]])
-    # Distances to the chosen points only shrink, so that what the queue holds are upper bounds:
-    # its head is the farthest point once its bound is up to date.
-    queue = [(-d, i) for i, d in enumerate(nearest.tolist()) if i != order[0]]
-    heapq.heapify(queue)
-    by_first = np.argsort(coordinates[:, 0], kind="stable")
-    sorted_coordinates = coordinates[by_first]
-    while queue:
-        bound, index = queue[0]
-        current = -float(nearest[index])
-        if bound != current:
-            heapq.heapreplace(queue, (current, index))
-            continue
-        heapq.heappop(queue)
-        order.append(index)
-        # No point is farther from the chosen than this one was, so only those that are nearer
-        # to it than that can have come nearer; they lie in a slab of the first coordinate.
-        reach = math.sqrt(1e-8 - bound)
-        middle = coordinates[index, 0]
-        low, high = np.searchsorted(
-            sorted_coordinates[:, 0], (middle - reach, middle + reach)
-        ).tolist()
-        near = by_first[low:high]
-        distances = _squared_distances(sorted_coordinates[low:high], coordinates[index])
-        nearest[near] = np.minimum(nearest[near], distances)
-    return tuple(remaining[i] for i in order)
-
-
-def _squared_distances(coordinates: np.ndarray, point: np.ndarray) -> np.ndarray:
-    return np.round(((coordinates - point) ** 2).sum(axis=1), 9)
 
 
 @dataclass(frozen=True)
@@ -132,12 +71,13 @@ def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Every combination of these is a run."""
+    """A sweep's table: every combination of these is a run."""
 
     task_sets: tuple[tuple[str, ...], ...]
     methods: tuple[str, ...]
-    divisions: int
-    """The priorities are the interior of the simplex lattice with this many divisions."""
+    divisions: int | None
+    """The priorities are the interior of the simplex lattice with this many divisions; None: equal
+    priorities, one point for any number of tasks."""
     seeds: int
     """Seeds 0 to seeds - 1."""
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -146,10 +86,36 @@ class Grid:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Dotted RunSpec field -> values that the user asked for. `priorities` replaces the lattice;
     its points follow the order in which the tasks were given."""
+    baselines: bool = False
+    """Whether each task is trained alone as well, see `baseline_grid`."""
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
+
+
+def baseline_grid(grid: Grid) -> Grid:
+    """Return the single-task runs of a grid: the corners of the simplex, where one task counts.
+
+    Each task is alone in a network of its own; data, epochs, encoder, seeds and every other field
+    are the grid's.
+    """
+    tasks = dict.fromkeys(task for task_set in grid.task_sets for task in task_set)
+    return replace(
+        grid,
+        task_sets=tuple((task,) for task in tasks),
+        methods=("equal",),
+        divisions=None,
+        fields={**grid.fields, ARCHITECTURE_FIELD: "single_task"},
+        axes={
+            name: values
+            for name, values in grid.axes.items()
+            if name not in ("priorities", ARCHITECTURE_FIELD)
+        },
+        baselines=False,
+    )
 
 
 def grid_specs(grid: Grid) -> list[RunSpec]:
-    """Return the runs of a grid, coarse to fine.
+    """Return the runs of a grid, coarse to fine, the baselines of each seed after its others.
 
     A method that takes no priorities appears once a seed; an option of a method, or a loss unit
     of a task, is an axis of those runs alone that know it.
@@ -159,7 +125,19 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
             that cannot be trained.
     """
     check_grid(grid)
-    axes = {name: values for name, values in grid.axes.items() if name != "priorities"}
+    specs = _combinations(grid)
+    if grid.baselines:
+        specs += _combinations(baseline_grid(grid))
+        specs.sort(key=lambda spec: spec.seed)
+    return specs
+
+
+def _combinations(grid: Grid) -> list[RunSpec]:
+    axes = {
+        name: tuple(dict.fromkeys(values))
+        for name, values in grid.axes.items()
+        if name != "priorities"
+    }
     orders = [_points(grid, tasks) for tasks in grid.task_sets]
     specs = []
     firsts: dict[tuple[Any, ...], RunSpec] = {}  # reading plain values takes longer than changing
@@ -173,7 +151,7 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
             for method in dict.fromkeys(grid.methods):
                 takes = METHODS[method].takes_priorities
                 chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
-                if _can_be_trained(method, chosen) and (takes or rank == 0):
+                if _can_be_trained(method, tasks, chosen) and (takes or rank == 0):
                     priorities = points[rank] if takes else None
                     first = firsts.get((tasks, values, method))
                     if first is None:
@@ -186,25 +164,50 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
 
 
 def _architectures(grid: Grid) -> tuple[str, ...]:
-    held = grid.fields.get("network.architecture", NetworkSpec.architecture)
-    return tuple(grid.axes.get("network.architecture", (held,)))
+    held = grid.fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
+    return tuple(grid.axes.get(ARCHITECTURE_FIELD, (held,)))
 
 
-def _can_be_trained(method: str, fields: Mapping[str, Any]) -> bool:
-    """Return False for a method that compares gradients where no parameter is shared."""
-    architecture = fields.get("network.architecture", NetworkSpec.architecture)
-    return not (METHODS[method].needs_gradients and architecture in SHARING_NOTHING)
+def _can_be_trained(method: str, tasks: tuple[str, ...], fields: Mapping[str, Any]) -> bool:
+    """Return False for too few tasks, or gradients compared where no parameter is shared."""
+    needs = METHODS[method]
+    architecture = fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
+    shares = architecture not in SHARING_NOTHING
+    return len(tasks) >= needs.least_tasks and (shares or not needs.needs_gradients)
 
 
 def left_out(grid: Grid) -> list[str]:
-    """Return a sentence for each method and architecture that do not go together."""
+    """Return a sentence for each method that does not go with an architecture or set of tasks."""
+    methods = tuple(dict.fromkeys(grid.methods))
     return [
         f"{method} is left out for {architecture}, which shares no parameters at which the tasks' "
         "gradients could be compared."
         for architecture in _architectures(grid)
-        for method in dict.fromkeys(grid.methods)
-        if not _can_be_trained(method, {"network.architecture": architecture})
+        for method in methods
+        if METHODS[method].needs_gradients and architecture in SHARING_NOTHING
+    ] + [
+        f"{method} is left out for {' '.join(tasks)}: it needs at least "
+        f"{METHODS[method].least_tasks} tasks."
+        for tasks in grid.task_sets
+        for method in methods
+        if len(tasks) < METHODS[method].least_tasks
     ]
+
+
+def given_twice(grid: Grid) -> list[str]:
+    """Return a sentence that names what was given more than once, or none."""
+    given: dict[str, list[Any]] = {
+        "method": list(grid.methods),
+        "tasks": [_canonical(tasks) for tasks in grid.task_sets],
+        **{name: list(values) for name, values in grid.axes.items()},
+    }
+    repeated = [
+        f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, values in given.items()
+        for value in dict.fromkeys(values)
+        if values.count(value) > 1
+    ]
+    return [f"Given more than once and trained once: {', '.join(repeated)}."] if repeated else []
 
 
 def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -216,8 +219,11 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
     if not any(METHODS[method].takes_priorities for method in grid.methods):
         return ((),)
     given = grid.axes.get("priorities")
+    if given is None and grid.divisions is None:
+        return (equal_priorities(tasks),)
     if given is None:
         return coarse_to_fine(simplex_lattice(len(tasks), grid.divisions))
+    given = tuple(dict.fromkeys(given))
     for point in given:
         if len(point) != len(tasks):
             raise ValueError(
@@ -236,7 +242,7 @@ def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) 
         *(f"loss_units.{task}" for task in tasks),
     }
     meaningless = set() if needs.has_periods else set(PERIOD_FIELDS)
-    if fields.get("network.architecture", NetworkSpec.architecture) != "multi_column":
+    if fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture) != "multi_column":
         meaningless.add(CROSS_STITCH_FIELD)
     return {
         name: value
@@ -263,8 +269,8 @@ def check_grid(grid: Grid) -> None:
     tasks_used = {task for tasks in grid.task_sets for task in tasks}
     for dotted in grid.axes:
         mapping, _, entry = dotted.partition(".")
-        if mapping == "method_options":
-            checked_name(entry, known, f"option of {' and '.join(grid.methods)}")
+        if mapping == "method_options" and entry not in known:
+            _refuse_option(entry, known, grid.methods)
         if mapping == "loss_units":
             checked_name(entry, tasks_used, "task of loss_units")
         if dotted == CROSS_STITCH_FIELD and "multi_column" not in _architectures(grid):
@@ -283,17 +289,47 @@ def check_grid(grid: Grid) -> None:
             f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
             f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
         )
-    if len(left_out(grid)) == len(_architectures(grid)) * len(set(grid.methods)):
-        raise ValueError(
-            f"Expected an architecture that shares parameters for {' and '.join(grid.methods)}, "
-            f"got {' and '.join(_architectures(grid))}. Add another."
-        )
+    _check_anything_is_left(grid)
     num_runs = _num_runs(grid)
     if num_runs > MOST_RUNS:
         raise ValueError(
             f"Expected a grid of at most {MOST_RUNS:,} runs, got {num_runs:,}. Use fewer "
             "--divisions, --seeds or values."
         )
+
+
+def _refuse_option(option: str, known: Iterable[str], methods: tuple[str, ...]) -> None:
+    """Raise the `ValueError` for an option that none of the chosen methods takes."""
+    takers = [name for name, needs in METHODS.items() if option in needs.options]
+    if not takers:
+        checked_name(option, known, f"option of {' and '.join(methods)}")
+    raise ValueError(
+        f"Expected an option of {' and '.join(methods)}, got {option!r}, which "
+        f"{' and '.join(takers)} {'takes' if len(takers) == 1 else 'take'}. Leave it out or change "
+        "--methods."
+    )
+
+
+def _check_anything_is_left(grid: Grid) -> None:
+    """Raise a `ValueError` if nothing would be trained, or no method at all for a set of tasks."""
+    methods = dict.fromkeys(grid.methods)
+    for tasks in grid.task_sets:
+        enough = [method for method in methods if len(tasks) >= METHODS[method].least_tasks]
+        if not enough:
+            least = min(METHODS[method].least_tasks for method in methods)
+            raise ValueError(
+                f"Expected at least {least} tasks for {' and '.join(methods)}, got "
+                f"{' '.join(tasks)}. Add tasks or choose another method."
+            )
+        if not any(
+            _can_be_trained(method, tasks, {ARCHITECTURE_FIELD: architecture})
+            for method in enough
+            for architecture in _architectures(grid)
+        ):
+            raise ValueError(
+                f"Expected an architecture that shares parameters for {' and '.join(enough)}, "
+                f"got {' and '.join(_architectures(grid))}. Add another."
+            )
 
 
 def _num_runs(grid: Grid) -> int:
@@ -303,10 +339,16 @@ def _num_runs(grid: Grid) -> int:
     )
     methods = [METHODS[method] for method in dict.fromkeys(grid.methods)]
     num_takers = sum(method.takes_priorities for method in methods)
-    given = grid.axes.get("priorities")
-    num_points = (
-        math.comb(max(0, grid.divisions - 1), len(tasks) - 1) if given is None else len(given)
-        for tasks in grid.task_sets
-    )
+    num_points = (_num_points(grid, len(tasks)) for tasks in grid.task_sets)
     per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)
-    return grid.seeds * num_values * per_seed
+    num_baselines = _num_runs(baseline_grid(grid)) if grid.baselines else 0
+    return grid.seeds * num_values * per_seed + num_baselines
+
+
+def _num_points(grid: Grid, num_tasks: int) -> int:
+    given = grid.axes.get("priorities")
+    if given is not None:
+        return len(given)
+    if grid.divisions is None:
+        return 1
+    return math.comb(max(0, grid.divisions - 1), num_tasks - 1)

@@ -12,10 +12,23 @@ from sweeps.words import counted, duration_range, priorities_text, size
 
 MOST_ROWS = 40
 """Runs listed for people; --json lists all."""
+FIRST_PERIOD_WITH_RATE = 3
+"""LSB's difficulties compare the losses of two periods before."""
 
 
-def plan_json(plan: Plan, done: Collection[str], cost: Estimate) -> dict[str, Any]:
-    """Return the plan with the keys that DESIGN.md promises; cost is that of the runs to do."""
+def plan_json(
+    plan: Plan, done: Collection[str], cost: Estimate, num_to_come: int = 0
+) -> dict[str, Any]:
+    """Return the plan with the keys that DESIGN.md promises.
+
+    Args:
+        plan: the runs.
+        done: ids of those that are done.
+        cost: of those to do.
+        num_to_come: runs at most that a refinement adds, whose priorities are not known yet; named
+            only where there are any.
+    """
+    to_come = {"most_refinement_runs": num_to_come} if num_to_come else {}
     return {
         "num_runs": len(plan.specs),
         "num_done": len(done),
@@ -25,20 +38,47 @@ def plan_json(plan: Plan, done: Collection[str], cost: Estimate) -> dict[str, An
         ],
         "expected_seconds": [round(seconds, 1) for seconds in cost.seconds],
         "expected_bytes": cost.num_bytes,
+        **to_come,
     }
+
+
+def refinement_note(num_points: int, num_runs: int) -> str:
+    """Return what `--refine` adds once the grid is trained."""
+    what = "priority" if num_points == 1 else "priorities"
+    return (
+        f"--refine adds {num_points} {what} in the widest gaps of the measured front once these "
+        f"runs are done: {counted(num_runs, 'run')} at most, not counted below."
+    )
 
 
 def plan_notes(plan: Plan) -> list[str]:
     """Return what a user should know of the methods of a plan."""
+    too_short = [
+        spec
+        for spec in plan.specs
+        if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE
+    ]
+    short = []
+    if "method_options.increase_rate" in plan.varies and too_short:
+        short.append(
+            f"An increase rate acts from period {FIRST_PERIOD_WITH_RATE} on: runs of "
+            f"{counted(max(spec.epochs for spec in too_short), 'epoch')} are alike at every rate."
+        )
     in_parts = {
         spec.method
         for spec in plan.specs
         if spec.micro_batches > 1 and METHODS[spec.method].needs_gradients
     }
-    return [
+    return short + [
         f"{method} compares the gradients of each micro-batch, not those of the whole batch."
         for method in sorted(in_parts)
     ]
+
+
+def _num_periods(spec: RunSpec) -> int:
+    if spec.period_steps is None:
+        return spec.epochs // spec.period_epochs
+    return spec.epochs * spec.steps_per_epoch // spec.period_steps
 
 
 def plan_text(
