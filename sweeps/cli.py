@@ -107,7 +107,10 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
         "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
     )
     what.add_argument(
-        "--methods", nargs="+", metavar="METHOD", help="weighting methods; torchjd:* are all of them"
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="weighting methods; torchjd:* are all of them",
     )
     what.add_argument("--architectures", nargs="+", metavar="NAME")
     what.add_argument("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")

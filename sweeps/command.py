@@ -164,9 +164,8 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     elif command.refine is not None:
         to_come = num_added(plan, command.refine)
         notes.append(refinement_note(command.refine, to_come))
-    if store is not None:
-        if not command.execution.retry_failed:
-            failed = set(_failed(store, plan, done))
+    if store is not None and not command.execution.retry_failed:
+        failed = set(_failed(store, plan, done))
     cost = _estimate(command, plan, done | failed, concurrency)
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost, to_come)))

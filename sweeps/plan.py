@@ -219,9 +219,9 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
     if not any(METHODS[method].takes_priorities for method in grid.methods):
         return ((),)
     given = grid.axes.get("priorities")
-    if given is None and grid.divisions is None:
-        return (equal_priorities(tasks),)
     if given is None:
+        if grid.divisions is None:
+            return (equal_priorities(tasks),)
         return coarse_to_fine(simplex_lattice(len(tasks), grid.divisions))
     given = tuple(dict.fromkeys(given))
     for point in given:

@@ -18,7 +18,7 @@ from sweeps.plan import Grid
 
 GRID = Grid(
     task_sets=(("depth", "normal", "segmentation"),),
-    # Fixed weights that are equal are the method `equal`, to the last digit.
+    # `fixed` at equal weights is `equal`; ranks would count it twice.
     methods=tuple(method for method in OWN_METHODS if method != "fixed"),
     divisions=None,
     seeds=5,

@@ -135,6 +135,14 @@ def test_long_plans_are_listed_in_part(tmp_path, capsys):
         (["--divisions", "1000000"], "at most 100,000 runs, got 3,999,996"),
         (["--name", "../up"], "Expected a sweep name of letters"),
         (["--keep", "some"], "invalid choice"),
+        (["--refine", "0"], "at least 1, got 0"),
+        (["--refine", "-1"], "at least 1, got -1"),
+        (["--refine", "two"], "Argument --refine: invalid int value"),
+        (["--refine", "5"], "at most 4, the gaps"),
+        (["--refine", "1", "--divisions", "2"], "at least two priorities"),
+        (["--refine", "1", "--set", "priorities=[0.2,0.8]"], "priorities of your own"),
+        (["--refine", "1", "--methods", "equal"], "a method that takes priorities"),
+        (["--tasks", "depth", "normal", "segmentation", "--divisions", "2"], "--divisions 3 or"),
     ],
 )
 @pytest.mark.parametrize("plan_only", [True, False])
@@ -249,6 +257,8 @@ def test_config_file_holds_flags_and_fields_and_flags_win(tmp_path):
         ("- a\n- b\n", "Expected names with values"),
         ("methods: {a: 1}", "list of names for methods"),
         ("seeds: many", "whole number for seeds"),
+        ("refine: 1.5", "whole number for refine"),
+        ("baselines: 1", "true or false for baselines"),
         ("optimizer.lerning_rate: 1", "Did you mean optimizer.learning_rate"),
         ("seed: 4", "set by --seeds"),
         ("a: [", "does not parse"),

@@ -1,5 +1,6 @@
 """Reports at the end of a sweep: runs that may be compared stand together, others apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.store import Store
-from sweeps.plan import make_plan
+from sweeps import weighting_methods
+from sweeps.plan import grid_specs, make_plan
 from sweeps.reports import write_reports
 
 
@@ -44,6 +46,39 @@ def test_each_group_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[
     pages = sorted(path.relative_to(folder).parts[0] for path in folder.rglob("report.html"))
     assert pages == ["epochs=1000", "epochs=7", "report.html"]
     assert "epochs=7\nmethod" in capsys.readouterr().out
+
+
+def test_baselines_have_reports_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = replace(
+        weighting_methods.GRID,
+        task_sets=(("depth", "segmentation"),),
+        methods=("lsb", "equal", "gls"),
+        seeds=2,
+        axes={"network.architecture": ("full_sharing", "mtan")},
+    )
+    store = Store(tmp_path / "store")
+    plan = make_plan("methods", "weighting_methods", grid_specs(table))
+    assert len(plan.specs) == 2 * 3 * 2 + 2 * 2
+    for number, spec in enumerate(plan.specs):
+        value = 0.5 + number / 100
+        held = {"depth": {"delta1": value}, "segmentation": {"miou": value}}
+        metrics = {s: {t: held[t] for t in spec.tasks} for s in ("validation", "test")}
+        store.write_result(
+            Result(
+                store.write_spec(spec), "done", spec.epochs, "last", spec.epochs, metrics, metrics
+            )
+        )
+    assert write_reports(store, plan)
+    folder = store.sweep_folder("methods") / "report"
+    assert {path.parent.name for path in folder.glob("*/report.html")} == {
+        "tasks=depth+segmentation,network.architecture=full_sharing",
+        "tasks=depth+segmentation,network.architecture=mtan",
+        "tasks=depth,network.architecture=single_task",
+        "tasks=segmentation,network.architecture=single_task",
+    }
+    assert "gls" in capsys.readouterr().out
 
 
 def test_no_report_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,241 @@
+"""The sweep files: what each asks for, small and whole, and that they share one command line."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mtl.methods import METHODS, OWN_METHODS
+from mtl.store import Store, write_json
+from sweeps import architectures, command, increase_rate, priority_grid, weighting_methods
+from sweeps.cli import parse_command
+from sweeps.plan import grid_specs, make_plan
+from sweeps.presets import PRESETS
+
+SWEEPS = {
+    "priority_grid": priority_grid,
+    "increase_rate": increase_rate,
+    "weighting_methods": weighting_methods,
+    "architectures": architectures,
+}
+EVERY = pytest.mark.parametrize("kind", SWEEPS)
+FOLDER = Path(__file__).parents[2] / "sweeps"
+
+
+@pytest.fixture(autouse=True)
+def _two_cpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "num_cpus", lambda: 2)
+    monkeypatch.setattr(command, "num_gpus", lambda: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def specs_of(kind, *argv):
+    grid = parse_command(kind, "", argv, SWEEPS[kind].GRID).grid
+    return make_plan(kind, kind, grid_specs(grid)).specs
+
+
+@EVERY
+def test_the_file_says_how_many_runs_it_asks_for(kind):
+    assert f"{len(specs_of(kind))} runs" in (SWEEPS[kind].__doc__ or "")
+
+
+@EVERY
+def test_files_run_as_scripts_and_print_one_json_object(kind, tmp_path):
+    out = subprocess.run(
+        [sys.executable, str(FOLDER / f"{kind}.py"), "--plan", "--json", "--quick"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=120,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    held = json.loads(out.stdout)
+    assert held["num_runs"] == len(held["runs"]) == len(specs_of(kind, "--quick"))
+    assert out.stderr == ""
+
+
+@EVERY
+def test_quick_says_what_it_shrinks(kind, tmp_path, capsys):
+    assert SWEEPS[kind].main(["--plan", "--quick", "--store", str(tmp_path / "s")]) == 0
+    note = capsys.readouterr().out.splitlines()[0]
+    assert note.startswith("--quick trains a small version: ")
+    for said in ("data.num_train 64 instead of 400", "epochs ", "seeds 1 instead of "):
+        assert said in note
+    assert "None" not in note
+    quick, whole = specs_of(kind, "--quick"), specs_of(kind)
+    assert len(quick) < len(whole)
+    assert {s.seed for s in quick} == {0}
+
+
+@EVERY
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_go_with_every_sweep(kind, preset):
+    specs = specs_of(kind, "--preset", preset, "--quick")
+    assert {s.network.encoder for s in specs} == {PRESETS[preset].fields["network.encoder"]}
+    together = {s.tasks for s in specs if len(s.tasks) > 1}
+    assert {frozenset(tasks) for tasks in together} == {frozenset(PRESETS[preset].tasks)}
+
+
+@EVERY
+def test_a_name_of_another_kind_of_sweep_is_refused(kind, tmp_path, capsys):
+    store = Store(tmp_path)
+    store.sweep_folder("mine").mkdir()
+    plan = {"schema": 1, "kind": "of_long_ago", "revisions": []}
+    write_json(store.sweep_folder("mine") / "plan.json", plan)
+    for more in ([], ["--plan"]):
+        assert SWEEPS[kind].main(["--store", str(tmp_path), "--name", "mine", *more]) == 2
+        said = capsys.readouterr()
+        assert "got one of kind 'of_long_ago'" in said.err
+        assert (said.out, len(said.err.splitlines())) == ("", 1)
+
+
+def test_every_sweep_file_is_tested_here():
+    """Whoever adds a sweep adds it to the table above."""
+    asking = {
+        path.stem for path in FOLDER.glob("*.py") if "GRID = Grid(" in path.read_text("utf-8")
+    }
+    assert asking == set(SWEEPS)
+    for kind in asking:
+        assert importlib.import_module(f"sweeps.{kind}") is SWEEPS[kind]
+
+
+def test_increase_rates_are_crossed_with_priorities_and_seeds_for_lsb_alone():
+    specs = specs_of("increase_rate")
+    assert {s.method for s in specs} == {"lsb"}
+    rates = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
+    cells = Counter((s.method_options["increase_rate"], s.priorities, s.seed) for s in specs)
+    thirds = ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
+    assert cells == {(r, p, seed): 1 for r in rates for p in thirds for seed in (0, 1)}
+
+
+def test_quick_rates_differ_and_too_few_epochs_for_a_rate_are_said(tmp_path, capsys):
+    # Weights follow a rate from the third period on: two losses are compared before.
+    assert {s.epochs for s in specs_of("increase_rate", "--quick")} == {3}
+    argv = ["--plan", "--store", str(tmp_path / "s")]
+    assert increase_rate.main([*argv, "--quick"]) == 0
+    assert "alike at every rate" not in capsys.readouterr().out
+    assert increase_rate.main([*argv, "--epochs", "2"]) == 0
+    assert "runs of 2 epochs are alike at every rate" in capsys.readouterr().out
+    assert increase_rate.main([*argv, "--epochs", "4", "--set", "period_epochs=2"]) == 0
+    assert "runs of 4 epochs are alike at every rate" in capsys.readouterr().out
+
+
+def test_a_rate_for_methods_that_have_none_is_refused(tmp_path, capsys):
+    store = tmp_path / "store"
+    assert increase_rate.main(["--methods", "fixed", "dwa", "--store", str(store)]) == 2
+    assert (
+        "Expected an option of fixed and dwa, got 'increase_rate', which lsb takes."
+        in capsys.readouterr().err
+    )
+    assert not store.exists()
+
+
+def test_all_own_methods_meet_all_seeds_in_each_architecture_at_equal_priority():
+    specs = specs_of("weighting_methods")
+    together = [s for s in specs if len(s.tasks) == 3]
+    cells = Counter((s.method, s.network.architecture, s.seed) for s in together)
+    assert set(cells.values()) == {1}
+    # `fixed` at equal weights is `equal`.
+    assert {method for method, _, _ in cells} == set(OWN_METHODS) - {"fixed"}
+    assert {architecture for _, architecture, _ in cells} == {
+        "full_sharing", "multi_decoder", "multi_column", "mtan",
+    }  # fmt: skip
+    assert {seed for _, _, seed in cells} == set(range(5))
+    assert len(cells) == 10 * 4 * 5
+    third = (0.333333333333,) * 3
+    assert {s.priorities for s in together} == {None, third}
+
+
+def test_baselines_are_each_task_alone_under_the_same_conditions():
+    argv = (
+        "--tasks", "depth", "segmentation", "--set", "data.num_train=200", "batch_size=4",
+        "network.encoder=test_resnet,test_vit", "precision=bf16", "period_epochs=2",
+        "loss_units.depth=0.1", "method_options.increase_rate=0.5",
+    )  # fmt: skip
+    specs = specs_of("weighting_methods", *argv)
+    alone = [s for s in specs if len(s.tasks) == 1]
+    together = [s for s in specs if len(s.tasks) == 2]
+    # 2 tasks x 2 encoders x 5 seeds, trained once however many architectures there are
+    assert len(alone) == 20
+    assert {s.network.architecture for s in alone} == {"single_task"}
+    assert {s.method for s in alone} == {"equal"}
+    for name in ("data", "epochs", "batch_size", "optimizer", "precision", "micro_batches"):
+        assert {getattr(s, name) for s in alone} == {getattr(s, name) for s in together}
+    assert {s.network.encoder for s in alone} == {"test_resnet", "test_vit"}
+    assert {(*s.tasks, *s.loss_units.values()) for s in alone} == {
+        ("depth", 0.1),
+        ("segmentation", 1.0),
+    }
+    # A sweep that is stopped is useful: every seed has its baselines before the next begins.
+    assert [s.seed for s in specs] == sorted(s.seed for s in specs)
+
+
+def test_baselines_can_be_left_out_and_asked_for():
+    assert {len(s.tasks) for s in specs_of("weighting_methods", "--no-baselines")} == {3}
+    corners = [s for s in specs_of("priority_grid", "--corners") if len(s.tasks) == 1]
+    assert [(s.tasks, s.seed) for s in corners] == [
+        (("depth",), 0), (("segmentation",), 0), (("depth",), 1), (("segmentation",), 1),
+    ]  # fmt: skip
+    # Those of several pairs are trained once.
+    pairs = ("--tasks", "depth", "normal", "--tasks", "depth", "segmentation", "--seeds", "1")
+    several = specs_of("priority_grid", *pairs, "--baselines")
+    alone = [s.tasks for s in several if len(s.tasks) == 1]
+    assert alone == [("depth",), ("normal",), ("segmentation",)]
+
+
+def test_torchjd_star_is_all_of_them_and_those_for_more_tasks_are_left_out(tmp_path, capsys):
+    every = {method for method in METHODS if method.startswith("torchjd:")}
+    three = specs_of("weighting_methods", "--methods", "lsb", "torchjd:*", "--no-baselines")
+    assert {s.method for s in three} == every | {"lsb"}
+    argv = ["--methods", "torchjd:*", "--tasks", "depth", "normal", "--plan"]
+    assert weighting_methods.main([*argv, "--store", str(tmp_path / "s")]) == 0
+    said = capsys.readouterr().out
+    assert "torchjd:Krum is left out for depth normal: it needs at least 3 tasks." in said
+    two = specs_of("weighting_methods", *argv, "--no-baselines")
+    assert {s.method for s in two} == every - {"torchjd:Krum"}
+    with pytest.raises(ValueError, match="Expected at least 3 tasks for torchjd:Krum, got depth"):
+        specs_of("weighting_methods", *argv, "--methods", "torchjd:Krum")
+
+
+def test_architectures_are_crossed_with_encoders_and_methods():
+    cells = Counter(
+        (s.network.architecture, s.network.encoder, s.method, s.seed)
+        for s in specs_of("architectures")
+    )
+    assert len(cells) == 5 * 2 * 2 * 2
+    assert set(cells.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("num_tasks", "divisions", "num_points"), [(3, 6, 10), (4, 6, 10), (9, 10, 9)]
+)
+def test_priority_grids_of_any_number_of_tasks(num_tasks, divisions, num_points):
+    # C(divisions - 1, num_tasks - 1) interior points: C(5, 2), C(5, 3) and C(9, 8)
+    from mtl.spec import TASKS
+
+    argv = ("--tasks", *TASKS[:num_tasks], "--divisions", str(divisions), "--seeds", "1")
+    points = {s.priorities for s in specs_of("priority_grid", *argv, "--methods", "lsb")}
+    assert len(points) == num_points
+    assert all(sum(p) == pytest.approx(1) and len(p) == num_tasks for p in points)
+
+
+def test_what_is_given_twice_is_said_and_trained_once(tmp_path, capsys):
+    argv = [
+        "--methods", "lsb", "lsb", "--tasks", "depth", "normal", "--tasks", "normal", "depth",
+        "--set", "epochs=2,3,2", "priorities=[0.5,0.5],[0.5,0.5]", "--seeds", "1",
+    ]  # fmt: skip
+    assert priority_grid.main([*argv, "--plan", "--store", str(tmp_path / "s")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Given more than once and trained once: method lsb, tasks depth normal, epochs 2, "
+        "priorities 0.5 0.5." in said
+    )
+    assert "2 runs: 0 done" in said
+    assert priority_grid.main(["--plan", "--store", str(tmp_path / "s")]) == 0
+    assert "more than once" not in capsys.readouterr().out
