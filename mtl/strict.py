@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mtl.names import checked_name
 
 T = TypeVar("T")
+_LEAVES = frozenset({str, int, float, bool, types.NoneType})
 
 
 def canonical_float(value: float) -> float:
@@ -51,6 +52,8 @@ def plain(value: Any) -> Any:
     A plan holds thousands of specs; `dataclasses.asdict` and a trip through JSON take ten times as
     long.
     """
+    if type(value) in _LEAVES:
+        return value
     if dataclasses.is_dataclass(value):
         return {name: plain(held) for name, held in vars(value).items()}
     if isinstance(value, Mapping):

@@ -159,7 +159,7 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     if command.refine is not None and store is not None and len(done) == len(plan.specs):
         decisions = decide(plan, command.grid, command.refine, store)
         plan = refined_plan(plan, decisions)
-        done = store.done(plan.run_ids)
+        done |= store.done(set(plan.run_ids) - done)
         notes += map(decision_text, decisions)
     elif command.refine is not None:
         to_come = num_added(plan, command.refine)

@@ -2,6 +2,7 @@
 
 sweeps/<name>/.lock          held by the process that runs the sweep
 plan.json      the planned run ids of every start, the newest last
+decisions.jsonl  what the plan owes to results, see `sweeps.refine`
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
 """

@@ -34,6 +34,7 @@ __all__ = [
     "given_twice",
     "grid_specs",
     "left_out",
+    "longer_plan",
     "make_plan",
     "simplex_lattice",
 ]
@@ -67,6 +68,14 @@ def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
         by_id.setdefault(spec.run_id(), spec)
     kept = tuple(by_id.values())
     return Plan(name, kind, kept, tuple(by_id), varying_fields(kept))
+
+
+def longer_plan(plan: Plan, specs: Iterable[RunSpec]) -> Plan:
+    """Return `plan` with those of `specs` that it does not hold yet after its own."""
+    held = set(plan.run_ids)
+    by_id = {run_id: spec for spec in specs if (run_id := spec.run_id()) not in held}
+    kept = (*plan.specs, *by_id.values())
+    return Plan(plan.name, plan.kind, kept, (*plan.run_ids, *by_id), varying_fields(kept))
 
 
 @dataclass(frozen=True, kw_only=True)

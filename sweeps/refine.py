@@ -18,7 +18,7 @@ from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.journal import append_json_line, utc_now
 from sweeps.lattices import Point
-from sweeps.plan import Grid, Plan, make_plan
+from sweeps.plan import Grid, Plan, longer_plan
 
 SPLIT = "validation"
 """What decides where to look closer; never the test split."""
@@ -32,6 +32,8 @@ class Decision:
     """As decisions.jsonl holds it."""
     is_new: bool
     """False where an earlier start took it."""
+    arms: tuple[RunSpec, ...]
+    """What is trained at each of the priorities, for every seed: the specs of one old priority."""
 
     @property
     def points(self) -> list[Point]:
@@ -77,7 +79,7 @@ def check_refinable(grid: Grid, num_points: int) -> None:
             )
 
 
-def groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
+def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
     """Return label -> run id -> spec of the sets of comparable runs that take priorities."""
     from analysis.groups import comparable_groups
 
@@ -95,7 +97,7 @@ def groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
 def num_added(plan: Plan, num_points: int) -> int:
     """Return the most runs that a refinement of `plan` adds."""
     return sum(
-        num_points * len(_at_one_priority(group)) for group in groups_to_refine(plan).values()
+        num_points * len(_at_one_priority(group)) for group in _groups_to_refine(plan).values()
     )
 
 
@@ -109,14 +111,14 @@ def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decisi
     """
     recorded = _recorded(store, plan.name)
     decisions = []
-    for label, group in groups_to_refine(plan).items():
+    for label, group in _groups_to_refine(plan).items():
         key = {"decision": "refine", "grid": _digest(group), "asked": num_points}
         earlier = [r for r in recorded if key.items() <= r.items()]
         if earlier:
-            decisions.append(Decision(earlier[-1], is_new=False))
+            chosen = earlier[-1]
         else:
-            record = {**key, "group": label, **_chosen(group, grid, num_points, store)}
-            decisions.append(Decision(record, is_new=True))
+            chosen = {**key, "group": label, **_chosen(group, grid, num_points, store)}
+        decisions.append(Decision(chosen, is_new=not earlier, arms=tuple(_at_one_priority(group))))
     return decisions
 
 
@@ -124,12 +126,12 @@ def refined_plan(plan: Plan, decisions: Sequence[Decision]) -> Plan:
     """Return `plan` with the decided priorities after its own, seed 0 first."""
     added = [
         replace(spec, priorities=point)
-        for group, decision in zip(groups_to_refine(plan).values(), decisions, strict=True)
+        for decision in decisions
         for point in decision.points
-        for spec in _at_one_priority(group)
+        for spec in decision.arms
     ]
     added.sort(key=lambda spec: spec.seed)
-    return make_plan(plan.name, plan.kind, (*plan.specs, *added))
+    return longer_plan(plan, added)
 
 
 def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:

@@ -10,13 +10,16 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,11 +31,14 @@ from mtl.data.derivation import derivable, derived
 from mtl.data.prepared import prepare
 from mtl.data.raw import RawSample
 from mtl.data.scenes import render_scene
+from mtl.records import TASK_METRICS, Result
 from mtl.spec import DataSpec, RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import _Run
 from sweeps.defaults import DEFAULT_FIELDS
 from sweeps.fields import nested
+from sweeps.plan import grid_specs
+from sweeps.priority_grid import GRID
 
 
 def report(name: str, unit: str, values: list[float]) -> None:
@@ -168,18 +174,56 @@ def derived_errors(variant: str, num_scenes: int) -> dict[str, tuple[float, floa
 
 
 def plan() -> None:
-    """Seconds that `--plan` of the default sweep takes as a whole process."""
+    """Seconds and memory of `--plan` as a whole process: the default sweep, and 10,000 runs."""
+    report("priority_grid.py --plan", "s", repeat(lambda: planning()[0], 5))
+    with tempfile.TemporaryDirectory() as folder:
+        finished_store(Path(folder, "store"), grid_specs(replace(GRID, divisions=501, seeds=10)))
+        # 17 epochs: none of the planned runs is done, and the finished ones tell their cost.
+        for more in ((), ("--json",), ("--epochs", "17"), ("--refine", "3")):
+            size = ("--divisions", "501", "--seeds", "10", "--store", f"{folder}/store")
+            measured = [planning(*size, *more) for _ in range(3)]
+            name = " ".join(["10,000 runs, store of 10,000", *more])
+            for index, unit in enumerate(("s", "s CPU", "MiB")):
+                report(name, unit, [figures[index] for figures in measured])
 
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "sweeps/priority_grid.py", "--plan"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        return time.perf_counter() - start
 
-    report("priority_grid.py --plan", "s", repeat(seconds, 5))
+MEASURED = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+wall, cpu = time.perf_counter() - start, used.ru_utime + used.ru_stime
+print(json.dumps([wall, cpu, used.ru_maxrss / 1024]))
+"""
+"""A process's peak counts what its parent held when it began, so a small one stands between."""
+
+
+def planning(*options: str) -> list[float]:
+    """Plan in a process of its own; return its wall seconds, CPU seconds and MiB at the peak."""
+    command = [sys.executable, "-c", MEASURED, "sweeps/priority_grid.py", "--plan", *options]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def finished_store(root: Path, specs: Sequence[RunSpec]) -> None:
+    """Write a store in which all of `specs` are done."""
+    store = Store(root)
+    for spec in specs:
+        run_id = spec.run_id()
+        folder = store.run_folder(run_id)
+        folder.mkdir()
+        values = dict(zip(spec.tasks, spec.priorities or (), strict=True))
+        metrics = {
+            split: {task: dict.fromkeys(TASK_METRICS[task], values[task]) for task in spec.tasks}
+            for split in ("validation", "test")
+        }
+        result = Result(run_id, "done", spec.epochs, "last", spec.epochs, metrics, metrics)
+        # Not through the store, which flushes every file to disk.
+        for name, held in (
+            ("spec.json", spec.to_dict()),
+            ("manifest.json", {"wall_seconds": 10.0}),
+            ("result.json", result.to_dict()),
+        ):
+            (folder / name).write_text(json.dumps(held, indent=1), "utf-8")
 
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
