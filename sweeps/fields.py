@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mtl.methods import METHODS
 from mtl.names import checked_name
 from mtl.spec import RunSpec
 
@@ -53,7 +54,8 @@ def field_type(dotted: str) -> Any:
     if mapping in MAPPINGS and entry:
         return float
     addressable = [n for n in field_types() if n not in MAPPINGS]
-    checked_name(dotted, [*addressable, *(f"{m}.NAME" for m in MAPPINGS)], "field")
+    options = {f"method_options.{name}" for needs in METHODS.values() for name in needs.options}
+    checked_name(dotted, [*addressable, *options, "loss_units.TASK"], "field")
     return field_types()[dotted]
 
 

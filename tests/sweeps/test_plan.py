@@ -204,6 +204,7 @@ def test_assignments(text, values):
         ("optimizer.learning_rate=fast", "a number for optimizer.learning_rate"),
         ("optimizer.learning_rte=1", "Did you mean optimizer.learning_rate"),
         ("data=scenes", "Unknown field"),
+        ("increase_rate=0.1", "Did you mean method_options.increase_rate"),
         ("method_options=3", "Unknown field"),
         ("priorities=0.5", "one for each of"),
         ("data.name=[", "separated by commas"),
