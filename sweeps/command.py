@@ -10,7 +10,8 @@ from pathlib import Path
 from mtl.data.prepared import PreparedDataError, prepare
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
-from sweeps.cli import Command, parse_command
+from sweeps.budget import Budget, budget_of, runs_within
+from sweeps.cli import Command, Execution, parse_command
 from sweeps.cost import Estimate, estimate
 from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
@@ -18,7 +19,7 @@ from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text
 from sweeps.preflight import PreflightError, check_encoder_weights
-from sweeps.progress import SweepProgress
+from sweeps.progress import Snapshot, SweepProgress
 from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
 
@@ -35,12 +36,13 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     """
     try:
         command = parse_command(kind, description, argv, table)
+        budget = budget_of(command.execution.budget_hours)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
         concurrency = _checked_concurrency(command)
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
-        return _train_and_report(command, plan, concurrency)
+        return _train_and_report(command, plan, concurrency, budget)
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -160,6 +162,8 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
+    if command.execution.budget_hours is not None and cost.run_seconds:
+        print(_budget_text(cost, command.execution.budget_hours, concurrency))
     if command.probe:
         # Only here: a plan alone needs no torch.
         from sweeps.probing import print_probes
@@ -167,7 +171,16 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         print_probes(plan.specs, command.runtime.data_root)
 
 
-def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
+def _budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
+    """Return how many runs a budget should hold, data and start included."""
+    training = sum(map(sum, cost.run_seconds.values())) / 2 / concurrency
+    before = max(0.0, sum(cost.seconds) / 2 - training)
+    centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
+    within = runs_within(centres, concurrency, 3600 * hours - before)
+    return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
+
+
+def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
@@ -186,16 +199,40 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
             failed=earlier_failures,
             expected=cost.run_seconds,
             slots=concurrency,
+            epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
         )
         if command.execution.address is None:  # a cluster's nodes may have what this one lacks
             check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
         journal = Journal(store, plan)
         _say_start(plan, progress, len(earlier_failures), cost, concurrency)
-        if cost.run_seconds and not _train(command, plan, store, progress, journal):
+        if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
             return INCOMPLETE_STATUS
         _say_end(store, plan, progress)
+        if not progress.snapshot().is_over:
+            print(out_of_time_text(progress.snapshot(), command.execution), file=sys.stderr)
         reported = write_reports(store, plan)
-        return 0 if reported and not progress.failed else INCOMPLETE_STATUS
+        is_complete = progress.snapshot().is_over and not progress.failed
+        return 0 if reported and is_complete else INCOMPLETE_STATUS
+
+
+def _epochs_before(store: Store, run_id: str) -> int:
+    """Return the epochs from whose end an unfinished run goes on."""
+    if not (store.checkpoint_folder(run_id) / "latest.pt").exists():
+        return 0
+    try:
+        return len(store.epochs(run_id))
+    except StoreError:  # the run itself will say so
+        return 0
+
+
+def out_of_time_text(snapshot: Snapshot, execution: Execution) -> str:
+    """Return what is left when a budget is spent, and how long that would take."""
+    left = snapshot.waiting
+    return (
+        f"The budget of {execution.budget_hours:g} h leaves no time for "
+        f"{counted(left, 'run')} more; {'it' if left == 1 else 'they'} would take "
+        f"{duration_range(snapshot.seconds_left)}. The same command continues."
+    )
 
 
 def _say_start(
@@ -215,9 +252,18 @@ def _say_start(
 
 
 def _train(
-    command: Command, plan: Plan, store: Store, progress: SweepProgress, journal: Journal
+    command: Command,
+    plan: Plan,
+    store: Store,
+    progress: SweepProgress,
+    journal: Journal,
+    budget: Budget,
 ) -> bool:
-    """Prepare the data and launch; return whether every run has ended, well or not."""
+    """Prepare the data and launch.
+
+    Returns:
+        Whether every run has ended, well or not, but for those that the budget left no time for.
+    """
     # Only here: Ray takes a second to import, and a finished sweep does not need it.
     from sweeps.launch.driver import launch
     from sweeps.launch.executor import ClusterError
@@ -227,7 +273,7 @@ def _train(
     how_to_continue = "What is done is kept, and the same command continues."
     with StopSignals() as signals, make_display() as display:
         try:
-            _prepare_data(command, plan, progress, display)
+            _prepare_data(command, plan, progress, journal, display)
             launch(
                 plan,
                 store,
@@ -237,6 +283,7 @@ def _train(
                 journal,
                 display,
                 signals,
+                budget=budget,
             )
             stopped_by = signals.received
         except StopRequested as error:
@@ -251,7 +298,7 @@ def _train(
             raise
     snapshot = progress.snapshot()
     journal.status(snapshot, "finished" if snapshot.is_over else "stopped", now=True)
-    if not snapshot.is_over:
+    if not snapshot.is_over and stopped_by is not None:
         print(
             f"Stopped by {stopped_by} with {snapshot.done} of {snapshot.total} runs done. "
             f"{how_to_continue}",
@@ -276,13 +323,20 @@ def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:
     ]
 
 
-def _prepare_data(command: Command, plan: Plan, progress: SweepProgress, display: Display) -> None:
+def _prepare_data(
+    command: Command, plan: Plan, progress: SweepProgress, journal: Journal, display: Display
+) -> None:
+    def tell(done: int, total: int) -> None:
+        display.preparing(done, total)
+        journal.status(progress.snapshot(), "preparing")
+
+    journal.status(progress.snapshot(), "preparing", now=True)
     for data in dict.fromkeys(spec.data for spec in _open_specs(plan, progress)):
         prepare(
             data,
             command.runtime.data_root,
             num_workers=num_cpus(),
-            on_progress=display.preparing,
+            on_progress=tell,
         )
 
 
