@@ -4,10 +4,11 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,8 @@ from mtl.store import RunBusyError
 
 MOST_JSON_BYTES = 64_000_000
 """A thousand epochs of nine tasks take a fiftieth of this."""
+MOST_DEPTH = 40
+"""Objects and lists within each other."""
 LOCK = ".lock"
 
 
@@ -76,11 +79,23 @@ def parse_json(data: bytes) -> Any:
         UnreadableError: if it is not that.
     """
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        held = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise UnreadableError("is nested too deeply") from error
     except ValueError as error:  # what cannot be decoded included
         raise UnreadableError(f"does not parse ({error})") from error
+    level = [held]
+    for _ in range(MOST_DEPTH):
+        level = [child for value in level for child in _children(value)]
+    if level:  # what walks through it later must not run out of stack
+        raise UnreadableError("is nested too deeply")
+    return held
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_constant(name: str) -> None:
@@ -108,6 +123,16 @@ def read_lines(path: Path) -> list[bytes]:
     if kind_of(path) == "absent":
         return []
     return [line for line in read_bytes(path).split(b"\n") if line.strip()]
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a finite number that fits a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def printable(text: object, most: int = 300) -> str:

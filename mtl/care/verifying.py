@@ -1,7 +1,6 @@
 """Every file of every run and sweep, looked at: what is damaged, and what that costs."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from mtl.care.files import (
     LOCK,
     UnreadableError,
     entries_of,
+    is_number,
     kind_of,
     parse_json,
     printable,
@@ -250,7 +250,7 @@ def _check_metrics(held: Any, splits: Sequence[str], spec: RunSpec, name: str) -
             if not isinstance(values, dict):
                 raise UnreadableError(f"has {name}.{split}.{task} {values!r}")
             for metric, value in values.items():
-                if metric not in TASK_METRICS[task] or not (value is None or _is_number(value)):
+                if metric not in TASK_METRICS[task] or not (value is None or is_number(value)):
                     raise UnreadableError(f"has {name}.{split}.{task}.{metric} {value!r}")
 
 
@@ -269,7 +269,7 @@ def _checked_epochs(folder: Path, spec: RunSpec, is_done: bool) -> list[EpochRec
             values = held[name]
             if not (_is_vector(values, len(spec.tasks)) or (values is None and name != "losses")):
                 raise UnreadableError(f"has {name} {values!r} in line {number}")
-        if not (_is_number(record.learning_rate) and _is_number(record.seconds)):
+        if not (is_number(record.learning_rate) and is_number(record.seconds)):
             raise UnreadableError(f"has no learning_rate or seconds in line {number}")
         _check_metrics(record.metrics, ("validation",), spec, f"line {number}: metrics")
         records.append(record)
@@ -312,7 +312,7 @@ def _check_manifest(path: Path, is_done: bool) -> None:
     if not isinstance(info, dict) or not isinstance(info.get("classes"), list):
         raise UnreadableError("holds no classes of its data")
     seconds = held.get("wall_seconds")
-    if is_done and (seconds is None or not _is_number(seconds) or seconds <= 0):
+    if is_done and (seconds is None or not is_number(seconds) or seconds <= 0):
         raise UnreadableError(f"has wall_seconds {seconds!r}")
 
 
@@ -384,15 +384,6 @@ def _inspect_lines(inspector: _Inspector, path: Path) -> None:
             return
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        return False
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -401,5 +392,5 @@ def _is_vector(values: Any, length: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == length
-        and all(value is None or _is_number(value) for value in values)
+        and all(value is None or is_number(value) for value in values)
     )
