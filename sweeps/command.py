@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
@@ -12,7 +12,7 @@ from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
 from sweeps.budget import Budget, budget_of, runs_within
 from sweeps.cli import Command, Execution, parse_command
-from sweeps.cost import Estimate, estimate
+from sweeps.cost import Estimate, StepKey, estimate
 from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
@@ -128,7 +128,13 @@ def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
     return [r for r in plan.run_ids if r not in done and store.error(r) is not None]
 
 
-def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) -> Estimate:
+def _estimate(
+    command: Command,
+    plan: Plan,
+    skip: set[str],
+    concurrency: int,
+    measured_steps: Mapping[StepKey, float] | None = None,
+) -> Estimate:
     runs = {
         run_id: spec
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
@@ -142,6 +148,7 @@ def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) ->
         concurrency=concurrency,
         num_cpus=num_cpus(),
         gpus_per_run=float(num_gpus() > 0) if gpus_per_run is None else gpus_per_run,
+        measured_steps=measured_steps,
     )
 
 
@@ -155,7 +162,16 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         done = store.done(plan.run_ids)
         if not command.execution.retry_failed:
             failed = set(_failed(store, plan, done))
-    cost = _estimate(command, plan, done | failed, concurrency)
+    probe_texts: list[str] = []
+    measured: dict[StepKey, float] = {}
+    if command.probe:
+        # Only here: a plan alone needs no torch.
+        from sweeps.probing import probe_networks, probe_text, step_seconds
+
+        probed = probe_networks(plan.specs, command.runtime.data_root)
+        probe_texts = [probe_text(spec, result) for spec, result in probed]
+        measured = step_seconds(probed)
+    cost = _estimate(command, plan, done | failed, concurrency, measured)
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost)))
         return
@@ -164,11 +180,8 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     print(plan_text(plan, done, failed, cost, concurrency))
     if command.execution.budget_hours is not None and cost.run_seconds:
         print(_budget_text(cost, command.execution.budget_hours, concurrency))
-    if command.probe:
-        # Only here: a plan alone needs no torch.
-        from sweeps.probing import print_probes
-
-        print_probes(plan.specs, command.runtime.data_root)
+    for text in probe_texts:
+        print(text)
 
 
 def _budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
