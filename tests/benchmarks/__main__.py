@@ -175,10 +175,10 @@ def estimate_of(*grid: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         modelled = predicted(folder, probed=False)
         before = predicted(folder, probed=True)
+        where = ("--store", f"{folder}/store", "--data-root", folder)
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "sweeps/priority_grid.py", *grid]
-            + ["--store", f"{folder}/store", "--data-root", folder],
+            [sys.executable, "sweeps/priority_grid.py", *grid, *where],
             check=True,
             stdout=subprocess.DEVNULL,
         )
