@@ -9,10 +9,10 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from mtl.care.command import open_store
 from mtl.care.files import (
@@ -38,6 +38,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _TIMES = ("wall_seconds", "device_seconds", "started_epochs")
 """Of a manifest: they differ between any two runs."""
 
+T = TypeVar("T")
 Fields = dict[str, Any]
 """Dotted name -> plain value."""
 
@@ -93,21 +94,30 @@ def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
 
 
 def _read_run(folder: Path) -> RunSide:
-    try:
-        fields = flat(read_spec(folder).to_dict())
-        metrics = _object_or_empty(folder / "result.json").get("selected_metrics")
-        manifest = flat(_object_or_empty(folder / "manifest.json"))
-        num_epochs = len(read_lines(folder / "epochs.jsonl"))
-    except UnreadableError as error:
-        raise StoreError(f"Expected a run in {folder}, got one that {printable(error)}.") from error
+    spec = _read_file(folder, "spec.json", lambda: read_spec(folder))
+    result = _read_file(folder, "result.json", lambda: _object_or_empty(folder / "result.json"))
+    manifest = _read_file(
+        folder, "manifest.json", lambda: _object_or_empty(folder / "manifest.json")
+    )
+    lines = _read_file(folder, "epochs.jsonl", lambda: read_lines(folder / "epochs.jsonl"))
+    metrics = result.get("selected_metrics")
     return RunSide(
         title=f"run {folder.name}",
         run_id=folder.name,
-        fields=fields,
-        manifest=manifest,
+        fields=flat(spec.to_dict()),
+        manifest=flat(manifest),
         metrics=flat(metrics) if isinstance(metrics, Mapping) else {},
-        num_epochs=num_epochs,
+        num_epochs=len(lines),
     )
+
+
+def _read_file(folder: Path, name: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except UnreadableError as error:
+        raise StoreError(
+            f"Expected a run in {folder}, got one whose {name} {printable(error)}."
+        ) from error
 
 
 def _object_or_empty(path: Path) -> dict[str, Any]:
