@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mtl.care.files import kind_of, printable
+from mtl.care.files import is_locked, kind_of, printable
 from mtl.care.listing import STATES, Filter, list_runs, planned_by, sums, table
 from mtl.care.merging import merge
 from mtl.care.removing import remove_runs
@@ -175,7 +175,18 @@ def _remove(given: argparse.Namespace) -> int:
     if not given.yes and input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
         print("Nothing was removed.")
         return 0
-    refused = remove_runs(store, [entry.run_id for entry in runs])
+    sweeps = planned_by(store)
+    under_way = {n: ids for n, ids in sweeps.items() if is_locked(store.root / "sweeps" / n)}
+    wanted = [entry.run_id for entry in runs]
+    refused = [
+        f"Run {run_id} is planned by sweep {printable(name)}, which is being run. It was left; "
+        "stop that process first."
+        for name, planned in under_way.items()
+        for run_id in wanted
+        if run_id in planned
+    ]
+    free = [run_id for run_id in wanted if not any(run_id in ids for ids in under_way.values())]
+    refused += remove_runs(store, free)
     print(f"Removed {len(runs) - len(refused)} of {len(runs)}.")
     removed = {
         entry.run_id for entry in runs if kind_of(store.run_folder(entry.run_id)) == "absent"

@@ -158,7 +158,7 @@ def num_bytes(folder: Path) -> int:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process trains the run in `folder`.
+    """Return whether a process trains the run, or runs the sweep, in `folder`.
 
     The lock is asked for, shared and for an instant: a training that starts in that instant is
     told that the run is busy, and tried again by its sweep.

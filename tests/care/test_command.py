@@ -1,5 +1,6 @@
 """List, merge and remove from the command line: what they do, and what they refuse."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -246,6 +247,18 @@ def test_a_run_that_is_trained_is_refused(store: Store, locked: str, capsys) -> 
     assert f"Run {locked} is being trained" in captured.err
     assert "Removed 2 of 3." in captured.out
     assert contents(store.run_folder(locked)) == before
+
+
+def test_runs_of_a_sweep_under_way_are_refused(store: Store, ids: list[str], capsys) -> None:
+    # Its driver has planned them, and would fail them for want of a spec.
+    with open(store.sweep_folder("mine") / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["remove", str(store.root), "--all", "--yes"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("is planned by sweep mine, which is being run") == 3
+    assert "Removed 0 of 3." in captured.out
+    assert store.run_ids() == sorted(ids)
+    assert main(["remove", str(store.root), "--all", "--yes"]) == 0
 
 
 def test_a_kill_while_removing_leaves_no_run_that_looks_done(
