@@ -58,6 +58,7 @@ def probe(
     info: DataInfo | None = None,
     *,
     num_steps: int = 5,
+    least_seconds: float = 0.0,
     device: torch.device | None = None,
 ) -> ProbeResult:
     """Build the network of `spec`, train it for some steps on random data, and measure.
@@ -69,7 +70,8 @@ def probe(
     Args:
         spec: what would be trained.
         info: of the data set; None asks the data set of `spec`.
-        num_steps: steps to time, after some to warm up.
+        num_steps: steps to time at least, after some to warm up.
+        least_seconds: go on timing steps until they have taken this long.
         device: where to train; None takes the GPU where there is one.
 
     Raises:
@@ -99,7 +101,7 @@ def probe(
         activation_bytes = _kept_bytes(
             lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
         )
-        seconds = _step_seconds(stepper, batch, spec, num_steps)
+        seconds = _step_seconds(stepper, batch, spec, num_steps, least_seconds)
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -182,12 +184,17 @@ def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
     return sum(kept.values())
 
 
-def _step_seconds(stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int) -> list[float]:
-    """Return the seconds of each of `num_steps` optimizer steps after the warm-up."""
+def _step_seconds(
+    stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int, least_seconds: float
+) -> list[float]:
+    """Return the seconds of each optimizer step after the warm-up, `num_steps` of them or more."""
     device = batch.images.device
     log = EpochLog(len(spec.tasks), device)
-    seconds = []
-    for _ in range(NUM_WARM_UP_STEPS + num_steps):
+    seconds: list[float] = []
+    while (
+        len(seconds) < NUM_WARM_UP_STEPS + num_steps
+        or sum(seconds[NUM_WARM_UP_STEPS:]) < least_seconds
+    ):
         start = time.perf_counter()
         stepper.take_step(batch, spec.optimizer.learning_rate, log)
         if device.type == "cuda":

@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import re
+import runpy
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -280,3 +281,8 @@ class Store:
         """Return the last failure of a run, or None."""
         path = self.run_folder(run_id) / "error.txt"
         return path.read_text() if path.exists() else None
+
+
+if __name__ == "__main__":
+    # Run, not imported: reading a store needs none of what looks after it.
+    runpy.run_module("mtl.care.command", run_name="__main__")

@@ -17,6 +17,7 @@ from mtl.spec import TASKS, Runtime
 from mtl.store import check_sweep_name
 from mtl.strict import flat
 from sweeps import defaults
+from sweeps.budget import check_hours
 from sweeps.datasets import check_has_tasks, dataset_axes, prepared_sizes
 from sweeps.fields import field_values, parse_assignment
 from sweeps.plan import Grid, check_grid, given_twice, left_out
@@ -58,6 +59,8 @@ class Execution:
     concurrency: int | None = None
     """Runs side by side at most; None means as many as the resources allow."""
     retry_failed: bool = False
+    budget_hours: float | None = None
+    """No run is started that is not expected to end within this time; None means no limit."""
 
     def __post_init__(self) -> None:
         """Refuse what Ray could not schedule."""
@@ -70,6 +73,8 @@ class Execution:
             )
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError(f"Expected --concurrency of at least 1, got {self.concurrency}.")
+        if self.budget_hours is not None:
+            check_hours(self.budget_hours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +153,12 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     where.add_argument("--cpus-per-run", type=float, default=1.0, metavar="N")
     where.add_argument("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
     where.add_argument("--concurrency", type=int, metavar="N", help="runs side by side at most")
+    where.add_argument(
+        "--budget",
+        type=float,
+        metavar="HOURS",
+        help="start no run that is not expected to end in this time; the same command continues",
+    )
     where.add_argument(
         "--retry-failed", action="store_true", help="try runs again that failed earlier"
     )
@@ -265,6 +276,7 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
             gpus_per_run=given.gpus_per_run,
             concurrency=given.concurrency,
             retry_failed=given.retry_failed,
+            budget_hours=given.budget,
         ),
         runtime=Runtime(
             data_root=_absolute(given.data_root),

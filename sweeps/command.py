@@ -4,21 +4,22 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
-from sweeps.cli import Command, parse_command
-from sweeps.cost import Estimate, estimate
+from sweeps.budget import Budget, budget_of, runs_within
+from sweeps.cli import Command, Execution, parse_command
+from sweeps.cost import Estimate, StepKey, estimate
 from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
 from sweeps.preflight import PreflightError, check_encoder_weights
-from sweeps.progress import SweepProgress
+from sweeps.progress import Snapshot, SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
@@ -36,14 +37,15 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     """
     try:
         command = parse_command(kind, description, argv, table)
+        budget = budget_of(command.execution.budget_hours)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
         concurrency = _checked_concurrency(command)
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
         if command.refine is not None:
-            return _train_and_refine(command, plan, concurrency, command.refine)
-        return _train_and_report(command, plan, concurrency)
+            return _train_and_refine(command, plan, concurrency, budget, command.refine)
+        return _train_and_report(command, plan, concurrency, budget)
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -129,7 +131,13 @@ def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
     return [r for r in plan.run_ids if r not in done and store.error(r) is not None]
 
 
-def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) -> Estimate:
+def _estimate(
+    command: Command,
+    plan: Plan,
+    skip: set[str],
+    concurrency: int,
+    measured_steps: Mapping[StepKey, float] | None = None,
+) -> Estimate:
     runs = {
         run_id: spec
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
@@ -143,6 +151,7 @@ def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) ->
         concurrency=concurrency,
         num_cpus=num_cpus(),
         gpus_per_run=float(num_gpus() > 0) if gpus_per_run is None else gpus_per_run,
+        measured_steps=measured_steps,
     )
 
 
@@ -166,26 +175,36 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         notes.append(refinement_note(command.refine, to_come))
     if store is not None and not command.execution.retry_failed:
         failed = set(_failed(store, plan, done))
-    cost = _estimate(command, plan, done | failed, concurrency)
+    probe_texts: list[str] = []
+    measured: dict[StepKey, float] = {}
+    if command.probe:
+        # Only here: a plan alone needs no torch.
+        from sweeps.probing import probe_networks, probe_text, step_seconds
+
+        probed = probe_networks(plan.specs, command.runtime.data_root)
+        probe_texts = [probe_text(spec, result) for spec, result in probed]
+        measured = step_seconds(probed)
+    cost = _estimate(command, plan, done | failed, concurrency, measured)
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost, to_come)))
         return
     for note in notes:
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
-    if command.probe:
-        # Only here: a plan alone needs no torch.
-        from sweeps.probing import print_probes
+    if command.execution.budget_hours is not None and cost.run_seconds:
+        print(_budget_text(cost, command.execution.budget_hours, concurrency))
+    for text in probe_texts:
+        print(text)
 
-        print_probes(plan.specs, command.runtime.data_root)
 
-
-def _train_and_refine(command: Command, plan: Plan, concurrency: int, num_points: int) -> int:
+def _train_and_refine(
+    command: Command, plan: Plan, concurrency: int, budget: Budget, num_points: int
+) -> int:
     """Train the grid, then what its measured front asks for; the same command finds its place."""
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
     if len(store.done(plan.run_ids)) < len(plan.run_ids):
-        status = _train_and_report(command, plan, concurrency)
+        status = _train_and_report(command, plan, concurrency, budget)
         if status != 0:
             print("The priorities are refined once the whole grid is done.", file=sys.stderr)
             return status
@@ -194,10 +213,19 @@ def _train_and_refine(command: Command, plan: Plan, concurrency: int, num_points
         record(store, plan.name, decisions)
     for decision in decisions:
         print(decision_text(decision), flush=True)
-    return _train_and_report(command, refined_plan(plan, decisions), concurrency)
+    return _train_and_report(command, refined_plan(plan, decisions), concurrency, budget)
 
 
-def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
+def _budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
+    """Return how many runs a budget should hold, data and start included."""
+    training = sum(map(sum, cost.run_seconds.values())) / 2 / concurrency
+    before = max(0.0, sum(cost.seconds) / 2 - training)
+    centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
+    within = runs_within(centres, concurrency, 3600 * hours - before)
+    return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
+
+
+def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
@@ -216,16 +244,40 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
             failed=earlier_failures,
             expected=cost.run_seconds,
             slots=concurrency,
+            epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
         )
         if command.execution.address is None:  # a cluster's nodes may have what this one lacks
             check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
         journal = Journal(store, plan)
         _say_start(plan, progress, len(earlier_failures), cost, concurrency)
-        if cost.run_seconds and not _train(command, plan, store, progress, journal):
+        if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
             return INCOMPLETE_STATUS
         _say_end(store, plan, progress)
+        if not progress.snapshot().is_over:
+            print(out_of_time_text(progress.snapshot(), command.execution), file=sys.stderr)
         reported = write_reports(store, plan)
-        return 0 if reported and not progress.failed else INCOMPLETE_STATUS
+        is_complete = progress.snapshot().is_over and not progress.failed
+        return 0 if reported and is_complete else INCOMPLETE_STATUS
+
+
+def _epochs_before(store: Store, run_id: str) -> int:
+    """Return the epochs from whose end an unfinished run goes on."""
+    if not (store.checkpoint_folder(run_id) / "latest.pt").exists():
+        return 0
+    try:
+        return len(store.epochs(run_id))
+    except StoreError:  # the run itself will say so
+        return 0
+
+
+def out_of_time_text(snapshot: Snapshot, execution: Execution) -> str:
+    """Return what is left when a budget is spent, and how long that would take."""
+    left = snapshot.waiting
+    return (
+        f"The budget of {execution.budget_hours:g} h leaves no time for "
+        f"{counted(left, 'run')} more; {'it' if left == 1 else 'they'} would take "
+        f"{duration_range(snapshot.seconds_left)}. The same command continues."
+    )
 
 
 def _say_start(
@@ -245,9 +297,18 @@ def _say_start(
 
 
 def _train(
-    command: Command, plan: Plan, store: Store, progress: SweepProgress, journal: Journal
+    command: Command,
+    plan: Plan,
+    store: Store,
+    progress: SweepProgress,
+    journal: Journal,
+    budget: Budget,
 ) -> bool:
-    """Prepare the data and launch; return whether every run has ended, well or not."""
+    """Prepare the data and launch.
+
+    Returns:
+        Whether every run has ended, well or not, but for those that the budget left no time for.
+    """
     # Only here: Ray takes a second to import, and a finished sweep does not need it.
     from sweeps.launch.driver import launch
     from sweeps.launch.executor import ClusterError
@@ -257,7 +318,7 @@ def _train(
     how_to_continue = "What is done is kept, and the same command continues."
     with StopSignals() as signals, make_display() as display:
         try:
-            _prepare_data(command, plan, progress, display)
+            _prepare_data(command, plan, progress, journal, display)
             launch(
                 plan,
                 store,
@@ -267,6 +328,7 @@ def _train(
                 journal,
                 display,
                 signals,
+                budget=budget,
             )
             stopped_by = signals.received
         except StopRequested as error:
@@ -281,7 +343,7 @@ def _train(
             raise
     snapshot = progress.snapshot()
     journal.status(snapshot, "finished" if snapshot.is_over else "stopped", now=True)
-    if not snapshot.is_over:
+    if not snapshot.is_over and stopped_by is not None:
         print(
             f"Stopped by {stopped_by} with {snapshot.done} of {snapshot.total} runs done. "
             f"{how_to_continue}",
@@ -306,13 +368,20 @@ def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:
     ]
 
 
-def _prepare_data(command: Command, plan: Plan, progress: SweepProgress, display: Display) -> None:
+def _prepare_data(
+    command: Command, plan: Plan, progress: SweepProgress, journal: Journal, display: Display
+) -> None:
+    def tell(done: int, total: int) -> None:
+        display.preparing(done, total)
+        journal.status(progress.snapshot(), "preparing")
+
+    journal.status(progress.snapshot(), "preparing", now=True)
     for data in dict.fromkeys(spec.data for spec in _open_specs(plan, progress)):
         prepare(
             data,
             command.runtime.data_root,
             num_workers=num_cpus(),
-            on_progress=display.preparing,
+            on_progress=tell,
         )
 
 

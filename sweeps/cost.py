@@ -2,7 +2,8 @@
 
 Times are ranges. Where the store holds finished runs of the same network, tasks and image size,
 their own seconds per image and epoch are the range; elsewhere `cost_model.json` gives a line
-through measured runs, with the spread that machines have.
+through measured runs, with the spread that machines have. Steps that were just timed on this
+machine (`--plan --probe`) count more than both.
 """
 
 import functools
@@ -19,11 +20,15 @@ from mtl.store import Store, StoreError, read_json
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
+StepKey = tuple[Any, ...]
+"""What `step_key` returns."""
 
 MOST_RUNS_READ = 200
 """Finished runs that are looked at; more would not sharpen the range."""
 OBSERVED_MARGIN = 0.1
 """Share by which the range of earlier runs is widened on both sides."""
+PROBE_MARGIN = 0.15
+"""Share by which the range from timed steps is wide on both sides."""
 BYTES_PER_PARAMETER = 4
 TRAINING_COPIES = 3
 """A checkpoint of a run under way holds each parameter and AdamW's two moments."""
@@ -64,6 +69,7 @@ def estimate(
     concurrency: int,
     num_cpus: int,
     gpus_per_run: float = 0.0,
+    measured_steps: Mapping[StepKey, float] | None = None,
 ) -> Estimate:
     """Return what training `runs` would cost.
 
@@ -74,19 +80,28 @@ def estimate(
         concurrency: runs side by side.
         num_cpus: processes that prepare data.
         gpus_per_run: 0 without a GPU.
+        measured_steps: seconds of a step, timed on this machine, by `step_key`; they count more
+            than earlier runs.
     """
     if not runs:
         return Estimate((0.0, 0.0), 0, "nothing to train", {})
     rates = observed_rates(store) if store is not None else {}
     spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
     run_seconds = {}
-    observed = 0
+    sources: dict[str, None] = {}
     for run_id, spec in runs.items():
-        rate = rates.get(rate_key(spec))
-        observed += rate is not None
-        if rate is None:
+        step = (measured_steps or {}).get(step_key(spec))
+        if step is not None:
+            centre = probed_rate(spec, step)
+            rate = (centre * (1 - PROBE_MARGIN), centre * (1 + PROBE_MARGIN))
+            sources["timed steps"] = None
+        elif rate_key(spec) in rates:
+            rate = rates[rate_key(spec)]
+            sources["earlier runs in the store"] = None
+        else:
             centre = modelled_rate(spec)
             rate = (centre * spread[0], centre * spread[1])
+            sources["the shipped cost model"] = None
         images = spec.epochs * spec.data.num_train
         run_seconds[run_id] = (images * rate[0], images * rate[1])
     data_seconds, data_bytes = _preparation(
@@ -99,10 +114,7 @@ def estimate(
         + makespan([seconds[side] for seconds in run_seconds.values()], concurrency)
         for side in (0, 1)
     )
-    source = {
-        0: "the shipped cost model",
-        len(runs): "earlier runs in the store",
-    }.get(observed, "earlier runs in the store and the shipped cost model")
+    source = " and ".join(sorted(sources))
     num_bytes = sum(stored_bytes(spec, runtime) for spec in runs.values()) + data_bytes
     return Estimate((low, high), num_bytes, source, run_seconds)
 
@@ -112,11 +124,16 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
     return max(sum(seconds) / slots, max(seconds, default=0.0))
 
 
+def step_key(spec: RunSpec) -> StepKey:
+    """Return what decides how long a step with equal weights takes."""
+    step = (spec.batch_size, spec.micro_batches, spec.precision, spec.channels_last)
+    return (spec.tasks, spec.network, step, spec.data.height, spec.data.width)
+
+
 def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     """Return what decides how long one image takes."""
     gradients = spec.method if METHODS[spec.method].needs_gradients else None
-    step = (spec.batch_size, spec.micro_batches, spec.precision, spec.channels_last, gradients)
-    return (spec.tasks, spec.network, step, spec.data.height, spec.data.width)
+    return (*step_key(spec), gradients)
 
 
 def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
@@ -150,8 +167,18 @@ def modelled_rate(spec: RunSpec) -> float:
         + model["seconds_per_training_gmac"] * forward_gmacs(spec) * passes(spec)
         + per_step / spec.batch_size
     )
-    evaluated = spec.data.num_validation * model["evaluation_share"]
-    return per_image * (1 + evaluated / spec.data.num_train)
+    return per_image * _with_evaluation(spec)
+
+
+def probed_rate(spec: RunSpec, seconds_per_step: float) -> float:
+    """Return seconds per training image and epoch from those of a step with equal weights."""
+    return seconds_per_step * passes(spec) / spec.batch_size * _with_evaluation(spec)
+
+
+def _with_evaluation(spec: RunSpec) -> float:
+    """Return the work of an epoch over that of its training."""
+    evaluated = spec.data.num_validation * cost_model()["evaluation_share"]
+    return 1 + evaluated / spec.data.num_train
 
 
 def _encoder_row(spec: RunSpec) -> tuple[float, int, int]:

@@ -131,7 +131,7 @@ class Journal:
 
         Args:
             snapshot: where the sweep stands.
-            state: `running`, `stopped` or `finished`.
+            state: `preparing`, `running`, `stopped` or `finished`.
             now: write however little time has passed.
         """
         written = self._status_written

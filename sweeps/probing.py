@@ -5,17 +5,39 @@ from collections.abc import Iterable
 from mtl.data.prepared import info_of
 from mtl.probe import ProbeResult, probe
 from mtl.spec import RunSpec
+from sweeps.cost import StepKey, step_key
 from sweeps.words import size
+
+Probed = tuple[RunSpec, ProbeResult]
+
+LEAST_SECONDS = 3.0
+"""Of timed steps: the median of a few is off by as much as a tenth."""
 
 
 def distinct_networks(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """Return the first spec of each kind of step: tasks, network, batch and image size."""
-    firsts: dict[object, RunSpec] = {}
+    firsts: dict[StepKey, RunSpec] = {}
     for spec in specs:
-        images = (spec.batch_size, spec.micro_batches, spec.data.height, spec.data.width)
-        key = (spec.tasks, spec.network, images, spec.precision, spec.channels_last)
-        firsts.setdefault(key, spec)
+        firsts.setdefault(step_key(spec), spec)
     return list(firsts.values())
+
+
+def probe_networks(specs: Iterable[RunSpec], data_root: str | None) -> list[Probed]:
+    """Build and time each distinct network; return the first spec of each with what was measured.
+
+    Args:
+        specs: the runs of a plan.
+        data_root: folder of prepared data, which tell the number of classes.
+    """
+    return [
+        (spec, probe(spec, info_of(spec.data, data_root), least_seconds=LEAST_SECONDS))
+        for spec in distinct_networks(specs)
+    ]
+
+
+def step_seconds(probed: Iterable[Probed]) -> dict[StepKey, float]:
+    """Return what `sweeps.cost.estimate` takes as measured."""
+    return {step_key(spec): result.seconds_per_step for spec, result in probed}
 
 
 def probe_text(spec: RunSpec, result: ProbeResult) -> str:
@@ -32,14 +54,3 @@ def probe_text(spec: RunSpec, result: ProbeResult) -> str:
         f"  {result.seconds_per_step * 1e3:,.1f} ms a step with equal weights on {result.device}, "
         "one thread"
     )
-
-
-def print_probes(specs: Iterable[RunSpec], data_root: str | None) -> None:
-    """Build, time and print each distinct network.
-
-    Args:
-        specs: the runs of a plan.
-        data_root: folder of prepared data, which tell the number of classes.
-    """
-    for spec in distinct_networks(specs):
-        print(probe_text(spec, probe(spec, info_of(spec.data, data_root))), flush=True)

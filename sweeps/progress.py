@@ -4,6 +4,7 @@ Expected seconds weigh the runs against each other; the pace of the runs under w
 seconds per expected second, turns what remains into a range of seconds.
 """
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ class SweepProgress:
         failed: ids of the runs that failed earlier and are not tried again.
         expected: run id -> expected seconds (low, high), of the others.
         slots: runs side by side.
+        epochs_before: run id -> epochs that earlier processes have trained of unfinished runs.
         clock: seconds, monotonic.
     """
 
@@ -76,6 +78,7 @@ class SweepProgress:
         failed: Iterable[str] = (),
         expected: Mapping[str, Range],
         slots: int,
+        epochs_before: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runs = runs
@@ -84,6 +87,7 @@ class SweepProgress:
         self.running: dict[str, RunningRun] = {}
         self.slots = slots
         self._expected = expected
+        self._epochs = dict(epochs_before or {})
         self._clock = clock
         self._began: float | None = None
         self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
@@ -108,6 +112,7 @@ class SweepProgress:
             expected = self._centre(run_id) * (epoch - run.first_epoch) / run.spec.epochs
             run = replace(run, pace=(now - run.first_epoch_ended) / expected)
         self.running[run_id] = replace(run, epoch=epoch, losses=losses)
+        self._epochs[run_id] = epoch
 
     def finish(self, run_id: str, *, succeeded: bool) -> None:
         """Count a run as done, or as failed."""
@@ -137,16 +142,32 @@ class SweepProgress:
         low, high = self._expected.get(run_id, (1.0, 1.0))
         return max((low + high) / 2, 1e-9)
 
+    def seconds_of(self, run_id: str) -> float:
+        """Return the seconds that the rest of a run should take, at the pace measured so far."""
+        return self._remaining(run_id) * self._pace()
+
+    def seconds_of_an_epoch(self, run_id: str) -> float:
+        """Return the seconds that an epoch of a run should take, at its own pace where known."""
+        run = self.running.get(run_id)
+        pace = self._pace() if run is None or run.pace is None else run.pace
+        return self._centre(run_id) / self.runs[run_id].epochs * pace
+
+    def _measured(self) -> list[float]:
+        return [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
+
+    def _pace(self) -> float:
+        return statistics.median(self._measured() or [1.0])
+
+    def _remaining(self, run_id: str) -> float:
+        """Return the expected seconds of the epochs that a run has still to train."""
+        share = min(1.0, self._epochs.get(run_id, 0) / self.runs[run_id].epochs)
+        return self._centre(run_id) * (1 - share)
+
     def _seconds_left(self) -> Range:
         settled = self.done | self.failed
-        remaining = [
-            self._centre(run_id)
-            * (1 - (self.running[run_id].epoch / spec.epochs if run_id in self.running else 0))
-            for run_id, spec in self.runs.items()
-            if run_id not in settled
-        ]
+        remaining = [self._remaining(run_id) for run_id in self.runs if run_id not in settled]
         work = makespan(remaining, self.slots)
-        paces = [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
+        paces = self._measured()
         if paces:
             return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
         # Nothing measured yet: the spread that the estimate itself claims.

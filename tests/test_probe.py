@@ -91,3 +91,12 @@ def test_no_weights_and_no_random_stream_are_touched() -> None:
 def test_at_least_one_step_is_timed() -> None:
     with pytest.raises(ValueError, match="num_steps to be at least 1, got 0"):
         probe(spec_with(), num_steps=0)
+
+
+def test_steps_are_timed_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Under a played clock a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
+    readings = iter(range(1000))
+    monkeypatch.setattr("mtl.probe.time.perf_counter", lambda: next(readings) * 0.25)
+    result = probe(spec_with(), num_steps=1, least_seconds=2.0, device=CPU)
+    assert result.seconds_per_step == 0.25
+    assert next(readings) == 2 * (2 + 8)

@@ -6,6 +6,7 @@ time, so that the culprit shows and has the memory to itself.
 """
 
 import errno
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,9 @@ from dataclasses import replace
 
 from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store
+from sweeps.budget import Budget
 from sweeps.cli import Execution
+from sweeps.cost import cost_model
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
@@ -43,10 +46,18 @@ class _Tracker:
     """Hears what happens to runs and tells progress, journal and display."""
 
     def __init__(
-        self, store: Store, progress: SweepProgress, journal: Journal, display: Display
+        self,
+        store: Store,
+        progress: SweepProgress,
+        journal: Journal,
+        display: Display,
+        budget: Budget,
     ) -> None:
         self.store, self.progress = store, progress
         self.journal, self.display = journal, display
+        self.budget = budget
+        self.out_of_time: set[str] = set()
+        self.has_begun = False
         self.busy: set[str] = set()
         self.num_ended = 0
 
@@ -63,6 +74,7 @@ class _Tracker:
         self.journal.event("run_started", run_id=run_id)
 
     def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
+        self.has_begun = True
         self.progress.epoch(run_id, epoch, losses)
 
     def run_ended(self, run_id: str, state: str) -> None:
@@ -78,6 +90,36 @@ class _Tracker:
         if state == "failed":
             self._say_failed(run_id)
         self._changed()
+
+    def limits_time(self) -> bool:
+        return self.budget.is_limited
+
+    def may_start(self, run_id: str) -> bool:
+        if run_id in self.out_of_time:
+            return False
+        # Before the first epoch, Ray and the workers' imports are still to come.
+        start = 0.0 if self.has_begun else statistics.mean(cost_model()["start_seconds"])
+        return self.budget.allows(start + self.progress.seconds_of(run_id))
+
+    def may_go_on(self, run_id: str, epoch: int) -> bool:
+        # After the last epoch only the result is to be written.
+        is_last = epoch >= self.progress.runs[run_id].epochs
+        if is_last or self.budget.allows(self.progress.seconds_of_an_epoch(run_id)):
+            return True
+        self.out_of_time.add(run_id)
+        return False
+
+    def run_stopped(self, run_id: str) -> None:
+        run = self.progress.running.get(run_id)
+        if run is None:
+            return  # it had ended
+        self.progress.interrupt(run_id)
+        self.journal.event("run_stopped", run_id=run_id, epoch=run.epoch)
+        if run_id in self.out_of_time:
+            self.display.say(
+                f"Out of time: {self._name(run_id)} stopped after epoch {run.epoch} of "
+                f"{run.spec.epochs}, and will go on from there."
+            )
 
     def run_retried(self, run_id: str, detail: str) -> None:
         self.progress.interrupt(run_id)
@@ -117,12 +159,14 @@ def launch(
     display: Display,
     signals: StopSignals,
     *,
+    budget: Budget | None = None,
     train: Train | None = None,
     run_round: RunRound = executor.tune_round,
 ) -> None:
     """Train what `progress` counts as neither done nor failed; it counts on.
 
-    Returns when every run has ended or, with `signals.received` set, when a signal came.
+    Returns when every run has ended, when there is no time for any other or, with
+    `signals.received` set, when a signal came.
 
     Args:
         plan: the runs; their specs are written to the store here.
@@ -133,6 +177,7 @@ def launch(
         journal: takes events and status.
         display: shows them.
         signals: entered by the caller.
+        budget: the time there is; None means no limit.
         train: what a worker calls instead of `mtl.training.fit`.
         run_round: what trains a list of runs instead of Ray Tune.
 
@@ -143,10 +188,10 @@ def launch(
     """
     for spec in plan.specs:
         store.write_spec(spec)
-    tracker = _Tracker(store, progress, journal, display)
+    tracker = _Tracker(store, progress, journal, display, budget or Budget())
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
-    while _open_runs(plan, progress) and signals.received is None:
+    while _startable(plan, tracker) and signals.received is None:
         ended_before = tracker.num_ended
         try:
             with ExitStack() as stack:
@@ -163,7 +208,7 @@ def launch(
                 trainable = make_trainable(
                     str(store.root), worker_runtime(runtime, resources), train
                 )
-                while (runs := _open_runs(plan, progress)) and signals.received is None:
+                while (runs := _startable(plan, tracker)) and signals.received is None:
                     batch, slots = _next_batch(runs, deaths, resources.slots)
                     tracker.busy.clear()
                     ended_before = tracker.num_ended
@@ -179,7 +224,7 @@ def launch(
                         deaths_in_a_row = 0
                     elif tracker.busy:
                         _wait_for_others(store, tracker, signals)
-                    elif signals.received is None:
+                    elif signals.received is None and not tracker.limits_time():
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
         except ClusterError:
             raise
@@ -201,6 +246,10 @@ def launch(
 
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
     return [r for r in plan.run_ids if r not in progress.done and r not in progress.failed]
+
+
+def _startable(plan: Plan, tracker: _Tracker) -> list[str]:
+    return [run_id for run_id in _open_runs(plan, tracker.progress) if tracker.may_start(run_id)]
 
 
 def _next_batch(
@@ -289,7 +338,8 @@ def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> N
         tracker.display.say(
             f"Waiting for {counted(len(tracker.busy), 'run')} that another process is training."
         )
-        while signals.received is None:
+        while signals.received is None and tracker.budget.seconds_left > 0:
+            tracker.tick()
             for run_id in tracker.busy:
                 if store.is_done(run_id):
                     tracker.progress.finish(run_id, succeeded=True)

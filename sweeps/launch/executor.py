@@ -34,6 +34,7 @@ os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
 
 OBJECT_STORE_BYTES = 100_000_000
 """Runs exchange nothing but a line an epoch; data are memory-mapped files."""
@@ -78,6 +79,18 @@ class Listener(Protocol):
 
     def run_given_up(self, run_id: str, detail: str) -> None:
         """A run's process failed once too often, of which Ray says `detail`."""
+
+    def run_stopped(self, run_id: str) -> None:
+        """A run's process was ended before the run was; its checkpoint stays."""
+
+    def limits_time(self) -> bool:
+        """Whether runs must be asked for before they start and go on."""
+
+    def may_start(self, run_id: str) -> bool:
+        """Whether there is time for the run."""
+
+    def may_go_on(self, run_id: str, epoch: int) -> bool:
+        """Whether there is time for another epoch of the run, which has finished `epoch`."""
 
     def tick(self) -> None:
         """Some time has passed."""
@@ -167,19 +180,50 @@ def cluster_total(name: str) -> float:
 
 
 class _StopWhenAsked(tune.Stopper):
-    """Ends a round when a signal has come; holds nothing that Tune could not pickle."""
+    """Ends a round when a signal has come, and a run for whose next epoch there is no time.
 
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self._asked = asked
+    The run waits in its report meanwhile, so that it is stopped between two epochs.
+    """
+
+    def __init__(self, asked: Callable[[], bool], may_go_on: Callable[[str, int], bool]) -> None:
+        self._asked, self._may_go_on = asked, may_go_on
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        if "epoch" not in result:
+            return False
+        return not self._may_go_on(result["config"]["run_id"], result["epoch"])
 
     def stop_all(self) -> bool:
         return self._asked()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_asked": bool}  # bool() is False: Tune's saved copy never stops anything
+        return {}  # Tune saves a copy that nobody reads, and could not pickle the functions
+
+
+class _InTime(Searcher):
+    """Gives Tune the runs in order, each when a slot is free and if there is time for it then."""
+
+    def __init__(self, run_ids: Sequence[str], may_start: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._waiting, self._may_start = list(run_ids), may_start
+
+    def suggest(self, trial_id: str) -> Any:
+        for run_id in self._waiting:
+            if self._may_start(run_id):
+                self._waiting.remove(run_id)
+                return {"run_id": run_id}
+        return Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # Tune's own state is never read again
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 class _Callback(tune.Callback):
@@ -219,6 +263,11 @@ class _Callback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._listener.run_given_up(trial.config["run_id"], _detail(trial))
 
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
+    ) -> None:
+        self._listener.run_stopped(trial.config["run_id"])
+
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         if time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS:
             self._looked = time.monotonic()
@@ -251,11 +300,15 @@ def tune_round(
     Raises:
         Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
     """
+    limited = listener.limits_time()
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
-            param_space={"run_id": tune.grid_search(list(run_ids))},
+            # A grid is laid out at once; runs that may come too late are given out one by one.
+            param_space=None if limited else {"run_id": tune.grid_search(list(run_ids))},
             tune_config=tune.TuneConfig(
+                search_alg=_InTime(run_ids, listener.may_start) if limited else None,
+                num_samples=-1 if limited else 1,
                 max_concurrent_trials=resources.slots,
                 reuse_actors=True,
                 trial_name_creator=_run_id_of,
@@ -267,7 +320,7 @@ def tune_round(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 callbacks=[_Callback(listener, signals)],
-                stop=_StopWhenAsked(lambda: signals.received is not None),
+                stop=_StopWhenAsked(lambda: signals.received is not None, listener.may_go_on),
             ),
         )
         signals.deferring = True

@@ -35,10 +35,14 @@ from mtl.records import TASK_METRICS, Result
 from mtl.spec import DataSpec, RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import _Run
+from sweeps.cli import parse_command
+from sweeps.cost import estimate
 from sweeps.defaults import DEFAULT_FIELDS
 from sweeps.fields import nested
+from sweeps.machine import num_cpus
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
+from sweeps.probing import probe_networks, step_seconds
 
 
 def report(name: str, unit: str, values: list[float]) -> None:
@@ -226,6 +230,48 @@ def finished_store(root: Path, specs: Sequence[RunSpec]) -> None:
             (folder / name).write_text(json.dumps(held, indent=1), "utf-8")
 
 
+def estimate_of(*grid: str) -> None:
+    """Print what `--plan --probe` predicts for a sweep before and after it, and what it took.
+
+    The shipped model's prediction stands beside it. On a machine that is busy with other things
+    the two probes differ; then this says nothing.
+    """
+    specs = grid_specs(parse_command("priority_grid", "", grid, GRID).grid)
+    runs = {spec.run_id(): spec for spec in specs}
+
+    def predicted(data_root: str, *, probed: bool) -> float:
+        steps = step_seconds(probe_networks(specs, data_root)) if probed else None
+        found = estimate(
+            runs,
+            store=None,
+            runtime=Runtime(data_root=data_root),
+            concurrency=num_cpus(),
+            num_cpus=num_cpus(),
+            measured_steps=steps,
+        )
+        return sum(found.seconds) / 2
+
+    with tempfile.TemporaryDirectory() as folder:
+        modelled = predicted(folder, probed=False)
+        before = predicted(folder, probed=True)
+        where = ("--store", f"{folder}/store", "--data-root", folder)
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "sweeps/priority_grid.py", *grid, *where],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        actual = time.perf_counter() - start
+        after = predicted(f"{folder}/none", probed=True)
+    print(f"{len(runs)} runs of the default job, {num_cpus()} side by side: {actual:.0f} s")
+    for name, seconds in (
+        ("timed steps before it", before), ("timed steps after it", after),
+        ("the shipped model", modelled),
+    ):  # fmt: skip
+        error = seconds / actual - 1
+        print(f"  predicted from {name}: {seconds:.0f} s ({error:+.0%} of what it took)")
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -233,6 +279,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "filling": filling,
     "plan": plan,
     "derived": derived_tasks,
+    "estimate": partial(estimate_of, "--divisions", "3", "--seeds", "1"),
+    "estimate_default": estimate_of,
 }
 
 

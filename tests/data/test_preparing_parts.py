@@ -55,7 +55,7 @@ def test_a_split_without_training_samples_has_its_own_statistics(tmp_path) -> No
     source, root = write_source(tmp_path), tmp_path / "data"
     part = prepared("folder", source, root, "--tasks", "depth", "--split", "validation", "test")
     (values, valid) = (
-        np.load(part["folder"] / "test" / f"depth{kind}.npy") for kind in ("", "_valid")
+        np.load(part["folder"] / "validation" / f"depth{kind}.npy") for kind in ("", "_valid")
     )
     assert part["statistics"]["depth"]["mean"] == pytest.approx([values[valid].mean()])
     assert show.main([str(part["folder"]), "--out", str(tmp_path / "sheet.png")]) == 0
@@ -85,7 +85,7 @@ def test_tasks_of_taskonomy_decide_which_views_must_be_whole(tmp_path, capsys) -
     capsys.readouterr()
     argv = ["taskonomy", "--source", str(source), "--size", "8x8", "--data-root", str(root)]
     assert main([*argv, "--option", "stride=1", "--tasks", "segmentation"]) == 1
-    assert "got 'segmentation'. Leave it out" in capsys.readouterr().err
+    assert "got none: 5 rgb, 0 segmentsemantic" in capsys.readouterr().err
 
 
 def test_exact_filling_is_another_preparation(tmp_path, capsys) -> None:

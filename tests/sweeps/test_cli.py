@@ -204,7 +204,7 @@ def test_what_ends_a_sweep_leaves_its_last_status(failure, tmp_path, capsys, mon
     def prepare(data, data_root, **_):
         return None
 
-    def launch(plan, store, execution, runtime, progress, journal, display, signals):
+    def launch(plan, store, execution, runtime, progress, journal, display, signals, **_):
         progress.start(plan.run_ids[0])
         journal.status(progress.snapshot(), "running", now=True)
         raise failure

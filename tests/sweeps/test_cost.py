@@ -165,3 +165,31 @@ def test_every_method_is_priced(tmp_path):
     tasks = ("depth", "normal", "segmentation")
     specs = [RunSpec(method=method, tasks=tasks) for method in METHODS]
     assert len(costs(specs, tmp_path).run_seconds) == len(METHODS)
+
+
+def test_timed_steps_count_more_than_earlier_runs_and_by_hand(tmp_path):
+    store = Store(tmp_path / "store")
+    runs = grid_specs(GRID)
+    finish(store, runs[0], 20.0)
+    steps = {cost.step_key(runs[0]): 0.040}
+    found = costs(runs[2:4], tmp_path, store=store, measured_steps=steps)
+    assert found.source == "timed steps"
+    # 16 epochs of 50 steps of 40 ms, and evaluation: 100 images at .3 of a training image on 400.
+    by_hand = 16 * 50 * 0.040 * (1 + 100 * 0.3 / 400)
+    for low, high in found.run_seconds.values():
+        assert (low, high) == (pytest.approx(by_hand * 0.85), pytest.approx(by_hand * 1.15))
+    gradnorm = dataclasses.replace(runs[0], method="gradnorm", priorities=None, method_options={})
+    both = costs([runs[0], gradnorm], tmp_path, measured_steps=steps).run_seconds
+    # One forward and two backward passes of two each, over one forward and one backward pass.
+    assert both[gradnorm.run_id()][0] == pytest.approx(both[runs[0].run_id()][0] * 5 / 3)
+    other = dataclasses.replace(runs[2], batch_size=4)
+    mixed = costs([runs[0], other], tmp_path, measured_steps=steps)
+    assert mixed.source == "the shipped cost model and timed steps"
+
+
+def test_kept_checkpoints_are_in_the_bytes(spec):
+    # Every epoch's holds each parameter and AdamW's two moments, four bytes each.
+    weights = 4 * cost.num_parameters(spec)
+    none, final, every = (stored_bytes(spec, Runtime(keep=k)) for k in ("none", "final", "all"))
+    assert final - none == weights
+    assert every - none == 12 * 3 * weights

@@ -16,12 +16,14 @@ import pytest
 
 from mtl.spec import Runtime
 from mtl.store import Store
+from sweeps.budget import Budget
 from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
 from sweeps.launch import executor
 from sweeps.launch.driver import launch
 from sweeps.launch.stopping import StopSignals
+from sweeps.machine import num_cpus
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
 from sweeps.progress import SweepProgress
@@ -74,7 +76,7 @@ def played_training(marks: Path):
     return train
 
 
-def play(root: Path, marks: Path, specs, *, execution=None, run_round=None):
+def play(root: Path, marks: Path, specs, *, execution=None, run_round=None, budget=None):
     """Launch `specs` with the played training; return store, progress and what was said."""
     store = Store(root)
     plan = make_plan("mine", "priority_grid", specs)
@@ -100,6 +102,7 @@ def play(root: Path, marks: Path, specs, *, execution=None, run_round=None):
             Journal(store, plan),
             Display(sys.stdout),
             signals,
+            budget=budget,
             train=played_training(marks),
             run_round=run_round or executor.tune_round,
         )
@@ -174,6 +177,43 @@ def test_fit_that_dies_under_real_workers_loses_nothing(tmp_path):
     done_before = [spec.run_id() for spec in specs][:2]
     assert [len(trials(marks, run_id)) for run_id in done_before] == [1, 1]
     assert store.done(progress.runs) == set(progress.runs)
+
+
+def test_out_of_time_runs_are_stopped_between_epochs_and_no_other_is_started(tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    specs = grid_specs(GRID)[:6]
+    now = [0.0]
+
+    class Late:
+        """Passes on to the listener; once a first epoch has ended, the time is over."""
+
+        def __init__(self, listener):
+            self._listener = listener
+
+        def __getattr__(self, name):
+            return getattr(self._listener, name)
+
+        def may_go_on(self, run_id, epoch):
+            now[0] = 1000.0
+            return self._listener.may_go_on(run_id, epoch)
+
+    def run_round(run_ids, trainable, resources, listener, signals, scratch):
+        executor.tune_round(run_ids, trainable, resources, Late(listener), signals, scratch)
+
+    budget = Budget(100.0, lambda: now[0])
+    store, progress, said = play(
+        tmp_path / "store", marks, specs, run_round=run_round, budget=budget
+    )
+    begun = [path.stem for path in marks.glob("*.trials")]
+    assert 1 <= len(begun) <= num_cpus()
+    assert store.done(progress.runs) == set()  # none went on to its end behind our back
+    assert (progress.running, progress.failed) == ({}, set())
+    assert sum("Out of time" in text and "after epoch 1 of" in text for text in said) == len(begun)
+
+    store, progress, _ = play(tmp_path / "store", marks, specs, budget=Budget(1e9))
+    assert progress.done == {spec.run_id() for spec in specs}
+    assert {len(trials(marks, run_id)) for run_id in begun} == {2}
 
 
 @pytest.fixture

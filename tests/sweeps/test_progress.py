@@ -153,3 +153,24 @@ def test_words():
     assert duration_range((3000, 3001)) == "50 min"
     assert [size(b) for b in (5, 1500, 12_345_678, 2e15)] == ["5 B", "1.5 kB", "12 MB", "2000 TB"]
     assert run_text(grid_specs(GRID)[0]) == "lsb, depth 0.5, segmentation 0.5, seed 0"
+
+
+def test_epochs_of_earlier_processes_are_not_counted_as_work(clock):
+    runs = {f"run{i}": replace(spec, epochs=10) for i, spec in enumerate(grid_specs(GRID)[:2])}
+    progress = SweepProgress(
+        runs,
+        expected=dict.fromkeys(runs, (10.0, 10.0)),
+        slots=1,
+        epochs_before={"run0": 7},
+        clock=clock,
+    )
+    assert progress.snapshot().seconds_left == pytest.approx((13, 13))
+    assert progress.seconds_of("run0") == pytest.approx(3)
+    progress.start("run0")
+    progress.epoch("run0", 8, [1, 1])
+    clock.now += 2
+    progress.epoch("run0", 9, [1, 1])
+    # An epoch takes 2 s in place of 1: the pace is 2.
+    assert progress.seconds_of("run0") == pytest.approx(2)
+    assert progress.seconds_of("run1") == pytest.approx(20)
+    assert progress.seconds_of_an_epoch("run1") == pytest.approx(2)

@@ -1,0 +1,267 @@
+"""What a store holds: every run with its state, filtered; and which sweeps planned it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from rich.filesize import decimal
+
+from mtl.care.files import (
+    UnreadableError,
+    entries_of,
+    is_locked,
+    kind_of,
+    num_bytes,
+    printable,
+    read_bytes,
+    read_lines,
+    read_object,
+)
+from mtl.records import Result
+from mtl.spec import RunSpec
+from mtl.store import Store
+
+T = TypeVar("T")
+
+State = Literal["done", "running", "failed", "partial", "waiting", "damaged"]
+STATES: dict[State, str] = {
+    "done": "has a result",
+    "running": "is being trained",
+    "failed": "ended with an error",
+    "partial": "was begun, and goes on when it is asked for again",
+    "waiting": "is planned, no epoch finished",
+    "damaged": "its spec or its result cannot be read; see verify",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run as it lies in a store."""
+
+    run_id: str
+    state: State
+    spec: RunSpec | None
+    """None where it cannot be read."""
+    epochs: int
+    """Epochs recorded."""
+    num_bytes: int
+    reason: str = ""
+    """Why it failed or is damaged; empty otherwise."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `list --json` prints of it."""
+        spec = self.spec
+        return {
+            "run_id": self.run_id,
+            "state": self.state,
+            "reason": self.reason,
+            "method": None if spec is None else spec.method,
+            "tasks": None if spec is None else list(spec.tasks),
+            "priorities": None if spec is None or spec.priorities is None else [*spec.priorities],
+            "seed": None if spec is None else spec.seed,
+            "epochs": None if spec is None else spec.epochs,
+            "epochs_recorded": self.epochs,
+            "bytes": self.num_bytes,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which runs are meant; what is empty lets all pass."""
+
+    run_ids: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    """A run must have every one of them."""
+    states: Sequence[str] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether every run passes."""
+        return not (self.run_ids or self.methods or self.tasks or self.states)
+
+    def passes(self, entry: Entry) -> bool:
+        """Return whether a run is meant; one without a readable spec has no method or task."""
+        spec = entry.spec
+        return (
+            (not self.run_ids or entry.run_id in self.run_ids)
+            and (not self.states or entry.state in self.states)
+            and (not self.methods or (spec is not None and spec.method in self.methods))
+            and (not self.tasks or (spec is not None and set(self.tasks) <= set(spec.tasks)))
+        )
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """Return the spec of the run in `folder`.
+
+    Raises:
+        UnreadableError: if it is damaged, or describes another run than the folder's name says.
+    """
+    held = read_object(folder / "spec.json")
+    try:
+        spec = RunSpec.from_dict(held)
+        run_id = spec.run_id()
+    except Exception as error:  # whatever a stranger's values make of it
+        raise UnreadableError(f"is no spec ({error})") from error
+    if run_id != folder.name:
+        raise UnreadableError(
+            f"describes run {run_id}: it was edited, or written by another release"
+        )
+    return spec
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return the result of the run in `folder`, None while there is none.
+
+    Raises:
+        UnreadableError: if it is damaged, of another schema or of another run.
+    """
+    path = folder / "result.json"
+    if kind_of(path) == "absent":
+        return None
+    try:
+        result = Result.from_dict(read_object(path))
+    except ValueError as error:
+        raise UnreadableError(f"is no result ({error})") from error
+    if result.run_id != folder.name:
+        raise UnreadableError(f"is the result of run {result.run_id!r}")
+    return result
+
+
+def read_entry(store: Store, run_id: str) -> Entry:
+    """Return a run as it lies in the store; nothing in it can make this fail."""
+    folder = store.run_folder(run_id)
+    size = num_bytes(folder)
+    if kind_of(folder) != "folder":
+        reason = f"the run is a {kind_of(folder)}, not a folder"
+        return Entry(run_id, "damaged", None, 0, size, reason)
+    epochs = _or_default(lambda: len(read_lines(folder / "epochs.jsonl")), 0)
+    try:
+        spec = read_spec(folder)
+    except UnreadableError as error:
+        return Entry(run_id, "damaged", None, epochs, size, f"spec.json {printable(error)}")
+    try:
+        result = read_result(folder)
+    except UnreadableError as error:
+        return Entry(run_id, "damaged", spec, epochs, size, f"result.json {printable(error)}")
+    if result is not None:
+        return Entry(run_id, "done", spec, epochs, size)
+    state, reason = _state_without_result(folder, epochs)
+    return Entry(run_id, state, spec, epochs, size, reason)
+
+
+def _state_without_result(folder: Path, epochs: int) -> tuple[State, str]:
+    if is_locked(folder):
+        return "running", ""
+    if kind_of(folder / "error.txt") != "absent":
+        text = _or_default(lambda: read_bytes(folder / "error.txt"), b"")
+        lines = text.decode("utf-8", "replace").strip().splitlines()
+        return "failed", printable(lines[-1]) if lines else "no reason was written"
+    checkpointed = kind_of(folder / "checkpoint" / "latest.pt") == "file"
+    return ("partial" if epochs or checkpointed else "waiting"), ""
+
+
+def _or_default(read: Callable[[], T], default: T) -> T:
+    try:
+        return read()
+    except UnreadableError:
+        return default
+
+
+def list_runs(store: Store, chosen: Filter | None = None) -> list[Entry]:
+    """Return the runs of a store that pass, by tasks, method, priorities and seed.
+
+    Raises:
+        ValueError: if a run is named that the store does not hold.
+    """
+    chosen = chosen or Filter()
+    entries = [read_entry(store, run_id) for run_id in run_ids_of(store)]
+    absent = sorted(set(chosen.run_ids) - {entry.run_id for entry in entries})
+    if absent:
+        raise ValueError(f"Expected runs of {store.root}, got {printable(', '.join(absent))}.")
+    return sorted(filter(chosen.passes, entries), key=_by_content)
+
+
+def run_ids_of(store: Store) -> list[str]:
+    """Return the names in the runs folder that are run ids; none if that folder is a link."""
+    return store.run_ids() if kind_of(store.runs_folder) == "folder" else []
+
+
+def _by_content(entry: Entry) -> tuple[Any, ...]:
+    spec = entry.spec
+    if spec is None:
+        return ((), "", (), 0, entry.run_id)
+    return (spec.tasks, spec.method, spec.priorities or (), spec.seed, entry.run_id)
+
+
+def table(entries: Iterable[Entry]) -> str:
+    """Return runs as aligned columns under their heads."""
+    head = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "")
+    rows: list[tuple[str, ...]] = [head]
+    rows += [_row(entry) for entry in entries]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    spec, size = entry.spec, decimal(entry.num_bytes)
+    if spec is None:
+        return (entry.run_id, entry.state, "", "", "", "", str(entry.epochs), size, entry.reason)
+    priorities = "-"
+    if spec.priorities is not None:
+        priorities = " / ".join(f"{p:.3g}" for p in spec.priorities)
+    return (
+        entry.run_id,
+        entry.state,
+        " ".join(spec.tasks),
+        spec.method,
+        priorities,
+        str(spec.seed),
+        f"{entry.epochs} of {spec.epochs}",
+        size,
+        entry.reason,
+    )
+
+
+def sums(entries: Sequence[Entry]) -> str:
+    """Return one line: `20 runs: 18 done, 2 failed; 34.5 MB`."""
+    counts = {state: sum(entry.state == state for entry in entries) for state in STATES}
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    size = decimal(sum(entry.num_bytes for entry in entries))
+    noun = "run" if len(entries) == 1 else "runs"
+    return f"{len(entries)} {noun}: {parts}; {size}" if entries else "no runs"
+
+
+def planned_by(store: Store) -> dict[str, set[str]]:
+    """Return sweep -> the run ids that any revision of its plan lists; unreadable plans have none.
+
+    Only names that could be run ids are returned.
+    """
+    return {
+        folder.name: _or_default(lambda f=folder: set(planned_runs(f)), set())  # type: ignore[misc]
+        for folder in entries_of(store.root / "sweeps")
+        if kind_of(folder) == "folder"
+    }
+
+
+def planned_runs(folder: Path) -> list[str]:
+    """Return the run ids of all revisions of the plan in a sweep's folder, in order.
+
+    Raises:
+        UnreadableError: if the plan is damaged.
+    """
+    held = read_object(folder / "plan.json")
+    revisions = held.get("revisions")
+    if held.get("schema") != 1 or not isinstance(revisions, list):
+        raise UnreadableError("is no plan of schema 1")
+    found: dict[str, None] = {}
+    for revision in revisions:
+        run_ids = revision.get("run_ids") if isinstance(revision, dict) else None
+        if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
+            raise UnreadableError("holds a revision without a list of run ids")
+        found |= dict.fromkeys(run_ids)
+    return list(found)

@@ -1,0 +1,396 @@
+"""Every file of every run and sweep, looked at: what is damaged, and what that costs."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mtl.care.binaries import check_checkpoint, check_samples
+from mtl.care.files import (
+    LOCK,
+    UnreadableError,
+    entries_of,
+    is_number,
+    kind_of,
+    parse_json,
+    printable,
+    read_bytes,
+    read_lines,
+    read_object,
+)
+from mtl.care.listing import planned_runs, read_result, read_spec, run_ids_of
+from mtl.records import TASK_METRICS, EpochRecord, Result
+from mtl.spec import RunSpec
+from mtl.store import Store, check_sweep_name
+
+TRAIN_AGAIN = "remove the run (remove --run) and ask for it again"
+RUN_FILES = ("spec.json", "epochs.jsonl", "result.json", "manifest.json", "error.txt", LOCK)
+RUN_FOLDERS = ("checkpoint", "samples")
+JSON_LINES = ("events.jsonl", "decisions.jsonl")
+STATUS_COUNTS = ("total", "done", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not what it should be."""
+
+    path: str
+    """Below the store's folder."""
+    what: str
+    """What is wrong, in words that follow the path."""
+    cost: str
+    """What is lost by it, and what helps."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a look at a store gave."""
+
+    num_runs: int
+    num_sweeps: int
+    damages: tuple[Damage, ...]
+    notes: tuple[str, ...]
+    """Of what is not wrong, but worth knowing."""
+
+
+class _Inspector:
+    """Collects damages and notes below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.damages: list[Damage] = []
+        self.notes: list[str] = []
+
+    def name(self, path: Path) -> str:
+        return printable(path.relative_to(self.root))
+
+    def damage(self, path: Path, what: str, cost: str) -> None:
+        self.damages.append(Damage(self.name(path), printable(what), cost))
+
+    def note(self, path: Path, what: str) -> None:
+        self.notes.append(f"{self.name(path)} {what}")
+
+    def check(self, path: Path, look: Callable[[], Any], cost: str) -> Any:
+        """Return what `look` gives; if it says that the file is unreadable, note it as damage."""
+        try:
+            return look()
+        except UnreadableError as error:
+            self.damage(path, str(error), cost)
+        except OSError as error:
+            self.damage(path, f"cannot be read ({error.strerror})", cost)
+        return None
+
+
+def verify_store(store: Store, *, with_torch: bool = True) -> Findings:
+    """Look at every file of a store; nothing is written, and no link is followed.
+
+    Args:
+        store: opened for reading.
+        with_torch: load the checkpoints, values only; otherwise their checksums alone are tested.
+    """
+    inspector = _Inspector(store.root)
+    known = set(run_ids_of(store))
+    for folder in (store.runs_folder, store.root / "sweeps"):
+        if kind_of(folder) not in ("folder", "absent"):
+            inspector.damage(folder, f"is a {kind_of(folder)}, not a folder", "all that it held")
+    for path in entries_of(store.runs_folder):
+        if path.name not in known:
+            _note_stranger(inspector, path)
+    for run_id in sorted(known):
+        _inspect_run(inspector, store.run_folder(run_id), with_torch)
+    num_sweeps = 0
+    for folder in entries_of(store.root / "sweeps"):
+        num_sweeps += _inspect_sweep(inspector, folder, known)
+    return Findings(len(known), num_sweeps, tuple(inspector.damages), tuple(inspector.notes))
+
+
+def verify_run(store: Store, run_id: str, *, with_torch: bool = False) -> tuple[Damage, ...]:
+    """Return what is damaged in one run."""
+    inspector = _Inspector(store.root)
+    _inspect_run(inspector, store.run_folder(run_id), with_torch)
+    return tuple(inspector.damages)
+
+
+def verify_sweep(store: Store, name: str) -> tuple[Damage, ...]:
+    """Return what is damaged in one sweep's own files."""
+    inspector = _Inspector(store.root)
+    _inspect_sweep(inspector, store.root / "sweeps" / name, set())
+    return tuple(inspector.damages)
+
+
+def _note_stranger(inspector: _Inspector, path: Path) -> None:
+    """Say that a file has no place here: left by a kill while it was written, or foreign."""
+    hidden = path.name.startswith(".")
+    what = "was left by a process that was killed" if hidden else "belongs to no release of this"
+    inspector.note(path, f"{what}; it is not read, and can be removed.")
+
+
+def _inspect_run(inspector: _Inspector, folder: Path, with_torch: bool) -> None:
+    if kind_of(folder) != "folder":
+        what = f"is a {kind_of(folder)}, not a folder"
+        inspector.damage(folder, what, f"the run; {TRAIN_AGAIN}")
+        return
+    for path in entries_of(folder):
+        kind = kind_of(path)
+        if kind == "link" or (path.name == LOCK and kind != "file"):
+            inspector.damage(path, f"is a {kind}; it is not followed", TRAIN_AGAIN)
+        elif path.name not in (*RUN_FILES, *RUN_FOLDERS):
+            _note_stranger(inspector, path)
+        elif path.name in RUN_FOLDERS and kind != "folder":
+            inspector.damage(path, f"is a {kind}, not a folder", TRAIN_AGAIN)
+    spec = inspector.check(
+        folder / "spec.json",
+        lambda: read_spec(folder),
+        "the run is not used until its sweep is started again, which writes the file anew; "
+        "if it goes on describing another run, remove it",
+    )
+    if spec is None:
+        return  # what the other files should hold follows from the spec
+    result = inspector.check(
+        folder / "result.json",
+        lambda: _checked_result(folder, spec),
+        f"{spec.epochs} epochs of training; {TRAIN_AGAIN}",
+    )
+    is_done = kind_of(folder / "result.json") != "absent"
+    records = inspector.check(
+        folder / "epochs.jsonl",
+        lambda: _checked_epochs(folder, spec, is_done),
+        "the training curve; the result stands"
+        if is_done
+        else f"the epochs trained so far; {TRAIN_AGAIN}",
+    )
+    if result is not None and records is not None:
+        inspector.check(
+            folder / "result.json",
+            lambda: _check_agreement(result, records),
+            f"trust in the result; {TRAIN_AGAIN}",
+        )
+    _inspect_manifest(inspector, folder, is_done)
+    if kind_of(folder / "error.txt") != "absent":
+        inspector.check(
+            folder / "error.txt",
+            lambda: read_bytes(folder / "error.txt"),
+            "the reason of a failure; start the sweep with --retry-failed",
+        )
+    _inspect_checkpoints(inspector, folder, spec, records, is_done, with_torch)
+    for path in entries_of(folder / "samples"):
+        if path.name.startswith("."):
+            _note_stranger(inspector, path)
+            continue
+        inspector.check(
+            path,
+            functools.partial(check_samples, path),
+            "a few predictions to look at; remove the file",
+        )
+
+
+def _inspect_checkpoints(
+    inspector: _Inspector,
+    folder: Path,
+    spec: RunSpec,
+    records: Sequence[EpochRecord] | None,
+    is_done: bool,
+    with_torch: bool,
+) -> None:
+    costs = {
+        "weights.pt": "the trained network, not its result; to have it, " + TRAIN_AGAIN,
+        "latest.pt": "nothing: the run is done; remove the file"
+        if is_done
+        else f"the epochs trained so far; {TRAIN_AGAIN}",
+    }
+    for path in entries_of(folder / "checkpoint"):
+        if path.name.startswith("."):
+            _note_stranger(inspector, path)
+            continue
+        epoch = inspector.check(
+            path,
+            functools.partial(
+                check_checkpoint, path, folder.name, spec.epochs, with_torch=with_torch
+            ),
+            costs.get(path.name, "the network as it was after that epoch; remove the file"),
+        )
+        if path.name == "latest.pt" and epoch is not None and epoch > len(records or ()):
+            inspector.damage(
+                path,
+                f"is of epoch {epoch}, of which epochs.jsonl holds {len(records or ())}",
+                f"the records of the epochs between; {TRAIN_AGAIN}",
+            )
+
+
+def _checked_result(folder: Path, spec: RunSpec) -> Result | None:
+    """Return the result after a look at every value of it."""
+    result = read_result(folder)
+    if result is None:
+        return None
+    for name, found, expected in (
+        ("status", result.status, "done"),
+        ("epochs", result.epochs, spec.epochs),
+        ("selection", result.selection, spec.selection),
+    ):
+        if found != expected or isinstance(found, bool):
+            raise UnreadableError(f"has {name} {found!r}, its spec says {expected!r}")
+    last = result.selected_epoch
+    if not _is_count(last) or not 1 <= last <= spec.epochs:
+        raise UnreadableError(f"has selected_epoch {last!r} of {spec.epochs}")
+    if spec.selection == "last" and last != spec.epochs:
+        raise UnreadableError(f"has selected_epoch {last!r}, its spec says the last")
+    for name in ("selected_metrics", "final_metrics"):
+        _check_metrics(getattr(result, name), ("validation", "test"), spec, name)
+    return result
+
+
+def _check_metrics(held: Any, splits: Sequence[str], spec: RunSpec, name: str) -> None:
+    if not isinstance(held, dict) or set(held) != set(splits):
+        raise UnreadableError(f"has {name} without the splits {' and '.join(splits)}")
+    for split, by_task in held.items():
+        if not isinstance(by_task, dict) or set(by_task) != set(spec.tasks):
+            raise UnreadableError(f"has {name}.{split} without the tasks {' '.join(spec.tasks)}")
+        for task, values in by_task.items():
+            if not isinstance(values, dict):
+                raise UnreadableError(f"has {name}.{split}.{task} {values!r}")
+            for metric, value in values.items():
+                if metric not in TASK_METRICS[task] or not (value is None or is_number(value)):
+                    raise UnreadableError(f"has {name}.{split}.{task}.{metric} {value!r}")
+
+
+def _checked_epochs(folder: Path, spec: RunSpec, is_done: bool) -> list[EpochRecord]:
+    """Return the epoch records, which must be complete and in order."""
+    records = []
+    names = {field.name for field in fields(EpochRecord)}
+    for number, line in enumerate(read_lines(folder / "epochs.jsonl"), 1):
+        held = parse_json(line)
+        if not isinstance(held, dict) or not names - {"cross_stitch"} <= set(held) <= names:
+            raise UnreadableError(f"has no epoch record in line {number}")
+        record = EpochRecord(**held)
+        if not _is_count(record.epoch) or record.epoch != number:
+            raise UnreadableError(f"has epoch {record.epoch!r} in line {number}")
+        for name in ("losses", "weights", "loss_scales", "difficulties"):
+            values = held[name]
+            if not (_is_vector(values, len(spec.tasks)) or (values is None and name != "losses")):
+                raise UnreadableError(f"has {name} {values!r} in line {number}")
+        if not (is_number(record.learning_rate) and is_number(record.seconds)):
+            raise UnreadableError(f"has no learning_rate or seconds in line {number}")
+        _check_metrics(record.metrics, ("validation",), spec, f"line {number}: metrics")
+        records.append(record)
+    if len(records) > spec.epochs or (is_done and len(records) < spec.epochs):
+        raise UnreadableError(f"has {len(records)} epochs of {spec.epochs}")
+    return records
+
+
+def _check_agreement(result: Result, records: Sequence[EpochRecord]) -> None:
+    """Raise an `UnreadableError` unless the result says what the epochs say."""
+    for name, epoch, metrics in (
+        ("final_metrics", len(records), result.final_metrics),
+        ("selected_metrics", result.selected_epoch, result.selected_metrics),
+    ):
+        if metrics["validation"] != records[epoch - 1].metrics["validation"]:
+            raise UnreadableError(f"has other {name} on validation than epoch {epoch} of its own")
+
+
+def _inspect_manifest(inspector: _Inspector, folder: Path, is_done: bool) -> None:
+    path = folder / "manifest.json"
+    if is_done or kind_of(path) != "absent":
+        inspector.check(
+            path,
+            lambda: _check_manifest(path, is_done),
+            "how the run was made (versions, hardware, data, seconds) and the use of its weights; "
+            + ("the result stands" if is_done else "it is written anew when the run goes on"),
+        )
+
+
+def _check_manifest(path: Path, is_done: bool) -> None:
+    held = read_object(path)
+    if held.get("schema") != 1:
+        raise UnreadableError(f"is of schema {held.get('schema')!r}, not 1")
+    for name in ("environment", "hardware", "data", "per_pixel_prior"):
+        if not isinstance(held.get(name), dict):
+            raise UnreadableError(f"holds no {name}")
+    if not isinstance(held.get("code_version"), str):
+        raise UnreadableError("holds no code_version")
+    info = held["data"].get("info")
+    if not isinstance(info, dict) or not isinstance(info.get("classes"), list):
+        raise UnreadableError("holds no classes of its data")
+    seconds = held.get("wall_seconds")
+    if is_done and (seconds is None or not is_number(seconds) or seconds <= 0):
+        raise UnreadableError(f"has wall_seconds {seconds!r}")
+
+
+def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool:
+    """Look at a sweep's own files; return whether it is one."""
+    try:
+        check_sweep_name(folder.name)
+    except ValueError:
+        _note_stranger(inspector, folder)
+        return False
+    if kind_of(folder) != "folder":
+        what = f"is a {kind_of(folder)}, not a folder"
+        inspector.damage(folder, what, "the sweep's plan; no run: remove it, start the sweep again")
+        return False
+    planned = inspector.check(
+        folder / "plan.json",
+        lambda: planned_runs(folder),
+        "which runs the sweep asked for; no run: remove the file, start the sweep again",
+    )
+    absent = [run_id for run_id in planned or () if run_id not in known] if known else []
+    if absent:
+        inspector.note(
+            folder,
+            f"plans {len(absent)} runs that the store does not hold; its command trains them.",
+        )
+    for name in JSON_LINES:
+        _inspect_lines(inspector, folder / name)
+    path = folder / "status.json"
+    if kind_of(path) != "absent":
+        inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
+    return True
+
+
+def check_status(path: Path) -> dict[str, Any]:
+    """Return what a sweep's status.json holds.
+
+    Raises:
+        UnreadableError: if it is damaged or of another schema.
+    """
+    held = read_object(path)
+    if held.get("schema") != 1:
+        raise UnreadableError(f"is of schema {held.get('schema')!r}, not 1")
+    if not isinstance(held.get("state"), str) or not isinstance(held.get("updated"), str):
+        raise UnreadableError("holds no state and time")
+    if not all(_is_count(held.get(name)) for name in STATUS_COUNTS):
+        raise UnreadableError(f"has no counts {', '.join(STATUS_COUNTS)}")
+    if not _is_vector(held.get("expected_seconds_left"), 2):
+        raise UnreadableError("has no expected_seconds_left")
+    running = held.get("running")
+    if not isinstance(running, list) or not all(
+        isinstance(run, dict) and isinstance(run.get("run_id"), str) and _is_count(run.get("epoch"))
+        for run in running
+    ):
+        raise UnreadableError("has no list of running runs")
+    return held
+
+
+def _inspect_lines(inspector: _Inspector, path: Path) -> None:
+    """Look at a file of JSON lines; a torn one is what a kill leaves, and no damage."""
+    cost = "some of the sweep's history; no run"
+    for number, line in enumerate(inspector.check(path, lambda: read_lines(path), cost) or (), 1):
+        try:
+            is_object = isinstance(parse_json(line), dict)
+        except UnreadableError:
+            inspector.note(path, f"has a torn line {number}, as a kill leaves it.")
+            continue
+        if not is_object:
+            inspector.damage(path, f"has no object in line {number}", cost)
+            return
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_vector(values: Any, length: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == length
+        and all(value is None or is_number(value) for value in values)
+    )

@@ -1,0 +1,344 @@
+"""What differs between two plans, or between two runs.
+
+python sweeps/diff.py old.json new.json                     as saved from --plan --json
+python sweeps/diff.py results/sweeps/a results/sweeps/b     two sweeps, as they were last started
+python sweeps/diff.py RUN_ID RUN_ID --store results         two runs: fields, how made, results
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from mtl.care.command import open_store
+from mtl.care.files import (
+    UnreadableError,
+    is_number,
+    kind_of,
+    printable,
+    read_lines,
+    read_object,
+)
+from mtl.care.listing import read_spec
+from mtl.records import METRICS
+from mtl.store import Store, StoreError
+from mtl.strict import flat
+from sweeps.words import counted
+
+MOST_RUNS_LISTED = 20
+MOST_VALUES_LISTED = 12
+USAGE_STATUS = 2
+INCOMPLETE_STATUS = 1
+ABSENT = "(absent)"
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_TIMES = ("wall_seconds", "device_seconds", "started_epochs")
+"""Of a manifest: they differ between any two runs."""
+
+T = TypeVar("T")
+Fields = dict[str, Any]
+"""Dotted name -> plain value."""
+
+
+@dataclass(frozen=True)
+class PlanSide:
+    """One of two plans."""
+
+    title: str
+    runs: Mapping[str, Fields | None]
+    """Run id -> its fields; None where the spec cannot be had."""
+
+
+@dataclass(frozen=True)
+class RunSide:
+    """One of two runs."""
+
+    title: str
+    run_id: str
+    fields: Fields
+    manifest: Fields
+    """Empty where there is none."""
+    metrics: Fields
+    """Dotted `split.task.metric` -> value of the result; empty while the run is not done."""
+    num_epochs: int
+
+
+def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
+    """Return the plan or the run that an argument names.
+
+    Args:
+        text: a run id, or the path of a run's or a sweep's folder or of a plan.
+        store: where run ids are looked for.
+
+    Raises:
+        ValueError: if it names neither.
+        StoreError: if what it names cannot be read.
+    """
+    if _RUN_ID.fullmatch(text) and not Path(text).exists():
+        if store is None:
+            raise ValueError(f"Expected --store STORE with the run id {text}, got none.")
+        return _read_run(store.run_folder(text))
+    path = Path(text).expanduser()
+    try:
+        if kind_of(path / "spec.json") == "file":
+            return _read_run(path.absolute())
+        return _read_plan(path / "plan.json" if path.is_dir() else path, store)
+    except UnreadableError as error:
+        raise StoreError(
+            f"Expected a run id, the folder of a run or a sweep, or a plan, got {text}, which "
+            f"{printable(error)}."
+        ) from error
+
+
+def _read_run(folder: Path) -> RunSide:
+    spec = _read_file(folder, "spec.json", lambda: read_spec(folder))
+    result = _read_file(folder, "result.json", lambda: _object_or_empty(folder / "result.json"))
+    manifest = _read_file(
+        folder, "manifest.json", lambda: _object_or_empty(folder / "manifest.json")
+    )
+    lines = _read_file(folder, "epochs.jsonl", lambda: read_lines(folder / "epochs.jsonl"))
+    metrics = result.get("selected_metrics")
+    return RunSide(
+        title=f"run {folder.name}",
+        run_id=folder.name,
+        fields=flat(spec.to_dict()),
+        manifest=flat(manifest),
+        metrics=flat(metrics) if isinstance(metrics, Mapping) else {},
+        num_epochs=len(lines),
+    )
+
+
+def _read_file(folder: Path, name: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except UnreadableError as error:
+        raise StoreError(
+            f"Expected a run in {folder}, got one whose {name} {printable(error)}."
+        ) from error
+
+
+def _object_or_empty(path: Path) -> dict[str, Any]:
+    return {} if kind_of(path) == "absent" else read_object(path)
+
+
+def _read_plan(path: Path, store: Store | None) -> PlanSide:
+    held = read_object(path)
+    runs, revisions = held.get("runs"), held.get("revisions")
+    if isinstance(runs, list):
+        return PlanSide(str(path), dict(map(_planned_run, runs)))
+    if not isinstance(revisions, list) or not revisions or not isinstance(revisions[-1], dict):
+        raise UnreadableError("holds no runs and no revisions of a plan")
+    run_ids = revisions[-1].get("run_ids")
+    if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
+        raise UnreadableError("holds no run ids in its last revision")
+    above = path.absolute().parents
+    if store is None and len(above) > 2 and above[1].name == "sweeps":
+        store = open_store(str(above[2]))
+    return PlanSide(str(path), {run_id: _fields_of(run_id, store) for run_id in run_ids})
+
+
+def _planned_run(run: Any) -> tuple[str, Fields]:
+    if not isinstance(run, dict) or not isinstance(run.get("run_id"), str):
+        raise UnreadableError("holds a run without a run id")
+    if not isinstance(run.get("spec"), dict):
+        raise UnreadableError("holds a run without a spec")
+    return run["run_id"], flat(run["spec"])
+
+
+def _fields_of(run_id: str, store: Store | None) -> Fields | None:
+    if store is None or not _RUN_ID.fullmatch(run_id):
+        return None
+    try:
+        return flat(read_spec(store.run_folder(run_id)).to_dict())
+    except UnreadableError:
+        return None
+
+
+def plan_differences(a: PlanSide, b: PlanSide) -> list[str]:
+    """Return in lines how two plans differ."""
+    both = [run_id for run_id in a.runs if run_id in b.runs]
+    only_a = [run_id for run_id in a.runs if run_id not in b.runs]
+    only_b = [run_id for run_id in b.runs if run_id not in a.runs]
+    lines = [
+        f"A: {printable(a.title)}: {counted(len(a.runs), 'run')}",
+        f"B: {printable(b.title)}: {counted(len(b.runs), 'run')}",
+        f"{len(both):,} in both, {len(only_a):,} only in A, {len(only_b):,} only in B.",
+    ]
+    for side, name in ((a, "A"), (b, "B")):
+        unknown = sum(fields is None for fields in side.runs.values())
+        if unknown:
+            what = counted(unknown, "run")
+            lines.append(f"The specs of {what} of {name} are not at hand; --store may name them.")
+    if not only_a and not only_b:
+        is_same_order = list(a.runs) == list(b.runs)
+        return [*lines, "The same runs" + ("." if is_same_order else ", in another order.")]
+    values_a, values_b = _values(a), _values(b)
+    for word, mine, others in (
+        ("only in A", values_a, values_b),
+        ("only in B", values_b, values_a),
+    ):
+        names = [name for name in mine if name not in others]
+        if names and others:
+            lines.append(f"Fields {word}:")
+            lines += [f"  {printable(name)}: {_listed(mine[name])}" for name in names]
+    differing = [n for n in values_a if n in values_b and set(values_a[n]) != set(values_b[n])]
+    if differing:
+        lines.append("Values:")
+    for name in differing:
+        extra_a = [value for value in values_a[name] if value not in values_b[name]]
+        extra_b = [value for value in values_b[name] if value not in values_a[name]]
+        parts = [f"only in A {_listed(extra_a)}"] if extra_a else []
+        parts += [f"only in B {_listed(extra_b)}"] if extra_b else []
+        lines.append(f"  {printable(name)}: {'; '.join(parts)}")
+    for name, values in (("A", values_a), ("B", values_b)):
+        varying = [printable(n) for n, found in values.items() if len(found) > 1]
+        lines.append(f"In {name} varies: {', '.join(varying) or 'nothing'}.")
+    for name, run_ids, side in (("A", only_a, a), ("B", only_b, b)):
+        if run_ids:
+            lines.append(f"Only in {name}:")
+            varying_names = [n for n, found in _values(side).items() if len(found) > 1]
+            lines += [
+                f"  {printable(run_id, 40)}  {_run_line(side.runs[run_id], varying_names)}".rstrip()
+                for run_id in run_ids[:MOST_RUNS_LISTED]
+            ]
+            if len(run_ids) > MOST_RUNS_LISTED:
+                lines.append(f"  and {len(run_ids) - MOST_RUNS_LISTED:,} more")
+    return lines
+
+
+def _values(side: PlanSide) -> dict[str, list[str]]:
+    """Return field -> its distinct values, as text, in order of appearance."""
+    found: dict[str, dict[str, None]] = {}
+    for fields in side.runs.values():
+        for name, value in (fields or {}).items():
+            found.setdefault(name, {})[_text(value)] = None
+    return {name: list(values) for name, values in found.items()}
+
+
+def _run_line(fields: Fields | None, names: Iterable[str]) -> str:
+    if fields is None:
+        return ""
+    return printable(" ".join(f"{n}={_text(fields[n])}" for n in names if n in fields))
+
+
+def _listed(values: Sequence[str]) -> str:
+    shown = printable(", ".join(values[:MOST_VALUES_LISTED]))
+    more = len(values) - MOST_VALUES_LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else printable(value, 120)
+
+
+def run_differences(a: RunSide, b: RunSide) -> list[str]:
+    """Return in lines how two runs differ: fields, how they were made, results."""
+    lines = [f"A: {a.title}", f"B: {b.title}"]
+    fields = _differing(a.fields, b.fields)
+    lines += ["Fields:", *fields] if fields else ["The same spec."]
+    if not (a.manifest and b.manifest):
+        missing = " and ".join(n for n, side in (("A", a), ("B", b)) if not side.manifest)
+        lines.append(f"No manifest of {missing}: how it was made is not known.")
+    else:
+        made = _differing(a.manifest, b.manifest)
+        lines += (
+            ["How they were made:", *made] if made else ["Made alike: versions, hardware, data."]
+        )
+    return lines + _result_lines(a, b)
+
+
+def _differing(a: Fields, b: Fields) -> list[str]:
+    names = [name for name in dict.fromkeys((*a, *b)) if name not in _TIMES]
+    return [
+        f"  {printable(name)}: {_text(a.get(name, ABSENT))} -> {_text(b.get(name, ABSENT))}"
+        for name in names
+        if not name.startswith("per_pixel_prior") and a.get(name, ABSENT) != b.get(name, ABSENT)
+    ]
+
+
+def _result_lines(a: RunSide, b: RunSide) -> list[str]:
+    undone = [(n, side) for n, side in (("A", a), ("B", b)) if not side.metrics]
+    if undone:
+        epochs = ", ".join(f"{n} has {counted(side.num_epochs, 'epoch')}" for n, side in undone)
+        return [f"No results to compare: {epochs} and no result."]
+    if a.metrics == b.metrics:
+        return ["The same results to the last digit."]
+    rows = [("Results", "A", "B", "B - A")]
+    for name in dict.fromkeys((*a.metrics, *b.metrics)):
+        before, after = a.metrics.get(name), b.metrics.get(name)
+        if before != after:
+            rows.append((printable(name), *_shown(name.rsplit(".", 1)[-1], before, after)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _shown(metric: str, before: Any, after: Any) -> tuple[str, str, str]:
+    """Return two values of a metric and their difference in its display unit."""
+    known = METRICS.get(metric)
+    factor, unit = (1.0, "") if known is None else (known.display_factor, known.display_unit or "")
+    texts = [f"{v * factor:.6g}{unit}" if is_number(v) else ABSENT for v in (before, after)]
+    both = is_number(before) and is_number(after)
+    return texts[0], texts[1], f"{(after - before) * factor:+.3g}{unit}" if both else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = _Parser(
+        prog="diff.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("a", metavar="A", help="run id, or folder of a run or sweep, or plan")
+    parser.add_argument("b", metavar="B", help="the same kind of thing")
+    parser.add_argument("--store", help="where run ids are looked for")
+    return parser
+
+
+def _diff(argv: Sequence[str] | None) -> int:
+    given = make_parser().parse_args(argv)
+    store = None if given.store is None else open_store(given.store)
+    a, b = read_side(given.a, store), read_side(given.b, store)
+    if isinstance(a, PlanSide) and isinstance(b, PlanSide):
+        lines = plan_differences(a, b)
+    elif isinstance(a, RunSide) and isinstance(b, RunSide):
+        lines = run_differences(a, b)
+    else:
+        raise ValueError("Expected two plans or two runs, got one of each.")
+    print("\n".join(lines))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what differs; return the exit status: 0 whether or not anything does."""
+    try:
+        return _diff(argv)
+    except ValueError as error:
+        print(f"diff: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    except StoreError as error:
+        print(f"diff: {error}", file=sys.stderr)
+        return INCOMPLETE_STATUS
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE_STATUS
+    except OSError as error:
+        print(f"diff: {printable(error.filename)}: {error.strerror or error}.", file=sys.stderr)
+        return INCOMPLETE_STATUS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

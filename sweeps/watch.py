@@ -1,0 +1,327 @@
+"""How a sweep goes, from any machine that sees its store; reads files and writes nothing.
+
+python sweeps/watch.py STORE                 the sweep that was active last, until it is finished
+python sweeps/watch.py STORE --once          one look
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mtl.care.command import open_store
+from mtl.care.files import (
+    UnreadableError,
+    entries_of,
+    is_number,
+    kind_of,
+    parse_json,
+    printable,
+    read_lines,
+)
+from mtl.care.listing import planned_runs, read_spec
+from mtl.care.verifying import check_status
+from mtl.spec import RunSpec
+from mtl.store import Store, StoreError, check_sweep_name
+from sweeps.so_far import HypervolumeSoFar
+from sweeps.words import counted, duration, duration_range, priorities_text
+
+SECONDS_UNTIL_GONE = 60.0
+"""A driver writes its status every two seconds; one that is silent for so long seems gone."""
+LIVE_SECONDS = 2.0
+LINES_SECONDS = 10.0
+"""Between two looks, on a terminal and elsewhere."""
+MOST_ROWS = 20
+ACTIVE_STATES = ("preparing", "running")
+USAGE_STATUS = 2
+INCOMPLETE_STATUS = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run under way."""
+
+    run_id: str
+    spec: RunSpec | None
+    """None where it cannot be read."""
+    epoch: int
+    losses: tuple[str, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what is shown of it."""
+        spec = self.spec
+        if spec is None:
+            return (self.run_id, "", "", "", str(self.epoch), "")
+        pairs = zip(spec.tasks, self.losses, strict=False)
+        return (
+            self.run_id,
+            spec.method,
+            priorities_text(spec),
+            str(spec.seed),
+            f"{self.epoch} of {spec.epochs}",
+            "  ".join(f"{task} {loss}" for task, loss in pairs),
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """What one look at a sweep gave."""
+
+    name: str
+    state: str
+    headline: str
+    """What changes with every second: state and age."""
+    counts: str
+    rows: tuple[Row, ...]
+    fronts: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether nothing more is to come."""
+        return self.state == "finished"
+
+    @property
+    def body(self) -> str:
+        """Return all that changes when something has happened."""
+        rows = ["  ".join(row.cells()).rstrip() for row in self.rows[:MOST_ROWS]]
+        return "\n".join([self.counts, *rows, *_hidden(self.rows), *self.fronts])
+
+
+def _hidden(rows: Sequence[Row]) -> list[str]:
+    hidden = len(rows) - MOST_ROWS
+    return [f"and {counted(hidden, 'more run')}"] if hidden > 0 else []
+
+
+def newest_sweep(store: Store) -> str:
+    """Return the sweep whose files were written last.
+
+    Raises:
+        StoreError: if there is none.
+    """
+    found = [(_last_written(folder), folder.name) for folder in sweep_folders(store)]
+    if not found:
+        raise StoreError(f"Expected a sweep in {store.root}, got none. Start one first.")
+    return max(found)[1]
+
+
+def sweep_folders(store: Store) -> list[Path]:
+    """Return the folders of the sweeps in a store; links and files are none."""
+    return [
+        path
+        for path in entries_of(store.root / "sweeps")
+        if kind_of(path) == "folder" and not path.name.startswith(".")
+    ]
+
+
+def _last_written(folder: Path) -> float:
+    files = [folder / name for name in ("status.json", "events.jsonl", "plan.json")]
+    return max((f.lstat().st_mtime for f in files if kind_of(f) == "file"), default=0.0)
+
+
+def look(store: Store, name: str, fronts: HypervolumeSoFar, now: datetime) -> View:
+    """Return how a sweep stands; damaged files are said to be so.
+
+    Args:
+        store: opened for reading.
+        name: of the sweep.
+        fronts: of the same store.
+        now: the time, for the age of the status.
+    """
+    folder = store.root / "sweeps" / name
+    try:
+        planned = [i for i in planned_runs(folder) if _is_run_id(store, i)]
+    except (UnreadableError, OSError) as error:
+        return View(name, "unreadable", f"{name}: plan.json {printable(error)}", "", (), ())
+    lines = tuple(fronts.lines(planned))
+    if kind_of(folder / "status.json") == "absent":
+        headline = f"{name}: {counted(len(planned), 'run')} planned, none begun"
+        return View(name, "planned", headline, "", (), lines)
+    try:
+        status = check_status(folder / "status.json")
+        age = _age(status["updated"], now)
+    except (UnreadableError, OSError) as error:
+        headline = f"{name}: status.json {printable(error)}"
+        return View(name, "unreadable", headline, "", (), lines)
+    state = printable(status["state"], 20)
+    is_gone = state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE
+    headline = f"{name}: {state}, status {duration(age)} old"
+    if is_gone:
+        headline += "; its driver seems gone. What is done is kept, and the same command continues"
+    rows = tuple(_row(store, run) for run in status["running"] if _is_run_id(store, run["run_id"]))
+    return View(name, state, headline, _counts(status, age, is_gone), rows, lines)
+
+
+def _is_run_id(store: Store, name: str) -> bool:
+    try:
+        store.run_folder(name)
+    except StoreError:
+        return False
+    return True
+
+
+def _age(written: str, now: datetime) -> float:
+    """Return the seconds since a time as a status holds it; 0 where the writer's clock is ahead."""
+    try:
+        time_then = datetime.fromisoformat(written)
+        if time_then.tzinfo is None:
+            time_then = time_then.replace(tzinfo=UTC)
+        return max(0.0, (now - time_then).total_seconds())
+    except (ValueError, OverflowError) as error:
+        raise UnreadableError(f"holds no time but {written!r}") from error
+
+
+def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
+    parts = [
+        f"{status['done']} of {status['total']} done",
+        f"{len(status['running'])} {'were ' if is_gone else ''}running",
+        f"{status['failed']} failed",
+        f"{status['waiting']} waiting",
+    ]
+    if status["state"] in ACTIVE_STATES and not is_gone:
+        low, high = (
+            max(0.0, (seconds or 0.0) - age) for seconds in status["expected_seconds_left"]
+        )
+        parts.append(f"about {duration_range((low, high))} left")
+    return ", ".join(parts)
+
+
+def _row(store: Store, run: dict[str, Any]) -> Row:
+    """Return a run under way, as its own files tell it: they are newer than the status."""
+    folder = store.run_folder(run["run_id"])
+    epoch, losses = run["epoch"], run.get("losses")
+    try:
+        lines = read_lines(folder / "epochs.jsonl")
+        if len(lines) >= epoch and lines:
+            record = parse_json(lines[-1])
+            epoch, losses = len(lines), record.get("losses") if isinstance(record, dict) else None
+    except (UnreadableError, OSError):
+        pass  # what the status says stands
+    try:
+        spec = read_spec(folder)
+    except (UnreadableError, OSError):
+        spec = None
+    values = losses if isinstance(losses, list) else []
+    return Row(run["run_id"], spec, epoch, tuple(map(_loss_text, values)))
+
+
+def _loss_text(value: Any) -> str:
+    return f"{value:.3g}" if is_number(value) else "absent"
+
+
+def drawing(view: View) -> RenderableType:
+    """Return a look as a terminal shows it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("run", "method", "priorities", "seed", "epoch", "losses"):
+        table.add_column(column)
+    for row in view.rows[:MOST_ROWS]:
+        table.add_row(*map(Text, row.cells()))
+    parts: list[RenderableType] = [Text(view.headline, style="bold"), Text(view.counts)]
+    parts += [table] if view.rows else []
+    return Group(*parts, *map(Text, (*_hidden(view.rows), *view.fronts)))
+
+
+def watch_live(see: Callable[[], View], seconds: float, console: Console) -> None:
+    """Draw what `see` gives, again and again, until the sweep is finished."""
+    view = see()
+    with Live(drawing(view), console=console, auto_refresh=False) as live:
+        while not view.is_finished:
+            time.sleep(seconds)
+            view = see()
+            live.update(drawing(view), refresh=True)
+
+
+def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None:
+    """Print what `see` gives whenever something has happened, until the sweep is finished."""
+    shown = ("", "")
+    while True:
+        view = see()
+        # The age alone is no news; that the driver seems gone is.
+        news = (view.body, view.headline.partition(" old")[2])
+        if news != shown:
+            shown = news
+            print(f"{view.headline}\n{view.body}", file=stream, flush=True)
+        if view.is_finished:
+            return
+        time.sleep(seconds)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = _Parser(
+        prog="watch.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("store", metavar="STORE")
+    parser.add_argument("--name", help="of the sweep; the one that was active last by default")
+    parser.add_argument("--once", action="store_true", help="one look, then end")
+    parser.add_argument("--interval", type=float, metavar="S", help="seconds between two looks")
+    return parser
+
+
+def _watch(argv: Sequence[str] | None) -> int:
+    given = make_parser().parse_args(argv)
+    if given.interval is not None and not 0.1 <= given.interval <= 86_400:
+        raise ValueError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
+    store = open_store(given.store)
+    name = newest_sweep(store) if given.name is None else check_sweep_name(given.name)
+    known = [folder.name for folder in sweep_folders(store)]
+    if name not in known:
+        raise ValueError(
+            f"Expected one of the sweeps {', '.join(known) or '(there is none)'} after --name, "
+            f"got {name!r}."
+        )
+    fronts = HypervolumeSoFar(store)
+
+    def see() -> View:
+        return look(store, name, fronts, datetime.now(UTC))
+
+    if given.once:
+        view = see()
+        print(f"{view.headline}\n{view.body}")
+    elif sys.stdout.isatty():
+        watch_live(see, given.interval or LIVE_SECONDS, Console())
+    else:
+        watch_lines(see, given.interval or LINES_SECONDS, sys.stdout)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Watch a sweep; return the exit status."""
+    try:
+        return _watch(argv)
+    except ValueError as error:
+        print(f"watch: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    except StoreError as error:
+        print(f"watch: {error}", file=sys.stderr)
+        return INCOMPLETE_STATUS
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE_STATUS
+    except OSError as error:
+        where = printable(error.filename or "The store")
+        print(f"watch: {where}: {error.strerror or error}.", file=sys.stderr)
+        return INCOMPLETE_STATUS
+    except KeyboardInterrupt:
+        return 0  # this is how one stops watching
+
+
+if __name__ == "__main__":
+    sys.exit(main())
