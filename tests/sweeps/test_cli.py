@@ -302,3 +302,53 @@ def test_cpus_and_gpus_of_this_machine(monkeypatch, tmp_path):
     for visible, expected in (("", 0), ("-1", 0), ("1", 1), ("0,1,2", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert machine.num_gpus() == expected
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_failed_runs_are_left_alone_unless_tried_again(again, tmp_path, capsys, monkeypatch):
+    store = Store(tmp_path / "store")
+    specs = grid_specs(GRID)
+    for spec in specs[1:]:
+        finish(store, spec)
+    failed = store.write_spec(specs[0])
+    store.write_error(failed, "Traceback\nmtl.records.RunFailedError: loss is not finite")
+    launched = []
+
+    def launch(plan, store, execution, runtime, progress, journal, display, signals, **_):
+        assert store.error(failed) is None  # nothing of the earlier failure stays
+        launched.extend(r for r in plan.run_ids if r not in progress.done | progress.failed)
+        progress.start(failed)
+        finish(store, specs[0])
+        progress.finish(failed, succeeded=True)
+
+    monkeypatch.setattr(command, "prepare", lambda data, data_root, **_: None)
+    monkeypatch.setattr(command, "write_reports", lambda store, plan: True)
+    monkeypatch.setattr(driver, "launch", launch)
+    status = main(["--store", str(store.root), *(["--retry-failed"] if again else [])])
+    said = capsys.readouterr()
+    assert (status, launched) == ((0, [failed]) if again else (1, []))
+    assert ("1 failed earlier and left alone (--retry-failed tries them)" in said.out) != again
+    assert ("loss is not finite" in said.err) != again
+    assert store.is_done(failed) == again
+
+
+def test_a_spent_budget_ends_with_1_what_is_left_and_a_report(tmp_path, capsys, monkeypatch):
+    reported = []
+
+    def launch(plan, store, execution, runtime, progress, journal, display, signals, *, budget):
+        assert budget.is_limited
+        progress.start(plan.run_ids[0])
+        finish(store, plan.specs[0])
+        progress.finish(plan.run_ids[0], succeeded=True)
+
+    monkeypatch.setattr(command, "prepare", lambda data, data_root, **_: None)
+    monkeypatch.setattr(command, "write_reports", lambda store, plan: reported.append(1) or True)
+    monkeypatch.setattr(driver, "launch", launch)
+    assert main(["--store", str(tmp_path / "s"), "--budget", "0.5"]) == 1
+    said = capsys.readouterr()
+    assert "1 of 20 runs done." in said.out
+    assert "The budget of 0.5 h leaves no time for 19 runs more; they would take" in said.err
+    assert said.err.endswith("The same command continues.\n")
+    assert reported == [1]
+    status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())
+    assert (status["state"], status["done"], status["waiting"]) == ("stopped", 1, 19)
