@@ -122,7 +122,13 @@ class Store:
                 "Give another one with --store."
             )
         if marker.exists():
-            held = read_json(marker)
+            try:
+                held = read_json(marker)
+            except StoreError as error:
+                raise StoreError(
+                    f"Expected JSON in {marker}, got a damaged file. If this release wrote the "
+                    f'store, write {{"schema": {STORE_SCHEMA}}} into it.'
+                ) from error
             schema = held.get("schema") if isinstance(held, dict) else None
             if schema != STORE_SCHEMA:
                 raise StoreError(
@@ -235,7 +241,10 @@ class Store:
         try:
             return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()]
         except (ValueError, TypeError) as error:
-            raise StoreError(f"Expected epoch records in {path}, got {error}.") from error
+            raise StoreError(
+                f"Expected epoch records in {path}, got others ({error}). Use the release that "
+                f"wrote them; if they are damaged, remove {path.parent} to train the run again."
+            ) from error
 
     def write_result(self, result: Result) -> None:
         """Write `result.json`, after which the run is done, and drop an earlier failure."""
