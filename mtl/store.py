@@ -202,13 +202,19 @@ class Store:
         """
         folder = self.run_folder(run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as file:
+        with open(folder / ".lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip()
                 raise RunBusyError(
-                    f"Run {run_id} is being trained by another process. Wait for it or stop it."
+                    f"Run {run_id} is being trained by another process"
+                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
                 ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            file.flush()
             yield
 
     def write_spec(self, spec: RunSpec) -> str:

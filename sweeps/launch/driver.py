@@ -1,9 +1,9 @@
 """The launch: plan minus done, round after round, until nothing is left that can be trained.
 
-A round is one `Tuner.fit()` over at most a thousand runs, or twenty a slot: Tune keeps what it knows
-of every trial for as long as a round lasts, and this bounds it. A round that dies (Ray's memory
-monitor takes `fit()` down in Ray 2.60) costs no result: what was running is planned again, one run
-at a time, so that the culprit shows and has the memory to itself.
+A round is one `Tuner.fit()` over at most a thousand runs, or twenty a slot: Tune keeps what it
+knows of every trial for as long as a round lasts. A round that dies (Ray's memory monitor takes
+`fit()` down in Ray 2.60) costs no result: what was running is planned again, one run at a time, so
+that the culprit shows and has the memory to itself.
 """
 
 import errno
@@ -37,7 +37,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 MOST_RUNS_IN_A_ROUND = 1000
 """Unless that is less than `LEAST_RUNS_OF_A_SLOT` for each slot."""
 LEAST_RUNS_OF_A_SLOT = 20
-"""In a round that is not the last: at its end slots wait for the last run, half a run on average."""
+"""In a round that is not the last; at its end a slot waits for the others, half a run or so."""
 SECONDS_BETWEEN_SNAPSHOTS = 0.25
 """At least; the live display draws no faster."""
 SNAPSHOT_SHARE = 0.02
@@ -308,13 +308,16 @@ def _one_line(error: BaseException) -> str:
 
 
 def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> None:
-    """Wait until a run that another process trains is done, or free to be trained here."""
+    """Wait until a run that another process trains is done, or free to be trained here.
+
+    That process may be a worker which outlived its driver. It is never taken for dead while it
+    holds the run: it could go on, and two would write the same files.
+    """
     signals.deferring = True  # the loop looks; a signal must not raise between two looks
+    said = False
     try:
-        tracker.display.say(
-            f"Waiting for {counted(len(tracker.busy), 'run')} that another process is training."
-        )
         while signals.received is None:
+            busy: list[RunBusyError] = []
             for run_id in tracker.busy:
                 if store.is_done(run_id):
                     tracker.progress.finish(run_id, succeeded=True)
@@ -322,8 +325,15 @@ def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> N
                 try:
                     with store.run_lock(run_id):
                         return
-                except RunBusyError:
-                    continue
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+                except RunBusyError as error:
+                    busy.append(error)
+            if not said:
+                said = True
+                tracker.display.say(
+                    f"Waiting for {counted(len(busy), 'run')} that another process is training. "
+                    f"{busy[0]}"
+                )
+            else:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         signals.deferring = False

@@ -145,12 +145,20 @@ def plan() -> None:
     report("priority_grid.py --plan", "s", repeat(seconds, 5))
 
 
+def scale() -> None:
+    """Seconds a run that does nothing, and the driver's memory, as a sweep grows."""
+    for arguments in (["200"], ["1000"], ["10000", "--played"]):
+        # A process each: what one leaves in memory is not the next one's.
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", *arguments], check=True)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
     "reading": reading,
     "filling": filling,
     "plan": plan,
+    "scale": scale,
 }
 
 

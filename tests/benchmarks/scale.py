@@ -87,9 +87,7 @@ def measure(num_runs: int, *, played: bool) -> None:
     plan = make_plan("scale", "priority_grid", [replace(first, seed=i) for i in range(num_runs)])
     watches: list[Watch] = []
 
-    def run_round(
-        run_ids: Any, trainable: Any, resources: Any, listener: Any, *rest: Any
-    ) -> None:
+    def run_round(run_ids: Any, trainable: Any, resources: Any, listener: Any, *rest: Any) -> None:
         if not watches:
             watches.append(Watch(listener))
         inner = played_round if played else executor.tune_round

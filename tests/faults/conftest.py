@@ -1,7 +1,8 @@
-"""Undisturbed sweeps to compare with, computed once a session without Ray."""
+"""Undisturbed sweeps to compare with, computed once a session without Ray, and a small disk."""
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,21 @@ def undisturbed(
         return outcome(_references[more])
 
     return of
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of 32 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"cannot mount a small disk: {error}")
+    if done.returncode != 0:
+        pytest.skip(f"may not mount a small disk: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

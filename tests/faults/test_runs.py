@@ -4,9 +4,8 @@ import datetime
 import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.faults.tiny_sweep import (
     Sweeps,
     assert_as_undisturbed,
     events,
+    fill_disk,
     finished_files,
     outcome,
     printed_seed,
@@ -99,38 +99,15 @@ def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of 32 MB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"cannot mount a small disk: {error}")
-    if done.returncode != 0:
-        pytest.skip(f"may not mount a small disk: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on(
     sweeps: Sweeps, undisturbed: Undisturbed, small_disk: Path
 ) -> None:
     store, ballast = small_disk / "store", small_disk / "ballast"
 
-    def fill() -> None:
-        with pytest.raises(OSError, match="No space left"), open(ballast, "wb", 0) as file:
-            while True:
-                file.write(bytes(4096))
-
     epoch = printed_seed(1).randrange(1, 4)
-    sweeps.wrap = after_epoch("fixed", epoch, fill)
+    sweeps.wrap = after_epoch("fixed", epoch, lambda: fill_disk(ballast))
     status, _, said = sweeps.here(store, *EPOCHS)
-    assert os.statvfs(small_disk).f_bavail == 0, "the fault did not happen"
+    assert ballast.exists(), "the fault did not happen"
     assert status == 1
     assert "No space left on device. What is done is kept" in said
     assert said.count("\n") == 1

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -47,8 +48,6 @@ def command(store: Path, *more: str) -> list[str]:
 
 def start(store: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
     """Start a sweep as a process with Ray."""
-    import os
-
     return subprocess.Popen(
         command(store, *more),
         stdout=subprocess.PIPE,
@@ -77,6 +76,19 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240.0)
 def num_epochs(store: Path) -> int:
     """Return the epochs on record of all runs together."""
     return sum(len(path.read_bytes().splitlines()) for path in store.glob("runs/*/epochs.jsonl"))
+
+
+def wait_for_epochs(store: Path, least: int, process: subprocess.Popen[str]) -> None:
+    """Wait until so many epochs are on record, or the process that trains them has ended."""
+    wait_until(lambda: num_epochs(store) >= least or process.poll() is not None, f"{least} epochs")
+
+
+def fill_disk(ballast: Path) -> None:
+    """Write a file until there is not a byte left on its disk."""
+    with contextlib.suppress(OSError), open(ballast, "wb", 0) as file:
+        while file.write(bytes(4096)):
+            continue
+    assert os.statvfs(ballast).f_bavail == 0, "the fault did not happen"
 
 
 def outcome(store: Path) -> dict[str, tuple[bytes, str, str]]:
@@ -182,7 +194,9 @@ class Sweeps:
         self.monkeypatch.setattr(executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0})
         self.monkeypatch.setattr(executor, "cluster_total", lambda name: float(name == "CPU"))
         self.monkeypatch.setattr(
-            driver, "launch", functools.partial(driver.launch, run_round=self._round, train=self._fit)
+            driver,
+            "launch",
+            functools.partial(driver.launch, run_round=self._round, train=self._fit),
         )
 
     def here(self, store: Path, *more: str) -> tuple[int, str, str]:
@@ -203,7 +217,7 @@ class Sweeps:
         return self.wrap(fit)(spec, store, runtime, on_epoch=counted)
 
     def _round(
-        self, run_ids: Any, trainable: Any, resources: Any, listener: Any, signals: Any, _: Path
+        self, run_ids: Any, trainable: Any, _resources: Any, listener: Any, signals: Any, _: Path
     ) -> None:
         """Train the runs in turn, with the retries that Ray Tune would make."""
         signals.deferring = True
