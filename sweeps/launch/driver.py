@@ -97,6 +97,15 @@ class _Tracker:
             self._say_failed(run_id)
         self._changed()
 
+    def note_done_elsewhere(self) -> bool:
+        """Count the runs that another process was training and has finished; return if any."""
+        done = [run_id for run_id in self.busy if self.store.is_done(run_id)]
+        for run_id in done:
+            self.busy.remove(run_id)
+            self.progress.finish(run_id, succeeded=True)
+            self.journal.event("run_done_elsewhere", run_id=run_id)
+        return bool(done)
+
     def run_retried(self, run_id: str, detail: str) -> None:
         self.progress.interrupt(run_id)
         self.journal.event("run_retried", run_id=run_id, detail=detail)
@@ -180,6 +189,8 @@ def launch(
                     str(store.root), worker_runtime(runtime, resources), train
                 )
                 while (runs := _open_runs(plan, progress)) and signals.received is None:
+                    if tracker.note_done_elsewhere():
+                        continue
                     batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
                     tracker.busy.difference_update(batch)
                     for run_id in batch:
@@ -318,10 +329,9 @@ def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> N
     try:
         while signals.received is None:
             busy: list[RunBusyError] = []
+            if tracker.note_done_elsewhere():
+                return
             for run_id in tracker.busy:
-                if store.is_done(run_id):
-                    tracker.progress.finish(run_id, succeeded=True)
-                    return
                 try:
                     with store.run_lock(run_id):
                         return

@@ -1,4 +1,4 @@
-"""What a run costs that does nothing: `python -m tests.benchmarks.scale NUM_RUNS [--played]`.
+"""What a run costs that does nothing: `python -m tests.benchmarks.scale NUM_RUNS [--epochs N]`.
 
 A whole launch with Ray Tune, of runs whose training only writes its result. Printed are the seconds
 a run, by quarter of the sweep (does it grow?), and the driver's memory. With `--played` the runs
@@ -32,15 +32,16 @@ from sweeps.plan import make_plan
 from sweeps.progress import SweepProgress
 
 
-def no_op_training() -> Callable[..., Result]:
-    """Return a training that reports an epoch and writes its result."""
+def no_op_training(num_epochs: int) -> Callable[..., Result]:
+    """Return a training that reports epochs and writes its result."""
 
     def train(
         spec: RunSpec, store: Store, runtime: Runtime, on_epoch: Callable[[EpochRecord], None]
     ) -> Result:
         run_id = spec.run_id()
         with store.run_lock(run_id):
-            on_epoch(EpochRecord(1, [0.5, None], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            for epoch in range(1, num_epochs + 1):
+                on_epoch(EpochRecord(epoch, [0.5, None], [1.0, 1.0], None, None, 0.1, {}, 0.0))
             result = Result(run_id, "done", 1, "last", 1, {"test": {}}, {"test": {}})
             store.write_result(result)
         return result
@@ -81,7 +82,7 @@ def played_round(
         listener.tick()
 
 
-def measure(num_runs: int, *, played: bool) -> None:
+def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
     """Launch `num_runs` runs that do nothing; print what they cost."""
     first = RunSpec.from_dict(nested(DEFAULT_FIELDS))
     plan = make_plan("scale", "priority_grid", [replace(first, seed=i) for i in range(num_runs)])
@@ -113,7 +114,7 @@ def measure(num_runs: int, *, played: bool) -> None:
                 Journal(store, plan),
                 display,
                 signals,
-                train=no_op_training(),
+                train=no_op_training(num_epochs),
                 run_round=run_round,
             )
         seconds = time.monotonic() - began
@@ -129,6 +130,8 @@ def measure(num_runs: int, *, played: bool) -> None:
             f"driver {watch.megabytes[(index + 1) * quarter - 1]:.0f} MB"
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    times = psutil.Process().cpu_times()
+    print(f"  driver's own processor time {times.user + times.system:.1f} s")
     print(f"  driver at the first run's end {watch.megabytes[0]:.0f} MB, at its peak {peak:.0f} MB")
 
 
@@ -136,9 +139,10 @@ def main() -> None:
     """Measure one size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("num_runs", type=int)
+    parser.add_argument("--epochs", type=int, default=1, help="that a run reports (default: 1)")
     parser.add_argument("--played", action="store_true", help="without Ray")
     arguments = parser.parse_args()
-    measure(arguments.num_runs, played=arguments.played)
+    measure(arguments.num_runs, arguments.epochs, played=arguments.played)
 
 
 if __name__ == "__main__":

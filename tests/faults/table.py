@@ -64,7 +64,7 @@ ROWS: dict[str, Row] = {
         (f"{LAUNCH}::test_kill_9_in_the_middle_and_again_gives_the_same_results",),
     ),
     "memory monitor": Row(
-        "a run's process takes 4 GB under a monitor that allows 2; or fit() raises what it raises",
+        "a run's process takes 8 GB under a monitor that allows 5; or fit() raises what it raises",
         (
             f"{GUARD}::test_a_run_that_takes_fit_down_again_and_again_is_given_up",
             f"{LAUNCH}::test_fit_that_dies_under_real_workers_loses_nothing",

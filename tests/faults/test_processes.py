@@ -83,17 +83,16 @@ def test_signals_at_random_moments(
     store = tmp_path / "store"
     generator = printed_seed(100 + int(number))
     argv = options(data_root, *LONGER)
-    for _ in range(3):
-        reached = num_epochs(store) + generator.randrange(1, 200)
-        with start(store, *argv) as process:
-            wait_for_epochs(store, reached, process)
-            time.sleep(0.3 * generator.random())
-            assert process.poll() is None, "it had ended: the fault did not happen"
-            process.send_signal(number)
-            _, said = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert said.startswith(f"Stopped by {number.name} with ")
-        assert said.count("\n") == 1
+    reached = generator.randrange(1, 400)
+    with start(store, *argv) as process:
+        wait_for_epochs(store, reached, process)
+        time.sleep(0.3 * generator.random())
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.startswith(f"Stopped by {number.name} with ")
+    assert said.count("\n") == 1
     kept = finished_files(store)
     finish(store, *argv)
     assert_as_undisturbed(store, undisturbed(*LONGER), kept)
@@ -121,10 +120,10 @@ def test_memory_monitor_kills_a_run(
     tmp_path: Path, data_root: str, undisturbed: Undisturbed
 ) -> None:
     memory = psutil.virtual_memory()
-    if memory.available < 6e9:
-        pytest.skip("less than 6 GB of memory to take")
-    eats = 4e9
-    threshold = 1 - (memory.available - eats / 2) / memory.total
+    if memory.available < 10e9:
+        pytest.skip("less than 10 GB of memory to take")
+    eats = 8e9  # of which the monitor allows 5, and Ray itself takes one or two
+    threshold = 1 - (memory.available - 5e9) / memory.total
     # Python imports this module at its start where it is on the path: Ray's workers have it too.
     (tmp_path / "path").mkdir()
     (tmp_path / "path/sitecustomize.py").write_text(EATING)

@@ -146,12 +146,14 @@ def assert_as_undisturbed(
     for path, before in finished_before.items():
         assert (path.stat().st_mtime_ns, path.read_bytes()) == before, path
     ended = Counter(
-        event["run_id"]
+        (journal, event["run_id"])
         for journal in store.glob("sweeps/*/events.jsonl")
         for event in events(store, journal.parent.name)
         if event["event"] == "run_done"
     )
-    assert {r for r, times in ended.items() if times > 1} <= lost, "a run was trained twice"
+    assert {run_id for (_, run_id), times in ended.items() if times > 1} <= lost, (
+        "a run was trained twice"
+    )
     for run_id in expected:
         begun = Store(store).manifest(run_id)["started_epochs"]
         assert begun == sorted(begun), "an epoch that was finished was trained again"
