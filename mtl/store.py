@@ -123,7 +123,13 @@ class Store:
                 "Give another one with --store."
             )
         if marker.exists():
-            held = read_json(marker)
+            try:
+                held = read_json(marker)
+            except StoreError as error:
+                raise StoreError(
+                    f"Expected JSON in {marker}, got a damaged file. If this release wrote the "
+                    f'store, write {{"schema": {STORE_SCHEMA}}} into it.'
+                ) from error
             schema = held.get("schema") if isinstance(held, dict) else None
             if schema != STORE_SCHEMA:
                 raise StoreError(
@@ -197,13 +203,19 @@ class Store:
         """
         folder = self.run_folder(run_id)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as file:
+        with open(folder / ".lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip()
                 raise RunBusyError(
-                    f"Run {run_id} is being trained by another process. Wait for it or stop it."
+                    f"Run {run_id} is being trained by another process"
+                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
                 ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            file.flush()
             yield
 
     def write_spec(self, spec: RunSpec) -> str:
@@ -236,7 +248,10 @@ class Store:
         try:
             return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()]
         except (ValueError, TypeError) as error:
-            raise StoreError(f"Expected epoch records in {path}, got {error}.") from error
+            raise StoreError(
+                f"Expected epoch records in {path}, got others ({error}). Use the release that "
+                f"wrote them; if they are damaged, remove {path.parent} to train the run again."
+            ) from error
 
     def write_result(self, result: Result) -> None:
         """Write `result.json`, after which the run is done, and drop an earlier failure."""

@@ -177,6 +177,12 @@ class _Run:
         clocks = _Clocks(**progress.seconds)
         # A record may be ahead of the checkpoint; that epoch is trained, and recorded, again.
         records = store.epochs(run_id)[: progress.epoch]
+        if len(records) < progress.epoch:
+            raise StoreError(
+                f"Expected the records of {progress.epoch} epochs, which the checkpoint of run "
+                f"{run_id} has behind it, got {len(records)}. Remove {store.run_folder(run_id)} "
+                "to train the run again."
+            )
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
         earlier = store.manifest(run_id) or {}

@@ -230,8 +230,11 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
     revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
+    specs = dict(zip(plan.run_ids, plan.specs, strict=True))
     with sweep_lock(store, plan.name):
         done = store.done(plan.run_ids)
+        for run_id in done:  # a result means nothing without its spec, which may be damaged
+            store.write_spec(specs[run_id])
         earlier_failures = _failed(store, plan, done)
         if command.execution.retry_failed:
             for run_id in earlier_failures:
@@ -239,7 +242,7 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
             earlier_failures = []
         cost = _estimate(command, plan, done | set(earlier_failures), concurrency)
         progress = SweepProgress(
-            dict(zip(plan.run_ids, plan.specs, strict=True)),
+            specs,
             done=done,
             failed=earlier_failures,
             expected=cost.run_seconds,

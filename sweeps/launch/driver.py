@@ -1,15 +1,17 @@
 """The launch: plan minus done, round after round, until nothing is left that can be trained.
 
-A round is one `Tuner.fit()`. Ordinarily there is one. A round that dies (Ray's memory monitor
-takes `fit()` down in Ray 2.60) costs no result: what was running is planned again, one run at a
-time, so that the culprit shows and has the memory to itself.
+A round is one `Tuner.fit()` over at most a thousand runs, or twenty a slot: Tune keeps what it
+knows of every trial for as long as a round lasts. A round that dies (Ray's memory monitor takes
+`fit()` down in Ray 2.60) costs no result: what was running is planned again, one run at a time, so
+that the culprit shows and has the memory to itself.
 """
 
 import errno
+import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -35,6 +37,14 @@ MAX_DEATHS_IN_A_ROW = 5
 """Rounds that may die without a single run ending between them."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
+MOST_RUNS_IN_A_ROUND = 1000
+"""Unless that is less than `LEAST_RUNS_OF_A_SLOT` for each slot."""
+LEAST_RUNS_OF_A_SLOT = 20
+"""In a round that is not the last; at its end a slot waits for the others, half a run or so."""
+SECONDS_BETWEEN_SNAPSHOTS = 0.25
+"""At least; the live display draws no faster."""
+SNAPSHOT_SHARE = 0.02
+"""Of the driver's time, at most, that goes into telling where the sweep stands."""
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO}
 
@@ -60,11 +70,19 @@ class _Tracker:
         self.has_begun = False
         self.busy: set[str] = set()
         self.num_ended = 0
+        self._next_snapshot = -math.inf
 
     def _changed(self) -> None:
+        began = time.monotonic()
+        if began < self._next_snapshot:
+            return
         snapshot = self.progress.snapshot()
         self.journal.status(snapshot, "running")
         self.display.show(snapshot)
+        ended = time.monotonic()
+        # A snapshot looks at every run of the plan, so in a large sweep it is taken less often.
+        pause = (ended - began) / SNAPSHOT_SHARE
+        self._next_snapshot = ended + max(SECONDS_BETWEEN_SNAPSHOTS, pause)
 
     def tick(self) -> None:
         self._changed()
@@ -121,6 +139,15 @@ class _Tracker:
                 f"{run.spec.epochs}, and will go on from there."
             )
 
+    def note_done_elsewhere(self) -> bool:
+        """Count the runs that another process was training and has finished; return if any."""
+        done = [run_id for run_id in self.busy if self.store.is_done(run_id)]
+        for run_id in done:
+            self.busy.remove(run_id)
+            self.progress.finish(run_id, succeeded=True)
+            self.journal.event("run_done_elsewhere", run_id=run_id)
+        return bool(done)
+
     def run_retried(self, run_id: str, detail: str) -> None:
         self.progress.interrupt(run_id)
         self.journal.event("run_retried", run_id=run_id, detail=detail)
@@ -169,7 +196,7 @@ def launch(
     `signals.received` set, when a signal came.
 
     Args:
-        plan: the runs; their specs are written to the store here.
+        plan: the runs; their specs are written to the store here, before the round they are in.
         store: where results go.
         execution: resources and where Ray is.
         runtime: how one run is executed; device and threads are set here.
@@ -186,8 +213,6 @@ def launch(
         OSError: if the store or the disk fails.
         StopRequested: for a second signal, or one before the training.
     """
-    for spec in plan.specs:
-        store.write_spec(spec)
     tracker = _Tracker(store, progress, journal, display, budget or Budget())
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
@@ -209,8 +234,12 @@ def launch(
                     str(store.root), worker_runtime(runtime, resources), train
                 )
                 while (runs := _startable(plan, tracker)) and signals.received is None:
-                    batch, slots = _next_batch(runs, deaths, resources.slots)
-                    tracker.busy.clear()
+                    if tracker.note_done_elsewhere():
+                        continue
+                    batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
+                    tracker.busy.difference_update(batch)
+                    for run_id in batch:
+                        store.write_spec(progress.runs[run_id])
                     ended_before = tracker.num_ended
                     run_round(
                         batch,
@@ -222,9 +251,13 @@ def launch(
                     )
                     if tracker.num_ended > ended_before:
                         deaths_in_a_row = 0
-                    elif tracker.busy:
+                    elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
                         _wait_for_others(store, tracker, signals)
-                    elif signals.received is None and not tracker.limits_time():
+                    elif (
+                        signals.received is None
+                        and not tracker.limits_time()
+                        and tracker.busy.isdisjoint(batch)
+                    ):
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
         except ClusterError:
             raise
@@ -253,11 +286,18 @@ def _startable(plan: Plan, tracker: _Tracker) -> list[str]:
 
 
 def _next_batch(
-    runs: Sequence[str], deaths: Mapping[str, int], slots: int
+    runs: Sequence[str], deaths: Mapping[str, int], busy: Collection[str], slots: int
 ) -> tuple[list[str], int]:
-    """Return the runs of the next round: first those above suspicion, then the others singly."""
+    """Return the runs of the next round and its slots.
+
+    First come the runs above suspicion, those that another process trains behind the others; then,
+    singly, those that were under way when a round died.
+    """
     innocent = [run_id for run_id in runs if deaths.get(run_id, 0) == 0]
-    return (innocent, slots) if innocent else ([runs[0]], 1)
+    batch = [run_id for run_id in innocent if run_id not in busy] or innocent
+    if not batch:
+        return [runs[0]], 1
+    return batch[: max(MOST_RUNS_IN_A_ROUND, LEAST_RUNS_OF_A_SLOT * slots)], slots
 
 
 def _resources(execution: Execution) -> Resources:
@@ -332,23 +372,32 @@ def _one_line(error: BaseException) -> str:
 
 
 def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> None:
-    """Wait until a run that another process trains is done, or free to be trained here."""
+    """Wait until a run that another process trains is done, or free to be trained here.
+
+    That process may be a worker which outlived its driver. It is never taken for dead while it
+    holds the run: it could go on, and two would write the same files.
+    """
     signals.deferring = True  # the loop looks; a signal must not raise between two looks
+    said = False
     try:
-        tracker.display.say(
-            f"Waiting for {counted(len(tracker.busy), 'run')} that another process is training."
-        )
         while signals.received is None and tracker.budget.seconds_left > 0:
             tracker.tick()
+            busy: list[RunBusyError] = []
+            if tracker.note_done_elsewhere():
+                return
             for run_id in tracker.busy:
-                if store.is_done(run_id):
-                    tracker.progress.finish(run_id, succeeded=True)
-                    return
                 try:
                     with store.run_lock(run_id):
                         return
-                except RunBusyError:
-                    continue
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+                except RunBusyError as error:
+                    busy.append(error)
+            if not said:
+                said = True
+                tracker.display.say(
+                    f"Waiting for {counted(len(busy), 'run')} that another process is training. "
+                    f"{busy[0]}"
+                )
+            else:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         signals.deferring = False

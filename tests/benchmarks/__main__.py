@@ -272,6 +272,13 @@ def estimate_of(*grid: str) -> None:
         print(f"  predicted from {name}: {seconds:.0f} s ({error:+.0%} of what it took)")
 
 
+def scale() -> None:
+    """Seconds a run that does nothing, and the driver's memory, as a sweep grows."""
+    for arguments in (["200"], ["1000"], ["10000", "--played"]):
+        # A process each: what one leaves in memory is not the next one's.
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", *arguments], check=True)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -281,6 +288,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "derived": derived_tasks,
     "estimate": partial(estimate_of, "--divisions", "3", "--seeds", "1"),
     "estimate_default": estimate_of,
+    "scale": scale,
 }
 
 

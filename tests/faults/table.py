@@ -1,0 +1,125 @@
+"""The table of faults: each row's injection point, and the tests that play it.
+
+After every row: no finished result is lost, no run is trained twice, a sentence says what happened,
+and after the next start the results are bit for bit those of an undisturbed sweep on the CPU.
+`tests/faults/test_table.py` holds that every row has tests and that they exist.
+"""
+
+from dataclasses import dataclass
+
+PROCESSES = "tests/faults/test_processes.py"
+RUNS = "tests/faults/test_runs.py"
+FILES = "tests/faults/test_store_files.py"
+LAUNCH = "tests/sweeps/test_launch.py"
+GUARD = "tests/sweeps/test_guard.py"
+JOURNAL = "tests/sweeps/test_journal.py"
+TRAINING = "tests/test_training.py"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of fault."""
+
+    injection: str
+    """Where and when the fault comes."""
+    fast: tuple[str, ...]
+    """Tests that run always, as FILE::FUNCTION."""
+    full: tuple[str, ...] = ()
+    """Tests of `make slow` that play it with Ray and in full."""
+
+
+ROWS: dict[str, Row] = {
+    "driver killed": Row(
+        "SIGKILL to the driver after so many epochs, or while Ray starts, by a seed; 2 or 20 times",
+        (
+            f"{PROCESSES}::test_driver_killed_at_random_moments",
+            f"{TRAINING}::test_killed_at_random_moments_it_goes_on_bit_for_bit",
+        ),
+        (f"{PROCESSES}::test_driver_killed_at_random_moments",),
+    ),
+    "stop signals": Row(
+        "SIGINT, SIGTERM or SIGUSR1 to the driver after an epoch chosen by a seed",
+        (
+            f"{RUNS}::test_a_signal_between_epochs_stops_in_order_and_the_next_start_goes_on",
+            f"{GUARD}::test_a_signal_ends_the_round_and_a_second_one_insists",
+            f"{LAUNCH}::test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues",
+        ),
+        (f"{PROCESSES}::test_signals_at_random_moments",),
+    ),
+    "exception in a run": Row(
+        "RuntimeError out of the training after an epoch chosen by a seed",
+        (
+            f"{RUNS}::test_an_exception_in_a_run_is_tried_again_from_its_checkpoint",
+            f"{LAUNCH}::test_processes_are_reused_and_failures_treated_by_their_kind",
+        ),
+    ),
+    "run process killed": Row(
+        "SIGKILL to a process of Ray that trains, after so many epochs by a seed",
+        (f"{LAUNCH}::test_processes_are_reused_and_failures_treated_by_their_kind",),
+        (f"{PROCESSES}::test_run_process_killed",),
+    ),
+    "raylet lost": Row(
+        "SIGKILL to the raylet of a local Ray after five epochs",
+        (f"{GUARD}::test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost",),
+        (f"{LAUNCH}::test_kill_9_in_the_middle_and_again_gives_the_same_results",),
+    ),
+    "memory monitor": Row(
+        "a run's process takes 8 GB under a monitor that allows 5; or fit() raises what it raises",
+        (
+            f"{GUARD}::test_a_run_that_takes_fit_down_again_and_again_is_given_up",
+            f"{LAUNCH}::test_fit_that_dies_under_real_workers_loses_nothing",
+        ),
+        (f"{PROCESSES}::test_memory_monitor_kills_a_run",),
+    ),
+    "disk full": Row(
+        "a tmpfs of 32 MB under the store filled to the last byte after an epoch by a seed",
+        (
+            f"{RUNS}::test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on",
+            f"{GUARD}::test_errors_of_the_disk_end_the_launch",
+        ),
+        (f"{PROCESSES}::test_disk_full_under_ray",),
+    ),
+    "store file damaged": Row(
+        "each kind of file truncated, emptied, or as of a newer schema between two starts",
+        (
+            f"{FILES}::test_files_that_can_be_had_again_are",
+            f"{FILES}::test_a_damaged_file_is_told_with_what_to_do_and_that_helps",
+            f"{FILES}::test_a_newer_file_is_refused_and_left_as_it_is",
+            f"{FILES}::test_what_stands_beside_a_result_is_told_by_its_reader",
+            f"{JOURNAL}::test_an_event_after_a_torn_line_is_whole",
+        ),
+    ),
+    "checkpoint torn": Row(
+        "latest.pt of a run under way cut in half or emptied between two starts",
+        (
+            f"{FILES}::test_a_damaged_file_is_told_with_what_to_do_and_that_helps",
+            f"{TRAINING}::test_a_damaged_checkpoint_is_told_in_words",
+        ),
+    ),
+    "two drivers": Row(
+        "the same command again while it runs (refused); under another name (shares the runs)",
+        (
+            f"{LAUNCH}::test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues",
+            f"{JOURNAL}::test_a_second_driver_is_refused_until_the_first_is_gone",
+            f"{GUARD}::test_runs_that_another_process_trains_are_waited_for",
+        ),
+        (f"{PROCESSES}::test_two_drivers_on_one_store_share_its_runs",),
+    ),
+    "loss NaN": Row(
+        "a task's loss times NaN in the second step of a run",
+        (f"{RUNS}::test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it",),
+    ),
+    "clock set back": Row(
+        "time.time and the journal's clock a day back after an epoch, files from tomorrow",
+        (f"{RUNS}::test_a_clock_set_back_changes_nothing",),
+    ),
+    "plan edited": Row(
+        "fewer runs, then more, asked for under one name; plan.json edited by hand",
+        (f"{RUNS}::test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice",),
+    ),
+    "worker outlives its driver": Row(
+        "SIGSTOP to a run's process, SIGKILL to its driver, a new start, SIGCONT",
+        (f"{GUARD}::test_waiting_for_another_process_says_so_and_heeds_signals",),
+        (f"{PROCESSES}::test_a_worker_that_outlives_its_driver",),
+    ),
+}

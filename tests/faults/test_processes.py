@@ -1,0 +1,245 @@
+"""Faults of processes: whole sweeps with Ray, killed, stopped, starved and doubled.
+
+A moment is chosen by a printed seed: so many epochs after the start, and a little later. Each test
+asserts that the process was alive when the fault came.
+"""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.conftest import Undisturbed
+from tests.faults.tiny_sweep import (
+    assert_as_undisturbed,
+    descendants,
+    events,
+    fill_disk,
+    finish,
+    finished_files,
+    num_epochs,
+    options,
+    outcome,
+    printed_seed,
+    start,
+    wait_for_epochs,
+    wait_until,
+)
+
+LONG = ("--epochs", "80")
+LONGER = ("--epochs", "300", "--seeds", "2")
+TRIAL = "ray::ImplicitFunc.train"
+"""What Ray calls a process while it trains."""
+
+
+@pytest.mark.parametrize(
+    ("num_kills", "epochs"),
+    [(2, LONG), pytest.param(20, LONGER, marks=pytest.mark.slow)],
+    ids=["2", "20"],
+)
+def test_driver_killed_at_random_moments(
+    num_kills: int,
+    epochs: tuple[str, ...],
+    tmp_path: Path,
+    data_root: str,
+    undisturbed: Undisturbed,
+) -> None:
+    store = tmp_path / "store"
+    generator = printed_seed(num_kills)
+    argv = options(data_root, *epochs)
+    expected = undisturbed(*epochs)
+    num_in_all = sum(len(json.loads(records)) for _, records, _ in expected.values())
+    for kill in range(num_kills):
+        kept = finished_files(store)
+        with start(store, *argv) as process:
+            if generator.random() < 0.25:  # while Ray starts, too
+                reached, later = 0, 8 * generator.random()
+            else:
+                share = (kill + generator.random()) / (num_kills + 1)
+                reached = max(int(share * num_in_all), num_epochs(store) + 1)
+                later = 0.3 * generator.random()
+            wait_for_epochs(store, reached, process)
+            time.sleep(later)
+            assert process.poll() is None, "it had ended: the fault did not happen"
+            print(f"killed with {num_epochs(store)} of {num_in_all} epochs")
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert all(path.read_bytes() == content for path, (_, content) in kept.items())
+    kept = finished_files(store)
+    finish(store, *argv)
+    assert_as_undisturbed(store, expected, kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_at_random_moments(
+    number: signal.Signals, tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    generator = printed_seed(100 + int(number))
+    argv = options(data_root, *LONGER)
+    reached = generator.randrange(1, 400)
+    with start(store, *argv) as process:
+        wait_for_epochs(store, reached, process)
+        time.sleep(0.3 * generator.random())
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.startswith(f"Stopped by {number.name} with ")
+    assert said.count("\n") == 1
+    kept = finished_files(store)
+    finish(store, *argv)
+    assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+
+
+@pytest.mark.slow
+def test_run_process_killed(tmp_path: Path, data_root: str, undisturbed: Undisturbed) -> None:
+    store = tmp_path / "store"
+    generator = printed_seed(9)
+    with start(store, *options(data_root, *LONGER)) as process:
+        reached = generator.randrange(1, 300)
+        wait_for_epochs(store, reached, process)
+        wait_until(lambda: bool(descendants(process, TRIAL)), "a run's process")
+        descendants(process, TRIAL)[0].kill()
+        out, said = process.communicate(timeout=400)
+    assert (process.returncode, said) == (0, "")
+    assert "Trying again: run " in out
+    assert "its process died." in out
+    assert "run_retried" in [event["event"] for event in events(store)]
+    assert_as_undisturbed(store, undisturbed(*LONGER), {})
+
+
+@pytest.mark.slow
+def test_memory_monitor_kills_a_run(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    memory = psutil.virtual_memory()
+    if memory.available < 10e9:
+        pytest.skip("less than 10 GB of memory to take")
+    eats = 8e9  # of which the monitor allows 5, and Ray itself takes one or two
+    threshold = 1 - (memory.available - 5e9) / memory.total
+    # Python imports this module at its start where it is on the path: Ray's workers have it too.
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path/sitecustomize.py").write_text(EATING)
+    store = tmp_path / "store"
+    out = finish(
+        store,
+        *options(data_root, *LONG),
+        PYTHONPATH=f"{tmp_path / 'path'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        EATEN=str(tmp_path / "eaten"),
+        EATS=str(int(eats)),
+        RAY_memory_usage_threshold=f"{threshold:.4f}",
+        RAY_memory_monitor_refresh_ms="100",
+    )
+    assert (tmp_path / "eaten").exists(), "the fault did not happen"
+    happened = [event for event in events(store) if event["event"] in ("fit_died", "run_retried")]
+    assert happened, "the monitor let it live"
+    print([(event["event"], event.get("reason", event.get("detail"))) for event in happened])
+    assert "memory" in json.dumps(happened).lower()
+    assert "Finished runs are kept" in out or "Trying again" in out
+    assert_as_undisturbed(store, undisturbed(*LONG), {})
+
+
+EATING = """
+import os
+import threading
+import time
+
+
+def eat():
+    import sys
+    while "mtl.training" not in sys.modules:
+        time.sleep(0.05)
+    try:
+        os.close(os.open(os.environ["EATEN"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    eaten = []
+    for _ in range(int(os.environ["EATS"]) // 100_000_000):
+        eaten.append(bytearray(b"x") * 100_000_000)
+        time.sleep(0.02)
+    time.sleep(60)
+
+
+with open("/proc/self/cmdline") as file:
+    if "default_worker.py" in file.read():
+        threading.Thread(target=eat, daemon=True).start()
+"""
+
+
+@pytest.mark.slow
+def test_two_drivers_on_one_store_share_its_runs(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    argv = options(data_root, *LONGER)
+    with start(store, *argv) as first:
+        wait_for_epochs(store, 1, first)
+        with start(store, *argv, "--name", "other") as second:
+            outputs = [process.communicate(timeout=400) for process in (first, second)]
+    assert [(p.returncode, e) for p, (_, e) in zip((first, second), outputs, strict=True)] == [
+        (0, ""), (0, ""),
+    ]  # fmt: skip
+    told = [event["event"] for event in events(store, "other")]
+    assert "run_busy" in told, "they never met: the fault did not happen"
+    assert_as_undisturbed(store, undisturbed(*LONGER), {})
+    for path in store.glob("runs/*/manifest.json"):
+        assert json.loads(path.read_text())["started_epochs"] == [1]
+
+
+@pytest.mark.slow
+def test_a_worker_that_outlives_its_driver(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    argv = options(data_root, *LONGER)
+    with start(store, *argv) as process:
+        wait_for_epochs(store, 20, process)
+        wait_until(lambda: bool(descendants(process, TRIAL)), "a run's process")
+        worker = descendants(process, TRIAL)[0]
+        worker.suspend()
+        assert process.poll() is None
+        process.kill()
+        process.communicate()
+    try:
+        assert worker.status() == psutil.STATUS_STOPPED, "it did not outlive its driver"
+        kept = finished_files(store)
+        with start(store, *argv) as process:
+            said: list[str] = []
+            for line in process.stdout or ():
+                said.append(line)
+                if line.startswith("Waiting for 1 run that another process is training."):
+                    assert f"(process {worker.pid} on {os.uname().nodename})" in line
+                    assert len(outcome(store)) == 3  # all others were trained meanwhile
+                    worker.resume()
+            assert process.wait(timeout=400) == 0
+        assert any(line.startswith("Waiting for 1 run") for line in said), "never in its way"
+    finally:
+        if worker.is_running():
+            worker.kill()
+    assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+
+
+@pytest.mark.slow
+def test_disk_full_under_ray(small_disk: Path, data_root: str, undisturbed: Undisturbed) -> None:
+    store, ballast = small_disk / "store", small_disk / "ballast"
+    argv = options(data_root, *LONGER)
+    with start(store, *argv) as process:
+        wait_for_epochs(store, 20, process)
+        fill_disk(ballast)
+        assert process.poll() is None
+        _, said = process.communicate(timeout=300)
+    print(said)
+    assert process.returncode == 1
+    assert "No space left on device" in said
+    assert said.count("\n") == 1
+    ballast.unlink()
+    kept = finished_files(store)
+    finish(store, *argv)
+    assert_as_undisturbed(store, undisturbed(*LONGER), kept)

@@ -1,0 +1,198 @@
+"""Faults within runs, of the disk, of the clock and of the plan: sweeps without Ray."""
+
+import datetime
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtl.store import Store
+from sweeps import journal
+from tests.faults.conftest import Undisturbed
+from tests.faults.tiny_sweep import (
+    Sweeps,
+    assert_as_undisturbed,
+    events,
+    fill_disk,
+    finished_files,
+    outcome,
+    printed_seed,
+)
+
+EPOCHS = ("--epochs", "4")
+
+
+def after_epoch(
+    method: str, epoch: int, act: Callable[[], None]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what calls `act` once, after an epoch of a method's run."""
+    acted = False
+
+    def wrap(train: Callable[..., Any]) -> Callable[..., Any]:
+        def disturbed(spec: Any, store: Any, runtime: Any, on_epoch: Callable[[Any], None]) -> Any:
+            def told(record: Any) -> None:
+                nonlocal acted
+                on_epoch(record)
+                if (spec.method, record.epoch) == (method, epoch) and not acted:
+                    acted = True
+                    act()
+
+            return train(spec, store, runtime, on_epoch=told)
+
+        return disturbed
+
+    return wrap
+
+
+def test_an_exception_in_a_run_is_tried_again_from_its_checkpoint(
+    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("an injected hiccup")
+
+    epoch = printed_seed(0).randrange(1, 4)
+    store = tmp_path / "store"
+    sweeps.wrap = after_epoch("fixed", epoch, fail)
+    status, out, said = sweeps.here(store, *EPOCHS)
+    assert (status, said) == (0, "")
+    assert "RuntimeError: an injected hiccup" in out
+    assert [e["event"] for e in events(store)].count("run_retried") == 1
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), {})
+    assert set(sweeps.trained.values()) == {4}  # no epoch twice
+    kept = finished_files(store)
+    assert sweeps.here(store, *EPOCHS)[0] == 0
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
+
+
+def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
+    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mtl import step
+
+    original, calls = step.task_losses, 0
+
+    def losses(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        held = original(*arguments)
+        return held * float("nan") if calls == 6 else held  # one step an epoch; fixed's second
+
+    store = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "task_losses", losses)
+        status, _, said = sweeps.here(store, *EPOCHS)
+    assert calls >= 6, "the fault did not happen"
+    assert status == 1
+    assert "Epoch 2: Expected a finite loss of task 'depth', got a mean of nan" in said
+    assert said.count("\n") == 1
+    kept = finished_files(store)
+    assert len(outcome(store)) == 1
+    status, out, _ = sweeps.here(store, *EPOCHS)
+    assert status == 1
+    assert "1 failed earlier and left alone (--retry-failed tries them)" in out
+    assert sweeps.here(store, *EPOCHS, "--retry-failed")[0] == 0
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
+
+
+def test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on(
+    sweeps: Sweeps, undisturbed: Undisturbed, small_disk: Path
+) -> None:
+    store, ballast = small_disk / "store", small_disk / "ballast"
+
+    epoch = printed_seed(1).randrange(1, 4)
+    sweeps.wrap = after_epoch("fixed", epoch, lambda: fill_disk(ballast))
+    status, _, said = sweeps.here(store, *EPOCHS)
+    assert ballast.exists(), "the fault did not happen"
+    assert status == 1
+    assert "No space left on device. What is done is kept" in said
+    assert said.count("\n") == 1
+    kept = finished_files(store)
+    assert len(outcome(store)) == 1
+    again = sweeps.here(store, *EPOCHS)  # still full
+    assert again[0] == 1
+    assert "No space left on device" in again[2]
+    assert again[2].count("\n") == 1
+    ballast.unlink()
+    assert sweeps.here(store, *EPOCHS)[0] == 0
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
+
+
+def test_a_clock_set_back_changes_nothing(
+    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    back = 0.0
+    real_time = time.time
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.datetime.fromtimestamp(real_time() - back, tz)
+
+    def set_back() -> None:
+        nonlocal back
+        back += 86_400.0
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(time, "time", lambda: real_time() - back)
+    monkeypatch.setattr(journal, "datetime", Clock)
+    sweeps.wrap = after_epoch("fixed", printed_seed(2).randrange(1, 4), set_back)
+    status, _, said = sweeps.here(store, *EPOCHS)
+    assert (status, said.splitlines()[0][:18]) == (1, "Stopped by SIGTERM")
+    for path in store.rglob("*"):  # files from tomorrow
+        os.utime(path, (real_time() + 86_400, real_time() + 86_400))
+    kept = finished_files(store)
+    assert sweeps.here(store, *EPOCHS)[0] == 0
+    times = [event["time"] for event in events(store)]
+    assert times != sorted(times), "the fault did not happen"
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
+    assert set(sweeps.trained.values()) == {4}
+
+
+def test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice(
+    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    stop = after_epoch("lsb", 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    sweeps.wrap = stop
+    assert sweeps.here(store, *EPOCHS, "--seeds", "2")[0] == 1
+    assert sweeps.here(store, *EPOCHS, "--methods", "fixed")[0] == 0  # fewer
+    kept = finished_files(store)
+    status, out, _ = sweeps.here(store, *EPOCHS, "--seeds", "2")  # and more again
+    assert status == 0
+    assert "4 runs: 1 done, 3 to do." in out
+    assert_as_undisturbed(store, undisturbed(*EPOCHS, "--seeds", "2"), kept)
+    assert sorted(sweeps.trained.values()) == [4, 4, 4, 4]
+    plan = store / "sweeps/priority_grid/plan.json"
+    held = json.loads(plan.read_text())
+    assert [len(revision["run_ids"]) for revision in held["revisions"]] == [4, 1, 4]
+    # Edited by hand: what is trained is what the command line asks for, never what stands there.
+    held["revisions"][-1]["run_ids"] = ["0" * 16]
+    plan.write_text(json.dumps(held))
+    kept = finished_files(store)
+    assert sweeps.here(store, *EPOCHS, "--seeds", "2")[0] == 0
+    assert_as_undisturbed(store, undisturbed(*EPOCHS, "--seeds", "2"), kept)
+    assert not Store(store).run_folder("0" * 16).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_between_epochs_stops_in_order_and_the_next_start_goes_on(
+    number: signal.Signals, sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    epoch = printed_seed(int(number)).randrange(1, 4)
+    sweeps.wrap = after_epoch("lsb", epoch, lambda: os.kill(os.getpid(), number))
+    status, _, said = sweeps.here(store, *EPOCHS)
+    assert (status, outcome(store)) == (1, {})
+    assert said == (
+        f"Stopped by {number.name} with 0 of 2 runs done. What is done is kept, and the same "
+        "command continues.\n"
+    )
+    assert sweeps.here(store, *EPOCHS)[0] == 0
+    assert_as_undisturbed(store, undisturbed(*EPOCHS), {})
+    assert set(sweeps.trained.values()) == {4}

@@ -1,0 +1,218 @@
+"""Every kind of file of the store truncated, emptied, or as a newer release would write it.
+
+A sweep of two runs is stopped when one is done and the other has two of three epochs. Then a file
+is damaged and the same command given again. Either it goes on to the undisturbed outcome, or it
+says in a sentence which file it is and what to do; that done, it goes on to that outcome.
+"""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtl.store import Store, StoreError
+from sweeps import command
+from tests.faults.conftest import Undisturbed
+from tests.faults.tiny_sweep import Sweeps, assert_as_undisturbed, finished_files
+
+EPOCHS = ("--epochs", "3")
+
+
+def truncate(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_newer(path: Path) -> None:
+    """Rewrite the file as of a schema that this release does not know."""
+    if path.suffix == ".pt":
+        torch.save(torch.load(path, weights_only=True) | {"schema": 99}, path)
+    elif path.suffix == ".jsonl":
+        lines = [json.loads(line) | {"schema": 99} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+
+
+DAMAGES = {"truncated": truncate, "empty": empty, "newer": make_newer}
+
+
+def stopping_at(method: str, epoch: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what lets a training be stopped as by Ctrl-C after an epoch of a method's run."""
+
+    def wrap(train: Callable[..., Any]) -> Callable[..., Any]:
+        def stopped(spec: Any, store: Any, runtime: Any, on_epoch: Callable[[Any], None]) -> Any:
+            def told(record: Any) -> None:
+                on_epoch(record)
+                if (spec.method, record.epoch) == (method, epoch):
+                    raise KeyboardInterrupt
+
+            return train(spec, store, runtime, on_epoch=told)
+
+        return stopped
+
+    return wrap
+
+
+class Half:
+    """A store with a finished run and one under way, its report and a sweep's files."""
+
+    def __init__(self, root: Path, sweeps: Sweeps) -> None:
+        self.root, self.sweeps = root, sweeps
+        (self.done,) = (path.parent for path in root.glob("runs/*/result.json"))
+        (self.open,) = (path for path in root.glob("runs/*") if path != self.done)
+        self.sweep = root / "sweeps/priority_grid"
+
+    def again(self, *more: str) -> tuple[int, str]:
+        """Give the same command again; return exit status and standard error."""
+        status, _, said = self.sweeps.here(self.root, *EPOCHS, *more)
+        assert said.count("\n") <= 1, "one sentence"
+        assert "Traceback" not in said
+        return status, said
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("half") / "store"
+
+
+@pytest.fixture
+def half(sweeps: Sweeps, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Half:
+    """Return a copy of the stopped sweep; reports, which take half the time, are left out."""
+    monkeypatch.setattr(command, "write_reports", lambda *_: True)
+    if not stopped.exists():
+        sweeps.wrap = stopping_at("fixed", 2)
+        status, _, said = sweeps.here(stopped, *EPOCHS)
+        sweeps.wrap = lambda train: train
+        assert (status, said) == (1, "Stopped. The same command continues.\n")
+    return Half(Path(shutil.copytree(stopped, tmp_path / "store")), sweeps)
+
+
+GOES_ON = {
+    "finished spec": lambda half: half.done / "spec.json",
+    "spec": lambda half: half.open / "spec.json",
+    "events": lambda half: half.sweep / "events.jsonl",
+    "status": lambda half: half.sweep / "status.json",
+    "lock": lambda half: half.open / ".lock",
+    "samples": lambda half: next(half.open.glob("samples/*.npz")),
+}
+"""Files that the next start writes anew, or that nothing depends on."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (kind, how)
+        for kind, how in itertools.product(GOES_ON, DAMAGES)
+        if how != "newer" or kind not in ("lock", "samples")  # which know no schema
+    ],
+)
+def test_files_that_can_be_had_again_are(
+    kind: str, how: str, half: Half, undisturbed: Undisturbed
+) -> None:
+    path = GOES_ON[kind](half)
+    before = path.read_bytes()
+    DAMAGES[how](path)
+    assert path.read_bytes() != before or before == b""
+    kept = finished_files(half.root)
+    if kind == "finished spec":
+        kept = {p: v for p, v in kept.items() if p != path}
+    assert half.again() == (0, "")
+    assert_as_undisturbed(half.root, undisturbed(*EPOCHS), kept)
+    assert path.name != "spec.json" or path.read_bytes() == before
+
+
+def remove_file(half: Half, path: Path) -> None:
+    path.unlink()
+
+
+def remove_run(half: Half, path: Path) -> None:
+    shutil.rmtree(half.open)
+
+
+def write_marker(half: Half, path: Path) -> None:
+    path.write_text('{"schema": 1}')
+
+
+Remedy = Callable[[Half, Path], None]
+TOLD: dict[str, tuple[Callable[[Half], Path], str, Remedy]] = {
+    "store": (lambda half: half.root / "store.json", 'write {"schema": 1} into it', write_marker),
+    "plan": (lambda half: half.sweep / "plan.json", "Remove the file", remove_file),
+    "result": (lambda half: half.done / "result.json", "Remove the file", remove_file),
+    "manifest": (lambda half: half.open / "manifest.json", "Remove the file", remove_file),
+    "epochs": (lambda half: half.open / "epochs.jsonl", "to train the run again", remove_run),
+    "checkpoint": (lambda half: half.open / "checkpoint/latest.pt", "Remove the file", remove_file),
+}
+"""Files that nothing but their user can judge: where, what is told, and doing so."""
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty"])
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_damaged_file_is_told_with_what_to_do_and_that_helps(
+    kind: str, how: str, half: Half, undisturbed: Undisturbed
+) -> None:
+    where, told, remedy = TOLD[kind]
+    path = where(half)
+    DAMAGES[how](path)
+    kept = {p: v for p, v in finished_files(half.root).items() if p != path}
+    status, said = half.again()
+    assert status == 1
+    assert told in said
+    assert path.parent.name in said
+    remedy(half, path)
+    lost = {half.done.name} if kind == "result" else set()
+    if lost:
+        kept = {}  # the run is trained anew, as was asked for
+    assert half.again("--retry-failed") == (0, "")
+    assert_as_undisturbed(half.root, undisturbed(*EPOCHS), kept, lost)
+
+
+@pytest.mark.parametrize("kind", sorted(TOLD.keys() - {"manifest"}))
+def test_a_newer_file_is_refused_and_left_as_it_is(
+    kind: str, half: Half, undisturbed: Undisturbed
+) -> None:
+    path = TOLD[kind][0](half)
+    known, kept = path.read_bytes(), finished_files(half.root)
+    make_newer(path)
+    newer = path.read_bytes()
+    status, said = half.again()
+    assert status == 1
+    assert "release that wrote" in said
+    assert path.read_bytes() == newer
+    path.write_bytes(known)  # as if that release had gone on and ended
+    assert half.again("--retry-failed") == (0, "")
+    kept.pop(path, None)
+    assert_as_undisturbed(half.root, undisturbed(*EPOCHS), kept)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("kind", ["epochs.jsonl", "checkpoint/weights.pt"])
+def test_what_stands_beside_a_result_is_told_by_its_reader(
+    kind: str, how: str, half: Half, undisturbed: Undisturbed
+) -> None:
+    from mtl.training import load_network
+
+    path = half.done / kind
+    DAMAGES[how](path)
+    kept = finished_files(half.root)
+    assert half.again() == (0, "")  # the result stands, and the other run goes on
+    results = {path.parent.name: path.read_bytes() for path in half.root.glob("runs/*/result.json")}
+    assert results == {run_id: result for run_id, (result, *_) in undisturbed(*EPOCHS).items()}
+    assert all((p.stat().st_mtime_ns, p.read_bytes()) == v for p, v in kept.items())
+    store = Store(half.root)
+    if kind == "epochs.jsonl" and how == "empty":
+        assert store.epochs(half.done.name) == []
+        return
+    read = store.epochs if kind == "epochs.jsonl" else partial(load_network, store)
+    with pytest.raises(StoreError, match=r"Expected .* in .*" + path.name):
+        read(half.done.name)
