@@ -61,7 +61,7 @@ ROWS: dict[str, Row] = {
     "raylet lost": Row(
         "SIGKILL to the raylet of a local Ray after five epochs",
         (f"{GUARD}::test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost",),
-        (f"{LAUNCH}::test_kill_9_in_the_middle_and_again_gives_the_same_results",),
+        (f"{LAUNCH}::test_raylet_killed_in_the_middle_the_sweep_goes_on_to_the_same_results",),
     ),
     "memory monitor": Row(
         "a run's process takes 8 GB under a monitor that allows 5; or fit() raises what it raises",

@@ -295,7 +295,7 @@ def test_telling_where_a_sweep_stands_takes_a_small_share_of_the_time(stage, mon
         for _ in range(900):
             listener.tick()
             now += 0.1
-        # A look of 0.5 s is followed by 25 s without: in 90 s of ticks it comes at 0, 25.5, 51, 76.5.
+        # 0.5 s of looking, 25 s without: in 90 s of ticks that begins at 0, 25.5, 51 and 76.5.
         assert taken == 2.0
         for run_id in run_ids:
             listener.run_started(run_id)

@@ -336,8 +336,7 @@ def test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["driver", "worker", "raylet"])
-def test_kill_9_in_the_middle_and_again_gives_the_same_results(victim, tmp_path, environment):
+def test_raylet_killed_in_the_middle_the_sweep_goes_on_to_the_same_results(tmp_path, environment):
     store, undisturbed = tmp_path / "store", tmp_path / "undisturbed"
     argv = command(store, "--epochs", "60")
     with subprocess.Popen(
@@ -345,26 +344,15 @@ def test_kill_9_in_the_middle_and_again_gives_the_same_results(victim, tmp_path,
     ) as process:
         wait_until(has_epochs(store, 5))
         assert len(results(store)) < 4
-        if victim == "driver":
-            process.kill()
-        else:
-            name = {"worker": "ray::ImplicitFunc.train", "raylet": "raylet/raylet"}[victim]
-            family = ray_processes(psutil.Process(process.pid))
-            named = [p for p in family if name in " ".join(p.cmdline()[:1])]
-            print("killed", named[0].cmdline()[:1])
-            named[0].kill()
-        out, said = process.communicate(timeout=200)
-    if victim != "driver":
-        assert (process.returncode, said) == (0, "")
-        assert "(raylet)" not in out
-        # Workers outlive their raylet for a while, at times long enough for so short a sweep.
-        assert "Trying again" in out or victim == "raylet"
-    done_before = results(store)
-    again = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120)
-    assert again.returncode == 0, again.stderr
+        family = ray_processes(psutil.Process(process.pid))
+        raylet = next(p for p in family if "raylet/raylet" in " ".join(p.cmdline()[:1]))
+        raylet.kill()
+        out, said = process.communicate(timeout=400)
+    assert (process.returncode, said) == (0, "")
+    # Its workers outlive it for a while, at times long enough for so short a sweep.
+    assert "(raylet)" not in out
     other = subprocess.run(
-        command(undisturbed, "--epochs", "60"), capture_output=True, env=environment, timeout=120
+        command(undisturbed, "--epochs", "60"), capture_output=True, env=environment, timeout=400
     )
     assert other.returncode == 0
     assert results(store) == results(undisturbed)
-    assert done_before.items() <= results(store).items()
