@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError
+from mtl.store import Store, StoreError, StoreUnreachableError, is_address
 from sweeps.cli import Command, parse_command
 from sweeps.cost import Estimate, estimate
 from sweeps.display import Display, make_display
@@ -44,7 +44,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
-    except (StoreError, PreparedDataError, PreflightError) as error:
+    except (StoreError, StoreUnreachableError, PreparedDataError, PreflightError) as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return INCOMPLETE_STATUS
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
@@ -103,9 +103,12 @@ def _existing_store(path: str) -> Store | None:
 
     Raises:
         StoreError: for what is no store, or where none can be made.
+        StoreUnreachableError: if object storage refuses or does not answer.
     """
-    folder = Path(path).expanduser().absolute()
-    if "://" in path or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+    if is_address(path):
+        return Store.if_there(path)
+    folder = Path(path.removeprefix("file://")).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return Store(path, create=False)
     _check_can_be_made(folder)
     return None
@@ -123,7 +126,9 @@ def _check_can_be_made(folder: Path) -> None:
 
 
 def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
-    return [r for r in plan.run_ids if r not in done and store.error(r) is not None]
+    open_runs = [run_id for run_id in plan.run_ids if run_id not in done]
+    errors = store.for_each(store.error, open_runs)
+    return [r for r, error in zip(open_runs, errors, strict=True) if error is not None]
 
 
 def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) -> Estimate:
@@ -172,7 +177,7 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
     revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
-    with sweep_lock(store, plan.name):
+    with sweep_lock(store, plan.name) as store:
         done = store.done(plan.run_ids)
         earlier_failures = _failed(store, plan, done)
         if command.execution.retry_failed:
@@ -246,7 +251,9 @@ def _train(
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
         except BaseException:
-            with contextlib.suppress(OSError):  # the disk may be what failed
+            with contextlib.suppress(
+                OSError, StoreError, StoreUnreachableError
+            ):  # the disk may be what failed
                 _note_stopped(progress, journal)
             raise
     snapshot = progress.snapshot()
@@ -293,6 +300,7 @@ def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
         print(
             f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
             f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
-            f"See {store.run_folder(failed[0]) / 'error.txt'}; --retry-failed tries again.",
+            f"See {store.place(store.run_key(failed[0], 'error.txt'))}; --retry-failed tries "
+            "again.",
             file=sys.stderr,
         )

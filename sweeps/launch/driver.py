@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mtl.spec import Runtime
-from mtl.store import RunBusyError, Store
+from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
 from sweeps.cli import Execution
 from sweeps.display import Display
 from sweeps.journal import Journal
@@ -139,6 +139,8 @@ def launch(
     Raises:
         ClusterError: if Ray cannot be started, cannot run what is asked, or keeps dying.
         OSError: if the store or the disk fails.
+        StoreError: if another driver has taken the sweep.
+        StoreUnreachableError: if object storage refuses or does not answer.
         StopRequested: for a second signal, or one before the training.
     """
     for spec in plan.specs:
@@ -161,7 +163,10 @@ def launch(
                 resources = _resources(execution)
                 progress.slots = resources.slots
                 trainable = make_trainable(
-                    str(store.root), worker_runtime(runtime, resources), train
+                    store.address,
+                    worker_runtime(runtime, resources),
+                    train,
+                    lease=store.lease,
                 )
                 while (runs := _open_runs(plan, progress)) and signals.received is None:
                     batch, slots = _next_batch(runs, deaths, resources.slots)
@@ -181,7 +186,7 @@ def launch(
                         _wait_for_others(store, tracker, signals)
                     elif signals.received is None:
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
-        except ClusterError:
+        except (ClusterError, StoreError, StoreUnreachableError):
             raise
         except Exception as error:
             if _is_of_the_disk(error):
@@ -291,6 +296,7 @@ def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> N
         )
         while signals.received is None:
             for run_id in tracker.busy:
+                store.check_lease()
                 if store.is_done(run_id):
                     tracker.progress.finish(run_id, succeeded=True)
                     return
