@@ -182,7 +182,7 @@ class Store(StoreFiles):
         """Return the epoch records of a run, the first epoch first; empty if there are none."""
         key = self.run_key(run_id, "epochs.jsonl")
         try:
-            lines = self.read_log(key).decode().splitlines()
+            lines = self.read_log(key).splitlines()
         except FileNotFoundError:
             return []
         try:
@@ -247,6 +247,6 @@ class Store(StoreFiles):
     def error(self, run_id: str) -> str | None:
         """Return the last failure of a run, or None."""
         try:
-            return self.read(self.run_key(run_id, "error.txt")).decode()
+            return self.read(self.run_key(run_id, "error.txt")).decode(errors="replace")
         except FileNotFoundError:
             return None
