@@ -36,6 +36,8 @@ RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between tries; within each try the provider's library tries three times by itself."""
 CONNECT_TIMEOUT = 5.0
 """Seconds."""
+SHORTEST_SECRET = 4
+"""Characters."""
 SEGMENT_LINES = 100
 POINTER_SCHEMA = 1
 
@@ -323,7 +325,9 @@ def _secrets_of(address: str) -> list[str]:
     found = {user_info, *user_info.split(":"), *(value for _, value in parse_qsl(parts.query))}
     found |= {unquote(text) for text in found}
     harmless = {value for name, value in parse_qsl(parts.query) if name in _S3_OPTIONS}
-    return sorted(found - harmless - {""}, key=len, reverse=True)
+    # A shorter one would be found in every other word; with its neighbour it is found still.
+    telling = {text for text in found - harmless if len(text) >= SHORTEST_SECRET}
+    return sorted(telling, key=len, reverse=True)
 
 
 def _segment(index: int) -> str:

@@ -41,7 +41,7 @@ def run_id(store: Store) -> str:
 
 def real_key(store: Store, key: str) -> str:
     """Return where the first bytes of a log lie."""
-    segmented = key.endswith("epochs.jsonl") or key.endswith("events.jsonl")
+    segmented = key.endswith(("epochs.jsonl", "events.jsonl"))
     return f"{key}/000001.jsonl" if segmented and not store.is_local else key
 
 
@@ -112,13 +112,13 @@ def test_a_damaged_checkpoint_or_weights_are_one_sentence(
     runtime = Runtime(device="cpu", data_root=data_root)
     run_id = tiny_spec.run_id()
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(record: EpochRecord) -> None:
-        raise Stop
+        raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         fit(tiny_spec, store, runtime, on_epoch=stop)
     latest = store.run_key(run_id, "checkpoint", "latest.pt")
     whole = store.read_large(latest)
@@ -158,14 +158,14 @@ def test_records_that_a_checkpoint_has_behind_it_must_be_there(
 ) -> None:
     runtime = Runtime(device="cpu", data_root=data_root)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(record: EpochRecord) -> None:
         if record.epoch == 2:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         fit(tiny_spec, store, runtime, on_epoch=stop)
     store.write_epochs(tiny_spec.run_id(), store.epochs(tiny_spec.run_id())[:1])
     with pytest.raises(StoreError, match="Expected the records of 2 epochs, .* got 1"):
