@@ -155,7 +155,7 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
 
 
 def _first_of_stores(stores: Sequence[Store], run_id: str, notes: list[str]) -> _Read:
-    holding = [store for store in stores if store.run_folder(run_id).is_dir()]
+    holding = [store for store in stores if store.has_run(run_id)]
     reads = [_read(store, run_id) for store in holding]
     if not reads:
         return _Read(RunState(run_id, "missing", "planned, never started"))
@@ -197,7 +197,7 @@ def _state_without_result(store: Store, run_id: str, spec: RunSpec) -> RunState:
         num_epochs = len(store.epochs(run_id))
     except StoreError:
         return RunState(run_id, "unfinished", "its epoch records cannot be read")
-    checkpointed = any(store.checkpoint_folder(run_id).glob("*"))
+    checkpointed = store.has_checkpoint(run_id)
     if num_epochs or checkpointed:
         return RunState(run_id, "unfinished", f"after epoch {num_epochs} of {spec.epochs}")
     return RunState(run_id, "missing", "planned, no epoch finished")
@@ -279,4 +279,4 @@ def _last_line(text: str) -> str:
 
 def _without_folder(store: Store, error: Exception) -> str:
     """Return the message without the store's folder: a report is passed on to others."""
-    return _last_line(str(error)).replace(f"{store.root}/", "")
+    return _last_line(str(error)).replace(f"{store.place('')}/", "")

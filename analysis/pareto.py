@@ -4,9 +4,10 @@ Usage:
     python analysis/pareto.py RESULTS... [--out DIR] [--metrics depth=delta1 segmentation=miou]
                               [--paper-scaling]
 
-RESULTS is a store, several stores, the folder of one sweep (STORE/sweeps/NAME), or a tidy CSV or
-Parquet from anywhere else (see `analysis.load_table`). Runs of a store that differ in more than is
-compared get one report for each set of them that may be compared.
+RESULTS is a store (a folder, or an address of object storage), several stores, one sweep
+(STORE/sweeps/NAME), or a tidy CSV or Parquet from anywhere else (see `analysis.load_table`). Runs
+of a store that differ in more than is compared get one report for each set of them that may be
+compared.
 """
 
 import argparse
@@ -15,12 +16,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from analysis.axes import AnalysisError, UnknownTaskError
 from analysis.plans import planned_or_present, planned_runs
-from analysis.report import ReportSummary, in_words, write_reports, write_table_report
+from analysis.report import (
+    ReportSummary,
+    default_folder,
+    in_words,
+    write_reports,
+    write_table_report,
+)
 from mtl.records import TASK_METRICS, task_metric
-from mtl.store import Store, StoreError
+from mtl.store import Store, StoreError, StoreUnreachableError, check_sweep_name, is_address
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 
@@ -42,12 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         metrics = _metrics(arguments.metrics)
-        paths = [Path(text) for text in arguments.results]
-        reports = _reports(paths, arguments.out, metrics, arguments.paper_scaling)
+        reports = _reports(arguments.results, arguments.out, metrics, arguments.paper_scaling)
     except (UsageError, UnknownTaskError) as error:
         print(error, file=sys.stderr)
         return 2
-    except (AnalysisError, StoreError, ValueError) as error:
+    except (AnalysisError, StoreError, StoreUnreachableError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
@@ -76,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder to write to (default: report/ in the store or sweep, else ./report)",
+        help="folder to write to (default: report/ in the store or sweep, else ./report; "
+        "./reports/NAME for a sweep on object storage)",
     )
     parser.add_argument(
         "--metrics",
@@ -114,19 +122,19 @@ def _metrics(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _reports(
-    paths: Sequence[Path], out: Path | None, metrics: Mapping[str, str], paper_scaling: bool
+    texts: Sequence[str], out: Path | None, metrics: Mapping[str, str], paper_scaling: bool
 ) -> dict[str, ReportSummary]:
-    for path in paths:
-        if not path.exists():
+    for text in texts:
+        if not is_address(text) and not Path(text).exists():
             raise AnalysisError(
-                f"Expected results, got {path}, which does not exist. "
+                f"Expected results, got {text}, which does not exist. "
                 "Give a store, a sweep's folder, a CSV or a Parquet file."
             )
-    tables = [path for path in paths if path.is_file()]
+    tables = [Path(text) for text in texts if not is_address(text) and Path(text).is_file()]
     if tables:
-        if len(paths) > 1:
+        if len(texts) > 1:
             raise UsageError(
-                f"Expected one table or any number of stores, got {len(paths)} results with "
+                f"Expected one table or any number of stores, got {len(texts)} results with "
                 f"{len(tables)} files among them. Join the tables to one."
             )
         if tables[0].suffix not in TABLE_SUFFIXES:
@@ -136,37 +144,46 @@ def _reports(
         folder = out or Path("report")
         report = write_table_report(tables[0], folder, metrics=metrics, paper_scaling=paper_scaling)
         return {"": report}
-    stores, run_ids = results_of(paths)
-    default = paths[0] / "report" if len(paths) == 1 else Path("report")
+    named = [store_and_sweep(text) for text in texts]
+    stores = [store for store, _ in named]
+    default = default_folder(*named[0]) if len(named) == 1 else Path("report")
+    run_ids = sweep_run_ids(named)
     return write_reports(stores, out or default, run_ids, metrics, paper_scaling=paper_scaling)
 
 
-def results_of(paths: Sequence[Path]) -> tuple[list[Store], list[str] | None]:
-    """Return the stores of folders that are stores or sweeps, and the sweeps' run ids.
-
-    The ids are None if only whole stores were named.
-    """
-    stores = [Store(_store_of(path), create=False) for path in paths]
-    return stores, _sweep_run_ids(paths, stores)
-
-
-def _is_sweep(path: Path) -> bool:
-    return path.absolute().parent.name == "sweeps" and (path / "plan.json").exists()
-
-
-def _store_of(path: Path) -> Path:
-    return path.absolute().parent.parent if _is_sweep(path) else path
+def store_and_sweep(text: str) -> tuple[Store, str | None]:
+    """Return the store, and the sweep if `text` names one of its sweeps and not the whole."""
+    if is_address(text):
+        parts = urlsplit(text)
+        above, _, name = parts.path.rstrip("/").rpartition("/")
+        if above.endswith("/sweeps"):
+            root = parts._replace(path=above.removesuffix("/sweeps")).geturl()
+            return Store(root, create=False), check_sweep_name(name)
+        return Store(text, create=False), None
+    path = Path(text).absolute()
+    if path.parent.name == "sweeps" and (path / "plan.json").exists():
+        return Store(path.parent.parent, create=False), path.name
+    return Store(path, create=False), None
 
 
-def _sweep_run_ids(paths: Sequence[Path], stores: Sequence[Store]) -> list[str] | None:
+def sweep_run_ids(named: Sequence[tuple[Store, str | None]]) -> list[str] | None:
     """Return the runs of the sweeps that were named, or None if only whole stores were."""
-    if not any(_is_sweep(path) for path in paths):
+    if all(sweep is None for _, sweep in named):
         return None
     run_ids: list[str] = []
-    for path, store in zip(paths, stores, strict=True):
-        name = path.absolute().name
-        run_ids += planned_runs(store, name) if _is_sweep(path) else planned_or_present([store])
+    for store, sweep in named:
+        run_ids += planned_or_present([store]) if sweep is None else _planned(store, sweep)
     return list(dict.fromkeys(run_ids))
+
+
+def _planned(store: Store, sweep: str) -> list[str]:
+    try:
+        return planned_runs(store, sweep)
+    except FileNotFoundError as error:
+        place = store.place(store.sweep_key(sweep))
+        raise AnalysisError(
+            f"Expected results, got {place}, which does not exist. Give a store or a sweep in it."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.axes import AnalysisError
-from mtl.store import Store, read_json
+from mtl.store import Store
 
 PLAN_SCHEMA = 1
 
@@ -19,8 +19,8 @@ def planned(stores: Sequence[Store]) -> list[str]:
     return [
         run_id
         for store in stores
-        for path in sorted((store.root / "sweeps").glob("*/plan.json"))
-        for run_id in planned_runs(store, path.parent.name)
+        for sweep in store.sweep_names()
+        for run_id in planned_runs(store, sweep)
     ]
 
 
@@ -30,17 +30,18 @@ def planned_runs(store: Store, sweep: str) -> list[str]:
     Raises:
         AnalysisError: if the plan is damaged or of another schema.
     """
-    path = store.sweep_folder(sweep) / "plan.json"
-    plan = read_json(path)
+    key = store.sweep_key(sweep, "plan.json")
+    plan = store.read_json(key)
     schema = plan.get("schema") if isinstance(plan, dict) else None
     if schema != PLAN_SCHEMA:
         raise AnalysisError(
-            f"Expected a plan of schema {PLAN_SCHEMA}, got schema {schema!r} in {path}. "
-            "Use the release that wrote it."
+            f"Expected a plan of schema {PLAN_SCHEMA}, got schema {schema!r} in "
+            f"{store.place(key)}. Use the release that wrote it."
         )
     try:
         return list(dict.fromkeys(i for revision in plan["revisions"] for i in revision["run_ids"]))
     except (KeyError, TypeError) as error:
         raise AnalysisError(
-            f"Expected revisions with run_ids in {path}, got a damaged plan. Start the sweep again."
+            f"Expected revisions with run_ids in {store.place(key)}, got a damaged plan. "
+            "Start the sweep again."
         ) from error

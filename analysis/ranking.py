@@ -20,10 +20,10 @@ from pathlib import Path
 
 from analysis.axes import AnalysisError
 from analysis.groups import folder_name
-from analysis.pareto import TABLE_SUFFIXES, Parser, UsageError, results_of
+from analysis.pareto import TABLE_SUFFIXES, Parser, UsageError, store_and_sweep, sweep_run_ids
 from analysis.rank_report import ranking_files, ranking_words
 from analysis.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
-from mtl.store import StoreError, write_atomically
+from mtl.store import StoreError, StoreUnreachableError, is_address, write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ValueError) as error:
         print(f"ranking: {error}", file=sys.stderr)
         return 2
-    except (AnalysisError, StoreError) as error:
+    except (AnalysisError, StoreError, StoreUnreachableError) as error:
         print(f"ranking: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="ranking.py", description="Rank trials in the manner of Table S-3.")
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="a store, a sweep or a table")
+    parser.add_argument("results", metavar="RESULTS", help="a store, a sweep or a table")
     parser.add_argument(
         "--by", default="method", metavar="COLUMN", help="what is ranked (%(default)s)"
     )
@@ -96,21 +96,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rankings(path: Path, request: Request) -> tuple[list[Ranking], Path]:
-    """Return the rankings of what `path` names, and the folder that they go to by default."""
-    if not path.exists():
+def _rankings(text: str, request: Request) -> tuple[list[Ranking], Path]:
+    """Return the rankings of what `text` names, and the folder that they go to by default."""
+    path = Path(text)
+    if not is_address(text) and not path.exists():
         raise AnalysisError(
             f"Expected results, got {path}, which does not exist. "
             "Give a store, a sweep's folder, a CSV or a Parquet file."
         )
-    if path.is_file():
+    if not is_address(text) and path.is_file():
         if path.suffix not in TABLE_SUFFIXES:
             raise UsageError(
                 f"Expected a file named .csv or .parquet, got {path}. Rename or convert it."
             )
         return [rankings_of_table(path, request)], Path("ranking")
-    stores, run_ids = results_of([path])
-    return rankings_of_stores(stores, run_ids, request), path / "ranking"
+    named = store_and_sweep(text)
+    out = path / "ranking" if named[0].is_local else Path("ranking")
+    return rankings_of_stores([named[0]], sweep_run_ids([named]), request), out
 
 
 def _metrics(texts: Sequence[str]) -> dict[str, str | None]:

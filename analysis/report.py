@@ -41,6 +41,16 @@ class ReportSummary:
     num_failed: int
 
 
+def default_folder(store: Store, sweep: str | None = None) -> Path:
+    """Return where the report on a sweep, or on a whole store, lies unless told otherwise.
+
+    That is in the store; a report on object storage is written to this machine's disk.
+    """
+    if not store.is_local:
+        return Path("reports") / sweep if sweep else Path("report")
+    return (store.sweep_folder(sweep) if sweep else store.root) / "report"
+
+
 def write_reports(
     stores: Sequence[Store],
     out: Path,
@@ -237,24 +247,31 @@ def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str] | None) -> Any
     digest.update(json.dumps(None if run_ids is None else list(run_ids)).encode())
     for number, store in enumerate(stores):
         if run_ids is None:
-            for path in sorted((store.root / "sweeps").glob("*/plan.json")):
-                _add(digest, path, f"{number}/{path.parent.name}")
+            for sweep in store.sweep_names():
+                _add(digest, store.read, store.sweep_key(sweep, "plan.json"), f"{number}/{sweep}")
         for run_id in store.run_ids() if run_ids is None else run_ids:
-            folder = store.run_folder(run_id)
-            for name in _INPUT_FILES:
-                _add(digest, folder / name, f"{number}/{run_id}/{name}")
-            if not (folder / "result.json").exists():
-                _add(digest, folder / "epochs.jsonl", f"{number}/{run_id}/epochs")
-                checkpointed = any((folder / "checkpoint").glob("*"))
-                digest.update(b"checkpoint" if checkpointed else b"none")
+            held = {
+                name: _add(
+                    digest, store.read, store.run_key(run_id, name), f"{number}/{run_id}/{name}"
+                )
+                for name in _INPUT_FILES
+            }
+            if not held["result.json"]:
+                log = store.run_key(run_id, "epochs.jsonl")
+                _add(digest, store.read_log, log, f"{number}/{run_id}/epochs")
+                digest.update(b"checkpoint" if store.has_checkpoint(run_id) else b"none")
     return digest
 
 
-def _add(digest: Any, path: Path, name: str) -> None:
-    if path.is_file():
-        data = path.read_bytes()
-        digest.update(f"{name} {len(data)}\n".encode())
-        digest.update(data)
+def _add(digest: Any, read: Callable[[str], bytes], key: str, name: str) -> bool:
+    """Add a file to the digest if it is there; return whether it is."""
+    try:
+        data = read(key)
+    except FileNotFoundError:
+        return False
+    digest.update(f"{name} {len(data)}\n".encode())
+    digest.update(data)
+    return True
 
 
 def _code_digest() -> bytes:

@@ -5,16 +5,14 @@ Random streams are functions of (seed, epoch), so no generator is stored. Files 
 """
 
 import io
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from mtl.records import TaskMetrics
-from mtl.store import StoreError, write_atomically
+from mtl.store import Store, StoreError
 from mtl.weighting import Weighting
 
 CHECKPOINT_SCHEMA = 2
@@ -57,37 +55,36 @@ class Progress:
     selected: Selected | None = None
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _to_bytes(content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def _read(path: Path, device: torch.device, schema: int) -> dict[str, Any]:
+def _from_bytes(data: bytes, place: str, device: torch.device, schema: int) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise StoreError(
-            f"Expected a checkpoint in {path}, got a damaged file ({type(error).__name__}). "
+            f"Expected a checkpoint in {place}, got a damaged file ({type(error).__name__}). "
             "Remove the file to train the run from its first epoch."
         ) from error
     if not isinstance(content, dict) or content.get("schema") != schema:
         raise StoreError(
-            f"Expected a checkpoint of schema {schema} in {path}, got another. "
+            f"Expected a checkpoint of schema {schema} in {place}, got another. "
             "Use the release that wrote it, or remove the file."
         )
     return content
 
 
 def save_checkpoint(
-    folder: Path, run_id: str, progress: Progress, trainee: Trainee, keep: Keep
+    store: Store, run_id: str, progress: Progress, trainee: Trainee, keep: Keep
 ) -> None:
     """Write the state after an epoch.
 
     Args:
-        folder: the run's checkpoint folder.
-        run_id: stored, so that a checkpoint copied to another run is refused.
+        store: where the run lies.
+        run_id: stored too, so that a checkpoint copied to another run is refused.
         progress: epochs finished, clocks, and the best epoch so far where that matters.
         trainee: network, weighting and optimizer.
         keep: `all` keeps the checkpoint of every epoch beside the latest.
@@ -102,12 +99,17 @@ def save_checkpoint(
         "weighting": trainee.weighting.state_dict(),
         "optimizer": trainee.optimizer.state_dict(),
     }
+    data = _to_bytes(content)
     if keep == "all":
-        _write(folder / f"epoch_{progress.epoch:05d}.pt", content)
-    _write(folder / LATEST, content)
+        store.write(_key(store, run_id, f"epoch_{progress.epoch:05d}.pt"), data)
+    store.write_large(_key(store, run_id, LATEST), data)
 
 
-def load_checkpoint(folder: Path, run_id: str, trainee: Trainee, device: torch.device) -> Progress:
+def _key(store: Store, run_id: str, name: str) -> str:
+    return store.run_key(run_id, "checkpoint", name)
+
+
+def load_checkpoint(store: Store, run_id: str, trainee: Trainee, device: torch.device) -> Progress:
     """Bring `trainee` to the state of the latest checkpoint, if there is one.
 
     Returns:
@@ -116,13 +118,15 @@ def load_checkpoint(folder: Path, run_id: str, trainee: Trainee, device: torch.d
     Raises:
         StoreError: if the checkpoint is damaged, of another schema or of another run.
     """
-    path = folder / LATEST
-    if not path.exists():
+    key = _key(store, run_id, LATEST)
+    try:
+        data = store.read_large(key)
+    except FileNotFoundError:
         return Progress()
-    content = _read(path, device, CHECKPOINT_SCHEMA)
+    content = _from_bytes(data, store.place(key), device, CHECKPOINT_SCHEMA)
     if content["run_id"] != run_id:
         raise StoreError(
-            f"Expected the checkpoint of run {run_id} in {path}, got that of "
+            f"Expected the checkpoint of run {run_id} in {store.place(key)}, got that of "
             f"{content['run_id']}. Remove the file."
         )
     trainee.network.load_state_dict(content["network"])
@@ -133,7 +137,7 @@ def load_checkpoint(folder: Path, run_id: str, trainee: Trainee, device: torch.d
     return Progress(content["epoch"], content["seconds"], selected)
 
 
-def save_weights(folder: Path, run_id: str, network: nn.Module, keep: Keep) -> None:
+def save_weights(store: Store, run_id: str, network: nn.Module, keep: Keep) -> None:
     """Write the weights of a finished run unless nothing is to be kept."""
     if keep != "none":
         content = {
@@ -141,27 +145,30 @@ def save_weights(folder: Path, run_id: str, network: nn.Module, keep: Keep) -> N
             "run_id": run_id,
             "network": network.state_dict(),
         }
-        _write(folder / WEIGHTS, content)
+        store.write(_key(store, run_id, WEIGHTS), _to_bytes(content))
 
 
-def tidy_checkpoints(folder: Path, keep: Keep) -> None:
+def tidy_checkpoints(store: Store, run_id: str, keep: Keep) -> None:
     """Remove of a finished run's checkpoints what `keep` does not ask for."""
     if keep == "none":
-        shutil.rmtree(folder, ignore_errors=True)
+        store.remove(store.run_key(run_id, "checkpoint"))
     elif keep == "final":
-        (folder / LATEST).unlink(missing_ok=True)
+        store.remove_large(_key(store, run_id, LATEST))
 
 
-def load_weights(folder: Path, network: nn.Module) -> None:
+def load_weights(store: Store, run_id: str, network: nn.Module) -> None:
     """Load the weights of a finished run into `network`.
 
     Raises:
         StoreError: if they were not kept or are damaged.
     """
-    path = folder / WEIGHTS
-    if not path.exists():
+    key = _key(store, run_id, WEIGHTS)
+    try:
+        data = store.read(key)
+    except FileNotFoundError as error:
         raise StoreError(
-            f"Expected the weights of a finished run in {path}, got no file. "
+            f"Expected the weights of a finished run in {store.place(key)}, got no file. "
             "Train the run with --keep final."
-        )
-    network.load_state_dict(_read(path, torch.device("cpu"), WEIGHTS_SCHEMA)["network"])
+        ) from error
+    content = _from_bytes(data, store.place(key), torch.device("cpu"), WEIGHTS_SCHEMA)
+    network.load_state_dict(content["network"])

@@ -10,7 +10,6 @@ S-7 to S-9), 0 where nothing is valid.
 """
 
 import io
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from mtl.data.sources import DataInfo
 from mtl.evaluation import predict
 from mtl.networks import MultiTaskNetwork
 from mtl.spec import RunSpec
-from mtl.store import write_atomically
+from mtl.store import Store
 from mtl.tasks import TASKS
 
 
@@ -32,7 +31,8 @@ def sample_indices(num_images: int, num_samples: int) -> np.ndarray:
 
 
 def write_samples(
-    folder: Path,
+    store: Store,
+    run_id: str,
     epoch: int,
     network: MultiTaskNetwork,
     spec: RunSpec,
@@ -40,11 +40,12 @@ def write_samples(
     info: DataInfo,
     num_samples: int,
     device: torch.device,
-) -> Path:
-    """Write the samples of an epoch and return the file; the network is left in evaluation mode.
+) -> None:
+    """Write the samples of an epoch; the network is left in evaluation mode.
 
     Args:
-        folder: the run's folder of samples.
+        store: where the run lies.
+        run_id: of the run.
         epoch: epochs finished.
         network: as it is now.
         spec: the run.
@@ -63,10 +64,7 @@ def write_samples(
             arrays |= _task_arrays(task, predictions[task], batch, info)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"epoch_{epoch:05d}.npz"
-    write_atomically(path, buffer.getvalue())
-    return path
+    store.write(store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz"), buffer.getvalue())
 
 
 def _task_arrays(

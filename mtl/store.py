@@ -1,4 +1,4 @@
-"""The run store: one folder a run, every file written beside its place and renamed; no torch.
+"""The run store: a folder or a prefix on object storage; no torch.
 
     STORE/store.json                    schema of the store
     STORE/runs/<run_id>/spec.json       the full spec
@@ -7,60 +7,57 @@
                         result.json     written last: its presence means done
                         error.txt       the last failure, if any
                         checkpoint/     of a run under way; once done, the weights
-    STORE/sweeps/<name>/                plan, events and report of a sweep
+                        samples/        predictions on a few validation images
+    STORE/sweeps/<name>/                plan, events, lease and report of a sweep
 
-A reader never sees half a file. A run is trained by one process at a time: `Store.run_lock` is a
-lock of the operating system, so it goes with the process that held it, however that one ended.
+A reader never sees half a file. In a folder every file is written beside its place and renamed,
+and a run is trained by one process at a time: `Store.run_lock` is a lock of the operating system,
+so it goes with the process that held it, however that one ended. docs/stores.md says what holds on
+object storage.
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import re
 import runpy
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mtl.lease import StaleLeaseError, SweepBusyError
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec
+from mtl.storage import StoreError, StoreUnreachableError, parse_json, write_atomically
+from mtl.store_files import StoreFiles, is_address, json_bytes
 
-STORE_SCHEMA = 1
-"""Version of the folder layout above."""
+__all__ = [
+    "RunBusyError",
+    "StaleLeaseError",
+    "Store",
+    "StoreError",
+    "StoreUnreachableError",
+    "SweepBusyError",
+    "check_sweep_name",
+    "is_address",
+    "read_json",
+    "write_atomically",
+    "write_json",
+]
+
+MANIFEST_SCHEMA = 1
+"""Version of manifest.json."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class StoreError(Exception):
-    """A store that cannot be used, in one sentence for its user."""
 
 
 class RunBusyError(StoreError):
     """Another process is training this run right now."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to disk and rename it into place."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically as strict JSON (NaN and infinity are refused)."""
-    write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, json_bytes(value))
 
 
 def read_json(path: Path) -> Any:
@@ -69,12 +66,7 @@ def read_json(path: Path) -> Any:
     Raises:
         StoreError: if it does not parse.
     """
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise StoreError(
-            f"Expected JSON in {path}, got a damaged file ({error}). Remove the file."
-        ) from error
+    return parse_json(path.read_bytes(), str(path))
 
 
 def check_sweep_name(name: str) -> str:
@@ -87,101 +79,62 @@ def check_sweep_name(name: str) -> str:
     return name
 
 
-class Store:
-    """A local folder of runs and sweeps.
+class Store(StoreFiles):
+    """Runs and sweeps in a folder or on object storage; see `StoreFiles` for its arguments."""
 
-    Args:
-        root: the folder.
-        create: make it (and check that it can be written) instead of only reading it.
+    def run_key(self, run_id: str, *names: str) -> str:
+        """Return the key of a run, or of something below it."""
+        if not _RUN_ID.fullmatch(run_id):
+            raise StoreError(f"Expected a run id of 16 hexadecimal digits, got {run_id!r}.")
+        return "/".join(("runs", run_id, *names))
 
-    Raises:
-        StoreError: if `root` is a file, an address of object storage, not writable, absent while
-            `create` is False, or of another schema.
-    """
-
-    def __init__(self, root: str | Path, *, create: bool = True) -> None:
-        """Open the store at `root`."""
-        if "://" in str(root):
-            raise StoreError(
-                f"Expected a local folder for the store, got {str(root)!r}. Object storage is not "
-                "supported by this release; give a folder on a shared file system."
-            )
-        self.root = Path(root).expanduser().absolute()
-        try:
-            self._open(create)
-        except OSError as error:
-            raise StoreError(
-                f"Expected a folder that can be written, got {self.root} "
-                f"({error.strerror}). Give another one with --store."
-            ) from error
-
-    def _open(self, create: bool) -> None:
-        marker = self.root / "store.json"
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(
-                f"Expected a folder for the store, got the file {self.root}. "
-                "Give another one with --store."
-            )
-        if marker.exists():
-            try:
-                held = read_json(marker)
-            except StoreError as error:
-                raise StoreError(
-                    f"Expected JSON in {marker}, got a damaged file. If this release wrote the "
-                    f'store, write {{"schema": {STORE_SCHEMA}}} into it.'
-                ) from error
-            schema = held.get("schema") if isinstance(held, dict) else None
-            if schema != STORE_SCHEMA:
-                raise StoreError(
-                    f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
-                    f"{self.root}. Use the release that wrote it, or another --store."
-                )
-        elif not create:
-            raise StoreError(
-                f"Expected a run store, got {self.root}, which holds no store.json. "
-                "Give the folder that a sweep wrote."
-            )
-        elif self.root.exists() and any(self.root.iterdir()):
-            raise StoreError(
-                f"Expected a run store or an empty folder, got {self.root}, which holds other "
-                "things. Give another one with --store."
-            )
-        if create:
-            for folder in (self.root, self.runs_folder, self.root / "sweeps"):
-                folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                """Proves that the folder can be written before anything is trained."""
-            if not marker.exists():
-                write_json(marker, {"schema": STORE_SCHEMA})
+    def sweep_key(self, name: str, *names: str) -> str:
+        """Return the key of a sweep, or of something below it."""
+        return "/".join(("sweeps", check_sweep_name(name), *names))
 
     @property
     def runs_folder(self) -> Path:
-        """Return the folder that holds a folder for each run."""
-        return self.root / "runs"
+        """Return the folder of a local store that holds a folder for each run."""
+        return self._local_path("runs")
 
     def run_folder(self, run_id: str) -> Path:
-        """Return the folder of a run, whether or not it exists."""
-        if not _RUN_ID.fullmatch(run_id):
-            raise StoreError(f"Expected a run id of 16 hexadecimal digits, got {run_id!r}.")
-        return self.runs_folder / run_id
+        """Return the folder of a run of a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id))
 
     def sweep_folder(self, name: str) -> Path:
-        """Return the folder of a sweep, whether or not it exists."""
-        return self.root / "sweeps" / check_sweep_name(name)
+        """Return the folder of a sweep of a local store, whether or not it exists."""
+        return self._local_path(self.sweep_key(name))
 
     def checkpoint_folder(self, run_id: str) -> Path:
-        """Return the folder of a run's checkpoints, whether or not it exists."""
-        return self.run_folder(run_id) / "checkpoint"
+        """Return the folder of a run's checkpoints in a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id, "checkpoint"))
 
     def samples_folder(self, run_id: str) -> Path:
-        """Return the folder of a run's sample predictions, whether or not it exists."""
-        return self.run_folder(run_id) / "samples"
+        """Return the folder of a run's samples in a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id, "samples"))
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that were ever started, sorted."""
-        if not self.runs_folder.is_dir():
-            return []
-        return sorted(p.name for p in self.runs_folder.iterdir() if _RUN_ID.fullmatch(p.name))
+        return [name for name in self.names("runs") if _RUN_ID.fullmatch(name)]
+
+    def sweep_names(self) -> list[str]:
+        """Return the names of all sweeps that have a plan, sorted."""
+        return [
+            name
+            for name in self.names("sweeps")
+            if _SWEEP_NAME.fullmatch(name) and self._files.exists(f"sweeps/{name}/plan.json")
+        ]
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether anything of the run is there."""
+        if self.is_local:
+            return self.run_folder(run_id).is_dir()
+        return bool(self.names(self.run_key(run_id)))
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Return whether the run has a checkpoint or weights."""
+        names = self.names(self.run_key(run_id, "checkpoint"))
+        return any(not name.startswith(".") for name in names)
 
     def is_done(self, run_id: str) -> bool:
         """Return whether the run has a result that can be read; a damaged one is none."""
@@ -192,72 +145,67 @@ class Store:
 
     def done(self, run_ids: Iterable[str]) -> set[str]:
         """Return those of `run_ids` that have a result that can be read."""
-        return {run_id for run_id in run_ids if self.is_done(run_id)}
+        asked = list(run_ids)
+        answers = self.for_each(self.is_done, asked)
+        return {run_id for run_id, is_done in zip(asked, answers, strict=True) if is_done}
 
     @contextlib.contextmanager
     def run_lock(self, run_id: str) -> Iterator[None]:
-        """Hold the run for this process while it is trained.
+        """Hold the run for this process while it is trained; on object storage, on this machine.
 
         Raises:
             RunBusyError: if another process holds it.
         """
-        folder = self.run_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip()
+        with self.locked_file(self.run_key(run_id)) as file:
+            if file is None:
+                holder = self.lock_holder(self.run_key(run_id))
                 raise RunBusyError(
                     f"Run {run_id} is being trained by another process"
                     f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
-                ) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            file.flush()
+                )
             yield
 
     def write_spec(self, spec: RunSpec) -> str:
         """Write `spec.json` of a run unless it is there, whole; return the run id."""
         run_id = spec.run_id()
-        path = self.run_folder(run_id) / "spec.json"
+        key = self.run_key(run_id, "spec.json")
         try:
-            held = read_json(path)
+            held = self.read_json(key)
         except (FileNotFoundError, StoreError):
             held = None
         if held != spec.to_dict():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, spec.to_dict())
+            self.write_json(key, spec.to_dict())
         return run_id
 
     def spec(self, run_id: str) -> RunSpec:
         """Return a run's spec."""
-        return RunSpec.from_dict(read_json(self.run_folder(run_id) / "spec.json"))
+        return RunSpec.from_dict(self.read_json(self.run_key(run_id, "spec.json")))
 
     def write_epochs(self, run_id: str, records: Iterable[EpochRecord]) -> None:
         """Write all epoch records of a run, replacing those that are there."""
         lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
-        write_atomically(self.run_folder(run_id) / "epochs.jsonl", "".join(lines).encode())
+        self.write_log(self.run_key(run_id, "epochs.jsonl"), [line.encode() for line in lines])
 
     def epochs(self, run_id: str) -> list[EpochRecord]:
         """Return the epoch records of a run, the first epoch first; empty if there are none."""
-        path = self.run_folder(run_id) / "epochs.jsonl"
-        if not path.exists():
+        key = self.run_key(run_id, "epochs.jsonl")
+        try:
+            lines = self.read_log(key).splitlines()
+        except FileNotFoundError:
             return []
         try:
-            return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()]
+            return [EpochRecord(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
             raise StoreError(
-                f"Expected epoch records in {path}, got others ({error}). Use the release that "
-                f"wrote them; if they are damaged, remove {path.parent} to train the run again."
+                f"Expected epoch records in {self.place(key)}, got others ({error}). Use the "
+                f"release that wrote them; if they are damaged, remove "
+                f"{self.place(self.run_key(run_id))} to train the run again."
             ) from error
 
     def write_result(self, result: Result) -> None:
         """Write `result.json`, after which the run is done, and drop an earlier failure."""
-        folder = self.run_folder(result.run_id)
-        write_json(folder / "result.json", result.to_dict())
-        (folder / "error.txt").unlink(missing_ok=True)
+        self.write_json(self.run_key(result.run_id, "result.json"), result.to_dict())
+        self.clear_error(result.run_id)
 
     def result(self, run_id: str) -> Result | None:
         """Return a run's result, or None while it is not done.
@@ -265,37 +213,51 @@ class Store:
         Raises:
             StoreError: if the file is damaged or of another schema.
         """
-        path = self.run_folder(run_id) / "result.json"
-        if not path.exists():
-            return None
+        key = self.run_key(run_id, "result.json")
         try:
-            return Result.from_dict(read_json(path))
+            return Result.from_dict(self.read_json(key))
+        except FileNotFoundError:
+            return None
         except ValueError as error:
-            raise StoreError(f"{path}: {error}") from error
+            raise StoreError(f"{self.place(key)}: {error}") from error
 
     def write_manifest(self, run_id: str, manifest: dict[str, Any]) -> None:
         """Write `manifest.json`: everything about a run that does not enter its identity."""
-        write_json(self.run_folder(run_id) / "manifest.json", manifest)
+        self.write_json(self.run_key(run_id, "manifest.json"), manifest)
 
     def manifest(self, run_id: str) -> dict[str, Any] | None:
-        """Return a run's manifest, or None if there is none yet."""
-        path = self.run_folder(run_id) / "manifest.json"
-        return read_json(path) if path.exists() else None
+        """Return a run's manifest, or None if there is none yet.
+
+        Raises:
+            StoreError: if the file is damaged or of another schema.
+        """
+        key = self.run_key(run_id, "manifest.json")
+        try:
+            held = self.read_json(key)
+        except FileNotFoundError:
+            return None
+        schema = held.get("schema", MANIFEST_SCHEMA) if isinstance(held, dict) else None
+        if schema != MANIFEST_SCHEMA:
+            raise StoreError(
+                f"Expected a manifest of schema {MANIFEST_SCHEMA} in {self.place(key)}, got "
+                f"{schema!r}. Use the release that wrote it."
+            )
+        return dict(held)
 
     def write_error(self, run_id: str, text: str) -> None:
         """Write the last failure of a run."""
-        folder = self.run_folder(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "error.txt", (text.rstrip() + "\n").encode())
+        self.write(self.run_key(run_id, "error.txt"), (text.rstrip() + "\n").encode())
 
     def clear_error(self, run_id: str) -> None:
         """Forget the last failure of a run, so that it is tried again."""
-        (self.run_folder(run_id) / "error.txt").unlink(missing_ok=True)
+        self.remove(self.run_key(run_id, "error.txt"))
 
     def error(self, run_id: str) -> str | None:
         """Return the last failure of a run, or None."""
-        path = self.run_folder(run_id) / "error.txt"
-        return path.read_text() if path.exists() else None
+        try:
+            return self.read(self.run_key(run_id, "error.txt")).decode(errors="replace")
+        except FileNotFoundError:
+            return None
 
 
 if __name__ == "__main__":

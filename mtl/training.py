@@ -43,7 +43,7 @@ from mtl.samples import write_samples
 from mtl.selection import is_better
 from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
 from mtl.step import Stepper
-from mtl.store import Store, StoreError
+from mtl.store import StaleLeaseError, Store, StoreError, StoreUnreachableError
 from mtl.streams import global_stream
 from mtl.tasks import TASKS
 from mtl.weighting import build_weighting
@@ -70,6 +70,8 @@ def fit(
     Raises:
         RunFailedError: if the run would fail again, such as a loss that is not finite.
         RunBusyError: if another process trains this run.
+        StaleLeaseError: if the store's lease is no longer in force; the run is left as it is.
+        StoreUnreachableError: if object storage fails for too long; the run can be resumed.
         ValueError: if this code cannot compute the spec.
     """
     if spec.numerics_version != NUMERICS_VERSION:
@@ -84,6 +86,8 @@ def fit(
             return done
         try:
             return _Run(spec, store, runtime or Runtime()).train(on_epoch)
+        except (StaleLeaseError, StoreUnreachableError):
+            raise  # no failure of the run, and nothing can be written about it
         except Exception:
             store.write_error(run_id, traceback.format_exc())
             raise
@@ -107,7 +111,7 @@ def load_network(store: Store, run_id: str) -> MultiTaskNetwork:
     # Whatever the encoder started from, its weights are those of the run now.
     from_scratch = replace(spec, network=replace(spec.network, encoder_weights="random"))
     network = _network(from_scratch, info, None)
-    load_weights(store.checkpoint_folder(run_id), network)
+    load_weights(store, run_id, network)
     return network.eval()
 
 
@@ -171,8 +175,7 @@ class _Run:
         """Train the epochs that are missing, write the result and return it."""
         spec, store, run_id = self.spec, self.store, self.run_id
         trainee = Trainee(self.network, self.weighting, self.optimizer)
-        checkpoints = store.checkpoint_folder(run_id)
-        progress = load_checkpoint(checkpoints, run_id, trainee, self.device)
+        progress = load_checkpoint(store, run_id, trainee, self.device)
         selected = progress.selected
         clocks = _Clocks(**progress.seconds)
         # A record may be ahead of the checkpoint; that epoch is trained, and recorded, again.
@@ -180,8 +183,8 @@ class _Run:
         if len(records) < progress.epoch:
             raise StoreError(
                 f"Expected the records of {progress.epoch} epochs, which the checkpoint of run "
-                f"{run_id} has behind it, got {len(records)}. Remove {store.run_folder(run_id)} "
-                "to train the run again."
+                f"{run_id} has behind it, got {len(records)}. Remove "
+                f"{store.place(store.run_key(run_id))} to train the run again."
             )
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
@@ -195,7 +198,7 @@ class _Run:
             if spec.selection == "validation":
                 selected = self._better(records[-1], selected)
             save_checkpoint(
-                checkpoints,
+                store,
                 run_id,
                 Progress(epoch, dict(vars(clocks)), selected),
                 trainee,
@@ -207,9 +210,9 @@ class _Run:
         manifest |= {"wall_seconds": clocks.wall, "device_seconds": clocks.device}
         store.write_manifest(run_id, manifest)
         # In this order: a stop at any point leaves either a checkpoint or the result.
-        save_weights(checkpoints, run_id, self.network, self.runtime.keep)
+        save_weights(store, run_id, self.network, self.runtime.keep)
         store.write_result(result)
-        tidy_checkpoints(checkpoints, self.runtime.keep)
+        tidy_checkpoints(store, run_id, self.runtime.keep)
         return result
 
     def _result(self, last: TaskMetrics, selected: Selected | None) -> Result:
@@ -248,7 +251,8 @@ class _Run:
         runtime = self.runtime
         if runtime.num_samples and epoch in (*runtime.sample_epochs, self.spec.epochs):
             write_samples(
-                self.store.samples_folder(self.run_id),
+                self.store,
+                self.run_id,
                 epoch,
                 self.network,
                 self.spec,
@@ -356,7 +360,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train the run of a spec file; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mtl.training", description=__doc__)
     parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec.py")
-    parser.add_argument("--store", default="results", help="folder of results (default: results)")
+    parser.add_argument(
+        "--store",
+        default="results",
+        help="folder of results or address of object storage (default: results)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--data-root", help="folder of prepared data (default: user's cache)")
@@ -390,7 +398,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store(arguments.store)
         result = fit(spec, store, runtime, on_epoch=_print_epoch)
-    except (RunFailedError, StoreError, PreparedDataError, ValueError, OSError) as error:
+    except (
+        RunFailedError,
+        StoreError,
+        StoreUnreachableError,
+        PreparedDataError,
+        ValueError,
+        OSError,
+    ) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

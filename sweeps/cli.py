@@ -146,7 +146,11 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     what.add_argument("--preset", metavar="NAME", help="the supplement's settings; see presets.py")
     what.add_argument("--quick", action="store_true", help="a small version, to see it work")
     where = parser.add_argument_group("where and how")
-    where.add_argument("--store", default="./results", help="folder of results (%(default)s)")
+    where.add_argument(
+        "--store",
+        default="./results",
+        help="folder of results or address of object storage (%(default)s)",
+    )
     where.add_argument("--name", default=kind, help="of the sweep in the store (%(default)s)")
     where.add_argument("--data-root", metavar="DIR", help="folder of prepared data")
     where.add_argument("--address", help="join this Ray cluster, such as 'auto'")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError
+from mtl.store import Store, StoreError, StoreUnreachableError, is_address
 from sweeps.budget import Budget, budget_of, runs_within
 from sweeps.cli import Command, Execution, parse_command
 from sweeps.cost import Estimate, StepKey, estimate
@@ -49,7 +49,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
-    except (StoreError, PreparedDataError, PreflightError) as error:
+    except (StoreError, StoreUnreachableError, PreparedDataError, PreflightError) as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return INCOMPLETE_STATUS
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
@@ -108,9 +108,12 @@ def _existing_store(path: str) -> Store | None:
 
     Raises:
         StoreError: for what is no store, or where none can be made.
+        StoreUnreachableError: if object storage refuses or does not answer.
     """
-    folder = Path(path).expanduser().absolute()
-    if "://" in path or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+    if is_address(path):
+        return Store.if_there(path)
+    folder = Path(path.removeprefix("file://")).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return Store(path, create=False)
     _check_can_be_made(folder)
     return None
@@ -128,7 +131,9 @@ def _check_can_be_made(folder: Path) -> None:
 
 
 def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
-    return [r for r in plan.run_ids if r not in done and store.error(r) is not None]
+    open_runs = [run_id for run_id in plan.run_ids if run_id not in done]
+    errors = store.for_each(store.error, open_runs)
+    return [r for r, error in zip(open_runs, errors, strict=True) if error is not None]
 
 
 def _estimate(
@@ -208,9 +213,9 @@ def _train_and_refine(
         if status != 0:
             print("The priorities are refined once the whole grid is done.", file=sys.stderr)
             return status
-    with sweep_lock(store, plan.name):
-        decisions = decide(plan, command.grid, num_points, store)
-        record(store, plan.name, decisions)
+    with sweep_lock(store, plan.name) as held:
+        decisions = decide(plan, command.grid, num_points, held)
+        record(held, plan.name, decisions)
     for decision in decisions:
         print(decision_text(decision), flush=True)
     return _train_and_report(command, refined_plan(plan, decisions), concurrency, budget)
@@ -231,7 +236,7 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
     specs = dict(zip(plan.run_ids, plan.specs, strict=True))
-    with sweep_lock(store, plan.name):
+    with sweep_lock(store, plan.name) as store:
         done = store.done(plan.run_ids)
         for run_id in done:  # a result means nothing without its spec, which may be damaged
             store.write_spec(specs[run_id])
@@ -341,7 +346,9 @@ def _train(
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
         except BaseException:
-            with contextlib.suppress(OSError):  # the disk may be what failed
+            with contextlib.suppress(
+                OSError, StoreError, StoreUnreachableError
+            ):  # the disk may be what failed
                 _note_stopped(progress, journal)
             raise
     snapshot = progress.snapshot()
@@ -395,6 +402,7 @@ def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
         print(
             f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
             f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
-            f"See {store.run_folder(failed[0]) / 'error.txt'}; --retry-failed tries again.",
+            f"See {store.place(store.run_key(failed[0], 'error.txt'))}; --retry-failed tries "
+            "again.",
             file=sys.stderr,
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from mtl.methods import METHODS
 from mtl.spec import DataSpec, RunSpec, Runtime
-from mtl.store import Store, StoreError, read_json
+from mtl.store import Store, StoreError
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
@@ -145,7 +145,7 @@ def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
     finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
     for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
         try:
-            seconds = float(read_json(store.run_folder(run_id) / "manifest.json")["wall_seconds"])
+            seconds = float((store.manifest(run_id) or {})["wall_seconds"])
             spec = store.spec(run_id)
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             continue

@@ -1,33 +1,33 @@
 """A sweep's own files in the store: who runs it, what it planned, what happened, where it stands.
 
-sweeps/<name>/.lock          held by the process that runs the sweep
+sweeps/<name>/.lock          held by the process that runs the sweep; not on object storage
+lease.json     the number of that process, which its workers carry; see mtl/lease.py
 plan.json      the planned run ids of every start, the newest last
 decisions.jsonl  what the plan owes to results, see `sweeps.refine`
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
 """
 
-import fcntl
-import json
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from mtl.store import Store, StoreError, read_json, write_json
+from mtl.lease import HeldLease, busy
+from mtl.store import Store, StoreError, SweepBusyError
 from sweeps.plan import Plan
 from sweeps.progress import Snapshot
 
 SWEEP_SCHEMA = 1
 """Version of plan.json, events.jsonl and status.json."""
 SECONDS_BETWEEN_STATUS = 2.0
+SECONDS_BETWEEN_REMOTE_STATUS = 10.0
+"""On object storage, where each costs a request that the driver waits for."""
 
 
-class SweepBusyError(StoreError):
-    """Another process runs this sweep."""
+__all__ = ["Journal", "SweepBusyError", "revisions", "sweep_lock", "utc_now"]
 
 
 def utc_now() -> str:
@@ -36,28 +36,29 @@ def utc_now() -> str:
 
 
 @contextmanager
-def sweep_lock(store: Store, name: str) -> Iterator[None]:
-    """Hold the sweep for this process; the lock goes with the process, however that one ends.
+def sweep_lock(store: Store, name: str) -> Iterator[Store]:
+    """Hold the sweep for this process.
+
+    The lock of the operating system goes with the process, however that one ends. On object
+    storage it keeps off processes of this machine alone, and the lease the others.
+
+    Yields:
+        The store under the sweep's lease: once another process has taken the sweep, it refuses
+        to be written.
 
     Raises:
         SweepBusyError: if another process holds it.
     """
-    folder = store.sweep_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip()
-            raise SweepBusyError(
-                f"Sweep {name!r} in {store.root} is being run by another process"
-                f"{f' ({holder})' if holder else ''}. Wait for it, or give another --name."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
-        yield
+    key = store.sweep_key(name)
+    with store.locked_file(key) as file:
+        if file is None:
+            raise busy(name, store.place(""), store.lock_holder(key))
+        with HeldLease(store.storage, name, locked=store.is_local, say=_say) as held:
+            yield store.under(held.lease)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
@@ -67,32 +68,23 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
         ValueError: if the name belongs to another kind of sweep.
         StoreError: if the file is damaged or of another schema.
     """
-    path = store.sweep_folder(name) / "plan.json"
-    if not path.exists():
+    key = store.sweep_key(name, "plan.json")
+    try:
+        held = store.read_json(key)
+    except FileNotFoundError:
         return []
-    held = read_json(path)
     if not isinstance(held, dict) or held.get("schema") != SWEEP_SCHEMA:
         schema = held.get("schema") if isinstance(held, dict) else None
         raise StoreError(
-            f"Expected {path} of schema {SWEEP_SCHEMA}, got {schema!r}. Use the release that "
-            "wrote it, or another --name."
+            f"Expected {store.place(key)} of schema {SWEEP_SCHEMA}, got {schema!r}. Use the "
+            "release that wrote it, or another --name."
         )
     if held.get("kind") != kind:
         raise ValueError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "
-            f"{held.get('kind')!r} in {store.root}. Give another --name."
+            f"{held.get('kind')!r} in {store.place('')}. Give another --name."
         )
     return list(held["revisions"])
-
-
-def append_json_line(path: Path, value: Any) -> None:
-    """Append `value` to a file that holds one JSON value a line."""
-    line = json.dumps(value, allow_nan=False) + "\n"
-    with open(path, "ab") as file:
-        # A driver that was killed in the middle of a line must not swallow this one.
-        if file.tell() > 0 and not _ends_with_newline(path):
-            file.write(b"\n")
-        file.write(line.encode())
 
 
 class Journal:
@@ -107,27 +99,27 @@ class Journal:
     def __init__(
         self, store: Store, plan: Plan, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._folder = store.sweep_folder(plan.name)
+        self._store, self._name = store, plan.name
         self._clock = clock
+        self._pause = SECONDS_BETWEEN_STATUS if store.is_local else SECONDS_BETWEEN_REMOTE_STATUS
         self._status_written: float | None = None
-        self._add_revision(store, plan)
+        self._add_revision(plan)
 
-    def _add_revision(self, store: Store, plan: Plan) -> None:
-        held = revisions(store, plan.name, plan.kind)
+    def _add_revision(self, plan: Plan) -> None:
+        held = revisions(self._store, plan.name, plan.kind)
         held.append({"started": utc_now(), "run_ids": list(plan.run_ids), "varies": plan.varies})
-        write_json(
-            self._folder / "plan.json",
+        self._store.write_json(
+            self._store.sweep_key(self._name, "plan.json"),
             {"schema": SWEEP_SCHEMA, "kind": plan.kind, "revisions": held},
         )
 
     def event(self, what: str, **details: Any) -> None:
         """Append one line to events.jsonl."""
-        append_json_line(
-            self._folder / "events.jsonl", {"time": utc_now(), "event": what, **details}
-        )
+        line = {"time": utc_now(), "event": what, **details}
+        self._store.append_line(self._store.sweep_key(self._name, "events.jsonl"), line)
 
     def status(self, snapshot: Snapshot, state: str, *, now: bool = False) -> None:
-        """Write status.json, at most every two seconds unless `now`.
+        """Write status.json, at most every two (on object storage ten) seconds unless `now`.
 
         Args:
             snapshot: where the sweep stands.
@@ -135,11 +127,11 @@ class Journal:
             now: write however little time has passed.
         """
         written = self._status_written
-        if not now and written is not None and self._clock() - written < SECONDS_BETWEEN_STATUS:
+        if not now and written is not None and self._clock() - written < self._pause:
             return
         self._status_written = self._clock()
-        write_json(
-            self._folder / "status.json",
+        self._store.write_json(
+            self._store.sweep_key(self._name, "status.json"),
             {
                 "schema": SWEEP_SCHEMA,
                 "updated": utc_now(),
@@ -155,9 +147,3 @@ class Journal:
                 "expected_seconds_left": [round(s, 1) for s in snapshot.seconds_left],
             },
         )
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -16,7 +16,7 @@ from typing import Any
 from mtl.methods import METHODS
 from mtl.spec import RunSpec
 from mtl.store import Store
-from sweeps.journal import append_json_line, utc_now
+from sweeps.journal import utc_now
 from sweeps.lattices import Point
 from sweeps.plan import Grid, Plan, longer_plan
 
@@ -139,7 +139,7 @@ def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:
     for decision in decisions:
         if decision.is_new:
             line = {"time": utc_now(), **decision.record}
-            append_json_line(store.sweep_folder(name) / "decisions.jsonl", line)
+            store.append_line(store.sweep_key(name, "decisions.jsonl"), line)
 
 
 def decision_text(decision: Decision) -> str:
@@ -211,11 +211,12 @@ def _digest(group: Mapping[str, RunSpec]) -> str:
 
 def _recorded(store: Store, name: str) -> list[dict[str, Any]]:
     """Return the decisions of earlier starts; a line that a killed process tore is none."""
-    path = store.sweep_folder(name) / "decisions.jsonl"
-    if not path.exists():
+    try:
+        lines = store.read_log(store.sweep_key(name, "decisions.jsonl")).splitlines()
+    except FileNotFoundError:
         return []
     found = []
-    for line in path.read_bytes().splitlines():
+    for line in lines:
         try:
             held = json.loads(line)
         except ValueError:

@@ -9,7 +9,8 @@ from sweeps.plan import Plan
 def write_reports(store: Store, plan: Plan) -> bool:
     """Write each group's report unless it is up to date; print its table and where it lies.
 
-    They lie in `STORE/sweeps/NAME/report/`; see `analysis.report.write_reports`.
+    They lie in `STORE/sweeps/NAME/report/`, those of object storage in `./reports/NAME/`; see
+    `analysis.report.write_reports`.
 
     Returns:
         False if a report could not be made; then why is printed.
@@ -17,7 +18,7 @@ def write_reports(store: Store, plan: Plan) -> bool:
     from analysis import report
     from analysis.axes import AnalysisError
 
-    folder = store.sweep_folder(plan.name) / "report"
+    folder = report.default_folder(store, plan.name)
     try:
         reports = report.write_reports([store], folder, plan.run_ids)
     except AnalysisError as error:

@@ -1,6 +1,8 @@
 """What all tests share: one thread, printed seeds, small runs and their data."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported anywhere: many small one-thread runs beat two-thread ones.
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from mtl.spec import RunSpec
+from tests.s3_server import S3Server, running_s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +69,22 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MTL_REAL_DATA is not set: no real images on this machine")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Return a server of S3 on this machine, or skip with a word."""
+    pytest.importorskip("moto", reason="moto is not installed: no object storage to test with")
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_address(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the address of a fresh prefix on object storage; credentials are in the environment.
+
+    Subprocesses inherit them.
+    """
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.address(f"tests/{uuid.uuid4().hex}")

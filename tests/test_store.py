@@ -120,7 +120,9 @@ def test_unusable_places_are_refused_in_one_sentence(tmp_path: Path) -> None:
         (other, "holds other things"),
         (newer, "schema 1, got schema 99"),
         (torn, "damaged file"),
-        ("s3://bucket/store", "local folder"),
+        ("shelf://bucket/store", "like s3://bucket/prefix"),
+        ("s3://bucket/store?colour=red&region=x", "got colour"),
+        ("s3:///store?region=x", "expected a bucket"),
         ("/proc/nowhere", "can be written"),
     ]
     for place, message in cases:

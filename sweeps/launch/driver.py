@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mtl.spec import Runtime
-from mtl.store import RunBusyError, Store
+from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
 from sweeps.budget import Budget
 from sweeps.cli import Execution
 from sweeps.cost import cost_model
@@ -211,6 +211,8 @@ def launch(
     Raises:
         ClusterError: if Ray cannot be started, cannot run what is asked, or keeps dying.
         OSError: if the store or the disk fails.
+        StoreError: if another driver has taken the sweep.
+        StoreUnreachableError: if object storage refuses or does not answer.
         StopRequested: for a second signal, or one before the training.
     """
     tracker = _Tracker(store, progress, journal, display, budget or Budget())
@@ -231,7 +233,10 @@ def launch(
                 resources = _resources(execution)
                 progress.slots = resources.slots
                 trainable = make_trainable(
-                    str(store.root), worker_runtime(runtime, resources), train
+                    store.address,
+                    worker_runtime(runtime, resources),
+                    train,
+                    lease=store.lease,
                 )
                 while (runs := _startable(plan, tracker)) and signals.received is None:
                     if tracker.note_done_elsewhere():
@@ -259,7 +264,7 @@ def launch(
                         and tracker.busy.isdisjoint(batch)
                     ):
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
-        except ClusterError:
+        except (ClusterError, StoreError, StoreUnreachableError):
             raise
         except Exception as error:
             if _is_of_the_disk(error):
@@ -386,6 +391,7 @@ def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> N
             if tracker.note_done_elsewhere():
                 return
             for run_id in tracker.busy:
+                store.check_lease()
                 try:
                     with store.run_lock(run_id):
                         return

@@ -282,7 +282,7 @@ def test_a_sweep_from_the_command_line_and_again(tmp_path, environment):
     assert "(unchanged)" in again.stdout
     after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
     changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
-    assert changed == {"plan.json"}
+    assert changed == {"plan.json", "lease.json"}
 
     damaged, *others = sorted(results(store))
     path = store / "runs" / damaged / "result.json"

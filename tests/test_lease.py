@@ -1,0 +1,176 @@
+"""One driver a sweep: by a number that rises, a beat that is watched, and no wall clock."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtl.lease import (
+    SECONDS_BETWEEN_LOOKS,
+    WATCH_SECONDS,
+    HeldLease,
+    StaleLeaseError,
+    SweepBusyError,
+)
+from mtl.spec import RunSpec, Runtime
+from mtl.storage import LocalStorage
+from mtl.store import Store, StoreError
+from mtl.training import fit
+
+
+class Clock:
+    """A clock that moves when somebody sleeps; then `meanwhile` happens."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def lease(tmp_path: Path, clock: Clock, said: list[str]) -> Callable[..., HeldLease]:
+    def make(*, locked: bool = False) -> HeldLease:
+        return HeldLease(
+            LocalStorage(tmp_path), "mine", locked=locked, say=said.append,
+            clock=lambda: clock.now, sleep=clock.sleep,
+        )  # fmt: skip
+
+    return make
+
+
+def held(root: Path) -> dict:
+    return json.loads((root / "sweeps/mine/lease.json").read_text())
+
+
+def change(root: Path, **values: object) -> None:
+    (root / "sweeps/mine/lease.json").write_text(json.dumps(held(root) | values))
+
+
+def test_every_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, clock, said):
+    for number in (1, 2, 3):
+        with lease() as taken:
+            assert taken.lease.number == held(tmp_path)["number"] == number
+            assert not held(tmp_path)["released"]
+        assert held(tmp_path)["released"]
+    assert said == []  # what was given back is not watched
+    assert clock.now == 3 * 2.0  # each was read back after two seconds
+
+
+def test_a_driver_that_is_alive_is_not_robbed(lease, tmp_path, clock, said):
+    with lease() as first:
+        clock.meanwhile = first.renew
+        with pytest.raises(SweepBusyError, match="run by another process .process [0-9]+ on"):
+            lease().__enter__()
+        assert held(tmp_path)["number"] == 1
+    (text,) = said
+    assert "Watching for 60 s" in text
+
+
+@pytest.mark.parametrize("heartbeat", ["1970-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
+def test_a_dead_one_is_taken_over_after_a_watch_whatever_its_clock_said(
+    heartbeat, lease, tmp_path, clock
+):
+    lease().__enter__()  # and never given back
+    change(tmp_path, heartbeat=heartbeat)
+    began = clock.now
+    with lease() as second:
+        assert second.lease.number == 2
+    # Looks every 5 s for 60 s, then 2 s to read back.
+    assert clock.now - began == WATCH_SECONDS + 2.0
+    assert WATCH_SECONDS % SECONDS_BETWEEN_LOOKS == 0
+
+
+def test_where_a_lock_decides_nothing_is_watched(lease, clock, said):
+    lease(locked=True).__enter__()
+    with lease(locked=True) as second:
+        assert second.lease.number == 2
+    assert (clock.now, said) == (0.0, [])
+
+
+def test_of_two_that_take_it_at_once_the_last_writer_has_it(lease, tmp_path, clock):
+    def other_writes() -> None:
+        change(tmp_path, number=1, token="other", holder="process 7 on elsewhere")
+
+    clock.meanwhile = other_writes
+    with pytest.raises(SweepBusyError, match="process 7 on elsewhere"):
+        lease().__enter__()
+    assert held(tmp_path)["token"] == "other"
+
+
+def test_a_driver_that_was_robbed_does_not_take_it_back(lease, tmp_path):
+    with lease() as first:
+        change(tmp_path, number=2, token="other", holder="process 7 on elsewhere")
+        with pytest.raises(StaleLeaseError, match="lease number 1 .* number 2 of process 7"):
+            first.renew()
+    assert (held(tmp_path)["token"], held(tmp_path)["released"]) == ("other", False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "damaged file"),
+        ('{"schema": 1, "numb', "damaged file"),
+        ("[]", "schema 1"),
+        ('{"schema": 2}', "schema 1 in .*, got 2"),
+        ('{"schema": 1, "number": 3}', "part of one"),
+    ],
+)
+def test_a_lease_that_cannot_be_read_is_an_error(content, message, lease, tmp_path):
+    path = tmp_path / "sweeps/mine/lease.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(StoreError, match=message):
+        lease().__enter__()
+
+
+def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):
+    """A worker that outlived its driver is stopped by its next write, and leaves all as it is."""
+    root = Store(tmp_path / "store")
+    with HeldLease(root.storage, "mine", locked=True, say=print) as first:
+        store = root.under(first.lease)
+        before: dict[Path, bytes] = {}
+
+        def robbed(record: object) -> None:
+            change(store.root, number=2, token="other")
+            before.update({p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()})
+
+        with pytest.raises(StaleLeaseError):
+            fit(tiny_spec, store, Runtime(device="cpu", data_root=data_root), on_epoch=robbed)
+        assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()} == before
+        run_id = tiny_spec.run_id()
+        for write in (
+            lambda: store.write_spec(RunSpec(seed=9)),
+            lambda: store.write_epochs(run_id, []),
+            lambda: store.write_error(run_id, "x"),
+            lambda: store.clear_error(run_id),
+            lambda: store.write_manifest(run_id, {}),
+            lambda: store.write_large("runs/x", b""),
+            lambda: store.append_line("sweeps/mine/events.jsonl", {}),
+        ):
+            with pytest.raises(StaleLeaseError):
+                write()
+        assert [record.epoch for record in root.epochs(run_id)] == [1]
+    result = fit(tiny_spec, root, Runtime(device="cpu", data_root=data_root))
+    assert result.epochs == 3
+
+
+def test_a_lease_that_is_gone_is_stale(tmp_path):
+    root = Store(tmp_path / "store")
+    with HeldLease(root.storage, "mine", locked=True, say=print) as first:
+        (root.sweep_folder("mine") / "lease.json").unlink()
+        with pytest.raises(StaleLeaseError, match="found none"):
+            root.under(first.lease).write("file", b"")
