@@ -130,7 +130,7 @@ def test_long_plans_are_listed_in_part(tmp_path, capsys):
         (["--gpus-per-run", "1.5"], "at most one GPU"),
         (["--concurrency", "0"], "at least 1"),
         (["--config", "absent.yaml"], "absent.yaml (No such file"),
-        (["--store", "s3://bucket/x"], "Object storage is not supported"),
+        (["--store", "shelf://bucket/store"], "an address like s3://bucket/prefix"),
         (["--store", ""], "Expected a folder after --store"),
         (["--divisions", "1000000"], "at most 100,000 runs, got 3,999,996"),
         (["--name", "../up"], "Expected a sweep name of letters"),
