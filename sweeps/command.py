@@ -11,13 +11,13 @@ from mtl.data.prepared import PreparedDataError, prepare
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
 from sweeps.cli import Command, parse_command
-from sweeps.cost import Estimate, estimate
+from sweeps.cost import Estimate, estimate, stored_bytes
 from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text
-from sweeps.preflight import PreflightError, check_encoder_weights
+from sweeps.preflight import PreflightError, check_encoder_weights, check_store_disk
 from sweeps.progress import SweepProgress
 from sweeps.reports import write_reports
 from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
@@ -189,6 +189,10 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int) -> int:
         )
         if command.execution.address is None:  # a cluster's nodes may have what this one lacks
             check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
+            check_store_disk(
+                str(store.root),
+                sum(stored_bytes(spec, command.runtime) for spec in _open_specs(plan, progress)),
+            )
         journal = Journal(store, plan)
         _say_start(plan, progress, len(earlier_failures), cost, concurrency)
         if cost.run_seconds and not _train(command, plan, store, progress, journal):
@@ -227,7 +231,8 @@ def _train(
     how_to_continue = "What is done is kept, and the same command continues."
     with StopSignals() as signals, make_display() as display:
         try:
-            _prepare_data(command, plan, progress, display)
+            if command.execution.address is None:  # a cluster's nodes see to it, once each
+                _prepare_data(command, plan, progress, display)
             launch(
                 plan,
                 store,

@@ -36,6 +36,7 @@ __all__ = [
     "PreparedDataError",
     "data_info",
     "default_data_root",
+    "exclusive",
     "expected_bytes",
     "info_of",
     "is_prepared",
@@ -188,7 +189,7 @@ def write_once(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _check_space(folder.parent, expected)
-        with _exclusive(folder.with_name(f"{folder.name}.lock")):
+        with exclusive(folder.with_name(f"{folder.name}.lock")):
             if not (folder / "manifest.json").exists():
                 write_prepared(
                     recipe,
@@ -215,7 +216,7 @@ def _check_space(root: Path, needed: int) -> None:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Hold the file lock `path`, waiting for it if another process has it."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -35,10 +35,10 @@ class Stage:
         self.said: list[str] = []
         self.when_said: dict[str, Callable[[], None]] = {}
         self.num_starts = 0
-        self.nodes = {"CPU": 2.0, "GPU": 0.0}
+        self.nodes = {"CPU": 2.0, "GPU": 0.0, "memory": 8e9}
 
         @contextlib.contextmanager
-        def started_ray(address, *, num_cpus, num_gpus, signals):
+        def started_ray(address, **_):
             self.num_starts += 1
             yield root
 
@@ -299,8 +299,8 @@ def test_a_signal_outside_a_round_stops_at_once():
     ],
 )
 def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
-    stage.nodes = nodes
-    assert driver._resources(execution) == expected
+    stage.nodes = {"memory": 8e9, **nodes}
+    assert driver._resources(execution, 0) == expected
     runtime = worker_runtime(Runtime(keep="all"), expected)
     assert runtime.device == ("cuda" if expected.gpus else "cpu")
     # On the CPU always one thread: a run is the same run whatever it reserves.
