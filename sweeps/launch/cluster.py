@@ -1,12 +1,15 @@
 """A Ray cluster: the code that travels to its nodes, and what is asked of them before a start."""
 
+import json
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -28,22 +31,31 @@ from sweeps.words import counted
 
 SECONDS_TO_ANSWER = 300.0
 """A node may first have to unpack the code and start a process."""
-LEFT_AT_HOME = ["**/__pycache__", "**/*.pyc"]
+LEFT_AT_HOME = shutil.ignore_patterns("__pycache__", "*.pyc")
 """What does not travel."""
 
 
-def travelling_code() -> dict[str, Any]:
+def travelling_code(scratch: Path) -> dict[str, Any]:
     """Return the runtime environment by which the project's packages travel to the workers.
 
-    They go as modules, so that it does not matter whether they lie in a checkout or among
-    installed packages, and nothing else (results, data, a virtual environment) goes with them.
+    The packages are gathered in a folder of their own, so that it does not matter whether they
+    lie in a checkout or among installed packages, that nothing else goes with them (results, data,
+    a virtual environment), and that an edit does not reach a sweep under way. A job that was
+    submitted with a working folder brings the code in it.
+
+    Args:
+        scratch: throw-away folder.
     """
-    return {
-        "py_modules": [str(Path(package.__path__[0])) for package in PACKAGES],
-        "excludes": LEFT_AT_HOME,
-        # Where the code arrives there is no git to ask.
-        "env_vars": {CODE_VERSION_VARIABLE: code_version()},
-    }
+    # Where the code arrives there is no git to ask.
+    environment = {CODE_VERSION_VARIABLE: code_version()}
+    submitted = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR) or "{}")
+    if (submitted.get("runtime_env") or {}).get("working_dir"):
+        return {"env_vars": environment}
+    for package in PACKAGES:
+        shutil.copytree(
+            package.__path__[0], scratch / "code" / package.__name__, ignore=LEFT_AT_HOME
+        )
+    return {"working_dir": str(scratch / "code"), "env_vars": environment}
 
 
 def worker_nodes(cpus: float, gpus: float) -> dict[str, str]:

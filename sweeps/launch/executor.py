@@ -150,7 +150,7 @@ def started_ray(
                     address=address or "local",
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
-                    runtime_env=_runtime_env(travels=address is not None),
+                    runtime_env=_runtime_env(Path(scratch), travels=address is not None),
                     job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
                     **({} if address else local),
                 )
@@ -176,11 +176,11 @@ def _keep_token_private(path: Path = Path("~/.ray/auth_token")) -> None:
         path.expanduser().chmod(0o600)
 
 
-def _runtime_env(*, travels: bool) -> dict[str, Any]:
+def _runtime_env(scratch: Path, *, travels: bool) -> dict[str, Any]:
     """Return the workers' environment, with the project's code if it `travels` to other nodes."""
     if not travels:
         return {"env_vars": ENVIRONMENT}
-    code = travelling_code()
+    code = travelling_code(scratch)
     return {**code, "env_vars": ENVIRONMENT | code["env_vars"]}
 
 

@@ -53,9 +53,7 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, **execu
     """Launch `specs` on `cluster`; return store, progress and what was said."""
     store = Store(root)
     plan = make_plan("mine", "priority_grid", specs)
-    progress = SweepProgress(
-        dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2
-    )
+    progress = SweepProgress(dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2)
     said = []
 
     class Display(PlainDisplay):
@@ -134,8 +132,8 @@ def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_p
     assert len({node for node, *_ in noted}) == 2
     own_folder = str(Path(mtl.__path__[0]).parent)
     for _, sweeps_file, mtl_folder, version, data_root, _ in noted:
-        assert "runtime_resources/py_modules_files" in sweeps_file
-        assert "runtime_resources/py_modules_files" in mtl_folder
+        assert "runtime_resources/working_dir_files" in sweeps_file
+        assert "runtime_resources/working_dir_files" in mtl_folder
         assert not sweeps_file.startswith(own_folder)
         assert version == noted[0][3]
         assert data_root == str(local)
@@ -172,9 +170,7 @@ def test_a_lost_node_costs_at_most_one_checkpoint_interval(cluster, tmp_path, ma
     def run_round(run_ids, trainable, resources, listener, signals, scratch):
         executor.tune_round(run_ids, trainable, resources, Losing(listener), signals, scratch)
 
-    store, progress, said = run_on(
-        cluster, tmp_path / "store", specs, runtime, run_round=run_round
-    )
+    store, progress, said = run_on(cluster, tmp_path / "store", specs, runtime, run_round=run_round)
     assert progress.done == {spec.run_id() for spec in specs}
     assert len(lost) == 1
     assert lost[0] < 40

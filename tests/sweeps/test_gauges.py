@@ -7,7 +7,9 @@ from sweeps.launch import gauges
 
 def test_every_number_is_told_with_its_tags_and_what_is_absent_is_not(make_tiny):
     spec = RunSpec.from_dict(make_tiny(tasks=["depth", "segmentation"]))
-    metrics = {"validation": {"depth": {"rmse": 0.5, "delta1": None}, "segmentation": {"miou": 0.25}}}
+    metrics = {
+        "validation": {"depth": {"rmse": 0.5, "delta1": None}, "segmentation": {"miou": 0.25}}
+    }
     record = EpochRecord(2, [0.5, None], [1.5, None], [0.75, None], None, 0.1, metrics, 1.0)
     run = {"run": spec.run_id(), "method": spec.method}
     depth, segmentation = {**run, "task": "depth"}, {**run, "task": "segmentation"}

@@ -21,7 +21,13 @@ from sweeps.preflight import (
     versions,
 )
 
-ALIKE = {"python": "3.11.2", "project": "abc", "torch": "2.15.0", "timm": "1.0.31", "numpy": "2.4.6"}
+ALIKE = {
+    "python": "3.11.2",
+    "project": "abc",
+    "torch": "2.15.0",
+    "timm": "1.0.31",
+    "numpy": "2.4.6",
+}
 TINY = DataSpec(height=16, width=16, num_train=2, num_validation=1, num_test=1)
 
 
