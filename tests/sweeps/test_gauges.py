@@ -1,4 +1,4 @@
-"""What a run tells Ray's metrics: every number of its newest epoch, with tags; no Ray is started."""
+"""What a run tells Ray's metrics: every number of its newest epoch; no Ray is started."""
 
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec
