@@ -6,6 +6,7 @@ time, so that the culprit shows and has the memory to itself.
 """
 
 import errno
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,8 @@ MAX_DEATHS_IN_A_ROW = 5
 """Rounds that may die without a single run ending between them."""
 MAX_PUT_BACK = 5
 """Rounds of a cluster into which a run goes again that went without a word, as with its node."""
+SECONDS_BETWEEN_SHOWS = 0.5
+"""Where a sweep stands takes milliseconds to tell when it has thousands of runs."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
 
@@ -63,8 +66,12 @@ class _Tracker:
         self.busy: set[str] = set()
         self.num_ended = 0
         self.put_back: Counter[str] = Counter()
+        self._shown = -math.inf
 
     def _changed(self) -> None:
+        if time.monotonic() - self._shown < SECONDS_BETWEEN_SHOWS:
+            return  # the next tick is not far
+        self._shown = time.monotonic()
         snapshot = self.progress.snapshot()
         self.journal.status(snapshot, "running")
         self.display.show(snapshot)

@@ -139,13 +139,15 @@ def started_ray(
             "num_gpus": num_gpus,
             "include_dashboard": dashboard,
             "dashboard_host": LOOPBACK,
-            "_node_ip_address": LOOPBACK,  # else metrics and more can be read from the network
+            "_node_ip_address": LOOPBACK,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": scratch,
         }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # hints of Ray about future releases
+                # Else Ray replaces the loopback address, and the network can read its metrics.
+                ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
                 ray.init(
                     address=address or "local",
                     log_to_driver=False,
