@@ -70,7 +70,7 @@ class Chromium:
         while True:
             answer = json.loads((await self._socket.receive()).data)
             if answer.get("id") == number:
-                return answer["result"]
+                return answer.get("result", {})  # none between two pages: there is nothing to ask
 
     async def go(self, address: str) -> None:
         """Go to a page."""
@@ -79,7 +79,7 @@ class Chromium:
     async def run(self, script: str) -> Any:
         """Return what an expression of JavaScript gives."""
         answer = await self._call("Runtime.evaluate", expression=script, returnByValue=True)
-        return answer["result"].get("value")
+        return answer.get("result", {}).get("value")
 
     async def text_with(self, *words: str) -> str:
         """Wait until the page shows all `words`; return its text."""

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 import warnings
@@ -39,6 +40,7 @@ from sweeps.launch.stopping import StopSignals  # noqa: E402
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 100_000_000
 """Runs exchange nothing but a line an epoch; data are memory-mapped files."""
+SECONDS_TO_CONNECT = 15.0
 SECONDS_BETWEEN_LOOKS = 5.0
 """At whether Ray still has a node."""
 MAX_RETRIES = 2
@@ -123,6 +125,8 @@ def started_ray(
             f"{os.environ['RAY_AUTH_MODE']!r}: without a token any user of this machine could run "
             "code through it."
         )
+    if address:
+        _check_answers(address)
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
     _remove_abandoned(Path(parent))
@@ -170,6 +174,20 @@ def started_ray(
             yield Path(scratch)
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise a `ClusterError` if nothing answers at a HOST:PORT; Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # `auto`, or what Ray itself refuses
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT):
+            """Proves that somebody listens."""
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Expected a Ray cluster at {address}, got: {error}. Look at the address, or start it."
+        ) from error
 
 
 def _keep_token_private(path: Path = Path("~/.ray/auth_token")) -> None:

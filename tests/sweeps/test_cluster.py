@@ -3,9 +3,11 @@
 The nodes see the project's code only as it travels to them; what is installed is not looked at.
 """
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import mtl
+from mtl.code_version import CODE_VERSION_VARIABLE
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
@@ -23,7 +26,7 @@ from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
 from sweeps.launch import executor
-from sweeps.launch.cluster import worker_nodes
+from sweeps.launch.cluster import travelling_code, worker_nodes
 from sweeps.launch.driver import launch
 from sweeps.launch.stopping import StopSignals
 from sweeps.plan import make_plan
@@ -110,6 +113,39 @@ def noting_training(marks: Path):
         return result
 
     return train
+
+
+def test_only_the_three_packages_travel_and_no_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    sent = travelling_code(tmp_path)
+    assert set(sent) == {"working_dir", "env_vars"}
+    assert set(sent["env_vars"]) == {CODE_VERSION_VARIABLE}
+    folder = Path(sent["working_dir"])
+    assert {path.name for path in folder.iterdir()} == {"sweeps", "mtl", "analysis"}
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
+        ".py", ".json", ".j2", ".html", ".css", ".js",
+    }  # fmt: skip
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 5e6
+
+
+def test_an_address_where_nobody_answers_is_said_at_once():
+    with socket.socket() as held:  # bound, and not listening
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with (
+            StopSignals() as signals,
+            pytest.raises(executor.ClusterError, match=f"Expected a Ray cluster at {address}, got"),
+            executor.started_ray(address, num_cpus=1, num_gpus=0, signals=signals),
+        ):
+            pass
+
+
+def test_a_submitted_job_with_a_working_folder_brings_the_code_itself(tmp_path, monkeypatch):
+    job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    assert set(travelling_code(tmp_path)) == {"env_vars"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
+    assert "working_dir" in travelling_code(tmp_path)
 
 
 @pytest.mark.slow

@@ -86,10 +86,10 @@ class Heard:
     def __init__(self):
         self.retried = []
 
-    def run_epoch(self, run_id, epoch, losses):
+    def run_epoch(self, *_):
         pass
 
-    def run_retried(self, run_id, detail):
+    def run_retried(self, run_id, _detail):
         self.retried.append(run_id)
 
 
