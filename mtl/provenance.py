@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import subprocess
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtl.code_version import code_version
 from mtl.data.batches import MappedSplit
 from mtl.data.prepared import data_info, read_manifest
 from mtl.records import TASK_METRICS, SplitMetrics
@@ -21,26 +21,36 @@ from mtl.store import write_json
 from mtl.tasks import TASKS, per_pixel_prior
 
 
-def code_version() -> str:
-    """Return the release, and the commit where the code lies in a git checkout."""
-    release = importlib.metadata.version("loss-scale-balancing")
-    with suppress(OSError, subprocess.SubprocessError):
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return f"{release}+{described.stdout.strip()}"
-    return release
-
-
 def environment() -> dict[str, str]:
     """Return the versions that numbers may depend on."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")}
     return {"python": platform.python_version(), **packages, "platform": platform.platform()}
+
+
+def forget_peak_memory() -> None:
+    """Begin to measure anew, for a process that trained another run before."""
+    with suppress(OSError):  # Linux alone can; elsewhere the peak is that of all runs so far
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most main memory that this process had of its own since `forget_peak_memory`.
+
+    Mapped files (prepared data, libraries) do not count: processes share them, and the system
+    takes them back when it needs the room. None where the system does not say.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    kibibytes = {name: int(rest.split()[0]) for name, rest in _sizes(lines)}
+    return (kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024
+
+
+def _sizes(lines: list[str]) -> list[tuple[str, str]]:
+    """Return name and value of the lines that hold a size, such as `VmHWM:  1024 kB`."""
+    pairs = (line.partition(":") for line in lines if line.endswith("kB"))
+    return [(name, rest) for name, _, rest in pairs]
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

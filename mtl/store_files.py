@@ -34,7 +34,8 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _storage(root: str | Path) -> Storage:
+def storage_at(root: str | Path) -> Storage:
+    """Return the files at a path or address."""
     if is_address(root):
         # Only here: pyarrow takes a while to import, and a folder does not need it.
         from mtl.object_storage import ObjectStorage
@@ -69,7 +70,7 @@ class StoreFiles:
     ) -> None:
         """Open the store at `root`."""
         self.lease = lease
-        self._files = _storage(root)
+        self._files = storage_at(root)
         self.address = str(root) if is_address(root) else self.place("")
         """What opens it again; it may hold credentials, so it is never shown: see `place`."""
         try:
@@ -129,7 +130,7 @@ class StoreFiles:
         Raises:
             StoreError: for what is no store, or cannot be reached.
         """
-        files = _storage(address)
+        files = storage_at(address)
         return cls(address, create=False) if files.names("") else None
 
     def under(self, lease: Lease) -> Self:

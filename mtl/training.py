@@ -37,7 +37,7 @@ from mtl.epoch_log import EpochLog
 from mtl.evaluation import evaluate, memory_format
 from mtl.learning_rate import learning_rate_at
 from mtl.networks import MultiTaskNetwork, build_network
-from mtl.provenance import new_manifest, weights_hash
+from mtl.provenance import forget_peak_memory, new_manifest, peak_memory_bytes, weights_hash
 from mtl.records import EpochRecord, Result, RunFailedError, TaskMetrics
 from mtl.samples import write_samples
 from mtl.selection import is_better
@@ -140,6 +140,7 @@ class _Run:
     """A run under way: its data, what is trained, and the steps of an epoch."""
 
     def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
+        forget_peak_memory()
         torch.set_num_threads(runtime.num_threads)
         self.spec, self.store, self.runtime = spec, store, runtime
         self.run_id = spec.run_id()
@@ -207,7 +208,11 @@ class _Run:
             if on_epoch is not None:
                 on_epoch(records[-1])
         result = self._result(records[-1].metrics["validation"], selected)
-        manifest |= {"wall_seconds": clocks.wall, "device_seconds": clocks.device}
+        manifest |= {
+            "wall_seconds": clocks.wall,
+            "device_seconds": clocks.device,
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
         store.write_manifest(run_id, manifest)
         # In this order: a stop at any point leaves either a checkpoint or the result.
         save_weights(store, run_id, self.network, self.runtime.keep)

@@ -61,6 +61,10 @@ class Execution:
     retry_failed: bool = False
     budget_hours: float | None = None
     """No run is started that is not expected to end within this time; None means no limit."""
+    dashboard: bool = False
+    """Start Ray's dashboard on this machine; a cluster has its own."""
+    local_data: str | None = None
+    """Folder on each node's own disk that gets a copy of the data; None reads them in place."""
 
     def __post_init__(self) -> None:
         """Refuse what Ray could not schedule."""
@@ -153,7 +157,11 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     )
     where.add_argument("--name", default=kind, help="of the sweep in the store (%(default)s)")
     where.add_argument("--data-root", metavar="DIR", help="folder of prepared data")
+    where.add_argument(
+        "--local-data", metavar="DIR", help="folder on each node's disk to copy the data to, once"
+    )
     where.add_argument("--address", help="join this Ray cluster, such as 'auto'")
+    where.add_argument("--dashboard", action="store_true", help="Ray's dashboard on this machine")
     where.add_argument("--cpus-per-run", type=float, default=1.0, metavar="N")
     where.add_argument("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
     where.add_argument("--concurrency", type=int, metavar="N", help="runs side by side at most")
@@ -281,6 +289,8 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
             concurrency=given.concurrency,
             retry_failed=given.retry_failed,
             budget_hours=given.budget,
+            dashboard=given.dashboard,
+            local_data=_absolute(given.local_data),
         ),
         runtime=Runtime(
             data_root=_absolute(given.data_root),

@@ -12,13 +12,13 @@ from mtl.spec import RunSpec
 from mtl.store import Store, StoreError, StoreUnreachableError, is_address
 from sweeps.budget import Budget, budget_of, runs_within
 from sweeps.cli import Command, Execution, parse_command
-from sweeps.cost import Estimate, StepKey, estimate
+from sweeps.cost import Estimate, StepKey, estimate, stored_bytes
 from sweeps.display import Display, make_display
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
-from sweeps.preflight import PreflightError, check_encoder_weights
+from sweeps.preflight import PreflightError, check_encoder_weights, check_store_disk
 from sweeps.progress import Snapshot, SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
@@ -256,6 +256,11 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
         )
         if command.execution.address is None:  # a cluster's nodes may have what this one lacks
             check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
+            if store.is_local:
+                check_store_disk(
+                    str(store.root),
+                    sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
+                )
         journal = Journal(store, plan)
         _say_start(plan, progress, len(earlier_failures), cost, concurrency)
         if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
@@ -326,7 +331,8 @@ def _train(
     how_to_continue = "What is done is kept, and the same command continues."
     with StopSignals() as signals, make_display() as display:
         try:
-            _prepare_data(command, plan, progress, journal, display)
+            if command.execution.address is None:  # a cluster's nodes see to it, once each
+                _prepare_data(command, plan, progress, journal, display)
             launch(
                 plan,
                 store,

@@ -158,6 +158,24 @@ def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
     }
 
 
+def observed_memory(store: Store, specs: Iterable[RunSpec]) -> int:
+    """Return the most bytes of main memory that a finished run of one of these kinds took.
+
+    0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
+    """
+    taken: dict[tuple[Any, ...], int] = {}
+    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
+    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
+        try:
+            peak = int((store.manifest(run_id) or {})["peak_memory_bytes"])
+            key = rate_key(store.spec(run_id))
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            continue
+        taken[key] = max(peak, taken.get(key, 0))
+    wanted = {rate_key(spec) for spec in specs}
+    return max((taken[key] for key in wanted), default=0) if wanted <= taken.keys() else 0
+
+
 def modelled_rate(spec: RunSpec) -> float:
     """Return seconds per training image and epoch by the shipped model, evaluation included."""
     model = cost_model()

@@ -57,6 +57,11 @@ def run_text(spec: RunSpec) -> str:
     return f"{spec.method}, {tasks}, seed {spec.seed}"
 
 
+def run_label(run_id: str, spec: RunSpec) -> str:
+    """Return a run's name where there is room for one line: id, method, priorities and seed."""
+    return f"{run_id} {spec.method} {priorities_text(spec)} seed {spec.seed}"
+
+
 def failure_sentence(error: str | None) -> str:
     """Return the last line of a recorded failure without the exception's module.
 

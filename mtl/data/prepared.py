@@ -38,6 +38,7 @@ __all__ = [
     "PreparedDataError",
     "data_info",
     "default_data_root",
+    "exclusive",
     "expected_bytes",
     "info_of",
     "is_prepared",
@@ -198,7 +199,7 @@ def write_once(
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "manifest.json").exists():
             _check_space(folder, expected)
-        with _exclusive(folder, on_message):
+        with exclusive(folder, on_message):
             if not (folder / "manifest.json").exists():
                 write_prepared(
                     recipe,
@@ -245,7 +246,7 @@ def _in_words(num_bytes: int) -> str:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: Path, on_message: Message) -> Iterator[None]:
+def exclusive(folder: Path, on_message: Message = to_stderr) -> Iterator[None]:
     """Hold the lock of a prepared folder, waiting for it if another process has it."""
     with open(folder.with_name(f"{folder.name}.lock"), "w") as file:
         try:

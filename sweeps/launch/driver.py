@@ -14,27 +14,32 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
 from sweeps.budget import Budget
 from sweeps.cli import Execution
-from sweeps.cost import cost_model
+from sweeps.cost import cost_model, observed_memory
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
+from sweeps.launch.cluster import check_cluster, nodes_sentence
 from sweeps.launch.executor import ClusterError, Resources
 from sweeps.launch.stopping import StopSignals
-from sweeps.launch.worker import Train, make_trainable
+from sweeps.launch.worker import Train, make_trainable, named_trainable
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
+from sweeps.preflight import PreflightError
 from sweeps.progress import SweepProgress
-from sweeps.words import counted, failure_sentence, run_text
+from sweeps.words import counted, failure_sentence, run_text, size
 
 MAX_DEATHS_OF_A_RUN = 3
 """Rounds that may die while one run is under way before that run is given up."""
 MAX_DEATHS_IN_A_ROW = 5
 """Rounds that may die without a single run ending between them."""
+MAX_PUT_BACK = 5
+"""Rounds of a cluster into which a run goes again that went without a word, as with its node."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
 MOST_RUNS_IN_A_ROUND = 1000
@@ -62,14 +67,18 @@ class _Tracker:
         journal: Journal,
         display: Display,
         budget: Budget,
+        *,
+        nodes_go: bool = False,
     ) -> None:
         self.store, self.progress = store, progress
         self.journal, self.display = journal, display
         self.budget = budget
+        self.nodes_go = nodes_go
         self.out_of_time: set[str] = set()
         self.has_begun = False
         self.busy: set[str] = set()
         self.num_ended = 0
+        self.put_back: Counter[str] = Counter()
         self._next_snapshot = -math.inf
 
     def _changed(self) -> None:
@@ -154,7 +163,13 @@ class _Tracker:
         self.display.say(f"Trying again: {self._name(run_id)}: {self._reason(run_id)}")
 
     def run_given_up(self, run_id: str, detail: str) -> None:
-        if self.store.error(run_id) is None:
+        went = self.store.error(run_id) is None  # a process that failed itself says why
+        if self.nodes_go and went and self.put_back[run_id] < MAX_PUT_BACK:
+            # Tune does not try again what was lost while it began.
+            self.put_back[run_id] += 1
+            self.run_retried(run_id, detail)
+            return
+        if went:
             self.store.write_error(
                 run_id,
                 f"{detail}\n\nThe process of this run died again and again before the run was "
@@ -210,12 +225,15 @@ def launch(
 
     Raises:
         ClusterError: if Ray cannot be started, cannot run what is asked, or keeps dying.
+        PreflightError: if a node of a cluster lacks what the runs need.
         OSError: if the store or the disk fails.
         StoreError: if another driver has taken the sweep.
         StoreUnreachableError: if object storage refuses or does not answer.
         StopRequested: for a second signal, or one before the training.
     """
-    tracker = _Tracker(store, progress, journal, display, budget or Budget())
+    on_cluster = execution.address is not None
+    tracker = _Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
+    checked, announced = not on_cluster, False
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
     while _startable(plan, tracker) and signals.received is None:
@@ -228,16 +246,23 @@ def launch(
                         num_cpus=num_cpus(),
                         num_gpus=num_gpus(),
                         signals=signals,
+                        sweep=plan.name,
+                        dashboard=execution.dashboard,
                     )
                 )
-                resources = _resources(execution)
+                open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
+                resources = _resources(execution, observed_memory(store, open_specs))
                 progress.slots = resources.slots
-                trainable = make_trainable(
-                    store.address,
-                    worker_runtime(runtime, resources),
-                    train,
-                    lease=store.lease,
-                )
+                if not checked:
+                    num_nodes = check_cluster(
+                        open_specs, store.address, runtime, execution.local_data,
+                        cpus=resources.cpus, gpus=resources.gpus,
+                    )  # fmt: skip
+                    display.say(nodes_sentence(num_nodes))
+                if execution.dashboard and not announced:
+                    display.say(dashboard_sentence(executor.dashboard_address()))
+                checked = announced = True
+                trainable = _trainable(execution, store, worker_runtime(runtime, resources), train)
                 while (runs := _startable(plan, tracker)) and signals.received is None:
                     if tracker.note_done_elsewhere():
                         continue
@@ -245,16 +270,16 @@ def launch(
                     tracker.busy.difference_update(batch)
                     for run_id in batch:
                         store.write_spec(progress.runs[run_id])
-                    ended_before = tracker.num_ended
+                    ended_before, put_back = tracker.num_ended, tracker.put_back.total()
                     run_round(
                         batch,
                         trainable,
-                        replace(resources, slots=slots),
+                        replace(resources, slots=slots, grows=resources.grows and not deaths),
                         tracker,
                         signals,
                         scratch,
                     )
-                    if tracker.num_ended > ended_before:
+                    if tracker.num_ended > ended_before or tracker.put_back.total() > put_back:
                         deaths_in_a_row = 0
                     elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
                         _wait_for_others(store, tracker, signals)
@@ -264,7 +289,7 @@ def launch(
                         and tracker.busy.isdisjoint(batch)
                     ):
                         raise RuntimeError("a round of Ray Tune ended without ending any run")
-        except (ClusterError, StoreError, StoreUnreachableError):
+        except (ClusterError, PreflightError, StoreError, StoreUnreachableError):
             raise
         except Exception as error:
             if _is_of_the_disk(error):
@@ -305,8 +330,40 @@ def _next_batch(
     return batch[: max(MOST_RUNS_IN_A_ROUND, LEAST_RUNS_OF_A_SLOT * slots)], slots
 
 
-def _resources(execution: Execution) -> Resources:
+def _trainable(execution: Execution, store: Store, runtime: Runtime, train: Train | None) -> Any:
+    """Return what Tune runs: a function, or a class of named actors where somebody can look."""
+    watched = execution.dashboard or execution.address is not None
+    train_run = make_trainable(
+        store.address,
+        runtime,
+        train,
+        lease=store.lease,
+        local_data=execution.local_data,
+        publishes=watched,
+    )
+    return named_trainable(store.address, train_run) if watched else train_run
+
+
+def dashboard_sentence(address: str | None) -> str:
+    """Return what is said of the dashboard once Ray runs.
+
+    Raises:
+        ClusterError: if there is none.
+    """
+    if address is None:
+        raise ClusterError(
+            "Expected Ray's dashboard, got none: it needs what `pip install 'ray[default]'` "
+            "installs. Install that, or leave --dashboard out."
+        )
+    return f"Ray's dashboard: {address}; `ray get-auth-token` prints the token that it asks for."
+
+
+def _resources(execution: Execution, memory_bytes: int) -> Resources:
     """Return what a run gets, after a look at the cluster that Ray has just joined.
+
+    Args:
+        execution: what the user asks for.
+        memory_bytes: that a run is known to need; 0 where nothing is known.
 
     Raises:
         ClusterError: if no node can run even one.
@@ -324,12 +381,20 @@ def _resources(execution: Execution) -> Resources:
                 f"Expected {flag} of at most {largest[name]:g}, the most {name}s that one node "
                 f"has, got {wanted:g}."
             )
+    if memory_bytes > largest["memory"]:
+        raise ClusterError(
+            f"Expected a node with {size(memory_bytes)} of memory, which earlier runs of this "
+            f"kind took, got at most {size(largest['memory'])}. Add a larger node."
+        )
     slots = int(executor.cluster_total("CPU") / execution.cpus_per_run)
     if gpus > 0:
         slots = min(slots, int(executor.cluster_total("GPU") / gpus))
+    if memory_bytes > 0:
+        slots = min(slots, int(executor.cluster_total("memory") / memory_bytes))
     if execution.concurrency is not None:
         slots = min(slots, execution.concurrency)
-    return Resources(execution.cpus_per_run, gpus, max(1, slots))
+    grows = execution.address is not None and execution.concurrency is None
+    return Resources(execution.cpus_per_run, gpus, max(1, slots), memory_bytes, grows)
 
 
 def worker_runtime(runtime: Runtime, resources: Resources) -> Runtime:

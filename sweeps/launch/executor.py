@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 import warnings
@@ -14,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-from sweeps.launch.stopping import StopSignals
 
 # Before ray is imported: it reads some of these at import.
 ENVIRONMENT = {
@@ -36,8 +35,13 @@ from ray import tune  # noqa: E402
 from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweeps.launch.cluster import travelling_code  # noqa: E402
+from sweeps.launch.stopping import StopSignals  # noqa: E402
+
+LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 100_000_000
 """Runs exchange nothing but a line an epoch; data are memory-mapped files."""
+SECONDS_TO_CONNECT = 15.0
 SECONDS_BETWEEN_LOOKS = 5.0
 """At whether Ray still has a node."""
 MAX_RETRIES = 2
@@ -60,6 +64,15 @@ class Resources:
     cpus: float
     gpus: float
     slots: int
+    memory_bytes: int = 0
+    """What Ray sets aside for a run when it chooses a node; 0 where nothing is known."""
+    grows: bool = False
+    """Nodes may join later, so that `slots` is no bound."""
+
+    def of_a_run(self) -> dict[str, float]:
+        """Return what Ray is asked for."""
+        asked = {"cpu": self.cpus, "gpu": self.gpus}
+        return asked | ({"memory": float(self.memory_bytes)} if self.memory_bytes else {})
 
 
 class Listener(Protocol):
@@ -98,13 +111,35 @@ class Listener(Protocol):
 
 @contextlib.contextmanager
 def started_ray(
-    address: str | None, *, num_cpus: int, num_gpus: int, signals: StopSignals
+    address: str | None,
+    *,
+    num_cpus: int,
+    num_gpus: int,
+    signals: StopSignals,
+    sweep: str = "",
+    dashboard: bool = False,
 ) -> Iterator[Path]:
     """Start Ray on this machine, or join the cluster at `address`; yield a throw-away folder.
+
+    Args:
+        address: of a cluster; the project's code travels to its nodes.
+        num_cpus: of this machine.
+        num_gpus: of this machine.
+        signals: entered by the caller.
+        sweep: what the dashboard calls this job.
+        dashboard: start it too, on this machine alone and with a token; a cluster has its own.
 
     Raises:
         ClusterError: if that fails.
     """
+    if dashboard and os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise ClusterError(
+            "Expected RAY_AUTH_MODE unset or 'token' with --dashboard, got "
+            f"{os.environ['RAY_AUTH_MODE']!r}: without a token any user of this machine could run "
+            "code through it."
+        )
+    if address:
+        _check_answers(address)
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
     _remove_abandoned(Path(parent))
@@ -119,18 +154,23 @@ def started_ray(
         local: dict[str, Any] = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
-            "include_dashboard": False,
+            "include_dashboard": dashboard,
+            "dashboard_host": LOOPBACK,
+            "_node_ip_address": LOOPBACK,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": scratch,
         }
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # hints of Ray about future releases
+                # Else Ray replaces the loopback address, and the network can read its metrics.
+                ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
                 ray.init(
                     address=address or "local",
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
-                    runtime_env={"env_vars": ENVIRONMENT},
+                    runtime_env=_runtime_env(Path(scratch), travels=address is not None),
+                    job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
                     **({} if address else local),
                 )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -140,11 +180,47 @@ def started_ray(
             raise ClusterError(f"Could not {where}: {first_line}") from error
         try:
             signals.install()
+            if not address:
+                _keep_token_private()
             # Not covered by log_to_driver: what raylets say of lost processes, in many lines.
             ray._private.worker._worker_logs_enabled = False
             yield Path(scratch)
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise a `ClusterError` if nothing answers at a HOST:PORT; Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # `auto`, or what Ray itself refuses
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT):
+            """Proves that somebody listens."""
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Expected a Ray cluster at {address}, got: {error}. Look at the address, or start it."
+        ) from error
+
+
+def _keep_token_private(path: Path = Path("~/.ray/auth_token")) -> None:
+    """Take the token's file away from other users: Ray 2.60 makes it readable for all."""
+    with contextlib.suppress(OSError):
+        path.expanduser().chmod(0o600)
+
+
+def _runtime_env(scratch: Path, *, travels: bool) -> dict[str, Any]:
+    """Return the workers' environment, with the project's code if it `travels` to other nodes."""
+    if not travels:
+        return {"env_vars": ENVIRONMENT}
+    code = travelling_code(scratch)
+    return {**code, "env_vars": ENVIRONMENT | code["env_vars"]}
+
+
+def dashboard_address() -> str | None:
+    """Return the address of the dashboard of the Ray that runs, or None if there is none."""
+    host_and_port = ray._private.worker.get_dashboard_url()
+    return f"http://{host_and_port}" if host_and_port else None
 
 
 @contextlib.contextmanager
@@ -169,13 +245,16 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def largest_node() -> dict[str, float]:
-    """Return, for CPU and GPU, the most that a single node of the cluster has."""
+    """Return, for CPU, GPU and memory (bytes), the most that a single node of the cluster has."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return {name: max((n.get(name, 0.0) for n in alive), default=0.0) for name in ("CPU", "GPU")}
+    return {
+        name: max((n.get(name, 0.0) for n in alive), default=0.0)
+        for name in ("CPU", "GPU", "memory")
+    }
 
 
 def cluster_total(name: str) -> float:
-    """Return the cluster's `CPU` or `GPU` in all."""
+    """Return the cluster's `CPU`, `GPU` or `memory` (bytes) in all."""
     return float(ray.cluster_resources().get(name, 0.0))
 
 
@@ -232,6 +311,8 @@ class _Callback(tune.Callback):
     def __init__(self, listener: Listener, signals: StopSignals) -> None:
         self._listener, self._signals = listener, signals
         self._looked = time.monotonic()
+        self._newest_epochs: dict[str, int] = {}
+        self._epochs_at_failure: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves a copy that nobody reads
@@ -255,10 +336,18 @@ class _Callback(tune.Callback):
         if "state" in result:
             self._listener.run_ended(run_id, result["state"])
         elif "epoch" in result:
+            self._newest_epochs[run_id] = max(result["epoch"], self._newest_epochs.get(run_id, 0))
             self._listener.run_epoch(run_id, result["epoch"], result["losses"])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._listener.run_retried(trial.config["run_id"], _detail(trial))
+        run_id = trial.config["run_id"]
+        newest = self._newest_epochs.get(run_id, 0)
+        if newest > self._epochs_at_failure.get(run_id, newest):
+            # It got further than last time, as on nodes that come and go: not a failure for good.
+            trial.run_metadata.num_failures = 1
+            trial.run_metadata.invalidate_cache()
+        self._epochs_at_failure[run_id] = newest
+        self._listener.run_retried(run_id, _detail(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._listener.run_given_up(trial.config["run_id"], _detail(trial))
@@ -287,7 +376,7 @@ def _detail(trial: Trial) -> str:
 
 def tune_round(
     run_ids: Sequence[str],
-    trainable: Callable[[dict[str, Any]], None],
+    trainable: Callable[[dict[str, Any]], None] | type[tune.Trainable],
     resources: Resources,
     listener: Listener,
     signals: StopSignals,
@@ -295,22 +384,26 @@ def tune_round(
 ) -> None:
     """Train `run_ids` by Ray Tune, as many side by side as there are slots.
 
-    Whatever happens to runs is told to `listener`; after a signal the round ends early.
+    Whatever happens to runs is told to `listener`; after a signal the round ends early. A
+    trainable that is a class gets a process for each run, a function one for many runs in turn.
 
     Raises:
         Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
     """
     limited = listener.limits_time()
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
+        placed = tune.with_resources(trainable, resources.of_a_run())
+        if isinstance(trainable, type):  # Tune wrapped it, under a name of its own
+            placed.__name__ = placed.__qualname__ = trainable.__name__
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+            placed,
             # A grid is laid out at once; runs that may come too late are given out one by one.
             param_space=None if limited else {"run_id": tune.grid_search(list(run_ids))},
             tune_config=tune.TuneConfig(
                 search_alg=_InTime(run_ids, listener.may_start) if limited else None,
                 num_samples=-1 if limited else 1,
-                max_concurrent_trials=resources.slots,
-                reuse_actors=True,
+                max_concurrent_trials=resources.slots if limited or not resources.grows else None,
+                reuse_actors=not isinstance(trainable, type),
                 trial_name_creator=_run_id_of,
                 trial_dirname_creator=_run_id_of,
             ),

@@ -5,15 +5,19 @@ Imported by Ray's worker processes; torch comes in with the first training, not 
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
+from ray.tune.trainable import wrap_function
 
-from mtl.data.prepared import PreparedDataError
+from mtl.data.local_copy import copy_once
+from mtl.data.prepared import PreparedDataError, prepare
 from mtl.lease import Lease
 from mtl.records import EpochRecord, Result, RunFailedError
-from mtl.spec import Runtime
+from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, StaleLeaseError, Store, StoreError
+from sweeps.words import run_label
 
 Train = Callable[..., Result]
 """`mtl.training.fit`, or what a test puts in its place."""
@@ -28,20 +32,41 @@ def make_trainable(
     train: Train | None = None,
     *,
     lease: Lease | None = None,
+    local_data: str | None = None,
+    publishes: bool = False,
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with `{"run_id": ...}`.
 
     It reports `{"epoch", "losses"}` after each epoch and `{"state": done, failed or busy}` in the
     end; what may pass on a second try is raised, so that Tune tries again. Under a stale `lease`
     it is `busy`: the run is another driver's, and left as it is.
+
+    Args:
+        store_address: of the store.
+        runtime: how runs are executed.
+        train: what to call instead of `mtl.training.fit`.
+        lease: of the sweep's driver.
+        local_data: folder on the node's own disk for a copy of the data; None reads them in place.
+        publishes: whether each epoch's numbers become gauges of Ray.
     """
 
     def train_run(config: dict[str, Any]) -> None:
         store = Store(store_address, lease=lease)
         run_id = config["run_id"]
+
+        def on_epoch(record: EpochRecord) -> None:
+            if publishes:
+                # Only here: a local sweep without dashboard has nobody to publish to.
+                from sweeps.launch.gauges import publish
+
+                publish(spec, record)
+            tune.report({"epoch": record.epoch, "losses": list(record.losses)})
+
         try:
             store.clear_error(run_id)
-            _train(train)(store.spec(run_id), store, runtime, on_epoch=_report_epoch)
+            spec = store.spec(run_id)
+            here = at_hand(spec, runtime, local_data)
+            _train(train)(spec, store, here, on_epoch=on_epoch)
             state = "done"
         except (RunBusyError, StaleLeaseError):
             state = "busy"
@@ -54,13 +79,38 @@ def make_trainable(
     return train_run
 
 
+def named_trainable(
+    store_address: str, train_run: Callable[[dict[str, Any]], None]
+) -> type[tune.Trainable]:
+    """Return `train_run` as a class whose actors bear the name of the run that they train.
+
+    Ray shows the name on its dashboard and in the process's title. It is fixed when an actor
+    starts, so this is for actors that train one run each.
+    """
+
+    class Run(wrap_function(train_run)):  # type: ignore[misc]
+        def __repr__(self) -> str:
+            run_id = self.config["run_id"]
+            try:
+                return run_label(run_id, Store(store_address, create=False).spec(run_id))
+            except (StoreError, OSError, ValueError):  # the training itself will say why
+                return run_id
+
+    return Run
+
+
+def at_hand(spec: RunSpec, runtime: Runtime, local_data: str | None) -> Runtime:
+    """Return `runtime` with the data on this node's own disk, copied there if need be."""
+    if local_data is None:
+        return runtime
+    prepare(spec.data, runtime.data_root)
+    copy_once(spec.data, runtime.data_root, local_data)
+    return replace(runtime, data_root=local_data)
+
+
 def _train(train: Train | None) -> Train:
     if train is not None:
         return train
     from mtl.training import fit
 
     return fit
-
-
-def _report_epoch(record: EpochRecord) -> None:
-    tune.report({"epoch": record.epoch, "losses": list(record.losses)})

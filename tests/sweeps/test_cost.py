@@ -193,3 +193,21 @@ def test_kept_checkpoints_are_in_the_bytes(spec):
     none, final, every = (stored_bytes(spec, Runtime(keep=k)) for k in ("none", "final", "all"))
     assert final - none == weights
     assert every - none == 12 * 3 * weights
+
+
+def test_memory_is_known_only_if_every_kind_of_run_was_measured(tmp_path, spec):
+    store = Store(tmp_path / "store")
+    same_kind = [dataclasses.replace(spec, seed=seed) for seed in (1, 2)]
+    other_kind = dataclasses.replace(spec, batch_size=spec.batch_size * 2)
+    assert cost.observed_memory(store, [spec]) == 0
+    for run, peak in zip(same_kind, (300, 200), strict=True):
+        finish(store, run, 1.0)
+        store.write_manifest(run.run_id(), {"peak_memory_bytes": peak})
+    assert cost.observed_memory(store, [spec]) == 300
+    assert cost.observed_memory(store, [spec, other_kind]) == 0
+    finish(store, other_kind, 1.0)
+    store.write_manifest(other_kind.run_id(), {"peak_memory_bytes": None})  # not Linux
+    assert cost.observed_memory(store, [spec, other_kind]) == 0
+    store.write_manifest(other_kind.run_id(), {"peak_memory_bytes": 500})
+    assert cost.observed_memory(store, [spec, other_kind]) == 500
+    assert cost.observed_memory(store, []) == 0

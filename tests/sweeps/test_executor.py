@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from mtl.records import RunFailedError
 from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store, StoreError
 from sweeps.launch import executor, worker
+from sweeps.launch.stopping import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from sweeps.words import failure_sentence
@@ -76,6 +78,34 @@ def test_a_trial_reports_what_lasts_and_raises_what_may_pass(error, state, tmp_p
     if state == "failed":
         told = failure_sentence(store.error(run_id))
         assert told == str(error) or told == f"ValueError: {error}"
+
+
+class Heard:
+    """A listener that hears nothing but who is tried again."""
+
+    def __init__(self):
+        self.retried = []
+
+    def run_epoch(self, *_):
+        pass
+
+    def run_retried(self, run_id, _detail):
+        self.retried.append(run_id)
+
+
+def test_failures_count_anew_for_a_run_that_got_further():
+    callback = executor._Callback(Heard(), StopSignals())
+    metadata = SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
+    trial = SimpleNamespace(config={"run_id": "a"}, run_metadata=metadata, error_file=None)
+
+    def fail_after(epoch):
+        callback.on_trial_result(0, [], trial, {"epoch": epoch, "losses": [1.0]})
+        metadata.num_failures += 1  # as Tune does before it tells its callbacks
+        callback.on_trial_recover(0, [], trial)
+        return metadata.num_failures
+
+    # Epochs 3 and 5: further. Then 5 again, twice: no further, so Tune's limit of 2 is reached.
+    assert [fail_after(epoch) for epoch in (3, 5, 5, 4)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,10 @@ class Stage:
         self.said: list[str] = []
         self.when_said: dict[str, Callable[[], None]] = {}
         self.num_starts = 0
-        self.nodes = {"CPU": 2.0, "GPU": 0.0}
+        self.nodes = {"CPU": 2.0, "GPU": 0.0, "memory": 8e9}
 
         @contextlib.contextmanager
-        def started_ray(address, *, num_cpus, num_gpus, signals):
+        def started_ray(address, **_):
             self.num_starts += 1
             yield root
 
@@ -367,8 +367,8 @@ def test_a_signal_outside_a_round_stops_at_once():
     ],
 )
 def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
-    stage.nodes = nodes
-    assert driver._resources(execution) == expected
+    stage.nodes = {"memory": 8e9, **nodes}
+    assert driver._resources(execution, 0) == expected
     runtime = worker_runtime(Runtime(keep="all"), expected)
     assert runtime.device == ("cuda" if expected.gpus else "cpu")
     # On the CPU always one thread: a run is the same run whatever it reserves.
@@ -383,3 +383,55 @@ def test_what_no_node_has_is_refused_before_anything_starts(stage, execution):
     with pytest.raises(ClusterError, match="that one node has, got"):
         stage.launch(lambda *_: None, execution)
     assert stage.rounds == []
+
+
+def test_memory_bounds_runs_side_by_side_and_is_asked_of_ray(stage):
+    stage.nodes = {"CPU": 8.0, "GPU": 0.0, "memory": 4e9}
+    assert driver._resources(Execution(), 1_500_000_000) == Resources(1, 0, 2, 1_500_000_000)
+    asked = Resources(1, 0, 2, 1_500_000_000).of_a_run()
+    assert asked == {"cpu": 1, "gpu": 0, "memory": 1.5e9}
+    assert Resources(1, 0, 2).of_a_run() == {"cpu": 1, "gpu": 0}
+    with pytest.raises(ClusterError, match=r"Expected a node with 4\.1 GB of memory"):
+        driver._resources(Execution(), 4_100_000_000)
+
+
+def test_a_cluster_may_grow_unless_concurrency_says_how_far(stage):
+    assert driver._resources(Execution(address="auto"), 0).grows
+    assert not driver._resources(Execution(address="auto", concurrency=2), 0).grows
+    assert not driver._resources(Execution(), 0).grows
+
+
+def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(stage, monkeypatch):
+    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
+    lost = stage.ids[2]
+
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == lost and len(stage.rounds) < 3:
+                listener.run_given_up(run_id, "The node died.")
+            else:
+                stage.finish(listener, run_id)
+
+    stage.launch(play, Execution(address="auto"))
+    assert stage.progress.done == set(stage.ids)
+    assert stage.rounds == [(list(stage.ids), 2), ([lost], 2), ([lost], 2)]
+    assert stage.store.error(lost) is None
+
+
+def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
+    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
+    lost = stage.ids[2]
+
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == lost:
+                listener.run_given_up(run_id, "The node died.")
+            else:
+                stage.finish(listener, run_id)
+
+    stage.launch(play, Execution(address="auto"))
+    assert stage.progress.failed == {lost}
+    assert len(stage.rounds) == 1 + driver.MAX_PUT_BACK
+    assert "died again and again" in stage.store.error(lost)

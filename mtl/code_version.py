@@ -1,0 +1,28 @@
+"""Which code computes a run; no torch."""
+
+import importlib.metadata
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+CODE_VERSION_VARIABLE = "LOSS_SCALE_BALANCING_CODE_VERSION"
+"""Environment variable that names the version of code sent to another machine without its git."""
+
+
+def code_version() -> str:
+    """Return the release, and the commit where the code lies in a git checkout."""
+    if sent := os.environ.get(CODE_VERSION_VARIABLE):
+        return sent
+    release = importlib.metadata.version("loss-scale-balancing")
+    with suppress(OSError, subprocess.SubprocessError):
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return f"{release}+{described.stdout.strip()}"
+    return release
