@@ -27,7 +27,9 @@ class Group:
     """Empty where no run has a readable spec."""
 
 
-def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
+def comparable_groups(
+    specs: Mapping[str, RunSpec], tuned: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 
     The label names what the group does not share with the others, such as
@@ -35,9 +37,11 @@ def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
 
     Args:
         specs: run id -> spec.
+        tuned: see `analysis.guard.common_fields`.
     """
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    varying = [name for name in _names(fields) if _varies(name, list(fields.values()))]
+    names = [name for name in _names(fields) if name not in tuned]
+    varying = [name for name in names if _varies(name, list(fields.values()))]
     groups: dict[str, list[str]] = {}
     for run_id, held in fields.items():
         parts = [f"{name}={_text(held[name])}" for name in varying if name in held]
@@ -46,7 +50,7 @@ def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
 
 
 def groups_of_stores(
-    stores: Sequence[Store], run_ids: Sequence[str] | None = None
+    stores: Sequence[Store], run_ids: Sequence[str] | None = None, tuned: Sequence[str] = ()
 ) -> dict[str, Group]:
     """Return label -> group of the runs of the stores, done or not, by their spec.json.
 
@@ -55,13 +59,14 @@ def groups_of_stores(
     Args:
         stores: opened stores.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
+        tuned: see `analysis.guard.common_fields`.
     """
     asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
     specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
     if run_ids is None:
         order = {run_id: index for index, run_id in enumerate(planned(stores))}
         asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
-    found = comparable_groups({i: specs[i] for i in asked if i in specs})
+    found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned)
     groups = {label: Group(tuple(ids), specs[ids[0]].tasks) for label, ids in found.items()}
     unknown = tuple(run_id for run_id in asked if run_id not in specs)
     if len(groups) == 1:

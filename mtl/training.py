@@ -38,7 +38,14 @@ from mtl.evaluation import evaluate, memory_format
 from mtl.learning_rate import learning_rate_at
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.provenance import new_manifest, weights_hash
-from mtl.records import EpochRecord, Result, RunFailedError, TaskMetrics
+from mtl.records import (
+    PAUSED_AFTER,
+    EpochRecord,
+    Result,
+    RunFailedError,
+    RunPausedError,
+    TaskMetrics,
+)
 from mtl.samples import write_samples
 from mtl.selection import is_better
 from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
@@ -70,6 +77,7 @@ def fit(
     Raises:
         RunFailedError: if the run would fail again, such as a loss that is not finite.
         RunBusyError: if another process trains this run.
+        RunPausedError: after the epoch `runtime.pause_after`; the manifest says so.
         ValueError: if this code cannot compute the spec.
     """
     if spec.numerics_version != NUMERICS_VERSION:
@@ -84,6 +92,8 @@ def fit(
             return done
         try:
             return _Run(spec, store, runtime or Runtime()).train(on_epoch)
+        except RunPausedError:
+            raise
         except Exception:
             store.write_error(run_id, traceback.format_exc())
             raise
@@ -182,7 +192,8 @@ class _Run:
         earlier = store.manifest(run_id) or {}
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
         store.write_manifest(run_id, manifest)
-        for epoch in range(progress.epoch + 1, spec.epochs + 1):
+        last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
+        for epoch in range(progress.epoch + 1, last + 1):
             records.append(self._train_epoch(epoch, clocks))
             store.write_epochs(run_id, records)
             self._write_samples(epoch)
@@ -197,6 +208,10 @@ class _Run:
             )
             if on_epoch is not None:
                 on_epoch(records[-1])
+        if len(records) < spec.epochs:
+            manifest[PAUSED_AFTER] = len(records)
+            store.write_manifest(run_id, manifest)
+            raise RunPausedError(f"Paused after epoch {len(records)} of {spec.epochs}.")
         result = self._result(records[-1].metrics["validation"], selected)
         manifest |= {"wall_seconds": clocks.wall, "device_seconds": clocks.device}
         store.write_manifest(run_id, manifest)

@@ -44,6 +44,7 @@ class Snapshot:
     total: int
     done: int
     failed: int
+    paused: int
     waiting: int
     running: tuple[RunningRun, ...]
     seconds_left: Range
@@ -52,8 +53,8 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Return whether every run is done or has failed."""
-        return self.done + self.failed == self.total
+        """Return whether every run is done, has failed or is paused as asked."""
+        return self.done + self.failed + self.paused == self.total
 
 
 class SweepProgress:
@@ -65,6 +66,7 @@ class SweepProgress:
         failed: ids of the runs that failed earlier and are not tried again.
         expected: run id -> expected seconds (low, high), of the others.
         slots: runs side by side.
+        pause_after: epoch at which longer runs are paused; None trains them to the end.
         clock: seconds, monotonic.
     """
 
@@ -76,11 +78,14 @@ class SweepProgress:
         failed: Iterable[str] = (),
         expected: Mapping[str, Range],
         slots: int,
+        pause_after: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runs = runs
+        self._pause_after = pause_after
         self.done = set(done)
         self.failed = set(failed) - self.done
+        self.paused: set[str] = set()
         self.running: dict[str, RunningRun] = {}
         self.slots = slots
         self._expected = expected
@@ -90,7 +95,7 @@ class SweepProgress:
 
     def start(self, run_id: str) -> None:
         """Count a run as under way."""
-        if run_id not in self.done and run_id not in self.failed:
+        if not self.is_settled(run_id):
             now = self._clock()
             if self._began is None:
                 self._began = now
@@ -105,7 +110,7 @@ class SweepProgress:
         if run.first_epoch is None:
             run = replace(run, first_epoch=epoch, first_epoch_ended=now)
         elif epoch > run.first_epoch:
-            expected = self._centre(run_id) * (epoch - run.first_epoch) / run.spec.epochs
+            expected = self._centre(run_id) * (epoch - run.first_epoch) / self._length(run.spec)
             run = replace(run, pace=(now - run.first_epoch_ended) / expected)
         self.running[run_id] = replace(run, epoch=epoch, losses=losses)
 
@@ -116,32 +121,50 @@ class SweepProgress:
             self._paces.append(run.pace)
         (self.done if succeeded else self.failed).add(run_id)
 
+    def pause(self, run_id: str) -> None:
+        """Count a run as left on purpose: nothing more is asked of it now."""
+        self.running.pop(run_id, None)
+        self.paused.add(run_id)
+
+    def is_settled(self, run_id: str) -> bool:
+        """Return whether the run is done, has failed or is paused."""
+        return run_id in self.done or run_id in self.failed or run_id in self.paused
+
     def interrupt(self, run_id: str) -> None:
         """Count a run as waiting again: it will be resumed, or another process trains it."""
         self.running.pop(run_id, None)
 
     def snapshot(self) -> Snapshot:
         """Return where the sweep stands now."""
-        waiting = len(self.runs) - len(self.done) - len(self.failed) - len(self.running)
+        settled = len(self.done) + len(self.failed) + len(self.paused)
+        waiting = len(self.runs) - settled - len(self.running)
         return Snapshot(
             total=len(self.runs),
             done=len(self.done),
             failed=len(self.failed),
+            paused=len(self.paused),
             waiting=waiting,
             running=tuple(self.running.values()),
             seconds_left=self._seconds_left(),
             elapsed=0.0 if self._began is None else self._clock() - self._began,
         )
 
+    def _length(self, spec: RunSpec) -> int:
+        """Return the epochs that are asked of a run."""
+        return min(spec.epochs, self._pause_after or spec.epochs)
+
     def _centre(self, run_id: str) -> float:
         low, high = self._expected.get(run_id, (1.0, 1.0))
         return max((low + high) / 2, 1e-9)
 
     def _seconds_left(self) -> Range:
-        settled = self.done | self.failed
+        settled = self.done | self.failed | self.paused
         remaining = [
             self._centre(run_id)
-            * (1 - (self.running[run_id].epoch / spec.epochs if run_id in self.running else 0))
+            * (
+                1
+                - (self.running[run_id].epoch / self._length(spec) if run_id in self.running else 0)
+            )
             for run_id, spec in self.runs.items()
             if run_id not in settled
         ]

@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 
 from mtl.data.prepared import PreparedDataError
-from mtl.records import EpochRecord, Result, RunFailedError
+from mtl.records import EpochRecord, Result, RunFailedError, RunPausedError
 from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store, StoreError
 
@@ -26,8 +26,8 @@ def make_trainable(
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with `{"run_id": ...}`.
 
-    It reports `{"epoch", "losses"}` after each epoch and `{"state": done, failed or busy}` in the
-    end; what may pass on a second try is raised, so that Tune tries again.
+    It reports `{"epoch", "losses"}` after each epoch and `{"state": done, paused, failed or busy}`
+    in the end; what may pass on a second try is raised, so that Tune tries again.
     """
 
     def train_run(config: dict[str, Any]) -> None:
@@ -37,6 +37,8 @@ def make_trainable(
             store.clear_error(run_id)
             _train(train)(store.spec(run_id), store, runtime, on_epoch=_report_epoch)
             state = "done"
+        except RunPausedError:
+            state = "paused"
         except RunBusyError:
             state = "busy"
         except LASTING_ERRORS:
