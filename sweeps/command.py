@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
@@ -33,14 +33,23 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         The exit status: 0 if everything asked for is done, 1 if something could not be done or
         a signal stopped it, 2 for wrong usage.
     """
-    try:
+
+    def plan_and_train() -> int:
         command = parse_command(kind, description, argv, table)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
-        concurrency = _checked_concurrency(command)
+        concurrency = checked_concurrency(command)
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
         return _train_and_report(command, plan, concurrency)
+
+    return in_words(kind, plan_and_train)
+
+
+def in_words(kind: str, do: Callable[[], int]) -> int:
+    """Return the exit status of `do`; whatever its user can mend is told in a sentence."""
+    try:
+        return do()
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -69,7 +78,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         return INCOMPLETE_STATUS
 
 
-def _checked_concurrency(command: Command) -> int:
+def checked_concurrency(command: Command) -> int:
     """Return how many runs go side by side on this machine, as far as can be told by now.
 
     Raises:
@@ -98,7 +107,7 @@ def _checked_concurrency(command: Command) -> int:
     return max(1, min(slots, execution.concurrency or slots))
 
 
-def _existing_store(path: str) -> Store | None:
+def existing_store(path: str) -> Store | None:
     """Return the store at `path` for reading, or None if nothing is there yet.
 
     Raises:
@@ -135,7 +144,7 @@ def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) ->
     gpus_per_run = command.execution.gpus_per_run
     return estimate(
         runs,
-        store=_existing_store(command.store),
+        store=existing_store(command.store),
         runtime=command.runtime,
         concurrency=concurrency,
         num_cpus=num_cpus(),
@@ -145,7 +154,7 @@ def _estimate(command: Command, plan: Plan, skip: set[str], concurrency: int) ->
 
 def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     """Print the plan; reads the store if there is one and writes nothing anywhere."""
-    store = _existing_store(command.store)
+    store = existing_store(command.store)
     done: set[str] = set()
     failed: set[str] = set()
     if store is not None:
