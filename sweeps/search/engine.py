@@ -370,7 +370,7 @@ class Search:
                         "asked",
                         (method, i),
                         self._first_units(i),
-                        lambda params: {"priorities": _point(params)},
+                        partial(self._asked_point, i),
                     )
                     trials[method][i] = replace(base, priorities=tuple(asked["priorities"]))
             specs = [
@@ -395,6 +395,15 @@ class Search:
             return None
         return {f"unit_{i}": u for i, u in enumerate(units_of(self._tuning_points[trial]))}
 
+    def _asked_point(self, trial: int, params: Mapping[str, float]) -> dict[str, Point]:
+        """Return the priorities of a trial; the first ones not by way of units, to the last digit.
+
+        So the first trials are the very runs of the tuning, and go on where those were left.
+        """
+        if trial < len(self._tuning_points):
+            return {"priorities": self._tuning_points[trial]}
+        return {"priorities": priorities_of([params[f"unit_{i}"] for i in range(len(params))])}
+
     def _choose(self, method: str, trials: Mapping[int, RunSpec]) -> list[int]:
         options = self._options
 
@@ -415,7 +424,3 @@ class Search:
 
 def _tuned(best: int, candidates: Mapping[int, RunSpec]) -> dict[str, Any]:
     return {"candidate": best, "params": parameters_of(candidates[best])}
-
-
-def _point(params: Mapping[str, float]) -> Point:
-    return priorities_of([params[f"unit_{i}"] for i in range(len(params))])

@@ -54,5 +54,4 @@ def tuning_points(num_tasks: int) -> tuple[Point, ...]:
     One for each task, which has twice the priority of every other: (2/3, 1/3) and (1/3, 2/3).
     """
     lattice = simplex_lattice(num_tasks, num_tasks + 1)[::-1]
-    # The way of every other point of the search, so that the same point is the same run.
-    return tuple(priorities_of(units_of(point)) for point in lattice)
+    return tuple(tuple(map(canonical_float, point)) for point in lattice)

@@ -145,12 +145,21 @@ def plan() -> None:
     report("priority_grid.py --plan", "s", repeat(seconds, 5))
 
 
+def search() -> None:
+    """Hypervolume that a search reaches with half of a grid's epochs; minutes."""
+    # Only here: its processes import this module anew, and Optuna takes a second.
+    from tests.benchmarks.search import measure
+
+    measure()
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
     "reading": reading,
     "filling": filling,
     "plan": plan,
+    "search": search,
 }
 
 
