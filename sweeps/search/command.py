@@ -16,7 +16,7 @@ from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, make_plan
 from sweeps.preflight import check_encoder_weights
-from sweeps.progress import SweepProgress
+from sweeps.progress import Snapshot, SweepProgress
 from sweeps.reports import write_reports
 from sweeps.search.options import TUNED, SearchOptions, add_options, search_bases, search_options
 from sweeps.search.planned import budget_of, plan_json, plan_text
@@ -74,7 +74,10 @@ def _show_plan(
 
 
 class _Batches:
-    """Trains the batches of a search on Ray, each as a launch of its own."""
+    """Trains the batches of a search on Ray, each as a launch of its own.
+
+    Progress and status.json are those of the batch under way.
+    """
 
     def __init__(
         self, command: Command, store: Store, journal: Journal, display: Display, concurrency: int
@@ -82,6 +85,7 @@ class _Batches:
         self._command, self._store, self._journal = command, store, journal
         self._display, self._concurrency = display, concurrency
         self._retry = command.execution.retry_failed
+        self._latest: Snapshot | None = None
 
     def __call__(self, what: str, specs: Sequence[RunSpec], pause_after: int | None) -> None:
         """Train runs to their end or to `pause_after`, as far as they do not fail.
@@ -150,22 +154,28 @@ class _Batches:
             except ClusterError as error:
                 journal.status(progress.snapshot(), "stopped", now=True)
                 raise SearchStoppedError(str(error)) from error
-        journal.status(
-            progress.snapshot(), "running" if stopped_by is None else "stopped", now=True
-        )
+        self._latest = progress.snapshot()
+        state = "running" if stopped_by is None else "stopped"
+        journal.status(self._latest, state, now=True)
         if stopped_by is not None:
             raise SearchStoppedError(f"Stopped by {stopped_by}.")
+
+    def say_over(self) -> None:
+        """Write to status.json that no batch follows the latest, if there was any."""
+        if self._latest is not None:
+            self._journal.status(self._latest, "finished", now=True)
 
     def _expected(
         self, runs: Mapping[str, RunSpec], pause_after: int | None
     ) -> dict[str, tuple[float, float]]:
+        gpus = self._command.execution.gpus_per_run
         full = estimate(
             runs,
             store=self._store,
             runtime=self._command.runtime,
             concurrency=self._concurrency,
             num_cpus=num_cpus(),
-            gpus_per_run=float(num_gpus() > 0),
+            gpus_per_run=float(num_gpus() > 0) if gpus is None else gpus,
         ).run_seconds
         share = {r: min(1.0, (pause_after or s.epochs) / s.epochs) for r, s in runs.items()}
         return {r: (low * share[r], high * share[r]) for r, (low, high) in full.items()}
@@ -192,6 +202,7 @@ def _search_and_report(
                 search = Search(bases, options, store, folder, batches)
                 display.say(budget_of(bases, options).in_words(len(bases)))
                 outcome = search.run()
+                batches.say_over()
         except SearchStoppedError as error:
             print(
                 f"{command.kind}: {error} What is done is kept, and the same command continues.",

@@ -315,3 +315,22 @@ def test_what_no_node_has_is_refused_before_anything_starts(stage, execution):
     with pytest.raises(ClusterError, match="that one node has, got"):
         stage.launch(lambda *_: None, execution)
     assert stage.rounds == []
+
+
+def test_paused_runs_are_over_for_the_launch_and_neither_done_nor_failed(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == stage.ids[0]:
+                stage.finish(listener, run_id)
+            else:
+                listener.run_ended(run_id, "paused")
+
+    assert stage.launch(play) is None
+    assert len(stage.rounds) == 1
+    assert (stage.progress.done, stage.progress.failed) == ({stage.ids[0]}, set())
+    assert stage.progress.paused == set(stage.ids[1:])
+    snapshot = stage.progress.snapshot()
+    assert snapshot.is_over
+    assert (snapshot.paused, snapshot.waiting) == (5, 0)
+    assert stage.events().count('"run_paused"') == 5

@@ -153,3 +153,20 @@ def test_words():
     assert duration_range((3000, 3001)) == "50 min"
     assert [size(b) for b in (5, 1500, 12_345_678, 2e15)] == ["5 B", "1.5 kB", "12 MB", "2000 TB"]
     assert run_text(grid_specs(GRID)[0]) == "lsb, depth 0.5, segmentation 0.5, seed 0"
+
+
+def test_what_is_left_of_runs_that_will_be_paused(clock):
+    specs = grid_specs(GRID)[:2]  # 16 epochs each
+    runs = {spec.run_id(): spec for spec in specs}
+    first = next(iter(runs))
+    expected = dict.fromkeys(runs, (4.0, 4.0))  # to the fourth epoch: a second an epoch
+    progress = SweepProgress(runs, expected=expected, slots=1, pause_after=4, clock=clock)
+    progress.start(first)
+    progress.epoch(first, 2, [0.1, 0.1])
+    # Half of the first and all of the second are left.
+    assert progress.snapshot().seconds_left == pytest.approx((6.0, 6.0))
+    progress.pause(first)
+    snapshot = progress.snapshot()
+    assert snapshot.seconds_left == pytest.approx((4.0, 4.0))
+    assert (snapshot.paused, snapshot.waiting, snapshot.is_over) == (1, 1, False)
+    assert "1 paused" in summary(snapshot)
