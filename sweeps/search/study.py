@@ -44,8 +44,8 @@ def real_range(low: float, high: float, *, log: bool) -> FloatDistribution:
 
 def open_storage(path: Path) -> BaseStorage:
     """Return a new storage in the file `path`, in place of whatever an earlier start left."""
-    for old in path.parent.glob(f"{path.name}*"):  # a killed process leaves the file's lock
-        old.unlink()
+    for old in (path, path.with_name(f"{path.name}.lock")):  # a killed process leaves the lock
+        old.unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 
 
