@@ -122,13 +122,18 @@ class Findings:
         return {state: counted[state] for state in STATES if state in counted}
 
 
-def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
+def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> Findings:
     """Return all findings on `loaded`, judged by `axes`.
+
+    Args:
+        loaded: the runs.
+        axes: by which they are judged.
+        tuned: see `analysis.guard.common_fields`.
 
     Raises:
         AnalysisError: if the runs differ in anything but what is compared.
     """
-    common = common_fields(loaded.fields)
+    common = common_fields(loaded.fields, tuned)
     excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
     states = tuple(
         replace(state, state="excluded", reason=excluded[state.run_id])
@@ -146,6 +151,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
         if state.state == "damaged"
     ]
     notes += _left_out(excluded)
+    notes += _tuned_apart(loaded, tuned)
     recorded = _recorded(loaded.manifests)
     notes += [
         f"The runs come from {len(recorded[name])} {what}; see the provenance."
@@ -175,6 +181,21 @@ def find(loaded: Loaded, axes: tuple[Axis, ...]) -> Findings:
         ),
         notes=tuple(notes),
     )
+
+
+def _tuned_apart(loaded: Loaded, tuned: Sequence[str]) -> list[str]:
+    """Return one sentence for each tuned field with every arm's values, where the runs differ."""
+    notes = []
+    arms = {state.run_id: str(state.arm) for state in loaded.states}
+    for name in tuned:
+        held: dict[str, dict[str, None]] = {}
+        for run_id, fields in loaded.fields.items():
+            if name in fields:
+                held.setdefault(arms[run_id], {})[str(fields[name])] = None
+        if len({value for values in held.values() for value in values}) > 1:
+            each = "; ".join(f"{arm} {' and '.join(values)}" for arm, values in held.items())
+            notes.append(f"{name} was tuned for each method by itself: {each}.")
+    return notes
 
 
 def _left_out(excluded: Mapping[str, str]) -> list[str]:

@@ -28,7 +28,9 @@ class Group:
 
 
 def comparable_groups(
-    specs: Mapping[str, RunSpec], compared: Sequence[str] = COMPARED
+    specs: Mapping[str, RunSpec],
+    compared: Sequence[str] = COMPARED,
+    tuned: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 
@@ -38,9 +40,11 @@ def comparable_groups(
     Args:
         specs: run id -> spec.
         compared: fields in which the runs of a group may differ, with everything below them.
+        tuned: see `analysis.guard.common_fields`.
     """
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    varying = [name for name in _names(fields, compared) if _varies(name, list(fields.values()))]
+    names = [name for name in _names(fields, compared) if name not in tuned]
+    varying = [name for name in names if _varies(name, list(fields.values()))]
     groups: dict[str, list[str]] = {}
     for run_id, held in fields.items():
         parts = [f"{name}={_text(held[name])}" for name in varying if name in held]
@@ -49,7 +53,7 @@ def comparable_groups(
 
 
 def groups_of_stores(
-    stores: Sequence[Store], run_ids: Sequence[str] | None = None
+    stores: Sequence[Store], run_ids: Sequence[str] | None = None, tuned: Sequence[str] = ()
 ) -> dict[str, Group]:
     """Return label -> group of the runs of the stores, done or not, by their spec.json.
 
@@ -58,13 +62,14 @@ def groups_of_stores(
     Args:
         stores: opened stores.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
+        tuned: see `analysis.guard.common_fields`.
     """
     asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
     specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
     if run_ids is None:
         order = {run_id: index for index, run_id in enumerate(planned(stores))}
         asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
-    found = comparable_groups({i: specs[i] for i in asked if i in specs})
+    found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned)
     groups = {label: Group(tuple(ids), specs[ids[0]].tasks) for label, ids in found.items()}
     unknown = tuple(run_id for run_id in asked if run_id not in specs)
     if len(groups) == 1:

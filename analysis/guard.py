@@ -1,6 +1,6 @@
 """The comparison guard: runs may differ in what is compared and in nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.axes import AnalysisError
@@ -18,11 +18,15 @@ MOST_SHOWN = 4
 """Values of a differing field that the message lists."""
 
 
-def common_fields(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def common_fields(
+    fields: Mapping[str, Mapping[str, Any]], tuned: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the spec fields that all runs share, those of `COMPARED` left out.
 
     Args:
         fields: run id -> dotted field -> value.
+        tuned: further dotted fields in which runs may differ, because each method's own value was
+            looked for.
 
     Raises:
         AnalysisError: naming the fields, and their values, in which the runs differ.
@@ -30,7 +34,7 @@ def common_fields(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     kinds: dict[str, list[Any]] = {}
     for values in fields.values():
         for name, value in values.items():
-            if name.split(".")[0] not in COMPARED:
+            if name.split(".")[0] not in COMPARED and name not in tuned:
                 held = kinds.setdefault(name, [])
                 if value not in held:
                     held.append(value)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
-from analysis.plans import planned, planned_or_present
+from analysis.plans import is_paused, planned, planned_or_present
 from mtl.records import Result, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
@@ -20,17 +20,20 @@ from mtl.strict import flat
 SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""
 
-State = Literal["done", "failed", "unfinished", "missing", "damaged", "excluded"]
+State = Literal["done", "failed", "unfinished", "paused", "missing", "damaged", "excluded"]
 STATES: dict[State, str] = {
     "done": "has a result",
     "failed": "ended with an error",
     "unfinished": "under way, or interrupted and to be resumed",
+    "paused": "left on purpose by a search, no result is asked of it",
     "missing": "planned, never started",
     "damaged": "its files cannot be read",
     "excluded": "its result holds no finite number for a metric that is shown",
 }
 # Where several stores hold a run, the first of these wins.
-_PRECEDENCE: tuple[State, ...] = ("done", "excluded", "damaged", "failed", "unfinished", "missing")
+_PRECEDENCE: tuple[State, ...] = (
+    *("done", "excluded", "damaged", "failed", "unfinished", "paused", "missing"),
+)
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,8 @@ def _state_without_result(store: Store, run_id: str, spec: RunSpec) -> RunState:
         num_epochs = len(store.epochs(run_id))
     except StoreError:
         return RunState(run_id, "unfinished", "its epoch records cannot be read")
+    if is_paused(store, run_id):
+        return RunState(run_id, "paused", f"paused after epoch {num_epochs} of {spec.epochs}")
     checkpointed = store.has_checkpoint(run_id)
     if num_epochs or checkpointed:
         return RunState(run_id, "unfinished", f"after epoch {num_epochs} of {spec.epochs}")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ GLYPHS = {
     "done": "✓",
     "failed": "✕",
     "unfinished": "…",
+    "paused": "‖",
     "missing": NONE,
     "damaged": "!",
     "excluded": "∅",
@@ -48,6 +49,7 @@ def build(
     title: str | None,
     *,
     paper_scaling: bool = False,
+    tuned: Sequence[str] = (),
 ) -> Built:
     """Compute everything and render it.
 
@@ -56,13 +58,14 @@ def build(
         metrics: see `analysis.axes.choose_axes`.
         title: of the page; None means one made of the tasks.
         paper_scaling: see `analysis.axes.choose_axes`.
+        tuned: see `analysis.guard.common_fields`.
 
     Raises:
         AnalysisError: if the runs must not be compared.
         ValueError: for an unknown task or metric.
     """
     axes = choose_axes(loaded.tasks, metrics, paper_scaling=paper_scaling)
-    findings = find(loaded, axes)
+    findings = find(loaded, axes, tuned)
     tables = all_tables(findings)
     words = verdict(findings)
     figures = operating_point_figures(findings)

@@ -3,15 +3,35 @@
 from collections.abc import Sequence
 
 from analysis.axes import AnalysisError
-from mtl.store import Store
+from mtl.records import PAUSED_AFTER
+from mtl.store import Store, StoreError
 
 PLAN_SCHEMA = 1
 
 
 def planned_or_present(stores: Sequence[Store]) -> list[str]:
-    """Return every run id that a plan of the stores lists, in order, then the others present."""
+    """Return every run id that a plan of the stores lists, in order, then the others present.
+
+    Runs that a search paused are among them only where another store has their result.
+    """
     present = [run_id for store in stores for run_id in store.run_ids()]
-    return list(dict.fromkeys(planned(stores) + present))
+    paused = {run_id for store in stores for run_id in store.run_ids() if is_paused(store, run_id)}
+    return [
+        run_id
+        for run_id in dict.fromkeys(planned(stores) + present)
+        if run_id not in paused or any(store.is_done(run_id) for store in stores)
+    ]
+
+
+def is_paused(store: Store, run_id: str) -> bool:
+    """Return whether the run was left on purpose, as a search leaves settings that do not lead."""
+    if store.storage.exists(store.run_key(run_id, "result.json")):
+        return False
+    try:
+        manifest = store.manifest(run_id)
+    except (StoreError, OSError):
+        return False
+    return isinstance(manifest, dict) and PAUSED_AFTER in manifest
 
 
 def planned(stores: Sequence[Store]) -> list[str]:

@@ -58,6 +58,7 @@ def write_reports(
     metrics: Mapping[str, str] | None = None,
     *,
     paper_scaling: bool = False,
+    tuned: Sequence[str] = (),
 ) -> dict[str, ReportSummary]:
     """Write one report for each set of runs that may be compared; return them by label.
 
@@ -70,13 +71,14 @@ def write_reports(
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         metrics: task -> metric or alias, for the sets that have the task.
         paper_scaling: see `analysis.axes.choose_axes`.
+        tuned: see `analysis.guard.common_fields`.
 
     Raises:
         AnalysisError: if there is no run.
         UnknownTaskError: for a metric on a task that no set has.
         ValueError: for an unknown metric.
     """
-    groups = groups_of_stores(stores, run_ids)
+    groups = groups_of_stores(stores, run_ids, tuned)
     metrics = metrics or {}
     tasks = list(dict.fromkeys(task for group in groups.values() for task in group.tasks))
     if tasks:
@@ -84,7 +86,12 @@ def write_reports(
     if len(groups) < 2:
         known = metrics if tasks else {}
         single = write_report(
-            stores, out, run_ids=run_ids, metrics=known, paper_scaling=paper_scaling
+            stores,
+            out,
+            run_ids=run_ids,
+            metrics=known,
+            paper_scaling=paper_scaling,
+            tuned=tuned,
         )
         return {"": single}
     reports = {
@@ -95,6 +102,7 @@ def write_reports(
             metrics={task: name for task, name in metrics.items() if task in group.tasks},
             title=f"Operating points: {label.replace(',', ', ')}",
             paper_scaling=paper_scaling,
+            tuned=tuned,
         )
         for label, group in groups.items()
     }
@@ -133,6 +141,7 @@ def write_report(
     metrics: Mapping[str, str] | None = None,
     title: str | None = None,
     paper_scaling: bool = False,
+    tuned: Sequence[str] = (),
 ) -> ReportSummary:
     """Write the report on the runs of one or several stores to `out`.
 
@@ -143,6 +152,7 @@ def write_report(
         metrics: task -> metric or alias by which it is judged; see `analysis.axes.choose_axes`.
         title: of the page.
         paper_scaling: see `analysis.axes.choose_axes`.
+        tuned: see `analysis.guard.common_fields`.
 
     Raises:
         AnalysisError: if there is no run, or the runs must not be compared.
@@ -155,7 +165,7 @@ def write_report(
         return load_stores(stores, run_ids)
 
     inputs = _store_inputs(stores, run_ids)
-    return _write(out, inputs, load, metrics, title, paper_scaling)
+    return _write(out, inputs, load, metrics, title, paper_scaling, tuned)
 
 
 def write_table_report(
@@ -184,8 +194,9 @@ def _write(
     metrics: Mapping[str, str] | None,
     title: str | None,
     paper_scaling: bool,
+    tuned: Sequence[str] = (),
 ) -> ReportSummary:
-    options = json.dumps([sorted((metrics or {}).items()), title, paper_scaling])
+    options = json.dumps([sorted((metrics or {}).items()), title, paper_scaling, list(tuned)])
     inputs.update(options.encode())
     inputs.update(_code_digest())
     fingerprint = inputs.hexdigest()
@@ -197,7 +208,7 @@ def _write(
 
     from analysis.page import build
 
-    built = build(load(), metrics, title, paper_scaling=paper_scaling)
+    built = build(load(), metrics, title, paper_scaling=paper_scaling, tuned=tuned)
     files = {**built.files, "report.html": built.html}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

@@ -11,10 +11,16 @@ from mtl.names import checked_name
 
 RESULT_SCHEMA = 1
 """Version of `result.json` and of the lines of `epochs.jsonl`."""
+PAUSED_AFTER = "paused_after"
+"""Entry of the manifest of a run that was left on purpose: the epochs it has finished."""
 
 
 class RunFailedError(Exception):
     """A run that would fail again however often it is tried, in one sentence for its user."""
+
+
+class RunPausedError(Exception):
+    """A run was left after the epoch that its `Runtime` names; asked for again, it goes on."""
 
 
 TaskMetrics = dict[str, dict[str, float | None]]

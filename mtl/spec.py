@@ -294,12 +294,17 @@ class Runtime:
     """Validation images whose predictions and error maps go into the store; 0 for none."""
     sample_epochs: tuple[int, ...] = (2, 10)
     """After which epochs, beside the last."""
+    pause_after: int | None = None
+    """Epoch after which a longer run is left with its checkpoint; None trains to the end. Learning
+    rates follow the full length, so a paused run is the beginning of the full one."""
 
     def __post_init__(self) -> None:
         """Refuse unknown choices."""
         check_at_least("num_samples", self.num_samples, 0)
         for epoch in self.sample_epochs:
             check_at_least("sample_epochs", epoch, 1)
+        if self.pause_after is not None:
+            check_at_least("pause_after", self.pause_after, 1)
         checked_name(self.device, ("auto", "cpu", "cuda"), "device")
         checked_name(self.keep, ("none", "final", "all"), "keep")
         check_at_least("num_threads", self.num_threads, 1)

@@ -38,7 +38,14 @@ from mtl.evaluation import evaluate, memory_format
 from mtl.learning_rate import learning_rate_at
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.provenance import forget_peak_memory, new_manifest, peak_memory_bytes, weights_hash
-from mtl.records import EpochRecord, Result, RunFailedError, TaskMetrics
+from mtl.records import (
+    PAUSED_AFTER,
+    EpochRecord,
+    Result,
+    RunFailedError,
+    RunPausedError,
+    TaskMetrics,
+)
 from mtl.samples import write_samples
 from mtl.selection import is_better
 from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
@@ -72,6 +79,7 @@ def fit(
         RunBusyError: if another process trains this run.
         StaleLeaseError: if the store's lease is no longer in force; the run is left as it is.
         StoreUnreachableError: if object storage fails for too long; the run can be resumed.
+        RunPausedError: after the epoch `runtime.pause_after`; the manifest says so.
         ValueError: if this code cannot compute the spec.
     """
     if spec.numerics_version != NUMERICS_VERSION:
@@ -86,8 +94,8 @@ def fit(
             return done
         try:
             return _Run(spec, store, runtime or Runtime()).train(on_epoch)
-        except (StaleLeaseError, StoreUnreachableError):
-            raise  # no failure of the run, and nothing can be written about it
+        except (RunPausedError, StaleLeaseError, StoreUnreachableError):
+            raise  # no failure of the run, and of the last two nothing can be written
         except Exception:
             store.write_error(run_id, traceback.format_exc())
             raise
@@ -192,7 +200,8 @@ class _Run:
         earlier = store.manifest(run_id) or {}
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
         store.write_manifest(run_id, manifest)
-        for epoch in range(progress.epoch + 1, spec.epochs + 1):
+        last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
+        for epoch in range(progress.epoch + 1, last + 1):
             records.append(self._train_epoch(epoch, clocks))
             store.write_epochs(run_id, records)
             self._write_samples(epoch)
@@ -207,6 +216,10 @@ class _Run:
             )
             if on_epoch is not None:
                 on_epoch(records[-1])
+        if len(records) < spec.epochs:
+            manifest[PAUSED_AFTER] = len(records)
+            store.write_manifest(run_id, manifest)
+            raise RunPausedError(f"Paused after epoch {len(records)} of {spec.epochs}.")
         result = self._result(records[-1].metrics["validation"], selected)
         manifest |= {
             "wall_seconds": clocks.wall,

@@ -4,7 +4,7 @@ Values come from, later ones winning: the sweep's own table, `--quick`, the YAML
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -99,6 +99,8 @@ class Command:
     """Build each network of the plan and time some steps."""
     notes: tuple[str, ...]
     """What the user should know before anything starts."""
+    given: Mapping[str, Any]
+    """Every flag by its name, as it was given, for the options that one sweep alone has."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,7 +110,13 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
 
 
-def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
+AddOptions = Callable[[argparse.ArgumentParser], None]
+"""Adds the options that one sweep alone has."""
+
+
+def make_parser(
+    kind: str, description: str, add_options: AddOptions | None = None
+) -> argparse.ArgumentParser:
     """Return the parser of a sweep's command line."""
     parser = _Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
     what = parser.add_argument_group("what is trained")
@@ -203,10 +211,18 @@ def make_parser(kind: str, description: str) -> argparse.ArgumentParser:
     show.add_argument(
         "--probe", action="store_true", help="with --plan: build the networks and time some steps"
     )
+    if add_options is not None:
+        add_options(parser)
     return parser
 
 
-def parse_command(kind: str, description: str, argv: Sequence[str] | None, table: Grid) -> Command:
+def parse_command(
+    kind: str,
+    description: str,
+    argv: Sequence[str] | None,
+    table: Grid,
+    add_options: AddOptions | None = None,
+) -> Command:
     """Return what a command line asks for.
 
     Args:
@@ -214,11 +230,12 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
         description: for --help.
         argv: arguments; None means the process's own.
         table: the sweep's own grid, which the command line changes.
+        add_options: the options that this sweep alone has; they come back in `Command.given`.
 
     Raises:
         ValueError: for wrong usage, in one sentence.
     """
-    given = make_parser(kind, description).parse_args(argv)
+    given = make_parser(kind, description, add_options).parse_args(argv)
     if given.json and not given.plan:
         raise ValueError("Expected --json together with --plan, got it alone.")
     if given.probe and (not given.plan or given.json):
@@ -303,6 +320,7 @@ def parse_command(kind: str, description: str, argv: Sequence[str] | None, table
         as_json=given.json,
         probe=given.probe,
         notes=tuple(notes),
+        given={**vars(given), **wanted},
     )
 
 

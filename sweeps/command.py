@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtl.data.prepared import PreparedDataError, prepare
@@ -35,17 +35,26 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         The exit status: 0 if everything asked for is done, 1 if something could not be done or
         a signal stopped it, 2 for wrong usage.
     """
-    try:
+
+    def plan_and_train() -> int:
         command = parse_command(kind, description, argv, table)
         budget = budget_of(command.execution.budget_hours)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
-        concurrency = _checked_concurrency(command)
+        concurrency = checked_concurrency(command)
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
         if command.refine is not None:
             return _train_and_refine(command, plan, concurrency, budget, command.refine)
         return _train_and_report(command, plan, concurrency, budget)
+
+    return in_words(kind, plan_and_train)
+
+
+def in_words(kind: str, do: Callable[[], int]) -> int:
+    """Return the exit status of `do`; whatever its user can mend is told in a sentence."""
+    try:
+        return do()
     except ValueError as error:
         print(f"{kind}: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -74,7 +83,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         return INCOMPLETE_STATUS
 
 
-def _checked_concurrency(command: Command) -> int:
+def checked_concurrency(command: Command) -> int:
     """Return how many runs go side by side on this machine, as far as can be told by now.
 
     Raises:
@@ -103,7 +112,7 @@ def _checked_concurrency(command: Command) -> int:
     return max(1, min(slots, execution.concurrency or slots))
 
 
-def _existing_store(path: str) -> Store | None:
+def existing_store(path: str) -> Store | None:
     """Return the store at `path` for reading, or None if nothing is there yet.
 
     Raises:
@@ -151,7 +160,7 @@ def _estimate(
     gpus_per_run = command.execution.gpus_per_run
     return estimate(
         runs,
-        store=_existing_store(command.store),
+        store=existing_store(command.store),
         runtime=command.runtime,
         concurrency=concurrency,
         num_cpus=num_cpus(),
@@ -162,7 +171,7 @@ def _estimate(
 
 def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     """Print the plan; reads the store if there is one and writes nothing anywhere."""
-    store = _existing_store(command.store)
+    store = existing_store(command.store)
     done: set[str] = set()
     failed: set[str] = set()
     notes = [*command.notes, *plan_notes(plan)]
@@ -275,7 +284,7 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
 
 def _epochs_before(store: Store, run_id: str) -> int:
     """Return the epochs from whose end an unfinished run goes on."""
-    if not (store.checkpoint_folder(run_id) / "latest.pt").exists():
+    if not store.has_checkpoint(run_id):
         return 0
     try:
         return len(store.epochs(run_id))

@@ -53,6 +53,8 @@ def make_display(stream: TextIO | None = None) -> Display:
 def summary(snapshot: Snapshot) -> str:
     """Return one line: `7 of 20 done, 2 running, 1 failed, about 2 min to 3 min left`."""
     parts = [f"{snapshot.done} of {snapshot.total} done", f"{len(snapshot.running)} running"]
+    if snapshot.paused:
+        parts.append(f"{snapshot.paused} paused")
     if snapshot.failed:
         parts.append(f"{snapshot.failed} failed")
     if not snapshot.is_over:
@@ -150,5 +152,9 @@ def _drawing(snapshot: Snapshot) -> RenderableType:
     if len(snapshot.running) > MOST_ROWS:
         hidden = len(snapshot.running) - MOST_ROWS
         parts.append(Text(f"and {counted(hidden, 'more run')}", style="dim"))
-    finished = snapshot.done + sum(run.epoch / run.spec.epochs for run in snapshot.running)
+    finished = (
+        snapshot.done
+        + snapshot.paused
+        + sum(run.epoch / run.spec.epochs for run in snapshot.running)
+    )
     return Group(*parts, _bar(finished, snapshot.total), Text(summary(snapshot)))

@@ -139,6 +139,7 @@ class Journal:
                 "total": snapshot.total,
                 "done": snapshot.done,
                 "failed": snapshot.failed,
+                "paused": snapshot.paused,
                 "waiting": snapshot.waiting,
                 "running": [
                     {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}

@@ -298,9 +298,9 @@ def check_shared(needs: Needs, seen: Mapping[str, set[str]]) -> None:
         for writer in seen:
             if writer not in visible:
                 raise PreflightError(
-                    f"Expected a store that all nodes share, got {_shown(needs)}, where {node} does "
-                    f"not see what {writer} writes. Give a folder on a shared file system, or an "
-                    "address of object storage, with --store."
+                    f"Expected a store that all nodes share, got {_shown(needs)}, where {node} "
+                    f"does not see what {writer} writes. Give a folder on a shared file system, or "
+                    "an address of object storage, with --store."
                 )
 
 

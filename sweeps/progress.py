@@ -45,6 +45,7 @@ class Snapshot:
     total: int
     done: int
     failed: int
+    paused: int
     waiting: int
     running: tuple[RunningRun, ...]
     seconds_left: Range
@@ -53,8 +54,8 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Return whether every run is done or has failed."""
-        return self.done + self.failed == self.total
+        """Return whether every run is done, has failed or is paused as asked."""
+        return self.done + self.failed + self.paused == self.total
 
 
 class SweepProgress:
@@ -67,6 +68,7 @@ class SweepProgress:
         expected: run id -> expected seconds (low, high), of the others.
         slots: runs side by side.
         epochs_before: run id -> epochs that earlier processes have trained of unfinished runs.
+        pause_after: epoch at which longer runs are paused; None trains them to the end.
         clock: seconds, monotonic.
     """
 
@@ -79,11 +81,14 @@ class SweepProgress:
         expected: Mapping[str, Range],
         slots: int,
         epochs_before: Mapping[str, int] | None = None,
+        pause_after: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runs = runs
+        self._pause_after = pause_after
         self.done = set(done)
         self.failed = set(failed) - self.done
+        self.paused: set[str] = set()
         self.running: dict[str, RunningRun] = {}
         self.slots = slots
         self._expected = expected
@@ -94,7 +99,7 @@ class SweepProgress:
 
     def start(self, run_id: str) -> None:
         """Count a run as under way."""
-        if run_id not in self.done and run_id not in self.failed:
+        if not self.is_settled(run_id):
             now = self._clock()
             if self._began is None:
                 self._began = now
@@ -109,7 +114,7 @@ class SweepProgress:
         if run.first_epoch is None:
             run = replace(run, first_epoch=epoch, first_epoch_ended=now)
         elif epoch > run.first_epoch:
-            expected = self._centre(run_id) * (epoch - run.first_epoch) / run.spec.epochs
+            expected = self._centre(run_id) * (epoch - run.first_epoch) / self._length(run.spec)
             run = replace(run, pace=(now - run.first_epoch_ended) / expected)
         self.running[run_id] = replace(run, epoch=epoch, losses=losses)
         self._epochs[run_id] = epoch
@@ -121,22 +126,37 @@ class SweepProgress:
             self._paces.append(run.pace)
         (self.done if succeeded else self.failed).add(run_id)
 
+    def pause(self, run_id: str) -> None:
+        """Count a run as left on purpose: nothing more is asked of it now."""
+        self.running.pop(run_id, None)
+        self.paused.add(run_id)
+
+    def is_settled(self, run_id: str) -> bool:
+        """Return whether the run is done, has failed or is paused."""
+        return run_id in self.done or run_id in self.failed or run_id in self.paused
+
     def interrupt(self, run_id: str) -> None:
         """Count a run as waiting again: it will be resumed, or another process trains it."""
         self.running.pop(run_id, None)
 
     def snapshot(self) -> Snapshot:
         """Return where the sweep stands now."""
-        waiting = len(self.runs) - len(self.done) - len(self.failed) - len(self.running)
+        settled = len(self.done) + len(self.failed) + len(self.paused)
+        waiting = len(self.runs) - settled - len(self.running)
         return Snapshot(
             total=len(self.runs),
             done=len(self.done),
             failed=len(self.failed),
+            paused=len(self.paused),
             waiting=waiting,
             running=tuple(self.running.values()),
             seconds_left=self._seconds_left(),
             elapsed=0.0 if self._began is None else self._clock() - self._began,
         )
+
+    def _length(self, spec: RunSpec) -> int:
+        """Return the epochs that are asked of a run."""
+        return min(spec.epochs, self._pause_after or spec.epochs)
 
     def _centre(self, run_id: str) -> float:
         low, high = self._expected.get(run_id, (1.0, 1.0))
@@ -150,7 +170,7 @@ class SweepProgress:
         """Return the seconds that an epoch of a run should take, at its own pace where known."""
         run = self.running.get(run_id)
         pace = self._pace() if run is None or run.pace is None else run.pace
-        return self._centre(run_id) / self.runs[run_id].epochs * pace
+        return self._centre(run_id) / self._length(self.runs[run_id]) * pace
 
     def _measured(self) -> list[float]:
         return [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
@@ -160,11 +180,11 @@ class SweepProgress:
 
     def _remaining(self, run_id: str) -> float:
         """Return the expected seconds of the epochs that a run has still to train."""
-        share = min(1.0, self._epochs.get(run_id, 0) / self.runs[run_id].epochs)
+        share = min(1.0, self._epochs.get(run_id, 0) / self._length(self.runs[run_id]))
         return self._centre(run_id) * (1 - share)
 
     def _seconds_left(self) -> Range:
-        settled = self.done | self.failed
+        settled = self.done | self.failed | self.paused
         remaining = [self._remaining(run_id) for run_id in self.runs if run_id not in settled]
         work = makespan(remaining, self.slots)
         paces = self._measured()

@@ -17,7 +17,7 @@ import torch
 from mtl import step, training
 from mtl.learning_rate import learning_rate_at
 from mtl.provenance import weights_hash
-from mtl.records import TASK_METRICS, EpochRecord, RunFailedError
+from mtl.records import TASK_METRICS, EpochRecord, RunFailedError, RunPausedError
 from mtl.spec import OptimizerSpec, RunSpec, Runtime
 from mtl.store import Store, StoreError
 from mtl.training import fit, load_network, main
@@ -123,6 +123,37 @@ def test_stopped_after_any_epoch_it_goes_on_bit_for_bit(
     manifest = stopped.manifest(spec.run_id())
     assert manifest is not None
     assert manifest["started_epochs"] == [1, 2, 3, 4, 5]
+
+
+def test_paused_where_it_was_told_it_goes_on_bit_for_bit(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec = RunSpec.from_dict(
+        make_tiny(epochs=4, optimizer={"schedule": "linear", "warmup_share": 0.1})
+    )
+    run_id = spec.run_id()
+    undisturbed, paused = Store(tmp_path / "a"), Store(tmp_path / "b")
+    fit(spec, undisturbed, runtime)
+    trained: list[int] = []
+    for pause_after in (1, 1, 3):  # a rung, the same after a restart, the next rung
+        with pytest.raises(RunPausedError, match=f"after epoch {pause_after} of 4"):
+            fit(
+                spec,
+                paused,
+                replace(runtime, pause_after=pause_after),
+                on_epoch=lambda record: trained.append(record.epoch),
+            )
+        assert (paused.error(run_id), paused.is_done(run_id)) == (None, False)
+        manifest = paused.manifest(run_id)
+        assert manifest is not None
+        assert manifest["paused_after"] == pause_after
+    assert trained == [1, 2, 3]
+    # An epoch that is not before the last one pauses nothing.
+    fit(spec, paused, replace(runtime, pause_after=4))
+    assert_same_outcome(undisturbed, paused, run_id)
+    manifest = paused.manifest(run_id)
+    assert manifest is not None
+    assert "paused_after" not in manifest
 
 
 def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(

@@ -112,7 +112,10 @@ class _Tracker:
             self.progress.interrupt(run_id)
         else:
             self.num_ended += 1
-            self.progress.finish(run_id, succeeded=state == "done")
+            if state == "paused":
+                self.progress.pause(run_id)
+            else:
+                self.progress.finish(run_id, succeeded=state == "done")
         self.journal.event(f"run_{state}", run_id=run_id)
         if state == "failed":
             self._say_failed(run_id)
@@ -205,7 +208,7 @@ def launch(
     train: Train | None = None,
     run_round: RunRound = executor.tune_round,
 ) -> None:
-    """Train what `progress` counts as neither done nor failed; it counts on.
+    """Train what `progress` counts as neither done, failed nor paused; it counts on.
 
     Returns when every run has ended, when there is no time for any other or, with
     `signals.received` set, when a signal came.
@@ -308,7 +311,7 @@ def launch(
 
 
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
-    return [r for r in plan.run_ids if r not in progress.done and r not in progress.failed]
+    return [run_id for run_id in plan.run_ids if not progress.is_settled(run_id)]
 
 
 def _startable(plan: Plan, tracker: _Tracker) -> list[str]:

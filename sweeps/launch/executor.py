@@ -85,7 +85,7 @@ class Listener(Protocol):
         """A run has finished an epoch."""
 
     def run_ended(self, run_id: str, state: str) -> None:
-        """A run is `done`, `failed` for good, or `busy` elsewhere."""
+        """A run is `done`, `paused` as asked, `failed` for good, or `busy` elsewhere."""
 
     def run_retried(self, run_id: str, detail: str) -> None:
         """A run's process failed, of which Ray says `detail`; it is tried again."""

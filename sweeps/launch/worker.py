@@ -14,7 +14,7 @@ from ray.tune.trainable import wrap_function
 from mtl.data.local_copy import copy_once
 from mtl.data.prepared import PreparedDataError, prepare
 from mtl.lease import Lease
-from mtl.records import EpochRecord, Result, RunFailedError
+from mtl.records import EpochRecord, Result, RunFailedError, RunPausedError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, StaleLeaseError, Store, StoreError
 from sweeps.words import run_label
@@ -37,9 +37,9 @@ def make_trainable(
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with `{"run_id": ...}`.
 
-    It reports `{"epoch", "losses"}` after each epoch and `{"state": done, failed or busy}` in the
-    end; what may pass on a second try is raised, so that Tune tries again. Under a stale `lease`
-    it is `busy`: the run is another driver's, and left as it is.
+    It reports `{"epoch", "losses"}` after each epoch and `{"state": done, paused, failed or busy}`
+    in the end; what may pass on a second try is raised, so that Tune tries again. Under a stale
+    `lease` it is `busy`: the run is another driver's, and left as it is.
 
     Args:
         store_address: of the store.
@@ -68,6 +68,8 @@ def make_trainable(
             here = at_hand(spec, runtime, local_data)
             _train(train)(spec, store, here, on_epoch=on_epoch)
             state = "done"
+        except RunPausedError:
+            state = "paused"
         except (RunBusyError, StaleLeaseError):
             state = "busy"
         except LASTING_ERRORS:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.axes import UnknownTaskError
+from analysis.axes import AnalysisError, UnknownTaskError, choose_axes
+from analysis.findings import find
 from analysis.groups import UNKNOWN, comparable_groups, folder_name, groups_of_stores
 from analysis.load import load_stores
 from analysis.pareto import main
 from analysis.report import write_reports
-from mtl.spec import RunSpec
+from mtl.spec import OptimizerSpec, RunSpec
 
 
 def grid(**changes: object) -> dict[str, RunSpec]:
@@ -164,3 +165,36 @@ def test_a_plan_of_which_nothing_started_is_told(store, synthetic, capsys):
     page = Path(store.root / "report" / "report.html").read_text()
     for run_id in ids:
         assert run_id in page
+
+
+def test_runs_that_a_search_paused_are_no_results_and_open_no_report(store, synthetic):
+    done = synthetic.make_spec("lsb", 0.5, 0)
+    synthetic.finish(store, done, synthetic.depth_and_segmentation(0.8, 0.6))
+    tried = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.5))
+    paused = store.write_spec(tried)
+    store.write_manifest(paused, {"paused_after": 2})
+    assert groups_of_stores([store])[""].run_ids == (done.run_id(),)
+    # Asked for by name it is told, as paused and not as failed or missing.
+    (state,) = load_stores([store], [paused]).states
+    assert (state.state, state.reason) == ("paused", "paused after epoch 0 of 12")
+    # Trained to its end after all, it is a result like any other.
+    synthetic.finish(store, tried, synthetic.depth_and_segmentation(0.7, 0.5))
+    assert len(groups_of_stores([store])) == 2
+
+
+def test_fields_that_were_tuned_for_each_method_do_not_part_the_methods(store, synthetic, tmp_path):
+    ids = []
+    for method, rate in (("lsb", 0.002), ("fixed", 0.004)):
+        for p in (0.25, 0.75):
+            optimizer = OptimizerSpec(learning_rate=rate)
+            spec = synthetic.make_spec(method, p, 0, optimizer=optimizer)
+            values = synthetic.depth_and_segmentation(0.5 + p / 2, 0.9 - p / 2)
+            ids.append(synthetic.finish(store, spec, values))
+    field = "optimizer.learning_rate"
+    assert len(write_reports([store], tmp_path / "apart", ids)) == 2
+    reports = write_reports([store], tmp_path / "together", ids, tuned=[field])
+    assert list(reports) == [""]
+    page = (tmp_path / "together" / "report.html").read_text()
+    assert f"{field} was tuned for each method by itself: lsb 0.002; fixed 0.004." in page
+    with pytest.raises(AnalysisError, match="learning_rate"):
+        find(load_stores([store]), choose_axes(["depth", "segmentation"]))

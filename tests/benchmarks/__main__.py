@@ -279,6 +279,14 @@ def scale() -> None:
         subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", *arguments], check=True)
 
 
+def search() -> None:
+    """Hypervolume that a search reaches with half of a grid's epochs; minutes."""
+    # Only here: its processes import this module anew, and Optuna takes a second.
+    from tests.benchmarks.search import measure
+
+    measure()
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -289,6 +297,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "estimate": partial(estimate_of, "--divisions", "3", "--seeds", "1"),
     "estimate_default": estimate_of,
     "scale": scale,
+    "search": search,
 }
 
 

@@ -435,3 +435,22 @@ def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
     assert stage.progress.failed == {lost}
     assert len(stage.rounds) == 1 + driver.MAX_PUT_BACK
     assert "died again and again" in stage.store.error(lost)
+
+
+def test_paused_runs_are_over_for_the_launch_and_neither_done_nor_failed(stage):
+    def play(run_ids, listener, signals):
+        for run_id in run_ids:
+            listener.run_started(run_id)
+            if run_id == stage.ids[0]:
+                stage.finish(listener, run_id)
+            else:
+                listener.run_ended(run_id, "paused")
+
+    assert stage.launch(play) is None
+    assert len(stage.rounds) == 1
+    assert (stage.progress.done, stage.progress.failed) == ({stage.ids[0]}, set())
+    assert stage.progress.paused == set(stage.ids[1:])
+    snapshot = stage.progress.snapshot()
+    assert snapshot.is_over
+    assert (snapshot.paused, snapshot.waiting) == (5, 0)
+    assert stage.events().count('"run_paused"') == 5

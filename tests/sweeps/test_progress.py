@@ -174,3 +174,20 @@ def test_epochs_of_earlier_processes_are_not_counted_as_work(clock):
     assert progress.seconds_of("run0") == pytest.approx(2)
     assert progress.seconds_of("run1") == pytest.approx(20)
     assert progress.seconds_of_an_epoch("run1") == pytest.approx(2)
+
+
+def test_what_is_left_of_runs_that_will_be_paused(clock):
+    specs = grid_specs(GRID)[:2]  # 16 epochs each
+    runs = {spec.run_id(): spec for spec in specs}
+    first = next(iter(runs))
+    expected = dict.fromkeys(runs, (4.0, 4.0))  # to the fourth epoch: a second an epoch
+    progress = SweepProgress(runs, expected=expected, slots=1, pause_after=4, clock=clock)
+    progress.start(first)
+    progress.epoch(first, 2, [0.1, 0.1])
+    # Half of the first and all of the second are left.
+    assert progress.snapshot().seconds_left == pytest.approx((6.0, 6.0))
+    progress.pause(first)
+    snapshot = progress.snapshot()
+    assert snapshot.seconds_left == pytest.approx((4.0, 4.0))
+    assert (snapshot.paused, snapshot.waiting, snapshot.is_over) == (1, 1, False)
+    assert "1 paused" in summary(snapshot)

@@ -1,0 +1,151 @@
+"""A search before it is made: its most runs, epochs, seconds and bytes, and what is decided."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mtl.spec import RunSpec
+from mtl.store import Store
+from sweeps.cli import Command
+from sweeps.cost import TRAINING_COPIES, Range, cost_model, estimate, makespan, stored_bytes
+from sweeps.machine import num_cpus, num_gpus
+from sweeps.search.budget import Budget
+from sweeps.search.decisions import DecisionLog
+from sweeps.search.options import SearchOptions, with_parameters
+from sweeps.search.simplex import tuning_points
+from sweeps.words import counted, duration_range, size
+
+
+def budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> Budget:
+    """Return the budget of each method."""
+    base = next(iter(bases.values()))
+    return Budget(
+        epochs=base.epochs,
+        num_tasks=len(base.tasks),
+        candidates=options.candidates,
+        trials=options.trials,
+        points=options.points,
+        seeds=options.seeds,
+    )
+
+
+def decided_specs(
+    bases: Mapping[str, RunSpec], options: SearchOptions, log: DecisionLog
+) -> list[RunSpec]:
+    """Return the runs that earlier starts have decided on, tuning included."""
+    specs: dict[str, RunSpec] = {}
+    for method, base in bases.items():
+        points = tuning_points(len(base.tasks))
+        found = []
+        for i in range(options.candidates):
+            candidate = log.get("candidate", method, i)
+            if candidate is not None:
+                tried = with_parameters(base, candidate["params"])
+                found += [replace(tried, priorities=point) for point in points]
+        tuned = log.get("tuned", method)
+        best = base if tuned is None else with_parameters(base, tuned["params"])
+        asked = [log.get("asked", method, i) for i in range(options.trials)]
+        trials = [replace(best, priorities=tuple(a["priorities"])) for a in asked if a is not None]
+        chosen = log.get("chosen", method, options.trials, options.points)
+        confirmed = [trials[i] for i in chosen["chosen"]] if chosen is not None else []
+        found += trials
+        found += [replace(s, seed=seed) for s in confirmed for seed in range(options.seeds)]
+        specs |= {spec.run_id(): spec for spec in found}
+    return list(specs.values())
+
+
+def plan_json(
+    command: Command,
+    bases: Mapping[str, RunSpec],
+    options: SearchOptions,
+    store: Store | None,
+    concurrency: int,
+) -> dict[str, Any]:
+    """Return the keys that every sweep's plan has, for the runs decided so far, and the most.
+
+    `num_runs`, `num_epochs` and what is expected are those of the whole search, at most.
+    """
+    budget = budget_of(bases, options)
+    runs = [(spec.run_id(), spec) for spec in _decided(command, bases, options, store)]
+    done = set() if store is None else store.done(run_id for run_id, _ in runs)
+    seconds, num_bytes = _expected(command, bases, options, store, concurrency)
+    return {
+        "num_runs": len(bases) * budget.num_runs,
+        "num_epochs": len(bases) * budget.num_epochs,
+        "num_done": len(done),
+        "runs": [
+            {"run_id": run_id, "spec": spec.to_dict(), "done": run_id in done}
+            for run_id, spec in runs
+        ],
+        "expected_seconds": [round(s, 1) for s in seconds],
+        "expected_bytes": num_bytes,
+    }
+
+
+def plan_text(
+    command: Command,
+    bases: Mapping[str, RunSpec],
+    options: SearchOptions,
+    store: Store | None,
+    concurrency: int,
+) -> str:
+    """Return the plan for people."""
+    seconds, num_bytes = _expected(command, bases, options, store, concurrency)
+    decided = _decided(command, bases, options, store)
+    lines = [budget_of(bases, options).in_words(len(bases))]
+    lines += [
+        f"{name} from {low:.3g} to {high:.3g}"
+        for name, (low, high) in options.ranges.items()
+        if options.candidates > 1
+    ]
+    if decided and store is not None:
+        done = store.done(spec.run_id() for spec in decided)
+        lines.append(f"Decided so far: {counted(len(decided), 'run')}, of which {len(done)} done.")
+    lines.append(
+        f"Expected for all of it: at most {duration_range(seconds)} with "
+        f"{counted(concurrency, 'run')} at a time, and {size(num_bytes)} of disk."
+    )
+    return "\n".join(lines)
+
+
+def _decided(
+    command: Command,
+    bases: Mapping[str, RunSpec],
+    options: SearchOptions,
+    store: Store | None,
+) -> list[RunSpec]:
+    if store is None:
+        return []
+    log = DecisionLog(store.sweep_folder(command.name) / "decisions.jsonl")
+    return decided_specs(bases, options, log)
+
+
+def _expected(
+    command: Command,
+    bases: Mapping[str, RunSpec],
+    options: SearchOptions,
+    store: Store | None,
+    concurrency: int,
+) -> tuple[Range, int]:
+    """Return seconds and bytes of the whole search, as if nothing were done yet."""
+    gpus = command.execution.gpus_per_run
+    one_each = estimate(
+        bases,
+        store=store,
+        runtime=command.runtime,
+        concurrency=concurrency,
+        num_cpus=num_cpus(),
+        gpus_per_run=float(num_gpus() > 0) if gpus is None else gpus,
+    )
+    budget = budget_of(bases, options)
+    starts = budget.num_batches(options.population) - 1
+    seconds = []
+    for side in (0, 1):
+        runs = [one_each.run_seconds[method][side] for method in bases]
+        first = one_each.seconds[side] - makespan(runs, concurrency)  # Ray's start and the data
+        work = sum(run / budget.epochs * budget.num_epochs for run in runs) / concurrency
+        seconds.append(first + starts * cost_model()["start_seconds"][side] + work)
+    per_run = [stored_bytes(spec, command.runtime) for spec in bases.values()]
+    num_paused = budget.num_runs - budget.num_full_runs
+    copies = budget.num_full_runs - 1 + TRAINING_COPIES * num_paused
+    return (seconds[0], seconds[1]), one_each.num_bytes + copies * sum(per_run)

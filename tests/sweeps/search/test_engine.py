@@ -1,0 +1,200 @@
+"""The search's steps, its epochs, and that a killed search is the same search."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from sweeps.search.decisions import DecisionLog
+from sweeps.search.engine import Search, SearchError
+from sweeps.search.options import LEARNING_RATE
+from sweeps.search.planned import budget_of, decided_specs
+
+SAMPLERS = ("tpe", "nsga2", "random")
+
+
+def search(played, name, *, prepare=lambda training: None, bases=None, **changes):
+    """Search in the store `name`; return the training, the outcome and the decisions' bytes."""
+    store, folder = played.new_store(name)
+    training = played.training(store)
+    prepare(training)
+    options = played.options(**changes)
+    outcome = Search(bases or played.bases(), options, store, folder, training).run()
+    return training, outcome, (folder / "decisions.jsonl").read_bytes()
+
+
+def decisions(data: bytes, kind: str) -> list[dict]:
+    found = [json.loads(line) for line in data.splitlines()]
+    return [decision for decision in found if decision["decision"] == kind]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_is_found_and_what_it_costs(played, sampler):
+    training, outcome, data = search(played, "a", sampler=sampler)
+    options = played.options(sampler=sampler)
+    bases = played.bases()
+    # No epoch is trained twice: what was paused goes on where it was left.
+    assert len(set(training.trained)) == len(training.trained)
+    assert outcome.num_epochs == len(training.trained)
+    assert outcome.num_epochs <= 2 * budget_of(bases, options).num_epochs
+    # Best of the candidates: the one nearest to the best rate among those that did not diverge.
+    tuned = {d["method"]: d["params"][LEARNING_RATE] for d in decisions(data, "tuned")}
+    for method, rate in tuned.items():
+        tried = [
+            d["params"][LEARNING_RATE]
+            for d in decisions(data, "candidate")
+            if d["method"] == method and d["params"][LEARNING_RATE] <= played.diverges_above
+        ]
+        nearest = min(tried, key=lambda r: abs(math.log(r / played.best_rate)))
+        assert rate == pytest.approx(nearest)
+    for method, specs in outcome.points.items():
+        assert {spec.optimizer.learning_rate for spec in specs} == {tuned[method]}
+    # Equally many points and seeds for every method, all of them done.
+    assert [len(points) for points in outcome.points.values()] == [3, 3]
+    assert len(outcome.specs) == 2 * 3 * 2
+    assert all(training.store.is_done(spec.run_id()) for spec in outcome.specs)
+    log = DecisionLog(training.store.sweep_folder("mine") / "decisions.jsonl")
+    decided = {spec.run_id() for spec in decided_specs(bases, options, log)}
+    assert {run_id for run_id, _ in training.trained} <= decided
+
+
+def test_the_first_candidate_and_the_first_points_are_known(played):
+    _, _, data = search(played, "a")
+    first = decisions(data, "candidate")[0]
+    assert first["params"] == {LEARNING_RATE: 8e-4, "method_options.increase_rate": 0.02}
+    points = [d["priorities"] for d in decisions(data, "asked") if d["method"] == "lsb"]
+    assert points[:2] == [[0.666666666667, 0.333333333333], [0.333333333333, 0.666666666667]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_killed_at_any_event_and_started_again_it_is_the_same_search(played, sampler):
+    undisturbed, outcome, data = search(played, "a", sampler=sampler, trials=5)
+    counted = {"events": 0}
+
+    def count(training):
+        before = training.event
+        training.event = lambda: (counted.update(events=counted["events"] + 1), before())
+
+    search(played, "b", sampler=sampler, trials=5, prepare=count)
+    print(f"{counted['events']} epochs and results")
+    for number, left in enumerate(range(0, counted["events"], counted["events"] // 4)):
+        name = f"killed {number}"
+        trained = []
+
+        def die(training, left=left, trained=trained):
+            training.left, training.trained = left, trained
+
+        with pytest.raises(played.killed):
+            search(played, name, sampler=sampler, trials=5, prepare=die)
+        _, folder = played.new_store(name)
+        path = folder / "decisions.jsonl"
+        assert data.startswith(path.read_bytes())
+        path.write_bytes(path.read_bytes() + b'{"schema": 1, "deci')  # killed while writing
+
+        def go_on(training, trained=trained):
+            training.trained = trained
+
+        _, again, same = search(played, name, sampler=sampler, trials=5, prepare=go_on)
+        # Where nothing was left to decide, the torn line stays and is not read.
+        assert same[: same.rfind(b"\n") + 1] == data
+        assert again == outcome
+        assert len(trained) == len(undisturbed.trained)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_killed_after_any_decision_it_is_the_same_search(played, sampler):
+    _, outcome, data = search(played, "a", sampler=sampler, trials=5)
+    lines = data.splitlines(keepends=True)
+    for keep in range(1, len(lines), 5):
+        _, folder = played.new_store("a")
+        (folder / "decisions.jsonl").write_bytes(b"".join(lines[:keep]))
+        (folder / "study.log").unlink()
+        training, again, same = search(played, "a", sampler=sampler, trials=5)
+        assert same == data
+        assert again == outcome
+        assert training.trained == []
+
+
+def test_another_seed_asks_for_something_else_and_more_trials_go_on(played):
+    _, _, data = search(played, "a")
+    _, _, other = search(played, "b", search_seed=1)
+    asked = [d["priorities"] for d in decisions(data, "asked")]
+    assert asked != [d["priorities"] for d in decisions(other, "asked")]
+    training, outcome, longer = search(played, "a", trials=9)
+    assert longer.startswith(data)
+    assert outcome.num_explored == 18
+    seeds = [d for d in decisions(longer, "chosen") if d["trials"] == 9]
+    assert len(seeds) == 2
+    # Three more trials a method, and whatever newly chosen points still lacked.
+    assert len(training.trained) <= 2 * 16 * (3 + 3)
+
+
+def test_other_settings_under_the_same_name_are_refused(played):
+    search(played, "a")
+    for changes, what in (
+        ({"sampler": "random"}, "sampler tpe"),
+        ({"candidates": 5}, "candidates 4"),
+        ({"bases": played.bases(epochs=8)}, "epochs 16"),
+    ):
+        with pytest.raises(ValueError, match=f"Expected {what}.*another --name"):
+            search(played, "a", **changes)
+
+
+def test_failing_runs_are_told_and_do_not_end_the_search(played):
+    def fail_often(training):
+        training.fails = lambda spec: spec.priorities[0] > 0.7
+
+    _, outcome, data = search(played, "a", prepare=fail_often, trials=9, sampler="random")
+    told = decisions(data, "told")
+    assert any(d["values"] is None for d in told)
+    assert all(s.priorities[0] <= 0.7 for points in outcome.points.values() for s in points)
+    _, folder = played.new_store("a")
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    states = [t.state for t in load_study(study_name="priorities lsb", storage=storage).trials]
+    expected = [d["values"] is None for d in told if d["method"] == "lsb"]
+    assert [state == TrialState.FAIL for state in states] == expected
+    assert TrialState.RUNNING not in states
+
+
+def test_where_everything_fails_the_search_says_so_and_counts_nothing(played):
+    def fail(training):
+        training.fails = lambda spec: True
+
+    with pytest.raises(SearchError, match=r"All of the first 12 runs failed.*diverged"):
+        search(played, "a", prepare=fail)
+    _, folder = played.new_store("a")
+    assert decisions((folder / "decisions.jsonl").read_bytes(), "candidate_told") == []
+
+    def one_method_fails(training):
+        training.fails = lambda spec: spec.method == "lsb"
+
+    with pytest.raises(SearchError, match="No candidate of lsb"):
+        search(played, "b", prepare=one_method_fails)
+
+
+def test_without_candidates_nothing_is_tuned(played):
+    training, outcome, data = search(played, "a", candidates=1)
+    assert decisions(data, "rung") == []
+    assert {s.optimizer.learning_rate for s in outcome.specs} == {8e-4}
+    assert all(pause is None for _, _, pause in training.batches)
+    assert outcome.num_paused == 0
+    # 6 trials and one more seed of 3 points, 16 epochs each, two methods.
+    assert outcome.num_epochs == 2 * (6 + 3) * 16
+
+
+def test_paused_runs_are_those_that_were_left(played):
+    training, outcome, data = search(played, "a")
+    candidates = [d for d in decisions(data, "candidate") if d["method"] == "lsb"]
+    failed = sum(d["params"][LEARNING_RATE] > played.diverges_above for d in candidates)
+    # Of four candidates at two priorities all but the best are left, but for those that failed.
+    of_lsb = 2 * (4 - 1 - failed)
+    states = [training.store.is_done(run_id) for run_id in training.store.run_ids()]
+    errors = [training.store.error(run_id) is not None for run_id in training.store.run_ids()]
+    assert outcome.num_paused == states.count(False) - errors.count(True)
+    assert outcome.num_paused >= of_lsb > 0
+    assert np.array(states).any()
