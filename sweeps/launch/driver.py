@@ -7,8 +7,6 @@ that the culprit shows and has the memory to itself.
 """
 
 import errno
-import math
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,178 +18,36 @@ from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
 from sweeps.budget import Budget
 from sweeps.cli import Execution
-from sweeps.cost import cost_model, observed_memory
+from sweeps.cost import observed_memory
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
 from sweeps.launch.cluster import check_cluster, nodes_sentence
 from sweeps.launch.executor import ClusterError, Resources
 from sweeps.launch.stopping import StopSignals
+from sweeps.launch.tracker import Tracker
 from sweeps.launch.worker import Train, make_trainable, named_trainable
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
 from sweeps.preflight import PreflightError
 from sweeps.progress import SweepProgress
-from sweeps.words import counted, failure_sentence, run_text, size
+from sweeps.words import counted, size
 
 MAX_DEATHS_OF_A_RUN = 3
 """Rounds that may die while one run is under way before that run is given up."""
 MAX_DEATHS_IN_A_ROW = 5
 """Rounds that may die without a single run ending between them."""
-MAX_PUT_BACK = 5
-"""Rounds of a cluster into which a run goes again that went without a word, as with its node."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
 MOST_RUNS_IN_A_ROUND = 1000
 """Unless that is less than `LEAST_RUNS_OF_A_SLOT` for each slot."""
 LEAST_RUNS_OF_A_SLOT = 20
 """In a round that is not the last; at its end a slot waits for the others, half a run or so."""
-SECONDS_BETWEEN_SNAPSHOTS = 0.25
-"""At least; the live display draws no faster."""
-SNAPSHOT_SHARE = 0.02
-"""Of the driver's time, at most, that goes into telling where the sweep stands."""
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO}
 
 RunRound = Callable[..., None]
 """`executor.tune_round`, or what a test puts in its place."""
-
-
-class _Tracker:
-    """Hears what happens to runs and tells progress, journal and display."""
-
-    def __init__(
-        self,
-        store: Store,
-        progress: SweepProgress,
-        journal: Journal,
-        display: Display,
-        budget: Budget,
-        *,
-        nodes_go: bool = False,
-    ) -> None:
-        self.store, self.progress = store, progress
-        self.journal, self.display = journal, display
-        self.budget = budget
-        self.nodes_go = nodes_go
-        self.out_of_time: set[str] = set()
-        self.has_begun = False
-        self.busy: set[str] = set()
-        self.num_ended = 0
-        self.put_back: Counter[str] = Counter()
-        self._next_snapshot = -math.inf
-
-    def _changed(self) -> None:
-        began = time.monotonic()
-        if began < self._next_snapshot:
-            return
-        snapshot = self.progress.snapshot()
-        self.journal.status(snapshot, "running")
-        self.display.show(snapshot)
-        ended = time.monotonic()
-        # A snapshot looks at every run of the plan, so in a large sweep it is taken less often.
-        pause = (ended - began) / SNAPSHOT_SHARE
-        self._next_snapshot = ended + max(SECONDS_BETWEEN_SNAPSHOTS, pause)
-
-    def tick(self) -> None:
-        self._changed()
-
-    def run_started(self, run_id: str) -> None:
-        self.progress.start(run_id)
-        self.journal.event("run_started", run_id=run_id)
-
-    def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
-        self.has_begun = True
-        self.progress.epoch(run_id, epoch, losses)
-
-    def run_ended(self, run_id: str, state: str) -> None:
-        if run_id not in self.progress.running:
-            return  # Tune repeats a trial's last report when its function returns
-        if state == "busy":
-            self.busy.add(run_id)
-            self.progress.interrupt(run_id)
-        else:
-            self.num_ended += 1
-            if state == "paused":
-                self.progress.pause(run_id)
-            else:
-                self.progress.finish(run_id, succeeded=state == "done")
-        self.journal.event(f"run_{state}", run_id=run_id)
-        if state == "failed":
-            self._say_failed(run_id)
-        self._changed()
-
-    def limits_time(self) -> bool:
-        return self.budget.is_limited
-
-    def may_start(self, run_id: str) -> bool:
-        if run_id in self.out_of_time:
-            return False
-        # Before the first epoch, Ray and the workers' imports are still to come.
-        start = 0.0 if self.has_begun else statistics.mean(cost_model()["start_seconds"])
-        return self.budget.allows(start + self.progress.seconds_of(run_id))
-
-    def may_go_on(self, run_id: str, epoch: int) -> bool:
-        # After the last epoch only the result is to be written.
-        is_last = epoch >= self.progress.runs[run_id].epochs
-        if is_last or self.budget.allows(self.progress.seconds_of_an_epoch(run_id)):
-            return True
-        self.out_of_time.add(run_id)
-        return False
-
-    def run_stopped(self, run_id: str) -> None:
-        run = self.progress.running.get(run_id)
-        if run is None:
-            return  # it had ended
-        self.progress.interrupt(run_id)
-        self.journal.event("run_stopped", run_id=run_id, epoch=run.epoch)
-        if run_id in self.out_of_time:
-            self.display.say(
-                f"Out of time: {self._name(run_id)} stopped after epoch {run.epoch} of "
-                f"{run.spec.epochs}, and will go on from there."
-            )
-
-    def note_done_elsewhere(self) -> bool:
-        """Count the runs that another process was training and has finished; return if any."""
-        done = [run_id for run_id in self.busy if self.store.is_done(run_id)]
-        for run_id in done:
-            self.busy.remove(run_id)
-            self.progress.finish(run_id, succeeded=True)
-            self.journal.event("run_done_elsewhere", run_id=run_id)
-        return bool(done)
-
-    def run_retried(self, run_id: str, detail: str) -> None:
-        self.progress.interrupt(run_id)
-        self.journal.event("run_retried", run_id=run_id, detail=detail)
-        self.display.say(f"Trying again: {self._name(run_id)}: {self._reason(run_id)}")
-
-    def run_given_up(self, run_id: str, detail: str) -> None:
-        went = self.store.error(run_id) is None  # a process that failed itself says why
-        if self.nodes_go and went and self.put_back[run_id] < MAX_PUT_BACK:
-            # Tune does not try again what was lost while it began.
-            self.put_back[run_id] += 1
-            self.run_retried(run_id, detail)
-            return
-        if went:
-            self.store.write_error(
-                run_id,
-                f"{detail}\n\nThe process of this run died again and again before the run was "
-                "done. Mostly that is lack of memory: run fewer side by side with --concurrency.",
-            )
-        self.num_ended += 1
-        self.progress.finish(run_id, succeeded=False)
-        self.journal.event("run_failed", run_id=run_id, detail=detail)
-        self._say_failed(run_id)
-
-    def _reason(self, run_id: str) -> str:
-        """Return the run's recorded failure in a sentence; a killed process records none."""
-        return failure_sentence(self.store.error(run_id)) or "its process died."
-
-    def _say_failed(self, run_id: str) -> None:
-        self.display.say(f"Failed: {self._name(run_id)}: {self._reason(run_id)}")
-
-    def _name(self, run_id: str) -> str:
-        return f"run {run_id} ({run_text(self.progress.runs[run_id])})"
 
 
 def launch(
@@ -235,7 +91,7 @@ def launch(
         StopRequested: for a second signal, or one before the training.
     """
     on_cluster = execution.address is not None
-    tracker = _Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
+    tracker = Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
     checked, announced = not on_cluster, False
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
@@ -314,7 +170,7 @@ def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
     return [run_id for run_id in plan.run_ids if not progress.is_settled(run_id)]
 
 
-def _startable(plan: Plan, tracker: _Tracker) -> list[str]:
+def _startable(plan: Plan, tracker: Tracker) -> list[str]:
     return [run_id for run_id in _open_runs(plan, tracker.progress) if tracker.may_start(run_id)]
 
 
@@ -411,7 +267,7 @@ def worker_runtime(runtime: Runtime, resources: Resources) -> Runtime:
     return replace(runtime, device="cpu", num_threads=1)
 
 
-def _after_death(tracker: _Tracker, deaths: Counter[str], error: Exception) -> None:
+def _after_death(tracker: Tracker, deaths: Counter[str], error: Exception) -> None:
     """Note who was running when a round died, and give up those that were so too often."""
     running = list(tracker.progress.running)
     reason = _one_line(error)
@@ -444,7 +300,7 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def _wait_for_others(store: Store, tracker: _Tracker, signals: StopSignals) -> None:
+def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> None:
     """Wait until a run that another process trains is done, or free to be trained here.
 
     That process may be a worker which outlived its driver. It is never taken for dead while it

@@ -193,7 +193,9 @@ class Sweeps:
             yield Path()
 
         self.monkeypatch.setattr(executor, "started_ray", no_ray)
-        self.monkeypatch.setattr(executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0})
+        self.monkeypatch.setattr(
+            executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0, "memory": 8e9}
+        )
         self.monkeypatch.setattr(executor, "cluster_total", lambda name: float(name == "CPU"))
         self.monkeypatch.setattr(
             driver,

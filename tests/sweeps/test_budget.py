@@ -44,7 +44,9 @@ class Stage:
         self.rounds: list[list[str]] = []
         self.seconds_per_epoch = dict.fromkeys(self.plan.run_ids, 1.0)
         monkeypatch.setattr(executor, "started_ray", lambda *_, **__: contextlib.nullcontext())
-        monkeypatch.setattr(executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0})
+        monkeypatch.setattr(
+            executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0, "memory": 8e9}
+        )
         monkeypatch.setattr(executor, "cluster_total", lambda name: float(name == "CPU"))
 
     def _round(self, run_ids, _trainable, _resources, listener, *_):

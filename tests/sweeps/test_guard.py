@@ -16,7 +16,7 @@ from mtl.store import Store
 from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
-from sweeps.launch import driver, executor
+from sweeps.launch import driver, executor, tracker
 from sweeps.launch.driver import launch, worker_runtime
 from sweeps.launch.executor import ClusterError, Resources
 from sweeps.launch.stopping import StopRequested, StopSignals
@@ -288,7 +288,7 @@ def test_telling_where_a_sweep_stands_takes_a_small_share_of_the_time(stage, mon
         return snapshot()
 
     monkeypatch.setattr(stage.progress, "snapshot", slow_snapshot)
-    monkeypatch.setattr(driver.time, "monotonic", lambda: now)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
 
     def play(run_ids, listener, signals):
         nonlocal now
@@ -433,7 +433,7 @@ def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
 
     stage.launch(play, Execution(address="auto"))
     assert stage.progress.failed == {lost}
-    assert len(stage.rounds) == 1 + driver.MAX_PUT_BACK
+    assert len(stage.rounds) == 1 + tracker.MAX_PUT_BACK
     assert "died again and again" in stage.store.error(lost)
 
 
