@@ -69,7 +69,7 @@ def groups_of_stores(
     if run_ids is None:
         order = {run_id: index for index, run_id in enumerate(planned(stores))}
         asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
-    found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned)
+    found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned=tuned)
     groups = {label: Group(tuple(ids), specs[ids[0]].tasks) for label, ids in found.items()}
     unknown = tuple(run_id for run_id in asked if run_id not in specs)
     if len(groups) == 1:

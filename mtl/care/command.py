@@ -22,7 +22,7 @@ from mtl.care.verifying import verify_store
 from mtl.methods import check_method
 from mtl.names import checked_name
 from mtl.spec import TASKS
-from mtl.store import Store, StoreError
+from mtl.store import Store, StoreError, is_address
 
 USAGE_STATUS = 2
 INCOMPLETE_STATUS = 1
@@ -87,6 +87,13 @@ def open_store(path: str, *, create: bool = False) -> Store:
     """
     if not path.strip():
         raise ValueError("Expected the folder of a store, got an empty name.")
+    if is_address(path):
+        # Only here: pyarrow takes a while to import, and a folder does not need it.
+        from mtl.object_storage import shown_address
+
+        raise StoreError(
+            f"Expected a store in a folder, got {shown_address(path)}. Copy it to a folder first."
+        )
     marker = Path(path).expanduser() / "store.json"
     kind = kind_of(marker)
     if kind not in ("file", "absent") or (

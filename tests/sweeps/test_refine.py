@@ -60,7 +60,7 @@ class PlayedLaunch:
         self.stop_after: int | None = None
         self.failing: set[str] = set()
 
-    def __call__(self, plan, store, _execution, _runtime, progress, *_) -> None:
+    def __call__(self, plan, store, _execution, _runtime, progress, *_, **__) -> None:
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True):
             if run_id in progress.done or run_id in progress.failed:
                 continue
