@@ -316,7 +316,7 @@ def _decode_curvature(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
 
 
 def _decode_reshading(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
-    raw = read_rgb(path, lossless=True)
+    raw = read_rgb(path, lossless=True, or_grey=True)
     spread = int((raw.max(-1) - raw.min(-1)).max())
     if spread > MOST_COLOUR_IN_GREY:
         got = f"channels that differ by {spread}"
