@@ -159,7 +159,7 @@ def _check_depth(path: Path, depth_m: NDArray, depth_range_m: tuple[float, ...])
 
 
 def _check_range(path: Path, task: str, values: NDArray) -> None:
-    """Raise for decoded values (pixels, C) that the task cannot have: they are encoded otherwise."""
+    """Raise for decoded values (pixels, C) that the task cannot have, of another encoding."""
     if not values.size:
         return
     if task == "curvature":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtl.data.colorization import fill, fill_normals
-from mtl.data.derivation import FROM_DEPTH, FROM_DEPTH_AND_CAMERA, derivable, derived
+from mtl.data.derivation import derivable, derived, derived_measured
 from mtl.data.folder import FolderOptions, open_folder
 from mtl.data.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
@@ -40,9 +40,11 @@ other maps are float32, because their files have 16 bits."""
 BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "segmentation": 1}
 """Bytes of a pixel in the arrays; maps not named have 4, and each task 2 more for its masks."""
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised when the same files become other arrays: what was prepared before is not taken for it.
-2: tasks derived from the image do not count along a white border."""
+2: tasks derived from the image do not count along a white border.
+3: derived 3D edges do not count beside holes nor along the border of the frame or crop, where they
+were 0; what is derived beside filled pixels does not count as measured."""
 MOST_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
 MOST_NAMED = 5
@@ -109,8 +111,7 @@ class RawRecipe:
         for task in self.tasks:
             if task not in targets:
                 targets[task], valid[task] = derived(task, raw)
-                if task in FROM_DEPTH or task in FROM_DEPTH_AND_CAMERA:
-                    measured[task] = valid[task] & measured.get("depth", raw.valid["depth"])
+                measured[task] = derived_measured(task, raw, valid[task])
         return Sample(
             image=raw.image,
             targets={t: targets[t].astype(_stored_as(t, targets[t])) for t in self.tasks},
