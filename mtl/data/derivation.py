@@ -1,6 +1,6 @@
 """Which tasks follow from an image, or from depth and a camera, and their targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy import ndimage
@@ -88,6 +88,28 @@ FROM_DEPTH_AND_CAMERA: dict[str, Callable[[RawSample], Derived]] = {
     "reshading": _reshading,
     "keypoint3d": _keypoint3d,
 }
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "edge3d": ("depth",),
+    "normal": ("depth",),
+    **dict.fromkeys(("curvature", "reshading", "keypoint3d"), ("depth", "normal")),
+}
+"""Tasks of the files from which a task follows; normals themselves may follow from depth."""
+
+
+def tasks_to_read(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the `held` tasks that files must be read for, in their order.
+
+    Args:
+        wanted: tasks; none means all.
+        held: tasks that the files have.
+    """
+    held, wanted = tuple(held), tuple(wanted)
+    needed: set[str] = set()
+    for task in wanted:
+        needed.update((task,) if task in held else NEEDS.get(task, ()))
+    return tuple(task for task in held if task in needed or not wanted)
 
 
 def derivable(sample: RawSample) -> tuple[str, ...]:

@@ -16,11 +16,12 @@ import math
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mtl.data.derivation import tasks_to_read
 from mtl.data.folder_description import Description, read_description
 from mtl.data.folder_samples import read_sample
 from mtl.data.holdout import hold_out
@@ -38,6 +39,9 @@ DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
 class FolderOptions:
     """How a folder of images is read."""
 
+    tasks: tuple[str, ...] = ()
+    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
+    they follow from is read too."""
     description: str = ""
     """Path of the YAML file; `dataset.yaml` in the source by default."""
     validation_seed: int = 0
@@ -68,7 +72,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         )
     path = Path(options.description) if options.description else source / DESCRIPTION_NAME
     description = read_description(path)
-    tasks = tuple(task for task in TASKS if task in description.tasks)
+    tasks = _tasks(description, options.tasks)
     samples: dict[str, tuple[str, ...]] = {}
     files: dict[str, dict[str, Path]] = {}
     notes: list[str] = []
@@ -104,14 +108,33 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         classes=description.classes,
         depth_range_m=_depth_range(description),
         samples={split: samples[split] for split in SPLIT_FOLDERS},
-        read=partial(_read, files=files, lacking=lacking, description=description),
+        read=partial(
+            _read,
+            files=files,
+            lacking=lacking,
+            description=replace(description, tasks={t: description.tasks[t] for t in tasks}),
+        ),
+        fillable=tuple(task for task in tasks if description.tasks[task].fill),
         files=partial(_files, files=files),
         licence=description.licence,
         label=description.name,
-        options={**asdict(options), "dataset_yaml": _without_nan(asdict(description))},
+        options={
+            **asdict(options),
+            "tasks": tasks,
+            "dataset_yaml": _without_nan(asdict(description)),
+        },
         notes=tuple(notes),
+        held=tuple(task for task in TASKS if task in description.tasks),
         lacking=lacking,
     )
+
+
+def _tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tasks to read: those wanted or needed, and those that say where these count."""
+    held = [task for task in TASKS if task in description.tasks]
+    read = tasks_to_read(wanted, held)
+    masks = {description.tasks[task].valid_where for task in read}
+    return tuple(task for task in held if task in read or task in masks)
 
 
 def _files(name: str, files: Mapping[str, Mapping[str, Path]]) -> Iterable[Path]:

@@ -56,10 +56,15 @@ def read_sample(
             remedy = "Bring image and targets to one size"
             raise bad_file(paths[task], expected, got, remedy)
     own = dict(valid)
+    fillable: dict[str, Mask] = {}
     for task, entry in description.tasks.items():
         if entry.valid_where:
             valid[task] = own[task] & own[entry.valid_where]
-    return RawSample(image, targets, valid, camera=_camera(paths["image"], size, description))
+        if entry.fill and task in paths:
+            allowed = own.get(entry.valid_where, np.ones(size, bool))
+            fillable[task] = ~own[task] & allowed
+    camera = _camera(paths["image"], size, description)
+    return RawSample(image, targets, valid, camera=camera, fillable=fillable)
 
 
 def _image(path: Path) -> NDArray[np.uint8]:

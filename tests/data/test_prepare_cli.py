@@ -142,7 +142,11 @@ def test_bad_samples_end_it_or_are_listed(mine: Path, tmp_path: Path, capsys) ->
     (folder,) = [p for p in root.iterdir() if (p / "manifest.json").exists()]
     manifest = read_manifest(folder)
     assert manifest["counts"] == {"train": 7, "validation": 2, "test": 1}
-    assert "000.png" in manifest["skipped"]["train"]["0"]
+    assert "000.png" in manifest["skipped"]["train"]["train/000"]
+    # Row i of the arrays is sample i of the ids; the others are listed by their own.
+    assert manifest["ids"]["train"] == [f"train/{index:03d}" for index in range(1, 8)]
+    assert manifest["ids"]["test"] == ["test/000"]
+    assert manifest["skipped"].keys() == {"train", "test"}
     # Asked for without the flag, the gaps are told.
     assert main(prepare(mine, root)) == 1
     assert "without 2 samples. Remove the folder" in capsys.readouterr().err
