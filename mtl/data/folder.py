@@ -15,6 +15,7 @@ Images are 8-bit PNG or JPEG, or .npy (H, W, 3) of uint8 or of floats 0..1.
 import math
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,6 +30,8 @@ from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
 from mtl.spec_sections import TASKS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".npy")
+NO_PICTURES = ("Thumbs.db", "desktop.ini")
+"""Files that a system leaves in folders of pictures."""
 DESCRIPTION_NAME = "dataset.yaml"
 SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
@@ -178,7 +181,7 @@ def _split_files(
 
     That is name -> what is missing, where the description calls it an error, and notes.
     """
-    images = _files_by_name(folder / description.image)
+    images, notes = _files_by_name(folder / description.image)
     if not images:
         raise BadSourceError(
             f"Expected images ({', '.join(ENDINGS)}) in {folder / description.image}, got none. "
@@ -186,10 +189,10 @@ def _split_files(
         )
     samples = {name: {"image": path} for name, path in sorted(images.items())}
     missing: dict[str, str] = {}
-    notes = []
     for task in tasks:
         targets_folder = folder / (description.tasks[task].folder or task)
-        targets = _files_by_name(targets_folder)
+        targets, words = _files_by_name(targets_folder)
+        notes += words
         lacking = [name for name in samples if name not in targets]
         if description.missing == "error":
             for name in lacking:
@@ -211,8 +214,12 @@ def _split_files(
     return samples, missing, notes
 
 
-def _files_by_name(folder: Path) -> dict[str, Path]:
-    """Return name without ending -> file; names are normalised, since macOS decomposes accents."""
+def _files_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return name without ending -> file, and notes on what is not read.
+
+    Names are normalised, since macOS decomposes accents.
+    """
+    others: Counter[str] = Counter()
     found: dict[str, Path] = {}
     try:
         names = sorted(os.listdir(folder))
@@ -223,7 +230,10 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
         ) from error
     for file_name in names:
         stem, ending = os.path.splitext(file_name)
-        if ending.lower() not in ENDINGS or file_name.startswith("."):
+        if file_name.startswith(".") or file_name in NO_PICTURES:
+            continue
+        if ending.lower() not in ENDINGS:
+            others[ending.lower() or "no ending"] += 1
             continue
         try:
             stem.encode()
@@ -238,4 +248,10 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
                 f"{file_name}. Move one of them elsewhere."
             )
         found[name] = folder / file_name
-    return found
+    if not others:
+        return found, []
+    counts = ", ".join(f"{number} of {ending}" for ending, number in sorted(others.items()))
+    return found, [
+        f"{others.total()} files in {folder} are not read ({counts}): only "
+        f"{', '.join(ENDINGS)} are."
+    ]

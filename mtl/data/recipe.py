@@ -239,7 +239,8 @@ def make_recipe(
             there = ", ".join(t for t in TASKS if t in {*available, *dataset.held})
             raise BadSourceError(
                 f"Expected tasks that {source} has or that follow from it ({there}), got "
-                f"{task!r}. Leave it out, or see in the module mtl.data.{name} whether an --option adds it."
+                f"{task!r}. Leave it out, or see in the "
+                f"module mtl.data.{name} whether an --option adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
     return RawRecipe(
