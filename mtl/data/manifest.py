@@ -29,6 +29,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # No advice to remove it: the folder may be one that holds other things.
+        raise PreparedDataError(
+            f"Expected a prepared folder at {folder}, got one without manifest.json or none. Give "
+            "the folder that `python -m mtl.data.prepare` named at its end."
+        ) from error
     except (OSError, ValueError) as error:
         raise PreparedDataError(
             f"Expected prepared data in {folder}, got: {error}. Remove the folder and start again."

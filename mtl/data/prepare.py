@@ -13,6 +13,7 @@ Then: `python sweeps/priority_grid.py --dataset nyuv2`.
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from mtl.data.source_files import changed
 from mtl.spec import SPLITS
 
 USAGE_STATUS = 2
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +121,8 @@ def _option(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.")
     try:
-        return name, yaml.safe_load(value)
+        # YAML 1.1 calls 1e-1 a string, since it has no point.
+        return name, float(value) if EXPONENT.fullmatch(value) else yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
 
