@@ -51,7 +51,11 @@ def panel(sample: Shown, name: str, num_classes: int) -> np.ndarray:
 
 
 def sheet_of(
-    samples: Sequence[Shown], columns: Sequence[str], num_classes: int, blocks: int = 1
+    samples: Sequence[Shown],
+    columns: Sequence[str],
+    num_classes: int,
+    blocks: int = 1,
+    least_px: int = 1,
 ) -> Image.Image:
     """Return a picture with one sample a row, `blocks` rows side by side, columns titled.
 
@@ -60,8 +64,11 @@ def sheet_of(
         columns: `image` and names of tasks.
         num_classes: of segmentation.
         blocks: rows side by side.
+        least_px: panels whose shorter side has fewer pixels are enlarged by a whole factor.
     """
     height, width = samples[0].image.shape[:2]
+    factor = -(-least_px // min(height, width))
+    height, width = factor * height, factor * width
     rows = -(-len(samples) // blocks)
     cell_x, cell_y = width + GAP_PX, height + GAP_PX
     block_x = cell_x * len(columns) + 3 * GAP_PX
@@ -74,5 +81,6 @@ def sheet_of(
         block, row = divmod(index, rows)
         for column, name in enumerate(columns):
             corner = (block * block_x + column * cell_x, TITLE_PX + row * cell_y)
-            sheet.paste(Image.fromarray(panel(sample, name, num_classes)), corner)
+            picture = Image.fromarray(panel(sample, name, num_classes))
+            sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), corner)
     return sheet

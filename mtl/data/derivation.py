@@ -1,8 +1,9 @@
 """Which tasks follow from an image, or from depth and a camera, and their targets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from scipy import ndimage
 
 from mtl.data import derive
 from mtl.data.plane_normals import plane_normals
@@ -10,6 +11,9 @@ from mtl.data.raw import RawSample
 
 WINDOW_SHARE = 12 / 480
 """Of the image's height: 13 pixels in a Kinect's frame, where the fit beats the sensor's noise."""
+
+SQUARE = ndimage.generate_binary_structure(2, 2)
+CROSS = ndimage.generate_binary_structure(2, 1)
 
 Derived = tuple[np.ndarray, np.ndarray]
 """Target (height, width, channels) float32 and where it is valid (height, width)."""
@@ -38,8 +42,14 @@ def window_px(height: int) -> int:
 
 
 def _edge3d(sample: RawSample) -> Derived:
+    """Return occlusion edges, valid where all nine pixels that they come of are.
+
+    Elsewhere, the outermost rows and columns of the frame included, `derive.edge3d` is 0 for want
+    of anything better, and a 0 that counts would teach that depth has no edge at the rim of holes.
+    """
     depth, known = _depth(sample)
-    return derive.edge3d(depth, known)[..., None].astype(np.float32), known
+    seen = ndimage.binary_erosion(known, SQUARE, border_value=0)
+    return derive.edge3d(depth, known)[..., None].astype(np.float32), seen
 
 
 def _reshading(sample: RawSample) -> Derived:
@@ -80,6 +90,28 @@ FROM_DEPTH_AND_CAMERA: dict[str, Callable[[RawSample], Derived]] = {
 }
 
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "edge3d": ("depth",),
+    "normal": ("depth",),
+    **dict.fromkeys(("curvature", "reshading", "keypoint3d"), ("depth", "normal")),
+}
+"""Tasks of the files from which a task follows; normals themselves may follow from depth."""
+
+
+def tasks_to_read(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the `held` tasks that files must be read for, in their order.
+
+    Args:
+        wanted: tasks; none means all.
+        held: tasks that the files have.
+    """
+    held, wanted = tuple(held), tuple(wanted)
+    needed: set[str] = set()
+    for task in wanted:
+        needed.update((task,) if task in held else NEEDS.get(task, ()))
+    return tuple(task for task in held if task in needed or not wanted)
+
+
 def derivable(sample: RawSample) -> tuple[str, ...]:
     """Return the tasks that a sample's files lack and that follow from what they have."""
     tasks = [*FROM_IMAGE]
@@ -93,6 +125,39 @@ def derivable(sample: RawSample) -> tuple[str, ...]:
 def derived(task: str, sample: RawSample) -> Derived:
     """Return the target of a task that `derivable` names, and where it is valid."""
     return {**FROM_IMAGE, **FROM_DEPTH, **FROM_DEPTH_AND_CAMERA}[task](sample)
+
+
+def derived_measured(task: str, sample: RawSample, valid: np.ndarray) -> np.ndarray:
+    """Return where a derived target comes of measured values alone: (height, width).
+
+    Not where a filled pixel is within its filter: for 3D edges among the nine pixels of Sobel; for
+    normals, as those of the files, among the nearest five, which weigh most; for curvature a filled
+    normal among the nearest five. Shading and 3D keypoints, whose sphere is as large as furniture,
+    need measured depth and a measured normal at the pixel itself.
+
+    Args:
+        task: the derived one.
+        sample: from which it was derived.
+        valid: where the target is valid.
+    """
+    if task not in FROM_DEPTH and task not in FROM_DEPTH_AND_CAMERA:
+        return valid
+    depth = _filled(sample, "depth")
+    if task == "edge3d":
+        return valid & ~ndimage.binary_dilation(depth, SQUARE)
+    if "normal" in sample.targets:
+        normal = depth | _filled(sample, "normal")
+    else:
+        normal = ndimage.binary_dilation(depth, CROSS)
+    if task == "curvature":
+        normal = ndimage.binary_dilation(normal, CROSS)
+    return valid & ~normal
+
+
+def _filled(sample: RawSample, task: str) -> np.ndarray:
+    """Return where a target of the files is valid without having been measured."""
+    valid = sample.valid[task]
+    return valid & ~sample.measured.get(task, valid)
 
 
 def _in_picture(

@@ -139,7 +139,10 @@ def curvature(
 
 
 def luminance(image: NDArray[np.uint8]) -> FloatArray:
-    """Return the grey image in 0..1 of an 8-bit RGB image: (H, W, 3) -> (H, W)."""
+    """Return the grey image in 0..1 of an 8-bit RGB image: (H, W, 3) -> (H, W).
+
+    ITU-R BT.709's weights, also for colorization, where NYU's toolbox has those of BT.601.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"Expected a uint8 image of shape (height, width, 3), got {image.dtype} "

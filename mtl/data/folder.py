@@ -15,12 +15,14 @@ Images are 8-bit PNG or JPEG, or .npy (H, W, 3) of uint8 or of floats 0..1.
 import math
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mtl.data.derivation import tasks_to_read
 from mtl.data.folder_description import Description, read_description
 from mtl.data.folder_samples import read_sample
 from mtl.data.holdout import hold_out
@@ -28,6 +30,8 @@ from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
 from mtl.spec_sections import TASKS
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".npy")
+NO_PICTURES = ("Thumbs.db", "desktop.ini")
+"""Files that a system leaves in folders of pictures."""
 DESCRIPTION_NAME = "dataset.yaml"
 SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
@@ -38,6 +42,9 @@ DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
 class FolderOptions:
     """How a folder of images is read."""
 
+    tasks: tuple[str, ...] = ()
+    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
+    they follow from is read too."""
     description: str = ""
     """Path of the YAML file; `dataset.yaml` in the source by default."""
     validation_seed: int = 0
@@ -68,7 +75,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         )
     path = Path(options.description) if options.description else source / DESCRIPTION_NAME
     description = read_description(path)
-    tasks = tuple(task for task in TASKS if task in description.tasks)
+    tasks = _tasks(description, options.tasks)
     samples: dict[str, tuple[str, ...]] = {}
     files: dict[str, dict[str, Path]] = {}
     notes: list[str] = []
@@ -104,14 +111,33 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         classes=description.classes,
         depth_range_m=_depth_range(description),
         samples={split: samples[split] for split in SPLIT_FOLDERS},
-        read=partial(_read, files=files, lacking=lacking, description=description),
+        read=partial(
+            _read,
+            files=files,
+            lacking=lacking,
+            description=replace(description, tasks={t: description.tasks[t] for t in tasks}),
+        ),
+        fillable=tuple(task for task in tasks if description.tasks[task].fill),
         files=partial(_files, files=files),
         licence=description.licence,
         label=description.name,
-        options={**asdict(options), "dataset_yaml": _without_nan(asdict(description))},
+        options={
+            **asdict(options),
+            "tasks": tasks,
+            "dataset_yaml": _without_nan(asdict(description)),
+        },
         notes=tuple(notes),
+        held=tuple(task for task in TASKS if task in description.tasks),
         lacking=lacking,
     )
+
+
+def _tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tasks to read: those wanted or needed, and those that say where these count."""
+    held = [task for task in TASKS if task in description.tasks]
+    read = tasks_to_read(wanted, held)
+    masks = {description.tasks[task].valid_where for task in read}
+    return tuple(task for task in held if task in read or task in masks)
 
 
 def _files(name: str, files: Mapping[str, Mapping[str, Path]]) -> Iterable[Path]:
@@ -155,7 +181,7 @@ def _split_files(
 
     That is name -> what is missing, where the description calls it an error, and notes.
     """
-    images = _files_by_name(folder / description.image)
+    images, notes = _files_by_name(folder / description.image)
     if not images:
         raise BadSourceError(
             f"Expected images ({', '.join(ENDINGS)}) in {folder / description.image}, got none. "
@@ -163,10 +189,10 @@ def _split_files(
         )
     samples = {name: {"image": path} for name, path in sorted(images.items())}
     missing: dict[str, str] = {}
-    notes = []
     for task in tasks:
         targets_folder = folder / (description.tasks[task].folder or task)
-        targets = _files_by_name(targets_folder)
+        targets, words = _files_by_name(targets_folder)
+        notes += words
         lacking = [name for name in samples if name not in targets]
         if description.missing == "error":
             for name in lacking:
@@ -188,8 +214,12 @@ def _split_files(
     return samples, missing, notes
 
 
-def _files_by_name(folder: Path) -> dict[str, Path]:
-    """Return name without ending -> file; names are normalised, since macOS decomposes accents."""
+def _files_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return name without ending -> file, and notes on what is not read.
+
+    Names are normalised, since macOS decomposes accents.
+    """
+    others: Counter[str] = Counter()
     found: dict[str, Path] = {}
     try:
         names = sorted(os.listdir(folder))
@@ -200,7 +230,10 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
         ) from error
     for file_name in names:
         stem, ending = os.path.splitext(file_name)
-        if ending.lower() not in ENDINGS or file_name.startswith("."):
+        if file_name.startswith(".") or file_name in NO_PICTURES:
+            continue
+        if ending.lower() not in ENDINGS:
+            others[ending.lower() or "no ending"] += 1
             continue
         try:
             stem.encode()
@@ -215,4 +248,10 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
                 f"{file_name}. Move one of them elsewhere."
             )
         found[name] = folder / file_name
-    return found
+    if not others:
+        return found, []
+    counts = ", ".join(f"{number} of {ending}" for ending, number in sorted(others.items()))
+    return found, [
+        f"{others.total()} files in {folder} are not read ({counts}): only "
+        f"{', '.join(ENDINGS)} are."
+    ]

@@ -12,12 +12,15 @@ A complete one, with every key there is::
     camera: {fx: 500, fy: 500, cx: 319.5, cy: 239.5, height: 480, width: 640}
     tasks:
       segmentation: {folder: label, void: 255}
-      depth: {scale: 0.001, invalid: 0}            # metres a unit
+      depth: {scale: 0.001, invalid: 0, fill: true}            # metres a unit
       normal: {invalid: [128, 128, 128], signs: [1, -1, -1]}
       reshading: {scale: 1/255, valid_where: depth}
 
 Only `tasks` must be there, `classes` with segmentation, `depth_range_m` and a depth's `scale` with
-depth. Numbers may be fractions such as 1/65535. Anything unknown is refused.
+depth. Depth must lie in `depth_range_m`, or it is refused: its median inside, and nothing beyond
+twice the far end. With `fill`, holes of depth or normals are filled by colorization, as of a Kinect
+indoors, and do not count as measured; without, which is the default, they stay holes, as where
+there is only sky. Numbers may be fractions such as 1/65535. Anything unknown is refused.
 """
 
 import math
@@ -77,6 +80,9 @@ class TaskDescription:
     """Labels that are no class."""
     signs: tuple[float, ...] = (1.0, 1.0, 1.0)
     """For normals: 1 or -1 an axis, that gives x right, y down, z forward."""
+    fill: bool = False
+    """For depth and normals: whether invalid pixels are filled from their neighbours (unless
+    `--no-fill`), where `valid_where` allows."""
     valid_where: str = ""
     """Another task: pixels count only where they count there."""
 
@@ -254,12 +260,16 @@ def _check_task(
             ("scale", entry.scale is not None, not labels),
             ("offset", entry.offset is not None, not labels),
             ("invalid", bool(entry.invalid), not labels),
+            ("fill", entry.fill, task in ("depth", "normal")),
             ("signs", entry.signs != TaskDescription().signs, task == "normal"),
         )
         if is_given and not fits
     ]
     if unfit:
-        remedy = "Labels take folder, void and valid_where; signs is for normal alone"
+        remedy = (
+            "Labels take folder, void and valid_where; signs is for normal alone, fill for normal "
+            "and depth"
+        )
         _refuse(path, f"keys that fit the task {task}", ", ".join(unfit), remedy)
     if entry.scale is not None and (entry.scale == 0 or not math.isfinite(entry.scale)):
         expected = f"tasks.{task}.scale to be a finite number other than 0"

@@ -17,6 +17,13 @@ CHANNELS = {"normal": 3, "curvature": 2}
 """Channels of a task's target; 1 for those left out."""
 SHORTEST_NORMAL = 0.1
 """A shorter decoded normal has no direction: 8-bit zero vectors decode to 0.007."""
+VALUE_RANGES = {"normal": (-1.0, 1.0)}
+"""Of a task's components as decoded; 0 to 1 for those left out. Curvature, which is clipped, and
+depth have rules of their own."""
+SLACK = 0.01
+"""By how much rounding and interpolation may carry values out of their range."""
+MOST_TIMES_FAR = 2.0
+"""Depth beyond this multiple of the far end of depth_range_m is another unit, or no depth."""
 
 
 def read_sample(
@@ -40,17 +47,24 @@ def read_sample(
             num_classes = len(description.classes)
             targets[task], valid[task] = _labels(paths[task], entry, num_classes)
         else:
-            targets[task], valid[task] = _values(paths[task], task, entry)
+            targets[task], valid[task] = _values(
+                paths[task], task, entry, description.depth_range_m
+            )
         if valid[task].shape != size:
             expected = f"{size[0]} x {size[1]} pixels, as the image has,"
             got = " x ".join(str(n) for n in valid[task].shape)
             remedy = "Bring image and targets to one size"
             raise bad_file(paths[task], expected, got, remedy)
     own = dict(valid)
+    fillable: dict[str, Mask] = {}
     for task, entry in description.tasks.items():
         if entry.valid_where:
             valid[task] = own[task] & own[entry.valid_where]
-    return RawSample(image, targets, valid, camera=_camera(paths["image"], size, description))
+        if entry.fill and task in paths:
+            allowed = own.get(entry.valid_where, np.ones(size, bool))
+            fillable[task] = ~own[task] & allowed
+    camera = _camera(paths["image"], size, description)
+    return RawSample(image, targets, valid, camera=camera, fillable=fillable)
 
 
 def _image(path: Path) -> NDArray[np.uint8]:
@@ -103,7 +117,9 @@ def _labels(path: Path, entry: TaskDescription, num_classes: int) -> tuple[NDArr
     return np.where(valid, raw, 0).astype(np.uint8), valid
 
 
-def _values(path: Path, task: str, entry: TaskDescription) -> tuple[NDArray, Mask]:
+def _values(
+    path: Path, task: str, entry: TaskDescription, depth_range_m: tuple[float, ...]
+) -> tuple[NDArray, Mask]:
     """Return the target (H, W, C) of a regression and where it counts."""
     raw = _raw(path, task)
     valid = ~_is_invalid(raw, task, entry.invalid)
@@ -120,6 +136,9 @@ def _values(path: Path, task: str, entry: TaskDescription) -> tuple[NDArray, Mas
             raise bad_file(path, "depths above 0 m", got, remedy)
         if not valid.any():
             raise bad_file(path, "some valid depth", "none at all", "Leave the sample out")
+        _check_depth(path, values[valid], depth_range_m)
+    else:
+        _check_range(path, task, values[valid])
     if task == "normal":
         values = values * np.array(entry.signs, np.float32)
         length = np.linalg.norm(np.where(valid[..., None], values, 0), axis=-1)
@@ -128,6 +147,40 @@ def _values(path: Path, task: str, entry: TaskDescription) -> tuple[NDArray, Mas
     if task == "curvature":
         values = np.clip(values[..., :2], -1, 1)  # a PNG has a blue channel too
     return np.where(valid[..., None], values, 0).astype(np.float32), valid
+
+
+def _check_depth(path: Path, depth_m: NDArray, depth_range_m: tuple[float, ...]) -> None:
+    """Raise for depth (pixels, 1) far from what the description declares."""
+    near, far = depth_range_m
+    median, largest = float(np.median(depth_m)), float(depth_m.max())
+    expected = f"depth in the depth_range_m of {near:g} to {far:g} m"
+    remedy = "Mend tasks.depth.scale (metres a unit) or depth_range_m in the YAML"
+    if not near <= median <= far:
+        raise bad_file(path, expected, f"a median of {median:g} m", remedy)
+    if largest > MOST_TIMES_FAR * far:
+        share = float(np.mean(depth_m > MOST_TIMES_FAR * far))
+        remedy += ", or list what stands for missing depth under tasks.depth.invalid"
+        raise bad_file(path, expected, f"{largest:g} m ({share:.1%} are so far)", remedy)
+
+
+def _check_range(path: Path, task: str, values: NDArray) -> None:
+    """Raise for decoded values (pixels, C) that the task cannot have, of another encoding."""
+    if not values.size:
+        return
+    if task == "curvature":
+        # Beside depth borders it is beyond 1 and clipped; nowhere is most of a surface.
+        size = float(np.median(np.abs(values[:, :2])))
+        if size <= 1:
+            return
+        expected, got = "curvature times 0.03 m from -1 to 1", f"a median size of {size:g}"
+    else:
+        lowest, highest = VALUE_RANGES.get(task, (0.0, 1.0))
+        low, high = float(values.min()), float(values.max())
+        if low >= lowest - SLACK and high <= highest + SLACK:
+            return
+        expected, got = f"{task} from {lowest:g} to {highest:g}", f"{low:g} to {high:g}"
+    remedy = f"Mend tasks.{task}.scale and .offset, or list invalid values, in the YAML"
+    raise bad_file(path, expected, got, remedy)
 
 
 def _raw(path: Path, task: str) -> NDArray:

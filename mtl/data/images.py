@@ -27,29 +27,32 @@ MAX_PIXELS = 64_000_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Where a PNG's first chunk, which must be IHDR, has bit depth and colour type.
 PNG_BIT_DEPTH, PNG_COLOUR_TYPE = 24, 25
-PNG_GREY, PNG_PALETTE = 0, 3
+PNG_GREY, PNG_COLOURS, PNG_PALETTE = 0, 2, 3
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 HEADER_BYTES = 26
 
 
-def read_rgb(path: Path, lossless: bool = False) -> NDArray[np.uint8]:
+def read_rgb(path: Path, lossless: bool = False, or_grey: bool = False) -> NDArray[np.uint8]:
     """Return an 8-bit PNG or JPEG as uint8 (height, width, 3).
 
     Grey pictures get three equal channels, palettes their colours; transparency is dropped.
 
     Args:
         path: of the file.
-        lossless: refuse JPEG, as targets must.
+        lossless: take a PNG of three channels alone, as targets must: JPEG changes values, and a
+            grey or transparent picture is another encoding than three values a pixel.
+        or_grey: with `lossless`, take a PNG of one channel too, for maps whose channels are equal.
 
     Raises:
         BadSampleError: for a file that is damaged or is not such a picture.
     """
     expected = f"an 8-bit colour {'PNG' if lossless else 'PNG or JPEG'}"
     header = _header(path, expected)
-    if lossless:
-        _refuse_jpeg(path, header, expected)
     if _png_bit_depth(header) == 16:
         raise bad_file(path, expected, "a 16-bit PNG", "Convert it to 8 bits a channel")
+    if lossless:
+        taken = (PNG_COLOURS, PNG_GREY) if or_grey else (PNG_COLOURS,)
+        _refuse_other_png(path, header, expected, taken)
     picture = _decoded(path, header, expected)
     if picture.mode not in ("RGB", "RGBA", "L", "LA", "P", "1"):
         remedy = "Convert it to 8-bit RGB"
@@ -189,8 +192,12 @@ def _refuse_other_png(path: Path, header: bytes, expected: str, colour_types: tu
         raise bad_file(path, expected, got, "Convert it to PNG")
     if len(header) < HEADER_BYTES:
         raise bad_file(path, expected, "a truncated file", "Copy it again from its origin")
-    if header[PNG_COLOUR_TYPE] not in colour_types:
-        got = "colours or transparency" if header[PNG_COLOUR_TYPE] != PNG_PALETTE else "a palette"
+    found = header[PNG_COLOUR_TYPE]
+    if found not in colour_types and PNG_COLOURS in colour_types:
+        got = {PNG_GREY: "grey values", PNG_PALETTE: "a palette"}.get(found, "transparency")
+        raise bad_file(path, expected, got, "Write three values a pixel, red, green and blue")
+    if found not in colour_types:
+        got = "colours or transparency" if found != PNG_PALETTE else "a palette"
         raise bad_file(path, expected, got, "Write one value a pixel")
 
 

@@ -9,8 +9,11 @@ from typing import Any
 from mtl.data.sources import DataInfo
 
 PREPARED_SCHEMA = 1
-NEEDED = ("info", "tasks", "arrays", "folder_hash")
-"""What every manifest says."""
+NEEDED: dict[str, type] = {
+    "info": dict, "tasks": list, "arrays": dict, "folder_hash": str, "counts": dict,
+    "skipped": dict,
+}  # fmt: skip
+"""What every manifest says, and as what."""
 
 
 class PreparedDataError(Exception):
@@ -26,6 +29,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # No advice to remove it: the folder may be one that holds other things.
+        raise PreparedDataError(
+            f"Expected a prepared folder at {folder}, got one without manifest.json or none. Give "
+            "the folder that `python -m mtl.data.prepare` named at its end."
+        ) from error
     except (OSError, ValueError) as error:
         raise PreparedDataError(
             f"Expected prepared data in {folder}, got: {error}. Remove the folder and start again."
@@ -41,7 +50,42 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"Expected a whole manifest in {folder}, got one without {', '.join(missing)}. "
             "Remove the folder and start again."
         )
+    unlike = [name for name, kind in NEEDED.items() if not isinstance(manifest[name], kind)]
+    unlike += ["arrays"] * (not unlike and not _are_arrays(manifest["arrays"]))
+    unlike += ["info"] * (not unlike and not _is_info(manifest["info"]))
+    unlike += ["skipped"] * (
+        not unlike and not all(isinstance(each, dict) for each in manifest["skipped"].values())
+    )
+    if unlike:
+        raise PreparedDataError(
+            f"Expected a manifest in {folder} as it was written, got another kind of value for "
+            f"{', '.join(unlike)}. Remove the folder and start again."
+        )
     return manifest
+
+
+def _are_arrays(arrays: dict[str, Any]) -> bool:
+    return all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("sha256"), str)
+        for entry in arrays.values()
+    )
+
+
+def _is_info(info: dict[str, Any]) -> bool:
+    span, classes = info.get("depth_range_m"), info.get("classes")
+    return (
+        isinstance(classes, list)
+        and isinstance(span, list)
+        and len(span) == 2
+        and all(isinstance(length, int | float) for length in span)
+    )
+
+
+def short_hash(value: Any) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def data_info(folder: Path) -> DataInfo:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mtl.data.derivation import tasks_to_read
 from mtl.data.derive import BoolArray, Camera, FloatArray, normals_from_depth
 from mtl.data.holdout import hold_out
 from mtl.data.nyuv2_classes import CLASSES_13, classes_13
@@ -53,6 +54,7 @@ EIGEN_CROP = (slice(45, 471), slice(41, 601))
 PICTURE_MARGIN_PX = 10
 """Images have a white border: 5 to 8 pixels wide, its blurred edge included, in the 18 frames that
 were measured, and 7 to 10 by what others say."""
+NO_NORMALS = ("normal", "none")
 OFFICIAL_COUNTS = (795, 654)
 SIGN_CHECK_FRAMES = 6
 LARGEST_WINDOW_PX = 63
@@ -66,6 +68,9 @@ LICENCE = (
 class Nyuv2Options:
     """How to read the official file; plain values, so that they can stand in a manifest."""
 
+    tasks: tuple[str, ...] = ()
+    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
+    they follow from is read too."""
     splits: str | None = None
     """Path of splits.mat; None means beside the data file."""
     depth: str = "filled"
@@ -98,6 +103,7 @@ class _Opened:
     options: Nyuv2Options
     has_raw_depth: bool
     normals: NormalFiles | None
+    tasks: tuple[str, ...]
 
 
 def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
@@ -128,31 +134,35 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         "validation": validation,
         "test": tuple(_id_of(index) for index in test_indices),
     }
-    opened = _Opened(path, options, "rawDepths" in present, None)
+    held = [t for t in ("depth", "normal", "segmentation") if (t, options.normals) != NO_NORMALS]
+    tasks = tasks_to_read(options.tasks, held)
+    opened = _Opened(path, options, "rawDepths" in present, None, tasks)
     notes = _count_notes(len(train_indices), len(test_indices))
     if options.depth == "filled" and not opened.has_raw_depth:
         notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
-    if options.normals not in ("from_depth", "none"):
+    if options.normals not in ("from_depth", "none") and "normal" in tasks:
         files = open_normals(Path(options.normals), signs, (HEIGHT, WIDTH))
         if signs == "auto":
             files, note = _with_signs(opened, files, train_indices)
             notes.append(note)
         opened = dataclasses.replace(opened, normals=files)
-    recorded = dataclasses.asdict(options) | {"signs": signs}
+    recorded = dataclasses.asdict(options) | {"signs": signs, "tasks": tasks}
     if opened.normals is not None:
         recorded |= {"normals_origin": opened.normals.origin, "signs": opened.normals.signs}
-    with_normals = options.normals != "none"
+    fillable = ("depth", "normal") if options.depth == "raw" else ("normal",)
     return RawDataset(
         name="nyuv2",
-        tasks=("depth", "normal", "segmentation") if with_normals else ("depth", "segmentation"),
+        tasks=tasks,
         classes=CLASSES_13,
         depth_range_m=DEPTH_RANGE_M,
         samples=samples,
         read=partial(_read, opened),
         files=partial(_files, opened),
+        fillable=tuple(task for task in fillable if task in tasks),
         licence=LICENCE,
         options=recorded,
         notes=tuple(notes),
+        held=tuple(held),
     )
 
 
@@ -249,44 +259,68 @@ def _read(opened: _Opened, sample_id: str) -> RawSample:
     options = opened.options
     inside = inside_border(options.border)
     image = np.ascontiguousarray(_read_array(opened, "images", index).transpose(2, 1, 0))
+    read = _Maps({}, {}, {}, {})
+    if "segmentation" in opened.tasks:
+        labels, labelled = _read_labels(opened, index)
+        read.targets["segmentation"], read.valid["segmentation"] = labels, labelled & inside
+    if "depth" in opened.tasks or ("normal" in opened.tasks and opened.normals is None):
+        _read_from_depth(opened, index, inside, read)
+    if opened.normals is not None:
+        _add_normals(*read_normals(opened.normals, index), inside, read)
+    picture = inside_border(PICTURE_MARGIN_PX)
+    return RawSample(
+        image, read.targets, read.valid, read.measured, CAMERA, read.fillable, picture, inside
+    )
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Task -> map, as in `RawSample`, while a sample is read."""
+
+    targets: dict[str, NDArray[Any]]
+    valid: dict[str, BoolArray]
+    measured: dict[str, BoolArray]
+    fillable: dict[str, BoolArray]
+
+
+def _read_from_depth(opened: _Opened, index: int, inside: BoolArray, read: _Maps) -> None:
+    """Add depth, normals that come of it, or both, as they are wanted."""
+    options = opened.options
     depth, known = _read_depth(opened, index)
-    labels, labelled = _read_labels(opened, index)
-    valid = {"depth": known & inside, "segmentation": labelled & inside}
-    targets: dict[str, NDArray[Any]] = {
-        "depth": depth[..., None].astype(np.float32),
-        "segmentation": labels,
-    }
-    if not valid["depth"].any():
+    if not (known & inside).any():
         raise BadSampleError(
-            f"Expected some valid depth in sample {sample_id} of {opened.path}, got none inside "
-            "the border. Leave the sample out or download the file again."
+            f"Expected some valid depth in sample {_id_of(index)} of {opened.path}, got none "
+            "inside the border. Leave the sample out or download the file again."
         )
-    measured = {}
-    sensed = known
+    sensed = None
     if options.depth == "filled" and opened.has_raw_depth:
         raw = _checked_depth(opened, "rawDepths", index)
         sensed = known & (raw > 0) & (raw < TOO_FAR_M)
-        measured["depth"] = sensed & inside
-    if options.normals == "from_depth":
+    if "depth" in opened.tasks:
+        read.targets["depth"] = depth[..., None].astype(np.float32)
+        read.valid["depth"] = known & inside
+        if sensed is not None:
+            read.measured["depth"] = sensed & inside
+        if options.depth == "raw":
+            read.fillable["depth"] = inside & ~known
+    if "normal" in opened.tasks and opened.normals is None:
         window_px = options.normal_window_px
         normals, exists = (
             normals_from_depth(depth, CAMERA, known)
             if window_px == 1
             else plane_normals(depth, CAMERA, known, window_px)
         )
-        if measured:
+        _add_normals(normals, exists, inside, read)
+        if sensed is not None:
             # A normal comes of its neighbours too, and of the nearest ones most.
             cross = ndimage.generate_binary_structure(2, 1)
-            measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
-    elif opened.normals is not None:
-        normals, exists = read_normals(opened.normals, index)
-    fillable = {"depth": inside & ~known} if options.depth == "raw" else {}
-    if options.normals != "none":
-        targets["normal"] = normals.astype(np.float32)
-        valid["normal"] = exists & inside
-        fillable["normal"] = inside & ~exists
-    picture = inside_border(PICTURE_MARGIN_PX)
-    return RawSample(image, targets, valid, measured, CAMERA, fillable, picture, inside)
+            read.measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
+
+
+def _add_normals(normals: FloatArray, exists: BoolArray, inside: BoolArray, read: _Maps) -> None:
+    read.targets["normal"] = normals.astype(np.float32)
+    read.valid["normal"] = exists & inside
+    read.fillable["normal"] = inside & ~exists
 
 
 def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:

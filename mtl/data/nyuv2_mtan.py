@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.data.derivation import tasks_to_read
 from mtl.data.derive import BoolArray
 from mtl.data.holdout import hold_out
 from mtl.data.images import bad_file, read_array
@@ -42,6 +43,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "label": ((HEIGHT, WIDTH), (HEIGHT, WIDTH, 1)),
 }
 """Folder -> shapes that its files may have; the first is the usual one."""
+FOLDERS = {"depth": "depth", "normal": "normal", "segmentation": "label"}
+"""Task -> folder."""
 OFFICIAL_COUNTS = (795, 654)
 VOID = -1
 SLACK = 1e-3
@@ -52,6 +55,9 @@ SLACK = 1e-3
 class MtanOptions:
     """How to read the files; plain values, so that they can stand in a manifest."""
 
+    tasks: tuple[str, ...] = ()
+    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
+    they follow from is read too."""
     validation_share: float = 0.1
     """Part of the training samples that is held out."""
     validation_seed: int = 0
@@ -68,6 +74,7 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
     """
     options = MtanOptions() if options is None else options
     root = Path(source)
+    tasks = tasks_to_read(options.tasks, FOLDERS)
     train = [f"train/{number}" for number in _numbers(root / "train")]
     test = tuple(f"val/{number}" for number in _numbers(root / "val"))
     kept, held = hold_out(train, options.validation_share, options.validation_seed)
@@ -79,15 +86,16 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
         )
     return RawDataset(
         name="nyuv2_mtan",
-        tasks=("depth", "normal", "segmentation"),
+        tasks=tasks,
         classes=CLASSES_13,
         depth_range_m=DEPTH_RANGE_M,
         samples={"train": kept, "validation": held, "test": test},
-        read=partial(_read, root),
-        files=partial(_files, root),
+        read=partial(_read, root, tasks),
+        files=partial(_files, root, tasks),
         licence=LICENCE,
-        options=dataclasses.asdict(options),
+        options=dataclasses.asdict(options) | {"tasks": tasks},
         notes=tuple(notes),
+        held=tuple(FOLDERS),
     )
 
 
@@ -111,32 +119,31 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(found)
 
 
-def _paths(root: Path, sample_id: str) -> dict[str, Path]:
+def _paths(root: Path, tasks: tuple[str, ...], sample_id: str) -> dict[str, Path]:
     """Return folder -> file of a sample, whether or not it is there."""
     split, number = sample_id.split("/")
-    return {name: root / split / name / f"{number}.npy" for name in SHAPES}
+    folders = ("image", *(FOLDERS[task] for task in tasks))
+    return {name: root / split / name / f"{number}.npy" for name in folders}
 
 
-def _files(root: Path, sample_id: str) -> Iterable[Path]:
-    return _paths(root, sample_id).values()
+def _files(root: Path, tasks: tuple[str, ...], sample_id: str) -> Iterable[Path]:
+    return _paths(root, tasks, sample_id).values()
 
 
-def _read(root: Path, sample_id: str) -> RawSample:
+def _read(root: Path, tasks: tuple[str, ...], sample_id: str) -> RawSample:
     """Return a sample of the folder; raises `BadSampleError`."""
-    paths = _paths(root, sample_id)
+    paths = _paths(root, tasks, sample_id)
     for name, path in paths.items():
         if not path.is_file():
             raise BadSampleError(
                 f"Expected the {name} of sample {sample_id} at {path}, got no file. "
                 "Unpack the archive again, or leave the sample out."
             )
-    depth, depth_valid = _depth(paths["depth"])
-    normals, normals_valid = _normals(paths["normal"])
-    classes, labelled = _classes(paths["label"])
+    read = {task: READ[task](paths[FOLDERS[task]]) for task in tasks}
     return RawSample(
         image=_image(paths["image"]),
-        targets={"depth": depth, "normal": normals, "segmentation": classes},
-        valid={"depth": depth_valid, "normal": normals_valid, "segmentation": labelled},
+        targets={task: target for task, (target, _) in read.items()},
+        valid={task: valid for task, (_, valid) in read.items()},
     )
 
 
@@ -210,3 +217,10 @@ def _classes(path: Path) -> tuple[NDArray[np.uint8], BoolArray]:
     _expect_range(path, "labels", classes, VOID, len(CLASSES_13) - 1)
     valid = classes != VOID
     return np.where(valid, classes, 0).astype(np.uint8), valid
+
+
+READ: dict[str, Callable[[Path], tuple[NDArray[Any], BoolArray]]] = {
+    "depth": _depth,
+    "normal": _normals,
+    "segmentation": _classes,
+}

@@ -13,6 +13,7 @@ Then: `python sweeps/priority_grid.py --dataset nyuv2`.
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from mtl.data.source_files import changed
 from mtl.spec import SPLITS
 
 USAGE_STATUS = 2
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             _prepare(recipe, folder, given.workers, given.skip_bad)
         # Of a new one too: another process may have prepared it while this one waited.
         _check_gaps(folder, given.skip_bad)
+        _check_tasks(folder, recipe)
         known = _check_unchanged(folder, recipe)
         if was_there:
             check_hashes(folder)
             print(f"Already prepared, and every byte of the arrays verified: {folder} ({known})")
-        _say_end(folder)
+        _say_end(folder, recipe)
         return 0
     except (BadSourceError, BadSampleError, PreparedDataError) as error:
         print(f"prepare: {error}", file=sys.stderr)
@@ -118,7 +121,8 @@ def _option(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.")
     try:
-        return name, yaml.safe_load(value)
+        # YAML 1.1 calls 1e-1 a string, since it has no point.
+        return name, float(value) if EXPONENT.fullmatch(value) else yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
 
@@ -147,6 +151,7 @@ def _prepare(recipe: RawRecipe, folder: Path, num_workers: int, skip_bad: bool) 
             num_workers=max(1, num_workers),
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             skip_bad=skip_bad,
+            optional=recipe.optional,
         )
     print(f"Prepared in {time.monotonic() - start:,.0f} s.")
 
@@ -158,6 +163,17 @@ def _check_gaps(folder: Path, skip_bad: bool) -> None:
         raise PreparedDataError(
             f"Expected prepared data without gaps, got {folder}, which an earlier --skip-bad left "
             f"without {skipped} samples. Remove the folder to prepare it anew, or add --skip-bad."
+        )
+
+
+def _check_tasks(folder: Path, recipe: RawRecipe) -> None:
+    """Raise a `PreparedDataError` if tasks that were asked for by name were left out earlier."""
+    held = read_manifest(folder)["tasks"]
+    lacking = [task for task in recipe.tasks if task not in held and task not in recipe.optional]
+    if lacking:
+        raise PreparedDataError(
+            f"Expected {', '.join(lacking)} in {folder}, got none: no pixel of some split counts. "
+            "Leave it out of --tasks, or mend the files it follows from and remove the folder."
         )
 
 
@@ -179,13 +195,15 @@ def _check_unchanged(folder: Path, recipe: RawRecipe) -> str:
     return f"{recipe.files['count']:,} source files are as they were"
 
 
-def _say_end(folder: Path) -> None:
+def _say_end(folder: Path, recipe: RawRecipe) -> None:
     manifest = read_manifest(folder)
     skipped = sum(len(reasons) for reasons in manifest["skipped"].values())
     if skipped:
         print(f"{skipped} samples were left out; manifest.json lists them with the reasons.")
     print(json.dumps({"folder": str(folder), "hash": manifest["folder_hash"]}))
     print(f"Look at it: python -m mtl.data.show {folder}")
+    for task in sorted({*recipe.optional} - {*manifest["tasks"]}):
+        print(f"{task} is left out: it counts at no pixel of some split.")
     absent = [split for split in SPLITS if split not in manifest["counts"]]
     if absent:
         print(f"Without {', '.join(absent)} no sweep trains on it.")

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,7 @@ def write_once(
     on_progress: Progress | None,
     on_message: Message = to_stderr,
     skip_bad: bool = False,
+    optional: Collection[str] = (),
 ) -> None:
     """Write a recipe's arrays to `folder` unless another process does it first.
 
@@ -191,6 +192,7 @@ def write_once(
         on_progress: called now and then.
         on_message: called with what the user should know, such as for whom it waits.
         skip_bad: as in `write_prepared`.
+        optional: as in `write_prepared`.
 
     Raises:
         PreparedDataError: if it cannot be written.
@@ -208,6 +210,7 @@ def write_once(
                     on_progress=on_progress,
                     on_message=on_message,
                     skip_bad=skip_bad,
+                    optional=optional,
                 )
     except OSError as error:
         raise PreparedDataError(

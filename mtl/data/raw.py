@@ -79,3 +79,7 @@ class RawDataset:
     """What its user should know, a sentence each, such as counts unlike the paper's."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """Id -> what is missing, for samples of which opening saw already that `read` will fail."""
+    fillable: tuple[str, ...] = ()
+    """Tasks in whose samples `RawSample.fillable` may name holes."""
+    held: tuple[str, ...] = ()
+    """Tasks with files, where not all of them were asked for."""

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from mtl.data.colorization import fill, fill_normals
-from mtl.data.derivation import FROM_DEPTH, FROM_DEPTH_AND_CAMERA, derivable, derived
+from mtl.data.derivation import derivable, derived, derived_measured
 from mtl.data.folder import FolderOptions, open_folder
+from mtl.data.manifest import short_hash
 from mtl.data.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
 from mtl.data.raw import BadSampleError, BadSourceError, RawDataset, RawSample
@@ -40,9 +41,11 @@ other maps are float32, because their files have 16 bits."""
 BYTES_PER_PIXEL = {"image": 3, "normal": 6, "curvature": 4, "reshading": 2, "segmentation": 1}
 """Bytes of a pixel in the arrays; maps not named have 4, and each task 2 more for its masks."""
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised when the same files become other arrays: what was prepared before is not taken for it.
-2: tasks derived from the image do not count along a white border."""
+2: tasks derived from the image do not count along a white border.
+3: derived 3D edges do not count beside holes nor along the border of the frame or crop, where they
+were 0; what is derived beside filled pixels does not count as measured."""
 MOST_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
 MOST_NAMED = 5
@@ -56,15 +59,16 @@ class Reader:
     options: type[Any]
     """Frozen dataclass of what may be chosen in reading it."""
     open: Callable[[Path, Any], RawDataset]
-    tasks: tuple[str, ...] = ()
-    """Those that its option `tasks` may name; a sample must then have files of these alone."""
+    tasks: tuple[str, ...]
+    """Those that its option `tasks` may name; files of other tasks are then read only where these
+    follow from them."""
 
 
 READERS: dict[str, Reader] = {
-    "nyuv2": Reader(Nyuv2Options, open_nyuv2),
-    "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan),
+    "nyuv2": Reader(Nyuv2Options, open_nyuv2, TASKS),
+    "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan, TASKS),
     "taskonomy": Reader(TaskonomyOptions, open_taskonomy, READABLE_TASKS),
-    "folder": Reader(FolderOptions, open_folder),
+    "folder": Reader(FolderOptions, open_folder, TASKS),
 }
 
 
@@ -87,6 +91,8 @@ class RawRecipe:
     """Whether the full system is solved for that, see `mtl.data.colorization`."""
     splits: tuple[str, ...]
     """Those wanted, in the order of `mtl.spec.SPLITS`."""
+    optional: tuple[str, ...]
+    """Derived tasks that nobody asked for by name: left out where they count nowhere."""
     files: Mapping[str, Any]
     """Fingerprint of the files of all samples when the data set was opened."""
 
@@ -109,8 +115,7 @@ class RawRecipe:
         for task in self.tasks:
             if task not in targets:
                 targets[task], valid[task] = derived(task, raw)
-                if task in FROM_DEPTH or task in FROM_DEPTH_AND_CAMERA:
-                    measured[task] = valid[task] & measured.get("depth", raw.valid["depth"])
+                measured[task] = derived_measured(task, raw, valid[task])
         return Sample(
             image=raw.image,
             targets={t: targets[t].astype(_stored_as(t, targets[t])) for t in self.tasks},
@@ -135,9 +140,9 @@ class RawRecipe:
                 "depth_range_m": list(dataset.depth_range_m),
             },
             "derived": [task for task in self.tasks if task not in dataset.tasks],
-            "filled": self.filled,
+            "filled": list(self.dataset.fillable) if self.filled else [],
             "ids": ids,
-            "ids_hash": hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16],
+            "ids_hash": short_hash(ids),
             "licence": dataset.licence,
             "notes": list(dataset.notes),
             "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
@@ -208,6 +213,12 @@ def make_recipe(
     place = source.expanduser().absolute()
     dataset = reader.open(place, chosen)
     splits = tuple(split for split in SPLITS if split in splits)
+    for split in splits:
+        if not dataset.samples[split]:
+            raise BadSourceError(
+                f"Expected samples for {split} in {source}, got none. Name the other splits with "
+                "--split, or give a validation_share above 0 with --option."
+            )
     ids = [sample_id for split in splits for sample_id in dataset.samples[split]]
     lacking = [sample_id for sample_id in ids if sample_id in dataset.lacking]
     if lacking and not skip_bad:
@@ -216,13 +227,20 @@ def make_recipe(
             f"{dataset.lacking[lacking[0]]} (Files are missing of {', '.join(lacking[:MOST_NAMED])}"
             f"{more}; --skip-bad goes on without such samples and lists them.)"
         )
+    if exact_fill and not dataset.fillable:
+        raise BadSourceError(
+            f"Expected something to fill for --exact-fill, got {name} data with the tasks "
+            f"{', '.join(dataset.tasks) or 'none'}, whose holes stay. Leave it out, or let depth "
+            "or normals be filled: fill: true in a folder's YAML, --option depth=raw of nyuv2."
+        )
     available = (*dataset.tasks, *derivable(_first_sample(dataset, ids)))
     for task in tasks or ():
         if task not in available:
+            there = ", ".join(t for t in TASKS if t in {*available, *dataset.held})
             raise BadSourceError(
-                f"Expected tasks that {source} has or that follow from it "
-                f"({', '.join(t for t in TASKS if t in available)}), got {task!r}. Leave it out, "
-                f"or see in the module mtl.data.{name} whether an --option adds it."
+                f"Expected tasks that {source} has or that follow from it ({there}), got "
+                f"{task!r}. Leave it out, or see in the "
+                f"module mtl.data.{name} whether an --option adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
     return RawRecipe(
@@ -235,6 +253,7 @@ def make_recipe(
         filled=filled,
         exact_fill=exact_fill,
         splits=splits,
+        optional=tuple(t for t in wanted if tasks is None and t not in dataset.tasks),
         files=_fingerprint(dataset, ids, str(place)),
     )
 

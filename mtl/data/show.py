@@ -17,6 +17,9 @@ from mtl.data.manifest import PreparedDataError, check_whole, read_manifest
 from mtl.data.sources import Sample
 from mtl.spec import SPLITS, TASKS
 
+LEAST_PANEL_PX = 200
+"""Smaller panels are enlarged: nobody sees an edge of one pixel."""
+
 
 def prepared_samples(folder: Path, split: str, count: int) -> list[Sample]:
     """Return up to `count` samples of a prepared folder, evenly spread over a split."""
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples = prepared_samples(given.prepared, split, max(1, given.count))
         classes = read_manifest(given.prepared)["info"]["classes"]
         columns = ["image", *samples[0].targets]
-        sheet_of(samples, columns, len(classes)).save(given.out, optimize=True)
+        sheet = sheet_of(samples, columns, len(classes), least_px=LEAST_PANEL_PX)
+        sheet.save(given.out, optimize=True)
     except PreparedDataError as error:
         print(error, file=sys.stderr)
         return 1

@@ -32,16 +32,25 @@ def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str,
 
 def _check_counts_somewhere(split: Path, task: str) -> None:
     """Raise if a task has no pixel in a split: no loss could learn it, or no metric be computed."""
-    measured = split / f"{task}_measured.npy"
-    # Losses count valid pixels; metrics, which all but the training split is for, measured ones.
-    by_metrics = split.name != "train" and measured.exists()
-    masks = np.load(measured if by_metrics else split / f"{task}_valid.npy", mmap_mode="r")
-    if not any(mask.any() for mask in masks):
+    if not counts_somewhere(split, task):
+        number = len(np.load(split / f"{task}_valid.npy", mmap_mode="r"))
+        kind = "measured" if _is_by_metrics(split, task) else "valid"
         raise PreparedDataError(
-            f"Expected some {'measured' if by_metrics else 'valid'} pixels of {task} in split "
-            f"{split.name}, got none in {len(masks)} samples. Leave {task} out with --tasks, or "
-            "mend its files and masks."
+            f"Expected some {kind} pixels of {task} in split {split.name}, got none in {number} "
+            f"samples. Leave {task} out with --tasks, or mend its files and masks."
         )
+
+
+def counts_somewhere(split: Path, task: str) -> bool:
+    """Return whether a task has a pixel in a split that losses or, but for train, metrics count."""
+    kind = "measured" if _is_by_metrics(split, task) else "valid"
+    masks = np.load(split / f"{task}_{kind}.npy", mmap_mode="r")
+    return any(mask.any() for mask in masks)
+
+
+def _is_by_metrics(split: Path, task: str) -> bool:
+    # Losses count valid pixels; metrics, which all but the training split is for, measured ones.
+    return split.name != "train" and (split / f"{task}_measured.npy").exists()
 
 
 def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ network trained on COCO saw: 16 of its classes, background, and 0 where it was n
 Depth, edges and keypoints keep their natural scale (value / 512 m, value / 65535).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -134,7 +134,9 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
     tasks = tuple(task for task in TASKS if task in options.tasks)
     found = find_views(source)
     views, notes = _complete_views(source, found, tasks)
-    splits = strided(views, _buildings(views, options), options.stride, options.offset)
+    buildings = _buildings(views, options)
+    notes += _notes_on_other_buildings(views, buildings, options)
+    splits = strided(views, buildings, options.stride, options.offset)
     samples = {split: tuple(_id(view) for view in chosen) for split, chosen in splits.items()}
     if options.splits == "all" and not splits["test"]:
         samples["train"], samples["test"] = hold_out(
@@ -224,6 +226,19 @@ def _buildings(views: list[View], options: TaskonomyOptions) -> dict[str, tuple[
         return {"train": (names[0],), "validation": (), "test": ()}
     train, test = hold_out(names, options.test_share, options.validation_seed)
     return {"train": train, "validation": (), "test": test}
+
+
+def _notes_on_other_buildings(
+    views: list[View], buildings: Mapping[str, tuple[str, ...]], options: TaskonomyOptions
+) -> list[str]:
+    known = {name for names in buildings.values() for name in names}
+    others = [view for view in views if view[0] not in known]
+    if not others:
+        return []
+    return [
+        f"{len(others):,} views are left out, of buildings that are in no split "
+        f"({options.splits}): {_listed({view[0] for view in others})}."
+    ]
 
 
 def _notes_on_counts(
@@ -316,7 +331,7 @@ def _decode_curvature(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
 
 
 def _decode_reshading(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
-    raw = read_rgb(path, lossless=True)
+    raw = read_rgb(path, lossless=True, or_grey=True)
     spread = int((raw.max(-1) - raw.min(-1)).max())
     if spread > MOST_COLOUR_IN_GREY:
         got = f"channels that differ by {spread}"

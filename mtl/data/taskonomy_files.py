@@ -22,7 +22,7 @@ from mtl.data.raw import BadSourceError
 View = tuple[str, int, int]
 """Building, point, view."""
 
-FILE_NAME = re.compile(r"point_(0|[1-9]\d*)_view_(0|[1-9]\d*)_domain_(\w+)\.png", re.A)
+FILE_NAME = re.compile(r"point_(\d+)_view_(\d+)_domain_(\w+)\.png", re.A)
 
 DOMAINS: dict[str, tuple[str, ...]] = {
     "image": ("rgb",),
@@ -73,6 +73,8 @@ class Found:
         default_factory=lambda: defaultdict(set)
     )
     """Kind and building -> pairs of folder and domain under which its files lie, mostly one."""
+    padded: dict[tuple[View, str], Path] = field(default_factory=dict)
+    """View and kind -> file, of names whose numbers have leading zeros."""
 
     def having(self, kinds: Iterable[str]) -> list[View]:
         """Return the views that have a file of every kind, by building, point and view."""
@@ -84,6 +86,8 @@ class Found:
         building, point, number = view
         if not self.kinds.get(view, 0) & BIT_OF_KIND[kind]:
             return None
+        if (view, kind) in self.padded:
+            return self.padded[view, kind]
         paths = [
             Path(folder) / f"point_{point}_view_{number}_domain_{domain}.png"
             for folder, domain in sorted(self.places[kind, building])
@@ -122,7 +126,10 @@ def find_views(source: Path) -> Found:
                     f"{Path(folder) / name}. Move one of them elsewhere."
                 )
             found.kinds[view] = bits | BIT_OF_KIND[kind]
-            found.places[kind, building].add((folder, match[3]))
+            if name == f"point_{view[1]}_view_{view[2]}_domain_{match[3]}.png":
+                found.places[kind, building].add((folder, match[3]))
+            else:
+                found.padded[view, kind] = Path(folder) / name
     if not found.kinds:
         raise BadSourceError(
             f"Expected files named point_<P>_view_<V>_domain_<domain>.png in {source}, got none. "

@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -31,11 +31,17 @@ from mtl.data.chunks import (
     note_dropping,
     remove_notes,
 )
-from mtl.data.manifest import PREPARED_SCHEMA, PreparedDataError, array_entry, content_hash
+from mtl.data.manifest import (
+    PREPARED_SCHEMA,
+    PreparedDataError,
+    array_entry,
+    content_hash,
+    short_hash,
+)
 from mtl.data.mapped import new_array
 from mtl.data.raw import BadSampleError
 from mtl.data.sources import Sample
-from mtl.data.statistics import statistics_of
+from mtl.data.statistics import counts_somewhere, statistics_of
 from mtl.store import write_json
 
 CHUNK = 10
@@ -74,6 +80,7 @@ def write_prepared(
     on_progress: Progress | None,
     on_message: Message,
     skip_bad: bool = False,
+    optional: Collection[str] = (),
 ) -> None:
     """Write the arrays and the manifest of a recipe to `folder`, which must not exist yet.
 
@@ -84,6 +91,8 @@ def write_prepared(
         on_progress: called now and then.
         on_message: called where what was interrupted cannot be continued, or not all of it.
         skip_bad: leave out samples that cannot be read and list them in the manifest.
+        optional: tasks to leave out, with a note in the manifest, where they count at no pixel of
+            a split; another such task is an error.
 
     Raises:
         PreparedDataError: for a sample that cannot be read, unless `skip_bad`; if every sample of
@@ -122,7 +131,8 @@ def write_prepared(
         if on_progress is not None:
             on_progress(finished, total)
     bad = _drop_bad(beside, counts, written)
-    _finish(beside, folder, about, bad)
+    dropped = _drop_empty(beside, counts, optional)
+    _finish(beside, folder, _as_written(about, bad, dropped), _by_id(about, bad))
 
 
 def unfinished(folder: Path) -> Path:
@@ -290,6 +300,55 @@ def _drop_bad(
     return bad
 
 
+def _drop_empty(beside: Path, counts: dict[str, int], optional: Collection[str]) -> list[str]:
+    """Remove the arrays of optional tasks that count nowhere in a split; return these tasks."""
+    ends = ("", "_valid", "_measured")
+    dropped = []
+    for task in sorted(optional):
+        paths = [beside / split / f"{task}{end}.npy" for split in counts for end in ends]
+        # Some are gone already where an earlier try was interrupted here.
+        if all(path.exists() for path in paths) and all(
+            counts_somewhere(beside / split, task) for split in counts
+        ):
+            continue
+        note_dropping(beside)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        dropped.append(task)
+    return dropped
+
+
+def _as_written(
+    about: dict[str, Any], bad: dict[str, dict[str, str]], dropped: list[str]
+) -> dict[str, Any]:
+    """Return what a recipe says of itself without the samples and tasks that were left out."""
+    about = dict(about)
+    if "ids" in about:
+        # Row i of an array is sample i of this list.
+        about["ids"] = {
+            split: [name for index, name in enumerate(ids) if str(index) not in bad.get(split, {})]
+            for split, ids in about["ids"].items()
+        }
+        about["ids_hash"] = short_hash(about["ids"])
+    if dropped:
+        about["derived"] = [task for task in about["derived"] if task not in dropped]
+        about["notes"] = [
+            *about["notes"],
+            *(f"{task} counts at no pixel of some split and is left out." for task in dropped),
+        ]
+    return about
+
+
+def _by_id(about: dict[str, Any], bad: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return split -> id -> reason; recipes without ids keep the index in their order."""
+    if "ids" not in about:
+        return bad
+    return {
+        split: {about["ids"][split][int(index)]: reason for index, reason in reasons.items()}
+        for split, reasons in bad.items()
+    }
+
+
 def _keep_rows(path: Path, kept: list[int]) -> None:
     """Rewrite an array with the rows `kept`, one at a time."""
     whole = np.load(path, mmap_mode="r")
@@ -306,7 +365,14 @@ def _keep_rows(path: Path, kept: list[int]) -> None:
 def _finish(
     beside: Path, folder: Path, about: dict[str, Any], bad: dict[str, dict[str, str]]
 ) -> None:
-    """Write the manifest and give the folder its name."""
+    """Write the manifest and give the folder its name.
+
+    Args:
+        beside: where the arrays are.
+        folder: its name.
+        about: what the recipe says of what was written.
+        bad: split -> id of each sample left out -> reason.
+    """
     arrays = {
         str(path.relative_to(beside)): array_entry(path) for path in sorted(beside.rglob("*.npy"))
     }

@@ -1,9 +1,11 @@
 """Tasks that follow from image and depth, against the exact targets of rendered scenes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from mtl.data.derivation import derivable, derived
+from mtl.data.derivation import derivable, derived, derived_measured
 from mtl.data.derive import Camera, camera_rays, curvature, normals_from_depth
 from mtl.data.raw import RawSample
 from mtl.data.scenes import render_scene
@@ -133,3 +135,65 @@ def test_what_may_not_count_does_not_in_derived_tasks_either() -> None:
     for task in ("edge2d", "keypoint2d"):
         _, valid = derived(task, RawSample(image, {}, {}, counted=counted))
         np.testing.assert_array_equal(valid, counted)
+
+
+def around(row: int, column: int, reach: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[row - reach : row + reach + 1, column - reach : column + reach + 1] = True
+    return mask
+
+
+def cross(row: int, column: int, reach: int) -> np.ndarray:
+    """Return the pixels within `reach` steps along rows and columns."""
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    return np.abs(rows - row) + np.abs(columns - column) <= reach
+
+
+def test_3d_edges_count_neither_beside_a_hole_nor_along_the_frame() -> None:
+    sample, scene = rgbd("rooms", 0)
+    known = sample.valid["depth"] & ~around(40, 60, 0)
+    target, valid = derived("edge3d", dataclasses.replace(sample, valid={"depth": known}))
+    expected = scene.valid["depth"] & ~around(40, 60, 1)
+    expected[[0, -1]] = expected[:, [0, -1]] = False
+    np.testing.assert_array_equal(valid, expected)
+    # What counts is what it would be without the hole.
+    np.testing.assert_allclose(target[valid], scene.targets["edge3d"][valid], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "unmeasured"),
+    [
+        ("edge3d", around(40, 60, 1)),
+        ("normal", cross(40, 60, 1)),
+        ("reshading", cross(40, 60, 1)),
+        ("keypoint3d", cross(40, 60, 1)),
+        ("curvature", cross(40, 60, 2)),
+        ("edge2d", np.zeros((HEIGHT, WIDTH), bool)),
+    ],
+)
+def test_what_comes_of_a_filled_depth_is_not_measured(task: str, unmeasured: np.ndarray) -> None:
+    sample, _ = rgbd("simple", 0)
+    filled = dataclasses.replace(
+        sample, measured={"depth": sample.valid["depth"] & ~around(40, 60, 0)}
+    )
+    _, valid = derived(task, filled)
+    np.testing.assert_array_equal(derived_measured(task, filled, valid), valid & ~unmeasured)
+    # A hole that nobody filled is invalid and no reason to doubt its neighbours.
+    np.testing.assert_array_equal(derived_measured(task, sample, valid), valid)
+
+
+def test_what_comes_of_a_filled_normal_is_not_measured() -> None:
+    sample, scene = rgbd("simple", 0)
+    normal = scene.valid["normal"]
+    both = dataclasses.replace(
+        sample,
+        targets={**sample.targets, "normal": scene.targets["normal"]},
+        valid={**sample.valid, "normal": normal},
+        measured={"normal": normal & ~around(40, 60, 0)},
+    )
+    for task, reach in (("reshading", 0), ("keypoint3d", 0), ("curvature", 1)):
+        _, valid = derived(task, both)
+        expected = valid & ~cross(40, 60, reach)
+        np.testing.assert_array_equal(derived_measured(task, both, valid), expected)
+    _, valid = derived("edge3d", both)
+    np.testing.assert_array_equal(derived_measured("edge3d", both, valid), valid)

@@ -127,6 +127,19 @@ def test_names_pair_whatever_they_end_on_and_however_accents_are_stored(source: 
     assert np.abs(got.image.astype(int) - scene(0).image).mean() < 12
 
 
+def test_files_of_other_endings_are_told(source: Path) -> None:
+    for name in ("1.BMP", "2.bmp", "3.webp", "notes"):
+        (source / "train" / "image" / name).write_bytes(b"x")
+    (source / "val" / "depth" / "1.tif").write_bytes(b"x")
+    (source / "val" / "depth" / "Thumbs.db").write_bytes(b"x")
+    data = open_folder(source)
+    image, depth = data.notes
+    assert image.startswith(f"4 files in {source / 'train' / 'image'} are not read (2 of .bmp, ")
+    assert "1 of .webp, 1 of no ending): only .png, .jpg" in image
+    assert depth.startswith(f"1 files in {source / 'val' / 'depth'} are not read (1 of .tif)")
+    assert len(data.samples["train"]) == 3
+
+
 def test_missing_targets_are_an_error_or_unlabelled(source: Path) -> None:
     for folder in ("label", "normal"):
         (source / "train" / folder / "Bild 0 é.png").unlink()

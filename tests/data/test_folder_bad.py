@@ -217,6 +217,70 @@ def test_arrays_that_cannot_be_are_named(
     refused_sample(open_folder(source), words, path.with_suffix(".npy"))
 
 
+MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65535, 2000).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("scale", "span", "depth", "words"),
+    [
+        # 65535 * 0.001 m = 65.5 m at 3 of 24 columns, 12.5 %: a missing value, not a distance.
+        (0.001, [0.7, 10], MISSING_AS_MAXIMUM, ("65.535 m (12.5%", "depth.invalid", "0.7 to 10")),
+        (1, [0.7, 10], np.uint16(1932), ("a median of 1932 m", "tasks.depth.scale")),
+        (0.001, [5, 20], np.uint16(1900), ("a median of 1.9 m", "depth_range_m")),
+        (0.001, [0.7, 10], np.float32(1.9), ("a median of 0.0019 m", "tasks.depth.scale")),
+    ],
+    ids=["65535 is missing", "millimetres as metres", "another range", "metres in millimetres"],
+)
+def test_depth_far_from_what_is_declared(source: Path, scale, span, depth, words) -> None:
+    path = source / "train" / "depth" / "Bild 0 é.png"
+    path.unlink()
+    path = path.with_suffix(".png" if depth.dtype == np.uint16 else ".npy")
+    save(path, np.broadcast_to(depth, (HEIGHT, WIDTH)).copy())
+    write_yaml(source, depth_range_m=span, tasks={"depth": {"scale": scale}}, classes=None)
+    refused_sample(open_folder(source), *words, path)
+
+
+@pytest.mark.parametrize(
+    ("task", "array", "got"),
+    [
+        ("normal", np.full((HEIGHT, WIDTH, 3), 200, np.uint8), "200 to 200"),
+        ("normal", np.full((HEIGHT, WIDTH, 3), -1.02), "-1.02 to -1.02"),
+        ("reshading", np.full((HEIGHT, WIDTH), 255 * 200.0), "200 to 200"),  # the YAML has 1/255
+        ("edge2d", np.full((HEIGHT, WIDTH), 65535, np.uint16), "65535 to 65535"),
+        ("edge3d", np.full((HEIGHT, WIDTH), -0.02), "-0.02 to -0.02"),
+        ("keypoint2d", np.full((HEIGHT, WIDTH), 1.02), "1.02 to 1.02"),
+        ("keypoint3d", np.full((HEIGHT, WIDTH), 9, np.uint8), "9 to 9"),
+        ("curvature", np.full((HEIGHT, WIDTH, 2), 127, np.uint8), "a median size of 127"),
+    ],
+)
+def test_values_that_the_task_cannot_have_name_the_scale(
+    source: Path, task: str, array: np.ndarray, got: str
+) -> None:
+    path = source / "train" / task / "Bild 0 é.png"
+    path.unlink()
+    save(path.with_suffix(".npy"), array)
+    refused_sample(open_folder(source), got, f"tasks.{task}.scale", path.with_suffix(".npy"))
+
+
+def test_values_at_the_end_of_the_range_are_taken(source: Path) -> None:
+    for task, value in (("edge2d", 1.0), ("reshading", 255.0), ("keypoint3d", -0.005)):
+        path = source / "train" / task / "Bild 0 é.png"
+        path.unlink()
+        save(path.with_suffix(".npy"), np.full((HEIGHT, WIDTH), value))
+    open_folder(source).read("train/Bild 0 é")
+
+
+@pytest.mark.parametrize(
+    ("mode", "got"),
+    [("L", "grey values"), ("LA", "transparency"), ("RGBA", "transparency"), ("P", "a palette")],
+)
+@pytest.mark.parametrize("task", ["normal", "curvature"])
+def test_targets_of_three_channels_have_three(source: Path, task: str, mode: str, got: str) -> None:
+    path = source / "train" / task / "Bild 0 é.png"
+    Image.new(mode, (WIDTH, HEIGHT)).save(path)
+    refused_sample(open_folder(source), "8-bit colour PNG", got, "three values a pixel", path)
+
+
 def test_depth_in_png_without_its_unit(source: Path) -> None:
     write_yaml(source, tasks={"depth": {"invalid": 0}}, classes=None)
     refused_sample(open_folder(source), "tasks.depth.scale")

@@ -91,9 +91,11 @@ def test_a_bad_file_of_a_folder(case: Case, tmp_path: Path, capsys) -> None:
     assert "1 samples were left out" in capsys.readouterr().out
     (manifest,) = [read_manifest(path.parent) for path in root.glob("*/manifest.json")]
     assert manifest["counts"] == {"train": 2, "validation": 1, "test": 1}
-    assert list(manifest["skipped"]["train"]) == ["1"]
-    assert str(named) in manifest["skipped"]["train"]["1"]
-    assert case.says in manifest["skipped"]["train"]["1"]
+    ((name, reason),) = manifest["skipped"]["train"].items()
+    assert name == "train/Bild 1 é"
+    assert manifest["ids"]["train"] == ["train/Bild 0 é", "train/Bild 2 é"]
+    assert str(named) in reason
+    assert case.says in reason
 
 
 def test_missing_files_of_some_samples_are_told_before_any_is_read(tmp_path, capsys) -> None:
@@ -134,8 +136,9 @@ def test_a_bad_sample_of_the_official_file(change, says, tmp_path, capsys) -> No
     (path,) = root.glob("*/manifest.json")
     manifest = json.loads(path.read_text())
     ((split, reasons),) = manifest["skipped"].items()
-    ((index, reason),) = reasons.items()
-    assert manifest["ids"][split][int(index)] == "0001"
+    ((name, reason),) = reasons.items()
+    assert name == "0001"
+    assert name not in manifest["ids"][split]
     assert says in reason
 
 
@@ -145,7 +148,7 @@ def test_a_missing_modality_of_the_mtan_copy(tmp_path, capsys) -> None:
     write_mtan(tmp_path / "mtan", "val", 0)
     path = tmp_path / "mtan" / "train" / "normal" / "1.npy"
     path.unlink()
-    argv = ("nyuv2_mtan", tmp_path / "mtan", tmp_path / "data", "--tasks", "depth")
+    argv = ("nyuv2_mtan", tmp_path / "mtan", tmp_path / "data", "--tasks", "normal")
     refused(prepare(*argv), capsys.readouterr().err, path, "got no file")
     assert prepare(*argv, "--skip-bad") == 0
     (manifest,) = (tmp_path / "data").glob("*/manifest.json")
@@ -164,7 +167,7 @@ def test_a_bad_file_and_a_missing_modality_of_taskonomy(tmp_path, capsys) -> Non
     (path,) = root.glob("*/manifest.json")
     manifest = json.loads(path.read_text())
     assert manifest["counts"]["train"] == 1
-    assert str(bad) in manifest["skipped"]["train"]["0"]
+    assert str(bad) in manifest["skipped"]["train"]["hanson/point_0_view_0"]
     assert "1 of 5 views are left out: 1 lack normal." in manifest["notes"]
 
 
@@ -203,8 +206,29 @@ def test_a_source_that_is_a_circle_of_links(tmp_path, capsys) -> None:
         (lambda folder: _cut(folder / "manifest.json", 9), "Expected prepared data in"),
         (lambda folder: (folder / "manifest.json").unlink(), "one without a manifest"),
         (lambda folder: (folder / "manifest.json").write_text('{"schema": 99}'), "of schema 1"),
+        (lambda folder: _edit(folder, skipped=None), "without skipped"),
+        (lambda folder: _edit(folder, counts=None), "without counts"),
+        (lambda folder: _edit(folder, arrays=[]), "another kind of value for arrays"),
+        (lambda folder: _edit(folder, arrays={"train/image.npy": 3}), "of value for arrays"),
+        (lambda folder: _edit(folder, info={}), "another kind of value for info"),
+        (lambda folder: _edit(folder, tasks="depth"), "another kind of value for tasks"),
+        (lambda folder: _edit(folder, skipped={"train": [1]}), "kind of value for skipped"),
     ],
-    ids=["cut", "gone", "flipped", "manifest cut", "manifest gone", "another schema"],
+    ids=[
+        "cut",
+        "gone",
+        "flipped",
+        "manifest cut",
+        "manifest gone",
+        "another schema",
+        "no skipped",
+        "no counts",
+        "list of arrays",
+        "odd array",
+        "no info",
+        "odd tasks",
+        "odd skipped",
+    ],
 )
 def test_a_prepared_folder_that_is_half_there(spoil, says, tmp_path, capsys) -> None:
     source, root = write_source(tmp_path), tmp_path / "data"
@@ -216,6 +240,13 @@ def test_a_prepared_folder_that_is_half_there(spoil, says, tmp_path, capsys) -> 
     refused(prepare(*argv), capsys.readouterr().err, path.parent, says, "Remove")
     shutil.rmtree(path.parent)
     assert prepare(*argv) == 0
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    """Change keys of the manifest; None removes one."""
+    path = folder / "manifest.json"
+    manifest = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
 
 
 def _cut(path: Path, number: int) -> None:

@@ -65,7 +65,9 @@ def test_splits_are_by_number_and_a_part_of_train_is_held_out(whole: Path) -> No
     all_train = open_nyuv2_mtan(whole, MtanOptions(validation_share=0)).samples
     assert all_train["train"] == ("train/0", "train/2", "train/10")
     assert any("3 training and 1 test" in note for note in open_nyuv2_mtan(whole).notes)
-    assert open_nyuv2_mtan(whole).options == {"validation_share": 0.1, "validation_seed": 0}
+    assert open_nyuv2_mtan(whole).options == {
+        "tasks": ("depth", "normal", "segmentation"), "validation_share": 0.1, "validation_seed": 0,
+    }  # fmt: skip
 
 
 def test_readers_can_be_sent_to_processes(whole: Path) -> None:

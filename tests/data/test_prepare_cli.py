@@ -91,7 +91,7 @@ def test_files_become_a_training(mine: Path, tmp_path: Path, capsys) -> None:
     # Its picture.
     assert show.main([str(folder), "--out", str(tmp_path / "sheet.png"), "--count", "3"]) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size[1] > 3 * 32
+        assert sheet.size[1] > 3 * 32 * 7  # the least whole factor by which 32 becomes 200
     # A run knows it by its hash, and trains on it.
     argv = [
         "--dataset", "folder", "--data-root", str(root), "--epochs", "1", "--methods", "lsb",
@@ -142,7 +142,11 @@ def test_bad_samples_end_it_or_are_listed(mine: Path, tmp_path: Path, capsys) ->
     (folder,) = [p for p in root.iterdir() if (p / "manifest.json").exists()]
     manifest = read_manifest(folder)
     assert manifest["counts"] == {"train": 7, "validation": 2, "test": 1}
-    assert "000.png" in manifest["skipped"]["train"]["0"]
+    assert "000.png" in manifest["skipped"]["train"]["train/000"]
+    # Row i of the arrays is sample i of the ids; the others are listed by their own.
+    assert manifest["ids"]["train"] == [f"train/{index:03d}" for index in range(1, 8)]
+    assert manifest["ids"]["test"] == ["test/000"]
+    assert manifest["skipped"].keys() == {"train", "test"}
     # Asked for without the flag, the gaps are told.
     assert main(prepare(mine, root)) == 1
     assert "without 2 samples. Remove the folder" in capsys.readouterr().err
@@ -309,3 +313,19 @@ def test_taskonomy_is_prepared_whole_with_its_raw_scales(tmp_path: Path, capsys)
     assert statistics["edge3d"]["mean"][0] < 0.02 < statistics["reshading"]["mean"][0]
     for task in manifest["tasks"]:
         assert 0 < statistics[task]["share_valid"] <= 1
+
+
+def test_show_elsewhere_advises_to_remove_nothing(tmp_path: Path, capsys) -> None:
+    for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+        assert show.main([str(place), "--out", str(tmp_path / "sheet.png")]) == 1
+        error = capsys.readouterr().err
+        assert f"Expected a prepared folder at {place}, got" in error
+        assert "Give the folder that `python -m mtl.data.prepare` named" in error
+        assert "Remove" not in error
+
+
+def test_options_take_numbers_with_exponents(mine: Path, tmp_path: Path) -> None:
+    option = ("--option", "validation_share=1e-1", "--tasks", "edge2d")
+    assert main(prepare(mine, tmp_path / "data", *option)) == 0
+    (path,) = (tmp_path / "data").glob("*/manifest.json")
+    assert read_manifest(path.parent)["options"]["validation_share"] == 0.1

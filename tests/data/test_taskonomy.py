@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mtl.data import derive
-from mtl.data.raw import BadSampleError
+from mtl.data.raw import BadSampleError, BadSourceError
 from mtl.data.taskonomy import TASKONOMY_TASKS, TaskonomyOptions, open_taskonomy
 from mtl.data.taskonomy_files import TINY, find_views, read_split_csv, strided
 from tests.data.taskonomy_formats import (
@@ -304,3 +304,26 @@ def test_masks_without_depth(source: Path) -> None:
 def test_the_reader_can_be_sent_to_another_process(source: Path) -> None:
     data = pickle.loads(pickle.dumps(open_taskonomy(source, EVERY)))
     np.testing.assert_array_equal(data.read("hanson/point_0_view_0").image, scene(0).image)
+
+
+def test_views_of_buildings_in_no_split_are_told(source: Path) -> None:
+    assert not any("in no split" in note for note in open_taskonomy(source, EVERY).notes)
+    for number in range(2):
+        write_view(source, ("mycastle", number, 0), scene(0))
+    note = "2 views are left out, of buildings that are in no split (tiny): mycastle."
+    assert note in open_taskonomy(source, EVERY).notes
+
+
+def test_numbers_with_leading_zeros_are_the_same_numbers(source: Path) -> None:
+    before = open_taskonomy(source, EVERY)
+    for path in source.rglob("point_10_view_1_*.png"):
+        path.rename(path.with_name(path.name.replace("point_10_view_1", "point_0010_view_01")))
+    data = open_taskonomy(source, EVERY)
+    assert data.samples == before.samples
+    paths = list(data.files("hanson/point_10_view_1"))
+    assert all(path.name.startswith("point_0010_view_01_domain_") for path in paths)
+    data.read("hanson/point_10_view_1")
+    copy = next(source.rglob("point_0010_view_01_domain_rgb.png"))
+    copy.with_name("point_10_view_01_domain_rgb.png").write_bytes(copy.read_bytes())
+    with pytest.raises(BadSourceError, match="Expected one rgb of point 10, view 1"):
+        open_taskonomy(source, EVERY)

@@ -168,3 +168,13 @@ def _directory(path: Path) -> None:
 def test_options_that_cannot_be(values: dict, words: str) -> None:
     with pytest.raises(BadSourceError, match=words):
         TaskonomyOptions(**values)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+@pytest.mark.parametrize("domain", ["normal", "principal_curvature"])
+def test_vectors_have_three_channels(source: Path, domain: str, mode: str) -> None:
+    path = path_of(source, VIEWS[0], domain)
+    Image.new(mode, (WIDTH, HEIGHT)).save(path)
+    with pytest.raises(BadSampleError, match="three values a pixel") as caught:
+        open_taskonomy(source, EVERY).read("hanson/point_0_view_0")
+    assert str(path) in str(caught.value)
