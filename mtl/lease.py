@@ -72,11 +72,20 @@ def _key(sweep: str) -> str:
 
 
 def _read(files: Storage, sweep: str) -> dict[str, Any] | None:
-    place = files.place(_key(sweep))
+    key = _key(sweep)
     try:
-        held = parse_json(files.read(_key(sweep)), place)
+        return parse_lease(files.read(key), files.place(key))
     except FileNotFoundError:
         return None
+
+
+def parse_lease(data: bytes, place: str) -> dict[str, Any]:
+    """Return the content of a lease.json that was read from `place`.
+
+    Raises:
+        StoreError: if it is damaged or of another schema.
+    """
+    held = parse_json(data, place)
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != LEASE_SCHEMA:
         raise StoreError(

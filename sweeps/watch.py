@@ -187,6 +187,8 @@ def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
         f"{status['failed']} failed",
         f"{status['waiting']} waiting",
     ]
+    if status.get("paused"):  # earlier releases did not count them
+        parts.append(f"{status['paused']} paused")
     if status["state"] in ACTIVE_STATES and not is_gone:
         low, high = (
             max(0.0, (seconds or 0.0) - age) for seconds in status["expected_seconds_left"]

@@ -11,6 +11,7 @@ from mtl.care.files import (
     LOCK,
     UnreadableError,
     entries_of,
+    is_locked,
     is_number,
     kind_of,
     parse_json,
@@ -20,9 +21,10 @@ from mtl.care.files import (
     read_object,
 )
 from mtl.care.listing import planned_runs, read_result, read_spec, run_ids_of
+from mtl.lease import parse_lease
 from mtl.records import TASK_METRICS, EpochRecord, Result
 from mtl.spec import RunSpec
-from mtl.store import Store, check_sweep_name
+from mtl.store import Store, StoreError, check_sweep_name
 
 TRAIN_AGAIN = "remove the run (remove --run) and ask for it again"
 RUN_FILES = ("spec.json", "epochs.jsonl", "result.json", "manifest.json", "error.txt", LOCK)
@@ -210,7 +212,9 @@ def _inspect_checkpoints(
             ),
             costs.get(path.name, "the network as it was after that epoch; remove the file"),
         )
-        if path.name == "latest.pt" and epoch is not None and epoch > len(records or ()):
+        is_behind = epoch is not None and epoch > len(records or ())
+        # A run under way has gone on since its records were read.
+        if path.name == "latest.pt" and is_behind and not is_locked(folder):
             inspector.damage(
                 path,
                 f"is of epoch {epoch}, of which epochs.jsonl holds {len(records or ())}",
@@ -343,7 +347,22 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
     path = folder / "status.json"
     if kind_of(path) != "absent":
         inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
+    lease = folder / "lease.json"
+    if kind_of(lease) != "absent":
+        inspector.check(
+            lease,
+            lambda: _check_lease(lease),
+            "no run: remove the file once no driver of the sweep runs, and start the sweep again",
+        )
     return True
+
+
+def _check_lease(path: Path) -> None:
+    read_object(path)
+    try:
+        parse_lease(read_bytes(path), path.name)
+    except StoreError as error:
+        raise UnreadableError("is no whole lease of this release") from error
 
 
 def check_status(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
-from mtl.store import Store
+from mtl.store import Store, is_address
 from sweeps.cli import Command, parse_command
 from sweeps.command import INCOMPLETE_STATUS, checked_concurrency, existing_store, in_words
 from sweeps.cost import estimate
@@ -37,11 +37,7 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
 
     def plan_and_search() -> int:
         command = parse_command(kind, description, argv, table, add_options)
-        if command.given.get("divisions") is not None:
-            raise ValueError(
-                "Expected no --divisions: a search takes priorities anywhere on the simplex. "
-                "Leave it out."
-            )
+        _check_command(command)
         bases = search_bases(command)
         options = search_options(command, bases, bool(command.given["quick"]))
         concurrency = checked_concurrency(command)
@@ -51,6 +47,30 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
         return _search_and_report(command, bases, options, concurrency)
 
     return in_words(kind, plan_and_search)
+
+
+def _check_command(command: Command) -> None:
+    """Raise a `ValueError` for what sweeps share and a search does not have."""
+    if command.given.get("divisions") is not None:
+        raise ValueError(
+            "Expected no --divisions: a search takes priorities anywhere on the simplex. "
+            "Leave it out."
+        )
+    if command.execution.budget_hours is not None:
+        raise ValueError(
+            "Expected no --budget: a run left out for lack of time would change what the search "
+            "asks next. Leave it out, and bound the search by --epochs-budget or --trials."
+        )
+    if command.refine is not None or command.grid.baselines:
+        raise ValueError(
+            "Expected neither --refine nor --baselines: a search chooses its priorities itself "
+            "and trains no single tasks. Leave them out, or use priority_grid.py."
+        )
+    if is_address(command.store):
+        raise ValueError(
+            "Expected a folder for --store: a search keeps Optuna's study beside its runs, which "
+            "object storage cannot hold. Give a folder, on a cluster a shared one."
+        )
 
 
 def _show_plan(
@@ -132,13 +152,8 @@ class _Batches:
         )
         with StopSignals() as signals:
             try:
-                for data in dict.fromkeys(spec.data for spec in plan.specs):
-                    prepare(
-                        data,
-                        command.runtime.data_root,
-                        num_workers=num_cpus(),
-                        on_progress=self._display.preparing,
-                    )
+                if command.execution.address is None:  # a cluster's nodes see to it, once each
+                    self._prepare_data(plan)
                 launch(
                     plan,
                     self._store,
@@ -161,10 +176,19 @@ class _Batches:
         if stopped_by is not None:
             raise SearchStoppedError(f"Stopped by {stopped_by}.")
 
-    def say_over(self) -> None:
+    def _prepare_data(self, plan: Plan) -> None:
+        for data in dict.fromkeys(spec.data for spec in plan.specs):
+            prepare(
+                data,
+                self._command.runtime.data_root,
+                num_workers=num_cpus(),
+                on_progress=self._display.preparing,
+            )
+
+    def say_over(self, state: str) -> None:
         """Write to status.json that no batch follows the latest, if there was any."""
         if self._latest is not None:
-            self._journal.status(self._latest, "finished", now=True)
+            self._journal.status(self._latest, state, now=True)
 
     def _expected(
         self, runs: Mapping[str, RunSpec], pause_after: int | None
@@ -194,16 +218,17 @@ def _search_and_report(
         print(note)
     if command.execution.address is None:  # a cluster's nodes may have what this one lacks
         check_encoder_weights(bases.values(), command.runtime.encoder_weights_file)
-    with sweep_lock(store, command.name):
+    with sweep_lock(store, command.name) as store:
         folder = store.sweep_folder(command.name)
         journal = Journal(store, make_plan(command.name, command.kind, ()))
+        display = make_display()
+        batches = _Batches(command, store, journal, display, concurrency)
         try:
-            with make_display() as display:
-                batches = _Batches(command, store, journal, display, concurrency)
+            with display:
                 search = Search(bases, options, store, folder, batches)
                 display.say(budget_of(bases, options).in_words(len(bases)))
                 outcome = search.run()
-                batches.say_over()
+                batches.say_over("finished")
         except SearchStoppedError as error:
             print(
                 f"{command.kind}: {error} What is done is kept, and the same command continues.",
@@ -211,6 +236,7 @@ def _search_and_report(
             )
             return INCOMPLETE_STATUS
         except SearchError as error:
+            batches.say_over("stopped")
             print(f"{command.kind}: {error}", file=sys.stderr)
             return INCOMPLETE_STATUS
         plan = make_plan(command.name, command.kind, outcome.specs)

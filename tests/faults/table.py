@@ -12,6 +12,8 @@ RUNS = "tests/faults/test_runs.py"
 FILES = "tests/faults/test_store_files.py"
 LAUNCH = "tests/sweeps/test_launch.py"
 GUARD = "tests/sweeps/test_guard.py"
+OBJECTS = "tests/test_object_storage.py"
+CLUSTER = "tests/sweeps/test_cluster.py"
 JOURNAL = "tests/sweeps/test_journal.py"
 TRAINING = "tests/test_training.py"
 
@@ -62,6 +64,30 @@ ROWS: dict[str, Row] = {
         "SIGKILL to the raylet of a local Ray after five epochs",
         (f"{GUARD}::test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost",),
         (f"{LAUNCH}::test_raylet_killed_in_the_middle_the_sweep_goes_on_to_the_same_results",),
+    ),
+    "node lost": Row(
+        "a raylet of a cluster of two killed after an epoch, another joining",
+        (f"{GUARD}::test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round",),
+        (f"{CLUSTER}::test_a_lost_node_costs_at_most_one_checkpoint_interval",),
+    ),
+    "object storage refuses": Row(
+        "no credentials, wrong ones, or a prefix that holds other things, on a server of loopback",
+        (
+            f"{OBJECTS}::test_refused_credentials_are_one_sentence",
+            f"{OBJECTS}::test_a_prefix_with_other_things_is_refused",
+        ),
+    ),
+    "object storage is slow": Row(
+        "a proxy that holds every answer back",
+        (f"{OBJECTS}::test_slow_is_only_slow",),
+    ),
+    "object storage drops connections": Row(
+        "a proxy that cuts connections for good, in the middle of a PUT, or during an epoch",
+        (
+            f"{OBJECTS}::test_a_lost_connection_is_one_sentence_after_several_tries",
+            f"{OBJECTS}::test_half_an_object_is_never_seen",
+            f"{OBJECTS}::test_a_run_that_a_cut_interrupts_resumes_from_its_last_whole_checkpoint",
+        ),
     ),
     "memory monitor": Row(
         "a run's process takes 8 GB under a monitor that allows 5; or fit() raises what it raises",

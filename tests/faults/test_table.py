@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 PROMISED = {
     "driver killed", "stop signals", "exception in a run", "run process killed", "raylet lost",
     "memory monitor", "disk full", "store file damaged", "checkpoint torn", "two drivers",
-    "loss NaN", "clock set back", "plan edited", "worker outlives its driver",
+    "loss NaN", "clock set back", "plan edited", "worker outlives its driver", "node lost",
+    "object storage refuses", "object storage is slow", "object storage drops connections",
 }  # fmt: skip
 
 
