@@ -44,12 +44,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"Expected prepared data of schema {PREPARED_SCHEMA} in {folder}, got another. "
             "Remove the folder and start again."
         )
-    missing = [name for name in NEEDED if name not in manifest]
-    if missing:
-        raise PreparedDataError(
-            f"Expected a whole manifest in {folder}, got one without {', '.join(missing)}. "
-            "Remove the folder and start again."
-        )
+    _check_needed(manifest, ("info", "tasks", "arrays", "folder_hash"), folder)
+    return manifest
+
+
+def checked_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest as `read_manifest` does, of which every value is of its kind."""
+    manifest = read_manifest(folder)
+    _check_needed(manifest, NEEDED, folder)
     unlike = [name for name, kind in NEEDED.items() if not isinstance(manifest[name], kind)]
     unlike += ["arrays"] * (not unlike and not _are_arrays(manifest["arrays"]))
     unlike += ["info"] * (not unlike and not _is_info(manifest["info"]))
@@ -62,6 +64,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{', '.join(unlike)}. Remove the folder and start again."
         )
     return manifest
+
+
+def _check_needed(manifest: dict[str, Any], names: Iterable[str], folder: Path) -> None:
+    missing = [name for name in names if name not in manifest]
+    if missing:
+        raise PreparedDataError(
+            f"Expected a whole manifest in {folder}, got one without {', '.join(missing)}. "
+            "Remove the folder and start again."
+        )
 
 
 def _are_arrays(arrays: dict[str, Any]) -> bool:
@@ -90,7 +101,7 @@ def short_hash(value: Any) -> str:
 
 def data_info(folder: Path) -> DataInfo:
     """Return what losses and metrics must know of the prepared data set."""
-    info = read_manifest(folder)["info"]
+    info = checked_manifest(folder)["info"]
     shortest, longest = info["depth_range_m"]
     return DataInfo(classes=tuple(info["classes"]), depth_range_m=(shortest, longest))
 
@@ -121,8 +132,8 @@ def content_hash(arrays: dict[str, Any], info: dict[str, Any]) -> str:
 
 
 def check_whole(folder: Path) -> None:
-    """Raise a `PreparedDataError` unless every array has the size that the manifest says."""
-    for name, entry in read_manifest(folder)["arrays"].items():
+    """Raise a `PreparedDataError` unless the manifest and every array's size are as written."""
+    for name, entry in checked_manifest(folder)["arrays"].items():
         path = folder / name
         size = path.stat().st_size if path.exists() else None
         if size != entry["bytes"]:

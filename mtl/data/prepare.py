@@ -24,7 +24,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
+from mtl.data.manifest import PreparedDataError, check_hashes, checked_manifest, read_manifest
 from mtl.data.prepared import data_folder, write_once
 from mtl.data.raw import BadSampleError, BadSourceError
 from mtl.data.recipe import READERS, RawRecipe, make_recipe
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not was_there:
             _prepare(recipe, folder, given.workers, given.skip_bad)
         # Of a new one too: another process may have prepared it while this one waited.
+        checked_manifest(folder)
         _check_gaps(folder, given.skip_bad)
         _check_tasks(folder, recipe)
         known = _check_unchanged(folder, recipe)
