@@ -15,6 +15,7 @@ from mtl.care.command import main
 from mtl.care.listing import list_runs
 from mtl.care.verifying import verify_store
 from mtl.store import Store
+from sweeps.journal import sweep_lock
 
 
 def damages(store: Store) -> dict[str, str]:
@@ -272,6 +273,29 @@ def test_sweeps_are_looked_at_and_torn_lines_are_no_damage(store: Store, ids: li
     }
     assert any("torn line 2" in note for note in found.notes)
     assert any("a file" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}'])
+def test_a_lease_that_would_stop_the_next_start_is_damage(content: str, store: Store) -> None:
+    (store.sweep_folder("mine") / "lease.json").write_text(content)
+    (damage,) = verify_store(store).damages
+    assert damage.path == "sweeps/mine/lease.json"
+    assert "remove the file once no driver of the sweep runs" in damage.cost
+
+
+def test_the_lease_of_a_finished_driver_is_sound(store: Store) -> None:
+    with sweep_lock(store, "mine"):
+        assert verify_store(store).damages == ()
+    assert verify_store(store).damages == ()
+
+
+def test_a_run_under_way_may_be_ahead_of_the_records_read_before(
+    store: Store, ids: list[str]
+) -> None:
+    (store.run_folder(ids[2]) / "epochs.jsonl").unlink()
+    with store.run_lock(ids[2]):
+        assert verify_store(store).damages == ()
+    assert len(verify_store(store).damages) == 1
 
 
 def test_what_a_kill_leaves_is_a_note_and_escapes_do_not_reach_the_terminal(

@@ -5,6 +5,7 @@ import pytest
 
 from mtl.spec import check_priorities
 from mtl.store import StoreError
+from sweeps import pareto_search
 from sweeps.search.budget import Budget, num_promoted, rung_epochs
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.halving import best_subset, ranked
@@ -112,3 +113,24 @@ def test_a_damaged_log_is_told_in_words(tmp_path, line):
     path.write_bytes(line)
     with pytest.raises(StoreError, match="another --name"):
         DecisionLog(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--divisions", "4"], "Expected no --divisions"),
+        (["--budget", "1"], "Expected no --budget"),
+        (["--refine", "1"], "Expected neither --refine nor --baselines"),
+        (["--baselines"], "Expected neither --refine nor --baselines"),
+        (["--store", "s3://key:secret@bucket/x"], "Expected a folder for --store"),
+    ],
+)
+def test_what_sweeps_share_and_a_search_has_not_is_refused(arguments, sentence, tmp_path, capsys):
+    for more in ([], ["--plan"]):
+        store = [] if "--store" in arguments else ["--store", str(tmp_path / "store")]
+        assert pareto_search.main([*arguments, *store, *more]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert len(said.splitlines()) == 1
+        assert "secret" not in said
+    assert list(tmp_path.iterdir()) == []
