@@ -35,6 +35,12 @@ from sweeps.progress import SweepProgress
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
 OBJECT_STORE = 80_000_000
 
+# Ray's Cluster forgets the handles of processes that it has ended.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:subprocess .* is still running:ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
