@@ -42,7 +42,7 @@ def load_table(path: Path) -> Loaded:
         AnalysisError: if the file cannot be read, lacks columns, holds text where a number
             belongs, or holds two rows for one run.
     """
-    frame = _read(path)
+    frame = read_table(path)
     tasks = _tasks(frame, path)
     notes: list[str] = []
     runs = pd.DataFrame(index=frame.index)
@@ -56,9 +56,9 @@ def load_table(path: Path) -> Loaded:
     metrics = _metric_columns(frame, tasks, path)
     numbers = [n for n in (*priorities, *_OPTIONS, "epochs", *SECONDS) if n in frame]
     for name in numbers:
-        runs[name] = _numbers(frame, name, path)
+        runs[name] = column_numbers(frame, name, path)
     for column, source in metrics.items():
-        runs[column] = _checked_share(_numbers(frame, source, path), column, source)
+        runs[column] = _checked_share(column_numbers(frame, source, path), column, source)
     notes += _check_priorities(runs[priorities], path)
     prior = _prior(frame, metrics, path, notes)
     known = {*runs.columns, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
@@ -68,16 +68,21 @@ def load_table(path: Path) -> Loaded:
     return _loaded(runs, tasks, prior, notes, path)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path, row: str = "run") -> pd.DataFrame:
+    """Return a CSV or Parquet file with one row a `row`.
+
+    Raises:
+        AnalysisError: if it cannot be read or has no row.
+    """
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise AnalysisError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
-            "Give a CSV or Parquet file with one row a run."
+            f"Give a CSV or Parquet file with one row a {row}."
         ) from error
     if frame.empty:
-        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a run.")
+        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
     return frame
 
 
@@ -123,7 +128,12 @@ def _metric_columns(frame: pd.DataFrame, tasks: Sequence[str], path: Path) -> di
     return found
 
 
-def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+def column_numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    """Return a column of a table as floats, empty cells as NaN.
+
+    Raises:
+        AnalysisError: for text, naming its row.
+    """
     values = pd.to_numeric(frame[name], errors="coerce").astype(float)
     wrong = values.isna() & frame[name].notna()
     if wrong.any():
@@ -136,7 +146,7 @@ def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
 
 
 def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    values = _numbers(frame, name, path)
+    values = column_numbers(frame, name, path)
     wrong = ~np.isfinite(values) | (values != values.round())
     if wrong.any():
         position = int(np.flatnonzero(wrong)[0])
@@ -193,7 +203,7 @@ def _prior(
     for column in metrics:
         name = f"{PRIOR}{column}"
         if name in frame:
-            values = sorted(set(_numbers(frame, name, path).dropna()))
+            values = sorted(set(column_numbers(frame, name, path).dropna()))
             if len(values) == 1:
                 prior[column] = float(values[0])
             elif values:

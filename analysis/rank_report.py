@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, number
+from analysis.axes import MINUS, number
 from analysis.rank_tables import Ranking
 from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL
 from analysis.ranks import TOP_SHARE, RankedMetric, displayed
@@ -117,7 +117,7 @@ def ranking_words(ranking: Ranking) -> str:
     lines += _printed_in_words(ranking)
     lines += [_tests_in_words(ranking), *(_block_in_words(b) for b in ranking.blocks)]
     lines += ranking.notes
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(lines)
 
 
 def _ties_in_words(metrics: Sequence[RankedMetric]) -> str:
@@ -201,5 +201,4 @@ def _head(ranked: RankedMetric) -> str:
 
 def _shown(values: Sequence[float], ranked: RankedMetric) -> list[str]:
     decimals = ranked.metric.decimals
-    texts = [number(value, f".{decimals}f") for value in displayed(values, ranked)]
-    return texts or [NONE]
+    return [number(value, f".{decimals}f") for value in displayed(values, ranked)]

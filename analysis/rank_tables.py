@@ -11,6 +11,7 @@ from analysis.axes import AnalysisError, metric_column
 from analysis.groups import comparable_groups
 from analysis.guard import COMPARED
 from analysis.load import load_stores
+from analysis.load_table import column_numbers, read_table
 from analysis.plans import planned_or_present
 from analysis.rank_tests import BlockTest, DeltaM, PairTest, block_tests, delta_m, pair_tests
 from analysis.ranks import Misprint, RankedMetric, RankTable, misprints, rank_table
@@ -73,7 +74,7 @@ def rankings_of_table(path: Path, request: Request) -> Ranking:
         AnalysisError: if it cannot be read or ranked.
         ValueError: for a request that does not fit it.
     """
-    frame = _read(path)
+    frame = read_table(path, "trial")
     if request.by not in frame:
         raise ValueError(
             f"Expected --by to name a column of {path}, got {request.by!r}. Its columns: "
@@ -83,7 +84,7 @@ def rankings_of_table(path: Path, request: Request) -> Ranking:
     reserved = {request.by, *identifiers, request.blocks}
     notes: list[str] = []
     metrics = _ranked_columns(frame, request, reserved, path, notes)
-    values = frame.assign(**{m.column: _numbers(frame, m.column, path) for m in metrics})
+    values = frame.assign(**{m.column: column_numbers(frame, m.column, path) for m in metrics})
     task_of = {m.column: _task_of(m.column) for m in metrics}
     return _ranking("", values, identifiers, metrics, request, None, task_of, notes, frame)
 
@@ -210,19 +211,6 @@ def _deltas(
     ]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise AnalysisError(
-            f"Expected a table in {path}, got {str(error).splitlines()[0]}. Give a CSV or Parquet "
-            "file with one row a trial."
-        ) from error
-    if frame.empty:
-        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a trial.")
-    return frame
-
-
 def _ranked_columns(
     frame: pd.DataFrame,
     request: Request,
@@ -278,7 +266,7 @@ def _ranked(frame: pd.DataFrame, name: str, request: Request, path: Path) -> Ran
     # Of an unknown column nothing says how it is shown, so no digit is rounded away.
     metric = known or Metric(name, "", "max" if asked == "max" else "min", 9, "from the table")
     factor = metric.display_factor
-    if factor != 1 and _numbers(frame, name, path).abs().max() > 1:
+    if factor != 1 and column_numbers(frame, name, path).abs().max() > 1:
         factor = 1.0  # a share that is given in percent
     return RankedMetric(name, metric, factor, request.tie_tolerances.get(name, 0.0))
 
@@ -307,18 +295,6 @@ def _task_of(column: str) -> str:
 def _check_tolerances(request: Request, chosen: Sequence[str]) -> None:
     for name in request.tie_tolerances:
         checked_name(name, chosen, "ranked column for --tie-tolerance")
-
-
-def _numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    values = pd.to_numeric(frame[name], errors="coerce").astype(float)
-    wrong = values.isna() & frame[name].notna()
-    if wrong.any():
-        position = int(np.flatnonzero(wrong)[0])
-        raise AnalysisError(
-            f"Expected numbers in column {name} of {path}, got {frame[name].iloc[position]!r} in "
-            f"row {position + 1} after the head. Correct it, or leave it empty."
-        )
-    return values
 
 
 def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:

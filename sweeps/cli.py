@@ -7,8 +7,9 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from mtl.command_line import SentenceParser
 from mtl.encoder_names import weights_file_id
 from mtl.methods import AGGREGATORS, SCALARIZERS, TORCHJD
 from mtl.spec import TASKS, Runtime
@@ -81,13 +82,6 @@ class Command:
     """Every flag by its name, as it was given, for the options that one sweep alone has."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage as the rest of the program does: an exception with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
-
-
 AddOptions = Callable[[argparse.ArgumentParser], None]
 """Adds the options that one sweep alone has."""
 
@@ -96,7 +90,7 @@ def make_parser(
     kind: str, description: str, add_options: AddOptions | None = None
 ) -> argparse.ArgumentParser:
     """Return the parser of a sweep's command line."""
-    parser = _Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
+    parser = SentenceParser(prog=f"{kind}.py", description=description, allow_abbrev=False)
     what = parser.add_argument_group("what is trained")
     what.add_argument(
         "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"

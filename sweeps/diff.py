@@ -6,13 +6,12 @@ python sweeps/diff.py RUN_ID RUN_ID --store results         two runs: fields, ho
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from mtl.care.command import open_store
 from mtl.care.files import (
@@ -24,6 +23,7 @@ from mtl.care.files import (
     read_object,
 )
 from mtl.care.listing import read_spec
+from mtl.command_line import SentenceParser, status_of
 from mtl.records import METRICS
 from mtl.store import Store, StoreError
 from mtl.strict import flat
@@ -31,8 +31,6 @@ from sweeps.words import counted
 
 MOST_RUNS_LISTED = 20
 MOST_VALUES_LISTED = 12
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
 ABSENT = "(absent)"
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _TIMES = ("wall_seconds", "device_seconds", "started_epochs")
@@ -289,14 +287,9 @@ def _shown(metric: str, before: Any, after: Any) -> tuple[str, str, str]:
     return texts[0], texts[1], f"{(after - before) * factor:+.3g}{unit}" if both else ""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = _Parser(
+    parser = SentenceParser(
         prog="diff.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -324,20 +317,7 @@ def _diff(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what differs; return the exit status: 0 whether or not anything does."""
-    try:
-        return _diff(argv)
-    except ValueError as error:
-        print(f"diff: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except StoreError as error:
-        print(f"diff: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        print(f"diff: {printable(error.filename)}: {error.strerror or error}.", file=sys.stderr)
-        return INCOMPLETE_STATUS
+    return status_of("diff", lambda: _diff(argv))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ python sweeps/watch.py STORE --once          one look
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -31,6 +30,7 @@ from mtl.care.files import (
 )
 from mtl.care.listing import planned_runs, read_spec
 from mtl.care.verifying import check_status
+from mtl.command_line import SentenceParser, status_of
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError, check_sweep_name
 from sweeps.so_far import HypervolumeSoFar
@@ -43,8 +43,6 @@ LINES_SECONDS = 10.0
 """Between two looks, on a terminal and elsewhere."""
 MOST_ROWS = 20
 ACTIVE_STATES = ("preparing", "running")
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
 
 
 @dataclass(frozen=True)
@@ -257,14 +255,9 @@ def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None
         time.sleep(seconds)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = _Parser(
+    parser = SentenceParser(
         prog="watch.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -307,20 +300,7 @@ def _watch(argv: Sequence[str] | None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Watch a sweep; return the exit status."""
     try:
-        return _watch(argv)
-    except ValueError as error:
-        print(f"watch: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except StoreError as error:
-        print(f"watch: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        where = printable(error.filename or "The store")
-        print(f"watch: {where}: {error.strerror or error}.", file=sys.stderr)
-        return INCOMPLETE_STATUS
+        return status_of("watch", lambda: _watch(argv))
     except KeyboardInterrupt:
         return 0  # this is how one stops watching
 

@@ -8,41 +8,33 @@ python -m mtl.store remove STORE --state failed
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mtl.care.files import is_locked, kind_of, printable
 from mtl.care.listing import STATES, Filter, list_runs, planned_by, sums, table
 from mtl.care.merging import merge
 from mtl.care.removing import remove_runs
 from mtl.care.verifying import verify_store
+from mtl.command_line import INCOMPLETE_STATUS, SentenceParser, status_of
 from mtl.methods import check_method
 from mtl.names import checked_name
 from mtl.spec import TASKS
 from mtl.store import Store, StoreError, is_address
 
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
 MOST_MARKER_BYTES = 100_000
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = _Parser(
+    parser = SentenceParser(
         prog="python -m mtl.store",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=SentenceParser)
     listing = commands.add_parser("list", help="every run with its state")
     listing.add_argument("store", metavar="STORE")
     _add_filters(listing)
@@ -107,22 +99,13 @@ def open_store(path: str, *, create: bool = False) -> Store:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit status."""
-    try:
+
+    def do() -> int:
         given = make_parser().parse_args(argv)
         return COMMANDS[given.command](given)
-    except ValueError as error:
-        print(f"store: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except StoreError as error:
-        print(f"store: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        where = printable(error.filename or "The store")
-        print(f"store: {where}: {error.strerror or error}.", file=sys.stderr)
-        return INCOMPLETE_STATUS
+
+    try:
+        return status_of("store", do)
     except KeyboardInterrupt:
         print("store: Stopped. The same command goes on.", file=sys.stderr)
         return INCOMPLETE_STATUS

@@ -20,7 +20,7 @@ def num_promoted(num_candidates: int) -> int:
 
 
 @dataclass(frozen=True)
-class Budget:
+class EpochBudget:
     """Of one method; every method of a search has the same."""
 
     epochs: int

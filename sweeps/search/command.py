@@ -19,7 +19,7 @@ from sweeps.preflight import check_encoder_weights
 from sweeps.progress import Snapshot, SweepProgress
 from sweeps.reports import write_reports
 from sweeps.search.options import TUNED, SearchOptions, add_options, search_bases, search_options
-from sweeps.search.planned import budget_of, plan_json, plan_text
+from sweeps.search.planned import epoch_budget_of, plan_json, plan_text
 from sweeps.words import counted, failure_sentence, run_text
 
 
@@ -226,7 +226,7 @@ def _search_and_report(
         try:
             with display:
                 search = Search(bases, options, store, folder, batches)
-                display.say(budget_of(bases, options).in_words(len(bases)))
+                display.say(epoch_budget_of(bases, options).in_words(len(bases)))
                 outcome = search.run()
                 batches.say_over("finished")
         except SearchStoppedError as error:

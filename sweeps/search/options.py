@@ -11,7 +11,7 @@ from mtl.names import checked_name
 from mtl.spec import RunSpec
 from sweeps.cli import Command
 from sweeps.plan import Grid, grid_specs
-from sweeps.search.budget import Budget
+from sweeps.search.budget import EpochBudget
 
 LEARNING_RATE = "optimizer.learning_rate"
 INCREASE_RATE = "method_options.increase_rate"
@@ -171,7 +171,7 @@ def _affordable(
     base = next(iter(bases.values()))
 
     def cost(trials: int) -> int:
-        budget = Budget(base.epochs, len(base.tasks), candidates, trials, points, seeds)
+        budget = EpochBudget(base.epochs, len(base.tasks), candidates, trials, points, seeds)
         return len(bases) * budget.num_epochs
 
     if cost(points) > epochs:

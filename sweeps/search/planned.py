@@ -9,17 +9,17 @@ from mtl.store import Store
 from sweeps.cli import Command
 from sweeps.cost import TRAINING_COPIES, Range, cost_model, estimate, makespan, stored_bytes
 from sweeps.machine import num_cpus, num_gpus
-from sweeps.search.budget import Budget
+from sweeps.search.budget import EpochBudget
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.options import SearchOptions, with_parameters
 from sweeps.search.simplex import tuning_points
 from sweeps.words import counted, duration_range, size
 
 
-def budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> Budget:
+def epoch_budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> EpochBudget:
     """Return the budget of each method."""
     base = next(iter(bases.values()))
-    return Budget(
+    return EpochBudget(
         epochs=base.epochs,
         num_tasks=len(base.tasks),
         candidates=options.candidates,
@@ -65,7 +65,7 @@ def plan_json(
 
     `num_runs`, `num_epochs` and what is expected are those of the whole search, at most.
     """
-    budget = budget_of(bases, options)
+    budget = epoch_budget_of(bases, options)
     runs = [(spec.run_id(), spec) for spec in _decided(command, bases, options, store)]
     done = set() if store is None else store.done(run_id for run_id, _ in runs)
     seconds, num_bytes = _expected(command, bases, options, store, concurrency)
@@ -92,7 +92,7 @@ def plan_text(
     """Return the plan for people."""
     seconds, num_bytes = _expected(command, bases, options, store, concurrency)
     decided = _decided(command, bases, options, store)
-    lines = [budget_of(bases, options).in_words(len(bases))]
+    lines = [epoch_budget_of(bases, options).in_words(len(bases))]
     lines += [
         f"{name} from {low:.3g} to {high:.3g}"
         for name, (low, high) in options.ranges.items()
@@ -137,7 +137,7 @@ def _expected(
         num_cpus=num_cpus(),
         gpus_per_run=float(num_gpus() > 0) if gpus is None else gpus,
     )
-    budget = budget_of(bases, options)
+    budget = epoch_budget_of(bases, options)
     starts = budget.num_batches(options.population) - 1
     seconds = []
     for side in (0, 1):

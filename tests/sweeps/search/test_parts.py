@@ -6,7 +6,7 @@ import pytest
 from mtl.spec import check_priorities
 from mtl.store import StoreError
 from sweeps import pareto_search
-from sweeps.search.budget import Budget, num_promoted, rung_epochs
+from sweeps.search.budget import EpochBudget, num_promoted, rung_epochs
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.halving import best_subset, ranked
 from sweeps.search.simplex import LEAST_PRIORITY, priorities_of, tuning_points, units_of
@@ -80,12 +80,12 @@ def test_rungs_and_budgets_by_hand():
     assert [num_promoted(n) for n in (5, 4, 1)] == [3, 2, 1]
     # 4 candidates at 2 priorities: 8 runs to epoch 2, then 4 of them 2 more: 16 + 8 = 24.
     # 6 + 3 full runs of 16 epochs, of which 2 have 4 epochs already: 24 + 144 - 8 = 160.
-    budget = Budget(16, num_tasks=2, candidates=4, trials=6, points=3, seeds=2)
+    budget = EpochBudget(16, num_tasks=2, candidates=4, trials=6, points=3, seeds=2)
     assert (budget.tuning_epochs, budget.num_epochs) == (24, 160)
     assert (budget.num_runs, budget.num_full_runs) == (8 + 9 - 2, 9)
     # Generations of 4: one of candidates, the second rung, two of trials, one of other seeds.
     assert budget.num_batches(4) == 1 + 1 + 2 + 1
-    plain = Budget(16, num_tasks=2, candidates=1, trials=6, points=3, seeds=1)
+    plain = EpochBudget(16, num_tasks=2, candidates=1, trials=6, points=3, seeds=1)
     assert (plain.num_runs, plain.num_epochs, plain.num_batches(6)) == (6, 96, 1)
 
 
