@@ -1,0 +1,215 @@
+"""What figures show, free of any drawing library: plotly draws them in the page, matplotlib on paper.
+
+Every value that is drawn stands in these, so a test can compare it. All values are in display
+units and finite; colours are those of `analysis.marks`, which the page exchanges in dark mode.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.marks import INK, MUTED, Mark
+
+Colours = Literal["sequential", "diverging"]
+"""Colour scales: from little to much, or to both sides of zero."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis of a panel."""
+
+    title: str
+    """With the unit, and which way is better where one is."""
+    limits: tuple[float, float] | None = None
+    """First and last value; the first is larger on a reversed axis. None fits the marks."""
+    is_log: bool = False
+    ticks: tuple[tuple[float, str], ...] | None = None
+    """(value, text) where the axis has places and no numbers; None lets the library choose."""
+    is_shown: bool = True
+
+
+@dataclass(frozen=True)
+class Points:
+    """Markers of one arm (or task)."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    mark: Mark
+    name: str = ""
+    hover: tuple[str, ...] = ()
+    """One text a point; lines are parted by a line feed."""
+    size: float = 9.0
+    """In pixels."""
+    opacity: float = 1.0
+    errors_x: tuple[float, ...] | None = None
+    errors_y: tuple[float, ...] | None = None
+    """Half the length of each bar."""
+
+
+@dataclass(frozen=True)
+class ColouredPoints:
+    """Markers whose colour says a value; a panel has at most one of these with a colour bar."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    values: tuple[float, ...]
+    colours: Colours
+    limits: tuple[float, float]
+    """Values at the ends of the colour scale; symmetric where it is diverging."""
+    title: str
+    """Of the colour bar, with the unit."""
+    symbol: str = "circle"
+    hover: tuple[str, ...] = ()
+    size: float = 14.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points, in their order."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    colour: str
+    dash: str = "solid"
+    """One of `analysis.marks.DASHES`."""
+    name: str = ""
+    width: float = 1.6
+    opacity: float = 1.0
+    hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Area:
+    """A filled outline, such as a band between two curves."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    colour: str
+    name: str = ""
+    opacity: float = 0.18
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Coloured rectangles between edges."""
+
+    x_edges: tuple[float, ...]
+    y_edges: tuple[float, ...]
+    values: np.ndarray
+    """(len(x_edges) - 1, len(y_edges) - 1); NaN leaves a cell empty."""
+    colours: Colours
+    limits: tuple[float, float]
+    title: str
+    """Of the colour bar, with the unit."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line across the panel at one value of an axis."""
+
+    axis: Literal["x", "y"]
+    value: float
+    text: str = ""
+    colour: str = MUTED
+    dash: str = "dot"
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words at a place."""
+
+    x: float
+    y: float
+    text: str
+    colour: str = INK
+    anchor: Literal["left", "center", "right"] = "center"
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow from one place to another."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    colour: str = MUTED
+
+
+Drawn = Points | ColouredPoints | Line | Area | Cells | Rule | Label | Arrow
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes with what stands on them; later marks lie above earlier ones."""
+
+    name: str
+    """Unique in a report, of letters, digits and underscores."""
+    x: Scale
+    y: Scale
+    marks: tuple[Drawn, ...]
+    title: str = ""
+    height: int = 340
+    """In pixels of the page."""
+    is_equal: bool = False
+    """A unit is as long on both axes, as on a map or a triangle."""
+    layouts: tuple[dict[str, Any], ...] = ()
+    """Entries of a plotly layout for each of `analysis.annotations.SIZES`, where labels were placed
+    by hand; empty for panels that fit every width as they are."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a figure's legend."""
+
+    text: str
+    mark: Mark
+    shape: Literal["point", "line", "both"] = "both"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or several panels under one caption."""
+
+    name: str
+    """Unique in a report, of letters, digits and underscores; the stem of its files."""
+    title: str
+    alt: str
+    """What it shows, for those who cannot see it."""
+    panels: tuple[Panel, ...]
+    caption: str = ""
+    columns: int = 1
+    """Panels side by side at most."""
+    legend: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A row of pictures."""
+
+    label: str
+    cells: tuple[np.ndarray | None, ...]
+    """uint8 (height, width, 3) each; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A table of pictures, such as predictions of methods by tasks."""
+
+    name: str
+    title: str
+    alt: str
+    head: tuple[str, ...]
+    """One word or few a column."""
+    rows: tuple[PictureRow, ...]
+    caption: str = ""
+    scales: tuple["ColourBar", ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ColourBar:
+    """What the colours of pictures say."""
+
+    title: str
+    """With the unit."""
+    colours: Colours
+    limits: tuple[float, float]
