@@ -1,4 +1,4 @@
-"""What figures show, free of any drawing library: plotly draws them in the page, matplotlib on paper.
+"""What figures show, without a drawing library: plotly draws it in the page, matplotlib on paper.
 
 Every value that is drawn stands in these, so a test can compare it. All values are in display
 units and finite; colours are those of `analysis.marks`, which the page exchanges in dark mode.

@@ -1,4 +1,4 @@
-"""The sections of the report beyond points, hypervolume and provenance, in the order of the page."""
+"""Sections of the report beyond points, hypervolume and provenance, in the order of the page."""
 
 from collections.abc import Callable
 
