@@ -24,6 +24,14 @@ DARK = (
 """The page exchanges `LIGHT` for these one by one where the reader's system is dark, so each
 colour has one meaning in a figure."""
 
+SCALE_COLOURS = {
+    "sequential": ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"),
+    "diverging": ("#b35806", "#e08214", PAPER, "#8073ac", "#542788"),
+}
+"""Colour scales, evenly spaced: viridis, and orange to purple by way of the paper."""
+SCALE_LIGHT, SCALE_DARK = ("#b35806", "#542788"), ("#ffb366", "#c9b8ff")
+"""In dark mode the ends of the diverging scale, too, are what differs most from the paper."""
+
 
 @dataclass(frozen=True)
 class Mark:

@@ -13,11 +13,17 @@ import plotly.offline
 
 from analysis.annotations import SIZES
 from analysis.axes import NONE, choose_axes
-from analysis.figures import Figure, operating_point_figures
+from analysis.figures import Figure as PlotlyFigure
+from analysis.figures import operating_point_figures
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded
 from analysis.marks import DARK, DASHES, LIGHT, mark_of
+from analysis.page_sections import embedded, palette, section_views
+from analysis.panels import Figure, Pictures
 from analysis.result_tables import all_tables, latex, plain
+from analysis.run_files import NO_FILES, RunFiles
+from analysis.section import Section
+from analysis.sections import all_sections
 from analysis.verdict import listed, single_point_words, verdict
 
 GLYPHS = {
@@ -38,8 +44,8 @@ class Built:
     """A report in memory."""
 
     html: str
-    files: Mapping[str, str]
-    """Path within the report's folder -> text, the page excepted."""
+    files: Mapping[str, str | bytes]
+    """Path within the report's folder -> content, the page excepted."""
     summary: Mapping[str, Any]
 
 
@@ -50,6 +56,8 @@ def build(
     *,
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
+    run_files: RunFiles = NO_FILES,
+    static: bool = False,
 ) -> Built:
     """Compute everything and render it.
 
@@ -59,6 +67,8 @@ def build(
         title: of the page; None means one made of the tasks.
         paper_scaling: see `analysis.axes.choose_axes`.
         tuned: see `analysis.guard.common_fields`.
+        run_files: where epoch records and samples are read.
+        static: whether figures are drawn for paper as well, in figures/.
 
     Raises:
         AnalysisError: if the runs must not be compared.
@@ -66,33 +76,40 @@ def build(
     """
     axes = choose_axes(loaded.tasks, metrics, paper_scaling=paper_scaling)
     findings = find(loaded, axes, tuned)
+    sections = all_sections(findings, run_files)
     tables = all_tables(findings)
     words = verdict(findings)
     figures = operating_point_figures(findings)
     shown_title = title or "Operating points"
     if not title and axes:
         shown_title += f": {listed([axis.task for axis in axes])}"
-    files = {f"tables/{t.name}.csv": t.raw.to_csv(index=False) for t in tables.values()}
-    files |= {f"tables/{t.name}.tex": latex(t) for t in tables.values() if t.rows}
-    page = (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            title=shown_title,
-            findings=findings,
-            verdict=words,
-            tables=tables,
-            figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
-            most_shown=MOST_SHOWN_AT_ONCE,
-            legend=_legend(findings),
-            matrix=state_matrix(findings),
-            single_points=single_point_words(findings) if findings.single_points else "",
-            states=STATES,
-            glyphs=GLYPHS,
-            split=SPLIT,
-            palette=_embedded(dict(zip(LIGHT, DARK, strict=True))),
-            plotly_js=plotly.offline.get_plotlyjs() if figures else "",
-        )
+    written = [*tables.values(), *(table for section in sections for table in section.tables)]
+    files: dict[str, str | bytes] = {
+        f"tables/{table.name}.csv": table.raw.to_csv(index=False) for table in written
+    }
+    files |= {f"tables/{table.name}.tex": latex(table) for table in written if table.rows}
+    if static:
+        files |= _paper_files(sections)
+    templates = environment()
+    views = section_views(sections, templates)
+    page = templates.get_template("report.html.j2").render(
+        title=shown_title,
+        findings=findings,
+        verdict=words,
+        tables=tables,
+        figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
+        most_shown=MOST_SHOWN_AT_ONCE,
+        legend=_legend(findings),
+        matrix=state_matrix(findings),
+        single_points=single_point_words(findings) if findings.single_points else "",
+        states=STATES,
+        glyphs=GLYPHS,
+        split=SPLIT,
+        sections=views,
+        palette=embedded(palette(LIGHT, DARK)),
+        plotly_js=plotly.offline.get_plotlyjs()
+        if figures or any(section.figures for section in sections)
+        else "",
     )
     summary = {
         "title": shown_title,
@@ -101,8 +118,24 @@ def build(
         "counts": findings.counts,
         "terminal_table": plain(tables["operating_points"]),
         **_plain_findings(findings),
+        "sections": {section.name: _plain(section.values) for section in sections},
     }
     return Built(page, files, summary)
+
+
+def _paper_files(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Return path -> content of every figure on paper."""
+    # Only here: matplotlib takes a second to import.
+    from analysis.paper_figures import figure_files
+
+    drawn: list[Figure | Pictures] = []
+    for section in sections:
+        drawn += [*section.figures, *section.pictures]
+    return {
+        f"figures/{name}": content
+        for shown in drawn
+        for name, content in figure_files(shown).items()
+    }
 
 
 def state_matrix(findings: Findings) -> dict[str, Any]:
@@ -135,18 +168,13 @@ def _legend(findings: Findings) -> list[dict[str, str]]:
     ]
 
 
-def _figure_json(figure: Figure) -> str:
+def _figure_json(figure: PlotlyFigure) -> str:
     drawn = json.loads(figure.plot.to_json())
     variants = [
         {"min_width": size.width, "layout": layout}
         for size, layout in zip(SIZES, figure.variants, strict=True)
     ]
-    return _embedded({"data": drawn["data"], "layout": drawn["layout"], "variants": variants})
-
-
-def _embedded(value: Any) -> str:
-    """Return JSON that cannot end the script element it stands in."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+    return embedded({"data": drawn["data"], "layout": drawn["layout"], "variants": variants})
 
 
 def _plain_findings(findings: Findings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Usage:
     python analysis/pareto.py RESULTS... [--out DIR] [--metrics depth=delta1 segmentation=miou]
-                              [--paper-scaling]
+                              [--paper-scaling] [--static]
 
 RESULTS is a store (a folder, or an address of object storage), several stores, one sweep
 (STORE/sweeps/NAME), or a tidy CSV or Parquet from anywhere else (see `analysis.load_table`). Runs
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         metrics = _metrics(arguments.metrics)
-        reports = _reports(arguments.results, arguments.out, metrics, arguments.paper_scaling)
+        reports = _reports(arguments, metrics)
     except (UsageError, UnknownTaskError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         help="show l1 errors as the supplement prints them: x10 for edge2d, x100 for edge3d and "
         "keypoint2d; CSV files keep the stored values",
     )
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="write every figure as SVG, PDF and PNG too, in figures/",
+    )
     return parser
 
 
@@ -121,9 +126,9 @@ def _metrics(texts: Sequence[str]) -> dict[str, str]:
     return metrics
 
 
-def _reports(
-    texts: Sequence[str], out: Path | None, metrics: Mapping[str, str], paper_scaling: bool
-) -> dict[str, ReportSummary]:
+def _reports(arguments: argparse.Namespace, metrics: Mapping[str, str]) -> dict[str, ReportSummary]:
+    texts, out = arguments.results, arguments.out
+    paper_scaling, static = arguments.paper_scaling, arguments.static
     for text in texts:
         if not is_address(text) and not Path(text).exists():
             raise AnalysisError(
@@ -142,13 +147,17 @@ def _reports(
                 f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
             )
         folder = out or Path("report")
-        report = write_table_report(tables[0], folder, metrics=metrics, paper_scaling=paper_scaling)
+        report = write_table_report(
+            tables[0], folder, metrics=metrics, paper_scaling=paper_scaling, static=static
+        )
         return {"": report}
     named = [store_and_sweep(text) for text in texts]
     stores = [store for store, _ in named]
     default = default_folder(*named[0]) if len(named) == 1 else Path("report")
     run_ids = sweep_run_ids(named)
-    return write_reports(stores, out or default, run_ids, metrics, paper_scaling=paper_scaling)
+    return write_reports(
+        stores, out or default, run_ids, metrics, paper_scaling=paper_scaling, static=static
+    )
 
 
 def store_and_sweep(text: str) -> tuple[Store, str | None]:

@@ -7,13 +7,14 @@ sweep asked for again answers at once.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.axes import check_tasks
 from analysis.groups import folder_name, groups_of_stores
 from analysis.index_page import write_index
+from analysis.run_files import NO_FILES, RunFiles
 from mtl.store import Store, StoreError, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def write_reports(
     *,
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
+    static: bool = False,
 ) -> dict[str, ReportSummary]:
     """Write one report for each set of runs that may be compared; return them by label.
 
@@ -72,6 +74,7 @@ def write_reports(
         metrics: task -> metric or alias, for the sets that have the task.
         paper_scaling: see `analysis.axes.choose_axes`.
         tuned: see `analysis.guard.common_fields`.
+        static: whether figures are written as SVG, PDF and PNG too, in figures/.
 
     Raises:
         AnalysisError: if there is no run.
@@ -92,6 +95,7 @@ def write_reports(
             metrics=known,
             paper_scaling=paper_scaling,
             tuned=tuned,
+            static=static,
         )
         return {"": single}
     reports = {
@@ -103,6 +107,7 @@ def write_reports(
             title=f"Operating points: {label.replace(',', ', ')}",
             paper_scaling=paper_scaling,
             tuned=tuned,
+            static=static,
         )
         for label, group in groups.items()
     }
@@ -142,6 +147,7 @@ def write_report(
     title: str | None = None,
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
+    static: bool = False,
 ) -> ReportSummary:
     """Write the report on the runs of one or several stores to `out`.
 
@@ -153,6 +159,7 @@ def write_report(
         title: of the page.
         paper_scaling: see `analysis.axes.choose_axes`.
         tuned: see `analysis.guard.common_fields`.
+        static: see `write_reports`.
 
     Raises:
         AnalysisError: if there is no run, or the runs must not be compared.
@@ -165,7 +172,8 @@ def write_report(
         return load_stores(stores, run_ids)
 
     inputs = _store_inputs(stores, run_ids)
-    return _write(out, inputs, load, metrics, title, paper_scaling, tuned)
+    options = PageOptions(metrics or {}, title, paper_scaling, tuple(tuned), static)
+    return _write(out, inputs, load, options, RunFiles(stores))
 
 
 def write_table_report(
@@ -175,6 +183,7 @@ def write_table_report(
     metrics: Mapping[str, str] | None = None,
     title: str | None = None,
     paper_scaling: bool = False,
+    static: bool = False,
 ) -> ReportSummary:
     """Write the report on a tidy CSV or Parquet to `out`; see `write_report`."""
 
@@ -184,20 +193,29 @@ def write_table_report(
         return load_table(path)
 
     inputs = hashlib.sha256(path.read_bytes())
-    return _write(out, inputs, load, metrics, title, paper_scaling)
+    options = PageOptions(metrics or {}, title, paper_scaling, (), static)
+    return _write(out, inputs, load, options, NO_FILES)
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """How a page was asked for; another one is built again."""
+
+    metrics: Mapping[str, str]
+    title: str | None
+    paper_scaling: bool
+    tuned: tuple[str, ...]
+    static: bool
 
 
 def _write(
     out: Path,
     inputs: Any,
     load: Callable[[], "Loaded"],
-    metrics: Mapping[str, str] | None,
-    title: str | None,
-    paper_scaling: bool,
-    tuned: Sequence[str] = (),
+    options: PageOptions,
+    run_files: RunFiles,
 ) -> ReportSummary:
-    options = json.dumps([sorted((metrics or {}).items()), title, paper_scaling, list(tuned)])
-    inputs.update(options.encode())
+    inputs.update(json.dumps(asdict(options), sort_keys=True).encode())
     inputs.update(_code_digest())
     fingerprint = inputs.hexdigest()
     earlier = _earlier(out)
@@ -208,13 +226,21 @@ def _write(
 
     from analysis.page import build
 
-    built = build(load(), metrics, title, paper_scaling=paper_scaling, tuned=tuned)
+    built = build(
+        load(),
+        options.metrics,
+        options.title,
+        paper_scaling=options.paper_scaling,
+        tuned=options.tuned,
+        run_files=run_files,
+        static=options.static,
+    )
     files = {**built.files, "report.html": built.html}
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
+    for name, content in files.items():
         path = out / name
         path.parent.mkdir(exist_ok=True)
-        write_atomically(path, text.encode())
+        write_atomically(path, content.encode() if isinstance(content, str) else content)
     for name in set(earlier.get("files", ())) - set(files):
         (out / name).unlink(missing_ok=True)
     summary = {
@@ -292,7 +318,7 @@ def _code_digest() -> bytes:
 
     here = Path(__file__).parent
     sources = [
-        *here.glob("*.py"),
+        *here.rglob("*.py"),
         *here.glob("templates/*"),
         Path(str(mtl.records.__file__)),
         Path(str(mtl.spec.__file__)),

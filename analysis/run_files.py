@@ -4,11 +4,13 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mtl.records import EpochRecord
 from mtl.store import Store, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,11 @@ class RunFiles:
                 return found
         return []
 
-    def samples(self, run_id: str, epoch: int) -> dict[str, np.ndarray] | None:
+    def samples(self, run_id: str, epoch: int) -> "dict[str, np.ndarray] | None":
         """Return the arrays of `mtl.samples`, or None where they cannot be read."""
+        # Only here: an unchanged report does not need it.
+        import numpy as np
+
         for store in self.stores:
             try:
                 data = store.read(store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz"))
@@ -51,3 +56,7 @@ class RunFiles:
             except (FileNotFoundError, OSError, StoreError, ValueError, zipfile.BadZipFile):
                 continue
         return None
+
+
+NO_FILES = RunFiles()
+"""Of a table from elsewhere."""

@@ -1,0 +1,297 @@
+"""Panels as plotly draws them in the page: plain JSON values, as `Plotly.react` takes them."""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.annotations import FONT, SIZES
+from analysis.marks import GRID, INK, MUTED, PAPER, SCALE_COLOURS
+from analysis.panels import (
+    Area,
+    Arrow,
+    Cells,
+    ColouredPoints,
+    Colours,
+    Drawn,
+    Label,
+    Line,
+    Panel,
+    Points,
+    Rule,
+    Scale,
+)
+
+FONT_PIXELS = 12
+MARGIN = {"l": 12, "r": 12, "t": 12, "b": 12, "pad": 0}
+"""Around panels without layouts of their own; plotly widens it for titles and ticks."""
+
+
+def plotly_values(panel: Panel) -> dict[str, Any]:
+    """Return `{data, layout, variants}` of a panel.
+
+    `variants` are `{min_width, layout}`: the page takes the widest that fits and lays its entries
+    over those of `layout`.
+    """
+    data: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for mark in panel.marks:
+        if isinstance(mark, Rule):
+            shapes.append(_rule_shape(mark))
+            if mark.text:
+                annotations.append(_rule_text(mark, panel))
+        elif isinstance(mark, Label):
+            annotations.append(_label(mark, panel))
+        elif isinstance(mark, Arrow):
+            annotations.append(_arrow(mark, panel))
+        else:
+            data.append(_TRACES[type(mark)](mark))
+    layout: dict[str, Any] = {
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "hoverlabel": {"font": {"family": FONT}},
+        "hovermode": "closest",
+        "showlegend": False,
+        "xaxis": _axis(panel.x, automargin=not panel.layouts),
+        "yaxis": _axis(panel.y, automargin=not panel.layouts),
+        "shapes": shapes,
+    }
+    if panel.is_equal:
+        layout["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
+    return {"data": data, "layout": layout, "variants": _variants(panel, annotations)}
+
+
+def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not panel.layouts:
+        own = {
+            "height": panel.height,
+            "margin": MARGIN,
+            "font": {"size": FONT_PIXELS, "family": FONT, "color": INK},
+            "annotations": annotations,
+        }
+        return [{"min_width": 0, "layout": own}]
+    return [
+        {
+            "min_width": size.width,
+            "layout": {**placed, "annotations": [*annotations, *placed.get("annotations", ())]},
+        }
+        for size, placed in zip(SIZES, panel.layouts, strict=True)
+    ]
+
+
+def _axis(scale: Scale, *, automargin: bool) -> dict[str, Any]:
+    axis: dict[str, Any] = {
+        "title": {"text": html.escape(scale.title), "standoff": 10},
+        "gridcolor": GRID,
+        "linecolor": MUTED,
+        "tickcolor": MUTED,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "zeroline": False,
+        "automargin": automargin,
+    }
+    if scale.is_log:
+        axis["type"] = "log"
+    if scale.limits is not None:
+        axis["range"] = [math.log10(v) if scale.is_log else v for v in scale.limits]
+    if scale.ticks is not None:
+        axis |= {
+            "tickvals": [value for value, _ in scale.ticks],
+            "ticktext": [html.escape(text) for _, text in scale.ticks],
+        }
+    if not scale.is_shown:
+        axis["visible"] = False
+    return axis
+
+
+def _hover(texts: Sequence[str]) -> dict[str, Any]:
+    if not texts:
+        return {"hoverinfo": "skip"}
+    lines = [html.escape(text).replace("\n", "<br>") for text in texts]
+    return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
+
+
+def _points(mark: Points) -> dict[str, Any]:
+    colour = mark.mark.colour
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        "marker": {
+            "symbol": mark.mark.symbol,
+            "size": mark.size,
+            "color": colour,
+            "opacity": mark.opacity,
+            # Faint ones overlap without a rim, as clouds do.
+            "line": {"color": PAPER, "width": 1.5 if mark.opacity == 1 else 0},
+        },
+        **_hover(mark.hover),
+    }
+    bar = {"type": "data", "color": colour, "thickness": 1.2, "width": 3}
+    if mark.errors_x is not None:
+        trace["error_x"] = {**bar, "array": list(mark.errors_x)}
+    if mark.errors_y is not None:
+        trace["error_y"] = {**bar, "array": list(mark.errors_y)}
+    return trace
+
+
+def _colour_bar(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": html.escape(title), "side": "right"},
+        "thickness": 12,
+        "outlinewidth": 0,
+        "tickcolor": MUTED,
+    }
+
+
+def _colour_scale(colours: Colours) -> list[list[Any]]:
+    stops = SCALE_COLOURS[colours]
+    return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
+
+
+def _coloured_points(mark: ColouredPoints) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "marker": {
+            "symbol": mark.symbol,
+            "size": mark.size,
+            "color": list(mark.values),
+            "colorscale": _colour_scale(mark.colours),
+            "cmin": mark.limits[0],
+            "cmax": mark.limits[1],
+            "line": {"color": MUTED, "width": 0.7},
+            "showscale": True,
+            "colorbar": _colour_bar(mark.title),
+        },
+        **_hover(mark.hover),
+    }
+
+
+def _line(mark: Line) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        # Simplification drops corners and draws slopes between the rest.
+        "line": {"color": mark.colour, "width": mark.width, "dash": mark.dash, "simplify": False},
+        "opacity": mark.opacity,
+        **_hover(mark.hover),
+    }
+
+
+def _area(mark: Area) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        "fill": "toself",
+        "fillcolor": mark.colour,
+        "line": {"width": 0, "simplify": False},
+        "opacity": mark.opacity,
+        "hoverinfo": "skip",
+    }
+
+
+def _cells(mark: Cells) -> dict[str, Any]:
+    rows = np.asarray(mark.values, dtype=float).T
+    return {
+        "type": "heatmap",
+        "x": list(mark.x_edges),
+        "y": list(mark.y_edges),
+        "z": [[None if math.isnan(value) else value for value in row] for row in rows.tolist()],
+        "colorscale": _colour_scale(mark.colours),
+        "zmin": mark.limits[0],
+        "zmax": mark.limits[1],
+        "colorbar": _colour_bar(mark.title),
+        "hovertemplate": "%{z:.3g}<extra></extra>",
+    }
+
+
+_TRACES: dict[type[Drawn], Callable[[Any], dict[str, Any]]] = {
+    Points: _points,
+    ColouredPoints: _coloured_points,
+    Line: _line,
+    Area: _area,
+    Cells: _cells,
+}
+
+
+def _rule_shape(mark: Rule) -> dict[str, Any]:
+    across = "y" if mark.axis == "x" else "x"
+    return {
+        "type": "line",
+        "layer": "above",
+        f"{mark.axis}ref": mark.axis,
+        f"{mark.axis}0": mark.value,
+        f"{mark.axis}1": mark.value,
+        f"{across}ref": "paper",
+        f"{across}0": 0,
+        f"{across}1": 1,
+        "line": {"color": mark.colour, "width": 1.2, "dash": mark.dash},
+    }
+
+
+def _place(value: float, scale: Scale) -> float:
+    """Return a value as annotations hold it: on a logarithmic axis, its logarithm."""
+    return math.log10(value) if scale.is_log else value
+
+
+def _rule_text(mark: Rule, panel: Panel) -> dict[str, Any]:
+    if mark.axis == "x":
+        place = {"xref": "x", "x": _place(mark.value, panel.x), "yref": "paper", "y": 1}
+        place |= {"textangle": -90, "xanchor": "right", "yanchor": "top"}
+    else:
+        place = {"yref": "y", "y": _place(mark.value, panel.y), "xref": "paper", "x": 1}
+        place |= {"xanchor": "right", "yanchor": "bottom"}
+    return {
+        **place,
+        "text": html.escape(mark.text),
+        "font": {"size": FONT_PIXELS - 1, "color": MUTED},
+        "showarrow": False,
+        "borderpad": 2,
+    }
+
+
+def _label(mark: Label, panel: Panel) -> dict[str, Any]:
+    return {
+        "x": _place(mark.x, panel.x),
+        "y": _place(mark.y, panel.y),
+        "text": html.escape(mark.text),
+        "font": {"color": mark.colour},
+        "xanchor": mark.anchor,
+        "showarrow": False,
+    }
+
+
+def _arrow(mark: Arrow, panel: Panel) -> dict[str, Any]:
+    (x0, x1), (y0, y1) = mark.x, mark.y
+    return {
+        "ax": _place(x0, panel.x),
+        "ay": _place(y0, panel.y),
+        "axref": "x",
+        "ayref": "y",
+        "x": _place(x1, panel.x),
+        "y": _place(y1, panel.y),
+        "text": "",
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowsize": 1,
+        "arrowwidth": 1,
+        "arrowcolor": mark.colour,
+        "standoff": 6,
+        "startstandoff": 6,
+        "opacity": 0.7,
+    }
