@@ -2,6 +2,7 @@
 
 import html
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from analysis.annotations import FONT, SIZES
 from analysis.marks import GRID, INK, MUTED, PAPER, SCALE_COLOURS
 from analysis.panels import (
+    TITLE_CHARACTERS,
     Area,
     Arrow,
     Cells,
@@ -55,8 +57,8 @@ def plotly_values(panel: Panel) -> dict[str, Any]:
         "hoverlabel": {"font": {"family": FONT}},
         "hovermode": "closest",
         "showlegend": False,
-        "xaxis": _axis(panel.x, automargin=not panel.layouts),
-        "yaxis": _axis(panel.y, automargin=not panel.layouts),
+        "xaxis": _axis(panel.x, is_placed=bool(panel.layouts)),
+        "yaxis": _axis(panel.y, is_placed=bool(panel.layouts)),
         "shapes": shapes,
     }
     if panel.is_equal:
@@ -82,9 +84,11 @@ def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str,
     ]
 
 
-def _axis(scale: Scale, *, automargin: bool) -> dict[str, Any]:
+def _axis(scale: Scale, *, is_placed: bool) -> dict[str, Any]:
+    """Return an axis; where labels were placed by hand, margins must stay as they are."""
+    title = scale.title if is_placed else textwrap.fill(scale.title, TITLE_CHARACTERS)
     axis: dict[str, Any] = {
-        "title": {"text": html.escape(scale.title), "standoff": 10},
+        "title": {"text": html.escape(title).replace("\n", "<br>"), "standoff": 10},
         "gridcolor": GRID,
         "linecolor": MUTED,
         "tickcolor": MUTED,
@@ -92,7 +96,7 @@ def _axis(scale: Scale, *, automargin: bool) -> dict[str, Any]:
         "ticks": "outside",
         "ticklen": 4,
         "zeroline": False,
-        "automargin": automargin,
+        "automargin": not is_placed,
     }
     if scale.is_log:
         axis["type"] = "log"

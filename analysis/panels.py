@@ -14,6 +14,9 @@ from analysis.marks import INK, MUTED, Mark
 Colours = Literal["sequential", "diverging"]
 """Colour scales: from little to much, or to both sides of zero."""
 
+TITLE_CHARACTERS = 46
+"""In a line of an axis title where panels stand side by side."""
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -6,6 +6,7 @@ The same figure gives the same bytes each time: no dates, no random ids.
 import html
 import io
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from analysis.marks import GRID, INK, MUTED, PAPER, SCALE_COLOURS
 from analysis.panels import (
+    TITLE_CHARACTERS,
     Area,
     Arrow,
     Cells,
@@ -157,7 +159,14 @@ def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
 
 
 def _set_scale(ax: "Axes", scale: Scale, axis: str) -> None:
-    ax.set(**{f"{axis}label": scale.title, f"{axis}scale": "log" if scale.is_log else "linear"})
+    ax.set(**{f"{axis}label": textwrap.fill(scale.title, TITLE_CHARACTERS)})
+    if scale.is_log:
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
+        ax.set(**{f"{axis}scale": "log"})
+        # Its own writes powers as TeX, which is off.
+        getattr(ax, f"{axis}axis").set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        getattr(ax, f"{axis}axis").set_minor_formatter(NullFormatter())
     if scale.limits is not None:
         ax.set(**{f"{axis}lim": scale.limits})
     if scale.ticks is not None:
@@ -204,7 +213,7 @@ def _coloured_points(sheet: "Sheet", ax: "Axes", mark: ColouredPoints, order: fl
         linewidths=0.5,
         zorder=order,
     )
-    sheet.colorbar(drawn, ax=ax, label=mark.title, shrink=0.85)
+    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
 
 
 def _line(_: "Sheet", ax: "Axes", mark: Line, order: float) -> None:
@@ -227,7 +236,7 @@ def _cells(sheet: "Sheet", ax: "Axes", mark: Cells, order: float) -> None:
         zorder=order,
         rasterized=True,
     )
-    sheet.colorbar(drawn, ax=ax, label=mark.title, shrink=0.85)
+    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
 
 
 def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
@@ -241,11 +250,14 @@ def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
         where = {"xy": (1, mark.value), "xycoords": ("axes fraction", "data")}
         where |= {"ha": "right", "va": "bottom"}
     if mark.text:
-        ax.annotate(mark.text, **where, color=MUTED, fontsize="small", zorder=order)
+        note = ax.annotate(mark.text, **where, color=MUTED, fontsize="small", zorder=order)
+        note.set_in_layout(False)
 
 
 def _label(_: "Sheet", ax: "Axes", mark: Label, order: float) -> None:
-    ax.text(mark.x, mark.y, mark.text, color=mark.colour, ha=mark.anchor, va="center", zorder=order)
+    style: dict[str, Any] = {"color": mark.colour, "ha": mark.anchor, "va": "center"}
+    # In need a text is cut at the sheet's edge: making room for it would press the axes to nothing.
+    ax.text(mark.x, mark.y, mark.text, **style, zorder=order).set_in_layout(False)
 
 
 def _arrow(_: "Sheet", ax: "Axes", mark: Arrow, order: float) -> None:
@@ -279,7 +291,8 @@ def _draw_note(ax: "Axes", note: dict[str, Any]) -> None:
     place = (note["x"], note["y"])
     if not note["showarrow"]:
         style |= {"ha": note["xanchor"], "va": note["yanchor"]}
-        ax.annotate(text, place, **style, rotation=-note.get("textangle", 0))
+        turned = -note.get("textangle", 0)
+        ax.annotate(text, place, **style, rotation=turned).set_in_layout(False)
         return
     points = 72 / PIXELS_PER_INCH * WIDTH_INCHES / 10.6 * 1.3
     has_head = note.get("arrowhead", 0) > 0
