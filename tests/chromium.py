@@ -1,5 +1,6 @@
 """A headless Chromium, driven by its own protocol: go to a page, type, read what it shows."""
 
+import asyncio
 import base64
 import json
 import shutil
@@ -29,6 +30,8 @@ class Chromium:
     def __init__(self, size: tuple[int, int] = (1700, 640), wait_seconds: float = 90.0) -> None:
         self._size, self._wait_seconds = size, wait_seconds
         self._number = 0
+        self.events: list[dict[str, Any]] = []
+        """What the browser told by itself: requests, exceptions and the console's entries."""
 
     async def __aenter__(self) -> Self:
         """Start the browser and attach to its page."""
@@ -53,7 +56,8 @@ class Chromium:
             pages = [tab for tab in await answer.json() if tab["type"] == "page"]
         address = pages[0]["webSocketDebuggerUrl"]
         self._socket = await self._session.ws_connect(address, max_msg_size=0)
-        await self._call("Page.enable")
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            await self._call(f"{domain}.enable")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,6 +73,8 @@ class Chromium:
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
             answer = json.loads((await self._socket.receive()).data)
+            if "method" in answer:
+                self.events.append(answer)
             if answer.get("id") == number:
                 return answer.get("result", {})  # none between two pages: there is nothing to ask
 
@@ -89,7 +95,46 @@ class Chromium:
             if all(word in text for word in words):
                 return text
             assert time.monotonic() < end, f"{words} not in: {text}"
-            time.sleep(0.2)
+            await asyncio.sleep(0.2)
+
+    async def resize(self, width: int, height: int) -> None:
+        """Show the page at this size in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self._call("Emulation.setDeviceMetricsOverride", **size)
+
+    async def prefer(self, scheme: str) -> None:
+        """Make the reader's system `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self._call("Emulation.setEmulatedMedia", features=[feature])
+
+    async def until(self, script: str) -> Any:
+        """Wait until an expression of JavaScript is true; return what it gives."""
+        end = time.monotonic() + self._wait_seconds
+        while not (value := await self.run(script)):
+            assert time.monotonic() < end, f"never true: {script}"
+            await asyncio.sleep(0.1)
+        return value
+
+    def complaints(self) -> list[str]:
+        """Return exceptions and console errors so far."""
+        found = [e for e in self.events if e["method"] == "Runtime.exceptionThrown"]
+        found += [
+            e
+            for e in self.events
+            if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] == "error"
+        ]
+        found += [
+            e
+            for e in self.events
+            if e["method"] == "Runtime.consoleAPICalled" and e["params"]["type"] == "error"
+        ]
+        return [json.dumps(event["params"]) for event in found]
+
+    def requests(self) -> list[str]:
+        """Return the addresses that were asked for so far; those of data in the page are none."""
+        asked = [e for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        addresses = [event["params"]["request"]["url"] for event in asked]
+        return [address for address in addresses if not address.startswith("data:")]
 
     async def type(self, text: str) -> None:
         """Type into the element that has the focus."""
