@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.guard import COMPARED
@@ -25,6 +25,8 @@ class Group:
     run_ids: tuple[str, ...]
     tasks: tuple[str, ...]
     """Empty where no run has a readable spec."""
+    specs: Mapping[str, RunSpec] = field(default_factory=dict)
+    """Run id -> spec, for those of its runs, and maybe others, that have a readable one."""
 
 
 def comparable_groups(
@@ -70,11 +72,11 @@ def groups_of_stores(
         order = {run_id: index for index, run_id in enumerate(planned(stores))}
         asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
     found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned=tuned)
-    groups = {label: Group(tuple(ids), specs[ids[0]].tasks) for label, ids in found.items()}
+    groups = {label: Group(tuple(ids), specs[ids[0]].tasks, specs) for label, ids in found.items()}
     unknown = tuple(run_id for run_id in asked if run_id not in specs)
     if len(groups) == 1:
         (group,) = groups.values()
-        return {"": Group(tuple(asked), group.tasks)}
+        return {"": Group(tuple(asked), group.tasks, specs)}
     if unknown:
         groups[UNKNOWN if groups else ""] = Group(unknown, ())
     return groups

@@ -82,13 +82,18 @@ class _Read:
     manifest: Mapping[str, Any] | None = None
 
 
-def load_stores(stores: Sequence[Store], run_ids: Sequence[str] | None = None) -> Loaded:
+def load_stores(
+    stores: Sequence[Store],
+    run_ids: Sequence[str] | None = None,
+    specs: Mapping[str, RunSpec] | None = None,
+) -> Loaded:
     """Return the runs of one or several stores; a run that several hold counts once.
 
     Args:
         stores: opened stores.
         run_ids: the runs asked for, in order; None means every run that a plan in the stores
             lists, in its order, then the others in them by method, priorities and seed.
+        specs: those that were read already, by run id.
 
     Raises:
         AnalysisError: if there is no run at all, or the runs do not share their tasks.
@@ -100,7 +105,8 @@ def load_stores(stores: Sequence[Store], run_ids: Sequence[str] | None = None) -
             "Start a sweep first: python sweeps/priority_grid.py."
         )
     notes: list[str] = []
-    found = [_first_of_stores(stores, run_id, notes) for run_id in asked]
+    known = specs or {}
+    found = [_first_of_stores(stores, run_id, known.get(run_id), notes) for run_id in asked]
     if run_ids is None:
         order = {run_id: index for index, run_id in enumerate(planned(stores))}
         found.sort(key=lambda read: (order.get(read.state.run_id, len(order)), *_by_content(read)))
@@ -157,9 +163,11 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
     return names
 
 
-def _first_of_stores(stores: Sequence[Store], run_id: str, notes: list[str]) -> _Read:
+def _first_of_stores(
+    stores: Sequence[Store], run_id: str, spec: RunSpec | None, notes: list[str]
+) -> _Read:
     holding = [store for store in stores if store.has_run(run_id)]
-    reads = [_read(store, run_id) for store in holding]
+    reads = [_read(store, run_id, spec) for store in holding]
     if not reads:
         return _Read(RunState(run_id, "missing", "planned, never started"))
     results = [read.result for read in reads if read.result is not None]
@@ -171,14 +179,15 @@ def _first_of_stores(stores: Sequence[Store], run_id: str, notes: list[str]) -> 
     return min(reads, key=lambda read: _PRECEDENCE.index(read.state.state))
 
 
-def _read(store: Store, run_id: str) -> _Read:
-    try:
-        spec = store.spec(run_id)
-    except (StoreError, ValueError, OSError) as error:
-        return _Read(RunState(run_id, "damaged", f"spec.json: {_last_line(str(error))}"))
-    if spec.run_id() != run_id:
-        reason = f"spec.json describes run {spec.run_id()}; made by another release or edited"
-        return _Read(RunState(run_id, "damaged", reason))
+def _read(store: Store, run_id: str, spec: RunSpec | None) -> _Read:
+    if spec is None:
+        try:
+            spec = store.spec(run_id)
+        except (StoreError, ValueError, OSError) as error:
+            return _Read(RunState(run_id, "damaged", f"spec.json: {_last_line(str(error))}"))
+        if spec.run_id() != run_id:
+            reason = f"spec.json describes run {spec.run_id()}; made by another release or edited"
+            return _Read(RunState(run_id, "damaged", reason))
     try:
         result = store.result(run_id)
     except StoreError as error:

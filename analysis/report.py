@@ -19,6 +19,7 @@ from mtl.store import Store, StoreError, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from analysis.load import Loaded
+    from mtl.spec import RunSpec
 
 SUMMARY_SCHEMA = 1
 _INPUT_FILES = ("spec.json", "result.json", "manifest.json", "error.txt")
@@ -96,6 +97,7 @@ def write_reports(
             paper_scaling=paper_scaling,
             tuned=tuned,
             static=static,
+            specs=next((group.specs for group in groups.values()), None),
         )
         return {"": single}
     reports = {
@@ -108,6 +110,7 @@ def write_reports(
             paper_scaling=paper_scaling,
             tuned=tuned,
             static=static,
+            specs=group.specs,
         )
         for label, group in groups.items()
     }
@@ -148,6 +151,7 @@ def write_report(
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
     static: bool = False,
+    specs: "Mapping[str, RunSpec] | None" = None,
 ) -> ReportSummary:
     """Write the report on the runs of one or several stores to `out`.
 
@@ -160,6 +164,7 @@ def write_report(
         paper_scaling: see `analysis.axes.choose_axes`.
         tuned: see `analysis.guard.common_fields`.
         static: see `write_reports`.
+        specs: see `analysis.load.load_stores`.
 
     Raises:
         AnalysisError: if there is no run, or the runs must not be compared.
@@ -169,7 +174,7 @@ def write_report(
     def load() -> "Loaded":
         from analysis.load import load_stores
 
-        return load_stores(stores, run_ids)
+        return load_stores(stores, run_ids, specs)
 
     inputs = _store_inputs(stores, run_ids)
     options = PageOptions(metrics or {}, title, paper_scaling, tuple(tuned), static)

@@ -1,6 +1,7 @@
 """Frozen dataclasses from plain values: unknown fields and wrong types are refused."""
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -37,13 +38,19 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
-    hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    hints = _hints(cls)  # type: ignore[arg-type]  # types can be hashed
     for name in values:
-        checked_name(name, known, f"field of {path or cls.__name__}")
+        checked_name(name, list(hints), f"field of {path or cls.__name__}")
     return cls(
         **{name: _convert(value, hints[name], _join(path, name)) for name, value in values.items()}
     )
+
+
+@functools.cache  # a report reads thousands of specs
+def _hints(cls: type) -> dict[str, Any]:
+    """Return field -> type, in order."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def plain(value: Any) -> Any:
