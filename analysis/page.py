@@ -38,6 +38,9 @@ GLYPHS = {
 MOST_SHOWN_AT_ONCE = 6
 """Figures beyond this number are folded away: eight tasks have 28 pairs."""
 
+MOST_ROWS = 250
+"""Rows of a table that the page shows; its files hold all."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -103,6 +106,7 @@ def build(
         matrix=state_matrix(findings),
         single_points=single_point_words(findings) if findings.single_points else "",
         states=STATES,
+        most_rows=MOST_ROWS,
         glyphs=GLYPHS,
         split=SPLIT,
         sections=views,

@@ -287,6 +287,14 @@ def search() -> None:
     measure()
 
 
+def reports() -> None:
+    """Seconds, memory and page of a report on 100 and on 10,000 runs, as whole processes."""
+    # Only here: it needs nothing of what the others import.
+    from tests.benchmarks.reports import measure
+
+    measure(report, MEASURED)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -298,6 +306,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "estimate_default": estimate_of,
     "scale": scale,
     "search": search,
+    "reports": reports,
 }
 
 
