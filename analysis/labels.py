@@ -66,11 +66,14 @@ def place_labels(
     leaders = [_leader_samples(s, o) for s, o in zip(spots, offsets, strict=True)]
     fixed = []
     for k in range(len(points)):
-        covered = overlaps(boxes[k], boxes_at) @ weights
+        near = _near(boxes[k], boxes_at)
+        covered = overlaps(boxes[k], boxes_at[near]) @ weights[near]
         outside = np.clip(np.array(bounds[:2]) - boxes[k][:, :2], 0, None).sum(axis=1)
         outside += np.clip(boxes[k][:, 2:] - np.array(bounds[2:]), 0, None).sum(axis=1)
         far = np.repeat(DISTANCES, NUM_DIRECTIONS)
         markers = np.delete(spots, k, axis=0)
+        around_markers = np.concatenate([markers - MARKER_RADIUS, markers + MARKER_RADIUS], axis=1)
+        markers = markers[_near(boxes[k], around_markers)]
         fixed.append(
             OBSTACLE_COST * covered
             + OUTSIDE_COST * outside
@@ -94,6 +97,12 @@ def place_labels(
         if chosen == before:
             break
     return [(float(x), float(y)) for x, y in (offsets[k][chosen[k]] for k in range(len(points)))]
+
+
+def _near(places: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return which `boxes` (n, 4) meet the hull of `places` (m, 4); the others cost nothing."""
+    low, high = places[:, :2].min(axis=0), places[:, 2:].max(axis=0)
+    return np.asarray(((boxes[:, 2:] > low) & (boxes[:, :2] < high)).all(axis=1))
 
 
 def _offsets(size: tuple[float, float]) -> np.ndarray:
