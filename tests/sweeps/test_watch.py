@@ -115,8 +115,10 @@ def test_each_finished_run_is_read_once(store, monkeypatch):
     finish(store, 0, 0.7, 0.3)
     fronts = HypervolumeSoFar(store)
     first = fronts.lines(IDS)
-    monkeypatch.setattr("sweeps.so_far.read_result", None)  # a call would fail
+    asked = []
+    monkeypatch.setattr("sweeps.so_far.read_result", lambda folder: asked.append(folder.name))
     assert fronts.lines(IDS) == first
+    assert asked == IDS[1:]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,7 @@ def test_damaged_files_are_said_to_be_so(store, content):
         {"expected_seconds_left": [None, None]},
         {"state": "\x1b[2J" * 50},
         {"done": 10**300},
+        {"paused": "\x1b[2J"},
     ],
 )
 def test_strange_values_crash_nothing_and_reach_no_terminal(store, changes):
@@ -168,6 +171,8 @@ def test_the_sweep_that_was_active_last_is_taken(store):
     (other / "status.json").write_text("{}")
     os.utime(other / "status.json", (1, 1))
     (store.root / "sweeps" / "linked").symlink_to(other)
+    (store.root / "sweeps" / "\x1b[2J").mkdir()  # no name that a sweep can have
+    (store.root / "sweeps" / "\x1b[2J" / "plan.json").write_text("{}")
     assert newest_sweep(store) == "mine"
     os.utime(other / "status.json", (4e9, 4e9))
     assert newest_sweep(store) == "other"
