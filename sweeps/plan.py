@@ -98,7 +98,8 @@ class Grid:
     baselines: bool = False
     """Whether each task is trained alone as well, see `baseline_grid`."""
     quick: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
+    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do; of an
+    axis its values."""
 
 
 def baseline_grid(grid: Grid) -> Grid:
