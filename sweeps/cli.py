@@ -347,12 +347,7 @@ def _quickened(
     small = {name: v for name, v in {**fields, **table.quick}.items() if name not in axes}
     if "data.prepared" in axes:  # its images are as many as they are
         small = {name: v for name, v in small.items() if not name.startswith("data.")}
-    short = {name: small.pop(name) for name in table.axes if name in small}
     changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
-    changes += [
-        f"{name} {' '.join(map(str, values))} of {len(table.axes[name])}"
-        for name, values in short.items()
-    ]
     divisions, seeds = table.divisions, table.seeds
     if divisions is not None and "divisions" not in wanted and "priorities" not in axes:
         largest = max(len(tasks) for tasks in wanted.get("tasks", table.task_sets))
@@ -362,11 +357,5 @@ def _quickened(
     if "seeds" not in wanted:
         seeds = defaults.QUICK_SEEDS
         changes.append(f"seeds {seeds} instead of {table.seeds}")
-    quick = replace(
-        table,
-        divisions=divisions,
-        seeds=seeds,
-        fields={**table.fields, **small},
-        axes={**table.axes, **short},
-    )
+    quick = replace(table, divisions=divisions, seeds=seeds, fields={**table.fields, **small})
     return quick, f"--quick trains a small version: {', '.join(changes)}."

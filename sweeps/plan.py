@@ -98,8 +98,7 @@ class Grid:
     baselines: bool = False
     """Whether each task is trained alone as well, see `baseline_grid`."""
     quick: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do; of an
-    axis its values."""
+    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
 
 
 def baseline_grid(grid: Grid) -> Grid:

@@ -27,8 +27,6 @@ GRID = Grid(
         "network.architecture": ("full_sharing", "multi_decoder", "multi_column", "mtan"),
     },
     baselines=True,
-    # The one that shares most and the one that shares least: half of the runs.
-    quick={"network.architecture": ("full_sharing", "multi_column")},
 )
 
 

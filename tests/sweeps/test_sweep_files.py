@@ -73,19 +73,6 @@ def test_quick_says_what_it_shrinks(kind, tmp_path, capsys):
     assert {s.seed for s in quick} == {0}
 
 
-def test_quick_shortens_an_axis_unless_it_is_given(tmp_path, capsys):
-    argv = ["--plan", "--quick", "--store", str(tmp_path / "s")]
-    assert weighting_methods.main(argv) == 0
-    assert "network.architecture full_sharing multi_column of 4," in capsys.readouterr().out
-    quick = specs_of("weighting_methods", "--quick")
-    # Ten methods in two architectures, and three tasks alone.
-    assert Counter(s.network.architecture for s in quick) == {
-        "full_sharing": 10, "multi_column": 10, "single_task": 3,
-    }  # fmt: skip
-    given = specs_of("weighting_methods", "--quick", "--architectures", "mtan", "--no-baselines")
-    assert {s.network.architecture for s in given} == {"mtan"}
-
-
 @EVERY
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_go_with_every_sweep(kind, preset):
