@@ -295,9 +295,8 @@ class Watcher:
         except StoreUnreachableError as error:
             if self._seen is None:
                 raise
-            self._seen = replace(
-                self._seen, state="unreachable", headline=f"{self._name}: {printable(error)}"
-            )
+            headline = f"{self._name}: as it was when last seen. {printable(error, 600)}"
+            self._seen = replace(self._seen, state="unreachable", headline=headline)
         return self._seen
 
 
