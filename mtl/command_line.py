@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mtl.care.files import printable
-from mtl.store import StoreError
+from mtl.store import StoreError, StoreUnreachableError
 
 USAGE_STATUS = 2
 INCOMPLETE_STATUS = 1
@@ -33,7 +33,7 @@ def status_of(command: str, do: Callable[[], int]) -> int:
     except ValueError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return USAGE_STATUS
-    except StoreError as error:
+    except (StoreError, StoreUnreachableError) as error:
         print(f"{command}: {error}", file=sys.stderr)
         return INCOMPLETE_STATUS
     except BrokenPipeError:  # whoever read the output has gone, as `head` does

@@ -23,12 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pyarrow import ArrowInvalid, fs
 
-from mtl.storage import StoreError, StoreUnreachableError
+from mtl.storage import StoreError, StoreUnreachableError, TooLargeError
 
 Answer = TypeVar("Answer")
 
@@ -56,6 +57,17 @@ def shown_address(address: str) -> str:
     """Return an address without user, password and options, fit for people and for files."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing tells of an object."""
+
+    name: str
+    """Below the key that was listed."""
+    num_bytes: int
+    written: float
+    """Seconds since 1970, by the provider's clock."""
 
 
 class ObjectStorage:
@@ -161,11 +173,13 @@ class ObjectStorage:
         """Return the address of a key, without credentials and options."""
         return f"{self._shown}/{key}" if key else self._shown
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most_bytes: int | None = None) -> bytes:
         """Return an object's content."""
 
         def get() -> bytes:
             with self._fs.open_input_file(self._path(key)) as file:
+                if most_bytes is not None and file.size() > most_bytes:
+                    raise TooLargeError(self.place(key), file.size(), most_bytes)
                 data = file.read()
                 if len(data) != file.size():
                     raise OSError(f"got {len(data)} of {file.size()} bytes")
@@ -193,6 +207,24 @@ class ObjectStorage:
         kind = self._call("look for", key, lambda: self._kind(self._path(key)))
         return bool(kind == fs.FileType.File)
 
+    def kind(self, key: str) -> Literal["file", "folder", "absent"]:
+        """Return what bears a key: an object, or others with the key before a slash."""
+        kind = self._call("look for", key, lambda: self._kind(self._path(key)))
+        if kind == fs.FileType.File:
+            return "file"
+        return "absent" if kind == fs.FileType.NotFound else "folder"
+
+    def listed(self, key: str) -> list[ListedObject]:
+        """Return all objects below a key, however deep, for a request a thousand."""
+        path = self._path(key)
+        below = fs.FileSelector(path, allow_not_found=True, recursive=True)
+        found = self._call("list", key, lambda: self._fs.get_file_info(below))
+        return [
+            ListedObject(info.path[len(path) + 1 :], info.size, info.mtime.timestamp())
+            for info in found
+            if info.type == fs.FileType.File
+        ]
+
     def names(self, key: str) -> list[str]:
         """Return the names between `key` and the next slash, sorted."""
         below = fs.FileSelector(self._path(key), allow_not_found=True)
@@ -215,17 +247,32 @@ class ObjectStorage:
     def _segments(self, key: str) -> list[str]:
         return [name for name in self.names(key) if _SEGMENT.fullmatch(name)]
 
-    def read_log(self, key: str) -> bytes:
+    def read_log(self, key: str, most_bytes: int | None = None) -> bytes:
         """Return the lines of a log: its segments up to the first that is not full."""
         held = self._segments(key)
         read: list[bytes] = []
         while len(read) < len(held) and held[len(read)] == _segment(len(read)):
-            read.append(self.read(f"{key}/{_segment(len(read))}"))
+            left = None if most_bytes is None else most_bytes - sum(map(len, read))
+            read.append(self.read(f"{key}/{_segment(len(read))}", left))
             if read[-1].count(b"\n") < SEGMENT_LINES:
                 break
         if not read:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.place(key))
         return b"".join(read)
+
+    def read_segment(self, key: str, line: int, most_bytes: int) -> tuple[int, bytes]:
+        """Return the segment of a log that holds a line, and how many lines come before it.
+
+        Args:
+            key: of the log.
+            line: its index, from 0; `FileNotFoundError` is raised where no such segment is.
+            most_bytes: of the segment.
+        """
+        name = _segment(line // SEGMENT_LINES)
+        if not _SEGMENT.fullmatch(name):  # more lines than a log can have
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.place(key))
+        data = self.read(f"{key}/{name}", most_bytes)
+        return line // SEGMENT_LINES * SEGMENT_LINES, data
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
         """Write the segments in which `lines` differ from what this process wrote before."""

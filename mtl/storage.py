@@ -19,6 +19,22 @@ class StoreError(Exception):
     """A store that cannot be used, in one sentence for its user."""
 
 
+class TooLargeError(StoreError):
+    """A file is larger than its reader allows.
+
+    Args:
+        place: where it lies.
+        num_bytes: its size.
+        most_bytes: what would be allowed.
+    """
+
+    def __init__(self, place: str, num_bytes: int, most_bytes: int) -> None:
+        super().__init__(
+            f"Expected at most {most_bytes:,} bytes in {place}, got {num_bytes:,}. Remove the file."
+        )
+        self.num_bytes = num_bytes
+
+
 class StoreUnreachableError(Exception):
     """Object storage does not answer, or refuses, in one sentence for its user.
 
@@ -32,8 +48,8 @@ class Storage(Protocol):
     def place(self, key: str) -> str:
         """Return where a key lies, for people: without credentials."""
 
-    def read(self, key: str) -> bytes:
-        """Return a file's content."""
+    def read(self, key: str, most_bytes: int | None = None) -> bytes:
+        """Return a file's content; raise a `TooLargeError` for more than `most_bytes`."""
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, replacing an earlier one."""
@@ -84,9 +100,12 @@ class LocalStorage:
         """Return the path of a key."""
         return self.root / key if key else self.root
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most_bytes: int | None = None) -> bytes:
         """Return a file's content."""
-        return self.path(key).read_bytes()
+        path = self.path(key)
+        if most_bytes is not None and (size := path.stat().st_size) > most_bytes:
+            raise TooLargeError(self.place(key), size, most_bytes)
+        return path.read_bytes()
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file beside its place, flush it to disk and rename it."""

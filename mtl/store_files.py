@@ -18,6 +18,8 @@ from mtl.storage import LocalStorage, Storage, StoreError, parse_json
 
 STORE_SCHEMA = 1
 """Version of the layout of a store."""
+MOST_MARKER_BYTES = 100_000
+"""Of store.json, whoever wrote it."""
 READS_SIDE_BY_SIDE = 16
 """Of small objects, where each takes a round trip."""
 
@@ -92,7 +94,8 @@ class StoreFiles:
         is_store = self._files.exists("store.json")
         if is_store:
             try:
-                held = self.read_json("store.json")
+                marker = self._files.read("store.json", MOST_MARKER_BYTES)
+                held = parse_json(marker, self.place("store.json"))
             except StoreError as error:
                 raise StoreError(
                     f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "

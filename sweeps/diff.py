@@ -3,29 +3,37 @@
 python sweeps/diff.py old.json new.json                     as saved from --plan --json
 python sweeps/diff.py results/sweeps/a results/sweeps/b     two sweeps, as they were last started
 python sweeps/diff.py RUN_ID RUN_ID --store results         two runs: fields, how made, results
+
+A and B may be addresses of object storage, such as 's3://bucket/prefix/sweeps/a?region=eu-west-1'.
 """
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from mtl.care.command import open_store
+from mtl.care.command import open_anywhere
 from mtl.care.files import (
+    AbsentError,
+    Place,
     UnreadableError,
     is_number,
     kind_of,
+    place_of,
     printable,
     read_lines,
     read_object,
 )
 from mtl.care.listing import read_spec
+from mtl.care.objects import ObjectPlace
 from mtl.command_line import SentenceParser, status_of
 from mtl.records import METRICS
-from mtl.store import Store, StoreError
+from mtl.store import Store, StoreError, is_address
 from mtl.strict import flat
 from sweeps.words import counted
 
@@ -33,6 +41,8 @@ MOST_RUNS_LISTED = 20
 MOST_VALUES_LISTED = 12
 ABSENT = "(absent)"
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
+_BELOW_STORE = re.compile(r"(.*)/(runs/[0-9a-f]{16}|sweeps/[\w.-]+(?:/plan\.json)?)/*")
+"""The path of an address: of the store, and what is meant in it."""
 _TIMES = ("wall_seconds", "device_seconds", "started_epochs")
 """Of a manifest: they differ between any two runs."""
 
@@ -68,22 +78,27 @@ def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
     """Return the plan or the run that an argument names.
 
     Args:
-        text: a run id, or the path of a run's or a sweep's folder or of a plan.
+        text: a run id, or the path or address of a run's or a sweep's folder or of a plan.
         store: where run ids are looked for.
 
     Raises:
         ValueError: if it names neither.
         StoreError: if what it names cannot be read.
+        StoreUnreachableError: if object storage refuses or does not answer.
     """
     if _RUN_ID.fullmatch(text) and not Path(text).exists():
         if store is None:
             raise ValueError(f"Expected --store STORE with the run id {text}, got none.")
-        return _read_run(store.run_folder(text))
-    path = Path(text).expanduser()
+        return _read_run(place_of(store, store.run_key(text)))
+    place: Place = Path(text).expanduser()
+    if is_address(text):
+        place, text, own_store = _at_address(text)
+        store = store or own_store
     try:
-        if kind_of(path / "spec.json") == "file":
-            return _read_run(path.absolute())
-        return _read_plan(path / "plan.json" if path.is_dir() else path, store)
+        if kind_of(place / "spec.json") == "file":
+            return _read_run(place.absolute() if isinstance(place, Path) else place)
+        is_folder = place.is_dir() if isinstance(place, Path) else kind_of(place) == "folder"
+        return _read_plan(place / "plan.json" if is_folder else place, store)
     except UnreadableError as error:
         raise StoreError(
             f"Expected a run id, the folder of a run or a sweep, or a plan, got {text}, which "
@@ -91,7 +106,24 @@ def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
         ) from error
 
 
-def _read_run(folder: Path) -> RunSide:
+def _at_address(address: str) -> tuple[Place, str, Store | None]:
+    """Return a place on object storage, how it is shown, and the store if it lies in one."""
+    # Only here: pyarrow takes a while to import, and a folder does not need it.
+    from mtl.object_storage import ObjectStorage, shown_address
+
+    parts, shown = urlsplit(address), shown_address(address)
+    found = _BELOW_STORE.fullmatch(parts.path)
+    if found is not None:
+        store = open_anywhere(parts._replace(path=found[1]).geturl())
+        return place_of(store, found[2]), shown, store
+    above, _, name = parts.path.rstrip("/").rpartition("/")
+    if not name:
+        raise ValueError(f"Expected the address of a run, a sweep or a plan, got {shown}.")
+    storage = ObjectStorage(parts._replace(path=above).geturl())  # of a plan that was saved there
+    return ObjectPlace(storage, unquote(name)), shown, None
+
+
+def _read_run(folder: Place) -> RunSide:
     spec = _read_file(folder, "spec.json", lambda: read_spec(folder))
     result = _read_file(folder, "result.json", lambda: _object_or_empty(folder / "result.json"))
     manifest = _read_file(
@@ -109,7 +141,7 @@ def _read_run(folder: Path) -> RunSide:
     )
 
 
-def _read_file(folder: Path, name: str, read: Callable[[], T]) -> T:
+def _read_file(folder: Place, name: str, read: Callable[[], T]) -> T:
     try:
         return read()
     except UnreadableError as error:
@@ -118,11 +150,14 @@ def _read_file(folder: Path, name: str, read: Callable[[], T]) -> T:
         ) from error
 
 
-def _object_or_empty(path: Path) -> dict[str, Any]:
-    return {} if kind_of(path) == "absent" else read_object(path)
+def _object_or_empty(path: Place) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except AbsentError:
+        return {}
 
 
-def _read_plan(path: Path, store: Store | None) -> PlanSide:
+def _read_plan(path: Place, store: Store | None) -> PlanSide:
     held = read_object(path)
     runs, revisions = held.get("runs"), held.get("revisions")
     if isinstance(runs, list):
@@ -132,10 +167,14 @@ def _read_plan(path: Path, store: Store | None) -> PlanSide:
     run_ids = revisions[-1].get("run_ids")
     if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
         raise UnreadableError("holds no run ids in its last revision")
-    above = path.absolute().parents
-    if store is None and len(above) > 2 and above[1].name == "sweeps":
-        store = open_store(str(above[2]))
-    return PlanSide(str(path), {run_id: _fields_of(run_id, store) for run_id in run_ids})
+    if store is None and isinstance(path, Path):
+        above = path.absolute().parents
+        if len(above) > 2 and above[1].name == "sweeps":
+            store = open_anywhere(str(above[2]))
+    if store is None:
+        return PlanSide(str(path), dict.fromkeys(run_ids))
+    known = store.for_each(functools.partial(_fields_of, store), run_ids)
+    return PlanSide(str(path), dict(zip(run_ids, known, strict=True)))
 
 
 def _planned_run(run: Any) -> tuple[str, Fields]:
@@ -146,11 +185,11 @@ def _planned_run(run: Any) -> tuple[str, Fields]:
     return run["run_id"], flat(run["spec"])
 
 
-def _fields_of(run_id: str, store: Store | None) -> Fields | None:
-    if store is None or not _RUN_ID.fullmatch(run_id):
+def _fields_of(store: Store, run_id: str) -> Fields | None:
+    if not _RUN_ID.fullmatch(run_id):
         return None
     try:
-        return flat(read_spec(store.run_folder(run_id)).to_dict())
+        return flat(read_spec(place_of(store, store.run_key(run_id))).to_dict())
     except UnreadableError:
         return None
 
@@ -295,7 +334,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("a", metavar="A", help="run id, or folder of a run or sweep, or plan")
+    parser.add_argument(
+        "a", metavar="A", help="run id, or folder or address of a run or sweep, or plan"
+    )
     parser.add_argument("b", metavar="B", help="the same kind of thing")
     parser.add_argument("--store", help="where run ids are looked for")
     return parser
@@ -303,7 +344,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _diff(argv: Sequence[str] | None) -> int:
     given = make_parser().parse_args(argv)
-    store = None if given.store is None else open_store(given.store)
+    store = None if given.store is None else open_anywhere(given.store)
     a, b = read_side(given.a, store), read_side(given.b, store)
     if isinstance(a, PlanSide) and isinstance(b, PlanSide):
         lines = plan_differences(a, b)

@@ -4,7 +4,7 @@ The report at the end is on the test split, and says what may be concluded; this
 sweep is going.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from analysis.axes import Axis, choose_axes, metric_column
 from analysis.fronts import hypervolume, means_of, operating_points, reference_point, unusable
 from analysis.groups import comparable_groups
 from analysis.load import arm_names
-from mtl.care.files import UnreadableError, is_number, read_object
+from mtl.care.files import Place, UnreadableError, is_number, place_of, read_object
 from mtl.care.listing import read_result, read_spec
 from mtl.records import Result
 from mtl.spec import RunSpec
@@ -26,7 +26,7 @@ FEWEST_POINTS = 2
 
 
 class HypervolumeSoFar:
-    """Reads each finished run once, however often it is asked.
+    """Reads each finished run, and the spec of each run, once, however often it is asked.
 
     Args:
         store: opened for reading.
@@ -34,14 +34,31 @@ class HypervolumeSoFar:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._specs: dict[str, RunSpec] = {}
         self._done: dict[str, tuple[RunSpec, Result, dict[str, float]]] = {}
         self._lines: list[str] = []
+        self._asked: set[str] = set()
+        self._running: set[str] = set()
+        self._num_done = 0
 
-    def lines(self, run_ids: Iterable[str]) -> list[str]:
-        """Return a line for each set of runs that may be compared; unreadable runs are left out."""
+    def lines(
+        self, run_ids: Iterable[str], *, running: Collection[str] = (), num_done: int = 0
+    ) -> list[str]:
+        """Return a line for each set of runs that may be compared; unreadable runs are left out.
+
+        Args:
+            run_ids: of the sweep.
+            running: those that its status says are under way.
+            num_done: how many of them its status says are done. On object storage, where each
+                question is a request, this and `running` tell which runs are worth one.
+        """
         asked = list(run_ids)
-        new = [run_id for run_id in asked if run_id not in self._done and self._read(run_id)]
-        if new or not self._lines:
+        num_before = len(self._done)
+        if self._store.is_local:
+            self._read_all(asked)
+        else:
+            self._read_ended(asked, set(running), num_done)
+        if len(self._done) != num_before or not self._lines:
             done = {run_id: self._done[run_id] for run_id in asked if run_id in self._done}
             groups = comparable_groups({run_id: held[0] for run_id, held in done.items()})
             self._lines = [
@@ -50,26 +67,48 @@ class HypervolumeSoFar:
             ] or ["Hypervolume: no run is done yet."]
         return self._lines
 
-    def _read(self, run_id: str) -> bool:
-        """Read a run if it is done; return whether it is."""
-        folder = self._store.run_folder(run_id)
-        if not (folder / "result.json").exists():
-            return False
-        try:
-            spec, result = read_spec(folder), read_result(folder)
-        except (UnreadableError, OSError):
-            return False
-        if result is None:
-            return False
-        self._done[run_id] = (spec, result, self._prior(run_id))
-        return True
+    def spec(self, run_id: str) -> RunSpec | None:
+        """Return the spec of a run, None where it cannot be read."""
+        if run_id not in self._specs:
+            try:
+                self._specs[run_id] = read_spec(self._folder(run_id))
+            except (UnreadableError, OSError):
+                return None
+        return self._specs[run_id]
 
-    def _prior(self, run_id: str) -> dict[str, float]:
+    def _folder(self, run_id: str) -> Place:
+        return place_of(self._store, self._store.run_key(run_id))
+
+    def _read_ended(self, asked: Sequence[str], running: set[str], num_done: int) -> None:
+        """Read the runs that are new or no longer under way; if more are done, all the others."""
+        ended = {i for i in asked if i not in self._asked or i in self._running - running}
+        self._read_all(ended)
+        if len(ended & self._done.keys()) < num_done - self._num_done:
+            self._read_all(i for i in asked if i not in ended)
+        self._asked.update(asked)
+        self._running, self._num_done = running, num_done
+
+    def _read_all(self, run_ids: Iterable[str]) -> None:
+        self._store.for_each(self._read, [i for i in run_ids if i not in self._done])
+
+    def _read(self, run_id: str) -> None:
+        """Read a run if it is done."""
+        folder = self._folder(run_id)
         try:
-            manifest = read_object(self._store.run_folder(run_id) / "manifest.json")
+            result = read_result(folder)
         except (UnreadableError, OSError):
-            return {}
-        return _columns(manifest.get("per_pixel_prior"))
+            return
+        spec = None if result is None else self.spec(run_id)
+        if result is not None and spec is not None:
+            self._done[run_id] = (spec, result, _prior(folder))
+
+
+def _prior(folder: Place) -> dict[str, float]:
+    try:
+        manifest = read_object(folder / "manifest.json")
+    except (UnreadableError, OSError):
+        return {}
+    return _columns(manifest.get("per_pixel_prior"))
 
 
 def _columns(metrics: Any) -> dict[str, float]:

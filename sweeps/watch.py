@@ -2,13 +2,14 @@
 
 python sweeps/watch.py STORE                 the sweep that was active last, until it is finished
 python sweeps/watch.py STORE --once          one look
+python sweeps/watch.py 's3://bucket/prefix?region=eu-west-1'
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,31 +19,38 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mtl.care.command import open_store
+from mtl.care.command import open_anywhere
 from mtl.care.files import (
+    AbsentError,
     UnreadableError,
     entries_of,
     is_number,
     kind_of,
+    last_line,
     parse_json,
+    place_of,
     printable,
-    read_lines,
 )
-from mtl.care.listing import planned_runs, read_spec
+from mtl.care.listing import planned_runs
+from mtl.care.objects import ObjectPlace
 from mtl.care.verifying import check_status
 from mtl.command_line import SentenceParser, status_of
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError, check_sweep_name
+from mtl.store import Store, StoreError, StoreUnreachableError, check_sweep_name
 from sweeps.so_far import HypervolumeSoFar
 from sweeps.words import counted, duration, duration_range, priorities_text
 
 SECONDS_UNTIL_GONE = 60.0
-"""A driver writes its status every two seconds; one that is silent for so long seems gone."""
+"""A driver writes its status every two seconds, on object storage every ten; one that is silent
+for so long seems gone."""
 LIVE_SECONDS = 2.0
 LINES_SECONDS = 10.0
-"""Between two looks, on a terminal and elsewhere."""
+REMOTE_SECONDS = 10.0
+"""Between two looks, on a terminal, on object storage and elsewhere."""
 MOST_ROWS = 20
 ACTIVE_STATES = ("preparing", "running")
+TELLING_FILES = ("status.json", "events.jsonl", "plan.json")
+"""Of a sweep: the newest of them tells when something last happened."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,12 @@ class View:
     state: str
     headline: str
     """What changes with every second: state and age."""
-    counts: str
-    rows: tuple[Row, ...]
-    fronts: tuple[str, ...]
+    counts: str = ""
+    rows: tuple[Row, ...] = ()
+    """Of the runs under way, the first few."""
+    num_hidden: int = 0
+    """The others."""
+    fronts: tuple[str, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -91,13 +102,14 @@ class View:
     @property
     def body(self) -> str:
         """Return all that changes when something has happened."""
-        rows = ["  ".join(row.cells()).rstrip() for row in self.rows[:MOST_ROWS]]
-        return "\n".join([self.counts, *rows, *_hidden(self.rows), *self.fronts])
+        rows = ["  ".join(row.cells()).rstrip() for row in self.rows]
+        return "\n".join([self.counts, *rows, *self.below_rows])
 
-
-def _hidden(rows: Sequence[Row]) -> list[str]:
-    hidden = len(rows) - MOST_ROWS
-    return [f"and {counted(hidden, 'more run')}"] if hidden > 0 else []
+    @property
+    def below_rows(self) -> tuple[str, ...]:
+        """Return the lines below the runs under way."""
+        hidden = (f"and {counted(self.num_hidden, 'more run')}",) if self.num_hidden else ()
+        return (*hidden, *self.fronts)
 
 
 def newest_sweep(store: Store) -> str:
@@ -106,23 +118,42 @@ def newest_sweep(store: Store) -> str:
     Raises:
         StoreError: if there is none.
     """
-    found = [(_last_written(folder), folder.name) for folder in sweep_folders(store)]
+    found = [(seconds, name) for name, seconds in sweep_times(store).items()]
     if not found:
-        raise StoreError(f"Expected a sweep in {store.root}, got none. Start one first.")
+        raise StoreError(f"Expected a sweep in {store.place('')}, got none. Start one first.")
     return max(found)[1]
 
 
-def sweep_folders(store: Store) -> list[Path]:
-    """Return the folders of the sweeps in a store; links and files are none."""
-    return [
-        path
-        for path in entries_of(store.root / "sweeps")
-        if kind_of(path) == "folder" and not path.name.startswith(".")
-    ]
+def sweep_times(store: Store) -> dict[str, float]:
+    """Return when each sweep of a store was last written to, in seconds since 1970.
+
+    Links and files are no sweeps, nor is what has a name that no sweep can have.
+    """
+    place = place_of(store, "sweeps")
+    if isinstance(place, ObjectPlace):
+        found: dict[str, float] = {}
+        for held in place.storage.listed(place.key):
+            name, _, file = held.name.partition("/")
+            if file.partition("/")[0] in TELLING_FILES and _is_sweep_name(name):
+                found[name] = max(held.written, found.get(name, 0.0))
+        return found
+    return {
+        path.name: _last_written(path)
+        for path in entries_of(place)
+        if kind_of(path) == "folder" and _is_sweep_name(path.name)
+    }
+
+
+def _is_sweep_name(name: str) -> bool:
+    try:
+        check_sweep_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _last_written(folder: Path) -> float:
-    files = [folder / name for name in ("status.json", "events.jsonl", "plan.json")]
+    files = [folder / name for name in TELLING_FILES]
     return max((f.lstat().st_mtime for f in files if kind_of(f) == "file"), default=0.0)
 
 
@@ -134,34 +165,48 @@ def look(store: Store, name: str, fronts: HypervolumeSoFar, now: datetime) -> Vi
         name: of the sweep.
         fronts: of the same store.
         now: the time, for the age of the status.
+
+    Raises:
+        StoreUnreachableError: if object storage refuses or does not answer.
     """
-    folder = store.root / "sweeps" / name
+    folder = place_of(store, store.sweep_key(name))
     try:
         planned = [i for i in planned_runs(folder) if _is_run_id(store, i)]
     except (UnreadableError, OSError) as error:
-        return View(name, "unreadable", f"{name}: plan.json {printable(error)}", "", (), ())
-    lines = tuple(fronts.lines(planned))
-    if kind_of(folder / "status.json") == "absent":
-        headline = f"{name}: {counted(len(planned), 'run')} planned, none begun"
-        return View(name, "planned", headline, "", (), lines)
+        return View(name, "unreadable", f"{name}: plan.json {printable(error)}")
     try:
         status = check_status(folder / "status.json")
         age = _age(status["updated"], now)
+    except AbsentError:
+        headline = f"{name}: {counted(len(planned), 'run')} planned, none begun"
+        return View(name, "planned", headline, fronts=tuple(fronts.lines(planned)))
     except (UnreadableError, OSError) as error:
         headline = f"{name}: status.json {printable(error)}"
-        return View(name, "unreadable", headline, "", (), lines)
+        return View(name, "unreadable", headline, fronts=tuple(fronts.lines(planned)))
+    running = {run["run_id"]: run for run in status["running"] if _is_run_id(store, run["run_id"])}
+    lines = fronts.lines(planned, running=running.keys(), num_done=status["done"])
     state = printable(status["state"], 20)
     is_gone = state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE
     headline = f"{name}: {state}, status {duration(age)} old"
     if is_gone:
         headline += "; its driver seems gone. What is done is kept, and the same command continues"
-    rows = tuple(_row(store, run) for run in status["running"] if _is_run_id(store, run["run_id"]))
-    return View(name, state, headline, _counts(status, age, is_gone), rows, lines)
+    rows = store.for_each(
+        lambda run_id: _row(store, running[run_id], fronts), list(running)[:MOST_ROWS]
+    )
+    return View(
+        name=name,
+        state=state,
+        headline=headline,
+        counts=_counts(status, age, is_gone),
+        rows=tuple(rows),
+        num_hidden=len(running) - len(rows),
+        fronts=tuple(lines),
+    )
 
 
 def _is_run_id(store: Store, name: str) -> bool:
     try:
-        store.run_folder(name)
+        store.run_key(name)
     except StoreError:
         return False
     return True
@@ -185,8 +230,9 @@ def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
         f"{status['failed']} failed",
         f"{status['waiting']} waiting",
     ]
-    if status.get("paused"):  # earlier releases did not count them
-        parts.append(f"{status['paused']} paused")
+    paused = status.get("paused")  # earlier releases did not count them
+    if is_number(paused) and paused:
+        parts.append(f"{paused} paused")
     if status["state"] in ACTIVE_STATES and not is_gone:
         low, high = (
             max(0.0, (seconds or 0.0) - age) for seconds in status["expected_seconds_left"]
@@ -195,23 +241,18 @@ def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
     return ", ".join(parts)
 
 
-def _row(store: Store, run: dict[str, Any]) -> Row:
+def _row(store: Store, run: dict[str, Any], fronts: HypervolumeSoFar) -> Row:
     """Return a run under way, as its own files tell it: they are newer than the status."""
-    folder = store.run_folder(run["run_id"])
-    epoch, losses = run["epoch"], run.get("losses")
+    run_id, epoch, losses = run["run_id"], run["epoch"], run.get("losses")
     try:
-        lines = read_lines(folder / "epochs.jsonl")
-        if len(lines) >= epoch and lines:
-            record = parse_json(lines[-1])
-            epoch, losses = len(lines), record.get("losses") if isinstance(record, dict) else None
+        newest = last_line(place_of(store, store.run_key(run_id, "epochs.jsonl")), epoch)
+        if newest is not None:
+            record = parse_json(newest[1])
+            epoch, losses = newest[0], record.get("losses") if isinstance(record, dict) else None
     except (UnreadableError, OSError):
         pass  # what the status says stands
-    try:
-        spec = read_spec(folder)
-    except (UnreadableError, OSError):
-        spec = None
     values = losses if isinstance(losses, list) else []
-    return Row(run["run_id"], spec, epoch, tuple(map(_loss_text, values)))
+    return Row(run_id, fronts.spec(run_id), epoch, tuple(map(_loss_text, values)))
 
 
 def _loss_text(value: Any) -> str:
@@ -223,11 +264,40 @@ def drawing(view: View) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("run", "method", "priorities", "seed", "epoch", "losses"):
         table.add_column(column)
-    for row in view.rows[:MOST_ROWS]:
+    for row in view.rows:
         table.add_row(*map(Text, row.cells()))
     parts: list[RenderableType] = [Text(view.headline, style="bold"), Text(view.counts)]
     parts += [table] if view.rows else []
-    return Group(*parts, *map(Text, (*_hidden(view.rows), *view.fronts)))
+    return Group(*parts, *map(Text, view.below_rows))
+
+
+class Watcher:
+    """Looks at a sweep again and again; a connection that is lost between two looks is waited for.
+
+    Args:
+        store: opened for reading.
+        name: of the sweep.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._fronts = HypervolumeSoFar(store)
+        self._seen: View | None = None
+
+    def see(self) -> View:
+        """Return how the sweep stands, or stood when object storage last answered.
+
+        Raises:
+            StoreUnreachableError: if it has not answered yet.
+        """
+        try:
+            self._seen = look(self._store, self._name, self._fronts, datetime.now(UTC))
+        except StoreUnreachableError as error:
+            if self._seen is None:
+                raise
+            headline = f"{self._name}: as it was when last seen. {printable(error, 600)}"
+            self._seen = replace(self._seen, state="unreachable", headline=headline)
+        return self._seen
 
 
 def watch_live(see: Callable[[], View], seconds: float, console: Console) -> None:
@@ -242,11 +312,11 @@ def watch_live(see: Callable[[], View], seconds: float, console: Console) -> Non
 
 def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None:
     """Print what `see` gives whenever something has happened, until the sweep is finished."""
-    shown = ("", "")
+    shown = ("", "", "")
     while True:
         view = see()
         # The age alone is no news; that the driver seems gone is.
-        news = (view.body, view.headline.partition(" old")[2])
+        news = (view.state, view.body, view.headline.partition(" old")[2])
         if news != shown:
             shown = news
             print(f"{view.headline}\n{view.body}", file=stream, flush=True)
@@ -274,24 +344,20 @@ def _watch(argv: Sequence[str] | None) -> int:
     given = make_parser().parse_args(argv)
     if given.interval is not None and not 0.1 <= given.interval <= 86_400:
         raise ValueError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
-    store = open_store(given.store)
+    store = open_anywhere(given.store)
     name = newest_sweep(store) if given.name is None else check_sweep_name(given.name)
-    known = [folder.name for folder in sweep_folders(store)]
-    if name not in known:
+    if given.name is not None and name not in (known := sweep_times(store)):
         raise ValueError(
             f"Expected one of the sweeps {', '.join(known) or '(there is none)'} after --name, "
             f"got {name!r}."
         )
-    fronts = HypervolumeSoFar(store)
-
-    def see() -> View:
-        return look(store, name, fronts, datetime.now(UTC))
-
+    see = Watcher(store, name).see
+    live_seconds = LIVE_SECONDS if store.is_local else REMOTE_SECONDS
     if given.once:
         view = see()
         print(f"{view.headline}\n{view.body}")
     elif sys.stdout.isatty():
-        watch_live(see, given.interval or LIVE_SECONDS, Console())
+        watch_live(see, given.interval or live_seconds, Console())
     else:
         watch_lines(see, given.interval or LINES_SECONDS, sys.stdout)
     return 0

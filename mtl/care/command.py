@@ -4,6 +4,8 @@ python -m mtl.store list STORE              every run with its state
 python -m mtl.store verify STORE            look at every file; exit status 1 if one is damaged
 python -m mtl.store merge FROM INTO         copy what INTO lacks; results are never replaced
 python -m mtl.store remove STORE --state failed
+
+`list` also takes an address of object storage; the others need a folder.
 """
 
 import argparse
@@ -97,6 +99,16 @@ def open_store(path: str, *, create: bool = False) -> Store:
     return Store(path, create=create)
 
 
+def open_anywhere(place: str) -> Store:
+    """Open a store that a stranger may have written for reading, in a folder or at an address.
+
+    Raises:
+        StoreError: if it is none.
+        StoreUnreachableError: if object storage refuses or does not answer.
+    """
+    return Store(place, create=False) if is_address(place) else open_store(place)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit status."""
 
@@ -112,7 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    runs = list_runs(open_store(given.store), _filter(given))
+    chosen = _filter(given)
+    if is_address(given.store) and "running" in chosen.states:
+        raise ValueError(
+            "Expected a --state that object storage tells, got running. Use sweeps/watch.py."
+        )
+    runs = list_runs(open_anywhere(given.store), chosen)
     if given.json:
         print(json.dumps([entry.to_dict() for entry in runs]))
         return 0

@@ -1,4 +1,7 @@
-"""Reading a store that a stranger may have written: links are not followed, sizes are bounded."""
+"""Reading a store that a stranger may have written: links are not followed, sizes are bounded.
+
+Where a store may also lie on object storage, what is read is a `Place`.
+"""
 
 import contextlib
 import errno
@@ -8,13 +11,15 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from rich.filesize import decimal
 
-from mtl.store import RunBusyError
+from mtl.care.objects import ObjectPlace
+from mtl.storage import LocalStorage, TooLargeError
+from mtl.store import RunBusyError, Store
 
 MOST_JSON_BYTES = 64_000_000
 """A thousand epochs of nine tasks take a fiftieth of this."""
@@ -22,13 +27,33 @@ MOST_DEPTH = 40
 """Objects and lists within each other."""
 LOCK = ".lock"
 
+Place = Path | ObjectPlace
+"""A file, a folder, or what stands for them on object storage."""
+
+
+T = TypeVar("T")
+
 
 class UnreadableError(Exception):
     """What is wrong with a file, in a few words that follow its name."""
 
 
-def kind_of(path: Path) -> str:
+class AbsentError(UnreadableError):
+    """There is no such file."""
+
+
+def place_of(store: Store, *names: str) -> Place:
+    """Return the place of what a store holds under a key, given in its parts."""
+    key = "/".join(names)
+    if isinstance(store.storage, LocalStorage):
+        return store.storage.path(key)
+    return ObjectPlace(store.storage, key)  # type: ignore[arg-type]  # the only other kind
+
+
+def kind_of(path: Place) -> str:
     """Return `file`, `folder`, `link`, `absent` or, for sockets and the like, `device`."""
+    if isinstance(path, ObjectPlace):
+        return path.storage.kind(path.key)
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -46,7 +71,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """
     kind = kind_of(path)
     if kind != "file":
-        raise UnreadableError("is absent" if kind == "absent" else f"is a {kind}, not a file")
+        if kind == "absent":
+            raise AbsentError("is absent")
+        raise UnreadableError(f"is a {kind}, not a file")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -56,20 +83,37 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
+def read_bytes(path: Place, most: int = MOST_JSON_BYTES) -> bytes:
     """Return what a regular file of at most `most` bytes holds.
 
     Raises:
+        AbsentError: if there is none.
         UnreadableError: if it is no such file.
     """
+    if isinstance(path, ObjectPlace):
+        return _fetched(lambda: path.storage.read(path.key, most))
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise UnreadableError(f"has {decimal(size)}, more than such a file can have")
+            raise UnreadableError(_too_large(size))
         try:
             return file.read(most)
         except OSError as error:
             raise UnreadableError(f"cannot be read ({error.strerror})") from error
+
+
+def _fetched(fetch: Callable[[], T]) -> T:
+    """Return what object storage gives; its refusals and silence are no fault of the file."""
+    try:
+        return fetch()
+    except FileNotFoundError as error:
+        raise AbsentError("is absent") from error
+    except TooLargeError as error:
+        raise UnreadableError(_too_large(error.num_bytes)) from error
+
+
+def _too_large(num_bytes: int) -> str:
+    return f"has {decimal(num_bytes)}, more than such a file can have"
 
 
 def parse_json(data: bytes) -> Any:
@@ -102,10 +146,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Place) -> dict[str, Any]:
     """Return the JSON object that a file holds.
 
     Raises:
+        AbsentError: if there is none.
         UnreadableError: if it is not that.
     """
     held = parse_json(read_bytes(path))
@@ -114,15 +159,44 @@ def read_object(path: Path) -> dict[str, Any]:
     return held
 
 
-def read_lines(path: Path) -> list[bytes]:
-    """Return the lines of a file without those that are empty; a missing file has none.
+def read_lines(path: Place) -> list[bytes]:
+    """Return the lines of a log without those that are empty; a missing one has none.
 
     Raises:
         UnreadableError: if it is there but not a readable file.
     """
-    if kind_of(path) == "absent":
+    try:
+        if isinstance(path, ObjectPlace):
+            return _lines(_fetched(lambda: path.storage.read_log(path.key, MOST_JSON_BYTES)))
+        return _lines(read_bytes(path))
+    except AbsentError:
         return []
-    return [line for line in read_bytes(path).split(b"\n") if line.strip()]
+
+
+def last_line(path: Place, num_known: int) -> tuple[int, bytes] | None:
+    """Return how many lines a log has, and the last; None if fewer than `num_known` are found.
+
+    On object storage one request is made: for the segment in which the next line would lie.
+
+    Raises:
+        UnreadableError: if it is there but not a readable file.
+    """
+    if isinstance(path, ObjectPlace):
+        try:
+            num_before, data = _fetched(
+                lambda: path.storage.read_segment(path.key, num_known, MOST_JSON_BYTES)
+            )
+        except AbsentError:
+            return None
+        lines = _lines(data)
+    else:
+        num_before, lines = 0, read_lines(path)
+    count = num_before + len(lines)
+    return (count, lines[-1]) if lines and count >= num_known else None
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [line for line in data.split(b"\n") if line.strip()]
 
 
 def is_number(value: Any) -> bool:
@@ -146,8 +220,10 @@ def entries_of(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if kind_of(folder) == "folder" else []
 
 
-def num_bytes(folder: Path) -> int:
+def num_bytes(folder: Place) -> int:
     """Return the bytes of all regular files below `folder`."""
+    if isinstance(folder, ObjectPlace):
+        return sum(held.num_bytes for held in folder.storage.listed(folder.key))
     sizes = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -157,12 +233,14 @@ def num_bytes(folder: Path) -> int:
     return sizes
 
 
-def is_locked(folder: Path) -> bool:
+def is_locked(folder: Place) -> bool:
     """Return whether a process trains the run, or runs the sweep, in `folder`.
 
     The lock is asked for, shared and for an instant: a training that starts in that instant is
-    told that the run is busy, and tried again by its sweep.
+    told that the run is busy, and tried again by its sweep. Object storage has no locks.
     """
+    if isinstance(folder, ObjectPlace):
+        return False
     try:
         with held_shared(folder):
             return False

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rich.filesize import decimal
 
 from mtl.care.files import (
+    AbsentError,
+    Place,
     UnreadableError,
     entries_of,
     is_locked,
     kind_of,
     num_bytes,
+    place_of,
     printable,
     read_bytes,
     read_lines,
@@ -27,7 +29,7 @@ T = TypeVar("T")
 State = Literal["done", "running", "failed", "partial", "waiting", "damaged"]
 STATES: dict[State, str] = {
     "done": "has a result",
-    "running": "is being trained",
+    "running": "is being trained; object storage does not tell, there it is partial or waiting",
     "failed": "ended with an error",
     "partial": "was begun, and goes on when it is asked for again",
     "waiting": "is planned, no epoch finished",
@@ -92,7 +94,7 @@ class Filter:
         )
 
 
-def read_spec(folder: Path) -> RunSpec:
+def read_spec(folder: Place) -> RunSpec:
     """Return the spec of the run in `folder`.
 
     Raises:
@@ -111,17 +113,16 @@ def read_spec(folder: Path) -> RunSpec:
     return spec
 
 
-def read_result(folder: Path) -> Result | None:
+def read_result(folder: Place) -> Result | None:
     """Return the result of the run in `folder`, None while there is none.
 
     Raises:
         UnreadableError: if it is damaged, of another schema or of another run.
     """
-    path = folder / "result.json"
-    if kind_of(path) == "absent":
-        return None
     try:
-        result = Result.from_dict(read_object(path))
+        result = Result.from_dict(read_object(folder / "result.json"))
+    except AbsentError:
+        return None
     except ValueError as error:
         raise UnreadableError(f"is no result ({error})") from error
     if result.run_id != folder.name:
@@ -131,7 +132,7 @@ def read_result(folder: Path) -> Result | None:
 
 def read_entry(store: Store, run_id: str) -> Entry:
     """Return a run as it lies in the store; nothing in it can make this fail."""
-    folder = store.run_folder(run_id)
+    folder = place_of(store, store.run_key(run_id))
     size = num_bytes(folder)
     if kind_of(folder) != "folder":
         reason = f"the run is a {kind_of(folder)}, not a folder"
@@ -151,14 +152,15 @@ def read_entry(store: Store, run_id: str) -> Entry:
     return Entry(run_id, state, spec, epochs, size, reason)
 
 
-def _state_without_result(folder: Path, epochs: int) -> tuple[State, str]:
+def _state_without_result(folder: Place, epochs: int) -> tuple[State, str]:
     if is_locked(folder):
         return "running", ""
     if kind_of(folder / "error.txt") != "absent":
         text = _or_default(lambda: read_bytes(folder / "error.txt"), b"")
         lines = text.decode("utf-8", "replace").strip().splitlines()
         return "failed", printable(lines[-1]) if lines else "no reason was written"
-    checkpointed = kind_of(folder / "checkpoint" / "latest.pt") == "file"
+    checkpoints = [folder / "checkpoint" / name for name in ("latest.pt", "latest.pt.json")]
+    checkpointed = any(kind_of(path) == "file" for path in checkpoints)
     return ("partial" if epochs or checkpointed else "waiting"), ""
 
 
@@ -176,16 +178,16 @@ def list_runs(store: Store, chosen: Filter | None = None) -> list[Entry]:
         ValueError: if a run is named that the store does not hold.
     """
     chosen = chosen or Filter()
-    entries = [read_entry(store, run_id) for run_id in run_ids_of(store)]
+    entries = store.for_each(lambda run_id: read_entry(store, run_id), run_ids_of(store))
     absent = sorted(set(chosen.run_ids) - {entry.run_id for entry in entries})
     if absent:
-        raise ValueError(f"Expected runs of {store.root}, got {printable(', '.join(absent))}.")
+        raise ValueError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
     return sorted(filter(chosen.passes, entries), key=_by_content)
 
 
 def run_ids_of(store: Store) -> list[str]:
     """Return the names in the runs folder that are run ids; none if that folder is a link."""
-    return store.run_ids() if kind_of(store.runs_folder) == "folder" else []
+    return store.run_ids() if kind_of(place_of(store, "runs")) == "folder" else []
 
 
 def _by_content(entry: Entry) -> tuple[Any, ...]:
@@ -248,7 +250,7 @@ def planned_by(store: Store) -> dict[str, set[str]]:
     }
 
 
-def planned_runs(folder: Path) -> list[str]:
+def planned_runs(folder: Place) -> list[str]:
     """Return the run ids of all revisions of the plan in a sweep's folder, in order.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 from mtl.care.binaries import check_checkpoint, check_samples
 from mtl.care.files import (
     LOCK,
+    Place,
     UnreadableError,
     entries_of,
     is_locked,
@@ -365,10 +366,11 @@ def _check_lease(path: Path) -> None:
         raise UnreadableError("is no whole lease of this release") from error
 
 
-def check_status(path: Path) -> dict[str, Any]:
+def check_status(path: Place) -> dict[str, Any]:
     """Return what a sweep's status.json holds.
 
     Raises:
+        AbsentError: if there is none.
         UnreadableError: if it is damaged or of another schema.
     """
     held = read_object(path)

@@ -5,56 +5,24 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mtl.records import EpochRecord, Result
-from mtl.store import Store, write_json
+from mtl.store import Store
 from sweeps import watch
-from sweeps.plan import grid_specs
-from sweeps.priority_grid import GRID
 from sweeps.so_far import HypervolumeSoFar
 from sweeps.watch import drawing, look, main, newest_sweep, watch_lines, watch_live
-
-NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-SPECS = grid_specs(GRID)
-IDS = [spec.run_id() for spec in SPECS]
-PRIOR = {"depth": {"delta1": 0.5}, "segmentation": {"miou": 0.2}}
-
-
-def finish(store: Store, index: int, delta1: float, miou: float) -> None:
-    run_id = store.write_spec(SPECS[index])
-    metrics = {
-        "validation": {"depth": {"delta1": delta1}, "segmentation": {"miou": miou}},
-        "test": {"depth": {"delta1": 0.99}, "segmentation": {"miou": 0.99}},
-    }
-    store.write_manifest(run_id, {"per_pixel_prior": {"validation": PRIOR, "test": PRIOR}})
-    epochs = SPECS[index].epochs
-    store.write_result(Result(run_id, "done", epochs, "last", epochs, metrics, metrics))
-
-
-def write_status(store: Store, seconds_ago: float = 3.0, **changes: object) -> Path:
-    folder = store.sweep_folder("mine")
-    folder.mkdir(exist_ok=True)
-    revision = {"started": "x", "run_ids": IDS, "varies": {}}
-    write_json(
-        folder / "plan.json", {"schema": 1, "kind": "priority_grid", "revisions": [revision]}
-    )
-    status = {
-        "schema": 1, "updated": (NOW - timedelta(seconds=seconds_ago)).isoformat(),
-        "state": "running", "total": 20, "done": 4, "failed": 1, "waiting": 14,
-        "running": [{"run_id": IDS[4], "epoch": 2, "losses": [0.5, None]}],
-        "expected_seconds_left": [103.0, 203.0],
-    }  # fmt: skip
-    write_json(folder / "status.json", status | changes)
-    return folder / "status.json"
-
-
-def record(epoch: int) -> EpochRecord:
-    return EpochRecord(epoch, [0.25, None], None, None, None, 1e-3, {}, 1.0)
+from tests.sweeps.watched import (
+    DAMAGED_FILES,
+    IDS,
+    NOW,
+    SPECS,
+    STRANGE_VALUES,
+    finish,
+    record,
+    write_status,
+)
 
 
 @pytest.fixture
@@ -115,14 +83,13 @@ def test_each_finished_run_is_read_once(store, monkeypatch):
     finish(store, 0, 0.7, 0.3)
     fronts = HypervolumeSoFar(store)
     first = fronts.lines(IDS)
-    monkeypatch.setattr("sweeps.so_far.read_result", None)  # a call would fail
+    asked = []
+    monkeypatch.setattr("sweeps.so_far.read_result", lambda folder: asked.append(folder.name))
     assert fronts.lines(IDS) == first
+    assert asked == IDS[1:]
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"schema": 2}', "x" * 100, '{"schema": 1, "state": 5, "updated": "x"}'],
-)
+@pytest.mark.parametrize("content", DAMAGED_FILES)
 def test_damaged_files_are_said_to_be_so(store, content):
     folder = store.sweep_folder("mine")
     (folder / "status.json").write_text(content)
@@ -131,19 +98,7 @@ def test_damaged_files_are_said_to_be_so(store, content):
     assert "plan.json" in seen(store).headline
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"updated": "yesterday"},
-        {"updated": "0001-01-01T00:00:00+23:59"},
-        {"running": [{"run_id": "../../etc", "epoch": 1}]},
-        {"running": [{"run_id": IDS[4], "epoch": 1, "losses": [10**400, "x\x1b[2J"]}]},
-        {"running": [{"run_id": "f" * 16, "epoch": 1, "losses": 5}]},
-        {"expected_seconds_left": [None, None]},
-        {"state": "\x1b[2J" * 50},
-        {"done": 10**300},
-    ],
-)
+@pytest.mark.parametrize("changes", STRANGE_VALUES)
 def test_strange_values_crash_nothing_and_reach_no_terminal(store, changes):
     write_status(store, **changes)
     (store.run_folder(IDS[5]) / "result.json").write_text('{"schema": 1}')
@@ -168,6 +123,8 @@ def test_the_sweep_that_was_active_last_is_taken(store):
     (other / "status.json").write_text("{}")
     os.utime(other / "status.json", (1, 1))
     (store.root / "sweeps" / "linked").symlink_to(other)
+    (store.root / "sweeps" / "\x1b[2J").mkdir()  # no name that a sweep can have
+    (store.root / "sweeps" / "\x1b[2J" / "plan.json").write_text("{}")
     assert newest_sweep(store) == "mine"
     os.utime(other / "status.json", (4e9, 4e9))
     assert newest_sweep(store) == "other"
