@@ -24,7 +24,6 @@ from mtl.care.files import (
     parse_json,
     printable,
     read_bytes,
-    read_lines,
     read_object,
 )
 from mtl.care.listing import planned_runs, read_spec, run_ids_of
@@ -36,7 +35,11 @@ from mtl.store import Store, StoreError, check_sweep_name
 TRAIN_AGAIN = "remove the run (remove --run) and ask for it again"
 RUN_FILES = ("spec.json", "epochs.jsonl", "result.json", "manifest.json", "error.txt", LOCK)
 RUN_FOLDERS = ("checkpoint", "samples")
-JSON_LINES = ("events.jsonl", "decisions.jsonl")
+CHOOSE_AGAIN = (
+    "what --refine or a search has chosen, and no run: remove the line for a refinement, which "
+    "chooses anew from the same results; start a search under another --name, where its finished "
+    "runs are used again"
+)
 STATUS_COUNTS = ("total", "done", "failed", "waiting")
 
 
@@ -262,8 +265,10 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
             folder,
             f"plans {len(absent)} runs that the store does not hold; its command trains them.",
         )
-    for name in JSON_LINES:
-        _inspect_lines(inspector, folder / name)
+    _inspect_lines(
+        inspector, folder / "events.jsonl", "some of the sweep's history; no run", may_go_on=True
+    )
+    _inspect_lines(inspector, folder / "decisions.jsonl", CHOOSE_AGAIN, may_go_on=False)
     path = folder / "status.json"
     if kind_of(path) != "absent":
         inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
@@ -309,15 +314,30 @@ def check_status(path: Path) -> dict[str, Any]:
     return held
 
 
-def _inspect_lines(inspector: _Inspector, path: Path) -> None:
-    """Look at a file of JSON lines; a torn one is what a kill leaves, and no damage."""
-    cost = "some of the sweep's history; no run"
-    for number, line in enumerate(inspector.check(path, lambda: read_lines(path), cost) or (), 1):
+def _inspect_lines(inspector: _Inspector, path: Path, cost: str, *, may_go_on: bool) -> None:
+    """Look at a file of JSON lines; a torn last line is what a kill leaves, and no damage.
+
+    Args:
+        inspector: told what is found.
+        path: of the file.
+        cost: of damage.
+        may_go_on: whether a start writes on after a torn line, so that it may be any line.
+    """
+    held = b""
+    if kind_of(path) != "absent":
+        held = inspector.check(path, lambda: read_bytes(path), cost) or b""
+    lines = held.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             is_object = isinstance(parse_json(line), dict)
-        except UnreadableError:
-            inspector.note(path, f"has a torn line {number}, as a kill leaves it.")
-            continue
+        except UnreadableError as error:
+            if may_go_on or number == len(lines):  # nothing ended the last one
+                inspector.note(path, f"has a torn line {number}, as a kill leaves it.")
+                continue
+            inspector.damage(path, f"has a line {number} that {error}", cost)
+            return
         if not is_object:
             inspector.damage(path, f"has no object in line {number}", cost)
             return
