@@ -27,7 +27,7 @@ from mtl.care.files import (
     read_object,
 )
 from mtl.care.listing import planned_runs, read_spec, run_ids_of
-from mtl.lease import parse_lease
+from mtl.lease import DamagedLeaseError, parse_lease
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError, check_sweep_name
@@ -272,22 +272,27 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
     path = folder / "status.json"
     if kind_of(path) != "absent":
         inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
-    lease = folder / "lease.json"
-    if kind_of(lease) != "absent":
-        inspector.check(
-            lease,
-            lambda: _check_lease(lease),
-            "no run: remove the file once no driver of the sweep runs, and start the sweep again",
-        )
+    _inspect_lease(inspector, folder / "lease.json")
     return True
 
 
-def _check_lease(path: Path) -> None:
-    read_object(path)
+def _inspect_lease(inspector: _Inspector, path: Path) -> None:
+    if kind_of(path) == "absent":
+        return
+    data = inspector.check(path, lambda: read_bytes(path), "no run: remove it")
+    if data is None:
+        return
     try:
-        parse_lease(read_bytes(path), path.name)
-    except StoreError as error:
-        raise UnreadableError("is no whole lease of this release") from error
+        parse_lease(data, path.name)
+    except DamagedLeaseError:
+        inspector.damage(path, "is no whole lease", "nothing: the next start writes it anew")
+    except StoreError:
+        inspector.damage(
+            path,
+            "is of another release",
+            "no run: start the sweep with that release, or remove the file once no driver of the "
+            "sweep runs",
+        )
 
 
 def check_status(path: Path) -> dict[str, Any]:

@@ -301,12 +301,23 @@ def test_of_decisions_only_a_torn_last_line_is_the_trace_of_a_kill(
     assert [noted in note for note in found.notes] == [True] * bool(noted)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}'])
-def test_a_lease_that_would_stop_the_next_start_is_damage(content: str, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("content", "cost"),
+    [
+        ("", "the next start writes it anew"),
+        ("{", "the next start writes it anew"),
+        ("[]", "the next start writes it anew"),
+        ('{"schema": 1}', "the next start writes it anew"),
+        ('{"schema": 2}', "remove the file once no driver of the sweep runs"),
+    ],
+)
+def test_a_damaged_lease_costs_nothing_and_a_newer_one_stops_the_next_start(
+    content: str, cost: str, store: Store
+) -> None:
     (store.sweep_folder("mine") / "lease.json").write_text(content)
     (damage,) = verify_store(store).damages
     assert damage.path == "sweeps/mine/lease.json"
-    assert "remove the file once no driver of the sweep runs" in damage.cost
+    assert cost in damage.cost
 
 
 def test_the_lease_of_a_finished_driver_is_sound(store: Store) -> None:

@@ -15,6 +15,7 @@ GUARD = "tests/sweeps/test_guard.py"
 OBJECTS = "tests/test_object_storage.py"
 CLUSTER = "tests/sweeps/test_cluster.py"
 JOURNAL = "tests/sweeps/test_journal.py"
+LEASE = "tests/test_lease.py"
 TRAINING = "tests/test_training.py"
 
 
@@ -113,6 +114,9 @@ ROWS: dict[str, Row] = {
             f"{FILES}::test_a_newer_file_is_refused_and_left_as_it_is",
             f"{FILES}::test_what_stands_beside_a_result_is_told_by_its_reader",
             f"{JOURNAL}::test_an_event_after_a_torn_line_is_whole",
+            f"{LEASE}::test_a_damaged_lease_is_replaced_where_a_lock_decides",
+            f"{LEASE}::test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs",
+            f"{LEASE}::test_the_lease_of_a_newer_release_is_refused_and_left",
         ),
     ),
     "checkpoint torn": Row(
