@@ -2,30 +2,28 @@
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from mtl.data.prepared import PreparedDataError, prepare
+from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError, StoreUnreachableError, is_address
-from sweeps.budget import Budget, budget_of, runs_within
-from sweeps.cli import Command, Execution, parse_command
+from mtl.store import Store, StoreError, StoreUnreachableError
+from sweeps.budget import Budget, budget_of
+from sweeps.cli import Command, parse_command
 from sweeps.cost import Estimate, StepKey, estimate, stored_bytes
 from sweeps.display import Display, make_display
+from sweeps.exits import INCOMPLETE_STATUS, in_words
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
-from sweeps.preflight import PreflightError, check_encoder_weights, check_store_disk
-from sweeps.progress import Snapshot, SweepProgress
+from sweeps.preflight import check_encoder_weights, check_store_disk
+from sweeps.progress import SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
-from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
-
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
+from sweeps.stores import existing_store
+from sweeps.telling import budget_text, out_of_time_text, say_end, say_start
+from sweeps.words import duration
 
 
 def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | None) -> int:
@@ -49,38 +47,6 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         return _train_and_report(command, plan, concurrency, budget)
 
     return in_words(kind, plan_and_train)
-
-
-def in_words(kind: str, do: Callable[[], int]) -> int:
-    """Return the exit status of `do`; whatever its user can mend is told in a sentence."""
-    try:
-        return do()
-    except ValueError as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except (StoreError, StoreUnreachableError, PreparedDataError, PreflightError) as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        print(
-            f"{kind}: {error.filename or 'The store'}: {error.strerror or error}. What is done is "
-            "kept; once that is mended the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
-    except MemoryError as error:
-        print(
-            f"{kind}: Out of memory{f' ({error})' if str(error) else ''}. What is done is kept; "
-            "with less to do or more memory the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues.", file=sys.stderr)
-        return INCOMPLETE_STATUS
 
 
 def checked_concurrency(command: Command) -> int:
@@ -110,33 +76,6 @@ def checked_concurrency(command: Command) -> int:
     if gpus_per_run > 0:
         slots = min(slots, int(gpus / gpus_per_run))
     return max(1, min(slots, execution.concurrency or slots))
-
-
-def existing_store(path: str) -> Store | None:
-    """Return the store at `path` for reading, or None if nothing is there yet.
-
-    Raises:
-        StoreError: for what is no store, or where none can be made.
-        StoreUnreachableError: if object storage refuses or does not answer.
-    """
-    if is_address(path):
-        return Store.if_there(path)
-    folder = Path(path.removeprefix("file://")).expanduser().absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return Store(path, create=False)
-    _check_can_be_made(folder)
-    return None
-
-
-def _check_can_be_made(folder: Path) -> None:
-    """Raise a `StoreError` if `folder` could not be made or written, as far as a look tells."""
-    parent = next(p for p in (folder, *folder.parents) if p.exists())
-    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    if not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
-        raise StoreError(
-            f"Expected a folder that can be written, got {folder}, and {parent} is none. "
-            "Give another one with --store."
-        )
 
 
 def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
@@ -206,7 +145,7 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
     if command.execution.budget_hours is not None and cost.run_seconds:
-        print(_budget_text(cost, command.execution.budget_hours, concurrency))
+        print(budget_text(cost, command.execution.budget_hours, concurrency))
     for text in probe_texts:
         print(text)
 
@@ -228,15 +167,6 @@ def _train_and_refine(
     for decision in decisions:
         print(decision_text(decision), flush=True)
     return _train_and_report(command, refined_plan(plan, decisions), concurrency, budget)
-
-
-def _budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
-    """Return how many runs a budget should hold, data and start included."""
-    training = sum(map(sum, cost.run_seconds.values())) / 2 / concurrency
-    before = max(0.0, sum(cost.seconds) / 2 - training)
-    centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
-    within = runs_within(centres, concurrency, 3600 * hours - before)
-    return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
@@ -271,10 +201,10 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
                     sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
                 )
         journal = Journal(store, plan)
-        _say_start(plan, progress, len(earlier_failures), cost, concurrency)
+        say_start(plan, progress, len(earlier_failures), cost, concurrency)
         if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
             return INCOMPLETE_STATUS
-        _say_end(store, plan, progress)
+        say_end(store, plan, progress)
         if not progress.snapshot().is_over:
             print(out_of_time_text(progress.snapshot(), command.execution), file=sys.stderr)
         reported = write_reports(store, plan)
@@ -290,32 +220,6 @@ def _epochs_before(store: Store, run_id: str) -> int:
         return len(store.epochs(run_id))
     except StoreError:  # the run itself will say so
         return 0
-
-
-def out_of_time_text(snapshot: Snapshot, execution: Execution) -> str:
-    """Return what is left when a budget is spent, and how long that would take."""
-    left = snapshot.waiting
-    return (
-        f"The budget of {execution.budget_hours:g} h leaves no time for "
-        f"{counted(left, 'run')} more; {'it' if left == 1 else 'they'} would take "
-        f"{duration_range(snapshot.seconds_left)}. The same command continues."
-    )
-
-
-def _say_start(
-    plan: Plan, progress: SweepProgress, num_failed: int, cost: Estimate, concurrency: int
-) -> None:
-    num_to_do = len(cost.run_seconds)
-    counts = f"{counted(len(plan.specs), 'run')}: {len(progress.done):,} done, {num_to_do:,} to do"
-    if num_failed:
-        counts += f", {num_failed:,} failed earlier and left alone (--retry-failed tries them)"
-    print(f"{counts}.")
-    if num_to_do:
-        print(
-            f"Expected: {duration_range(cost.seconds)} with {counted(concurrency, 'run')} at a "
-            f"time (from {cost.source}).",
-            flush=True,
-        )
 
 
 def _train(
@@ -407,17 +311,4 @@ def _prepare_data(
             command.runtime.data_root,
             num_workers=num_cpus(),
             on_progress=tell,
-        )
-
-
-def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
-    print(f"{len(progress.done)} of {counted(len(plan.specs), 'run')} done.")
-    failed = [r for r in plan.run_ids if r in progress.failed]
-    if failed:
-        print(
-            f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
-            f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
-            f"See {store.place(store.run_key(failed[0], 'error.txt'))}; --retry-failed tries "
-            "again.",
-            file=sys.stderr,
         )
