@@ -3,7 +3,10 @@
 import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
 
 from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
@@ -18,7 +21,7 @@ from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
 from sweeps.preflight import check_encoder_weights, check_store_disk
-from sweeps.progress import SweepProgress
+from sweeps.progress import Snapshot, SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
 from sweeps.stores import existing_store
@@ -42,8 +45,6 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
-        if command.refine is not None:
-            return _train_and_refine(command, plan, concurrency, budget, command.refine)
         return _train_and_report(command, plan, concurrency, budget)
 
     return in_words(kind, plan_and_train)
@@ -150,23 +151,20 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         print(text)
 
 
-def _train_and_refine(
-    command: Command, plan: Plan, concurrency: int, budget: Budget, num_points: int
-) -> int:
-    """Train the grid, then what its measured front asks for; the same command finds its place."""
-    store = Store(command.store)
-    revisions(store, plan.name, plan.kind)
-    if len(store.done(plan.run_ids)) < len(plan.run_ids):
-        status = _train_and_report(command, plan, concurrency, budget)
-        if status != 0:
-            print("The priorities are refined once the whole grid is done.", file=sys.stderr)
-            return status
-    with sweep_lock(store, plan.name) as held:
-        decisions = decide(plan, command.grid, num_points, held)
-        record(held, plan.name, decisions)
-    for decision in decisions:
-        print(decision_text(decision), flush=True)
-    return _train_and_report(command, refined_plan(plan, decisions), concurrency, budget)
+@dataclass(frozen=True)
+class _Trained:
+    """What became of the runs of a plan."""
+
+    plan: Plan
+    progress: SweepProgress
+    journal: Journal
+    was_stopped: bool
+    """By a signal or by Ray, which was said."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every run has a result."""
+        return self.progress.snapshot().is_over and not self.progress.failed
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
@@ -174,42 +172,120 @@ def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Bu
     revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
-    specs = dict(zip(plan.run_ids, plan.specs, strict=True))
     with sweep_lock(store, plan.name) as store:
-        done = store.done(plan.run_ids)
-        for run_id in done:  # a result means nothing without its spec, which may be damaged
-            store.write_spec(specs[run_id])
-        earlier_failures = _failed(store, plan, done)
-        if command.execution.retry_failed:
-            for run_id in earlier_failures:
-                store.clear_error(run_id)
-            earlier_failures = []
-        cost = _estimate(command, plan, done | set(earlier_failures), concurrency)
-        progress = SweepProgress(
-            specs,
-            done=done,
-            failed=earlier_failures,
-            expected=cost.run_seconds,
-            slots=concurrency,
-            epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
-        )
-        if command.execution.address is None:  # a cluster's nodes may have what this one lacks
-            check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
-            if store.is_local:
-                check_store_disk(
-                    str(store.root),
-                    sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
-                )
-        journal = Journal(store, plan)
-        say_start(plan, progress, len(earlier_failures), cost, concurrency)
-        if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
+        with _UnderWay() as under_way:
+            train = partial(_train_plan, command, store, concurrency, budget, under_way)
+            if command.refine is None:
+                trained = train(plan)
+            else:
+                trained = _train_refined(command, plan, store, command.refine, train)
+        if trained.was_stopped:
             return INCOMPLETE_STATUS
-        say_end(store, plan, progress)
-        if not progress.snapshot().is_over:
-            print(out_of_time_text(progress.snapshot(), command.execution), file=sys.stderr)
-        reported = write_reports(store, plan)
-        is_complete = progress.snapshot().is_over and not progress.failed
-        return 0 if reported and is_complete else INCOMPLETE_STATUS
+        say_end(store, trained.plan, trained.progress)
+        snapshot = trained.progress.snapshot()
+        if not snapshot.is_over:
+            print(out_of_time_text(snapshot, command.execution), file=sys.stderr)
+        reported = write_reports(store, trained.plan)
+        return 0 if reported and trained.is_complete else INCOMPLETE_STATUS
+
+
+def _train_refined(
+    command: Command, plan: Plan, store: Store, num_points: int, train: Callable[..., _Trained]
+) -> _Trained:
+    """Train the grid, then what its measured front asks for; the same command finds its place."""
+    grid = None
+    if len(store.done(plan.run_ids)) < len(plan.run_ids):
+        grid = train(plan, goes_on=True)
+        if not grid.is_complete:
+            print("The priorities are refined once the whole grid is done.", file=sys.stderr)
+            return grid
+    decisions = decide(plan, command.grid, num_points, store)
+    record(store, plan.name, decisions)
+    for decision in decisions:
+        print(decision_text(decision), flush=True)
+    refined = train(refined_plan(plan, decisions))
+    if grid is not None and not refined.was_stopped:
+        # Also where no priority was to be added, and so no run.
+        snapshot = refined.progress.snapshot()
+        refined.journal.status(snapshot, _end_state(snapshot), now=True)
+    return refined
+
+
+class _UnderWay(contextlib.AbstractContextManager["_UnderWay"]):
+    """The latest runs that were launched; status.json says `stopped` if an error ends them."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[SweepProgress, Journal] | None = None
+
+    def launched(self, progress: SweepProgress, journal: Journal) -> None:
+        """Take note of what is under way from now on."""
+        self._latest = progress, journal
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write the status after an error, and let that go on."""
+        if error is not None and self._latest is not None:
+            _note_stopped(*self._latest)
+
+
+def _train_plan(
+    command: Command,
+    store: Store,
+    concurrency: int,
+    budget: Budget,
+    under_way: _UnderWay,
+    plan: Plan,
+    *,
+    goes_on: bool = False,
+) -> _Trained:
+    """Train those runs of `plan` that are not done, the sweep's lock held.
+
+    Args:
+        command: what the user asks for.
+        store: under the sweep's lease.
+        concurrency: runs side by side, as far as is known.
+        budget: of time.
+        under_way: told of what is launched.
+        plan: the runs.
+        goes_on: more runs are planned once all of these are done, so that the sweep is not
+            finished with them.
+    """
+    specs = dict(zip(plan.run_ids, plan.specs, strict=True))
+    done = store.done(plan.run_ids)
+    for run_id in done:  # a result means nothing without its spec, which may be damaged
+        store.write_spec(specs[run_id])
+    earlier_failures = _failed(store, plan, done)
+    if command.execution.retry_failed:
+        for run_id in earlier_failures:
+            store.clear_error(run_id)
+        earlier_failures = []
+    cost = _estimate(command, plan, done | set(earlier_failures), concurrency)
+    progress = SweepProgress(
+        specs,
+        done=done,
+        failed=earlier_failures,
+        expected=cost.run_seconds,
+        slots=concurrency,
+        epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
+    )
+    if command.execution.address is None:  # a cluster's nodes may have what this one lacks
+        check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
+        if store.is_local:
+            check_store_disk(
+                str(store.root),
+                sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
+            )
+    journal = Journal(store, plan)
+    say_start(plan, progress, len(earlier_failures), cost, concurrency)
+    ended = True
+    if cost.run_seconds:
+        under_way.launched(progress, journal)
+        ended = _train(command, plan, store, progress, journal, budget, goes_on=goes_on)
+    return _Trained(plan, progress, journal, was_stopped=not ended)
 
 
 def _epochs_before(store: Store, run_id: str) -> int:
@@ -229,6 +305,8 @@ def _train(
     progress: SweepProgress,
     journal: Journal,
     budget: Budget,
+    *,
+    goes_on: bool,
 ) -> bool:
     """Prepare the data and launch.
 
@@ -264,14 +342,9 @@ def _train(
             _note_stopped(progress, journal)
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
-        except BaseException:
-            with contextlib.suppress(
-                OSError, StoreError, StoreUnreachableError
-            ):  # the disk may be what failed
-                _note_stopped(progress, journal)
-            raise
     snapshot = progress.snapshot()
-    journal.status(snapshot, "finished" if snapshot.is_over else "stopped", now=True)
+    more_follows = goes_on and snapshot.is_over and not progress.failed
+    journal.status(snapshot, "running" if more_follows else _end_state(snapshot), now=True)
     if not snapshot.is_over and stopped_by is not None:
         print(
             f"Stopped by {stopped_by} with {snapshot.done} of {snapshot.total} runs done. "
@@ -283,10 +356,16 @@ def _train(
     return True
 
 
+def _end_state(snapshot: Snapshot) -> str:
+    return "finished" if snapshot.is_over else "stopped"
+
+
 def _note_stopped(progress: SweepProgress, journal: Journal) -> None:
     for run_id in list(progress.running):
         progress.interrupt(run_id)
-    journal.status(progress.snapshot(), "stopped", now=True)
+    # The disk, or the connection, may be what failed.
+    with contextlib.suppress(OSError, StoreError, StoreUnreachableError):
+        journal.status(progress.snapshot(), "stopped", now=True)
 
 
 def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:

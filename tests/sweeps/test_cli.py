@@ -13,7 +13,7 @@ import pytest
 from mtl.data.prepared import PreparedDataError
 from mtl.records import Result
 from mtl.store import Store, write_json
-from sweeps import command, machine
+from sweeps import command, machine, stores
 from sweeps.cli import parse_command
 from sweeps.launch import driver
 from sweeps.plan import grid_specs
@@ -181,7 +181,7 @@ def test_stores_that_cannot_be_used(plan_only, tmp_path, capsys):
 
 
 def test_plan_for_a_folder_without_the_right_to_write_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(stores.os, "access", lambda folder, mode: False)
     assert main(["--plan", "--store", str(tmp_path / "a" / "b")]) == 1
     assert f"and {tmp_path} is none" in capsys.readouterr().err
 
