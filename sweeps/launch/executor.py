@@ -3,10 +3,8 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 
 import contextlib
-import fcntl
 import logging
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -36,6 +34,7 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.launch.cluster import travelling_code  # noqa: E402
+from sweeps.launch.scratch import scratch_folder  # noqa: E402
 from sweeps.launch.stopping import StopSignals  # noqa: E402
 
 LOOPBACK = "127.0.0.1"
@@ -46,11 +45,6 @@ SECONDS_BETWEEN_LOOKS = 5.0
 """At whether Ray still has a node."""
 MAX_RETRIES = 2
 """Of a run whose process failed in a way that may pass."""
-SCRATCH_PREFIX = "mtl-sweep-"
-SCRATCH_LOCK = ".lock"
-"""File in the throw-away folder, held by the process that uses it."""
-LONGEST_SCRATCH_PATH = 40
-"""Ray puts sockets below its folder, and their paths may have 107 characters."""
 
 
 class ClusterError(Exception):
@@ -140,15 +134,7 @@ def started_ray(
         )
     if address:
         _check_answers(address)
-    parent = tempfile.gettempdir()
-    parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
-    _remove_abandoned(Path(parent))
-    with (
-        tempfile.TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-        ) as scratch,
-        _held(Path(scratch)),
-    ):
+    with scratch_folder() as scratch:
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         local: dict[str, Any] = {
@@ -158,7 +144,7 @@ def started_ray(
             "dashboard_host": LOOPBACK,
             "_node_ip_address": LOOPBACK,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": scratch,
+            "_temp_dir": str(scratch),
         }
         try:
             with warnings.catch_warnings():
@@ -169,7 +155,7 @@ def started_ray(
                     address=address or "local",
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
-                    runtime_env=_runtime_env(Path(scratch), travels=address is not None),
+                    runtime_env=_runtime_env(scratch, travels=address is not None),
                     job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
                     **({} if address else local),
                 )
@@ -184,7 +170,7 @@ def started_ray(
                 _keep_token_private()
             # Not covered by log_to_driver: what raylets say of lost processes, in many lines.
             ray._private.worker._worker_logs_enabled = False
-            yield Path(scratch)
+            yield scratch
         finally:
             ray.shutdown()
 
@@ -221,27 +207,6 @@ def dashboard_address() -> str | None:
     """Return the address of the dashboard of the Ray that runs, or None if there is none."""
     host_and_port = ray._private.worker.get_dashboard_url()
     return f"http://{host_and_port}" if host_and_port else None
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a throw-away folder; it goes with this process, however that one ends."""
-    begun = folder / f"{SCRATCH_LOCK}.begun"
-    with open(begun, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begun.rename(folder / SCRATCH_LOCK)  # it never has its name without being held
-        yield
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove this user's throw-away folders whose lock is free: their processes were killed."""
-    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.getuid():
-                continue
-            with open(folder / SCRATCH_LOCK, "r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def largest_node() -> dict[str, float]:
