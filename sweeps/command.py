@@ -1,18 +1,17 @@
 """From a sweep's table and a command line to its report: what every sweep file calls."""
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError, StoreUnreachableError
+from mtl.store import Store, StoreError
 from sweeps.budget import Budget, budget_of
 from sweeps.cli import Command, parse_command
+from sweeps.clusters import look_before_start
 from sweeps.cost import Estimate, StepKey, estimate, stored_bytes
 from sweeps.display import Display, make_display
 from sweeps.exits import INCOMPLETE_STATUS, in_words
@@ -20,12 +19,13 @@ from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
-from sweeps.preflight import check_encoder_weights, check_store_disk
-from sweeps.progress import Snapshot, SweepProgress
+from sweeps.preflight import Checked, check_encoder_weights, check_store_disk
+from sweeps.progress import SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
 from sweeps.stores import existing_store
 from sweeps.telling import budget_text, out_of_time_text, say_end, say_start
+from sweeps.under_way import UnderWay, end_state, note_stopped
 from sweeps.words import duration
 
 
@@ -168,13 +168,14 @@ class _Trained:
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
-    store = Store(command.store)
-    revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
+    checked = look_before_start(command, plan)
+    store = Store(command.store)
+    revisions(store, plan.name, plan.kind)
     with sweep_lock(store, plan.name) as store:
-        with _UnderWay() as under_way:
-            train = partial(_train_plan, command, store, concurrency, budget, under_way)
+        with UnderWay() as under_way:
+            train = partial(_train_plan, command, store, concurrency, budget, checked, under_way)
             if command.refine is None:
                 trained = train(plan)
             else:
@@ -207,29 +208,8 @@ def _train_refined(
     if grid is not None and not refined.was_stopped:
         # Also where no priority was to be added, and so no run.
         snapshot = refined.progress.snapshot()
-        refined.journal.status(snapshot, _end_state(snapshot), now=True)
+        refined.journal.status(snapshot, end_state(snapshot), now=True)
     return refined
-
-
-class _UnderWay(contextlib.AbstractContextManager["_UnderWay"]):
-    """The latest runs that were launched; status.json says `stopped` if an error ends them."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[SweepProgress, Journal] | None = None
-
-    def launched(self, progress: SweepProgress, journal: Journal) -> None:
-        """Take note of what is under way from now on."""
-        self._latest = progress, journal
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Write the status after an error, and let that go on."""
-        if error is not None and self._latest is not None:
-            _note_stopped(*self._latest)
 
 
 def _train_plan(
@@ -237,7 +217,8 @@ def _train_plan(
     store: Store,
     concurrency: int,
     budget: Budget,
-    under_way: _UnderWay,
+    checked: Checked | None,
+    under_way: UnderWay,
     plan: Plan,
     *,
     goes_on: bool = False,
@@ -249,6 +230,7 @@ def _train_plan(
         store: under the sweep's lease.
         concurrency: runs side by side, as far as is known.
         budget: of time.
+        checked: what a look at the cluster found, if there was one.
         under_way: told of what is launched.
         plan: the runs.
         goes_on: more runs are planned once all of these are done, so that the sweep is not
@@ -284,7 +266,7 @@ def _train_plan(
     ended = True
     if cost.run_seconds:
         under_way.launched(progress, journal)
-        ended = _train(command, plan, store, progress, journal, budget, goes_on=goes_on)
+        ended = _train(command, plan, store, progress, journal, budget, checked, goes_on=goes_on)
     return _Trained(plan, progress, journal, was_stopped=not ended)
 
 
@@ -305,6 +287,7 @@ def _train(
     progress: SweepProgress,
     journal: Journal,
     budget: Budget,
+    checked: Checked | None,
     *,
     goes_on: bool,
 ) -> bool:
@@ -334,17 +317,18 @@ def _train(
                 display,
                 signals,
                 budget=budget,
+                checked=checked,
             )
             stopped_by = signals.received
         except StopRequested as error:
             stopped_by = str(error)
         except ClusterError as error:
-            _note_stopped(progress, journal)
+            note_stopped(progress, journal)
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
     snapshot = progress.snapshot()
     more_follows = goes_on and snapshot.is_over and not progress.failed
-    journal.status(snapshot, "running" if more_follows else _end_state(snapshot), now=True)
+    journal.status(snapshot, "running" if more_follows else end_state(snapshot), now=True)
     if not snapshot.is_over and stopped_by is not None:
         print(
             f"Stopped by {stopped_by} with {snapshot.done} of {snapshot.total} runs done. "
@@ -354,18 +338,6 @@ def _train(
         return False
     print(f"Trained for {duration(snapshot.elapsed)}.")
     return True
-
-
-def _end_state(snapshot: Snapshot) -> str:
-    return "finished" if snapshot.is_over else "stopped"
-
-
-def _note_stopped(progress: SweepProgress, journal: Journal) -> None:
-    for run_id in list(progress.running):
-        progress.interrupt(run_id)
-    # The disk, or the connection, may be what failed.
-    with contextlib.suppress(OSError, StoreError, StoreUnreachableError):
-        journal.status(progress.snapshot(), "stopped", now=True)
 
 
 def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:
