@@ -18,7 +18,7 @@ CLUSTER = "tests/sweeps/test_cluster.py"
 PREFLIGHT = "tests/sweeps/test_preflight.py"
 JOURNAL = "tests/sweeps/test_journal.py"
 LEASE = "tests/test_lease.py"
-TRAINING = "tests/test_training.py"
+TRAINING = "tests/test_training_resume.py"
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,9 @@ def test_failed_runs_are_left_alone_unless_tried_again(again, tmp_path, capsys, 
 def test_a_spent_budget_ends_with_1_what_is_left_and_a_report(tmp_path, capsys, monkeypatch):
     reported = []
 
-    def launch(plan, store, execution, runtime, progress, journal, display, signals, *, budget):
+    def launch(
+        plan, store, execution, runtime, progress, journal, display, signals, *, budget, **_
+    ):
         assert budget.is_limited
         progress.start(plan.run_ids[0])
         finish(store, plan.specs[0])
