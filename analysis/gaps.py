@@ -90,6 +90,30 @@ def gaps(points: Mapping[Counts, Sequence[float]], widths: np.ndarray) -> list[G
     ]
 
 
+def why_no_gaps(fronts: Sequence[Mapping[Counts, Sequence[float]]]) -> str:
+    """Return, in a sentence, why the fronts of all methods hold no gap; "" if one does.
+
+    Args:
+        fronts: as for `widest`.
+    """
+    widths = ranges(fronts)
+    if any(gaps(points, widths) for points in fronts):
+        return ""
+    sizes = [
+        int(nondominated(np.array(list(points.values()), dtype=np.float64)).sum())
+        for points in fronts
+    ]
+    if max(sizes) == 1:
+        return (
+            "Of each method one priority's point dominates all others, so no front has a gap to "
+            "fill."
+        )
+    return (
+        "No two neighbouring priorities are both on a front: points between them are dominated, "
+        "so there is no gap to fill."
+    )
+
+
 def _neighbours(front: Sequence[Counts]) -> list[tuple[Counts, Counts]]:
     if not front or len(front[0]) == 2:
         return list(itertools.pairwise(front))

@@ -37,6 +37,10 @@ class SweepBusyError(StoreError):
     """Another process runs this sweep."""
 
 
+class DamagedLeaseError(StoreError):
+    """A lease.json that says nothing of who runs the sweep."""
+
+
 class StaleLeaseError(StoreError):
     """Another driver has taken the sweep: stop, and leave everything as it is."""
 
@@ -83,21 +87,45 @@ def parse_lease(data: bytes, place: str) -> dict[str, Any]:
     """Return the content of a lease.json that was read from `place`.
 
     Raises:
-        StoreError: if it is damaged or of another schema.
+        DamagedLeaseError: if it is damaged.
+        StoreError: if it is of another schema.
     """
-    held = parse_json(data, place)
+    try:
+        held = parse_json(data, place)
+    except StoreError:
+        held = None
     schema = held.get("schema") if isinstance(held, dict) else None
-    if schema != LEASE_SCHEMA:
+    if _is_whole(schema) and schema != LEASE_SCHEMA:
         raise StoreError(
-            f"Expected a lease of schema {LEASE_SCHEMA} in {place}, got {schema!r}. Use the "
+            f"Expected a lease of schema {LEASE_SCHEMA} in {place}, got {schema}. Use the "
             "release that wrote it, or remove the file once no driver of the sweep runs."
         )
-    if not {"number", "token", "holder", "beat", "released"} <= held.keys():
-        raise StoreError(
-            f"Expected a whole lease in {place}, got part of one. Remove the file once no driver "
-            "of the sweep runs."
+    if not isinstance(held, dict) or not all(
+        test(held.get(name)) for name, test in _LEASE_FIELDS.items()
+    ):
+        raise DamagedLeaseError(
+            f"Expected a whole lease in {place}, got a damaged file. Remove it once no driver of "
+            "the sweep runs."
         )
     return dict(held)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_LEASE_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "schema": _is_whole,
+    "number": _is_whole,
+    "token": _is_text,
+    "holder": _is_text,
+    "beat": _is_whole,
+    "released": lambda value: isinstance(value, bool),
+}
 
 
 class HeldLease:
@@ -106,7 +134,8 @@ class HeldLease:
     Args:
         files: of the store.
         sweep: its name.
-        locked: whether a lock decides who may take it; otherwise the beat is watched.
+        locked: whether a lock, held by the caller, decides who may take it; otherwise the beat is
+            watched.
         say: told, in a sentence, when a watch begins.
         clock: seconds, monotonic.
         sleep: waits for seconds.
@@ -133,9 +162,10 @@ class HeldLease:
 
         Raises:
             SweepBusyError: if another driver is alive.
-            StoreError: if the lease that is there cannot be read.
+            StoreError: if the lease that is there is of another release, or damaged where no lock
+                decides.
         """
-        held = _read(self._files, self._sweep)
+        held = self._earlier()
         if held is not None and not held["released"] and not self._locked:
             self._watch(held)
             held = _read(self._files, self._sweep)
@@ -149,6 +179,19 @@ class HeldLease:
                 raise self._busy(held)
         self._thread.start()
         return self
+
+    def _earlier(self) -> dict[str, Any] | None:
+        """Return the lease that is there; a damaged one is none where the lock decides.
+
+        Its driver is gone, or the lock would not be held here. Numbers then begin again at 1, and
+        a worker that outlived that driver is told by its token.
+        """
+        try:
+            return _read(self._files, self._sweep)
+        except DamagedLeaseError:
+            if not self._locked:
+                raise
+            return None
 
     def __exit__(
         self,

@@ -191,7 +191,7 @@ def parse_json(data: bytes, place: str) -> Any:
     """
     try:
         return json.loads(data.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"Expected JSON in {place}, got a damaged file ({error}). Remove the file."
         ) from error

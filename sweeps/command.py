@@ -1,31 +1,32 @@
 """From a sweep's table and a command line to its report: what every sweep file calls."""
 
-import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 
-from mtl.data.prepared import PreparedDataError, prepare
+from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError, StoreUnreachableError, is_address
-from sweeps.budget import Budget, budget_of, runs_within
-from sweeps.cli import Command, Execution, parse_command
+from mtl.store import Store, StoreError
+from sweeps.budget import Budget, budget_of
+from sweeps.cli import Command, parse_command
+from sweeps.clusters import look_before_start
 from sweeps.cost import Estimate, StepKey, estimate, stored_bytes
 from sweeps.display import Display, make_display
+from sweeps.exits import INCOMPLETE_STATUS, in_words
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
-from sweeps.preflight import PreflightError, check_encoder_weights, check_store_disk
-from sweeps.progress import Snapshot, SweepProgress
+from sweeps.preflight import Checked, check_encoder_weights, check_store_disk
+from sweeps.progress import SweepProgress
 from sweeps.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.reports import write_reports
-from sweeps.words import counted, duration, duration_range, failure_sentence, run_text
-
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
+from sweeps.stores import existing_store
+from sweeps.telling import budget_text, out_of_time_text, say_end, say_start
+from sweeps.under_way import UnderWay, end_state, note_stopped
+from sweeps.words import duration
 
 
 def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | None) -> int:
@@ -44,43 +45,9 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         if command.plan_only:
             _show_plan(command, plan, concurrency)
             return 0
-        if command.refine is not None:
-            return _train_and_refine(command, plan, concurrency, budget, command.refine)
         return _train_and_report(command, plan, concurrency, budget)
 
     return in_words(kind, plan_and_train)
-
-
-def in_words(kind: str, do: Callable[[], int]) -> int:
-    """Return the exit status of `do`; whatever its user can mend is told in a sentence."""
-    try:
-        return do()
-    except ValueError as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except (StoreError, StoreUnreachableError, PreparedDataError, PreflightError) as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        print(
-            f"{kind}: {error.filename or 'The store'}: {error.strerror or error}. What is done is "
-            "kept; once that is mended the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
-    except MemoryError as error:
-        print(
-            f"{kind}: Out of memory{f' ({error})' if str(error) else ''}. What is done is kept; "
-            "with less to do or more memory the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues.", file=sys.stderr)
-        return INCOMPLETE_STATUS
 
 
 def checked_concurrency(command: Command) -> int:
@@ -110,33 +77,6 @@ def checked_concurrency(command: Command) -> int:
     if gpus_per_run > 0:
         slots = min(slots, int(gpus / gpus_per_run))
     return max(1, min(slots, execution.concurrency or slots))
-
-
-def existing_store(path: str) -> Store | None:
-    """Return the store at `path` for reading, or None if nothing is there yet.
-
-    Raises:
-        StoreError: for what is no store, or where none can be made.
-        StoreUnreachableError: if object storage refuses or does not answer.
-    """
-    if is_address(path):
-        return Store.if_there(path)
-    folder = Path(path.removeprefix("file://")).expanduser().absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return Store(path, create=False)
-    _check_can_be_made(folder)
-    return None
-
-
-def _check_can_be_made(folder: Path) -> None:
-    """Raise a `StoreError` if `folder` could not be made or written, as far as a look tells."""
-    parent = next(p for p in (folder, *folder.parents) if p.exists())
-    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    if not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
-        raise StoreError(
-            f"Expected a folder that can be written, got {folder}, and {parent} is none. "
-            "Give another one with --store."
-        )
 
 
 def _failed(store: Store, plan: Plan, done: set[str]) -> list[str]:
@@ -206,80 +146,128 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
         print(note)
     print(plan_text(plan, done, failed, cost, concurrency))
     if command.execution.budget_hours is not None and cost.run_seconds:
-        print(_budget_text(cost, command.execution.budget_hours, concurrency))
+        print(budget_text(cost, command.execution.budget_hours, concurrency))
     for text in probe_texts:
         print(text)
 
 
-def _train_and_refine(
-    command: Command, plan: Plan, concurrency: int, budget: Budget, num_points: int
-) -> int:
-    """Train the grid, then what its measured front asks for; the same command finds its place."""
-    store = Store(command.store)
-    revisions(store, plan.name, plan.kind)
-    if len(store.done(plan.run_ids)) < len(plan.run_ids):
-        status = _train_and_report(command, plan, concurrency, budget)
-        if status != 0:
-            print("The priorities are refined once the whole grid is done.", file=sys.stderr)
-            return status
-    with sweep_lock(store, plan.name) as held:
-        decisions = decide(plan, command.grid, num_points, held)
-        record(held, plan.name, decisions)
-    for decision in decisions:
-        print(decision_text(decision), flush=True)
-    return _train_and_report(command, refined_plan(plan, decisions), concurrency, budget)
+@dataclass(frozen=True)
+class _Trained:
+    """What became of the runs of a plan."""
 
+    plan: Plan
+    progress: SweepProgress
+    journal: Journal
+    was_stopped: bool
+    """By a signal or by Ray, which was said."""
 
-def _budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
-    """Return how many runs a budget should hold, data and start included."""
-    training = sum(map(sum, cost.run_seconds.values())) / 2 / concurrency
-    before = max(0.0, sum(cost.seconds) / 2 - training)
-    centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
-    within = runs_within(centres, concurrency, 3600 * hours - before)
-    return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every run has a result."""
+        return self.progress.snapshot().is_over and not self.progress.failed
 
 
 def _train_and_report(command: Command, plan: Plan, concurrency: int, budget: Budget) -> int:
-    store = Store(command.store)
-    revisions(store, plan.name, plan.kind)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
-    specs = dict(zip(plan.run_ids, plan.specs, strict=True))
+    checked = look_before_start(command, plan)
+    store = Store(command.store)
+    revisions(store, plan.name, plan.kind)
     with sweep_lock(store, plan.name) as store:
-        done = store.done(plan.run_ids)
-        for run_id in done:  # a result means nothing without its spec, which may be damaged
-            store.write_spec(specs[run_id])
-        earlier_failures = _failed(store, plan, done)
-        if command.execution.retry_failed:
-            for run_id in earlier_failures:
-                store.clear_error(run_id)
-            earlier_failures = []
-        cost = _estimate(command, plan, done | set(earlier_failures), concurrency)
-        progress = SweepProgress(
-            specs,
-            done=done,
-            failed=earlier_failures,
-            expected=cost.run_seconds,
-            slots=concurrency,
-            epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
-        )
-        if command.execution.address is None:  # a cluster's nodes may have what this one lacks
-            check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
-            if store.is_local:
-                check_store_disk(
-                    str(store.root),
-                    sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
-                )
-        journal = Journal(store, plan)
-        _say_start(plan, progress, len(earlier_failures), cost, concurrency)
-        if cost.run_seconds and not _train(command, plan, store, progress, journal, budget):
+        with UnderWay() as under_way:
+            train = partial(_train_plan, command, store, concurrency, budget, checked, under_way)
+            if command.refine is None:
+                trained = train(plan)
+            else:
+                trained = _train_refined(command, plan, store, command.refine, train)
+        if trained.was_stopped:
             return INCOMPLETE_STATUS
-        _say_end(store, plan, progress)
-        if not progress.snapshot().is_over:
-            print(out_of_time_text(progress.snapshot(), command.execution), file=sys.stderr)
-        reported = write_reports(store, plan)
-        is_complete = progress.snapshot().is_over and not progress.failed
-        return 0 if reported and is_complete else INCOMPLETE_STATUS
+        say_end(store, trained.plan, trained.progress)
+        snapshot = trained.progress.snapshot()
+        if not snapshot.is_over:
+            print(out_of_time_text(snapshot, command.execution), file=sys.stderr)
+        reported = write_reports(store, trained.plan)
+        return 0 if reported and trained.is_complete else INCOMPLETE_STATUS
+
+
+def _train_refined(
+    command: Command, plan: Plan, store: Store, num_points: int, train: Callable[..., _Trained]
+) -> _Trained:
+    """Train the grid, then what its measured front asks for; the same command finds its place."""
+    grid = None
+    if len(store.done(plan.run_ids)) < len(plan.run_ids):
+        grid = train(plan, goes_on=True)
+        if not grid.is_complete:
+            print("The priorities are refined once the whole grid is done.", file=sys.stderr)
+            return grid
+    decisions = decide(plan, command.grid, num_points, store)
+    record(store, plan.name, decisions)
+    for decision in decisions:
+        print(decision_text(decision), flush=True)
+    refined = train(refined_plan(plan, decisions))
+    if grid is not None and not refined.was_stopped:
+        # Also where no priority was to be added, and so no run.
+        snapshot = refined.progress.snapshot()
+        refined.journal.status(snapshot, end_state(snapshot), now=True)
+    return refined
+
+
+def _train_plan(
+    command: Command,
+    store: Store,
+    concurrency: int,
+    budget: Budget,
+    checked: Checked | None,
+    under_way: UnderWay,
+    plan: Plan,
+    *,
+    goes_on: bool = False,
+) -> _Trained:
+    """Train those runs of `plan` that are not done, the sweep's lock held.
+
+    Args:
+        command: what the user asks for.
+        store: under the sweep's lease.
+        concurrency: runs side by side, as far as is known.
+        budget: of time.
+        checked: what a look at the cluster found, if there was one.
+        under_way: told of what is launched.
+        plan: the runs.
+        goes_on: more runs are planned once all of these are done, so that the sweep is not
+            finished with them.
+    """
+    specs = dict(zip(plan.run_ids, plan.specs, strict=True))
+    done = store.done(plan.run_ids)
+    for run_id in done:  # a result means nothing without its spec, which may be damaged
+        store.write_spec(specs[run_id])
+    earlier_failures = _failed(store, plan, done)
+    if command.execution.retry_failed:
+        for run_id in earlier_failures:
+            store.clear_error(run_id)
+        earlier_failures = []
+    cost = _estimate(command, plan, done | set(earlier_failures), concurrency)
+    progress = SweepProgress(
+        specs,
+        done=done,
+        failed=earlier_failures,
+        expected=cost.run_seconds,
+        slots=concurrency,
+        epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
+    )
+    if command.execution.address is None:  # a cluster's nodes may have what this one lacks
+        check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
+        if store.is_local:
+            check_store_disk(
+                str(store.root),
+                sum(stored_bytes(s, command.runtime) for s in _open_specs(plan, progress)),
+            )
+    journal = Journal(store, plan)
+    say_start(plan, progress, len(earlier_failures), cost, concurrency)
+    ended = True
+    if cost.run_seconds:
+        under_way.launched(progress, journal)
+        ended = _train(command, plan, store, progress, journal, budget, checked, goes_on=goes_on)
+    return _Trained(plan, progress, journal, was_stopped=not ended)
 
 
 def _epochs_before(store: Store, run_id: str) -> int:
@@ -292,32 +280,6 @@ def _epochs_before(store: Store, run_id: str) -> int:
         return 0
 
 
-def out_of_time_text(snapshot: Snapshot, execution: Execution) -> str:
-    """Return what is left when a budget is spent, and how long that would take."""
-    left = snapshot.waiting
-    return (
-        f"The budget of {execution.budget_hours:g} h leaves no time for "
-        f"{counted(left, 'run')} more; {'it' if left == 1 else 'they'} would take "
-        f"{duration_range(snapshot.seconds_left)}. The same command continues."
-    )
-
-
-def _say_start(
-    plan: Plan, progress: SweepProgress, num_failed: int, cost: Estimate, concurrency: int
-) -> None:
-    num_to_do = len(cost.run_seconds)
-    counts = f"{counted(len(plan.specs), 'run')}: {len(progress.done):,} done, {num_to_do:,} to do"
-    if num_failed:
-        counts += f", {num_failed:,} failed earlier and left alone (--retry-failed tries them)"
-    print(f"{counts}.")
-    if num_to_do:
-        print(
-            f"Expected: {duration_range(cost.seconds)} with {counted(concurrency, 'run')} at a "
-            f"time (from {cost.source}).",
-            flush=True,
-        )
-
-
 def _train(
     command: Command,
     plan: Plan,
@@ -325,6 +287,9 @@ def _train(
     progress: SweepProgress,
     journal: Journal,
     budget: Budget,
+    checked: Checked | None,
+    *,
+    goes_on: bool,
 ) -> bool:
     """Prepare the data and launch.
 
@@ -352,22 +317,18 @@ def _train(
                 display,
                 signals,
                 budget=budget,
+                checked=checked,
             )
             stopped_by = signals.received
         except StopRequested as error:
             stopped_by = str(error)
         except ClusterError as error:
-            _note_stopped(progress, journal)
+            note_stopped(progress, journal)
             print(f"{plan.kind}: {error} {how_to_continue}", file=sys.stderr)
             return False
-        except BaseException:
-            with contextlib.suppress(
-                OSError, StoreError, StoreUnreachableError
-            ):  # the disk may be what failed
-                _note_stopped(progress, journal)
-            raise
     snapshot = progress.snapshot()
-    journal.status(snapshot, "finished" if snapshot.is_over else "stopped", now=True)
+    more_follows = goes_on and snapshot.is_over and not progress.failed
+    journal.status(snapshot, "running" if more_follows else end_state(snapshot), now=True)
     if not snapshot.is_over and stopped_by is not None:
         print(
             f"Stopped by {stopped_by} with {snapshot.done} of {snapshot.total} runs done. "
@@ -377,12 +338,6 @@ def _train(
         return False
     print(f"Trained for {duration(snapshot.elapsed)}.")
     return True
-
-
-def _note_stopped(progress: SweepProgress, journal: Journal) -> None:
-    for run_id in list(progress.running):
-        progress.interrupt(run_id)
-    journal.status(progress.snapshot(), "stopped", now=True)
 
 
 def _open_specs(plan: Plan, progress: SweepProgress) -> list[RunSpec]:
@@ -407,17 +362,4 @@ def _prepare_data(
             command.runtime.data_root,
             num_workers=num_cpus(),
             on_progress=tell,
-        )
-
-
-def _say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
-    print(f"{len(progress.done)} of {counted(len(plan.specs), 'run')} done.")
-    failed = [r for r in plan.run_ids if r in progress.failed]
-    if failed:
-        print(
-            f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
-            f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
-            f"See {store.place(store.run_key(failed[0], 'error.txt'))}; --retry-failed tries "
-            "again.",
-            file=sys.stderr,
         )

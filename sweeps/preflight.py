@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import analysis
@@ -68,6 +68,18 @@ class NodeReport:
     """Id of the file of encoder weights; None without one."""
     free_bytes: Mapping[str, int | None]
     """Of the disks of `store`, `data` and `local_data`; None where nobody can tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A cluster that was looked at: what nodes that join it later are compared with."""
+
+    needs: Needs
+    driver: NodeReport
+    example: NodeReport
+    """Of the first node; the driver's machine may lack torch."""
+    node_ids: frozenset[str]
+    """Ray's, of the nodes that were looked at."""
 
 
 def check_encoder_weights(specs: Iterable[RunSpec], weights_file: str | None) -> None:
@@ -297,11 +309,37 @@ def check_shared(needs: Needs, seen: Mapping[str, set[str]]) -> None:
     for node, visible in seen.items():
         for writer in seen:
             if writer not in visible:
-                raise PreflightError(
-                    f"Expected a store that all nodes share, got {_shown(needs)}, where {node} "
-                    f"does not see what {writer} writes. Give a folder on a shared file system, or "
-                    "an address of object storage, with --store."
-                )
+                raise PreflightError(_not_shared(needs, node, writer))
+
+
+def check_newcomer(checked: Checked, node: str, written: str) -> None:
+    """Look at the machine that this runs on, which joined the cluster after the look at it.
+
+    Args:
+        checked: what the other nodes were found to be.
+        node: this one's name for people.
+        written: key of a file that the driver has written to the store.
+
+    Raises:
+        PreflightError: for the first thing that would fail runs here.
+    """
+    # What the results of all runs need was asked for at the start, and is partly there by now.
+    needs = replace(checked.needs, store_bytes=0)
+    try:
+        report = look_around(needs, node)
+        check_nodes(needs, checked.driver, [checked.example, report])
+        if not storage_at(needs.store).exists(written):
+            raise PreflightError(_not_shared(needs, node, checked.driver.node))
+    finally:
+        remove_probes(needs, [node])
+
+
+def _not_shared(needs: Needs, node: str, writer: str) -> str:
+    return (
+        f"Expected a store that all nodes share, got {_shown(needs)}, where {node} does not see "
+        f"what {writer} writes. Give a folder on a shared file system, or an address of object "
+        "storage, with --store."
+    )
 
 
 def check_store_disk(store: str, needed: int) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 
 from mtl.methods import METHODS
 from mtl.spec import RunSpec
-from mtl.store import Store
+from mtl.store import Store, StoreError
 from sweeps.journal import utc_now
 from sweeps.lattices import Point
 from sweeps.plan import Grid, Plan, longer_plan
+from sweeps.words import counted
 
 SPLIT = "validation"
 """What decides where to look closer; never the test split."""
@@ -135,11 +136,14 @@ def refined_plan(plan: Plan, decisions: Sequence[Decision]) -> Plan:
 
 
 def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:
-    """Append the new ones of `decisions` to decisions.jsonl, the sweep's lock held."""
-    for decision in decisions:
-        if decision.is_new:
-            line = {"time": utc_now(), **decision.record}
-            store.append_line(store.sweep_key(name, "decisions.jsonl"), line)
+    """Add the new ones of `decisions` to decisions.jsonl, the sweep's lock held.
+
+    All at once, and in place of a last line that a kill tore.
+    """
+    added = [{"time": utc_now(), **d.record} for d in decisions if d.is_new]
+    if added:
+        lines = [json.dumps(line, allow_nan=False).encode() + b"\n" for line in added]
+        store.write_log(_log_key(store, name), [*_whole_lines(store, name), *lines])
 
 
 def decision_text(decision: Decision) -> str:
@@ -151,8 +155,11 @@ def decision_text(decision: Decision) -> str:
         f"Refined{where}: {points or 'no priority'} of {' '.join(held['tasks'])}, in the widest "
         f"gaps of the {held['split']} front ({', '.join(held['metrics'])})."
     )
-    if len(decision.points) < held["asked"]:
-        text += f" It has {len(decision.points)} gaps where {held['asked']} were to be filled."
+    num_points = len(decision.points)
+    if num_points == 0 and held.get("why_none"):  # older releases did not say it
+        text = f"Refined{where}: no priority was added. {held['why_none']}"
+    elif num_points < held["asked"]:
+        text += f" It has {counted(num_points, 'gap')} where {held['asked']} were to be filled."
     return text
 
 
@@ -161,7 +168,7 @@ def _chosen(
 ) -> dict[str, Any]:
     # Only here: a plan that is not refined needs no pandas.
     from analysis.axes import choose_axes, signs
-    from analysis.gaps import widest
+    from analysis.gaps import why_no_gaps, widest
 
     tasks = next(iter(group.values())).tasks
     divisions = grid.divisions or len(tasks)
@@ -189,13 +196,18 @@ def _chosen(
         }
         for arm in values.values()
     ]
-    middles = widest(fronts, num_points) if any(fronts) else ()
+    measured_fronts = [front for front in fronts if front]
+    if measured_fronts:
+        middles, why_none = widest(fronts, num_points), why_no_gaps(measured_fronts)
+    else:
+        middles, why_none = (), f"The {SPLIT} split measures no priority on every task."
     return {
         "tasks": list(tasks),
         "split": SPLIT,
         "metrics": [axis.column for axis in axes],
         "priorities": [[c / (2 * divisions) for c in middle.counts] for middle in middles],
         "widths": [round(middle.width, 6) for middle in middles],
+        **({"why_none": why_none} if why_none else {}),
     }
 
 
@@ -209,18 +221,36 @@ def _digest(group: Mapping[str, RunSpec]) -> str:
     return hashlib.sha256(" ".join(sorted(group)).encode()).hexdigest()[:16]
 
 
-def _recorded(store: Store, name: str) -> list[dict[str, Any]]:
-    """Return the decisions of earlier starts; a line that a killed process tore is none."""
+def _log_key(store: Store, name: str) -> str:
+    return store.sweep_key(name, "decisions.jsonl")
+
+
+def _whole_lines(store: Store, name: str) -> list[bytes]:
+    """Return the lines of decisions.jsonl; a last one that a killed process tore is none."""
     try:
-        lines = store.read_log(store.sweep_key(name, "decisions.jsonl")).splitlines()
+        lines = store.read_log(_log_key(store, name)).splitlines(keepends=True)
     except FileNotFoundError:
         return []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _recorded(store: Store, name: str) -> list[dict[str, Any]]:
+    """Return the decisions of earlier starts.
+
+    Raises:
+        StoreError: if a line is damaged: it may hold a decision that runs were trained by.
+    """
     found = []
-    for line in lines:
+    for number, line in enumerate(_whole_lines(store, name), 1):
         try:
             held = json.loads(line)
         except ValueError:
-            continue
-        if isinstance(held, dict):
-            found.append(held)
+            held = None
+        if not isinstance(held, dict):
+            raise StoreError(
+                f"Expected decisions in {store.place(_log_key(store, name))}, got a damaged line "
+                f"{number}. Remove that line: --refine chooses again, from the same results the "
+                "same priorities."
+            )
+        found.append(held)
     return found

@@ -10,8 +10,10 @@ from mtl.lease import (
     SECONDS_BETWEEN_LOOKS,
     WATCH_SECONDS,
     HeldLease,
+    Lease,
     StaleLeaseError,
     SweepBusyError,
+    check_lease,
 )
 from mtl.spec import RunSpec, Runtime
 from mtl.storage import LocalStorage
@@ -119,22 +121,57 @@ def test_a_driver_that_was_robbed_does_not_take_it_back(lease, tmp_path):
     assert (held(tmp_path)["token"], held(tmp_path)["released"]) == ("other", False)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "damaged file"),
-        ('{"schema": 1, "numb', "damaged file"),
-        ("[]", "schema 1"),
-        ('{"schema": 2}', "schema 1 in .*, got 2"),
-        ('{"schema": 1, "number": 3}', "part of one"),
-    ],
-)
-def test_a_lease_that_cannot_be_read_is_an_error(content, message, lease, tmp_path):
+WHOLE = {
+    "schema": 1, "number": 3, "token": "t", "holder": "process 7", "beat": 0, "released": True,
+}  # fmt: skip
+DAMAGED = [
+    b"",
+    b'{"schema": 1, "numb',
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"schema": "one"}',
+    b'{"schema": 1, "number": 3}',
+    json.dumps({**WHOLE, "number": "3"}).encode(),
+    json.dumps({**WHOLE, "released": None}).encode(),
+]
+
+
+@pytest.fixture
+def lease_file(tmp_path: Path) -> Path:
     path = tmp_path / "sweeps/mine/lease.json"
     path.parent.mkdir(parents=True)
-    path.write_text(content)
-    with pytest.raises(StoreError, match=message):
+    return path
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_lease_is_replaced_where_a_lock_decides(content, lease, tmp_path, lease_file):
+    lease_file.write_bytes(content)
+    with lease(locked=True) as taken:
+        # What is lost is the number; the token tells a worker of the earlier driver apart.
+        assert (taken.lease.number, held(tmp_path)["token"]) == (1, taken.lease.token)
+        check_lease(LocalStorage(tmp_path), taken.lease)
+        with pytest.raises(StaleLeaseError):
+            check_lease(LocalStorage(tmp_path), Lease("mine", 1, "of the earlier driver"))
+    assert held(tmp_path)["released"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs(content, lease, lease_file):
+    lease_file.write_bytes(content)
+    with pytest.raises(StoreError, match="whole lease in .*, got a damaged file. Remove it once"):
         lease().__enter__()
+    assert lease_file.read_bytes() == content
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_lease_of_a_newer_release_is_refused_and_left(locked, lease, lease_file):
+    lease_file.write_text('{"schema": 2}')
+    with pytest.raises(StoreError, match="schema 1 in .*, got 2. Use the release that wrote it"):
+        lease(locked=locked).__enter__()
+    assert lease_file.read_text() == '{"schema": 2}'
 
 
 def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):

@@ -255,7 +255,8 @@ def held_shared(folder: Path) -> Iterator[None]:
     Raises:
         RunBusyError: if one is under way.
     """
-    if kind_of(folder / LOCK) != "file":  # never trained
+    # Never trained, or what only pretends to be a run.
+    if kind_of(folder) != "folder" or kind_of(folder / LOCK) != "file":
         yield
         return
     with opened(folder / LOCK) as file:

@@ -84,18 +84,16 @@ def _only_merge(target: Store) -> Iterator[None]:
 
 
 def _merge_run(source: Store, target: Store, run_id: str, merged: Merged) -> None:
-    damages = verify_run(source, run_id)
-    if damages:
-        first = damages[0]
-        merged.problems.append(
-            f"Run {run_id} is damaged in {source.root} and was not copied: {first.path} "
-            f"{first.what}."
-        )
-        return
     theirs, ours = source.run_folder(run_id), target.run_folder(run_id)
     try:
-        with held_shared(theirs):
-            if kind_of(ours) == "absent":
+        with held_shared(theirs):  # before the look: a run under way is busy, and not damaged
+            damages = verify_run(source, run_id)
+            if damages:
+                merged.problems.append(
+                    f"Run {run_id} is damaged in {source.root} and was not copied: "
+                    f"{damages[0].path} {damages[0].what}."
+                )
+            elif kind_of(ours) == "absent":
                 _copy_folder(theirs, ours)
                 merged.counts["copied"] += 1
             else:

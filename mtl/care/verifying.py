@@ -2,35 +2,45 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtl.care.binaries import check_checkpoint, check_samples
+from mtl.care.contents import (
+    check_agreement,
+    check_manifest,
+    checked_epochs,
+    checked_result,
+    is_count,
+    is_vector,
+)
 from mtl.care.files import (
     LOCK,
     Place,
     UnreadableError,
     entries_of,
     is_locked,
-    is_number,
     kind_of,
     parse_json,
     printable,
     read_bytes,
-    read_lines,
     read_object,
 )
-from mtl.care.listing import planned_runs, read_result, read_spec, run_ids_of
-from mtl.lease import parse_lease
-from mtl.records import TASK_METRICS, EpochRecord, Result
+from mtl.care.listing import planned_runs, read_spec, run_ids_of
+from mtl.lease import DamagedLeaseError, parse_lease
+from mtl.records import EpochRecord
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError, check_sweep_name
 
 TRAIN_AGAIN = "remove the run (remove --run) and ask for it again"
 RUN_FILES = ("spec.json", "epochs.jsonl", "result.json", "manifest.json", "error.txt", LOCK)
 RUN_FOLDERS = ("checkpoint", "samples")
-JSON_LINES = ("events.jsonl", "decisions.jsonl")
+CHOOSE_AGAIN = (
+    "what --refine or a search has chosen, and no run: remove the line for a refinement, which "
+    "chooses anew from the same results; start a search under another --name, where its finished "
+    "runs are used again"
+)
 STATUS_COUNTS = ("total", "done", "failed", "waiting")
 
 
@@ -152,13 +162,13 @@ def _inspect_run(inspector: _Inspector, folder: Path, with_torch: bool) -> None:
         return  # what the other files should hold follows from the spec
     result = inspector.check(
         folder / "result.json",
-        lambda: _checked_result(folder, spec),
+        lambda: checked_result(folder, spec),
         f"{spec.epochs} epochs of training; {TRAIN_AGAIN}",
     )
     is_done = kind_of(folder / "result.json") != "absent"
     records = inspector.check(
         folder / "epochs.jsonl",
-        lambda: _checked_epochs(folder, spec, is_done),
+        lambda: checked_epochs(folder, spec, is_done),
         "the training curve; the result stands"
         if is_done
         else f"the epochs trained so far; {TRAIN_AGAIN}",
@@ -166,7 +176,7 @@ def _inspect_run(inspector: _Inspector, folder: Path, with_torch: bool) -> None:
     if result is not None and records is not None:
         inspector.check(
             folder / "result.json",
-            lambda: _check_agreement(result, records),
+            lambda: check_agreement(result, records),
             f"trust in the result; {TRAIN_AGAIN}",
         )
     _inspect_manifest(inspector, folder, is_done)
@@ -223,102 +233,15 @@ def _inspect_checkpoints(
             )
 
 
-def _checked_result(folder: Path, spec: RunSpec) -> Result | None:
-    """Return the result after a look at every value of it."""
-    result = read_result(folder)
-    if result is None:
-        return None
-    for name, found, expected in (
-        ("status", result.status, "done"),
-        ("epochs", result.epochs, spec.epochs),
-        ("selection", result.selection, spec.selection),
-    ):
-        if found != expected or isinstance(found, bool):
-            raise UnreadableError(f"has {name} {found!r}, its spec says {expected!r}")
-    last = result.selected_epoch
-    if not _is_count(last) or not 1 <= last <= spec.epochs:
-        raise UnreadableError(f"has selected_epoch {last!r} of {spec.epochs}")
-    if spec.selection == "last" and last != spec.epochs:
-        raise UnreadableError(f"has selected_epoch {last!r}, its spec says the last")
-    for name in ("selected_metrics", "final_metrics"):
-        _check_metrics(getattr(result, name), ("validation", "test"), spec, name)
-    return result
-
-
-def _check_metrics(held: Any, splits: Sequence[str], spec: RunSpec, name: str) -> None:
-    if not isinstance(held, dict) or set(held) != set(splits):
-        raise UnreadableError(f"has {name} without the splits {' and '.join(splits)}")
-    for split, by_task in held.items():
-        if not isinstance(by_task, dict) or set(by_task) != set(spec.tasks):
-            raise UnreadableError(f"has {name}.{split} without the tasks {' '.join(spec.tasks)}")
-        for task, values in by_task.items():
-            if not isinstance(values, dict):
-                raise UnreadableError(f"has {name}.{split}.{task} {values!r}")
-            for metric, value in values.items():
-                if metric not in TASK_METRICS[task] or not (value is None or is_number(value)):
-                    raise UnreadableError(f"has {name}.{split}.{task}.{metric} {value!r}")
-
-
-def _checked_epochs(folder: Path, spec: RunSpec, is_done: bool) -> list[EpochRecord]:
-    """Return the epoch records, which must be complete and in order."""
-    records = []
-    names = {field.name for field in fields(EpochRecord)}
-    for number, line in enumerate(read_lines(folder / "epochs.jsonl"), 1):
-        held = parse_json(line)
-        if not isinstance(held, dict) or not names - {"cross_stitch"} <= set(held) <= names:
-            raise UnreadableError(f"has no epoch record in line {number}")
-        record = EpochRecord(**held)
-        if not _is_count(record.epoch) or record.epoch != number:
-            raise UnreadableError(f"has epoch {record.epoch!r} in line {number}")
-        for name in ("losses", "weights", "loss_scales", "difficulties"):
-            values = held[name]
-            if not (_is_vector(values, len(spec.tasks)) or (values is None and name != "losses")):
-                raise UnreadableError(f"has {name} {values!r} in line {number}")
-        if not (is_number(record.learning_rate) and is_number(record.seconds)):
-            raise UnreadableError(f"has no learning_rate or seconds in line {number}")
-        _check_metrics(record.metrics, ("validation",), spec, f"line {number}: metrics")
-        records.append(record)
-    if len(records) > spec.epochs or (is_done and len(records) < spec.epochs):
-        raise UnreadableError(f"has {len(records)} epochs of {spec.epochs}")
-    return records
-
-
-def _check_agreement(result: Result, records: Sequence[EpochRecord]) -> None:
-    """Raise an `UnreadableError` unless the result says what the epochs say."""
-    for name, epoch, metrics in (
-        ("final_metrics", len(records), result.final_metrics),
-        ("selected_metrics", result.selected_epoch, result.selected_metrics),
-    ):
-        if metrics["validation"] != records[epoch - 1].metrics["validation"]:
-            raise UnreadableError(f"has other {name} on validation than epoch {epoch} of its own")
-
-
 def _inspect_manifest(inspector: _Inspector, folder: Path, is_done: bool) -> None:
     path = folder / "manifest.json"
     if is_done or kind_of(path) != "absent":
         inspector.check(
             path,
-            lambda: _check_manifest(path, is_done),
+            lambda: check_manifest(path, is_done),
             "how the run was made (versions, hardware, data, seconds) and the use of its weights; "
             + ("the result stands" if is_done else "it is written anew when the run goes on"),
         )
-
-
-def _check_manifest(path: Path, is_done: bool) -> None:
-    held = read_object(path)
-    if held.get("schema") != 1:
-        raise UnreadableError(f"is of schema {held.get('schema')!r}, not 1")
-    for name in ("environment", "hardware", "data", "per_pixel_prior"):
-        if not isinstance(held.get(name), dict):
-            raise UnreadableError(f"holds no {name}")
-    if not isinstance(held.get("code_version"), str):
-        raise UnreadableError("holds no code_version")
-    info = held["data"].get("info")
-    if not isinstance(info, dict) or not isinstance(info.get("classes"), list):
-        raise UnreadableError("holds no classes of its data")
-    seconds = held.get("wall_seconds")
-    if is_done and (seconds is None or not is_number(seconds) or seconds <= 0):
-        raise UnreadableError(f"has wall_seconds {seconds!r}")
 
 
 def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool:
@@ -343,27 +266,34 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
             folder,
             f"plans {len(absent)} runs that the store does not hold; its command trains them.",
         )
-    for name in JSON_LINES:
-        _inspect_lines(inspector, folder / name)
+    _inspect_lines(
+        inspector, folder / "events.jsonl", "some of the sweep's history; no run", may_go_on=True
+    )
+    _inspect_lines(inspector, folder / "decisions.jsonl", CHOOSE_AGAIN, may_go_on=False)
     path = folder / "status.json"
     if kind_of(path) != "absent":
         inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
-    lease = folder / "lease.json"
-    if kind_of(lease) != "absent":
-        inspector.check(
-            lease,
-            lambda: _check_lease(lease),
-            "no run: remove the file once no driver of the sweep runs, and start the sweep again",
-        )
+    _inspect_lease(inspector, folder / "lease.json")
     return True
 
 
-def _check_lease(path: Path) -> None:
-    read_object(path)
+def _inspect_lease(inspector: _Inspector, path: Path) -> None:
+    if kind_of(path) == "absent":
+        return
+    data = inspector.check(path, lambda: read_bytes(path), "no run: remove it")
+    if data is None:
+        return
     try:
-        parse_lease(read_bytes(path), path.name)
-    except StoreError as error:
-        raise UnreadableError("is no whole lease of this release") from error
+        parse_lease(data, path.name)
+    except DamagedLeaseError:
+        inspector.damage(path, "is no whole lease", "nothing: the next start writes it anew")
+    except StoreError:
+        inspector.damage(
+            path,
+            "is of another release",
+            "no run: start the sweep with that release, or remove the file once no driver of the "
+            "sweep runs",
+        )
 
 
 def check_status(path: Place) -> dict[str, Any]:
@@ -378,40 +308,43 @@ def check_status(path: Place) -> dict[str, Any]:
         raise UnreadableError(f"is of schema {held.get('schema')!r}, not 1")
     if not isinstance(held.get("state"), str) or not isinstance(held.get("updated"), str):
         raise UnreadableError("holds no state and time")
-    if not all(_is_count(held.get(name)) for name in STATUS_COUNTS):
+    if not all(is_count(held.get(name)) for name in STATUS_COUNTS):
         raise UnreadableError(f"has no counts {', '.join(STATUS_COUNTS)}")
-    if not _is_vector(held.get("expected_seconds_left"), 2):
+    if not is_vector(held.get("expected_seconds_left"), 2):
         raise UnreadableError("has no expected_seconds_left")
     running = held.get("running")
     if not isinstance(running, list) or not all(
-        isinstance(run, dict) and isinstance(run.get("run_id"), str) and _is_count(run.get("epoch"))
+        isinstance(run, dict) and isinstance(run.get("run_id"), str) and is_count(run.get("epoch"))
         for run in running
     ):
         raise UnreadableError("has no list of running runs")
     return held
 
 
-def _inspect_lines(inspector: _Inspector, path: Path) -> None:
-    """Look at a file of JSON lines; a torn one is what a kill leaves, and no damage."""
-    cost = "some of the sweep's history; no run"
-    for number, line in enumerate(inspector.check(path, lambda: read_lines(path), cost) or (), 1):
+def _inspect_lines(inspector: _Inspector, path: Path, cost: str, *, may_go_on: bool) -> None:
+    """Look at a file of JSON lines; a torn last line is what a kill leaves, and no damage.
+
+    Args:
+        inspector: told what is found.
+        path: of the file.
+        cost: of damage.
+        may_go_on: whether a start writes on after a torn line, so that it may be any line.
+    """
+    held = b""
+    if kind_of(path) != "absent":
+        held = inspector.check(path, lambda: read_bytes(path), cost) or b""
+    lines = held.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             is_object = isinstance(parse_json(line), dict)
-        except UnreadableError:
-            inspector.note(path, f"has a torn line {number}, as a kill leaves it.")
-            continue
+        except UnreadableError as error:
+            if may_go_on or number == len(lines):  # nothing ended the last one
+                inspector.note(path, f"has a torn line {number}, as a kill leaves it.")
+                continue
+            inspector.damage(path, f"has a line {number} that {error}", cost)
+            return
         if not is_object:
             inspector.damage(path, f"has no object in line {number}", cost)
             return
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_vector(values: Any, length: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == length
-        and all(value is None or is_number(value) for value in values)
-    )

@@ -18,6 +18,7 @@ from mtl.spec import RunSpec, Runtime
 from sweeps.cost import stored_bytes
 from sweeps.preflight import (
     PACKAGES,
+    Checked,
     Needs,
     NodeReport,
     PreflightError,
@@ -61,7 +62,7 @@ def travelling_code(scratch: Path) -> dict[str, Any]:
 def worker_nodes(cpus: float, gpus: float) -> dict[str, str]:
     """Return Ray's node id -> a name for people, of the nodes that can take a run now."""
     return {
-        node["NodeID"]: _name(node)
+        node["NodeID"]: node_name(node)
         for node in ray.nodes()
         if node["Alive"]
         and node["Resources"].get("CPU", 0.0) >= cpus
@@ -69,7 +70,8 @@ def worker_nodes(cpus: float, gpus: float) -> dict[str, str]:
     }
 
 
-def _name(node: dict[str, Any]) -> str:
+def node_name(node: dict[str, Any]) -> str:
+    """Return what people call one of `ray.nodes()`."""
     return (
         f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
     )
@@ -83,8 +85,8 @@ def check_cluster(
     *,
     cpus: float,
     gpus: float,
-) -> int:
-    """Look at every node that can take a run; return how many there are.
+) -> Checked:
+    """Look at every node that can take a run; return what was found.
 
     Args:
         specs: the runs to train.
@@ -117,7 +119,7 @@ def check_cluster(
         check_shared(needs, dict(zip(names, (seen_probes(needs, names), *seen), strict=True)))
     finally:
         remove_probes(needs, names)
-    return len(nodes)
+    return Checked(needs=needs, driver=driver, example=reports[0], node_ids=frozenset(nodes))
 
 
 def _seen_by(question: tuple[Needs, tuple[str, ...]], _node: str) -> set[str]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from mtl.spec import Runtime
+from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
 from sweeps.budget import Budget
 from sweeps.cli import Execution
@@ -22,14 +22,15 @@ from sweeps.cost import observed_memory
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
-from sweeps.launch.cluster import check_cluster, nodes_sentence
+from sweeps.launch.cluster import check_cluster, nodes_sentence, worker_nodes
 from sweeps.launch.executor import ClusterError, Resources
+from sweeps.launch.newcomers import check_some_fit
 from sweeps.launch.stopping import StopSignals
 from sweeps.launch.tracker import Tracker
 from sweeps.launch.worker import Train, make_trainable, named_trainable
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
-from sweeps.preflight import PreflightError
+from sweeps.preflight import Checked, PreflightError
 from sweeps.progress import SweepProgress
 from sweeps.words import counted, size
 
@@ -61,6 +62,7 @@ def launch(
     signals: StopSignals,
     *,
     budget: Budget | None = None,
+    checked: Checked | None = None,
     train: Train | None = None,
     run_round: RunRound = executor.tune_round,
 ) -> None:
@@ -79,6 +81,7 @@ def launch(
         display: shows them.
         signals: entered by the caller.
         budget: the time there is; None means no limit.
+        checked: what `look_at_cluster` found; None looks at a cluster here.
         train: what a worker calls instead of `mtl.training.fit`.
         run_round: what trains a list of runs instead of Ray Tune.
 
@@ -92,7 +95,7 @@ def launch(
     """
     on_cluster = execution.address is not None
     tracker = Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
-    checked, announced = not on_cluster, False
+    announced = False
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
     while _startable(plan, tracker) and signals.received is None:
@@ -112,19 +115,23 @@ def launch(
                 open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
                 resources = _resources(execution, observed_memory(store, open_specs))
                 progress.slots = resources.slots
-                if not checked:
-                    num_nodes = check_cluster(
-                        open_specs, store.address, runtime, execution.local_data,
-                        cpus=resources.cpus, gpus=resources.gpus,
-                    )  # fmt: skip
-                    display.say(nodes_sentence(num_nodes))
+                if on_cluster and checked is None:
+                    checked = _check_cluster(open_specs, store, execution, runtime, resources)
+                if checked is not None and not announced:
+                    display.say(nodes_sentence(len(checked.node_ids)))
                 if execution.dashboard and not announced:
                     display.say(dashboard_sentence(executor.dashboard_address()))
-                checked = announced = True
-                trainable = _trainable(execution, store, worker_runtime(runtime, resources), train)
+                announced = True
+                trainable = _trainable(
+                    execution, store, worker_runtime(runtime, resources), train, checked
+                )
                 while (runs := _startable(plan, tracker)) and signals.received is None:
                     if tracker.note_done_elsewhere():
                         continue
+                    if tracker.unfit:
+                        nodes = worker_nodes(resources.cpus, resources.gpus)
+                        check_some_fit(nodes, tracker.unfit)
+                        resources = replace(resources, not_on=frozenset(tracker.unfit))
                     batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
                     tracker.busy.difference_update(batch)
                     for run_id in batch:
@@ -166,6 +173,49 @@ def launch(
         journal.event("stopped", signal=signals.received)
 
 
+def look_at_cluster(
+    specs: Sequence[RunSpec], store: str, execution: Execution, runtime: Runtime
+) -> Checked:
+    """Join the cluster, look at its nodes and leave it; the store is made once Ray answers.
+
+    Args:
+        specs: the runs to train.
+        store: folder or address of the store; made if it is not there.
+        execution: resources and where Ray is.
+        runtime: how one run is executed.
+
+    Raises:
+        ClusterError: if Ray cannot be joined, or cannot run what is asked.
+        PreflightError: if a node lacks what the runs need.
+        StopRequested: for a signal.
+    """
+    with (
+        StopSignals() as signals,
+        executor.started_ray(
+            execution.address, num_cpus=num_cpus(), num_gpus=num_gpus(), signals=signals
+        ),
+    ):
+        resources = _resources(execution, memory_bytes=0)
+        return _check_cluster(specs, Store(store), execution, runtime, resources)
+
+
+def _check_cluster(
+    specs: Sequence[RunSpec],
+    store: Store,
+    execution: Execution,
+    runtime: Runtime,
+    resources: Resources,
+) -> Checked:
+    return check_cluster(
+        specs,
+        store.address,
+        runtime,
+        execution.local_data,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+    )
+
+
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
     return [run_id for run_id in plan.run_ids if not progress.is_settled(run_id)]
 
@@ -189,7 +239,13 @@ def _next_batch(
     return batch[: max(MOST_RUNS_IN_A_ROUND, LEAST_RUNS_OF_A_SLOT * slots)], slots
 
 
-def _trainable(execution: Execution, store: Store, runtime: Runtime, train: Train | None) -> Any:
+def _trainable(
+    execution: Execution,
+    store: Store,
+    runtime: Runtime,
+    train: Train | None,
+    checked: Checked | None,
+) -> Any:
     """Return what Tune runs: a function, or a class of named actors where somebody can look."""
     watched = execution.dashboard or execution.address is not None
     train_run = make_trainable(
@@ -199,6 +255,7 @@ def _trainable(execution: Execution, store: Store, runtime: Runtime, train: Trai
         lease=store.lease,
         local_data=execution.local_data,
         publishes=watched,
+        checked=checked,
     )
     return named_trainable(store.address, train_run) if watched else train_run
 

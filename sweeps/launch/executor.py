@@ -3,10 +3,8 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 
 import contextlib
-import fcntl
 import logging
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -14,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # Before ray is imported: it reads some of these at import.
 ENVIRONMENT = {
@@ -36,6 +34,9 @@ from ray.tune.experiment import Trial  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sweeps.launch.cluster import travelling_code  # noqa: E402
+from sweeps.launch.listener import Listener  # noqa: E402
+from sweeps.launch.newcomers import placement  # noqa: E402
+from sweeps.launch.scratch import scratch_folder  # noqa: E402
 from sweeps.launch.stopping import StopSignals  # noqa: E402
 
 LOOPBACK = "127.0.0.1"
@@ -46,11 +47,6 @@ SECONDS_BETWEEN_LOOKS = 5.0
 """At whether Ray still has a node."""
 MAX_RETRIES = 2
 """Of a run whose process failed in a way that may pass."""
-SCRATCH_PREFIX = "mtl-sweep-"
-SCRATCH_LOCK = ".lock"
-"""File in the throw-away folder, held by the process that uses it."""
-LONGEST_SCRATCH_PATH = 40
-"""Ray puts sockets below its folder, and their paths may have 107 characters."""
 
 
 class ClusterError(Exception):
@@ -68,45 +64,13 @@ class Resources:
     """What Ray sets aside for a run when it chooses a node; 0 where nothing is known."""
     grows: bool = False
     """Nodes may join later, so that `slots` is no bound."""
+    not_on: frozenset[str] = frozenset()
+    """Ids of nodes that no run may be given to."""
 
     def of_a_run(self) -> dict[str, float]:
         """Return what Ray is asked for."""
         asked = {"cpu": self.cpus, "gpu": self.gpus}
         return asked | ({"memory": float(self.memory_bytes)} if self.memory_bytes else {})
-
-
-class Listener(Protocol):
-    """Hears how the runs of a round go."""
-
-    def run_started(self, run_id: str) -> None:
-        """A run has been given to a worker."""
-
-    def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
-        """A run has finished an epoch."""
-
-    def run_ended(self, run_id: str, state: str) -> None:
-        """A run is `done`, `paused` as asked, `failed` for good, or `busy` elsewhere."""
-
-    def run_retried(self, run_id: str, detail: str) -> None:
-        """A run's process failed, of which Ray says `detail`; it is tried again."""
-
-    def run_given_up(self, run_id: str, detail: str) -> None:
-        """A run's process failed once too often, of which Ray says `detail`."""
-
-    def run_stopped(self, run_id: str) -> None:
-        """A run's process was ended before the run was; its checkpoint stays."""
-
-    def limits_time(self) -> bool:
-        """Whether runs must be asked for before they start and go on."""
-
-    def may_start(self, run_id: str) -> bool:
-        """Whether there is time for the run."""
-
-    def may_go_on(self, run_id: str, epoch: int) -> bool:
-        """Whether there is time for another epoch of the run, which has finished `epoch`."""
-
-    def tick(self) -> None:
-        """Some time has passed."""
 
 
 @contextlib.contextmanager
@@ -140,15 +104,7 @@ def started_ray(
         )
     if address:
         _check_answers(address)
-    parent = tempfile.gettempdir()
-    parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
-    _remove_abandoned(Path(parent))
-    with (
-        tempfile.TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-        ) as scratch,
-        _held(Path(scratch)),
-    ):
+    with scratch_folder() as scratch:
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         local: dict[str, Any] = {
@@ -158,7 +114,7 @@ def started_ray(
             "dashboard_host": LOOPBACK,
             "_node_ip_address": LOOPBACK,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": scratch,
+            "_temp_dir": str(scratch),
         }
         try:
             with warnings.catch_warnings():
@@ -169,7 +125,7 @@ def started_ray(
                     address=address or "local",
                     log_to_driver=False,
                     logging_level=logging.CRITICAL,
-                    runtime_env=_runtime_env(Path(scratch), travels=address is not None),
+                    runtime_env=_runtime_env(scratch, travels=address is not None),
                     job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
                     **({} if address else local),
                 )
@@ -184,7 +140,7 @@ def started_ray(
                 _keep_token_private()
             # Not covered by log_to_driver: what raylets say of lost processes, in many lines.
             ray._private.worker._worker_logs_enabled = False
-            yield Path(scratch)
+            yield scratch
         finally:
             ray.shutdown()
 
@@ -223,27 +179,6 @@ def dashboard_address() -> str | None:
     return f"http://{host_and_port}" if host_and_port else None
 
 
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a throw-away folder; it goes with this process, however that one ends."""
-    begun = folder / f"{SCRATCH_LOCK}.begun"
-    with open(begun, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begun.rename(folder / SCRATCH_LOCK)  # it never has its name without being held
-        yield
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove this user's throw-away folders whose lock is free: their processes were killed."""
-    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.getuid():
-                continue
-            with open(folder / SCRATCH_LOCK, "r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-
-
 def largest_node() -> dict[str, float]:
     """Return, for CPU, GPU and memory (bytes), the most that a single node of the cluster has."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -261,16 +196,19 @@ def cluster_total(name: str) -> float:
 class _StopWhenAsked(tune.Stopper):
     """Ends a round when a signal has come, and a run for whose next epoch there is no time.
 
-    The run waits in its report meanwhile, so that it is stopped between two epochs.
+    The run waits in its report meanwhile, so that it is stopped between two epochs. What keeps a
+    place on an unfit node is ended once no run is under way elsewhere.
     """
 
-    def __init__(self, asked: Callable[[], bool], may_go_on: Callable[[str, int], bool]) -> None:
-        self._asked, self._may_go_on = asked, may_go_on
+    def __init__(self, asked: Callable[[], bool], listener: Listener) -> None:
+        self._asked, self._listener = asked, listener
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        if "unfit" in result:
+            return not self._listener.runs_go_on()
         if "epoch" not in result:
             return False
-        return not self._may_go_on(result["config"]["run_id"], result["epoch"])
+        return not self._listener.may_go_on(result["config"]["run_id"], result["epoch"])
 
     def stop_all(self) -> bool:
         return self._asked()
@@ -335,6 +273,8 @@ class _Callback(tune.Callback):
         run_id = trial.config["run_id"]
         if "state" in result:
             self._listener.run_ended(run_id, result["state"])
+        elif "unfit" in result:
+            self._listener.run_put_back(run_id, result["node_id"], result["unfit"])
         elif "epoch" in result:
             self._newest_epochs[run_id] = max(result["epoch"], self._newest_epochs.get(run_id, 0))
             self._listener.run_epoch(run_id, result["epoch"], result["losses"])
@@ -392,7 +332,7 @@ def tune_round(
     """
     limited = listener.limits_time()
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
-        placed = tune.with_resources(trainable, resources.of_a_run())
+        placed = tune.with_resources(trainable, placement(resources.of_a_run(), resources.not_on))
         if isinstance(trainable, type):  # Tune wrapped it, under a name of its own
             placed.__name__ = placed.__qualname__ = trainable.__name__
         tuner = tune.Tuner(
@@ -413,7 +353,7 @@ def tune_round(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 callbacks=[_Callback(listener, signals)],
-                stop=_StopWhenAsked(lambda: signals.received is not None, listener.may_go_on),
+                stop=_StopWhenAsked(lambda: signals.received is not None, listener),
             ),
         )
         signals.deferring = True

@@ -44,6 +44,7 @@ class Tracker:
         self.busy: set[str] = set()
         self.num_ended = 0
         self.put_back: Counter[str] = Counter()
+        self.unfit: dict[str, str] = {}
         self._next_snapshot = -math.inf
 
     def _changed(self) -> None:
@@ -123,6 +124,21 @@ class Tracker:
                 f"Out of time: {self._name(run_id)} stopped after epoch {run.epoch} of "
                 f"{run.spec.epochs}, and will go on from there."
             )
+
+    def run_put_back(self, run_id: str, node_id: str, reason: str) -> None:
+        """A run came to a node that lacks what it needs: no failure of the run."""
+        if run_id not in self.progress.running:
+            return  # its process repeats it for as long as it keeps its place
+        self.put_back[run_id] += 1
+        self.progress.interrupt(run_id)
+        self.journal.event("run_put_back", run_id=run_id, node_id=node_id, reason=reason)
+        if node_id not in self.unfit:
+            self.unfit[node_id] = reason
+            self.display.say(f"{reason} Its runs go to other nodes.")
+
+    def runs_go_on(self) -> bool:
+        """Return whether any run is under way."""
+        return bool(self.progress.running)
 
     def note_done_elsewhere(self) -> bool:
         """Count the runs that another process was training and has finished; return if any."""

@@ -17,6 +17,8 @@ from mtl.lease import Lease
 from mtl.records import EpochRecord, Result, RunFailedError, RunPausedError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, StaleLeaseError, Store, StoreError
+from sweeps.launch.newcomers import keep_place, why_unfit
+from sweeps.preflight import Checked
 from sweeps.words import run_label
 
 Train = Callable[..., Result]
@@ -34,12 +36,14 @@ def make_trainable(
     lease: Lease | None = None,
     local_data: str | None = None,
     publishes: bool = False,
+    checked: Checked | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with `{"run_id": ...}`.
 
     It reports `{"epoch", "losses"}` after each epoch and `{"state": done, paused, failed or busy}`
     in the end; what may pass on a second try is raised, so that Tune tries again. Under a stale
-    `lease` it is `busy`: the run is another driver's, and left as it is.
+    `lease` it is `busy`: the run is another driver's, and left as it is. On a node that lacks what
+    runs need it reports `{"unfit": why, "node_id"}` until Tune ends it.
 
     Args:
         store_address: of the store.
@@ -48,11 +52,16 @@ def make_trainable(
         lease: of the sweep's driver.
         local_data: folder on the node's own disk for a copy of the data; None reads them in place.
         publishes: whether each epoch's numbers become gauges of Ray.
+        checked: what a node is compared with that was not looked at yet; None on one machine.
     """
 
     def train_run(config: dict[str, Any]) -> None:
-        store = Store(store_address, lease=lease)
         run_id = config["run_id"]
+        if checked is not None:  # before the store is opened: it would be made where it is not
+            reason = why_unfit(checked, f"runs/{run_id}/spec.json")
+            if reason is not None:
+                keep_place(reason)
+        store = Store(store_address, lease=lease)
 
         def on_epoch(record: EpochRecord) -> None:
             if publishes:

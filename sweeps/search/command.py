@@ -9,9 +9,10 @@ from mtl.data.prepared import prepare
 from mtl.spec import RunSpec
 from mtl.store import Store, is_address
 from sweeps.cli import Command, parse_command
-from sweeps.command import INCOMPLETE_STATUS, checked_concurrency, existing_store, in_words
+from sweeps.command import checked_concurrency
 from sweeps.cost import estimate
 from sweeps.display import Display, make_display
+from sweeps.exits import INCOMPLETE_STATUS, in_words
 from sweeps.journal import Journal, revisions, sweep_lock
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Grid, Plan, make_plan
@@ -20,6 +21,7 @@ from sweeps.progress import Snapshot, SweepProgress
 from sweeps.reports import write_reports
 from sweeps.search.options import TUNED, SearchOptions, add_options, search_bases, search_options
 from sweeps.search.planned import epoch_budget_of, plan_json, plan_text
+from sweeps.stores import existing_store
 from sweeps.words import counted, failure_sentence, run_text
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.gaps import gaps, ranges, widest
+from analysis.gaps import gaps, ranges, why_no_gaps, widest
 
 # Two metrics, to be minimised, at five priorities in sixths. Both have range 1, so the gaps are
 #   (1,5)-(2,4): sqrt(.01 + .01) = .141    (2,4)-(3,3): sqrt(.36 + .16) = .721
@@ -110,6 +110,20 @@ def test_a_metric_that_never_changes_says_nothing():
     assert counts_of(widest([with_third], 4)) == counts_of(widest([FRONT], 4))
 
 
+def test_why_there_is_no_gap():
+    assert why_no_gaps([FRONT]) == ""
+    best = {**dict.fromkeys(FRONT, (1.0, 1.0)), (3, 3): (0.0, 0.0)}
+    assert "one priority's point dominates all others" in why_no_gaps([best, best])
+    assert why_no_gaps([best, FRONT]) == ""  # one method's gap is enough
+    # Of three tasks the corners alone are on the front, and no division apart from each other.
+    corners = {(3, 1, 1): (0.0, 1.0, 1.0), (1, 3, 1): (1.0, 0.0, 1.0), (1, 1, 3): (1.0, 1.0, 0.0)}
+    between = dict.fromkeys([(2, 2, 1), (2, 1, 2), (1, 2, 2)], (2.0, 2.0, 2.0))
+    assert "No two neighbouring priorities are both on a front" in why_no_gaps(
+        [{**corners, **between}]
+    )
+    assert widest([{**corners, **between}], 1) == ()
+
+
 metric = st.integers(0, 20).map(float)
 
 
@@ -132,6 +146,7 @@ def test_new_priorities_are_new_positive_and_a_longer_choice_begins_with_a_short
     old = next(iter(methods[0]))
     total = sum(old)
     four = widest(methods, 4)
+    assert bool(four) != bool(why_no_gaps(methods))
     for middle in four:
         assert sum(middle.counts) == 2 * total
         assert min(middle.counts) >= 1

@@ -181,6 +181,30 @@ def test_the_further_run_wins_and_different_results_are_left(
     assert contents(target.run_folder(ids[0])) == before
 
 
+def test_a_run_under_way_is_busy_and_not_damaged(
+    store: Store, locked: str, tmp_path: Path, capsys
+) -> None:
+    # As it may look to a reader between two files that its training writes.
+    (store.run_folder(locked) / "checkpoint" / "latest.pt").write_bytes(b"half")
+    assert main(["merge", str(store.root), str(tmp_path / "target")]) == 1
+    err = capsys.readouterr().err
+    assert f"Run {locked} is being trained by another process" in err
+    assert "damaged" not in err
+
+
+def test_what_a_link_leads_to_is_neither_locked_nor_copied(
+    store: Store, ids: list[str], tmp_path: Path, capsys
+) -> None:
+    """Another process holds a lock outside; a link to it must not make the run look busy."""
+    outside = tmp_path / "outside"
+    store.run_folder(ids[2]).rename(outside)
+    store.run_folder(ids[2]).symlink_to(outside)
+    with open(outside / ".lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["merge", str(store.root), str(tmp_path / "target")]) == 1
+    assert f"Run {ids[2]} is damaged in {store.root} and was not copied" in capsys.readouterr().err
+
+
 def test_damaged_and_busy_runs_are_not_copied_and_a_damaged_one_is_not_replaced(
     store: Store, ids: list[str], locked: str, tmp_path: Path, capsys
 ) -> None:

@@ -275,12 +275,49 @@ def test_sweeps_are_looked_at_and_torn_lines_are_no_damage(store: Store, ids: li
     assert any("a file" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}'])
-def test_a_lease_that_would_stop_the_next_start_is_damage(content: str, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("content", "damaged", "noted"),
+    [
+        ('{"decision": "tuned"}\n', "", ""),
+        ('{"decision": "tuned"}\n{"deci', "", "has a torn line 2"),  # a kill ends nothing
+        ('{"decision": "tuned"}\n{"deci\n', "has a line 2 that does not parse", ""),
+        ('{"deci\n{"decision": "tuned"}\n', "has a line 1 that does not parse", ""),
+        ('{"decision": "tuned"}\n\x00\x00{}\n{"deci', "has a line 2 that does not parse", ""),
+        ("[1]", "has no object in line 1", ""),
+    ],
+)
+def test_of_decisions_only_a_torn_last_line_is_the_trace_of_a_kill(
+    content: str, damaged: str, noted: str, store: Store
+) -> None:
+    (store.sweep_folder("mine") / "decisions.jsonl").write_text(content)
+    found = verify_store(store)
+    assert [damage.path for damage in found.damages] == ["sweeps/mine/decisions.jsonl"] * bool(
+        damaged
+    )
+    for damage in found.damages:
+        assert damage.what.startswith(damaged)
+        assert "under another --name" in damage.cost
+        assert "remove the line" in damage.cost
+    assert [noted in note for note in found.notes] == [True] * bool(noted)
+
+
+@pytest.mark.parametrize(
+    ("content", "cost"),
+    [
+        ("", "the next start writes it anew"),
+        ("{", "the next start writes it anew"),
+        ("[]", "the next start writes it anew"),
+        ('{"schema": 1}', "the next start writes it anew"),
+        ('{"schema": 2}', "remove the file once no driver of the sweep runs"),
+    ],
+)
+def test_a_damaged_lease_costs_nothing_and_a_newer_one_stops_the_next_start(
+    content: str, cost: str, store: Store
+) -> None:
     (store.sweep_folder("mine") / "lease.json").write_text(content)
     (damage,) = verify_store(store).damages
     assert damage.path == "sweeps/mine/lease.json"
-    assert "remove the file once no driver of the sweep runs" in damage.cost
+    assert cost in damage.cost
 
 
 def test_the_lease_of_a_finished_driver_is_sound(store: Store) -> None:

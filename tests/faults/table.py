@@ -12,10 +12,13 @@ RUNS = "tests/faults/test_runs.py"
 FILES = "tests/faults/test_store_files.py"
 LAUNCH = "tests/sweeps/test_launch.py"
 GUARD = "tests/sweeps/test_guard.py"
+GUARD_CLUSTER = "tests/sweeps/test_guard_cluster.py"
 OBJECTS = "tests/test_object_storage.py"
 CLUSTER = "tests/sweeps/test_cluster.py"
+PREFLIGHT = "tests/sweeps/test_preflight.py"
 JOURNAL = "tests/sweeps/test_journal.py"
-TRAINING = "tests/test_training.py"
+LEASE = "tests/test_lease.py"
+TRAINING = "tests/test_training_resume.py"
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,23 @@ ROWS: dict[str, Row] = {
     ),
     "node lost": Row(
         "a raylet of a cluster of two killed after an epoch, another joining",
-        (f"{GUARD}::test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round",),
+        (
+            f"{GUARD_CLUSTER}::test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round",
+        ),
         (f"{CLUSTER}::test_a_lost_node_costs_at_most_one_checkpoint_interval",),
+    ),
+    "node unfit": Row(
+        "a node joins after the look at the cluster, with other versions or another store",
+        (
+            f"{GUARD_CLUSTER}::test_runs_that_came_to_an_unfit_node_are_put_back_and_it_is_left_out",
+            f"{GUARD_CLUSTER}::test_where_every_node_is_unfit_the_launch_ends_in_a_sentence",
+            f"{PREFLIGHT}::test_a_newcomer_that_differs_is_named",
+            f"{PREFLIGHT}::test_a_newcomer_with_another_folder_in_the_place_of_the_store_is_named",
+        ),
+        (
+            f"{CLUSTER}::test_a_node_that_joins_later_is_looked_at_before_its_first_run",
+            f"{CLUSTER}::test_where_no_node_is_fit_the_sweep_ends_in_a_sentence",
+        ),
     ),
     "object storage refuses": Row(
         "no credentials, wrong ones, or a prefix that holds other things, on a server of loopback",
@@ -113,6 +131,9 @@ ROWS: dict[str, Row] = {
             f"{FILES}::test_a_newer_file_is_refused_and_left_as_it_is",
             f"{FILES}::test_what_stands_beside_a_result_is_told_by_its_reader",
             f"{JOURNAL}::test_an_event_after_a_torn_line_is_whole",
+            f"{LEASE}::test_a_damaged_lease_is_replaced_where_a_lock_decides",
+            f"{LEASE}::test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs",
+            f"{LEASE}::test_the_lease_of_a_newer_release_is_refused_and_left",
         ),
     ),
     "checkpoint torn": Row(

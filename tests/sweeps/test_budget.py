@@ -12,7 +12,6 @@ from mtl.store import Store
 from sweeps import command
 from sweeps.budget import Budget, budget_of, check_hours, runs_within
 from sweeps.cli import Execution
-from sweeps.command import out_of_time_text
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
 from sweeps.launch import driver, executor
@@ -20,6 +19,7 @@ from sweeps.launch.stopping import StopSignals
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID, main
 from sweeps.progress import SweepProgress
+from sweeps.telling import out_of_time_text
 
 START_SECONDS = 11.0  # the mean of the model's [8, 14]
 

@@ -13,7 +13,7 @@ import pytest
 from mtl.data.prepared import PreparedDataError
 from mtl.records import Result
 from mtl.store import Store, write_json
-from sweeps import command, machine
+from sweeps import command, machine, stores
 from sweeps.cli import parse_command
 from sweeps.launch import driver
 from sweeps.plan import grid_specs
@@ -181,7 +181,7 @@ def test_stores_that_cannot_be_used(plan_only, tmp_path, capsys):
 
 
 def test_plan_for_a_folder_without_the_right_to_write_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(stores.os, "access", lambda folder, mode: False)
     assert main(["--plan", "--store", str(tmp_path / "a" / "b")]) == 1
     assert f"and {tmp_path} is none" in capsys.readouterr().err
 
@@ -335,7 +335,9 @@ def test_failed_runs_are_left_alone_unless_tried_again(again, tmp_path, capsys, 
 def test_a_spent_budget_ends_with_1_what_is_left_and_a_report(tmp_path, capsys, monkeypatch):
     reported = []
 
-    def launch(plan, store, execution, runtime, progress, journal, display, signals, *, budget):
+    def launch(
+        plan, store, execution, runtime, progress, journal, display, signals, *, budget, **_
+    ):
         assert budget.is_limited
         progress.start(plan.run_ids[0])
         finish(store, plan.specs[0])

@@ -3,11 +3,11 @@
 The nodes see the project's code only as it travels to them; what is installed is not looked at.
 """
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +18,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 import mtl
-from mtl.code_version import CODE_VERSION_VARIABLE
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
@@ -26,10 +25,11 @@ from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
 from sweeps.launch import executor
-from sweeps.launch.cluster import travelling_code, worker_nodes
-from sweeps.launch.driver import launch
+from sweeps.launch.cluster import worker_nodes
+from sweeps.launch.driver import launch, look_at_cluster
 from sweeps.launch.stopping import StopSignals
 from sweeps.plan import make_plan
+from sweeps.preflight import PreflightError
 from sweeps.progress import SweepProgress
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
@@ -58,7 +58,7 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
 
 
-def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, **execution):
+def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, checked=None, **execution):
     """Launch `specs` on `cluster`; return store, progress and what was said."""
     store = Store(root)
     plan = make_plan("mine", "priority_grid", specs)
@@ -79,6 +79,7 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, **execu
             Journal(store, plan),
             Display(sys.stdout),
             signals,
+            checked=checked,
             train=train,
             run_round=run_round or executor.tune_round,
         )
@@ -121,39 +122,6 @@ def noting_training(marks: Path):
     return train
 
 
-def test_only_the_three_packages_travel_and_no_secret(tmp_path, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    sent = travelling_code(tmp_path)
-    assert set(sent) == {"working_dir", "env_vars"}
-    assert set(sent["env_vars"]) == {CODE_VERSION_VARIABLE}
-    folder = Path(sent["working_dir"])
-    assert {path.name for path in folder.iterdir()} == {"sweeps", "mtl", "analysis"}
-    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
-        ".py", ".json", ".j2", ".html", ".css", ".js",
-    }  # fmt: skip
-    assert sum(path.stat().st_size for path in folder.rglob("*")) < 5e6
-
-
-def test_an_address_where_nobody_answers_is_said_at_once():
-    with socket.socket() as held:  # bound, and not listening
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
-        with (
-            StopSignals() as signals,
-            pytest.raises(executor.ClusterError, match=f"Expected a Ray cluster at {address}, got"),
-            executor.started_ray(address, num_cpus=1, num_gpus=0, signals=signals),
-        ):
-            pass
-
-
-def test_a_submitted_job_with_a_working_folder_brings_the_code_itself(tmp_path, monkeypatch):
-    job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
-    assert set(travelling_code(tmp_path)) == {"env_vars"}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
-    assert "working_dir" in travelling_code(tmp_path)
-
-
 @pytest.mark.slow
 def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_path, make_tiny):
     cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
@@ -183,6 +151,89 @@ def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_p
     (copy,) = (path for path in local.iterdir() if path.is_dir())
     assert (copy / "manifest.json").exists()
     assert not list((tmp_path / "store").glob(".preflight-*"))
+
+
+def training_on(marks: Path):
+    """Return a training that notes the node it is on, and takes a while."""
+    folder = str(marks)
+
+    def train(spec, store, runtime, on_epoch):
+        import time
+        from pathlib import Path
+
+        import ray
+
+        from mtl.records import EpochRecord, Result
+
+        node_id = ray.get_runtime_context().get_node_id()
+        Path(folder, spec.run_id()).write_text(node_id)
+        for epoch in range(1, 9):  # while a node that has just joined is given a run too
+            on_epoch(EpochRecord(epoch, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            time.sleep(0.5)
+        metrics = {"validation": {}, "test": {}}
+        result = Result(spec.run_id(), "done", 1, "last", 1, metrics, metrics)
+        store.write_result(result)
+        return result
+
+    return train
+
+
+def put_back(store: Store) -> list[dict]:
+    lines = (store.sweep_folder("mine") / "events.jsonl").read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e["event"] == "run_put_back"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_fit", [True, False])
+def test_a_node_that_joins_later_is_looked_at_before_its_first_run(
+    is_fit, cluster, tmp_path, make_tiny
+):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(5)]
+    runtime = Runtime(data_root=str(tmp_path / "shared"))
+    checked = look_at_cluster(
+        specs, str(tmp_path / "store"), Execution(address=cluster.address), runtime
+    )
+    assert checked.node_ids == {cluster.first.node_id}
+    newcomer = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    if not is_fit:  # than which the nodes of the start would be
+        versions = {**checked.driver.versions, "timm": "0.1"}
+        there = dataclasses.replace(checked.driver, versions=versions)
+        checked = dataclasses.replace(checked, driver=there, example=there)
+    store, progress, said = run_on(
+        cluster, tmp_path / "store", specs, runtime, train=training_on(marks), checked=checked
+    )
+    assert progress.done == {spec.run_id() for spec in specs}
+    noted = {path.read_text() for path in marks.iterdir()}
+    if is_fit:
+        assert noted == {cluster.first.node_id, newcomer.node_id}
+        assert put_back(store) == []
+        return
+    assert noted == {cluster.first.node_id}
+    # Its worker keeps the place while runs go on elsewhere; the next round leaves the node out.
+    assert len(put_back(store)) >= 1
+    assert {event["node_id"] for event in put_back(store)} == {newcomer.node_id}
+    (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
+    assert told.startswith("Expected the same timm everywhere, got 0.1 on ")
+    assert newcomer.node_id[:8] in told
+    assert all(store.error(spec.run_id()) is None for spec in specs)
+    assert not list(store.root.glob(".preflight-*"))
+
+
+@pytest.mark.slow
+def test_where_no_node_is_fit_the_sweep_ends_in_a_sentence(cluster, tmp_path, make_tiny):
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(2)]
+    runtime = Runtime(data_root=str(tmp_path / "shared"))
+    execution = Execution(address=cluster.address)
+    checked = look_at_cluster(specs, str(tmp_path / "store"), execution, runtime)
+    there = dataclasses.replace(checked.driver, versions={**checked.driver.versions, "timm": "0"})
+    unlike = dataclasses.replace(checked, driver=there, example=there, node_ids=frozenset())
+    with pytest.raises(PreflightError, match="same timm everywhere, got 0 on"):
+        run_on(cluster, tmp_path / "store", specs, runtime, checked=unlike)
+    store = Store(tmp_path / "store")
+    assert len(put_back(store)) == len(specs)
+    assert all(store.error(spec.run_id()) is None for spec in specs)
 
 
 @pytest.mark.slow

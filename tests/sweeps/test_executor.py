@@ -9,7 +9,7 @@ import pytest
 from mtl.records import RunFailedError
 from mtl.spec import Runtime
 from mtl.store import RunBusyError, Store, StoreError
-from sweeps.launch import executor, worker
+from sweeps.launch import executor, scratch, worker
 from sweeps.launch.stopping import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
@@ -18,17 +18,17 @@ from sweeps.words import failure_sentence
 HOLD = """
 import sys
 from pathlib import Path
-from sweeps.launch.executor import _held
-with _held(Path(sys.argv[1])):
+from sweeps.launch.scratch import held
+with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
-    folder = tmp_path / f"{executor.SCRATCH_PREFIX}1-x"  # process 1 is always there, and not ours
+    folder = tmp_path / f"{scratch.SCRATCH_PREFIX}1-x"  # process 1 is always there, and not ours
     folder.mkdir()
-    beginning = tmp_path / f"{executor.SCRATCH_PREFIX}999999999-y"  # has no lock yet
+    beginning = tmp_path / f"{scratch.SCRATCH_PREFIX}999999999-y"  # has no lock yet
     beginning.mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
@@ -38,12 +38,12 @@ def test_a_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
     ) as other:
         assert other.stdout.readline() == "held\n"
         # As seen from another container, where no such process is in /proc.
-        renamed = folder.rename(tmp_path / f"{executor.SCRATCH_PREFIX}999999998-x")
-        executor._remove_abandoned(tmp_path)
+        renamed = folder.rename(tmp_path / f"{scratch.SCRATCH_PREFIX}999999998-x")
+        scratch.remove_abandoned(tmp_path)
         assert renamed.exists()
         renamed.rename(folder)
         other.kill()
-    executor._remove_abandoned(tmp_path)
+    scratch.remove_abandoned(tmp_path)
     assert list(tmp_path.iterdir()) == [beginning]
 
 

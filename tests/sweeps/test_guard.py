@@ -4,97 +4,15 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from ray.exceptions import GetTimeoutError
 
 from mtl.records import Result
-from mtl.spec import Runtime
-from mtl.store import Store
-from sweeps.cli import Execution
-from sweeps.display import PlainDisplay
-from sweeps.journal import Journal, sweep_lock
-from sweeps.launch import driver, executor, tracker
-from sweeps.launch.driver import launch, worker_runtime
-from sweeps.launch.executor import ClusterError, Resources
+from sweeps.launch import driver, tracker
+from sweeps.launch.executor import ClusterError
 from sweeps.launch.stopping import StopRequested, StopSignals
-from sweeps.plan import grid_specs, make_plan
-from sweeps.priority_grid import GRID
-from sweeps.progress import SweepProgress
-
-
-class Stage:
-    """A plan of six runs, and a launch whose rounds a test plays."""
-
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.store = Store(root)
-        self.plan = make_plan("mine", "priority_grid", grid_specs(GRID)[:6])
-        self.ids = self.plan.run_ids
-        self.rounds: list[tuple[list[str], int]] = []
-        self.said: list[str] = []
-        self.when_said: dict[str, Callable[[], None]] = {}
-        self.num_starts = 0
-        self.nodes = {"CPU": 2.0, "GPU": 0.0, "memory": 8e9}
-
-        @contextlib.contextmanager
-        def started_ray(address, **_):
-            self.num_starts += 1
-            yield root
-
-        monkeypatch.setattr(executor, "started_ray", started_ray)
-        monkeypatch.setattr(executor, "largest_node", lambda: self.nodes)
-        monkeypatch.setattr(executor, "cluster_total", lambda name: self.nodes[name])
-        monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
-        self.progress = SweepProgress(
-            dict(zip(self.ids, self.plan.specs, strict=True)), expected={}, slots=2
-        )
-
-    def finish(self, listener, run_id, state="done"):
-        if state == "done":
-            metrics = {"validation": {}, "test": {}}
-            self.store.write_result(Result(run_id, "done", 1, "last", 1, metrics, metrics))
-        elif state == "failed":
-            self.store.write_error(
-                run_id, "Traceback\nmtl.records.RunFailedError: loss is not finite"
-            )
-        listener.run_ended(run_id, state)
-
-    def launch(self, play, execution=None):
-        """Launch; `play(run_ids, listener, signals)` is called for every round."""
-
-        def run_round(run_ids, trainable, resources, listener, signals, scratch):
-            self.rounds.append((list(run_ids), resources.slots))
-            signals.deferring = True
-            try:
-                play(run_ids, listener, signals)
-            finally:
-                signals.deferring = False
-
-        class Display(PlainDisplay):
-            def say(display, text):  # noqa: N805
-                self.said.append(text)
-                for beginning, act in self.when_said.items():
-                    if text.startswith(beginning):
-                        act()
-
-        with sweep_lock(self.store, "mine"), StopSignals() as signals:
-            launch(
-                self.plan,
-                self.store,
-                execution or Execution(),
-                Runtime(),
-                self.progress,
-                Journal(self.store, self.plan),
-                Display(None),
-                signals,
-                run_round=run_round,
-            )
-            return signals.received
-
-    def events(self):
-        return (self.store.sweep_folder("mine") / "events.jsonl").read_text()
+from tests.sweeps.stage import Stage
 
 
 @pytest.fixture
@@ -352,89 +270,6 @@ def test_a_signal_ends_the_round_and_a_second_one_insists(stage, number):
 def test_a_signal_outside_a_round_stops_at_once():
     with StopSignals(), pytest.raises(StopRequested, match="SIGTERM"):
         signal.raise_signal(signal.SIGTERM)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "execution", "expected"),
-    [
-        ({"CPU": 2, "GPU": 0}, Execution(), Resources(1, 0, 2)),
-        ({"CPU": 8, "GPU": 0}, Execution(cpus_per_run=2), Resources(2, 0, 4)),
-        ({"CPU": 8, "GPU": 2}, Execution(), Resources(1, 1, 2)),
-        ({"CPU": 8, "GPU": 2}, Execution(cpus_per_run=4), Resources(4, 1, 2)),
-        ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0.5), Resources(1, 0.5, 4)),
-        ({"CPU": 8, "GPU": 2}, Execution(gpus_per_run=0), Resources(1, 0, 8)),
-        ({"CPU": 8, "GPU": 0}, Execution(concurrency=3), Resources(1, 0, 3)),
-    ],
-)
-def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
-    stage.nodes = {"memory": 8e9, **nodes}
-    assert driver._resources(execution, 0) == expected
-    runtime = worker_runtime(Runtime(keep="all"), expected)
-    assert runtime.device == ("cuda" if expected.gpus else "cpu")
-    # On the CPU always one thread: a run is the same run whatever it reserves.
-    threads = int(expected.cpus) if expected.gpus else 1
-    assert (runtime.num_threads, runtime.keep) == (threads, "all")
-
-
-@pytest.mark.parametrize(
-    "execution", [Execution(cpus_per_run=3), Execution(gpus_per_run=1), Execution(gpus_per_run=0.5)]
-)
-def test_what_no_node_has_is_refused_before_anything_starts(stage, execution):
-    with pytest.raises(ClusterError, match="that one node has, got"):
-        stage.launch(lambda *_: None, execution)
-    assert stage.rounds == []
-
-
-def test_memory_bounds_runs_side_by_side_and_is_asked_of_ray(stage):
-    stage.nodes = {"CPU": 8.0, "GPU": 0.0, "memory": 4e9}
-    assert driver._resources(Execution(), 1_500_000_000) == Resources(1, 0, 2, 1_500_000_000)
-    asked = Resources(1, 0, 2, 1_500_000_000).of_a_run()
-    assert asked == {"cpu": 1, "gpu": 0, "memory": 1.5e9}
-    assert Resources(1, 0, 2).of_a_run() == {"cpu": 1, "gpu": 0}
-    with pytest.raises(ClusterError, match=r"Expected a node with 4\.1 GB of memory"):
-        driver._resources(Execution(), 4_100_000_000)
-
-
-def test_a_cluster_may_grow_unless_concurrency_says_how_far(stage):
-    assert driver._resources(Execution(address="auto"), 0).grows
-    assert not driver._resources(Execution(address="auto", concurrency=2), 0).grows
-    assert not driver._resources(Execution(), 0).grows
-
-
-def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
-    lost = stage.ids[2]
-
-    def play(run_ids, listener, signals):
-        for run_id in run_ids:
-            listener.run_started(run_id)
-            if run_id == lost and len(stage.rounds) < 3:
-                listener.run_given_up(run_id, "The node died.")
-            else:
-                stage.finish(listener, run_id)
-
-    stage.launch(play, Execution(address="auto"))
-    assert stage.progress.done == set(stage.ids)
-    assert stage.rounds == [(list(stage.ids), 2), ([lost], 2), ([lost], 2)]
-    assert stage.store.error(lost) is None
-
-
-def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
-    lost = stage.ids[2]
-
-    def play(run_ids, listener, signals):
-        for run_id in run_ids:
-            listener.run_started(run_id)
-            if run_id == lost:
-                listener.run_given_up(run_id, "The node died.")
-            else:
-                stage.finish(listener, run_id)
-
-    stage.launch(play, Execution(address="auto"))
-    assert stage.progress.failed == {lost}
-    assert len(stage.rounds) == 1 + tracker.MAX_PUT_BACK
-    assert "died again and again" in stage.store.error(lost)
 
 
 def test_paused_runs_are_over_for_the_launch_and_neither_done_nor_failed(stage):

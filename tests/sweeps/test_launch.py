@@ -20,7 +20,7 @@ from sweeps.budget import Budget
 from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
-from sweeps.launch import executor
+from sweeps.launch import executor, scratch
 from sweeps.launch.driver import launch
 from sweeps.launch.stopping import StopSignals
 from sweeps.machine import num_cpus
@@ -140,7 +140,7 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(tmp_path, capfd
     events = (store.sweep_folder("mine") / "events.jsonl").read_text()
     assert events.count('"run_retried"') == 6
     assert "ray" not in "".join(capfd.readouterr()).lower()
-    assert not list(Path("/tmp").glob(f"{executor.SCRATCH_PREFIX}{os.getpid()}-*"))
+    assert not list(Path("/tmp").glob(f"{scratch.SCRATCH_PREFIX}{os.getpid()}-*"))
 
 
 def test_fit_that_dies_under_real_workers_loses_nothing(tmp_path):

@@ -8,9 +8,11 @@ import pytest
 from mtl.data.prepared import prepare
 from mtl.spec import DataSpec
 from sweeps.preflight import (
+    Checked,
     Needs,
     NodeReport,
     PreflightError,
+    check_newcomer,
     check_nodes,
     check_shared,
     check_store_disk,
@@ -176,3 +178,43 @@ def test_the_project_hash_follows_the_code(tmp_path, monkeypatch):
     assert changed != before
     (tmp_path / "mtl" / "new.py").write_text("x = 2\n")
     assert project_hash() != changed
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """Return what a look found whose driver has written `runs/1/spec.json` since."""
+    (tmp_path / "runs/1").mkdir(parents=True)
+    (tmp_path / "runs/1/spec.json").write_text("{}")
+    needs = dataclasses.replace(needs_of(tmp_path), store_bytes=10**18)
+    here = report("node a", versions=versions())
+    return Checked(needs=needs, driver=here, example=here, node_ids=frozenset("a"))
+
+
+def test_a_newcomer_that_is_like_the_others_is_fit_and_leaves_nothing(checked, tmp_path):
+    # Nor does it matter that the disk would not hold the results of the whole sweep again.
+    check_newcomer(checked, "node c", "runs/1/spec.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_newcomer_that_differs_is_named(checked, tmp_path):
+    old = report("node a", versions={**versions(), "torch": "1.0"})
+    without = report("the driver", versions={**versions(), "torch": "none"})
+    for changed in (
+        dataclasses.replace(checked, driver=old, example=old),
+        dataclasses.replace(checked, driver=without, example=old),
+    ):
+        with pytest.raises(PreflightError, match="same torch everywhere, got 1.0 on node a and"):
+            check_newcomer(changed, "node c", "runs/1/spec.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_newcomer_with_another_folder_in_the_place_of_the_store_is_named(checked, tmp_path):
+    other = tmp_path / "other"
+    moved = dataclasses.replace(checked, needs=needs_of(other))
+    with pytest.raises(PreflightError, match="of which node c says: No such file"):
+        check_newcomer(moved, "node c", "runs/1/spec.json")
+    assert not other.exists()
+    other.mkdir()
+    with pytest.raises(PreflightError, match="where node c does not see what node a writes"):
+        check_newcomer(moved, "node c", "runs/1/spec.json")
+    assert list(other.iterdir()) == []

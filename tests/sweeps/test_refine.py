@@ -2,12 +2,16 @@
 
 import itertools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from mtl.records import Result
-from mtl.store import Store
+from mtl.store import Store, StoreError
 from sweeps import command
+from sweeps.journal import SweepBusyError, sweep_lock
 from sweeps.launch import driver
 from sweeps.launch.stopping import StopRequested
 from sweeps.plan import Grid, grid_specs, make_plan
@@ -44,7 +48,8 @@ def metrics_of(spec, table):
     }
 
 
-def finish(store: Store, spec, validation=VALIDATION, test=TEST) -> str:
+def finish(store: Store, spec, validation=None, test=TEST) -> str:
+    validation = validation or VALIDATION
     run_id = store.write_spec(spec)
     metrics = {"validation": metrics_of(spec, validation), "test": metrics_of(spec, test)}
     store.write_manifest(run_id, {"wall_seconds": 10.0})
@@ -59,8 +64,13 @@ class PlayedLaunch:
         self.trained: list[str] = []
         self.stop_after: int | None = None
         self.failing: set[str] = set()
+        self.leases: list[tuple[int, str]] = []
+        self.states_before: list[str] = []
 
     def __call__(self, plan, store, _execution, _runtime, progress, *_, **__) -> None:
+        self.leases.append((store.lease.number, store.lease.token))
+        status = store.sweep_folder(plan.name) / "status.json"
+        self.states_before.append(json.loads(status.read_text())["state"])
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True):
             if run_id in progress.done or run_id in progress.failed:
                 continue
@@ -151,6 +161,62 @@ def test_the_whole_road(tmp_path, launched, capsys):
     assert (held["num_runs"], held["num_done"]) == (28, 28)
 
 
+def state_of(store_root):
+    return json.loads((sweep(store_root) / "status.json").read_text())["state"]
+
+
+def test_one_lock_and_one_report_and_finished_only_in_the_end(
+    tmp_path, launched, capsys, monkeypatch
+):
+    states = []
+    decided = command.decide
+
+    def decide_noting(*args):
+        states.append(state_of(tmp_path))
+        with pytest.raises(SweepBusyError), sweep_lock(Store(tmp_path), "priority_grid"):
+            pass
+        return decided(*args)
+
+    monkeypatch.setattr(command, "decide", decide_noting)
+    assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
+    # A watcher ends at `finished`: it must not see that between the passes.
+    assert states == ["running"]
+    assert launched.states_before == ["preparing", "preparing"]
+    assert state_of(tmp_path) == "finished"
+    assert len(launched.leases) == 2
+    assert len(set(launched.leases)) == 1
+    assert capsys.readouterr().out.count("Report: ") == 1
+
+
+def test_finished_is_said_although_no_priority_is_added(tmp_path, launched, capsys, monkeypatch):
+    best = {**dict.fromkeys(range(1, 6), (0.5, 0.5)), 3: (0.9, 0.9)}
+    monkeypatch.setattr(f"{__name__}.VALIDATION", best)
+    assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
+    assert len(launched.trained) == 20
+    assert state_of(tmp_path) == "finished"
+    out = capsys.readouterr().out
+    assert out.count("Report: ") == 1
+    assert (
+        "Refined: no priority was added. Of each method one priority's point dominates all others, "
+        "so no front has a gap to fill." in out
+    )
+
+
+def test_an_error_between_the_passes_is_no_end_that_looks_like_running(
+    tmp_path, launched, capsys, monkeypatch
+):
+    def fail(*_):
+        raise StoreError("Expected a result, got rubbish.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(command, "decide", fail)
+        assert main(["--store", str(tmp_path), "--refine", "2"]) == 1
+    assert state_of(tmp_path) == "stopped"
+    assert capsys.readouterr().err == "priority_grid: Expected a result, got rubbish.\n"
+    assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
+    assert len(launched.trained) == 28
+
+
 def test_added_runs_are_those_of_a_grid_of_twice_the_divisions(tmp_path, launched):
     assert main(["--store", str(tmp_path), "--refine", "4"]) == 0
     finer = base_plan(Grid(**{**vars(GRID), "divisions": 12}))
@@ -209,11 +275,30 @@ def test_a_recorded_decision_stands_and_a_torn_line_is_none(tmp_path):
     path.write_bytes(b'{"decision": "refine", "gr')
     assert [d.is_new for d in decide(plan, GRID, 1, store)] == [True]
     record(store, plan.name, first)
+    assert len(decisions(tmp_path)) == 1  # in the place of the torn line
     for spec in plan.specs:
         finish(store, spec, validation=TEST)
     assert [d.points for d in decide(plan, GRID, 1, store)] == [d.points for d in first]
     # Another number of priorities is another question.
     assert decide(plan, GRID, 2, store)[0].points[0] == pytest.approx((9 / 12, 3 / 12))
+
+
+def test_a_damaged_line_amid_the_decisions_is_told_and_can_be_removed(tmp_path, launched, capsys):
+    argv = ["--store", str(tmp_path), "--refine"]
+    assert main([*argv, "1"]) == 0
+    assert main([*argv, "2"]) == 0
+    path = sweep(tmp_path) / "decisions.jsonl"
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(f"{first[:40]}\n{second}")
+    capsys.readouterr()
+    assert main([*argv, "1"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"priority_grid: Expected decisions in {path}, got a damaged line 1.")
+    path.write_text(second)
+    assert main([*argv, "1"]) == 0
+    assert len(launched.trained) == 28
+    chosen = [decision["priorities"] for decision in decisions(tmp_path)]
+    assert chosen == [json.loads(second)["priorities"], json.loads(first)["priorities"]]
 
 
 def test_each_pair_of_tasks_is_refined_on_its_own_and_all_rates_alike(tmp_path):
@@ -243,16 +328,16 @@ def test_each_pair_of_tasks_is_refined_on_its_own_and_all_rates_alike(tmp_path):
 
 
 def test_fewer_gaps_than_asked_for_are_said(tmp_path, capsys):
-    # One priority that dominates all others leaves no gap at all.
+    # Both methods' fronts are the priorities of three and four sixths: one gap.
     store = Store(tmp_path)
-    best = {**dict.fromkeys(range(1, 6), (0.5, 0.5)), 3: (0.9, 0.9)}
+    best = {**dict.fromkeys(range(1, 6), (0.1, 0.1)), 3: (0.9, 0.8), 4: (0.8, 0.9)}
     for spec in base_plan().specs:
         finish(store, spec, validation=best)
     assert main(["--store", str(tmp_path), "--refine", "2", "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "Refined: no priority" in out
-    assert "It has 0 gaps where 2 were to be filled" in out
-    assert "20 runs: 20 done" in out
+    assert "Refined: (0.583 / 0.417) of depth segmentation" in out
+    assert "It has 1 gap where 2 were to be filled" in out
+    assert "24 runs: 20 done, 4 to do" in out
 
 
 @pytest.mark.parametrize(
@@ -272,3 +357,28 @@ def test_fewer_gaps_than_asked_for_are_said(tmp_path, capsys):
 def test_what_cannot_be_refined_is_refused(changes, number, says):
     with pytest.raises(ValueError, match=says):
         check_refinable(Grid(**{**vars(GRID), **changes}), number)
+
+
+@pytest.mark.slow
+def test_points_are_added_where_real_trainings_say(tmp_path):
+    argv = [
+        sys.executable, str(Path(command.__file__).with_name("priority_grid.py")), "--quick",
+        "--methods", "lsb", "--divisions", "5", "--set", "epochs=6", "data.num_train=96",
+        "--refine", "1", "--store", str(tmp_path),
+    ]  # fmt: skip
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=900, check=False)
+    print(ran.stdout)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (decision,) = decisions(tmp_path)
+    ((depth, segmentation),) = decision["priorities"]
+    # Between two of the fifths, so a tenth.
+    assert round(10 * depth) % 2 == 1
+    assert depth + segmentation == pytest.approx(1)
+    assert len(revisions(tmp_path)[-1]["run_ids"]) == 4 + 1
+    (added,) = revisions(tmp_path)[-1]["run_ids"][4:]
+    store = Store(tmp_path)
+    assert store.spec(added).priorities == pytest.approx((depth, segmentation))
+    assert store.is_done(added)
+    assert state_of(tmp_path) == "finished"
+    assert ran.stdout.count("Report: ") == 1
+    assert f"({depth:.3g}, {segmentation:.3g})" in ran.stdout.split("nondominated")[1]
