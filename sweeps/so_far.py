@@ -4,7 +4,7 @@ The report at the end is on the test split, and says what may be concluded; this
 sweep is going.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,13 +37,18 @@ class HypervolumeSoFar:
         self._done: dict[str, tuple[RunSpec, Result, dict[str, float]]] = {}
         self._lines: list[str] = []
 
-    def lines(self, run_ids: Iterable[str]) -> list[str]:
-        """Return a line for each set of runs that may be compared; unreadable runs are left out."""
+    def lines(self, run_ids: Iterable[str], tuned: Sequence[str] = ()) -> list[str]:
+        """Return a line for each set of runs that may be compared; unreadable runs are left out.
+
+        Args:
+            run_ids: that the sweep has planned so far.
+            tuned: dotted fields in which methods may differ, see `mtl.plan_file.PlanFile`.
+        """
         asked = list(run_ids)
         new = [run_id for run_id in asked if run_id not in self._done and self._read(run_id)]
         if new or not self._lines:
             done = {run_id: self._done[run_id] for run_id in asked if run_id in self._done}
-            groups = comparable_groups({run_id: held[0] for run_id, held in done.items()})
+            groups = comparable_groups({i: held[0] for i, held in done.items()}, tuned=tuned)
             self._lines = [
                 _line(label, {run_id: done[run_id] for run_id in ids})
                 for label, ids in groups.items()

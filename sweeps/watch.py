@@ -28,7 +28,7 @@ from mtl.care.files import (
     printable,
     read_lines,
 )
-from mtl.care.listing import planned_runs, read_spec
+from mtl.care.listing import read_plan, read_spec
 from mtl.care.verifying import check_status
 from mtl.command_line import SentenceParser, status_of
 from mtl.spec import RunSpec
@@ -137,10 +137,11 @@ def look(store: Store, name: str, fronts: HypervolumeSoFar, now: datetime) -> Vi
     """
     folder = store.root / "sweeps" / name
     try:
-        planned = [i for i in planned_runs(folder) if _is_run_id(store, i)]
+        plan = read_plan(folder)
+        planned = [run_id for run_id in plan.run_ids if _is_run_id(store, run_id)]
     except (UnreadableError, OSError) as error:
         return View(name, "unreadable", f"{name}: plan.json {printable(error)}", "", (), ())
-    lines = tuple(fronts.lines(planned))
+    lines = tuple(fronts.lines(planned, plan.tuned))
     if kind_of(folder / "status.json") == "absent":
         headline = f"{name}: {counted(len(planned), 'run')} planned, none begun"
         return View(name, "planned", headline, "", (), lines)
@@ -179,8 +180,9 @@ def _age(written: str, now: datetime) -> float:
 
 
 def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
+    most = "at most " if status.get("undecided") else ""  # of a search that is not over
     parts = [
-        f"{status['done']} of {status['total']} done",
+        f"{status['done']} of {most}{status['total']} done",
         f"{len(status['running'])} {'were ' if is_gone else ''}running",
         f"{status['failed']} failed",
         f"{status['waiting']} waiting",

@@ -18,17 +18,19 @@ from mtl.care.files import (
     read_lines,
     read_object,
 )
-from mtl.records import Result
+from mtl.plan_file import PLAN_SCHEMA, PlanFile, PlanFileError, parse_plan
+from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 
 T = TypeVar("T")
 
-State = Literal["done", "running", "failed", "partial", "waiting", "damaged"]
+State = Literal["done", "running", "failed", "paused", "partial", "waiting", "damaged"]
 STATES: dict[State, str] = {
     "done": "has a result",
     "running": "is being trained",
     "failed": "ended with an error",
+    "paused": "was left on purpose by a search, which may ask for it again",
     "partial": "was begun, and goes on when it is asked for again",
     "waiting": "is planned, no epoch finished",
     "damaged": "its spec or its result cannot be read; see verify",
@@ -158,8 +160,16 @@ def _state_without_result(folder: Path, epochs: int) -> tuple[State, str]:
         text = _or_default(lambda: read_bytes(folder / "error.txt"), b"")
         lines = text.decode("utf-8", "replace").strip().splitlines()
         return "failed", printable(lines[-1]) if lines else "no reason was written"
+    if _is_paused(folder):
+        return "paused", ""
     checkpointed = kind_of(folder / "checkpoint" / "latest.pt") == "file"
     return ("partial" if epochs or checkpointed else "waiting"), ""
+
+
+def _is_paused(folder: Path) -> bool:
+    """Return whether the training paused; once it goes on, its manifest no longer says so."""
+    nothing: dict[str, Any] = {}
+    return PAUSED_AFTER in _or_default(lambda: read_object(folder / "manifest.json"), nothing)
 
 
 def _or_default(read: Callable[[], T], default: T) -> T:
@@ -241,27 +251,21 @@ def planned_by(store: Store) -> dict[str, set[str]]:
 
     Only names that could be run ids are returned.
     """
+    nothing = PlanFile("", ())
     return {
-        folder.name: _or_default(lambda f=folder: set(planned_runs(f)), set())  # type: ignore[misc]
+        folder.name: set(_or_default(lambda f=folder: read_plan(f), nothing).run_ids)  # type: ignore[misc]
         for folder in entries_of(store.root / "sweeps")
         if kind_of(folder) == "folder"
     }
 
 
-def planned_runs(folder: Path) -> list[str]:
-    """Return the run ids of all revisions of the plan in a sweep's folder, in order.
+def read_plan(folder: Path) -> PlanFile:
+    """Return the plan in a sweep's folder.
 
     Raises:
-        UnreadableError: if the plan is damaged.
+        UnreadableError: if it is damaged.
     """
-    held = read_object(folder / "plan.json")
-    revisions = held.get("revisions")
-    if held.get("schema") != 1 or not isinstance(revisions, list):
-        raise UnreadableError("is no plan of schema 1")
-    found: dict[str, None] = {}
-    for revision in revisions:
-        run_ids = revision.get("run_ids") if isinstance(revision, dict) else None
-        if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
-            raise UnreadableError("holds a revision without a list of run ids")
-        found |= dict.fromkeys(run_ids)
-    return list(found)
+    try:
+        return parse_plan(read_object(folder / "plan.json"))
+    except PlanFileError as error:
+        raise UnreadableError(f"is no plan of schema {PLAN_SCHEMA}, it holds {error}") from error

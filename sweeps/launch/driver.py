@@ -10,7 +10,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +22,11 @@ from sweeps.cost import observed_memory
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
-from sweeps.launch.cluster import check_cluster, nodes_sentence
 from sweeps.launch.executor import ClusterError, Resources
+from sweeps.launch.session import Session
 from sweeps.launch.stopping import StopSignals
 from sweeps.launch.tracker import Tracker
 from sweeps.launch.worker import Train, make_trainable, named_trainable
-from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
 from sweeps.preflight import PreflightError
 from sweeps.progress import SweepProgress
@@ -61,6 +60,7 @@ def launch(
     signals: StopSignals,
     *,
     budget: Budget | None = None,
+    session: Session | None = None,
     train: Train | None = None,
     run_round: RunRound = executor.tune_round,
 ) -> None:
@@ -79,6 +79,7 @@ def launch(
         display: shows them.
         signals: entered by the caller.
         budget: the time there is; None means no limit.
+        session: the Ray of several launches, entered by the caller; None means one for this alone.
         train: what a worker calls instead of `mtl.training.fit`.
         run_round: what trains a list of runs instead of Ray Tune.
 
@@ -90,69 +91,73 @@ def launch(
         StoreUnreachableError: if object storage refuses or does not answer.
         StopRequested: for a second signal, or one before the training.
     """
-    on_cluster = execution.address is not None
-    tracker = Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
-    checked, announced = not on_cluster, False
+    tracker = Tracker(
+        store, progress, journal, display, budget or Budget(),
+        nodes_go=execution.address is not None,
+    )  # fmt: skip
+    with nullcontext(session) if session else Session(execution, plan.name, signals) as held:
+        _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
+    for run_id in list(progress.running):
+        progress.interrupt(run_id)
+    if signals.received is not None:
+        journal.event("stopped", signal=signals.received)
+
+
+def _launch(
+    plan: Plan,
+    tracker: Tracker,
+    execution: Execution,
+    runtime: Runtime,
+    signals: StopSignals,
+    session: Session,
+    train: Train | None,
+    run_round: RunRound,
+) -> None:
+    """Go from round to round, and from one Ray to the next where it dies."""
+    store, progress = tracker.store, tracker.progress
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
     while _startable(plan, tracker) and signals.received is None:
         ended_before = tracker.num_ended
         try:
-            with ExitStack() as stack:
-                scratch = stack.enter_context(
-                    executor.started_ray(
-                        execution.address,
-                        num_cpus=num_cpus(),
-                        num_gpus=num_gpus(),
-                        signals=signals,
-                        sweep=plan.name,
-                        dashboard=execution.dashboard,
-                    )
+            scratch = session.begin()
+            open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
+            resources = _resources(execution, observed_memory(store, open_specs))
+            progress.slots = resources.slots
+            session.look(open_specs, store, runtime, resources, tracker.display)
+            trainable = _trainable(execution, store, worker_runtime(runtime, resources), train)
+            while (runs := _startable(plan, tracker)) and signals.received is None:
+                if tracker.note_done_elsewhere():
+                    continue
+                batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
+                tracker.busy.difference_update(batch)
+                for run_id in batch:
+                    store.write_spec(progress.runs[run_id])
+                ended_before, put_back = tracker.num_ended, tracker.put_back.total()
+                run_round(
+                    batch,
+                    trainable,
+                    replace(resources, slots=slots, grows=resources.grows and not deaths),
+                    tracker,
+                    signals,
+                    scratch,
                 )
-                open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
-                resources = _resources(execution, observed_memory(store, open_specs))
-                progress.slots = resources.slots
-                if not checked:
-                    num_nodes = check_cluster(
-                        open_specs, store.address, runtime, execution.local_data,
-                        cpus=resources.cpus, gpus=resources.gpus,
-                    )  # fmt: skip
-                    display.say(nodes_sentence(num_nodes))
-                if execution.dashboard and not announced:
-                    display.say(dashboard_sentence(executor.dashboard_address()))
-                checked = announced = True
-                trainable = _trainable(execution, store, worker_runtime(runtime, resources), train)
-                while (runs := _startable(plan, tracker)) and signals.received is None:
-                    if tracker.note_done_elsewhere():
-                        continue
-                    batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
-                    tracker.busy.difference_update(batch)
-                    for run_id in batch:
-                        store.write_spec(progress.runs[run_id])
-                    ended_before, put_back = tracker.num_ended, tracker.put_back.total()
-                    run_round(
-                        batch,
-                        trainable,
-                        replace(resources, slots=slots, grows=resources.grows and not deaths),
-                        tracker,
-                        signals,
-                        scratch,
-                    )
-                    if tracker.num_ended > ended_before or tracker.put_back.total() > put_back:
-                        deaths_in_a_row = 0
-                    elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
-                        _wait_for_others(store, tracker, signals)
-                    elif (
-                        signals.received is None
-                        and not tracker.limits_time()
-                        and tracker.busy.isdisjoint(batch)
-                    ):
-                        raise RuntimeError("a round of Ray Tune ended without ending any run")
+                if tracker.num_ended > ended_before or tracker.put_back.total() > put_back:
+                    deaths_in_a_row = 0
+                elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
+                    _wait_for_others(store, tracker, signals)
+                elif (
+                    signals.received is None
+                    and not tracker.limits_time()
+                    and tracker.busy.isdisjoint(batch)
+                ):
+                    raise RuntimeError("a round of Ray Tune ended without ending any run")
         except (ClusterError, PreflightError, StoreError, StoreUnreachableError):
             raise
         except Exception as error:
             if _is_of_the_disk(error):
                 raise
+            session.end()
             deaths_in_a_row = 1 if tracker.num_ended > ended_before else deaths_in_a_row + 1
             _after_death(tracker, deaths, error)
             if deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
@@ -160,10 +165,6 @@ def launch(
                     f"Ray Tune ended {deaths_in_a_row} times without finishing a run, the last "
                     f"time with: {_one_line(error)}."
                 ) from error
-    for run_id in list(progress.running):
-        progress.interrupt(run_id)
-    if signals.received is not None:
-        journal.event("stopped", signal=signals.received)
 
 
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
@@ -201,20 +202,6 @@ def _trainable(execution: Execution, store: Store, runtime: Runtime, train: Trai
         publishes=watched,
     )
     return named_trainable(store.address, train_run) if watched else train_run
-
-
-def dashboard_sentence(address: str | None) -> str:
-    """Return what is said of the dashboard once Ray runs.
-
-    Raises:
-        ClusterError: if there is none.
-    """
-    if address is None:
-        raise ClusterError(
-            "Expected Ray's dashboard, got none: it needs what `pip install 'ray[default]'` "
-            "installs. Install that, or leave --dashboard out."
-        )
-    return f"Ray's dashboard: {address}; `ray get-auth-token` prints the token that it asks for."
 
 
 def _resources(execution: Execution, memory_bytes: int) -> Resources:

@@ -16,7 +16,7 @@ from mtl.store import Store
 from sweeps.cli import Execution
 from sweeps.display import PlainDisplay
 from sweeps.journal import Journal, sweep_lock
-from sweeps.launch import driver, executor, tracker
+from sweeps.launch import driver, executor, session, tracker
 from sweeps.launch.driver import launch, worker_runtime
 from sweeps.launch.executor import ClusterError, Resources
 from sweeps.launch.stopping import StopRequested, StopSignals
@@ -402,7 +402,7 @@ def test_a_cluster_may_grow_unless_concurrency_says_how_far(stage):
 
 
 def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: 1)
     lost = stage.ids[2]
 
     def play(run_ids, listener, signals):
@@ -420,7 +420,7 @@ def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(sta
 
 
 def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: 1)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: 1)
     lost = stage.ids[2]
 
     def play(run_ids, listener, signals):
