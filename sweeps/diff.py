@@ -131,7 +131,7 @@ def _read_plan(path: Path, store: Store | None) -> PlanSide:
     try:
         revisions = parse_plan(held).revisions
     except PlanFileError as error:
-        raise UnreadableError(f"holds no runs, and is no plan: it holds {error}") from error
+        raise UnreadableError(f"holds no runs but {error}") from error
     if not revisions:
         raise UnreadableError("holds no runs and no revisions of a plan")
     run_ids = revisions[-1]["run_ids"]

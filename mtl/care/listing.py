@@ -18,7 +18,7 @@ from mtl.care.files import (
     read_lines,
     read_object,
 )
-from mtl.plan_file import PLAN_SCHEMA, PlanFile, PlanFileError, parse_plan
+from mtl.plan_file import PlanFile, PlanFileError, parse_plan
 from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store import Store
@@ -268,4 +268,4 @@ def read_plan(folder: Path) -> PlanFile:
     try:
         return parse_plan(read_object(folder / "plan.json"))
     except PlanFileError as error:
-        raise UnreadableError(f"is no plan of schema {PLAN_SCHEMA}, it holds {error}") from error
+        raise UnreadableError(f"holds {error}") from error
