@@ -70,9 +70,8 @@ def groups_of_stores(
     if run_ids is not None:
         return _groups(stores, run_ids, tuned)
     found = searches(stores)
-    own = set(planned(stores, of_searches=False))
-    apart = {run_id for asked in found.values() for run_id in asked.run_ids} - own
-    order = {run_id: index for index, run_id in enumerate(planned(stores))}
+    order = {run_id: at for at, run_id in enumerate(planned(stores, of_searches=False))}
+    apart = {run_id for asked in found.values() for run_id in asked.run_ids} - order.keys()
     others = [run_id for run_id in planned_or_present(stores) if run_id not in apart]
     parts = {"": _groups(stores, others, (), order)}
     for name, asked in found.items():

@@ -96,8 +96,8 @@ def load_stores(stores: Sequence[Store], run_ids: Sequence[str] | None = None) -
     asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
     if not asked:
         raise AnalysisError(
-            "Expected at least one run, got stores that hold and plan none. "
-            "Start a sweep first: python sweeps/priority_grid.py."
+            "Expected at least one run, got stores that hold and plan none (a search counts once "
+            "it is over). Start a sweep first: python sweeps/priority_grid.py."
         )
     notes: list[str] = []
     found = [_first_of_stores(stores, run_id, notes) for run_id in asked]

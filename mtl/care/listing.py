@@ -1,7 +1,7 @@
 """What a store holds: every run with its state, filtered; and which sweeps planned it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,6 +50,8 @@ class Entry:
     num_bytes: int
     reason: str = ""
     """Why it failed or is damaged; empty otherwise."""
+    sweeps: tuple[str, ...] = ()
+    """Names of the sweeps that planned it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `list --json` prints of it."""
@@ -65,6 +67,7 @@ class Entry:
             "epochs": None if spec is None else spec.epochs,
             "epochs_recorded": self.epochs,
             "bytes": self.num_bytes,
+            "sweeps": list(self.sweeps),
         }
 
 
@@ -186,7 +189,14 @@ def list_runs(store: Store, chosen: Filter | None = None) -> list[Entry]:
         ValueError: if a run is named that the store does not hold.
     """
     chosen = chosen or Filter()
-    entries = [read_entry(store, run_id) for run_id in run_ids_of(store)]
+    sweeps = planned_by(store)
+    entries = [
+        replace(
+            read_entry(store, run_id),
+            sweeps=tuple(name for name, planned in sweeps.items() if run_id in planned),
+        )
+        for run_id in run_ids_of(store)
+    ]
     absent = sorted(set(chosen.run_ids) - {entry.run_id for entry in entries})
     if absent:
         raise ValueError(f"Expected runs of {store.root}, got {printable(', '.join(absent))}.")
@@ -207,7 +217,7 @@ def _by_content(entry: Entry) -> tuple[Any, ...]:
 
 def table(entries: Iterable[Entry]) -> str:
     """Return runs as aligned columns under their heads."""
-    head = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "")
+    head = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "sweep", "")
     rows: list[tuple[str, ...]] = [head]
     rows += [_row(entry) for entry in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -218,9 +228,10 @@ def table(entries: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    spec, size = entry.spec, decimal(entry.num_bytes)
+    spec, size, sweeps = entry.spec, decimal(entry.num_bytes), printable(" ".join(entry.sweeps))
+    last = (size, sweeps, entry.reason)
     if spec is None:
-        return (entry.run_id, entry.state, "", "", "", "", str(entry.epochs), size, entry.reason)
+        return (entry.run_id, entry.state, "", "", "", "", str(entry.epochs), *last)
     priorities = "-"
     if spec.priorities is not None:
         priorities = " / ".join(f"{p:.3g}" for p in spec.priorities)
@@ -232,8 +243,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         priorities,
         str(spec.seed),
         f"{entry.epochs} of {spec.epochs}",
-        size,
-        entry.reason,
+        *last,
     )
 
 

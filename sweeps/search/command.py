@@ -106,7 +106,7 @@ def _search_and_report(
         print(note)
     with sweep_lock(store, command.name) as store:
         decided = _decided_so_far(command, bases, options, store)
-        most = most_of(command, bases, options, store, decided)
+        most = most_of(command, bases, options, store)
         if command.execution.address is None:  # a cluster's nodes may have what this one lacks
             check_encoder_weights(bases.values(), command.runtime.encoder_weights_file)
             check_store_disk(str(store.root), most.store_bytes)

@@ -9,6 +9,8 @@ from sweeps.cli import Command
 from sweeps.cost import TRAINING_COPIES, Range, cost_model, estimate, makespan, stored_bytes
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.search.budget import EpochBudget, Most
+from sweeps.search.decided import decided_specs, is_chosen, is_tuned
+from sweeps.search.decisions import DecisionLog
 from sweeps.search.options import SearchOptions
 from sweeps.words import counted, duration_range, size
 
@@ -27,34 +29,39 @@ def epoch_budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> Epo
 
 
 def most_of(
-    command: Command,
-    bases: Mapping[str, RunSpec],
-    options: SearchOptions,
-    store: Store,
-    decided: Sequence[RunSpec],
+    command: Command, bases: Mapping[str, RunSpec], options: SearchOptions, store: Store
 ) -> Most:
-    """Return what the whole search takes at most; of the bytes what is still to come.
-
-    Args:
-        command: of the search.
-        bases: method -> its run.
-        options: of the search.
-        store: where the runs are.
-        decided: the runs that earlier starts have decided on.
-    """
+    """Return what the whole search takes at most; of the bytes what is still to come."""
     budget = epoch_budget_of(bases, options)
+    log = DecisionLog(store.sweep_folder(command.name) / "decisions.jsonl")
+    copies = {
+        method: _copies_to_come(method, base, options, store, log) for method, base in bases.items()
+    }
+    return Most(
+        len(bases) * budget.num_runs,
+        len(bases) * budget.num_epochs,
+        sum(copies[method] * stored_bytes(bases[method], command.runtime) for method in bases),
+    )
+
+
+def _copies_to_come(
+    method: str, base: RunSpec, options: SearchOptions, store: Store, log: DecisionLog
+) -> int:
+    """Return how many whole runs a method's runs to come weigh in the store, at most."""
+    budget = epoch_budget_of({method: base}, options)
+    decided = decided_specs({method: base}, options, log)
     done = store.done(spec.run_id() for spec in decided)
-    left = [spec for spec in decided if spec.run_id() not in done]
-    num_bytes = 0
-    for method, base in bases.items():
-        # What has been begun lies there with its optimizer's state, whole runs with less.
-        num_done = sum(s.method == method for s in decided) - sum(s.method == method for s in left)
-        num_left = max(0, budget.num_full_runs - num_done)
-        num_paused = max(0, budget.num_runs - budget.num_full_runs)
-        num_begun = sum(s.method == method and store.has_checkpoint(s.run_id()) for s in left)
-        copies = num_left + TRAINING_COPIES * max(0, num_paused - num_begun)
-        num_bytes += copies * stored_bytes(base, command.runtime)
-    return Most(len(bases) * budget.num_runs, len(bases) * budget.num_epochs, num_bytes)
+    left = [spec.run_id() for spec in decided if spec.run_id() not in done]
+    # What the tuning leaves keeps its optimizer's state; a run that goes on is there already.
+    paused = [run_id for run_id in left if store.has_checkpoint(run_id)]
+    num_tuning = budget.num_runs - budget.num_full_runs
+    if is_tuned(log, method, options):
+        num_tuning = 0
+    if is_chosen(log, method, options):
+        return len(set(left) - set(paused))
+    return max(0, budget.num_full_runs - len(done)) + TRAINING_COPIES * max(
+        0, num_tuning - len(paused)
+    )
 
 
 def plan_json(
