@@ -60,6 +60,7 @@ class Batches:
         self._display, self._signals = display, signals
         self._concurrency, self._most = concurrency, most
         self._decided = {spec.run_id(): spec for spec in decided}
+        self._latest: tuple[Sequence[RunSpec], int | None] = ((), None)
         self._stack = ExitStack()
         self._session: Session | None = None
 
@@ -83,18 +84,15 @@ class Batches:
             SearchStoppedError: if a signal came, or Ray cannot go on.
         """
         self._note_decided(specs)
-        store = self._store
-        plan = make_plan(self._command.name, self._command.kind, specs)
-        waiting = [run_id for run_id in plan.run_ids if not self._reached(run_id, pause_after)]
+        self._latest = (tuple(specs), pause_after)
         if self._command.execution.retry_failed:
-            for run_id in waiting:
-                store.clear_error(run_id)
-        waiting = [run_id for run_id in waiting if store.error(run_id) is None]
-        if not waiting:
-            return
-        self._display.say(f"{what}: {counted(len(waiting), 'run')}.")
-        todo = [self._decided[run_id] for run_id in waiting]
-        self._launch(make_plan(plan.name, plan.kind, todo), pause_after)
+            for spec in specs:
+                if not self._reached(spec.run_id(), pause_after):
+                    self._store.clear_error(spec.run_id())
+        plan = self._open(specs, pause_after)
+        if plan.specs:
+            self._display.say(f"{what}: {counted(len(plan.specs), 'run')}.")
+            self._launch(plan, pause_after)
 
     def _note_decided(self, specs: Sequence[RunSpec]) -> None:
         known = len(self._decided)
@@ -102,6 +100,15 @@ class Batches:
         if len(self._decided) > known:
             plan = make_plan(self._command.name, self._command.kind, [*self._decided.values()])
             self._journal.replan(plan)
+
+    def _open(self, specs: Sequence[RunSpec], pause_after: int | None) -> Plan:
+        """Return what of a batch is still to be trained."""
+        left = []
+        for spec in specs:
+            run_id = spec.run_id()
+            if not self._reached(run_id, pause_after) and self._store.error(run_id) is None:
+                left.append(spec)
+        return make_plan(self._command.name, self._command.kind, left)
 
     def _reached(self, run_id: str, epoch: int | None) -> bool:
         if self._store.is_done(run_id):
@@ -159,8 +166,10 @@ class Batches:
 
     def say_over(self, state: str) -> None:
         """Write to status.json that nothing is under way: `finished` or `stopped`."""
-        empty = make_plan(self._command.name, self._command.kind, ())
-        progress = self._progress(empty, None, is_finished=state == "finished")
+        specs, pause_after = self._latest
+        progress = self._progress(
+            self._open(specs, pause_after), pause_after, is_finished=state == "finished"
+        )
         self._journal.status(progress.snapshot(), state, now=True)
 
     def _progress(

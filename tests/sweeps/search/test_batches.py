@@ -159,7 +159,12 @@ def test_a_stop_is_said_and_the_same_command_continues(stage, capsys):
     assert said == (
         "pareto_search: Stopped by SIGTERM. What is done is kept, and the same command continues.\n"
     )
-    assert stage.status()["state"] == "stopped"
+    status = stage.status()
+    begun = len(stage.store.run_ids())
+    # The third batch goes on with begun runs; all others are still to be decided.
+    counts = [status[name] for name in ("state", "done", "running", "total", "undecided")]
+    assert counts == ["stopped", 0, [], 30, 30 - begun]
+    assert status["expected_seconds_left"][0] > 0
     stage.before = lambda number, signals: None
     assert stage.run() == 0
     # A start's revision begins with what earlier starts have decided.
