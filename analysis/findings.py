@@ -24,7 +24,13 @@ from analysis.fronts import (
     unusable,
 )
 from analysis.guard import common_fields
-from analysis.inference import PermutationTest, holm, hypervolume_test, why_not_comparable
+from analysis.inference import (
+    PermutationTest,
+    holm,
+    hypervolume_test,
+    why_not_comparable,
+    why_not_tested,
+)
 from analysis.load import STATES, Loaded, RunState, State
 from mtl.strict import flat
 
@@ -48,6 +54,9 @@ class Comparison:
     smallest_p_adjusted: float | None = None
     """The same if every pair came out as extreme as its seeds allow."""
     why_not: str | None = None
+    """Why there is no test."""
+    untested: bool = False
+    """Whether the hypervolumes may be set side by side, though without a test."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,15 @@ class Findings:
     points: tuple[OperatingPoint, ...]
     reference: Reference | None
     hypervolumes: Mapping[str, float]
-    """Arm -> hypervolume; only arms that may be compared, or the only one with priorities."""
+    """Arm -> hypervolume; only arms that may be shown together, or the only one with priorities."""
     comparisons: tuple[Comparison, ...]
     spreads: tuple[Spread, ...]
     states: tuple[RunState, ...]
     prior: Mapping[str, float]
     provenance: Provenance
     notes: tuple[str, ...]
+    searched: bool = False
+    """Whether a search chose each method's points, with the method's own tuned settings."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -161,7 +172,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
     prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
     points = operating_points(runs, axes)
     reference = reference_point(runs, axes, prior) if axes else None
-    comparisons = compare_arms(runs, points, axes, reference)
+    comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned))
     return Findings(
         axes=axes,
         runs=runs,
@@ -180,6 +191,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
             budgets=_budgets(runs),
         ),
         notes=tuple(notes),
+        searched=bool(tuned),
     )
 
 
@@ -216,16 +228,23 @@ def compare_arms(
     points: Sequence[OperatingPoint],
     axes: Sequence[Axis],
     reference: Reference | None,
+    *,
+    searched: bool = False,
 ) -> tuple[Comparison, ...]:
     """Return one comparison for each pair of arms that have priorities.
 
     p is adjusted by Holm over the tested pairs. An arm without priorities is one point and no
-    front, so it has no place here.
+    front, so it has no place here. Points that a search chose (`searched`) are not tested.
     """
     arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
     comparisons = []
     for a, b in itertools.combinations(arms, 2):
         of_a, of_b = ([p for p in points if p.arm == arm] for arm in (a, b))
+        if searched:
+            reason, is_even = why_not_tested(of_a, of_b)
+            untested = is_even and reference is not None
+            comparisons.append(Comparison(a, b, why_not=reason, untested=untested))
+            continue
         why_not = why_not_comparable(of_a, of_b)
         if why_not is not None or reference is None:
             comparisons.append(Comparison(a, b, why_not=why_not))
@@ -269,7 +288,7 @@ def _hypervolumes(
     if reference is None:
         return {}
     arms = list(dict.fromkeys(p.arm for p in points))
-    tested = {arm for c in comparisons if c.test is not None for arm in (c.arm_a, c.arm_b)}
+    tested = {arm for c in comparisons if c.test or c.untested for arm in (c.arm_a, c.arm_b)}
     steered = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
     shown = tested or (set(steered) if len(steered) == 1 else set())
     return {

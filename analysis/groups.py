@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.guard import COMPARED
-from analysis.plans import planned, planned_or_present
+from analysis.plans import planned, planned_or_present, searches
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
 from mtl.strict import flat
@@ -27,6 +27,8 @@ class Group:
     """Empty where no run has a readable spec."""
     specs: Mapping[str, RunSpec] = field(default_factory=dict)
     """Run id -> spec, for those of its runs, and maybe others, that have a readable one."""
+    tuned: tuple[str, ...] = ()
+    """See `analysis.guard.common_fields`."""
 
 
 def comparable_groups(
@@ -59,24 +61,51 @@ def groups_of_stores(
 ) -> dict[str, Group]:
     """Return label -> group of the runs of the stores, done or not, by their spec.json.
 
-    Runs without a readable spec join a single group, or make one of their own beside several.
+    Runs without a readable spec join a single group, or make one of their own beside several. Of
+    whole stores, what a search reports is a group of its own, `sweep=NAME`.
 
     Args:
         stores: opened stores.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         tuned: see `analysis.guard.common_fields`.
     """
-    asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
+    if run_ids is not None:
+        return _groups(stores, run_ids, tuned)
+    found = searches(stores)
+    order = {run_id: at for at, run_id in enumerate(planned(stores, of_searches=False))}
+    apart = {run_id for asked in found.values() for run_id in asked.run_ids} - order.keys()
+    others = [run_id for run_id in planned_or_present(stores) if run_id not in apart]
+    parts = {"": _groups(stores, others, (), order)}
+    for name, asked in found.items():
+        parts[f"sweep={name}"] = _groups(stores, asked.run_ids, asked.tuned)
+    groups = {
+        ",".join(filter(None, (part, label))): group
+        for part, held in parts.items()
+        for label, group in held.items()
+    }
+    return {"": next(iter(groups.values()))} if len(groups) == 1 else groups
+
+
+def _groups(
+    stores: Sequence[Store],
+    run_ids: Sequence[str],
+    tuned: Sequence[str],
+    order: Mapping[str, int] | None = None,
+) -> dict[str, Group]:
+    """Return label -> group, in the order of `run_ids`, or in `order` and then by content."""
+    asked = list(dict.fromkeys(run_ids))
     specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
-    if run_ids is None:
-        order = {run_id: index for index, run_id in enumerate(planned(stores))}
+    if order is not None:
         asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
     found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned=tuned)
-    groups = {label: Group(tuple(ids), specs[ids[0]].tasks, specs) for label, ids in found.items()}
+    groups = {
+        label: Group(tuple(ids), specs[ids[0]].tasks, specs, tuple(tuned))
+        for label, ids in found.items()
+    }
     unknown = tuple(run_id for run_id in asked if run_id not in specs)
     if len(groups) == 1:
         (group,) = groups.values()
-        return {"": Group(tuple(asked), group.tasks, specs)}
+        return {"": Group(tuple(asked), group.tasks, specs, tuple(tuned))}
     if unknown:
         groups[UNKNOWN if groups else ""] = Group(unknown, ())
     return groups

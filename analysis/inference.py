@@ -25,6 +25,7 @@ MOST_ENUMERATED = 2**13
 """Relabellings are enumerated up to this many (13 seeds); beyond, as many are drawn."""
 SAMPLING_SEED = 0
 RELABELLED = "whole seeds"
+MORE_POINTS = "more points alone raise a hypervolume"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def why_not_comparable(
     if set(a) != set(b):
         return (
             f"{name_a} has {_count(len(a), 'priority', 'priorities')} and {name_b} {len(b)}, "
-            f"{len(set(a) & set(b))} of them shared; more points alone raise a hypervolume"
+            f"{len(set(a) & set(b))} of them shared; {MORE_POINTS}"
         )
     uneven = sum(set(a[priorities]) != set(b[priorities]) for priorities in a)
     if uneven:
@@ -73,6 +74,27 @@ def why_not_comparable(
             "are relabelled"
         )
     return None
+
+
+def why_not_tested(
+    points_a: Sequence[OperatingPoint], points_b: Sequence[OperatingPoint]
+) -> tuple[str, bool]:
+    """Return why no test compares two methods' points of a search, and if they are equally many.
+
+    A search chooses each method's points by their outcome on validation, so that the methods' runs
+    are not exchangeable, even where both happen to have the same priorities. Equally many points,
+    each a mean over equally many seeds, may still be set side by side.
+    """
+    name_a, name_b = points_a[0].arm, points_b[0].arm
+    if len(points_a) != len(points_b):
+        points = _count(len(points_a), "point", "points")
+        return f"{name_a} has {points} and {name_b} {len(points_b)}; {MORE_POINTS}", False
+    if len({point.n for point in (*points_a, *points_b)}) > 1:
+        return f"the points of {name_a} and {name_b} are not means over equally many seeds", False
+    return (
+        "the search chose each method's points on validation by their outcome, so no pairing of "
+        "runs is exchangeable between the methods"
+    ), True
 
 
 def hypervolume_test(

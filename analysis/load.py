@@ -101,8 +101,8 @@ def load_stores(
     asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
     if not asked:
         raise AnalysisError(
-            "Expected at least one run, got stores that hold and plan none. "
-            "Start a sweep first: python sweeps/priority_grid.py."
+            "Expected at least one run, got stores that hold and plan none (a search counts once "
+            "it is over). Start a sweep first: python sweeps/priority_grid.py."
         )
     notes: list[str] = []
     known = specs or {}

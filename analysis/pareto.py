@@ -19,7 +19,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from analysis.axes import AnalysisError, UnknownTaskError
-from analysis.plans import planned_or_present, planned_runs
+from analysis.plans import Asked, asked_by, planned_or_present
 from analysis.report import (
     ReportSummary,
     default_folder,
@@ -154,9 +154,15 @@ def _reports(arguments: argparse.Namespace, metrics: Mapping[str, str]) -> dict[
     named = [store_and_sweep(text) for text in texts]
     stores = [store for store, _ in named]
     default = default_folder(*named[0]) if len(named) == 1 else Path("report")
-    run_ids = sweep_run_ids(named)
+    asked = _asked(named)
     return write_reports(
-        stores, out or default, run_ids, metrics, paper_scaling=paper_scaling, static=static
+        stores,
+        out or default,
+        None if asked is None else asked.run_ids,
+        metrics,
+        paper_scaling=paper_scaling,
+        tuned=() if asked is None else asked.tuned,
+        static=static,
     )
 
 
@@ -177,17 +183,30 @@ def store_and_sweep(text: str) -> tuple[Store, str | None]:
 
 def sweep_run_ids(named: Sequence[tuple[Store, str | None]]) -> list[str] | None:
     """Return the runs of the sweeps that were named, or None if only whole stores were."""
+    asked = _asked(named)
+    return None if asked is None else list(asked.run_ids)
+
+
+def _asked(named: Sequence[tuple[Store, str | None]]) -> Asked | None:
     if all(sweep is None for _, sweep in named):
         return None
-    run_ids: list[str] = []
-    for store, sweep in named:
-        run_ids += planned_or_present([store]) if sweep is None else _planned(store, sweep)
-    return list(dict.fromkeys(run_ids))
+    parts = [
+        Asked(tuple(planned_or_present([store]))) if sweep is None else _of_sweep(store, sweep)
+        for store, sweep in named
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.tuned for part in parts):
+        raise UsageError(
+            f"Expected a search on its own, got it among {len(parts)} results: its methods have "
+            "tuned values of their own. Name it alone, or whole stores."
+        )
+    return Asked(tuple(dict.fromkeys(run_id for part in parts for run_id in part.run_ids)))
 
 
-def _planned(store: Store, sweep: str) -> list[str]:
+def _of_sweep(store: Store, sweep: str) -> Asked:
     try:
-        return planned_runs(store, sweep)
+        return asked_by(store, sweep)
     except FileNotFoundError as error:
         place = store.place(store.sweep_key(sweep))
         raise AnalysisError(

@@ -1,24 +1,38 @@
 """Which runs were asked for, as the plans of sweeps say; needs no pandas."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from analysis.axes import AnalysisError
+from mtl.plan_file import PLAN_SCHEMA, PlanFile, PlanFileError, parse_plan
 from mtl.records import PAUSED_AFTER
 from mtl.store import Store, StoreError
 
-PLAN_SCHEMA = 1
+
+@dataclass(frozen=True)
+class Asked:
+    """Runs that a report is asked for."""
+
+    run_ids: tuple[str, ...]
+    tuned: tuple[str, ...] = ()
+    """See `analysis.guard.common_fields`; only a search has any."""
 
 
 def planned_or_present(stores: Sequence[Store]) -> list[str]:
     """Return every run id that a plan of the stores lists, in order, then the others present.
 
-    Runs that a search paused are among them only where another store has their result.
+    Runs that a search paused are among them only where another store has their result; of the
+    runs by which a search found its points none is, unless another sweep plans it too.
     """
+    plans = _plans(stores).values()
+    steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
+    steps -= {run_id for plan in plans for run_id in plan.reported}
     present = [run_id for store in stores for run_id in store.run_ids()]
     paused = {run_id for store in stores for run_id in store.run_ids() if is_paused(store, run_id)}
     return [
         run_id
         for run_id in dict.fromkeys(planned(stores) + present)
+        if run_id not in steps
         if run_id not in paused or any(store.is_done(run_id) for store in stores)
     ]
 
@@ -34,34 +48,61 @@ def is_paused(store: Store, run_id: str) -> bool:
     return isinstance(manifest, dict) and PAUSED_AFTER in manifest
 
 
-def planned(stores: Sequence[Store]) -> list[str]:
-    """Return every run id that a plan of the stores lists, sweeps by name, in plan order."""
-    return [
-        run_id
-        for store in stores
-        for sweep in store.sweep_names()
-        for run_id in planned_runs(store, sweep)
-    ]
+def planned(stores: Sequence[Store], *, of_searches: bool = True) -> list[str]:
+    """Return every run id that a plan of the stores lists, sweeps by name, in plan order.
+
+    Of a search only the points that it reports, and none unless `of_searches`.
+    """
+    plans = [plan for plan in _plans(stores).values() if of_searches or not plan.tuned]
+    return [run_id for plan in plans for run_id in plan.reported]
 
 
-def planned_runs(store: Store, sweep: str) -> list[str]:
-    """Return the run ids of all revisions of a sweep's plan, in order.
+def searches(stores: Sequence[Store]) -> dict[str, Asked]:
+    """Return name -> what each search among the sweeps reports; a store's parts of it are joined.
+
+    Their methods are tuned each by itself, so that their runs are compared with no others.
+    """
+    found: dict[str, Asked] = {}
+    for (_, sweep), plan in _plans(stores).items():
+        if plan.tuned and plan.reported:
+            held = found.get(sweep, Asked(()))
+            run_ids = dict.fromkeys((*held.run_ids, *plan.reported))
+            fields = dict.fromkeys((*held.tuned, *plan.tuned))
+            found[sweep] = Asked(tuple(run_ids), tuple(fields))
+    return found
+
+
+def asked_by(store: Store, sweep: str) -> Asked:
+    """Return the runs of a sweep in plan order; of a search the points that it reports.
 
     Raises:
-        AnalysisError: if the plan is damaged or of another schema.
+        AnalysisError: if the plan is damaged or of another schema, or a search is not over.
+        FileNotFoundError: if there is no such sweep.
     """
-    key = store.sweep_key(sweep, "plan.json")
-    plan = store.read_json(key)
-    schema = plan.get("schema") if isinstance(plan, dict) else None
-    if schema != PLAN_SCHEMA:
+    plan = _plan(store, sweep)
+    if plan.tuned and not plan.reported:
         raise AnalysisError(
-            f"Expected a plan of schema {PLAN_SCHEMA}, got schema {schema!r} in "
-            f"{store.place(key)}. Use the release that wrote it."
+            f"Expected a search that has come to its end, got {store.place(store.sweep_key(sweep))}"
+            ", which has chosen no points yet. Start the same command again; sweeps/watch.py shows "
+            "where it stands."
         )
+    return Asked(tuple(plan.reported), plan.tuned)
+
+
+def _plans(stores: Sequence[Store]) -> dict[tuple[int, str], PlanFile]:
+    return {
+        (number, sweep): _plan(store, sweep)
+        for number, store in enumerate(stores)
+        for sweep in store.sweep_names()
+    }
+
+
+def _plan(store: Store, sweep: str) -> PlanFile:
+    key = store.sweep_key(sweep, "plan.json")
     try:
-        return list(dict.fromkeys(i for revision in plan["revisions"] for i in revision["run_ids"]))
-    except (KeyError, TypeError) as error:
+        return parse_plan(store.read_json(key))
+    except PlanFileError as error:
         raise AnalysisError(
-            f"Expected revisions with run_ids in {store.place(key)}, got a damaged plan. "
-            "Start the sweep again."
+            f"Expected a plan of schema {PLAN_SCHEMA}, got {error} in {store.place(key)}. Use the "
+            "release that wrote it, or start the sweep again if it is damaged."
         ) from error

@@ -74,7 +74,7 @@ def write_reports(
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         metrics: task -> metric or alias, for the sets that have the task.
         paper_scaling: see `analysis.axes.choose_axes`.
-        tuned: see `analysis.guard.common_fields`.
+        tuned: see `analysis.guard.common_fields`; of whole stores, their searches say.
         static: whether figures are written as SVG, PDF and PNG too, in figures/.
 
     Raises:
@@ -89,13 +89,14 @@ def write_reports(
         check_tasks(metrics, tasks)
     if len(groups) < 2:
         known = metrics if tasks else {}
+        fields = next((group.tuned for group in groups.values()), tuned)
         single = write_report(
             stores,
             out,
             run_ids=run_ids,
             metrics=known,
             paper_scaling=paper_scaling,
-            tuned=tuned,
+            tuned=fields,
             static=static,
             specs=next((group.specs for group in groups.values()), None),
         )
@@ -108,7 +109,7 @@ def write_reports(
             metrics={task: name for task, name in metrics.items() if task in group.tasks},
             title=f"Operating points: {label.replace(',', ', ')}",
             paper_scaling=paper_scaling,
-            tuned=tuned,
+            tuned=group.tuned,
             static=static,
             specs=group.specs,
         )

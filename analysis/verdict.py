@@ -70,6 +70,17 @@ def _headline(findings: Findings) -> str:
         return f"One method, {arms[0]}: there is nothing to compare it with."
     if not findings.comparisons:
         return "No comparison of fronts: fewer than two methods take priorities."
+    untested = [c for c in findings.comparisons if c.untested]
+    if untested:
+        shown = list(dict.fromkeys(arm for c in untested for arm in (c.arm_a, c.arm_b)))
+        volumes = listed([f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown])
+        each = sum(point.arm == shown[0] for point in findings.points)
+        return (
+            f"No test, so no winner: hypervolume {volumes}, with {each} points each that a search "
+            "chose on validation."
+        )
+    if findings.searched:
+        return "No comparison: the methods do not have equally many points and seeds."
     if not tested:
         return "No comparison: the methods do not share a grid of priorities and seeds."
     if not won:
@@ -87,6 +98,14 @@ def _headline(findings: Findings) -> str:
 
 def _in_words(comparison: Comparison, findings: Findings) -> str:
     a, b, test = comparison.arm_a, comparison.arm_b, comparison.test
+    if comparison.untested:
+        mine = [point for point in findings.points if point.arm == a]
+        seeds = "one seed" if mine[0].n == 1 else f"the mean over {mine[0].n} seeds"
+        return (
+            f"Hypervolume {findings.hypervolumes[a]:.4g} for {a} and "
+            f"{findings.hypervolumes[b]:.4g} for {b}, from {len(mine)} points each, a point being "
+            f"{seeds}. No paired test: {comparison.why_not}."
+        )
     if test is None:
         return f"No hypervolume comparison of {a} and {b}: {comparison.why_not}."
     volumes = (
@@ -187,6 +206,12 @@ def _few(findings: Findings) -> list[str]:
     elif seeds[0] < 5:
         counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         limits.append(f"Means over {counts} seeds: the standard deviations shown are rough.")
+    if findings.searched:
+        limits.append(
+            "One data set and one network: how the methods rank elsewhere stays open. Points that "
+            "were chosen by their outcome flatter every method; for a comparison take a grid."
+        )
+        return limits
     limits.append(
         "One data set, one network and one setting of the optimiser for all methods: how they "
         "rank elsewhere, or each with its own tuned learning rate, stays open."

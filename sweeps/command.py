@@ -252,7 +252,7 @@ def _train_plan(
         failed=earlier_failures,
         expected=cost.run_seconds,
         slots=concurrency,
-        epochs_before={run_id: _epochs_before(store, run_id) for run_id in cost.run_seconds},
+        epochs_before={run_id: epochs_before(store, run_id) for run_id in cost.run_seconds},
     )
     if command.execution.address is None:  # a cluster's nodes may have what this one lacks
         check_encoder_weights(_open_specs(plan, progress), command.runtime.encoder_weights_file)
@@ -270,7 +270,7 @@ def _train_plan(
     return _Trained(plan, progress, journal, was_stopped=not ended)
 
 
-def _epochs_before(store: Store, run_id: str) -> int:
+def epochs_before(store: Store, run_id: str) -> int:
     """Return the epochs from whose end an unfinished run goes on."""
     if not store.has_checkpoint(run_id):
         return 0

@@ -32,6 +32,7 @@ from mtl.care.files import (
 from mtl.care.listing import read_spec
 from mtl.care.objects import ObjectPlace
 from mtl.command_line import SentenceParser, status_of
+from mtl.plan_file import PlanFileError, parse_plan
 from mtl.records import METRICS
 from mtl.store import Store, StoreError, is_address
 from mtl.strict import flat
@@ -159,14 +160,16 @@ def _object_or_empty(path: Place) -> dict[str, Any]:
 
 def _read_plan(path: Place, store: Store | None) -> PlanSide:
     held = read_object(path)
-    runs, revisions = held.get("runs"), held.get("revisions")
+    runs = held.get("runs")
     if isinstance(runs, list):
         return PlanSide(str(path), dict(map(_planned_run, runs)))
-    if not isinstance(revisions, list) or not revisions or not isinstance(revisions[-1], dict):
+    try:
+        revisions = parse_plan(held).revisions
+    except PlanFileError as error:
+        raise UnreadableError(f"holds no runs but {error}") from error
+    if not revisions:
         raise UnreadableError("holds no runs and no revisions of a plan")
-    run_ids = revisions[-1].get("run_ids")
-    if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
-        raise UnreadableError("holds no run ids in its last revision")
+    run_ids = revisions[-1]["run_ids"]
     if store is None and isinstance(path, Path):
         above = path.absolute().parents
         if len(above) > 2 and above[1].name == "sweeps":

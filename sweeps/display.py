@@ -52,7 +52,8 @@ def make_display(stream: TextIO | None = None) -> Display:
 
 def summary(snapshot: Snapshot) -> str:
     """Return one line: `7 of 20 done, 2 running, 1 failed, about 2 min to 3 min left`."""
-    parts = [f"{snapshot.done} of {snapshot.total} done", f"{len(snapshot.running)} running"]
+    most = "at most " if snapshot.undecided else ""
+    parts = [f"{snapshot.done} of {most}{snapshot.total} done", f"{len(snapshot.running)} running"]
     if snapshot.paused:
         parts.append(f"{snapshot.paused} paused")
     if snapshot.failed:

@@ -2,7 +2,7 @@
 
 sweeps/<name>/.lock          held by the process that runs the sweep; not on object storage
 lease.json     the number of that process, which its workers carry; see mtl/lease.py
-plan.json      the planned run ids of every start, the newest last
+plan.json      the planned run ids of every start, the newest last; see mtl/plan_file.py
 decisions.jsonl  what the plan owes to results, see `sweeps.refine`
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
@@ -10,18 +10,19 @@ status.json    where the sweep stands, for whoever watches from outside
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from mtl.lease import HeldLease, busy
+from mtl.plan_file import PLAN_SCHEMA, PlanFileError, parse_plan
 from mtl.store import Store, StoreError, SweepBusyError
 from sweeps.plan import Plan
 from sweeps.progress import Snapshot
 
 SWEEP_SCHEMA = 1
-"""Version of plan.json, events.jsonl and status.json."""
+"""Version of events.jsonl and status.json."""
 SECONDS_BETWEEN_STATUS = 2.0
 SECONDS_BETWEEN_REMOTE_STATUS = 10.0
 """On object storage, where each costs a request that the driver waits for."""
@@ -70,21 +71,20 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
     """
     key = store.sweep_key(name, "plan.json")
     try:
-        held = store.read_json(key)
+        held = parse_plan(store.read_json(key))
     except FileNotFoundError:
         return []
-    if not isinstance(held, dict) or held.get("schema") != SWEEP_SCHEMA:
-        schema = held.get("schema") if isinstance(held, dict) else None
+    except PlanFileError as error:
         raise StoreError(
-            f"Expected {store.place(key)} of schema {SWEEP_SCHEMA}, got {schema!r}. Use the "
+            f"Expected a plan of schema {PLAN_SCHEMA}, got {error} in {store.place(key)}. Use the "
             "release that wrote it, or another --name."
-        )
-    if held.get("kind") != kind:
+        ) from error
+    if held.kind != kind:
         raise ValueError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "
-            f"{held.get('kind')!r} in {store.place('')}. Give another --name."
+            f"{held.kind!r} in {store.place('')}. Give another --name."
         )
-    return list(held["revisions"])
+    return [dict(revision) for revision in held.revisions]
 
 
 class Journal:
@@ -93,24 +93,38 @@ class Journal:
     Args:
         store: the run store.
         plan: what is launched; a revision is added to plan.json.
+        tuned: dotted fields in which the methods may differ, see `mtl.plan_file.PlanFile`.
+        reported: whether the plan's runs are what the sweep's report will be on.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, store: Store, plan: Plan, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        plan: Plan,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        tuned: Sequence[str] = (),
+        reported: bool = True,
     ) -> None:
         self._store, self._name = store, plan.name
+        self._tuned, self._reported = tuple(tuned), reported
         self._clock = clock
         self._pause = SECONDS_BETWEEN_STATUS if store.is_local else SECONDS_BETWEEN_REMOTE_STATUS
         self._status_written: float | None = None
-        self._add_revision(plan)
+        self._started = utc_now()
+        self._num_earlier = len(revisions(store, plan.name, plan.kind))
+        self.replan(plan)
 
-    def _add_revision(self, plan: Plan) -> None:
-        held = revisions(self._store, plan.name, plan.kind)
-        held.append({"started": utc_now(), "run_ids": list(plan.run_ids), "varies": plan.varies})
+    def replan(self, plan: Plan) -> None:
+        """Put `plan` in place of what this start has planned so far."""
+        held = revisions(self._store, plan.name, plan.kind)[: self._num_earlier]
+        mine = {"started": self._started, "run_ids": list(plan.run_ids), "varies": plan.varies}
+        held.append(mine if self._reported else mine | {"reported": False})
+        tuned = {"tuned": list(self._tuned)} if self._tuned else {}
         self._store.write_json(
             self._store.sweep_key(self._name, "plan.json"),
-            {"schema": SWEEP_SCHEMA, "kind": plan.kind, "revisions": held},
+            {"schema": PLAN_SCHEMA, "kind": plan.kind, **tuned, "revisions": held},
         )
 
     def event(self, what: str, **details: Any) -> None:
@@ -141,6 +155,7 @@ class Journal:
                 "failed": snapshot.failed,
                 "paused": snapshot.paused,
                 "waiting": snapshot.waiting,
+                **({"undecided": snapshot.undecided} if snapshot.undecided else {}),
                 "running": [
                     {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}
                     for run in snapshot.running

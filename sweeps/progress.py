@@ -51,6 +51,8 @@ class Snapshot:
     seconds_left: Range
     elapsed: float
     """Seconds since the first run was started; 0 before."""
+    undecided: int = 0
+    """Of `total` and of `waiting`, the runs that a search may still ask for, at most."""
 
     @property
     def is_over(self) -> bool:
@@ -69,6 +71,9 @@ class SweepProgress:
         slots: runs side by side.
         epochs_before: run id -> epochs that earlier processes have trained of unfinished runs.
         pause_after: epoch at which longer runs are paused; None trains them to the end.
+        paused: ids of the runs that are paused and not gone on with.
+        undecided: runs that may still come to the plan, at most.
+        seconds_undecided: expected for these and for going on with the paused ones, all together.
         clock: seconds, monotonic.
     """
 
@@ -82,13 +87,17 @@ class SweepProgress:
         slots: int,
         epochs_before: Mapping[str, int] | None = None,
         pause_after: int | None = None,
+        paused: Iterable[str] = (),
+        undecided: int = 0,
+        seconds_undecided: Range = (0.0, 0.0),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runs = runs
         self._pause_after = pause_after
+        self._undecided, self._seconds_undecided = undecided, seconds_undecided
         self.done = set(done)
         self.failed = set(failed) - self.done
-        self.paused: set[str] = set()
+        self.paused = set(paused) - self.done - self.failed
         self.running: dict[str, RunningRun] = {}
         self.slots = slots
         self._expected = expected
@@ -144,14 +153,15 @@ class SweepProgress:
         settled = len(self.done) + len(self.failed) + len(self.paused)
         waiting = len(self.runs) - settled - len(self.running)
         return Snapshot(
-            total=len(self.runs),
+            total=len(self.runs) + self._undecided,
             done=len(self.done),
             failed=len(self.failed),
             paused=len(self.paused),
-            waiting=waiting,
+            waiting=waiting + self._undecided,
             running=tuple(self.running.values()),
             seconds_left=self._seconds_left(),
             elapsed=0.0 if self._began is None else self._clock() - self._began,
+            undecided=self._undecided,
         )
 
     def _length(self, spec: RunSpec) -> int:
@@ -187,8 +197,10 @@ class SweepProgress:
         settled = self.done | self.failed | self.paused
         remaining = [self._remaining(run_id) for run_id in self.runs if run_id not in settled]
         work = makespan(remaining, self.slots)
+        low, high = self._seconds_undecided
         paces = self._measured()
         if paces:
+            work += (low + high) / 2
             return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
         # Nothing measured yet: the spread that the estimate itself claims.
         spreads = [
@@ -196,4 +208,7 @@ class SweepProgress:
             for run_id, (low, high) in self._expected.items()
             if run_id not in settled
         ] or [(1.0, 1.0)]
-        return work * min(low for low, _ in spreads), work * max(high for _, high in spreads)
+        return (
+            low + work * min(least for least, _ in spreads),
+            high + work * max(most for _, most in spreads),
+        )

@@ -42,12 +42,18 @@ class HypervolumeSoFar:
         self._num_done = 0
 
     def lines(
-        self, run_ids: Iterable[str], *, running: Collection[str] = (), num_done: int = 0
+        self,
+        run_ids: Iterable[str],
+        tuned: Sequence[str] = (),
+        *,
+        running: Collection[str] = (),
+        num_done: int = 0,
     ) -> list[str]:
         """Return a line for each set of runs that may be compared; unreadable runs are left out.
 
         Args:
-            run_ids: of the sweep.
+            run_ids: that the sweep has planned so far.
+            tuned: dotted fields in which methods may differ, see `mtl.plan_file.PlanFile`.
             running: those that its status says are under way.
             num_done: how many of them its status says are done. On object storage, where each
                 question is a request, this and `running` tell which runs are worth one.
@@ -60,7 +66,7 @@ class HypervolumeSoFar:
             self._read_ended(asked, set(running), num_done)
         if len(self._done) != num_before or not self._lines:
             done = {run_id: self._done[run_id] for run_id in asked if run_id in self._done}
-            groups = comparable_groups({run_id: held[0] for run_id, held in done.items()})
+            groups = comparable_groups({i: held[0] for i, held in done.items()}, tuned=tuned)
             self._lines = [
                 _line(label, {run_id: done[run_id] for run_id in ids})
                 for label, ids in groups.items()

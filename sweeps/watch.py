@@ -31,7 +31,7 @@ from mtl.care.files import (
     place_of,
     printable,
 )
-from mtl.care.listing import planned_runs
+from mtl.care.listing import read_plan
 from mtl.care.objects import ObjectPlace
 from mtl.care.verifying import check_status
 from mtl.command_line import SentenceParser, status_of
@@ -171,7 +171,8 @@ def look(store: Store, name: str, fronts: HypervolumeSoFar, now: datetime) -> Vi
     """
     folder = place_of(store, store.sweep_key(name))
     try:
-        planned = [i for i in planned_runs(folder) if _is_run_id(store, i)]
+        plan = read_plan(folder)
+        planned = [run_id for run_id in plan.run_ids if _is_run_id(store, run_id)]
     except (UnreadableError, OSError) as error:
         return View(name, "unreadable", f"{name}: plan.json {printable(error)}")
     try:
@@ -179,12 +180,12 @@ def look(store: Store, name: str, fronts: HypervolumeSoFar, now: datetime) -> Vi
         age = _age(status["updated"], now)
     except AbsentError:
         headline = f"{name}: {counted(len(planned), 'run')} planned, none begun"
-        return View(name, "planned", headline, fronts=tuple(fronts.lines(planned)))
+        return View(name, "planned", headline, fronts=tuple(fronts.lines(planned, plan.tuned)))
     except (UnreadableError, OSError) as error:
         headline = f"{name}: status.json {printable(error)}"
-        return View(name, "unreadable", headline, fronts=tuple(fronts.lines(planned)))
+        return View(name, "unreadable", headline, fronts=tuple(fronts.lines(planned, plan.tuned)))
     running = {run["run_id"]: run for run in status["running"] if _is_run_id(store, run["run_id"])}
-    lines = fronts.lines(planned, running=running.keys(), num_done=status["done"])
+    lines = fronts.lines(planned, plan.tuned, running=running.keys(), num_done=status["done"])
     state = printable(status["state"], 20)
     is_gone = state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE
     headline = f"{name}: {state}, status {duration(age)} old"
@@ -224,8 +225,9 @@ def _age(written: str, now: datetime) -> float:
 
 
 def _counts(status: dict[str, Any], age: float, is_gone: bool) -> str:
+    most = "at most " if status.get("undecided") else ""  # of a search that is not over
     parts = [
-        f"{status['done']} of {status['total']} done",
+        f"{status['done']} of {most}{status['total']} done",
         f"{len(status['running'])} {'were ' if is_gone else ''}running",
         f"{status['failed']} failed",
         f"{status['waiting']} waiting",

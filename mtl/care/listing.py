@@ -1,7 +1,7 @@
 """What a store holds: every run with its state, filtered; and which sweeps planned it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from rich.filesize import decimal
@@ -20,17 +20,19 @@ from mtl.care.files import (
     read_lines,
     read_object,
 )
-from mtl.records import Result
+from mtl.plan_file import PlanFile, PlanFileError, parse_plan
+from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 
 T = TypeVar("T")
 
-State = Literal["done", "running", "failed", "partial", "waiting", "damaged"]
+State = Literal["done", "running", "failed", "paused", "partial", "waiting", "damaged"]
 STATES: dict[State, str] = {
     "done": "has a result",
     "running": "is being trained; object storage does not tell, there it is partial or waiting",
     "failed": "ended with an error",
+    "paused": "was left on purpose by a search, which may ask for it again",
     "partial": "was begun, and goes on when it is asked for again",
     "waiting": "is planned, no epoch finished",
     "damaged": "its spec or its result cannot be read; see verify",
@@ -50,6 +52,8 @@ class Entry:
     num_bytes: int
     reason: str = ""
     """Why it failed or is damaged; empty otherwise."""
+    sweeps: tuple[str, ...] = ()
+    """Names of the sweeps that planned it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `list --json` prints of it."""
@@ -65,6 +69,7 @@ class Entry:
             "epochs": None if spec is None else spec.epochs,
             "epochs_recorded": self.epochs,
             "bytes": self.num_bytes,
+            "sweeps": list(self.sweeps),
         }
 
 
@@ -159,9 +164,17 @@ def _state_without_result(folder: Place, epochs: int) -> tuple[State, str]:
         text = _or_default(lambda: read_bytes(folder / "error.txt"), b"")
         lines = text.decode("utf-8", "replace").strip().splitlines()
         return "failed", printable(lines[-1]) if lines else "no reason was written"
+    if _is_paused(folder):
+        return "paused", ""
     checkpoints = [folder / "checkpoint" / name for name in ("latest.pt", "latest.pt.json")]
     checkpointed = any(kind_of(path) == "file" for path in checkpoints)
     return ("partial" if epochs or checkpointed else "waiting"), ""
+
+
+def _is_paused(folder: Place) -> bool:
+    """Return whether the training paused; once it goes on, its manifest no longer says so."""
+    nothing: dict[str, Any] = {}
+    return PAUSED_AFTER in _or_default(lambda: read_object(folder / "manifest.json"), nothing)
 
 
 def _or_default(read: Callable[[], T], default: T) -> T:
@@ -178,7 +191,13 @@ def list_runs(store: Store, chosen: Filter | None = None) -> list[Entry]:
         ValueError: if a run is named that the store does not hold.
     """
     chosen = chosen or Filter()
-    entries = store.for_each(lambda run_id: read_entry(store, run_id), run_ids_of(store))
+    sweeps = planned_by(store)
+
+    def entry(run_id: str) -> Entry:
+        names = tuple(name for name, planned in sweeps.items() if run_id in planned)
+        return replace(read_entry(store, run_id), sweeps=names)
+
+    entries = store.for_each(entry, run_ids_of(store))
     absent = sorted(set(chosen.run_ids) - {entry.run_id for entry in entries})
     if absent:
         raise ValueError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
@@ -199,7 +218,7 @@ def _by_content(entry: Entry) -> tuple[Any, ...]:
 
 def table(entries: Iterable[Entry]) -> str:
     """Return runs as aligned columns under their heads."""
-    head = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "")
+    head = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "sweep", "")
     rows: list[tuple[str, ...]] = [head]
     rows += [_row(entry) for entry in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -210,9 +229,10 @@ def table(entries: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    spec, size = entry.spec, decimal(entry.num_bytes)
+    spec, size, sweeps = entry.spec, decimal(entry.num_bytes), printable(" ".join(entry.sweeps))
+    last = (size, sweeps, entry.reason)
     if spec is None:
-        return (entry.run_id, entry.state, "", "", "", "", str(entry.epochs), size, entry.reason)
+        return (entry.run_id, entry.state, "", "", "", "", str(entry.epochs), *last)
     priorities = "-"
     if spec.priorities is not None:
         priorities = " / ".join(f"{p:.3g}" for p in spec.priorities)
@@ -224,8 +244,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         priorities,
         str(spec.seed),
         f"{entry.epochs} of {spec.epochs}",
-        size,
-        entry.reason,
+        *last,
     )
 
 
@@ -243,27 +262,30 @@ def planned_by(store: Store) -> dict[str, set[str]]:
 
     Only names that could be run ids are returned.
     """
+    nothing = PlanFile("", ())
     return {
-        folder.name: _or_default(lambda f=folder: set(planned_runs(f)), set())  # type: ignore[misc]
-        for folder in entries_of(store.root / "sweeps")
-        if kind_of(folder) == "folder"
+        folder.name: set(_or_default(lambda f=folder: read_plan(f), nothing).run_ids)  # type: ignore[misc]
+        for folder in _sweep_folders(store)
     }
 
 
-def planned_runs(folder: Place) -> list[str]:
-    """Return the run ids of all revisions of the plan in a sweep's folder, in order.
+def _sweep_folders(store: Store) -> list[Place]:
+    """Return the folders of the sweeps; links and files are none."""
+    if store.is_local:
+        names = [path.name for path in entries_of(store.root / "sweeps")]
+    else:
+        names = store.sweep_names()
+    folders = [place_of(store, "sweeps") / name for name in names]
+    return [folder for folder in folders if kind_of(folder) == "folder"]
+
+
+def read_plan(folder: Place) -> PlanFile:
+    """Return the plan in a sweep's folder.
 
     Raises:
-        UnreadableError: if the plan is damaged.
+        UnreadableError: if it is damaged.
     """
-    held = read_object(folder / "plan.json")
-    revisions = held.get("revisions")
-    if held.get("schema") != 1 or not isinstance(revisions, list):
-        raise UnreadableError("is no plan of schema 1")
-    found: dict[str, None] = {}
-    for revision in revisions:
-        run_ids = revision.get("run_ids") if isinstance(revision, dict) else None
-        if not isinstance(run_ids, list) or not all(isinstance(name, str) for name in run_ids):
-            raise UnreadableError("holds a revision without a list of run ids")
-        found |= dict.fromkeys(run_ids)
-    return list(found)
+    try:
+        return parse_plan(read_object(folder / "plan.json"))
+    except PlanFileError as error:
+        raise UnreadableError(f"holds {error}") from error

@@ -27,7 +27,7 @@ from mtl.care.files import (
     read_bytes,
     read_object,
 )
-from mtl.care.listing import planned_runs, read_spec, run_ids_of
+from mtl.care.listing import read_plan, read_spec, run_ids_of
 from mtl.lease import DamagedLeaseError, parse_lease
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec
@@ -257,7 +257,7 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
         return False
     planned = inspector.check(
         folder / "plan.json",
-        lambda: planned_runs(folder),
+        lambda: read_plan(folder).run_ids,
         "which runs the sweep asked for; no run: remove the file, start the sweep again",
     )
     absent = [run_id for run_id in planned or () if run_id not in known] if known else []

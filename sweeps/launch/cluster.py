@@ -85,6 +85,7 @@ def check_cluster(
     *,
     cpus: float,
     gpus: float,
+    further_bytes: int = 0,
 ) -> Checked:
     """Look at every node that can take a run; return what was found.
 
@@ -95,6 +96,7 @@ def check_cluster(
         local_data: folder on each node's own disk for a copy of the data, or None.
         cpus: of a run.
         gpus: of a run.
+        further_bytes: that the store will grow by beyond these runs.
 
     Raises:
         PreflightError: if a node lacks what the runs need, in a sentence that names it.
@@ -102,7 +104,7 @@ def check_cluster(
     needs = Needs(
         token=uuid.uuid4().hex[:12],
         store=store,
-        store_bytes=sum(stored_bytes(spec, runtime) for spec in specs),
+        store_bytes=sum(stored_bytes(spec, runtime) for spec in specs) + further_bytes,
         data=tuple(dict.fromkeys(spec.data for spec in specs)),
         data_root=runtime.data_root,
         local_data=local_data,

@@ -10,7 +10,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,10 @@ from sweeps.cost import observed_memory
 from sweeps.display import Display
 from sweeps.journal import Journal
 from sweeps.launch import executor
-from sweeps.launch.cluster import check_cluster, nodes_sentence, worker_nodes
+from sweeps.launch.cluster import check_cluster, worker_nodes
 from sweeps.launch.executor import ClusterError, Resources
 from sweeps.launch.newcomers import check_some_fit
+from sweeps.launch.session import Session
 from sweeps.launch.stopping import StopSignals
 from sweeps.launch.tracker import Tracker
 from sweeps.launch.worker import Train, make_trainable, named_trainable
@@ -63,6 +64,7 @@ def launch(
     *,
     budget: Budget | None = None,
     checked: Checked | None = None,
+    session: Session | None = None,
     train: Train | None = None,
     run_round: RunRound = executor.tune_round,
 ) -> None:
@@ -82,6 +84,7 @@ def launch(
         signals: entered by the caller.
         budget: the time there is; None means no limit.
         checked: what `look_at_cluster` found; None looks at a cluster here.
+        session: the Ray of several launches, entered by the caller; None means one for this alone.
         train: what a worker calls instead of `mtl.training.fit`.
         run_round: what trains a list of runs instead of Ray Tune.
 
@@ -93,73 +96,80 @@ def launch(
         StoreUnreachableError: if object storage refuses or does not answer.
         StopRequested: for a second signal, or one before the training.
     """
-    on_cluster = execution.address is not None
-    tracker = Tracker(store, progress, journal, display, budget or Budget(), nodes_go=on_cluster)
-    announced = False
+    tracker = Tracker(
+        store, progress, journal, display, budget or Budget(),
+        nodes_go=execution.address is not None,
+    )  # fmt: skip
+    own = Session(execution, plan.name, signals, checked=checked)
+    with nullcontext(session) if session else own as held:
+        _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
+    for run_id in list(progress.running):
+        progress.interrupt(run_id)
+    if signals.received is not None:
+        journal.event("stopped", signal=signals.received)
+
+
+def _launch(
+    plan: Plan,
+    tracker: Tracker,
+    execution: Execution,
+    runtime: Runtime,
+    signals: StopSignals,
+    session: Session,
+    train: Train | None,
+    run_round: RunRound,
+) -> None:
+    """Go from round to round, and from one Ray to the next where it dies."""
+    store, progress = tracker.store, tracker.progress
     deaths: Counter[str] = Counter()
     deaths_in_a_row = 0
     while _startable(plan, tracker) and signals.received is None:
         ended_before = tracker.num_ended
         try:
-            with ExitStack() as stack:
-                scratch = stack.enter_context(
-                    executor.started_ray(
-                        execution.address,
-                        num_cpus=num_cpus(),
-                        num_gpus=num_gpus(),
-                        signals=signals,
-                        sweep=plan.name,
-                        dashboard=execution.dashboard,
-                    )
+            scratch = session.begin()
+            open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
+            resources = _resources(execution, observed_memory(store, open_specs))
+            progress.slots = resources.slots
+            session.look(open_specs, store, runtime, resources, tracker.display)
+            trainable = _trainable(
+                execution, store, worker_runtime(runtime, resources), train, session.checked
+            )
+            while (runs := _startable(plan, tracker)) and signals.received is None:
+                if tracker.note_done_elsewhere():
+                    continue
+                if tracker.unfit:
+                    nodes = worker_nodes(resources.cpus, resources.gpus)
+                    check_some_fit(nodes, tracker.unfit)
+                    resources = replace(resources, not_on=frozenset(tracker.unfit))
+                batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
+                tracker.busy.difference_update(batch)
+                for run_id in batch:
+                    store.write_spec(progress.runs[run_id])
+                ended_before, put_back = tracker.num_ended, tracker.put_back.total()
+                run_round(
+                    batch,
+                    trainable,
+                    replace(resources, slots=slots, grows=resources.grows and not deaths),
+                    tracker,
+                    signals,
+                    scratch,
                 )
-                open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
-                resources = _resources(execution, observed_memory(store, open_specs))
-                progress.slots = resources.slots
-                if on_cluster and checked is None:
-                    checked = _check_cluster(open_specs, store, execution, runtime, resources)
-                if checked is not None and not announced:
-                    display.say(nodes_sentence(len(checked.node_ids)))
-                if execution.dashboard and not announced:
-                    display.say(dashboard_sentence(executor.dashboard_address()))
-                announced = True
-                trainable = _trainable(
-                    execution, store, worker_runtime(runtime, resources), train, checked
-                )
-                while (runs := _startable(plan, tracker)) and signals.received is None:
-                    if tracker.note_done_elsewhere():
-                        continue
-                    if tracker.unfit:
-                        nodes = worker_nodes(resources.cpus, resources.gpus)
-                        check_some_fit(nodes, tracker.unfit)
-                        resources = replace(resources, not_on=frozenset(tracker.unfit))
-                    batch, slots = _next_batch(runs, deaths, tracker.busy, resources.slots)
-                    tracker.busy.difference_update(batch)
-                    for run_id in batch:
-                        store.write_spec(progress.runs[run_id])
-                    ended_before, put_back = tracker.num_ended, tracker.put_back.total()
-                    run_round(
-                        batch,
-                        trainable,
-                        replace(resources, slots=slots, grows=resources.grows and not deaths),
-                        tracker,
-                        signals,
-                        scratch,
-                    )
-                    if tracker.num_ended > ended_before or tracker.put_back.total() > put_back:
-                        deaths_in_a_row = 0
-                    elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
-                        _wait_for_others(store, tracker, signals)
-                    elif (
-                        signals.received is None
-                        and not tracker.limits_time()
-                        and tracker.busy.isdisjoint(batch)
-                    ):
-                        raise RuntimeError("a round of Ray Tune ended without ending any run")
+                if tracker.num_ended > ended_before or tracker.put_back.total() > put_back:
+                    deaths_in_a_row = 0
+                elif tracker.busy and tracker.busy.issuperset(_startable(plan, tracker)):
+                    _wait_for_others(store, tracker, signals)
+                elif (
+                    signals.received is None
+                    and not tracker.limits_time()
+                    and tracker.busy.isdisjoint(batch)
+                ):
+                    raise RuntimeError("a round of Ray Tune ended without ending any run")
         except (ClusterError, PreflightError, StoreError, StoreUnreachableError):
             raise
         except Exception as error:
             if _is_of_the_disk(error):
                 raise
+            session.end()
             deaths_in_a_row = 1 if tracker.num_ended > ended_before else deaths_in_a_row + 1
             _after_death(tracker, deaths, error)
             if deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
@@ -167,10 +177,6 @@ def launch(
                     f"Ray Tune ended {deaths_in_a_row} times without finishing a run, the last "
                     f"time with: {_one_line(error)}."
                 ) from error
-    for run_id in list(progress.running):
-        progress.interrupt(run_id)
-    if signals.received is not None:
-        journal.event("stopped", signal=signals.received)
 
 
 def look_at_cluster(
@@ -196,24 +202,10 @@ def look_at_cluster(
         ),
     ):
         resources = _resources(execution, memory_bytes=0)
-        return _check_cluster(specs, Store(store), execution, runtime, resources)
-
-
-def _check_cluster(
-    specs: Sequence[RunSpec],
-    store: Store,
-    execution: Execution,
-    runtime: Runtime,
-    resources: Resources,
-) -> Checked:
-    return check_cluster(
-        specs,
-        store.address,
-        runtime,
-        execution.local_data,
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-    )
+        return check_cluster(
+            specs, Store(store).address, runtime, execution.local_data,
+            cpus=resources.cpus, gpus=resources.gpus,
+        )  # fmt: skip
 
 
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
@@ -258,20 +250,6 @@ def _trainable(
         checked=checked,
     )
     return named_trainable(store.address, train_run) if watched else train_run
-
-
-def dashboard_sentence(address: str | None) -> str:
-    """Return what is said of the dashboard once Ray runs.
-
-    Raises:
-        ClusterError: if there is none.
-    """
-    if address is None:
-        raise ClusterError(
-            "Expected Ray's dashboard, got none: it needs what `pip install 'ray[default]'` "
-            "installs. Install that, or leave --dashboard out."
-        )
-    return f"Ray's dashboard: {address}; `ray get-auth-token` prints the token that it asks for."
 
 
 def _resources(execution: Execution, memory_bytes: int) -> Resources:

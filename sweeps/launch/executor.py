@@ -179,6 +179,14 @@ def dashboard_address() -> str | None:
     return f"http://{host_and_port}" if host_and_port else None
 
 
+def has_nodes() -> bool:
+    """Return whether the Ray that was started, or joined, still has a node that lives."""
+    try:
+        return any(node["Alive"] for node in ray.nodes())
+    except (RuntimeError, ConnectionError, ray.exceptions.RayError):  # nobody answers
+        return False
+
+
 def largest_node() -> dict[str, float]:
     """Return, for CPU, GPU and memory (bytes), the most that a single node of the cluster has."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -300,7 +308,7 @@ class _Callback(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         if time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS:
             self._looked = time.monotonic()
-            if not any(node["Alive"] for node in ray.nodes()):
+            if not has_nodes():
                 # Tune would wait for ever for somewhere to put its trials.
                 raise RuntimeError("Ray's node process is gone")
         self._listener.tick()

@@ -70,7 +70,7 @@ class EpochBudget:
         return self.tuning_epochs + self.num_full_runs * self.epochs - continued
 
     def num_batches(self, population: int) -> int:
-        """Return how often Ray is started, for generations of `population` trials."""
+        """Return how often workers start, all on one Ray; `population` trials a generation."""
         tuning = 0
         if self.candidates > 1:
             tuning = math.ceil(self.candidates / population) + len(rung_epochs(self.epochs)) - 1
@@ -91,3 +91,13 @@ class EpochBudget:
             f"{counted(num_methods, 'method')}: {tuning}, {counted(self.trials, 'point')} tried, "
             f"{counted(self.points, 'point')} trained with {counted(self.seeds, 'seed')}."
         )
+
+
+@dataclass(frozen=True)
+class Most:
+    """What the whole search takes at most."""
+
+    num_runs: int
+    num_epochs: int
+    store_bytes: int
+    """That the store will grow by from now on."""

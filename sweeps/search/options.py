@@ -95,8 +95,6 @@ def search_bases(command: Command) -> dict[str, RunSpec]:
     grid = command.grid
     if "priorities" in grid.axes:
         raise ValueError("Expected no priorities: the search chooses them. Leave them out.")
-    if command.execution.retry_failed and command.plan_only:
-        raise ValueError("Expected --retry-failed without --plan. Leave one out.")
     several = [name for name, values in grid.axes.items() if len(values) > 1]
     if several or len(grid.task_sets) > 1:
         raise ValueError(

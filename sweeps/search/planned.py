@@ -1,7 +1,6 @@
 """A search before it is made: its most runs, epochs, seconds and bytes, and what is decided."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.spec import RunSpec
@@ -9,10 +8,10 @@ from mtl.store import Store
 from sweeps.cli import Command
 from sweeps.cost import TRAINING_COPIES, Range, cost_model, estimate, makespan, stored_bytes
 from sweeps.machine import num_cpus, num_gpus
-from sweeps.search.budget import EpochBudget
+from sweeps.search.budget import EpochBudget, Most
+from sweeps.search.decided import decided_specs, is_chosen, is_tuned
 from sweeps.search.decisions import DecisionLog
-from sweeps.search.options import SearchOptions, with_parameters
-from sweeps.search.simplex import tuning_points
+from sweeps.search.options import SearchOptions
 from sweeps.words import counted, duration_range, size
 
 
@@ -29,29 +28,40 @@ def epoch_budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> Epo
     )
 
 
-def decided_specs(
-    bases: Mapping[str, RunSpec], options: SearchOptions, log: DecisionLog
-) -> list[RunSpec]:
-    """Return the runs that earlier starts have decided on, tuning included."""
-    specs: dict[str, RunSpec] = {}
-    for method, base in bases.items():
-        points = tuning_points(len(base.tasks))
-        found = []
-        for i in range(options.candidates):
-            candidate = log.get("candidate", method, i)
-            if candidate is not None:
-                tried = with_parameters(base, candidate["params"])
-                found += [replace(tried, priorities=point) for point in points]
-        tuned = log.get("tuned", method)
-        best = base if tuned is None else with_parameters(base, tuned["params"])
-        asked = [log.get("asked", method, i) for i in range(options.trials)]
-        trials = [replace(best, priorities=tuple(a["priorities"])) for a in asked if a is not None]
-        chosen = log.get("chosen", method, options.trials, options.points)
-        confirmed = [trials[i] for i in chosen["chosen"]] if chosen is not None else []
-        found += trials
-        found += [replace(s, seed=seed) for s in confirmed for seed in range(options.seeds)]
-        specs |= {spec.run_id(): spec for spec in found}
-    return list(specs.values())
+def most_of(
+    command: Command, bases: Mapping[str, RunSpec], options: SearchOptions, store: Store
+) -> Most:
+    """Return what the whole search takes at most; of the bytes what is still to come."""
+    budget = epoch_budget_of(bases, options)
+    log = DecisionLog(store.sweep_folder(command.name) / "decisions.jsonl")
+    copies = {
+        method: _copies_to_come(method, base, options, store, log) for method, base in bases.items()
+    }
+    return Most(
+        len(bases) * budget.num_runs,
+        len(bases) * budget.num_epochs,
+        sum(copies[method] * stored_bytes(bases[method], command.runtime) for method in bases),
+    )
+
+
+def _copies_to_come(
+    method: str, base: RunSpec, options: SearchOptions, store: Store, log: DecisionLog
+) -> int:
+    """Return how many whole runs a method's runs to come weigh in the store, at most."""
+    budget = epoch_budget_of({method: base}, options)
+    decided = decided_specs({method: base}, options, log)
+    done = store.done(spec.run_id() for spec in decided)
+    left = [spec.run_id() for spec in decided if spec.run_id() not in done]
+    # What the tuning leaves keeps its optimizer's state; a run that goes on is there already.
+    paused = [run_id for run_id in left if store.has_checkpoint(run_id)]
+    num_tuning = budget.num_runs - budget.num_full_runs
+    if is_tuned(log, method, options):
+        num_tuning = 0
+    if is_chosen(log, method, options):
+        return len(set(left) - set(paused))
+    return max(0, budget.num_full_runs - len(done)) + TRAINING_COPIES * max(
+        0, num_tuning - len(paused)
+    )
 
 
 def plan_json(
@@ -59,6 +69,7 @@ def plan_json(
     bases: Mapping[str, RunSpec],
     options: SearchOptions,
     store: Store | None,
+    decided: Sequence[RunSpec],
     concurrency: int,
 ) -> dict[str, Any]:
     """Return the keys that every sweep's plan has, for the runs decided so far, and the most.
@@ -66,7 +77,7 @@ def plan_json(
     `num_runs`, `num_epochs` and what is expected are those of the whole search, at most.
     """
     budget = epoch_budget_of(bases, options)
-    runs = [(spec.run_id(), spec) for spec in _decided(command, bases, options, store)]
+    runs = [(spec.run_id(), spec) for spec in decided]
     done = set() if store is None else store.done(run_id for run_id, _ in runs)
     seconds, num_bytes = _expected(command, bases, options, store, concurrency)
     return {
@@ -87,11 +98,11 @@ def plan_text(
     bases: Mapping[str, RunSpec],
     options: SearchOptions,
     store: Store | None,
+    decided: Sequence[RunSpec],
     concurrency: int,
 ) -> str:
     """Return the plan for people."""
     seconds, num_bytes = _expected(command, bases, options, store, concurrency)
-    decided = _decided(command, bases, options, store)
     lines = [epoch_budget_of(bases, options).in_words(len(bases))]
     lines += [
         f"{name} from {low:.3g} to {high:.3g}"
@@ -106,18 +117,6 @@ def plan_text(
         f"{counted(concurrency, 'run')} at a time, and {size(num_bytes)} of disk."
     )
     return "\n".join(lines)
-
-
-def _decided(
-    command: Command,
-    bases: Mapping[str, RunSpec],
-    options: SearchOptions,
-    store: Store | None,
-) -> list[RunSpec]:
-    if store is None:
-        return []
-    log = DecisionLog(store.sweep_folder(command.name) / "decisions.jsonl")
-    return decided_specs(bases, options, log)
 
 
 def _expected(
@@ -142,7 +141,7 @@ def _expected(
     seconds = []
     for side in (0, 1):
         runs = [one_each.run_seconds[method][side] for method in bases]
-        first = one_each.seconds[side] - makespan(runs, concurrency)  # Ray's start and the data
+        first = one_each.seconds[side] - makespan(runs, concurrency)  # the start and the data
         work = sum(run / budget.epochs * budget.num_epochs for run in runs) / concurrency
         seconds.append(first + starts * cost_model()["start_seconds"][side] + work)
     per_run = [stored_bytes(spec, command.runtime) for spec in bases.values()]

@@ -14,6 +14,7 @@ import pytest
 from mtl.care import removing
 from mtl.care.command import main
 from mtl.care.verifying import verify_store
+from mtl.records import PAUSED_AFTER
 from mtl.store import Store
 
 
@@ -63,6 +64,39 @@ def test_runs_are_listed_and_filtered(store: Store, ids: list[str], capsys) -> N
     assert out.splitlines()[-1].startswith("3 runs: 2 done, 1 failed; ")
     assert "1 of 3" in out
     assert "\x1b" not in out
+
+
+def test_paused_runs_are_a_state_of_their_own_and_go_with_no_other(
+    store: Store, ids: list[str], capsys
+) -> None:
+    manifest = store.manifest(ids[2])
+    assert manifest is not None
+    store.write_manifest(ids[2], manifest | {PAUSED_AFTER: 1})
+    assert listed(store, capsys)[ids[2]] == "paused"
+    assert main(["list", str(store.root)]) == 0
+    assert "3 runs: 2 done, 1 paused; " in capsys.readouterr().out
+    assert main(["remove", str(store.root), "--state", "partial", "waiting", "--yes"]) == 0
+    assert "nothing was removed" in capsys.readouterr().out
+    store.write_error(ids[2], "ValueError: no")
+    assert listed(store, capsys)[ids[2]] == "failed"
+    store.clear_error(ids[2])
+    store.write_manifest(ids[2], manifest)  # as a training that goes on writes it
+    assert listed(store, capsys)[ids[2]] == "partial"
+    store.write_manifest(ids[2], manifest | {PAUSED_AFTER: 1})
+    assert main(["remove", str(store.root), "--state", "paused", "--yes"]) == 0
+    assert store.run_ids() == sorted(ids[:2])
+
+
+def test_runs_are_listed_with_the_sweeps_that_planned_them(
+    store: Store, ids: list[str], capsys
+) -> None:
+    assert main(["list", str(store.root), "--json", "--run", ids[0]]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["sweeps"] == ["mine"]
+    assert main(["list", str(store.root)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  mine")
+    (store.sweep_folder("mine") / "plan.json").write_text("rubbish")
+    assert main(["list", str(store.root), "--json", "--run", ids[0]]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["sweeps"] == []
 
 
 def test_a_run_under_way_is_listed_as_running(store: Store, locked: str, capsys) -> None:

@@ -16,8 +16,18 @@ from sweeps.launch import driver, executor
 from sweeps.launch.driver import launch
 from sweeps.launch.stopping import StopSignals
 from sweeps.plan import grid_specs, make_plan
+from sweeps.preflight import Checked, Needs, NodeReport
 from sweeps.priority_grid import GRID
 from sweeps.progress import SweepProgress
+
+REPORT = NodeReport(node="node a", versions={}, free_bytes={})
+CHECKED = Checked(
+    needs=Needs(token="t", store="/s", store_bytes=0),
+    driver=REPORT,
+    example=REPORT,
+    node_ids=frozenset("a"),
+)
+"""What a look at a cluster of one node found."""
 
 
 class Stage:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mtl.store import Store
-from sweeps.launch import driver, executor
+from sweeps.launch import executor, session
 from sweeps.launch.executor import ClusterError, started_ray
 from sweeps.launch.stopping import StopSignals
 from sweeps.words import run_label
@@ -36,11 +36,11 @@ def test_a_dashboard_without_a_token_is_refused_before_ray_starts(monkeypatch):
 
 
 def test_what_is_said_of_the_dashboard():
-    assert driver.dashboard_sentence("http://127.0.0.1:8265").startswith(
+    assert session.dashboard_sentence("http://127.0.0.1:8265").startswith(
         "Ray's dashboard: http://127.0.0.1:8265; `ray get-auth-token` prints"
     )
     with pytest.raises(ClusterError, match=r"pip install 'ray\[default\]'"):
-        driver.dashboard_sentence(None)
+        session.dashboard_sentence(None)
 
 
 def test_the_token_is_taken_away_from_other_users(tmp_path):

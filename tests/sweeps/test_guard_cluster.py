@@ -4,19 +4,11 @@ import pytest
 
 from mtl.spec import Runtime
 from sweeps.cli import Execution
-from sweeps.launch import driver, tracker
+from sweeps.launch import driver, session, tracker
 from sweeps.launch.driver import worker_runtime
 from sweeps.launch.executor import ClusterError, Resources
-from sweeps.preflight import Checked, Needs, NodeReport, PreflightError
-from tests.sweeps.stage import Stage
-
-REPORT = NodeReport(node="node a", versions={}, free_bytes={})
-CHECKED = Checked(
-    needs=Needs(token="t", store="/s", store_bytes=0),
-    driver=REPORT,
-    example=REPORT,
-    node_ids=frozenset("a"),
-)
+from sweeps.preflight import PreflightError
+from tests.sweeps.stage import CHECKED, Stage
 
 
 @pytest.fixture
@@ -72,7 +64,7 @@ def test_a_cluster_may_grow_unless_concurrency_says_how_far(stage):
 
 
 def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: CHECKED)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: CHECKED)
     lost = stage.ids[2]
 
     def play(run_ids, listener, signals):
@@ -90,7 +82,7 @@ def test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round(sta
 
 
 def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: CHECKED)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: CHECKED)
     lost = stage.ids[2]
 
     def play(run_ids, listener, signals):
@@ -108,7 +100,7 @@ def test_on_a_cluster_too_a_run_is_given_up_in_the_end(stage, monkeypatch):
 
 
 def test_runs_that_came_to_an_unfit_node_are_put_back_and_it_is_left_out(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: CHECKED)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: CHECKED)
     monkeypatch.setattr(driver, "worker_nodes", lambda *_: {"a": "node a", "b": "node b"})
     first, second = stage.ids[1:3]
 
@@ -135,7 +127,7 @@ def test_runs_that_came_to_an_unfit_node_are_put_back_and_it_is_left_out(stage, 
 
 
 def test_where_every_node_is_unfit_the_launch_ends_in_a_sentence(stage, monkeypatch):
-    monkeypatch.setattr(driver, "check_cluster", lambda *_, **__: CHECKED)
+    monkeypatch.setattr(session, "check_cluster", lambda *_, **__: CHECKED)
     monkeypatch.setattr(driver, "worker_nodes", lambda *_: {"b": "node b"})
 
     def play(run_ids, listener, signals):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mtl.plan_file import parse_plan
 from mtl.store import Store, StoreError, write_json
 from sweeps.journal import Journal, SweepBusyError, revisions, sweep_lock
 from sweeps.plan import grid_specs, make_plan
@@ -115,3 +116,18 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(store):
         other.kill()
     with sweep_lock(store, "mine"):
         pass
+
+
+def test_a_start_that_decides_as_it_goes_has_one_revision_that_grows(store):
+    with sweep_lock(store, "mine"):
+        Journal(store, plan_of(1))
+        journal = Journal(store, plan_of(0), tuned=("optimizer.learning_rate",), reported=False)
+        for num_runs in (2, 5):
+            journal.replan(plan_of(num_runs))
+        Journal(store, plan_of(3), tuned=("optimizer.learning_rate",))
+    held = revisions(store, "mine", "priority_grid")
+    assert [len(revision["run_ids"]) for revision in held] == [1, 5, 3]
+    assert [revision.get("reported", True) for revision in held] == [True, False, True]
+    raw = json.loads((store.sweep_folder("mine") / "plan.json").read_text())
+    assert raw["tuned"] == ["optimizer.learning_rate"]
+    assert parse_plan(raw).reported == list(plan_of(3).run_ids)

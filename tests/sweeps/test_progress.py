@@ -191,3 +191,20 @@ def test_what_is_left_of_runs_that_will_be_paused(clock):
     assert snapshot.seconds_left == pytest.approx((4.0, 4.0))
     assert (snapshot.paused, snapshot.waiting, snapshot.is_over) == (1, 1, False)
     assert "1 paused" in summary(snapshot)
+
+
+def test_a_search_s_undecided_runs_are_waited_for_and_count_in_what_is_left(clock):
+    runs = {f"run{i}": spec for i, spec in enumerate(grid_specs(GRID)[:3])}
+    progress = SweepProgress(
+        runs, done=["run0"], paused=["run1"], expected={"run2": (9.0, 11.0)}, slots=1,
+        undecided=4, seconds_undecided=(30.0, 50.0), clock=clock,
+    )  # fmt: skip
+    snapshot = progress.snapshot()
+    # run2 and four more; the range of run2 and of the others: 9 + 30 and 11 + 50.
+    assert (snapshot.total, snapshot.waiting, snapshot.paused) == (7, 5, 1)
+    assert snapshot.seconds_left == pytest.approx((39.0, 61.0))
+    assert summary(snapshot).startswith("1 of at most 7 done, 0 running, 1 paused, about 39 s")
+    progress.start("run2")
+    progress.finish("run2", succeeded=True)
+    assert not progress.snapshot().is_over
+    assert progress.snapshot().seconds_left == pytest.approx((30.0, 50.0))

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from mtl.store import Store
+from mtl.records import Result
+from mtl.store import Store, write_json
 from sweeps import watch
 from sweeps.so_far import HypervolumeSoFar
 from sweeps.watch import drawing, look, main, newest_sweep, watch_lines, watch_live
@@ -77,6 +79,33 @@ def test_hypervolume_by_hand_on_validation_and_too_few_points_said(store):
     assert "lsb 0.03 (2 points); fixed: 1 point, too few." in line
     assert "Reference: depth_delta1 50.0 %, segmentation_miou 20.0 %." in line
     assert "per-pixel prior" in line
+
+
+def test_a_search_is_one_front_though_its_learning_rates_differ_and_its_total_a_bound(store):
+    folder = store.sweep_folder("mine")
+    rates = {"lsb": 1e-3, "fixed": 3e-3}
+    specs = [
+        replace(spec, optimizer=replace(spec.optimizer, learning_rate=rates[spec.method]))
+        for spec in SPECS
+        if spec.seed == 0
+    ]
+    for number, spec in enumerate(specs):
+        value = 0.6 + number / 100
+        metrics = {"depth": {"delta1": value}, "segmentation": {"miou": value}}
+        result = Result(
+            store.write_spec(spec), "done", spec.epochs, "last", spec.epochs,
+            {"validation": metrics, "test": metrics}, {"validation": metrics, "test": metrics},
+        )  # fmt: skip
+        store.write_result(result)
+    revision = {"started": "x", "run_ids": [s.run_id() for s in specs], "varies": {}}
+    plan = {"schema": 1, "kind": "pareto_search", "revisions": [revision | {"reported": False}]}
+    write_json(folder / "plan.json", plan)
+    assert len(seen(store).fronts) == 2  # as files of earlier releases have it
+    write_json(folder / "plan.json", plan | {"tuned": ["optimizer.learning_rate"]})
+    (line,) = seen(store).fronts
+    assert line.count("(5 points)") == 2
+    write_status(store, undecided=6)
+    assert seen(store).counts.startswith("4 of at most 20 done")
 
 
 def test_each_finished_run_is_read_once(store, monkeypatch):

@@ -1,0 +1,76 @@
+"""What a sweep asked for, as its plan.json says; everything that reads the file does so here.
+
+    {"schema": 1, "kind": "pareto_search",
+     "tuned": ["optimizer.learning_rate"],          only where each method has its own values
+     "revisions": [{"started": ..., "run_ids": [...], "varies": {...}, "reported": false}, ...]}
+
+A revision is what one start planned, the newest last. `"reported": false` marks runs that a search
+has decided on to find its points; without the key a revision's runs are what the report is on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PLAN_SCHEMA = 1
+
+
+class PlanFileError(ValueError):
+    """What a plan.json holds in place of a plan, in a few words that follow `holds` or `got`."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What all starts of a sweep planned."""
+
+    kind: str
+    """The sweep file that made it; empty where a file does not say."""
+    revisions: tuple[Mapping[str, Any], ...]
+    """The newest last; each has a list `run_ids`."""
+    tuned: tuple[str, ...] = ()
+    """Dotted spec fields in which the methods may differ, each having its own tuned value; only a
+    search has any."""
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Return the run ids of all revisions, in order."""
+        return _distinct(self.revisions)
+
+    @property
+    def reported(self) -> list[str]:
+        """Return the runs that a report on the sweep is on, in order.
+
+        Those of all revisions; of a search the points that it chose last, none before its end.
+        """
+        if not self.tuned:
+            return self.run_ids
+        ends = [held for held in self.revisions if held["run_ids"] and held.get("reported", True)]
+        return _distinct(ends[-1:])
+
+
+def _distinct(revisions: Any) -> list[str]:
+    return list(dict.fromkeys(run_id for held in revisions for run_id in held["run_ids"]))
+
+
+def parse_plan(held: Any) -> PlanFile:
+    """Return what the JSON of a plan.json says.
+
+    Raises:
+        PlanFileError: if it is damaged or of another schema.
+    """
+    schema = held.get("schema") if isinstance(held, dict) else None
+    if schema != PLAN_SCHEMA:
+        raise PlanFileError(f"schema {schema!r}")
+    revisions, kind, tuned = held.get("revisions"), held.get("kind"), held.get("tuned", [])
+    if not isinstance(revisions, list):
+        raise PlanFileError("no list of revisions")
+    for revision in revisions:
+        if not isinstance(revision, dict) or not _are_names(revision.get("run_ids")):
+            raise PlanFileError("a revision without a list of run ids")
+    if not _are_names(tuned):
+        raise PlanFileError("no list of names under tuned")
+    return PlanFile(kind if isinstance(kind, str) else "", tuple(revisions), tuple(tuned))
+
+
+def _are_names(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(name, str) for name in values)
