@@ -12,6 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.axes import Axis, signs
+from analysis.fronts import minimised, staircase
+
+BAND = (0.25, 0.75)
+"""Shares of the seeds between which the band about the median lies."""
+
 
 @dataclass(frozen=True)
 class AttainmentDifference:
@@ -27,6 +33,18 @@ class AttainmentDifference:
     difference: np.ndarray
     """(len(xs), len(ys)), from -1 to 1."""
     num_seeds: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AttainmentBand:
+    """Staircases of one method in the box of a reference, in metric units; for drawing."""
+
+    median: tuple[tuple[float, float], ...]
+    """Corners of what half of the seeds attain, wall to wall; empty if that is not in the box."""
+    outline: tuple[tuple[float, float], ...]
+    """Closed outline (last corner = first) of what a quarter of the seeds attain and three
+    quarters do not; empty if a quarter attains nothing in the box, or both are the same."""
+    num_seeds: int
 
 
 def attained_share(seeds: Sequence[np.ndarray], xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
@@ -96,6 +114,33 @@ def attainment_surface(seeds: Sequence[np.ndarray], share: float) -> np.ndarray:
             if not corners or y < corners[-1][1]:
                 corners.append((float(x), y))
     return np.array(corners).reshape(-1, 2)
+
+
+def attainment_band(
+    seeds: Sequence[np.ndarray], reference: np.ndarray, axes: Sequence[Axis]
+) -> AttainmentBand:
+    """Return the median attainment staircase and the outline of the 25-75 % band of the seeds.
+
+    With fewer than four seeds the band reaches from the best to the worst seed, and the median of
+    two is the better one of them at each place: say how many seeds there are.
+
+    Args:
+        seeds: for each seed its results (num_points, 2), in metric units, finite.
+        reference: (2,), metric units; opens the box, see `analysis.fronts.staircase`.
+        axes: the two axes.
+    """
+    low = [minimised(points, axes) for points in seeds]
+
+    def corners(share: float) -> list[tuple[float, float]]:
+        return staircase(attainment_surface(low, share) * signs(axes), reference, axes)
+
+    outer, inner = (corners(share) for share in BAND)
+    outline: list[tuple[float, float]] = []
+    if outer and outer != inner:
+        # Where three quarters attain nothing in the box, the band reaches to the reference.
+        back = inner[::-1] or [(float(reference[0]), float(reference[1]))]
+        outline = [*outer, *back, outer[0]]
+    return AttainmentBand(tuple(corners(0.5)), tuple(outline), len(low))
 
 
 def _check(seeds: Sequence[np.ndarray]) -> None:
