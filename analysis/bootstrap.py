@@ -4,7 +4,7 @@ Two ways, for two assumptions. `by_seed` draws whole seeds, for all priorities a
 once: right also where a seed favours a method, or both, at all priorities. `by_priority` draws the
 seeds of each priority and method by themselves (stratified): right only where runs are independent.
 
-Few seeds make percentile intervals too short. Both are widened about the estimate: by
+Intervals are symmetric percentile ones. Few seeds make these too short, so both are widened: by
 sqrt(S / (S - 1)), since a resample of S seeds varies less than S new seeds would; intervals of
 whole seeds also by Student's quantile over the normal one, since S seeds say little about their
 own spread. What each covers in simulation is in tests/analysis/test_interval_simulation.py.
@@ -78,22 +78,11 @@ def by_priority(
     return np.array([statistic(means(a), means(b)) for _ in range(num_resamples)])
 
 
-def percentile_interval(value: float, resampled: np.ndarray, widening: float) -> Interval:
-    """Return the percentiles of resampled values, moved away from the estimate by `widening`."""
-    low, high = _percentiles(resampled)
-    return Interval(value - widening * (value - low), value + widening * (high - value))
+def symmetric_interval(value: float, resampled: np.ndarray, widening: float) -> Interval:
+    """Return the estimate plus and minus the percentile of how far resamples lie from it, widened.
 
-
-def reflected_interval(value: float, resampled: np.ndarray, widening: float) -> Interval:
-    """Return the same mirrored about the estimate (the basic bootstrap).
-
-    For what noise pushes to one side: a resample is then as far off the estimate as that is off
-    the truth, so the truth lies on the other side.
+    Of the size of the distance, since noise pushes epsilon and IGD+ up, and hypervolume a little: a
+    resample is then above the estimate as the estimate is above the truth.
     """
-    low, high = _percentiles(resampled)
-    return Interval(value - widening * (high - value), value + widening * (value - low))
-
-
-def _percentiles(resampled: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    half = widening * float(np.quantile(np.abs(resampled - value), LEVEL))
+    return Interval(value - half, value + half)

@@ -17,10 +17,9 @@ from analysis.bootstrap import (
     Interval,
     by_priority,
     by_seed,
-    percentile_interval,
-    reflected_interval,
     run_widening,
     seed_widening,
+    symmetric_interval,
 )
 from analysis.fronts import Reference, minimised, minimised_hypervolume, nondominated
 from analysis.inference import PermutationTest, hypervolume_test, within_priority_test
@@ -206,9 +205,8 @@ def reference_sensitivity(
     )
 
 
-# Places of what can be no less than 0, and of what noise pushes up, in `statistic`.
+# Places of what can be no less than 0, in `statistic`.
 _NOT_NEGATIVE = (0, 1, 3, 6, 7)
-_PUSHED_UP = (4, 5, 6, 7)
 
 
 def _interval(
@@ -217,8 +215,7 @@ def _interval(
     # A resample without hypervolume of b has no ratio, and then no interval is to be trusted.
     if value is None or not np.isfinite(resampled).all():
         return None
-    make = reflected_interval if index in _PUSHED_UP else percentile_interval
-    interval = make(value, resampled, widening)
+    interval = symmetric_interval(value, resampled, widening)
     if index in _NOT_NEGATIVE:
-        return Interval(max(interval.low, 0.0), max(interval.high, 0.0))
+        return Interval(max(interval.low, 0.0), interval.high)
     return interval

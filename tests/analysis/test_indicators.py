@@ -11,10 +11,9 @@ from analysis.axes import Axis
 from analysis.bootstrap import (
     by_priority,
     by_seed,
-    percentile_interval,
-    reflected_interval,
     run_widening,
     seed_widening,
+    symmetric_interval,
 )
 from analysis.fronts import Reference
 from analysis.indicators import axis_ranges, indicators, reference_sensitivity
@@ -164,14 +163,13 @@ def test_widening_by_hand():
 
 
 def test_intervals_by_hand():
-    # 2.5 % and 97.5 % of 0 ... 40 are 1 and 39; the estimate is 15.
+    # The estimate is 10; distances of 0 ... 40 from it are 0 to 30, of which 95 % are at most 28
+    # (39 of 41 values lie below 39, 40 is the 41st: place 38 of 0 ... 40).
     resampled = np.arange(41.0)
-    plain = percentile_interval(15.0, resampled, 1.0)
-    assert (plain.low, plain.high) == (1.0, 39.0)
-    wide = percentile_interval(15.0, resampled, 2.0)
-    assert (wide.low, wide.high) == (15 - 2 * 14, 15 + 2 * 24)
-    reflected = reflected_interval(15.0, resampled, 1.0)
-    assert (reflected.low, reflected.high) == (15 - 24, 15 + 14)
+    interval = symmetric_interval(10.0, resampled, 1.0)
+    assert (interval.low, interval.high) == (10 - 28, 10 + 28)
+    wide = symmetric_interval(10.0, resampled, 2.0)
+    assert (wide.low, wide.high) == (10 - 56, 10 + 56)
 
 
 def test_whole_seeds_are_drawn_for_both_methods_and_all_priorities():
