@@ -433,8 +433,8 @@ def _strip_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         "all metrics at once and on each alone. The table below holds every value.",
         tuple(panels),
         "Dotted: equal hypervolumes, and the printed place. A near reference counts only the "
-        "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws the ratio "
-        "towards 1. A winner that changes along a line hangs on the choice of the reference.",
+        "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws "
+        "the ratio towards 1. A winner that changes along a line hangs on where the reference is.",
         columns=min(2, len(panels)),
         legend=_strip_keys(findings),
     )

@@ -145,8 +145,10 @@ def _lead(findings: Findings, book: Book) -> str:
             f"{findings.shown_priorities(theirs)} in {share:.0%} of the pairs of their runs."
         )
     least, most = book.nums_seeds
-    seeds = f"{least}" if least == most else f"{least} to {most}"
-    return f"{text} There are {seeds} {'seed' if most == 1 else 'seeds'} a point."
+    seeds = "is 1 seed" if most == 1 else f"are {most} seeds"
+    if least < most:
+        seeds = f"are {least} to {most} seeds"
+    return f"{text} There {seeds} a point."
 
 
 def _surest(book: Book) -> tuple[str, Priorities, Priorities, float] | None:
@@ -236,7 +238,7 @@ def _figure(findings: Findings, book: Book, number: int) -> Figure:
                 np.where(share > 0, share, np.nan),
                 "sequential",
                 (0.0, 1.0),
-                f"share of pairs of runs, {book.arms[side]} dominates",
+                "share of pairs of runs",
             )
         ]
         for symbol, wanted, words in ((STRICT, True, "strictly"), (WEAK, False, "weakly")):
@@ -260,23 +262,17 @@ def _figure(findings: Findings, book: Book, number: int) -> Figure:
                         size=8.0,
                     )
                 )
-        tasks = ", ".join(axis.task for axis in findings.axes)
         panels.append(
             Panel(
                 f"dominance_{number}_{side + 1}",
-                _places(findings, book.shown[0], f"priorities of {a} ({tasks})"),
-                _places(findings, book.shown[1], f"priorities of {b} ({tasks})", is_across=False),
+                _places(findings, book.shown[0], f"priorities of {a}"),
+                _places(findings, book.shown[1], f"priorities of {b}", is_across=False),
                 tuple(marks),
                 title=f"{book.arms[side]} dominates {book.arms[1 - side]}",
-                height=max(260, 110 + 24 * len(book.shown[1])),
+                height=max(300, 110 + 24 * len(book.shown[1])),
             )
         )
-    keys = tuple(
-        Key(f"{arm} dominates {words} on the means", Mark(m.colour_number, symbol, m.dash), "point")
-        for arm in book.arms
-        for m in (mark_of(findings.arms.index(arm)),)
-        for symbol, words in ((STRICT, "strictly"), (WEAK, "weakly"))
-    )
+    tasks = ", ".join(axis.task for axis in findings.axes)
     return Figure(
         f"dominance_{number}",
         f"{a} against {b}, point by point",
@@ -285,10 +281,23 @@ def _figure(findings: Findings, book: Book, number: int) -> Figure:
         "every value.",
         tuple(panels),
         "Colour: share of the pairs of runs in which one dominates the other; empty where it "
-        "never does.",
+        f"never does. Priorities are of {tasks}.",
         columns=1,
-        legend=keys,
+        legend=_keys(findings, book),
     )
+
+
+def _keys(findings: Findings, book: Book) -> tuple[Key, ...]:
+    """Return the marks that stand in the matrices."""
+    keys = []
+    for arm, held in zip(book.arms, book.ledgers, strict=True):
+        mark = mark_of(findings.arms.index(arm))
+        on_means = {c.mean_strictly for row in held.cells for c in row if c.mean_dominates}
+        for symbol, is_strict, words in ((STRICT, True, "strictly"), (WEAK, False, "weakly")):
+            if is_strict in on_means:
+                key = Mark(mark.colour_number, symbol, mark.dash)
+                keys.append(Key(f"{arm} dominates {words} on the means", key, "point"))
+    return tuple(keys)
 
 
 def _over(book: Ledger, side: int) -> tuple[tuple[Dominance, ...], ...]:

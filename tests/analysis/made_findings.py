@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.axes import choose_axes
 from analysis.findings import Findings, find
 from analysis.load import Loaded, RunState
+from mtl.strict import canonical_float
 
 TWO_TASKS = ("depth", "segmentation")
 
@@ -21,7 +22,8 @@ def made_findings(
     axes = choose_axes(tasks, metrics)
     table: list[dict[str, object]] = []
     states = []
-    for number, (arm, priorities, seed, values) in enumerate(rows):
+    for number, (arm, given, seed, values) in enumerate(rows):
+        priorities = None if given is None else tuple(map(canonical_float, given))
         run_id = f"{number:016x}"
         row: dict[str, object] = {"run_id": run_id, "method": arm, "arm": arm, "seed": seed}
         row |= {
