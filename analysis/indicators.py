@@ -22,7 +22,6 @@ from analysis.bootstrap import (
     symmetric_interval,
 )
 from analysis.fronts import Reference, minimised, minimised_hypervolume, nondominated
-from analysis.inference import PermutationTest, hypervolume_test, within_priority_test
 
 MOST_POINTS_OF_MANY_AXES = 100
 """Beyond so many priorities on five axes or more, one hypervolume takes tens of milliseconds and
@@ -68,8 +67,6 @@ class Indicators:
     """Mean over b's nondominated points of how far a is from matching it, in ranges; 0 at best."""
     igd_plus_b: Indicator
     """The same of b from a's."""
-    test_by_seed: PermutationTest
-    test_within_priority: PermutationTest
 
 
 @dataclass(frozen=True)
@@ -165,8 +162,6 @@ def indicators(
         epsilon_b=epsilon_b,
         igd_plus_a=igd_a,
         igd_plus_b=igd_b,
-        test_by_seed=hypervolume_test(runs_a, runs_b, reference, axes),
-        test_within_priority=within_priority_test(runs_a, runs_b, reference, axes),
     )
 
 

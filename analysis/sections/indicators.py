@@ -18,6 +18,7 @@ from analysis.indicators import (
     indicators,
     reference_sensitivity,
 )
+from analysis.inference import PermutationTest, hypervolume_test, within_priority_test
 from analysis.marks import Mark, mark_of
 from analysis.matched import (
     ArmRuns,
@@ -45,6 +46,8 @@ class Pair:
 
     matched: MatchedRuns
     found: Indicators
+    by_seed: PermutationTest
+    within_priority: PermutationTest
     sensitivity: Sensitivity | None
 
 
@@ -82,6 +85,8 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
                 "method_b": p.matched.arm_b,
                 "seeds": list(p.matched.seeds_a),
                 "indicators": p.found,
+                "test_by_whole_seeds": p.by_seed,
+                "test_within_priorities": p.within_priority,
                 "sensitivity": p.sensitivity,
             }
             for p in pairs
@@ -91,7 +96,7 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
     if not pairs:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: list[Part] = [_intervals_figure(findings, pairs), _table(findings, reference, pairs)]
-    parts += [_how(pairs[0].found), _when_right(pairs[0].found)]
+    parts += [_how(pairs[0].found), _when_right(pairs[0])]
     strips = [p for p in pairs if p.sensitivity is not None][:MOST_STRIPS]
     if strips:
         parts += [_strip_figure(findings, strips), _strip_table(findings, strips)]
@@ -131,6 +136,8 @@ def _pair(
     return Pair(
         matched,
         indicators(matched.runs_a, matched.runs_b, reference, axes, ranges),
+        hypervolume_test(matched.runs_a, matched.runs_b, reference, axes),
+        within_priority_test(matched.runs_a, matched.runs_b, reference, axes),
         reference_sensitivity(
             matched.runs_a.mean(axis=1), matched.runs_b.mean(axis=1), reference, axes
         ),
@@ -189,15 +196,15 @@ def _how(found: Indicators) -> str:
     )
 
 
-def _when_right(found: Indicators) -> str:
-    seeds, runs = found.test_by_seed, found.test_within_priority
+def _when_right(pair: Pair) -> str:
+    seeds, runs = pair.by_seed, pair.within_priority
     return (
         "Two ways to count: by whole seeds, drawn or exchanged with all their runs at once, and "
         "by single runs within a priority. Runs of one seed share their initial weights and data "
         "order, so a seed may favour a method at all priorities; whole seeds are right then too, "
         "and are what the figure and the words use. Within a priority is right only if no seed "
         "does that, and otherwise finds differences where there are none. With "
-        f"{found.num_seeds} seeds the smallest p in reach is {seeds.smallest_p:.2g} by whole "
+        f"{pair.found.num_seeds} seeds the smallest p in reach is {seeds.smallest_p:.2g} by whole "
         f"seeds and {runs.smallest_p:.2g} within priorities; p is two-sided and not adjusted for "
         "the number of pairs."
     )
@@ -223,7 +230,7 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         for field, words, form in _ROWS:
             indicator: Indicator = getattr(found, field)
             has_p = field == "difference"
-            p_seed, p_run = found.test_by_seed.p, found.test_within_priority.p
+            p_seed, p_run = pair.by_seed.p, pair.within_priority.p
             rows.append(
                 (
                     f"{a} {MINUS} {b}",
@@ -246,10 +253,8 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             row |= {
                 "p_whole_seeds": p_seed if has_p else None,
                 "p_within_priority": p_run if has_p else None,
-                "smallest_p_whole_seeds": found.test_by_seed.smallest_p if has_p else None,
-                "smallest_p_within_priority": found.test_within_priority.smallest_p
-                if has_p
-                else None,
+                "smallest_p_whole_seeds": pair.by_seed.smallest_p if has_p else None,
+                "smallest_p_within_priority": pair.within_priority.smallest_p if has_p else None,
                 "num_seeds": found.num_seeds,
                 "num_priorities": found.num_priorities,
                 "num_resamples": found.num_resamples,

@@ -96,7 +96,6 @@ def test_methods_exchanged_exchange_their_indicators():
         found.epsilon_b, by_priority=back.epsilon_a.by_priority
     )
     assert back.difference.value == pytest.approx(-found.difference.value)
-    assert back.test_by_seed.p == found.test_by_seed.p
 
 
 def test_identical_methods_differ_by_nothing():
@@ -107,7 +106,6 @@ def test_identical_methods_differ_by_nothing():
     # Whole seeds are drawn for both at once, so there is nothing left to vary.
     assert (found.difference.by_seed.low, found.difference.by_seed.high) == (0.0, 0.0)
     assert found.difference.by_priority.low < 0 < found.difference.by_priority.high
-    assert (found.test_by_seed.p, found.test_within_priority.p) == (1.0, 1.0)
 
 
 def test_a_duplicated_point_changes_nothing_but_its_share_in_igd():

@@ -8,6 +8,7 @@ repetitions has the standard error sqrt(p (1 - p) / n), and every bound lies at 
 these, for the share that is claimed, from it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -54,6 +55,7 @@ def three_errors(share: float, number: int) -> float:
     return 3 * math.sqrt(share * (1 - share) / number)
 
 
+@functools.cache
 def coverage(num_seeds: int, kind: str, lead: float) -> dict[str, dict[str, float]]:
     """Return indicator -> way of resampling -> share of intervals that hold the true value."""
     exact = (FRONT[:, None] + lead, FRONT[:, None])
