@@ -19,6 +19,9 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 1000
+MOST_RESAMPLED_RUNS = 2_000_000
+"""Resamples times runs of a method: beyond, fewer resamples are drawn."""
+FEWEST_RESAMPLES = 200
 SAMPLING_SEED = 0
 
 Statistic = Callable[[np.ndarray, np.ndarray], Sequence[float]]
@@ -31,6 +34,11 @@ class Interval:
 
     low: float
     high: float
+
+
+def affordable_resamples(num_runs: int) -> int:
+    """Return how many resamples of so many runs of a method are drawn."""
+    return min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_RESAMPLED_RUNS // num_runs))
 
 
 def seed_widening(num_seeds: int) -> float:
@@ -60,8 +68,12 @@ def by_seed(
         num_resamples: how often.
     """
     generator = np.random.default_rng(SAMPLING_SEED)
-    drawn = generator.integers(0, a.shape[1], (num_resamples, a.shape[1]))
-    return np.array([statistic(a[:, s].mean(axis=1), b[:, s].mean(axis=1)) for s in drawn])
+    num_seeds = a.shape[1]
+    # How often each seed is drawn, as a share: a mean over draws is a weighted one over seeds.
+    drawn = generator.multinomial(num_seeds, [1 / num_seeds] * num_seeds, num_resamples) / num_seeds
+    return np.array(
+        [statistic(*(np.tensordot(w, runs, axes=(0, 1)) for runs in (a, b))) for w in drawn]
+    )
 
 
 def by_priority(
@@ -71,9 +83,9 @@ def by_priority(
     generator = np.random.default_rng(SAMPLING_SEED)
 
     def means(runs: np.ndarray) -> np.ndarray:
-        num_priorities, num_seeds = runs.shape[:2]
-        drawn = generator.integers(0, num_seeds, (num_priorities, num_seeds))
-        return np.asarray(runs[np.arange(num_priorities)[:, None], drawn].mean(axis=1))
+        number, num_seeds = runs.shape[:2]
+        weights = generator.multinomial(num_seeds, [1 / num_seeds] * num_seeds, number) / num_seeds
+        return np.asarray(np.einsum("ks,ksd->kd", weights, runs))
 
     return np.array([statistic(means(a), means(b)) for _ in range(num_resamples)])
 

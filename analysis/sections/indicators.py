@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import MINUS, NONE, TIMES, number
-from analysis.bootstrap import LEVEL, Interval, seed_widening
+from analysis.bootstrap import LEVEL, Interval, affordable_resamples, seed_widening
 from analysis.findings import Findings
 from analysis.fronts import Reference
 from analysis.indicators import (
@@ -34,8 +34,8 @@ from analysis.run_files import RunFiles
 from analysis.section import Part, Section
 
 MOST_PAIRS = 6
-MOST_PAIRED_PRIORITIES = 4000
-"""So many priorities, summed over the pairs of methods, bound the time of the resampling."""
+MOST_PAIRED_RUNS = 6000
+"""Runs of a method, summed over the pairs: bounds the time; one pair is always computed."""
 MOST_STRIPS = 3
 TITLE = "Fronts in single numbers"
 
@@ -112,8 +112,8 @@ def _bound(by_arm: Mapping[str, ArmRuns], wanted: Sequence[tuple[str, str]]) -> 
     """Return how many pairs are computed, at least one."""
     total = 0
     for index, (a, b) in enumerate(wanted[:MOST_PAIRS]):
-        total += min(len(by_arm[a]), len(by_arm[b]))
-        if index and total > MOST_PAIRED_PRIORITIES:
+        total += min(sum(map(len, by_arm[arm].values())) for arm in (a, b))
+        if index and total > MOST_PAIRED_RUNS:
             return index
     return min(len(wanted), MOST_PAIRS)
 
@@ -135,7 +135,14 @@ def _pair(
     axes = findings.axes
     return Pair(
         matched,
-        indicators(matched.runs_a, matched.runs_b, reference, axes, ranges),
+        indicators(
+            matched.runs_a,
+            matched.runs_b,
+            reference,
+            axes,
+            ranges,
+            affordable_resamples(matched.runs_a.shape[0] * matched.runs_a.shape[1]),
+        ),
         hypervolume_test(matched.runs_a, matched.runs_b, reference, axes),
         within_priority_test(matched.runs_a, matched.runs_b, reference, axes),
         reference_sensitivity(
