@@ -157,9 +157,10 @@ def _figures(findings: Findings, shown: Sequence[Comparison]) -> list[Figure]:
                 "differences.",
                 panels,
                 f"Colour: of {seeds}, the share with a run at least as good as this place on both "
-                f"axes, {a} minus {b}; without colour where the shares are equal. Over the "
-                f"{len(matched.priorities)} priorities that both have. Lines: what half of the "
-                "seeds reach." + ("" if all(c.cells.is_exact for c in shown) else _sampled()),
+                f"axes, {a} minus {b}: purple where {a} leads, orange where {b} does, without "
+                f"colour where they are equal. Over the {len(matched.priorities)} priorities that "
+                "both have. Lines: what half of the seeds reach, of two the better one."
+                + ("" if all(c.cells.is_exact for c in shown) else _sampled()),
                 columns=min(2, len(panels)),
                 legend=tuple(
                     Key(f"{arm}, half of the seeds", mark_of(findings.arms.index(arm)), "line")
