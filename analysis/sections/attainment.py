@@ -68,8 +68,10 @@ def attainment(findings: Findings, files: RunFiles) -> Section | None:
         if matched is None or reason:
             why_not.append(reason)
             continue
-        words += [f"{methods[0]} and {methods[1]}: {sentence}" for sentence in matched.left_out]
         room = MOST_PANELS - len(shown)
+        if room:
+            both = f"{methods[0]} and {methods[1]}"
+            words += [f"{both}: {sentence}" for sentence in matched.left_out]
         shown += [_comparison(findings, matched, pair) for pair in task_pairs[:room]]
     words += why_not
     num_all = len(method_pairs_) * len(task_pairs)

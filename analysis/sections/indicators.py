@@ -357,7 +357,8 @@ def _intervals_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         f"{first.matched.arm_a} and {first.matched.arm_b}. Dotted: no difference."
         if first.found.num_resamples
         else "Without intervals. Dotted: no difference.",
-        columns=3,
+        # Long names leave no room beside each other.
+        columns=3 if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18 else 1,
         legend=tuple(Key(arm, mark(arm), "point") for arm in arms),
     )
 
