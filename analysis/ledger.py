@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.fronts import nondominated
+
 
 @dataclass(frozen=True)
 class Dominance:
@@ -49,6 +51,24 @@ class Ledger:
 def dominates(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return whether `a` dominates `b`, over the last axis (..., axes), both minimised."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
+
+
+def covered_by(means_a: np.ndarray, means_b: np.ndarray) -> np.ndarray:
+    """Return which points of b some point of a dominates, of the means alone.
+
+    For grids of any size: a point that is dominated in a covers nothing that its better does not.
+
+    Args:
+        means_a: (num_points, axes), minimised, finite.
+        means_b: of b.
+
+    Returns:
+        (num_points of b,) of bool; its mean is the coverage C(a, b).
+    """
+    front = means_a[nondominated(means_a)]
+    if not np.isfinite(means_b).all():
+        raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+    return np.array([bool(dominates(front, point).any()) for point in means_b], dtype=bool)
 
 
 def ledger(

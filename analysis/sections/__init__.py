@@ -5,11 +5,18 @@ from collections.abc import Callable
 from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
+from analysis.sections.attainment import attainment
+from analysis.sections.indicators import front_indicators
+from analysis.sections.ledger import dominance
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
 
-SECTIONS: dict[str, MakeSection] = {}
+SECTIONS: dict[str, MakeSection] = {
+    "attainment": attainment,
+    "indicators": front_indicators,
+    "ledger": dominance,
+}
 
 
 def all_sections(findings: Findings, files: RunFiles) -> tuple[Section, ...]:

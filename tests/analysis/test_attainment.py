@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.attainment import attained_share, attainment_difference, attainment_surface
+from analysis.attainment import (
+    attained_share,
+    attainment_band,
+    attainment_difference,
+    attainment_surface,
+)
+from analysis.axes import Axis
+from mtl.records import METRICS
 
 results = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(0, 6).map(float)
@@ -101,3 +108,51 @@ def test_inputs_may_be_read_only():
     assert attainment_difference([points], [points]).difference.tolist() == [[0.0]]
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         attainment_surface([points], 0.0)
+
+
+def test_the_band_by_hand_in_metric_units():
+    # Higher is better on both. Four seeds of one point each: (.2, .8), (.4, .6), (.6, .4), (.3, .3)
+    # over the reference (0, 0). Two of four attain (.4, .4) (the second and third) and (.2, .6)
+    # (the first and second); three attain (.3, .3) (all but the first) and (.2, .4) (all but the
+    # last).
+    axes = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
+    seeds = [np.array([p]) for p in ((0.2, 0.8), (0.4, 0.6), (0.6, 0.4), (0.3, 0.3))]
+    band = attainment_band(seeds, np.array([0.0, 0.0]), axes)
+    assert band.num_seeds == 4
+    assert {(0.4, 0.4), (0.2, 0.6)} <= set(band.median)
+    assert (band.median[0][1], band.median[-1][0]) == (0.0, 0.0)
+    assert band.outline[0] == band.outline[-1]
+    # Area of the outline = area that a quarter attain minus what three quarters do:
+    # .6 x .4 + .4 x .2 + .2 x .2 = .36, and .3 x .3 + .2 x .1 = .11.
+    assert polygon_area(band.outline) == pytest.approx(0.36 - 0.11)
+
+
+@given(seeds_of_results)
+def test_the_band_lies_between_its_surfaces(seeds):
+    axes = (Axis("depth", METRICS["rmse"]), Axis("segmentation", METRICS["miou"]))
+    turned = [points * np.array([1.0, -1.0]) for points in seeds]
+    corner = np.array([7.0, 7.0])
+    band = attainment_band(turned, corner * np.array([1.0, -1.0]), axes)
+    # Every value is below 7, so every seed attains something in the box.
+    surfaces = [attainment_surface(seeds, share) for share in (0.25, 0.75)]
+    areas = [moocore.hypervolume(points, ref=corner) for points in surfaces]
+    assert polygon_area(band.outline) == pytest.approx(areas[0] - areas[1])
+    median = attainment_surface(seeds, 0.5) * np.array([1.0, -1.0])
+    assert set(map(tuple, median)) <= set(band.median)
+
+
+def test_a_band_outside_the_box_is_empty():
+    axes = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
+    band = attainment_band([np.array([[0.1, 0.1]])], np.array([0.5, 0.5]), axes)
+    assert (band.median, band.outline) == ((), ())
+    # One of two seeds in the box: the band reaches down to the reference.
+    two = [np.array([[0.1, 0.1]]), np.array([[0.6, 0.7]])]
+    band = attainment_band(two, np.array([0.5, 0.5]), axes)
+    assert polygon_area(band.outline) == pytest.approx(0.1 * 0.2)
+
+
+def polygon_area(outline) -> float:
+    if not outline:
+        return 0.0
+    x, y = np.array(outline).T
+    return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2

@@ -10,7 +10,13 @@ import pytest
 from analysis import inference
 from analysis.axes import Axis
 from analysis.fronts import OperatingPoint, Reference
-from analysis.inference import holm, hypervolume_test, smallest_p, why_not_comparable
+from analysis.inference import (
+    holm,
+    hypervolume_test,
+    smallest_p,
+    why_not_comparable,
+    within_priority_test,
+)
 from mtl.records import METRICS
 
 AXES = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
@@ -135,10 +141,52 @@ def test_many_seeds_are_drawn_without_enumerating():
     assert (test.exact, test.p, test.smallest_p) == (False, 1 / 2**13, 1 / 2**13)
 
 
+def slow_within_p(runs_a: np.ndarray, runs_b: np.ndarray) -> float:
+    """Exchange the two runs of every subset of (priority, seed), in plain loops."""
+    num_priorities, num_seeds, _ = runs_a.shape
+    places = list(itertools.product(range(num_priorities), range(num_seeds)))
+    differences = []
+    for size in range(len(places) + 1):
+        for chosen in itertools.combinations(places, size):
+            a, b = runs_a.copy(), runs_b.copy()
+            for place in chosen:
+                a[place], b[place] = runs_b[place], runs_a[place]
+            differences.append(area(a.mean(axis=1)) - area(b.mean(axis=1)))
+    return float(np.mean([abs(d) >= abs(differences[0]) - 1e-12 for d in differences]))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.003, 0.1])
+def test_exact_p_within_priorities_equals_independent_enumeration(shift):
+    for seed in range(2):
+        print(f"{seed=}")
+        a, b = draw(seed, shift, num_priorities=3, num_seeds=3)
+        a.setflags(write=False)
+        b.setflags(write=False)
+        test = within_priority_test(a, b, ORIGIN, AXES)
+        assert test.p == pytest.approx(slow_within_p(a, b))
+        assert (test.exact, test.num_relabellings, test.smallest_p) == (True, 2**9, 2 / 2**9)
+        assert (test.num_seeds, test.relabelled) == (3, "single runs within their priority")
+        assert test.difference == hypervolume_test(a, b, ORIGIN, AXES).difference
+    if shift == 0.1:
+        assert test.p == test.smallest_p
+
+
+def test_one_priority_within_is_the_whole_seed():
+    a, b = draw(3, 0.002, num_priorities=1, num_seeds=6)
+    assert within_priority_test(a, b, ORIGIN, AXES).p == hypervolume_test(a, b, ORIGIN, AXES).p
+
+
+def test_many_runs_are_drawn_within_priorities():
+    a, b = draw(2, 0.1, num_priorities=4, num_seeds=10)
+    test = within_priority_test(a, b, ORIGIN, AXES)
+    assert (test.exact, test.p, test.smallest_p, test.seed) == (False, 1 / 2**11, 1 / 2**11, 0)
+
+
 def test_unequal_shapes_are_refused():
     a, b = draw(0, 0.0)
-    with pytest.raises(ValueError, match="equal priorities and seeds"):
-        hypervolume_test(a, b[:2], ORIGIN, AXES)
+    for test in (hypervolume_test, within_priority_test):
+        with pytest.raises(ValueError, match="equal priorities and seeds"):
+            test(a, b[:2], ORIGIN, AXES)
 
 
 def test_holm_by_hand():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from analysis.ledger import dominates, ledger
+from analysis.ledger import covered_by, dominates, ledger
 
 runs = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 4), st.just(2)), elements=st.integers(0, 3).map(float)
@@ -45,6 +45,21 @@ def test_shares_are_those_of_all_pairs_and_no_two_means_dominate_each_other(a, b
             assert book.cells[i][j].share_of_pairs == pytest.approx(np.mean(pairs))
             assert not (book.cells[i][j].mean_dominates and back.cells[j][i].mean_dominates)
             assert book.cells[i][j].share_of_pairs + back.cells[j][i].share_of_pairs <= 1 + 1e-9
+
+
+@given(methods, methods)
+def test_coverage_of_means_is_that_of_the_ledger(a, b):
+    means = [np.array([runs.mean(axis=0) for runs in side]) for side in (a, b)]
+    means[0].flags.writeable = False
+    assert tuple(covered_by(*means)) == ledger(a, b, matched=False).covered
+
+
+def test_means_that_are_not_finite_have_no_coverage():
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite"):
+            covered_by(np.zeros((1, 2)), np.array([[0.0, bad]]))
+        with pytest.raises(ValueError, match="finite"):
+            covered_by(np.array([[0.0, bad]]), np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,465 @@
+"""Who dominates whom, point by point, how surely, and what nobody dominates."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import NONE
+from analysis.findings import Findings
+from analysis.fronts import minimised
+from analysis.ledger import Dominance, Ledger, covered_by, ledger
+from analysis.marks import Mark, mark_of
+from analysis.matched import ArmRuns, method_pairs, runs_by_arm
+from analysis.panels import Cells, Figure, Key, Panel, Points, Scale
+from analysis.result_tables import Table
+from analysis.run_files import RunFiles
+from analysis.section import Folded, Part, Section
+
+MOST_PAIRS = 3
+MOST_POINTS = 24
+"""Of a method in a matrix; more are thinned out evenly."""
+MOST_ROWS = 40
+TICK_CHARACTERS = 75
+"""Along an axis of a matrix."""
+STRICT, WEAK = "circle", "diamond"
+
+Priorities = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Book:
+    """The ledger of two methods, on the points shown, and what holds of all points."""
+
+    arms: tuple[str, str]
+    points: tuple[tuple[Priorities, ...], tuple[Priorities, ...]]
+    """All operating points of each method."""
+    shown: tuple[tuple[Priorities, ...], tuple[Priorities, ...]]
+    """Those in the matrix."""
+    ledgers: tuple[Ledger, Ledger]
+    """Of the points shown: the first method over the second, and the other way round."""
+    matched: tuple[Ledger, Ledger] | None
+    """The same of matched seeds; None where the points do not all have the same seeds."""
+    covered: tuple[np.ndarray, np.ndarray]
+    """For all points of each method: does a point of the other dominate its means?"""
+    nums_seeds: tuple[int, int]
+    """Fewest and most seeds of a point."""
+
+    @property
+    def coverage(self) -> tuple[float, float]:
+        """Return C(first, second) and C(second, first)."""
+        return float(self.covered[1].mean()), float(self.covered[0].mean())
+
+
+def dominance(findings: Findings, files: RunFiles) -> Section | None:
+    """Return the section on dominance; None with fewer than two methods that take priorities."""
+    del files
+    by_arm = runs_by_arm(findings.runs, findings.axes)
+    wanted = method_pairs([arm for arm in findings.arms if arm in by_arm])
+    if not wanted:
+        return None
+    title = "Dominance ledger"
+    books = [_book(findings, by_arm, pair) for pair in wanted[:MOST_PAIRS]]
+    words = [sentence for book in books for sentence in _remarks(book)]
+    if len(wanted) > len(books):
+        words.append(f"{len(wanted) - len(books)} of {len(wanted)} pairs of methods are left out.")
+    parts: list[Part | Folded] = [_coverage_table(books)]
+    for number, book in enumerate(books, 1):
+        parts += [_figure(findings, book, number), _point_table(findings, book, number)]
+    parts += [_how(), *words]
+    parts.append(
+        Folded(
+            "Every pair of points",
+            tuple(_pair_table(findings, book, number) for number, book in enumerate(books, 1)),
+        )
+    )
+    values = {"pairs": [_values(book) for book in books]}
+    return Section("dominance", title, _lead(findings, books[0]), tuple(parts), values)
+
+
+def _book(findings: Findings, by_arm: Mapping[str, ArmRuns], pair: tuple[str, str]) -> Book:
+    sides = [by_arm[arm] for arm in pair]
+    means = [
+        minimised(
+            np.array([np.mean(list(runs.values()), axis=0) for runs in side.values()]),
+            findings.axes,
+        )
+        for side in sides
+    ]
+    points = [tuple(side) for side in sides]
+    shown = [_thinned(held) for held in points]
+    runs = [
+        [
+            minimised(np.array([held for _, held in sorted(side[p].items())]), findings.axes)
+            for p in places
+        ]
+        for side, places in zip(sides, shown, strict=True)
+    ]
+    seeds = {
+        tuple(sorted(side[p])) for side, places in zip(sides, shown, strict=True) for p in places
+    }
+    counts = [len(held) for side in sides for held in side.values()]
+
+    def both(matched: bool) -> tuple[Ledger, Ledger]:
+        return (
+            ledger(runs[0], runs[1], matched=matched),
+            ledger(runs[1], runs[0], matched=matched),
+        )
+
+    return Book(
+        arms=pair,
+        points=(points[0], points[1]),
+        shown=(shown[0], shown[1]),
+        ledgers=both(matched=False),
+        matched=both(matched=True) if len(seeds) == 1 else None,
+        covered=(covered_by(means[1], means[0]), covered_by(means[0], means[1])),
+        nums_seeds=(min(counts), max(counts)),
+    )
+
+
+def _thinned(points: Sequence[Priorities]) -> tuple[Priorities, ...]:
+    if len(points) <= MOST_POINTS:
+        return tuple(points)
+    places = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
+    return tuple(points[place] for place in places)
+
+
+def _lead(findings: Findings, book: Book) -> str:
+    a, b = book.arms
+    counts = [int(covered.sum()) for covered in book.covered]
+    text = (
+        f"On the means, points of {a} dominate {counts[1]} of the {len(book.points[1])} points of "
+        f"{b}, and points of {b} dominate {counts[0]} of the {len(book.points[0])} of {a}."
+    )
+    sure = _surest(book)
+    if sure is None:
+        text += " In no pair of runs does one of these points dominate another."
+    else:
+        winner, mine, theirs, share = sure
+        loser = b if winner == a else a
+        text += (
+            f" The surest case: {winner} at {findings.shown_priorities(mine)} dominates {loser} at "
+            f"{findings.shown_priorities(theirs)} in {share:.0%} of the pairs of their runs."
+        )
+    least, most = book.nums_seeds
+    seeds = "is 1 seed" if most == 1 else f"are {most} seeds"
+    if least < most:
+        seeds = f"are {least} to {most} seeds"
+    return f"{text} There {seeds} a point."
+
+
+def _surest(book: Book) -> tuple[str, Priorities, Priorities, float] | None:
+    """Return who dominates, where, whom, and in what share of pairs; None where never."""
+    best: tuple[str, Priorities, Priorities, float] | None = None
+    for side in (0, 1):
+        for i, row in enumerate(book.ledgers[side].cells):
+            for j, cell in enumerate(row):
+                if cell.share_of_pairs > (0.0 if best is None else best[3]):
+                    mine, theirs = book.shown[side][i], book.shown[1 - side][j]
+                    best = (book.arms[side], mine, theirs, cell.share_of_pairs)
+    return best
+
+
+def _how() -> str:
+    return (
+        "A point dominates another if it is at least as good on every metric and better on one: "
+        "strictly, if it is better on all. On the means this is yes or no; the share of pairs "
+        "takes each run of the one with each run of the other, and says how often a new run of "
+        "each would come out so. More points alone cover more."
+    )
+
+
+def _remarks(book: Book) -> list[str]:
+    a, b = book.arms
+    words = []
+    if set(book.points[0]) != set(book.points[1]):
+        words.append(
+            f"{a} and {b} have different priorities ({len(book.points[0])} and "
+            f"{len(book.points[1])}), so their coverages are of unequal grids."
+        )
+    for arm, points, shown in zip(book.arms, book.points, book.shown, strict=True):
+        if len(shown) < len(points):
+            words.append(
+                f"The matrix of {a} and {b} holds {len(shown)} of the {len(points)} points of "
+                f"{arm}, evenly spaced; coverage and the list of points are of all."
+            )
+    return words
+
+
+def _coverage_table(books: Sequence[Book]) -> Table:
+    rows, raw = [], []
+    for book in books:
+        for mine, other in ((0, 1), (1, 0)):
+            covered = book.covered[other]
+            held = {
+                "method": book.arms[mine],
+                "other": book.arms[other],
+                "coverage": float(covered.mean()),
+                "num_dominated": int(covered.sum()),
+                "num_points_of_other": len(covered),
+                "num_undominated_own": int((~book.covered[mine]).sum()),
+                "num_points_own": len(book.covered[mine]),
+            }
+            raw.append(held)
+            rows.append(
+                (
+                    book.arms[mine],
+                    book.arms[other],
+                    f"{held['coverage']:.2f}",
+                    f"{held['num_dominated']} of {held['num_points_of_other']}",
+                    f"{held['num_undominated_own']} of {held['num_points_own']}",
+                )
+            )
+    return Table(
+        "dominance_coverage",
+        "Coverage C(A, B): share of the points of B that some point of A dominates on the means.",
+        ("A", "B", "C(A, B)", "points of B dominated", "points of A that B leaves undominated"),
+        tuple(rows),
+        pd.DataFrame(raw),
+        num_words=2,
+    )
+
+
+def _figure(findings: Findings, book: Book, number: int) -> Figure:
+    a, b = book.arms
+    panels = []
+    for side in (0, 1):
+        # Columns are always the first method's points, rows the second's.
+        cells = _over(book.ledgers[side], side)
+        share = np.array([[cell.share_of_pairs for cell in row] for row in cells])
+        mark = mark_of(findings.arms.index(book.arms[side]))
+        marks: list[Cells | Points] = [
+            Cells(
+                tuple(np.arange(share.shape[0] + 1) - 0.5),
+                tuple(np.arange(share.shape[1] + 1) - 0.5),
+                np.where(share > 0, share, np.nan),
+                "sequential",
+                (0.0, 1.0),
+                "share of pairs of runs",
+            )
+        ]
+        for symbol, wanted, words in ((STRICT, True, "strictly"), (WEAK, False, "weakly")):
+            places = [
+                (i, j)
+                for i, row in enumerate(cells)
+                for j, cell in enumerate(row)
+                if cell.mean_dominates and cell.mean_strictly is wanted
+            ]
+            if places:
+                marks.append(
+                    Points(
+                        tuple(float(i) for i, _ in places),
+                        tuple(float(j) for _, j in places),
+                        Mark(mark.colour_number, symbol, mark.dash),
+                        f"means: {words}",
+                        tuple(
+                            _hover(findings, book, side, i, j, cells[i][j], words)
+                            for i, j in places
+                        ),
+                        size=8.0,
+                    )
+                )
+        panels.append(
+            Panel(
+                f"dominance_{number}_{side + 1}",
+                _places(findings, book.shown[0], f"priorities of {a}"),
+                _places(findings, book.shown[1], f"priorities of {b}", is_across=False),
+                tuple(marks),
+                title=f"{book.arms[side]} dominates {book.arms[1 - side]}",
+                height=max(300, 110 + 24 * len(book.shown[1])),
+            )
+        )
+    tasks = ", ".join(axis.task for axis in findings.axes)
+    return Figure(
+        f"dominance_{number}",
+        f"{a} against {b}, point by point",
+        f"Two matrices of the points of {a} by the points of {b}: share of pairs of runs in which "
+        "one dominates the other, with marks where it does so on the means. The tables below hold "
+        "every value.",
+        tuple(panels),
+        "Colour: share of the pairs of runs in which one dominates the other; empty where it "
+        f"never does. Priorities are of {tasks}.",
+        columns=1,
+        legend=_keys(findings, book),
+    )
+
+
+def _keys(findings: Findings, book: Book) -> tuple[Key, ...]:
+    """Return the marks that stand in the matrices."""
+    keys = []
+    for arm, held in zip(book.arms, book.ledgers, strict=True):
+        mark = mark_of(findings.arms.index(arm))
+        on_means = {c.mean_strictly for row in held.cells for c in row if c.mean_dominates}
+        for symbol, is_strict, words in ((STRICT, True, "strictly"), (WEAK, False, "weakly")):
+            if is_strict in on_means:
+                key = Mark(mark.colour_number, symbol, mark.dash)
+                keys.append(Key(f"{arm} dominates {words} on the means", key, "point"))
+    return tuple(keys)
+
+
+def _over(book: Ledger, side: int) -> tuple[tuple[Dominance, ...], ...]:
+    """Return a ledger with the first method's points in rows, whichever method it is of."""
+    return book.cells if side == 0 else tuple(zip(*book.cells, strict=True))
+
+
+def _hover(
+    findings: Findings, book: Book, side: int, i: int, j: int, cell: Dominance, words: str
+) -> str:
+    texts = [
+        f"{arm} {findings.shown_priorities(points[k])}"
+        for arm, points, k in zip(book.arms, book.shown, (i, j), strict=True)
+    ]
+    return (
+        f"{texts[side]} dominates\n{texts[1 - side]}\n{words} on the means, "
+        f"in {cell.share_of_pairs:.0%} of pairs of runs"
+    )
+
+
+def _places(
+    findings: Findings, points: Sequence[Priorities], title: str, *, is_across: bool = True
+) -> Scale:
+    texts = [findings.shown_priorities(point) for point in points]
+    step = 1
+    if is_across:
+        step = max(1, math.ceil(sum(len(text) + 2 for text in texts) / TICK_CHARACTERS))
+    ticks = tuple((float(k), texts[k]) for k in range(0, len(texts), step))
+    return Scale(title, (-0.5, len(points) - 0.5), ticks=ticks)
+
+
+def _point_table(findings: Findings, book: Book, number: int) -> Table:
+    """Return every operating point of both methods with what dominates it, undominated first."""
+    entries: list[tuple[tuple[str, ...], dict[str, Any], bool]] = []
+    for side in (0, 1):
+        by_others = book.ledgers[1 - side]
+        for k, point in enumerate(book.points[side]):
+            is_free = not book.covered[side][k]
+            worst, by = None, []
+            if point in book.shown[side]:
+                column = [row[book.shown[side].index(point)] for row in by_others.cells]
+                worst = max(cell.share_of_pairs for cell in column)
+                by = [
+                    findings.shown_priorities(other)
+                    for other, cell in zip(book.shown[1 - side], column, strict=True)
+                    if cell.mean_dominates
+                ]
+            shown_by = " ".join(by[:3]) + (f" and {len(by) - 3} more" if len(by) > 3 else "")
+            entries.append(
+                (
+                    (
+                        book.arms[side],
+                        findings.shown_priorities(point),
+                        "no point" if is_free else shown_by or "a point not in the matrix",
+                        NONE if worst is None else f"{worst:.2f}",
+                    ),
+                    {
+                        "method": book.arms[side],
+                        **{
+                            f"priority_{axis.task}": value
+                            for axis, value in zip(findings.axes, point, strict=True)
+                        },
+                        "undominated": is_free,
+                        "num_dominating_shown": len(by),
+                        "largest_share_of_pairs": worst,
+                    },
+                    is_free,
+                )
+            )
+    entries.sort(key=lambda entry: not entry[2])
+    shown = entries[:MOST_ROWS]
+    cut = (
+        ""
+        if len(shown) == len(entries)
+        else f" {len(shown)} rows; the CSV holds all {len(entries)}."
+    )
+    a, b = book.arms
+    return Table(
+        f"dominance_points_{number}",
+        f"Points of {a} and {b}: which points of the other method dominate them on the means, and "
+        "the largest share of pairs of runs in which one of these does. Marked: undominated by "
+        f"the other method.{cut}",
+        ("method", "priorities", "dominated by", "largest share of pairs"),
+        tuple(row for row, _, _ in shown),
+        pd.DataFrame([raw for _, raw, _ in entries]),
+        num_words=3,
+        marked=tuple(is_free for _, _, is_free in shown),
+    )
+
+
+def _pair_table(findings: Findings, book: Book, number: int) -> Table:
+    """Return every pair of points of the matrix in which one dominates, surest first."""
+    raw: list[dict[str, Any]] = []
+    for side in (0, 1):
+        for i, row in enumerate(book.ledgers[side].cells):
+            for j, cell in enumerate(row):
+                matched = None if book.matched is None else book.matched[side].cells[i][j]
+                raw.append(
+                    {
+                        "method": book.arms[side],
+                        "priorities": findings.shown_priorities(book.shown[side][i]),
+                        "other": book.arms[1 - side],
+                        "priorities_of_other": findings.shown_priorities(book.shown[1 - side][j]),
+                        "mean_dominates": cell.mean_dominates,
+                        "mean_strictly": cell.mean_strictly,
+                        "share_of_pairs": cell.share_of_pairs,
+                        "share_of_matched_seeds": None
+                        if matched is None
+                        else matched.share_of_pairs,
+                    }
+                )
+    found = [row for row in raw if row["share_of_pairs"] > 0 or row["mean_dominates"]]
+    found.sort(key=lambda row: (-row["share_of_pairs"], not row["mean_dominates"]))
+    rows = tuple(
+        (
+            row["method"],
+            row["priorities"],
+            row["other"],
+            row["priorities_of_other"],
+            "strictly" if row["mean_strictly"] else "weakly" if row["mean_dominates"] else "no",
+            f"{row['share_of_pairs']:.2f}",
+            NONE
+            if row["share_of_matched_seeds"] is None
+            else f"{row['share_of_matched_seeds']:.2f}",
+        )
+        for row in found[:MOST_ROWS]
+    )
+    a, b = book.arms
+    return Table(
+        f"dominance_pairs_{number}",
+        f"Pairs of points of {a} and {b} in which one dominates, the {len(rows)} surest of "
+        f"{len(found)}; the CSV holds all {len(raw)} pairs of the matrix. Matched: runs of the "
+        "same seed alone.",
+        (
+            "method",
+            "priorities",
+            "dominates",
+            "priorities",
+            "on the means",
+            "share of pairs",
+            "share of matched seeds",
+        ),
+        rows,
+        pd.DataFrame(raw),
+        num_words=5,
+    )
+
+
+def _values(book: Book) -> dict[str, Any]:
+    a, b = book.arms
+    return {
+        "method_a": a,
+        "method_b": b,
+        "coverage_a_over_b": book.coverage[0],
+        "coverage_b_over_a": book.coverage[1],
+        "undominated": {
+            arm: [list(p) for p, held in zip(points, covered, strict=True) if not held]
+            for arm, points, covered in zip(book.arms, book.points, book.covered, strict=True)
+        },
+        "points_shown": {
+            arm: [list(p) for p in shown] for arm, shown in zip(book.arms, book.shown, strict=True)
+        },
+        "a_over_b": [[cell.share_of_pairs for cell in row] for row in book.ledgers[0].cells],
+        "b_over_a": [[cell.share_of_pairs for cell in row] for row in book.ledgers[1].cells],
+    }
