@@ -1,7 +1,7 @@
 """Which runs stand for a method where few can be shown: those at equal priorities, or nearest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,9 +69,25 @@ def runs_near_equal(
         priorities = None if not own else nearest if nearest in own else _nearest(own)
         runs, left_out = _runs(findings, arm, priorities, most_seeds)
         if left_out:
-            notes.append(f"{arm}: {len(runs)} of {len(runs) + left_out} runs are shown.")
+            notes.append(f"{arm}: {len(runs)} of {len(runs) + left_out} runs are read.")
         chosen.append(ChosenRuns(arm, findings.arms.index(arm), priorities, runs))
     return Choice(tuple(chosen), (*_about(findings, chosen, nearest), *notes))
+
+
+def one_seed(choice: Choice) -> Choice:
+    """Return one run a method: of the lowest seed that all have, else of each one's lowest."""
+    seeds = [{seed for seed, _ in c.runs} for c in choice.chosen]
+    common = min(set.intersection(*seeds), default=None) if seeds else None
+    chosen = [
+        replace(c, runs=(next((r for r in c.runs if r[0] == common), c.runs[0]),))
+        for c in choice.chosen
+    ]
+    if common is not None or not chosen:
+        note = f"All pictures are of seed {common}."
+    else:
+        each = listed([f"{c.arm} {c.runs[0][0]}" for c in chosen])
+        note = f"No seed has finished with every method, so the seeds differ: {each}."
+    return Choice(tuple(chosen), (*choice.notes, note))
 
 
 def distance_from_equal(priorities: Sequence[float]) -> float:

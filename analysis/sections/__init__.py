@@ -5,6 +5,7 @@ from collections.abc import Callable
 from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
+from analysis.sections.error_maps import error_map_section
 from analysis.sections.trends import trend_section
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
@@ -12,6 +13,7 @@ MakeSection = Callable[[Findings, RunFiles], Section | None]
 
 SECTIONS: dict[str, MakeSection] = {
     "trends": trend_section,
+    "error_maps": error_map_section,
 }
 
 
