@@ -18,6 +18,8 @@ CLASS_COLOURS = (
     *("#aa4499", "#4477aa", "#ee8866", "#bbcc33", "#661100", "#ffaabb"),
 )
 """Paul Tol's muted colours and some of his others, for the classes 0, 1, ...; they repeat."""
+NUM_LEVELS = 255
+"""Colours of a scale; with the one for no value, a pixel is one byte of a PNG."""
 LARGEST_SIDE = 8192
 """Pixels of a picture's side that are still believed."""
 CLIPPED_SHARE = 0.01
@@ -244,7 +246,7 @@ def image_picture(image: np.ndarray, factor: int) -> np.ndarray:
 def scale_picture(values: np.ndarray, limits: tuple[float, float], factor: int) -> np.ndarray:
     """Return a map (height, width) in the sequential colours; NaN stands for no value."""
     small = shrunk_mean(values, factor)
-    return _coloured(small, limits, _stops())
+    return _coloured(small, limits)
 
 
 def estimate_picture(
@@ -272,7 +274,7 @@ def estimate_picture(
         palette = np.array([_rgb(colour) for colour in CLASS_COLOURS])
         picture = palette[values.astype(int) % len(palette)]
     elif task == "depth" and values.shape[2] == 1:
-        return _coloured(np.where(valid, values[..., 0], np.nan), limits, _stops())
+        return _coloured(np.where(valid, values[..., 0], np.nan), limits)
     elif task == "normal" and values.shape[2] == 3:
         lengths = np.linalg.norm(values, axis=2, keepdims=True)
         valid = valid & np.isfinite(lengths[..., 0]) & (lengths[..., 0] > 0)
@@ -288,18 +290,18 @@ def estimate_picture(
     return np.where(valid[..., None], picture, NO_VALUE).astype(np.uint8)
 
 
-def _coloured(values: np.ndarray, limits: tuple[float, float], stops: np.ndarray) -> np.ndarray:
+def _coloured(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     held = np.isfinite(values)
-    shares = np.clip(
-        (np.where(held, values, limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1
-    )
-    places = np.linspace(0, 1, len(stops))
-    picture = np.stack([np.interp(shares, places, stops[:, i]) for i in range(3)], axis=2).round()
+    low, high = limits
+    shares = np.clip((np.where(held, values, low) - low) / (high - low), 0, 1)
+    picture = _levels()[(shares * (NUM_LEVELS - 1)).round().astype(int)]
     return np.where(held[..., None], picture, NO_VALUE).astype(np.uint8)
 
 
-def _stops() -> np.ndarray:
-    return np.array([_rgb(colour) for colour in SCALE_COLOURS["sequential"]], dtype=np.float64)
+def _levels() -> np.ndarray:
+    stops = np.array([_rgb(colour) for colour in SCALE_COLOURS["sequential"]], dtype=np.float64)
+    places, levels = np.linspace(0, 1, len(stops)), np.linspace(0, 1, NUM_LEVELS)
+    return np.stack([np.interp(levels, places, stops[:, i]) for i in range(3)], axis=1).round()
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -55,8 +55,9 @@ def agreed_images(
     chosen: Sequence[ChosenRuns],
     listings: Mapping[str, Sequence[int]],
     files: RunFiles,
+    most: int = MOST_IMAGES,
 ) -> dict[int, np.ndarray]:
-    """Return image number -> picture: the first few that all runs show, or the first run's."""
+    """Return number -> picture of at most `most` images: those all runs show, or the first."""
     of_runs = []
     for runs in chosen:
         for epoch in reversed(listings[runs.arm]):
@@ -70,7 +71,7 @@ def agreed_images(
     if not of_runs:
         return {}
     common = [number for number in of_runs[0] if all(number in other for other in of_runs)]
-    return {number: of_runs[0][number] for number in (common or [*of_runs[0]])[:MOST_IMAGES]}
+    return {number: of_runs[0][number] for number in (common or [*of_runs[0]])[:most]}
 
 
 def read_samples(

@@ -24,14 +24,20 @@ from analysis.qualitative import (
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Section
-from analysis.shown_samples import ShownSamples, agreed_images, chosen_epochs, read_samples
+from analysis.shown_samples import (
+    MOST_IMAGES,
+    ShownSamples,
+    agreed_images,
+    chosen_epochs,
+    read_samples,
+)
 from analysis.verdict import listed
 from mtl.records import LOSS_METRIC, METRICS
 
-MOST_PIXELS = 800_000
-"""Of all pictures of the section together, three bytes each before compression."""
+MOST_PIXELS = 2_200_000
+"""Of all pictures of the section together; maps take at most one byte each in the page."""
 OPEN_TASKS = 3
-"""With more tasks than this, predictions are folded away."""
+"""With more tasks than this, predictions are folded away, and of one image only."""
 
 
 def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
@@ -44,7 +50,8 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
     if not epochs:
         return None
     tasks = [axis.task for axis in findings.axes]
-    images = agreed_images(choice.chosen, listings, files)
+    num_images = MOST_IMAGES if len(tasks) <= OPEN_TASKS else 1
+    images = agreed_images(choice.chosen, listings, files, num_images)
     shown, notes = read_samples(choice.chosen, listings, epochs, files, tasks, images)
     notes = [*choice.notes, *notes]
     if not shown:
