@@ -1,11 +1,17 @@
 """How loss weights, loss scales, difficulties and losses move over a training.
 
-As in Figures S-2 to S-4 of the supplement. Epoch records in, curves out; nothing here reads files
-or draws.
+As in Figures S-2 to S-4 of the supplement: epoch records in, curves out. As a command it writes the
+curves as CSV and the figures as SVG, PDF and PNG:
+
+    python analysis/trends.py RESULTS... [--out DIR]
+
+RESULTS are stores or folders of sweeps.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,3 +189,66 @@ def thinned(epochs: Sequence[int], most: int) -> tuple[int, ...]:
         return tuple(epochs)
     places = np.unique(np.linspace(0, len(epochs) - 1, most).round().astype(int))
     return tuple(epochs[place] for place in places)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
+    # Only here: the computation needs no store, no table and no drawing.
+    from analysis.axes import AnalysisError
+    from analysis.pareto import Parser, UsageError
+    from mtl.store import StoreError, StoreUnreachableError
+
+    parser = Parser(prog="trends.py", description="Write trends of loss weights and loss scales.")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="stores or sweeps")
+    parser.add_argument(
+        "--out", type=Path, default=Path("trends"), metavar="DIR", help="(default: ./%(default)s)"
+    )
+    try:
+        given = parser.parse_args(argv)
+        print("\n".join(_write(given.results, given.out)))
+    except UsageError as error:
+        print(f"trends: {error}", file=sys.stderr)
+        return 2
+    except (AnalysisError, StoreError, StoreUnreachableError, ValueError) as error:
+        print(f"trends: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"trends: Expected a folder that can be written, got {error}. Give another one with "
+            "--out.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _write(texts: Sequence[str], out: Path) -> list[str]:
+    """Write tables and figures to `out`; return what to say."""
+    from analysis.axes import AnalysisError, choose_axes
+    from analysis.findings import find
+    from analysis.load import load_stores
+    from analysis.paper_figures import figure_files
+    from analysis.pareto import store_and_sweep, sweep_run_ids
+    from analysis.run_files import RunFiles
+    from analysis.sections.trends import trend_section
+    from mtl.store import write_atomically
+
+    named = [store_and_sweep(text) for text in texts]
+    stores = [store for store, _ in named]
+    loaded = load_stores(stores, sweep_run_ids(named))
+    section = trend_section(find(loaded, choose_axes(loaded.tasks)), RunFiles(stores))
+    if section is None:
+        raise AnalysisError("Expected finished runs, got none. Wait until a run has finished.")
+    files = {f"{table.name}.csv": table.raw.to_csv(index=False) for table in section.tables}
+    contents = {name: text.encode() for name, text in files.items()}
+    for figure in section.figures:
+        contents |= figure_files(figure)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_atomically(out / name, content)
+    notes = [part for part in section.parts if isinstance(part, str)]
+    return [section.lead, *notes, f"Written: {len(contents)} files in {out}."]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

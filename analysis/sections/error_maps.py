@@ -286,8 +286,10 @@ def _lead(shown: Sequence[ShownSamples], epochs: Sequence[int], tasks: Sequence[
         if shares is not None:
             weighted.append(f"{shares[task]:.0%} ({s.arm})")
     if weighted:
-        words.append(f"Times the loss weights it makes {listed(weighted)}; an even share would be "
-                     f"{1 / len(tasks):.0%}.")  # fmt: skip
+        even = f"{100 / len(tasks):.3g}%"
+        words.append(
+            f"Times the loss weights it makes {listed(weighted)}; an even share would be {even}."
+        )
     return " ".join(words)
 
 

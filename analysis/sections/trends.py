@@ -26,8 +26,8 @@ from analysis.trends import (
 )
 from analysis.verdict import listed
 
-MOST_EPOCHS = 100
-"""Drawn of a curve; the CSV holds all."""
+MOST_EPOCHS, FEWEST_EPOCHS, MOST_POINTS = 100, 40, 2000
+"""Drawn of a curve, at most and where curves are many, and of a figure; the CSV holds all."""
 COLUMNS = 3
 
 
@@ -56,7 +56,8 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
         words = "No epoch records of the runs that would be drawn can be read."
         return Section("trends", "Trends", words, tuple(notes), {"notes": tuple(notes)})
     notes += _uneven(shown)
-    figures = {name: _figure(name, shown, tasks) for name in QUANTITIES}
+    most = most_epochs(len(shown) * len(tasks))
+    figures = {name: _figure(name, shown, tasks, most) for name in QUANTITIES}
     first, folded = figures["loss_scales"], list(figures.values())[1:]
     no_scales = [s.runs.arm for s in shown if "loss_scales" not in s.trends.curves]
     if no_scales:
@@ -79,7 +80,7 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
             ),
         ),
         values={
-            "methods": [_values(s) for s in shown],
+            "methods": [_values(s, most) for s in shown],
             "settled_factor": SETTLED_FACTOR,
             "notes": tuple(notes),
             "figures": [f.name for f in (first, *folded) if f is not None],
@@ -126,7 +127,7 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
         if len(findings.axes) < 2:
             return "With a single task there are no loss scales to set against each other."
         return "No method shown has positive loss scales of every task at its end."
-    ends = listed([f"{spread.median:.3g} ({s.runs.arm})" for s, spread in spreads])
+    ends = listed([f"{_factor(spread.median)} ({s.runs.arm})" for s, spread in spreads])
     words = (
         f"The largest and smallest loss scale of the tasks end within a factor of {ends}; at 1 "
         "all tasks would weigh alike."
@@ -162,8 +163,8 @@ def spread_table(shown: Sequence[ShownTrends], findings: Findings) -> Table | No
             (
                 s.runs.arm,
                 findings.shown_priorities(s.runs.priorities),
-                f"{spread.median:.3g}",
-                NONE if len(spread.ratios) == 1 else f"{low:.3g} to {high:.3g}",
+                _factor(spread.median),
+                NONE if len(spread.ratios) == 1 else f"{_factor(low)} to {_factor(high)}",
                 ", ".join(settled),
                 str(len(spread.ratios)),
             )
@@ -192,6 +193,10 @@ def spread_table(shown: Sequence[ShownTrends], findings: Findings) -> Table | No
         pd.DataFrame(raw),
         num_words=2,
     )
+
+
+def _factor(ratio: float) -> str:
+    return f"{ratio:.3g}" if ratio < 1000 or ratio >= 1e7 else f"{ratio:,.0f}".replace(",", " ")
 
 
 def trend_table(shown: Sequence[ShownTrends], findings: Findings) -> Table:
@@ -246,10 +251,10 @@ def _priorities(runs: ChosenRuns, findings: Findings) -> dict[str, float | None]
     return {f"priority_{a.task}": v for a, v in zip(findings.axes, values, strict=True)}
 
 
-def _values(shown: ShownTrends) -> dict[str, Any]:
+def _values(shown: ShownTrends, most: int) -> dict[str, Any]:
     """Return what is drawn; all epochs stand in trends.csv."""
     curves: dict[str, list[dict[str, Any]]] = {
-        name: [vars(drawn_curve(curve)) for curve in curves]
+        name: [vars(drawn_curve(curve, most)) for curve in curves]
         for name, curves in shown.trends.curves.items()
     }
     spread = shown.trends.spread
@@ -263,9 +268,14 @@ def _values(shown: ShownTrends) -> dict[str, Any]:
     }
 
 
-def drawn_curve(curve: Curve) -> Curve:
+def most_epochs(num_curves: int) -> int:
+    """Return how many epochs are drawn of each curve where a figure has so many."""
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, MOST_POINTS // max(num_curves, 1)))
+
+
+def drawn_curve(curve: Curve, most: int) -> Curve:
     """Return the curve at the epochs that are drawn."""
-    kept = set(thinned(curve.epochs, MOST_EPOCHS))
+    kept = set(thinned(curve.epochs, most))
     places = [place for place, epoch in enumerate(curve.epochs) if epoch in kept]
 
     def pick(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -281,7 +291,9 @@ def drawn_curve(curve: Curve) -> Curve:
     )
 
 
-def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Figure | None:
+def _figure(
+    name: str, shown: Sequence[ShownTrends], tasks: Sequence[str], most: int
+) -> Figure | None:
     """Return one panel a method that has the quantity, all with the same axes."""
     having = [s for s in shown if name in s.trends.curves]
     whole = {s.runs.arm: s.trends.curves[name] for s in having}
@@ -304,7 +316,7 @@ def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Fi
             name=f"trend_{name}_{s.runs.number}",
             x=x,
             y=y,
-            marks=_marks(whole[s.runs.arm]),
+            marks=_marks(whole[s.runs.arm], most),
             title=s.runs.arm,
             height=300,
         )
@@ -317,18 +329,18 @@ def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Fi
         alt=f"{words} of {listed(list(tasks))} by epoch, one panel each for "
         f"{listed([s.runs.arm for s in having])}; the values are in trends.csv.",
         panels=panels,
-        caption=_caption(shown, whole),
+        caption=_caption(shown, whole, most),
         columns=min(COLUMNS, len(panels)),
         legend=tuple(Key(task, mark_of(i), "line") for i, task in enumerate(tasks)),
     )
 
 
-def _caption(shown: Sequence[ShownTrends], whole: Mapping[str, Sequence[Curve]]) -> str:
+def _caption(shown: Sequence[ShownTrends], whole: Mapping[str, Sequence[Curve]], most: int) -> str:
     words = ["Mean over seeds; the band reaches from the lowest to the highest seed."]
     words.append("Logarithmic axis, the same for all methods.")
     longest = max(len(curve.epochs) for curves in whole.values() for curve in curves)
-    if longest > MOST_EPOCHS:
-        words.append(f"{MOST_EPOCHS} of {longest} epochs are drawn, the CSV holds all.")
+    if longest > most:
+        words.append(f"{most} of {longest} epochs are drawn, the CSV holds all.")
     without = [s.runs.arm for s in shown if s.runs.arm not in whole]
     if without:
         words.append(f"Not recorded for {listed(without)}.")
@@ -338,12 +350,12 @@ def _caption(shown: Sequence[ShownTrends], whole: Mapping[str, Sequence[Curve]])
     return " ".join(words)
 
 
-def _marks(curves: Sequence[Curve]) -> tuple[Drawn, ...]:
+def _marks(curves: Sequence[Curve], most: int) -> tuple[Drawn, ...]:
     bands: list[Drawn] = []
     lines: list[Drawn] = []
     for index, curve in enumerate(curves):
         mark = mark_of(index)
-        for part in _unbroken(drawn_curve(curve)):
+        for part in _unbroken(drawn_curve(curve, most)):
             epochs, means, lows, highs = (tuple(map(float, v)) for v in zip(*part, strict=True))
             hover = tuple(
                 f"{curve.task}, epoch {e:g}: {m:.4g}\n{low:.4g} to {high:.4g} over seeds"

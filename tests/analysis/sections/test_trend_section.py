@@ -12,7 +12,8 @@ from analysis.load import load_stores
 from analysis.panels import Area, Line, Points
 from analysis.run_files import RunFiles
 from analysis.section import Section
-from analysis.sections.trends import MOST_EPOCHS, trend_section
+from analysis.sections.trends import FEWEST_EPOCHS, MOST_EPOCHS, most_epochs, trend_section
+from analysis.trends import main
 from mtl.records import EpochRecord
 from mtl.store import Store
 
@@ -190,3 +191,48 @@ def test_long_trainings_are_thinned_in_the_figure_alone(
     assert (len(line.x), line.x[0], line.x[-1]) == (MOST_EPOCHS, 1.0, 1000.0)
     assert f"{MOST_EPOCHS} of 1000 epochs" in figure.caption
     assert len(next(t for t in made.tables if t.name == "trends").raw) == 2 * 3 * 2 * 1000
+
+
+def test_many_curves_are_drawn_at_fewer_epochs() -> None:
+    assert [most_epochs(n) for n in (1, 20, 40, 54)] == [MOST_EPOCHS, 100, 50, FEWEST_EPOCHS]
+
+
+def test_the_command_writes_curves_and_figures(
+    store: Store,
+    synthetic: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fill(store, synthetic)
+    out = tmp_path / "out"
+    assert main([str(store.root), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in told
+    names = {"loss_scale_spread.csv", "trends.csv"}
+    names |= {
+        f"trends_{quantity}.{form}"
+        for quantity in ("loss_scales", "weights", "losses")
+        for form in ("svg", "pdf", "png")
+    }
+    assert {path.name for path in out.iterdir()} == names
+    assert f"{len(names)} files" in told
+    assert (out / "trends_weights.svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [([], 2, "following arguments are required"), (["nowhere"], 1, "nowhere")],
+)
+def test_the_command_says_what_is_wrong(
+    arguments: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == status
+    assert words in capsys.readouterr().err
+
+
+def test_the_command_on_a_store_without_a_finished_run(
+    store: Store, synthetic: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+    assert main([str(store.root)]) == 1
+    assert "Expected finished runs" in capsys.readouterr().err
