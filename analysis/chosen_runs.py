@@ -13,6 +13,8 @@ MOST_ARMS = 6
 FIRST_ARMS = ("lsb", "fixed", "equal")
 """Shown before others where not all can be: the paper's comparison."""
 MOST_SEEDS = 10
+NEARLY_EQUAL = 1e-3
+"""Priorities this near to 1 / K count as equal: people write them so."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _about(
     text = findings.shown_priorities(nearest)
     notes = [
         f"Methods that take priorities are shown at equal ones, {text}."
-        if distance_from_equal(nearest) < 1e-9
+        if distance_from_equal(nearest) <= NEARLY_EQUAL
         else f"No finished run has equal priorities; shown are those nearest to it, {text}."
     ]
     notes += [

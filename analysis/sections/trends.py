@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import NONE
-from analysis.chosen_runs import ChosenRuns, distance_from_equal, runs_near_equal
+from analysis.chosen_runs import NEARLY_EQUAL, ChosenRuns, distance_from_equal, runs_near_equal
 from analysis.findings import Findings
 from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
@@ -25,6 +25,7 @@ from analysis.trends import (
     trends,
 )
 from analysis.verdict import listed
+from mtl.records import EpochRecord
 
 MOST_EPOCHS, FEWEST_EPOCHS, MOST_POINTS = 100, 40, 2000
 """Drawn of a curve, at most and where curves are many, and of a figure; the CSV holds all."""
@@ -90,9 +91,10 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
 
 def _read(
     runs: ChosenRuns, files: RunFiles, num_tasks: int
-) -> tuple[dict[int, list[Any]], list[str]]:
+) -> tuple[dict[int, list[EpochRecord]], list[str]]:
     """Return the records of each seed that has good ones, and what is wrong with the others."""
-    read, refused = {}, []
+    read: dict[int, list[EpochRecord]] = {}
+    refused: dict[str, list[tuple[int, str]]] = {}
     for seed, run_id in runs.runs:
         records = files.epochs(run_id)
         try:
@@ -100,10 +102,18 @@ def _read(
                 raise ValueError("it has no epoch records that can be read")
             check_records(records, num_tasks)
         except ValueError as error:
-            refused.append(f"Run {run_id} ({runs.arm}, seed {seed}) is not drawn: {error}.")
+            refused.setdefault(str(error), []).append((seed, run_id))
             continue
         read[seed] = records
-    return read, refused
+    return read, [_refusal(runs.arm, which, why) for why, which in refused.items()]
+
+
+def _refusal(arm: str, which: Sequence[tuple[int, str]], why: str) -> str:
+    (seed, run_id), others = which[0], which[1:]
+    words = f"Run {run_id} ({arm}, seed {seed}) is not drawn: {why}."
+    if others:
+        words += f" The same holds for its seeds {', '.join(str(seed) for seed, _ in others)}."
+    return words
 
 
 def _uneven(shown: Sequence[ShownTrends]) -> list[str]:
@@ -142,8 +152,8 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
         if settled
         else f" None stays within a factor of {SETTLED_FACTOR:g} to the end in every seed."
     )
-    asked = {s.runs.priorities for s, _ in spreads if s.runs.priorities is not None}
-    asked = {priorities for priorities in asked if distance_from_equal(priorities) > 1e-9}
+    settings = dict.fromkeys(s.runs.priorities for s, _ in spreads)
+    asked = [p for p in settings if p is not None and distance_from_equal(p) > NEARLY_EQUAL]
     if asked:
         each = listed([f"{max(p) / min(p):.3g} at {findings.shown_priorities(p)}" for p in asked])
         words += f" The priorities shown are unequal and by themselves ask for a factor of {each}."

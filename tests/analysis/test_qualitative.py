@@ -1,5 +1,7 @@
 """Pictures of samples: shapes are checked, sums and colours are what the arrays say."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from analysis.qualitative import (
     CLASS_COLOURS,
     NO_VALUE,
     ErrorMaps,
+    array_names,
     error_maps,
     estimate_picture,
     estimates,
@@ -23,6 +26,11 @@ from analysis.qualitative import (
     shrunk_pick,
     target_limits,
 )
+from analysis.run_files import RunFiles
+from mtl.spec import TASKS as ALL_TASKS
+from mtl.spec import RunSpec, Runtime
+from mtl.store import Store
+from mtl.training import fit
 
 HEIGHT, WIDTH = 4, 6
 
@@ -229,3 +237,34 @@ def test_an_image_keeps_its_pixels() -> None:
     image = arrays()["image"][0]
     assert np.array_equal(image_picture(image, 1), image)
     assert image_picture(image, 2).shape == (2, 3, 3)
+
+
+def test_what_training_writes_can_be_read_for_all_nine_tasks(
+    make_tiny: Callable[..., dict], data_root: str, tmp_path: Path
+) -> None:
+    spec = RunSpec.from_dict(make_tiny(tasks=list(ALL_TASKS)))
+    store = Store(tmp_path / "store")
+    fit(spec, store, Runtime(device="cpu", data_root=data_root))
+    files, run_id = RunFiles((store,)), spec.run_id()
+    last = files.sample_epochs(run_id)[-1]
+    held = files.samples(run_id, last)
+    assert held is not None
+    number = image_numbers(held)[0]
+    maps = error_maps(held, spec.tasks, number)
+    assert np.isfinite(maps.summed()).any()
+    for task in spec.tasks:
+        estimate = estimates(held, task, number)
+        limits = target_limits([estimate])
+        for values in (estimate.target, estimate.prediction):
+            picture = estimate_picture(values, estimate.valid, limits, 1, task=task)
+            assert picture.shape == maps.image.shape
+            assert (picture[~estimate.valid] == NO_VALUE).all()
+        mean = maps.mean(task)
+        assert mean is not None
+        assert mean == pytest.approx(maps.errors[task][estimate.valid].mean(), rel=1e-5)
+    # A part of it, and the same whether the others are read along or not.
+    some = files.samples(run_id, last, array_names(spec.tasks, ("error", "valid")))
+    assert some is not None
+    assert set(some) < set(held)
+    again = error_maps(some, spec.tasks, number).summed()
+    assert np.array_equal(again, maps.summed(), equal_nan=True)

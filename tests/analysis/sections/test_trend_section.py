@@ -130,7 +130,8 @@ def test_nothing_readable_is_said_and_no_stores_is_no_section(
 ) -> None:
     made = section(full_store)
     assert made.lead.startswith("No epoch records")
-    assert "seed 1) is not drawn" in words(made)
+    assert "(lsb, seed 0) is not drawn: it has no epoch records" in words(made)
+    assert words(made).count("The same holds for its seeds 1.") == 2
     assert trend_section(found(full_store), RunFiles()) is None
 
 
@@ -160,7 +161,7 @@ def test_a_grid_without_equal_priorities_shows_the_nearest_and_says_so(
     said = words(made)
     assert "No finished run has equal priorities; shown are those nearest to it, (1/3, 2/3)" in said
     assert "fixed has no finished run there: it is shown at (5/6, 1/6)" in said
-    assert "factor of 2 at (1/3, 2/3) and 5 at (5/6, 1/6)" in made.lead
+    assert "factor of 5 at (5/6, 1/6) and 2 at (1/3, 2/3)" in made.lead
     assert "One seed a method" in said
 
 
@@ -191,6 +192,17 @@ def test_long_trainings_are_thinned_in_the_figure_alone(
     assert (len(line.x), line.x[0], line.x[-1]) == (MOST_EPOCHS, 1.0, 1000.0)
     assert f"{MOST_EPOCHS} of 1000 epochs" in figure.caption
     assert len(next(t for t in made.tables if t.name == "trends").raw) == 2 * 3 * 2 * 1000
+
+
+def test_priorities_that_people_write_as_equal_count_as_equal(
+    store: Store, synthetic: SimpleNamespace
+) -> None:
+    spec = synthetic.make_spec("lsb", 0.4998, 0)
+    synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
+    store.write_epochs(spec.run_id(), epochs_of((1.0, 2.0)))
+    made = section(store)
+    assert "are shown at equal ones" in words(made)
+    assert "unequal" not in made.lead
 
 
 def test_many_curves_are_drawn_at_fewer_epochs() -> None:
