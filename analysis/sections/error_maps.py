@@ -234,7 +234,7 @@ def _prediction_pictures(
         name=f"predictions_{task}",
         title=f"Predictions of {task}",
         alt=f"Input, target, predictions and errors of {task} by {listed(arms)} for validation "
-        f"images {listed([str(number) for number in images])}.",
+        f"image {listed([str(number) for number in images])}.",
         head=("input, target below", *arms),
         rows=tuple(rows),
         caption=f"After epoch {epoch}, the error below each prediction in one colour range. "
