@@ -130,7 +130,14 @@ def _pictures_view(pictures: Pictures) -> dict[str, Any]:
 def _as_png(picture: np.ndarray) -> str:
     """Return a picture (height, width, 3) of uint8 as a data address."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png", optimize=True)
+    packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    colours, places = np.unique(packed, return_inverse=True)
+    if len(colours) <= 256:  # one byte a pixel: maps in the colours of a scale, and classes
+        image = Image.fromarray(places.reshape(packed.shape).astype(np.uint8))
+        image.putpalette(colours.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes())
+    else:
+        image = Image.fromarray(picture)
+    image.save(buffer, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

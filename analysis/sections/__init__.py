@@ -6,8 +6,10 @@ from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
 from analysis.sections.attainment import attainment
+from analysis.sections.error_maps import error_map_section
 from analysis.sections.indicators import front_indicators
 from analysis.sections.ledger import dominance
+from analysis.sections.trends import trend_section
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
@@ -16,6 +18,8 @@ SECTIONS: dict[str, MakeSection] = {
     "attainment": attainment,
     "indicators": front_indicators,
     "ledger": dominance,
+    "trends": trend_section,
+    "error_maps": error_map_section,
 }
 
 

@@ -132,8 +132,9 @@ def test_several_panels_share_a_sheet():
     assert [panel["name"] for panel in view["panels"]] == [f"panel{n}" for n in range(len(panels))]
 
 
-def test_pictures_are_embedded_pixel_by_pixel():
-    picture = np.random.default_rng(3).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+@pytest.mark.parametrize("sides", [(5, 7), (20, 30)])  # with and without a palette
+def test_pictures_are_embedded_pixel_by_pixel(sides):
+    picture = np.random.default_rng(3).integers(0, 256, (*sides, 3)).astype(np.uint8)
     shown = Pictures(
         "seen", "Seen", "alt", ("one", "two"), (PictureRow(WICKED, (picture, None)),),
         scales=(ColourBar("m", "sequential", (0.0, 2.0)),),
@@ -143,6 +144,6 @@ def test_pictures_are_embedded_pixel_by_pixel():
     cells = view["parts"][0]["shown"]["rows"][0]["cells"]
     assert cells[1] == ""
     data = base64.b64decode(cells[0].removeprefix("data:image/png;base64,"))
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), picture)
     assert view["parts"][1]["parts"] == [{"kind": "words", "shown": "words"}]
     assert set(figure_files(shown)) == {f"seen.{form}" for form in FORMATS}

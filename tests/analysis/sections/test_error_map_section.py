@@ -1,0 +1,272 @@
+"""The section on error maps and predictions: what is shown, said, bounded and refused."""
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import numpy as np
+import pytest
+
+from analysis.axes import choose_axes
+from analysis.findings import find
+from analysis.load import load_stores
+from analysis.page_sections import section_views
+from analysis.panels import Pictures
+from analysis.qualitative import NO_VALUE, scale_picture
+from analysis.run_files import RunFiles
+from analysis.section import Section
+from analysis.sections.error_maps import MOST_PIXELS, error_map_section
+from mtl.records import EpochRecord
+from mtl.store import Store
+
+EPOCHS = (2, 10, 12)
+WEIGHTS = {"lsb": [0.9, 0.3], "fixed": [0.5, 0.5]}
+HEIGHT, WIDTH = 6, 8
+
+
+def samples(errors: tuple[float, float], sides: tuple[int, int] = (HEIGHT, WIDTH), **changes: Any):
+    """Return arrays as `mtl.samples` writes them, with one error a task everywhere."""
+    generator = np.random.default_rng(3)
+    shape = (2, *sides)
+    arrays = {
+        "indices": np.array([0, 33]),
+        "image": generator.integers(0, 256, (*shape, 3)).astype(np.uint8),
+        "depth_target": generator.uniform(1, 4, (*shape, 1)).astype(np.float16),
+        "depth_prediction": generator.uniform(1, 4, (*shape, 1)).astype(np.float16),
+        "segmentation_target": generator.integers(0, 5, shape).astype(np.uint8),
+        "segmentation_prediction": generator.integers(0, 5, shape).astype(np.uint8),
+    }
+    for task, error in zip(("depth", "segmentation"), errors, strict=True):
+        arrays[f"{task}_valid"] = np.ones(shape, bool)
+        arrays[f"{task}_error"] = np.full(shape, error, np.float16)
+    return arrays | changes
+
+
+def write(store: Store, run_id: str, epoch: int, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    store.write(store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz"), buffer.getvalue())
+
+
+def error_of(method: str, epoch: int) -> tuple[float, float]:
+    """Return the errors of depth and segmentation, numbers that float16 holds exactly."""
+    return (4.0 if method == "lsb" else 8.0), (12.0 if epoch == 2 else 6.0)
+
+
+@pytest.fixture
+def filled(store: Store, synthetic: SimpleNamespace) -> dict[tuple[str, int], str]:
+    """Fill the grid, with samples and weights of the runs at equal priorities."""
+    synthetic.write_plan(store, "priority_grid", synthetic.fill(store))
+    ids = {}
+    for method, weights in WEIGHTS.items():
+        for seed in (0, 1):
+            run_id = ids[method, seed] = synthetic.make_spec(method, 1 / 2, seed).run_id()
+            store.write_epochs(run_id, [record(e, weights) for e in range(1, 13)])
+            for epoch in EPOCHS:
+                write(store, run_id, epoch, samples(error_of(method, epoch)))
+    return ids
+
+
+def record(epoch: int, weights: list[float] | None) -> EpochRecord:
+    return EpochRecord(epoch, [1.0, 1.0], weights, weights, None, 0.1, {}, 1.0)  # type: ignore[arg-type]
+
+
+def section(store: Store) -> Section:
+    loaded = load_stores([store])
+    findings = find(loaded, choose_axes(loaded.tasks))
+    made = error_map_section(findings, RunFiles((store,)))
+    assert made is not None
+    return made
+
+
+def pictures(made: Section, name: str) -> Pictures:
+    return next(p for p in made.pictures if p.name == name)
+
+
+def words(made: Section) -> str:
+    return " ".join(part for part in made.parts if isinstance(part, str))
+
+
+def test_sums_are_of_the_errors_and_of_the_weighted_errors(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    made = section(store)
+    plain, weighted = pictures(made, "error_maps_sum"), pictures(made, "error_maps_weighted")
+    assert plain.head == ("input", "epoch 2", "epoch 10", "epoch 12")
+    assert [row.label for row in plain.rows] == ["lsb", "fixed"]
+    # Sums of lsb: 4 + 12, 4 + 6, 4 + 6; of fixed 8 + 12, 8 + 6, 8 + 6. One range for all six.
+    limits = plain.scales[0].limits
+    assert limits == (0.0, 20.0)
+    for row, sums in zip(plain.rows, ((16, 10, 10), (20, 14, 14)), strict=True):
+        for cell, value in zip(row.cells[1:], sums, strict=True):
+            expected = scale_picture(np.full((HEIGHT, WIDTH), float(value)), limits, 1)
+            np.testing.assert_array_equal(cell, expected)
+    np.testing.assert_array_equal(plain.rows[0].cells[0], samples((0, 0))["image"][0])
+    assert plain.rows[1].cells[0] is None
+    # Weights of (0.9, 0.3) are (1.5, 0.5) at a mean of 1: 1.5 x 4 + 0.5 x 6 = 9 at the end.
+    expected = scale_picture(np.full((HEIGHT, WIDTH), 9.0), weighted.scales[0].limits, 1)
+    np.testing.assert_array_equal(weighted.rows[0].cells[3], expected)
+    # fixed weighs both alike, so its weighted sum is the plain one.
+    assert weighted.scales[0].limits == (0.0, 20.0)
+    np.testing.assert_array_equal(weighted.rows[1].cells[3], plain.rows[1].cells[3])
+
+
+def test_the_lead_and_the_table_give_shares(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    made = section(store)
+    # lsb: 6 of 10 plain, 3 of 9 weighted; fixed: 6 of 14 both ways.
+    assert "segmentation makes 60% (lsb) and 43% (fixed)" in made.lead
+    assert "it makes 33% (lsb) and 43% (fixed); an even share would be 50%" in made.lead
+    raw = made.tables[0].raw
+    assert len(raw) == 2 * 3 * 2
+    last = raw[(raw["method"] == "lsb") & (raw["epoch"] == 12)].set_index("task")
+    assert last.loc["depth", "mean_error"] == 4
+    assert last.loc["depth", "weight"] == pytest.approx(1.5)
+    assert last.loc["depth", "share_of_weighted_sum"] == pytest.approx(6 / 9)
+    assert "All pictures are of seed 0." in words(made)
+    assert made.values["runs"] == {m: filled[m, 0] for m in WEIGHTS}
+
+
+def test_predictions_stand_above_their_errors(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    depth = pictures(section(store), "predictions_depth")
+    assert depth.head == ("input, target below", "lsb", "fixed")
+    labels = [f"image {n}, {what}" for n in (0, 33) for what in ("prediction", "error")]
+    assert [row.label for row in depth.rows] == labels
+    target = samples((0, 0))["depth_target"]
+    by_title = {bar.title: bar.limits for bar in depth.scales}
+    assert by_title["depth (m)"] == (target.min(), target.max())
+    expected = scale_picture(target[1, ..., 0].astype(float), by_title["depth (m)"], 1)
+    np.testing.assert_array_equal(depth.rows[3].cells[0], expected)
+    error = by_title["depth error (natural log)"]
+    expected = scale_picture(np.full((HEIGHT, WIDTH), 4.0), error, 1)
+    np.testing.assert_array_equal(depth.rows[1].cells[1], expected)
+
+
+def test_only_one_run_a_method_is_read(
+    store: Store, filled: dict[tuple[str, int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[str] = set()
+    real = RunFiles.samples
+
+    def samples_of(self: RunFiles, run_id: str, *rest: Any) -> Any:
+        read.add(run_id)
+        return real(self, run_id, *rest)
+
+    monkeypatch.setattr(RunFiles, "samples", samples_of)
+    section(store)
+    assert read == {filled["lsb", 0], filled["fixed", 0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"depth_error": np.zeros((2, 3, 3), np.float16)}, "depth_error holds float16"),
+        ({"image": np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)}, "image 0 is another picture"),
+        (
+            {"depth_target": np.ones((2, HEIGHT, WIDTH, 1), np.float16)},
+            "the depth target of image 0 is another one",
+        ),
+        (
+            {"depth_error": np.full((2, HEIGHT, WIDTH), np.inf, np.float16)},
+            "depth_error holds NaN or infinity",
+        ),
+    ],
+)
+def test_foreign_samples_leave_a_gap_and_a_word(
+    store: Store, filled: dict[tuple[str, int], str], changes: dict[str, Any], why: str
+) -> None:
+    run_id = filled["fixed", 0]
+    write(store, run_id, 12, samples(error_of("fixed", 12), **changes))
+    made = section(store)
+    assert f"samples of run {run_id} are not shown: epoch 12 ({why}" in words(made)
+    cells = pictures(made, "error_maps_sum").rows[1].cells
+    assert [cell is None for cell in cells] == [True, False, False, True]
+    assert pictures(made, "predictions_depth").head == ("input, target below", "lsb")
+
+
+def test_the_images_shown_are_those_that_all_have(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    changes = {"indices": np.array([7, 33])}
+    held = samples((1, 1))
+    changes |= {name: held[name] for name in ("image", "depth_target", "segmentation_target")}
+    for epoch in EPOCHS:
+        write(store, filled["fixed", 0], epoch, samples(error_of("fixed", epoch), **changes))
+    made = section(store)
+    assert made.values["images"] == [33]
+    assert "validation image 33" in made.lead
+    assert "are not shown" not in words(made)
+
+
+def test_a_damaged_file_a_run_without_samples_and_none_at_all(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    folder = Path(store.samples_folder(filled["lsb", 0]))
+    (folder / "epoch_00010.npz").write_bytes(b"torn")
+    assert "epoch 10 (there are none that can be read)" in words(section(store))
+    for name in folder.iterdir():
+        name.write_bytes(b"torn")
+    made = section(store)
+    assert f"samples of run {filled['lsb', 0]} are not shown: epoch 2" in words(made)
+    assert [row.label for row in pictures(made, "error_maps_sum").rows] == ["fixed"]
+    for name in list(folder.iterdir()):
+        name.unlink()
+    assert f"lsb: run {filled['lsb', 0]} has no samples." in words(section(store))
+    for epoch in EPOCHS:
+        Path(store.samples_folder(filled["fixed", 0]), f"epoch_{epoch:05d}.npz").write_bytes(b"")
+    assert section(store).lead.startswith("None of the samples")
+
+
+def test_no_samples_is_no_section(full_store: Store) -> None:
+    loaded = load_stores([full_store])
+    findings = find(loaded, choose_axes(loaded.tasks))
+    assert error_map_section(findings, RunFiles((full_store,))) is None
+    assert error_map_section(findings, RunFiles()) is None
+
+
+def test_a_method_without_weights_is_said(store: Store, filled: dict[tuple[str, int], str]) -> None:
+    store.write_epochs(filled["lsb", 0], [record(e, None) for e in range(1, 13)])
+    weighted = pictures(section(store), "error_maps_weighted")
+    assert "Without loss weights: lsb." in weighted.caption
+    assert all(cell is None for cell in weighted.rows[0].cells[1:])
+    store.write_epochs(filled["fixed", 0], [])
+    made = section(store)
+    assert [p.name for p in made.pictures][:2] == ["error_maps_sum", "error_maps_depth"]
+
+
+def test_pixels_that_do_not_count_have_their_own_colour(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    valid = np.ones((2, HEIGHT, WIDTH), bool)
+    valid[:, 0, 0] = False
+    changes = {"depth_valid": valid}
+    write(store, filled["lsb", 0], 12, samples(error_of("lsb", 12), **changes))
+    made = section(store)
+    cell = pictures(made, "error_maps_depth").rows[0].cells[3]
+    assert cell is not None
+    assert tuple(cell[0, 0]) == NO_VALUE
+    assert tuple(cell[0, 1]) != NO_VALUE
+    summed = pictures(made, "error_maps_sum").rows[0].cells[3]
+    assert summed is not None
+    assert tuple(summed[0, 0]) != NO_VALUE  # segmentation counts there
+
+
+def test_large_noisy_pictures_stay_small_in_the_page(
+    store: Store, filled: dict[tuple[str, int], str]
+) -> None:
+    noise = np.random.default_rng(1).random((2, 480, 640)).astype(np.float16)
+    for method in WEIGHTS:
+        for epoch in EPOCHS:
+            changes = {"depth_error": noise, "segmentation_error": noise}
+            write(store, filled[method, 0], epoch, samples((0, 0), (480, 640), **changes))
+    made = section(store)
+    assert "of the height and width of the images" in words(made)
+    cells = [cell for p in made.pictures for row in p.rows for cell in row.cells]
+    assert sum(cell.shape[0] * cell.shape[1] for cell in cells if cell is not None) <= MOST_PIXELS
+    page = str(section_views([made], jinja2.Environment()))
+    assert len(page) < 2.6e6 * 4 / 3  # base64 takes four signs for three bytes
