@@ -1,0 +1,689 @@
+"""Three tasks and more: triangles of priorities, pairs of metrics, and parallel coordinates."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.axes import Axis, number, signs
+from analysis.figures import axis_title
+from analysis.findings import Findings
+from analysis.fronts import OperatingPoint
+from analysis.marks import GRID, INK, MUTED, Mark, mark_of
+from analysis.panels import (
+    ColouredPoints,
+    Drawn,
+    Figure,
+    Key,
+    Label,
+    Line,
+    Panel,
+    Points,
+    Scale,
+)
+from analysis.result_tables import Table
+from analysis.run_files import RunFiles
+from analysis.section import Folded, Part, Section
+from analysis.single_runs import by_point
+from analysis.ternary import (
+    CORNERS,
+    Difference,
+    Runs,
+    Winner,
+    differences,
+    in_triangle,
+    winners,
+)
+from analysis.verdict import listed
+
+PAPER_PAIR = ("lsb", "fixed")
+MOST_ARMS = 4
+"""Methods with triangles of their own; each has three."""
+MOST_PAIRS = 3
+MOST_SETTINGS = 500
+"""Priorities drawn in a triangle."""
+MOST_TASKS = 6
+"""Tasks whose pairs are drawn: six have 15."""
+MOST_ARMS_IN_PAIRS = 8
+MOST_POINTS_IN_PAIRS = 100
+"""Operating points of a method in each of the small panels."""
+MOST_LINES = 120
+"""Operating points in parallel coordinates."""
+MOST_ROWS = 60
+"""Rows of a table in the page."""
+GRID_STEP = 0.2
+SIDE = Scale("", (-0.16, 1.16), is_shown=False)
+HEIGHT = Scale("", (-0.12, 1.0), is_shown=False)
+CORNER_ANCHORS = ("center", "center", "center")
+
+
+def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: ARG001
+    """Return the section for three tasks and more; None for fewer, or without results."""
+    axes = findings.axes
+    if len(axes) < 3 or not findings.points:
+        return None
+    lead: list[str] = []
+    parts: list[Part | Folded] = []
+    values: dict[str, Any] = {}
+    if len(axes) == 3:
+        _triangles(findings, lead, parts, values)
+    else:
+        parts.append(
+            f"Triangles of priorities need exactly three tasks; these runs have {len(axes)}."
+        )
+    matrix, drawn = _pairs(findings)
+    parts += [matrix, drawn]
+    lines, note, ranges = _parallel(findings)
+    parts += [lines, note]
+    values["ranges"] = ranges
+    if not lead:
+        lead.append(_range_words(findings))
+    return Section(
+        "many_tasks",
+        f"{len(axes)} tasks at once",
+        " ".join(lead),
+        tuple(part for part in parts if part),
+        values,
+    )
+
+
+# Triangles
+
+
+def _triangles(
+    findings: Findings, lead: list[str], parts: list[Part | Folded], values: dict[str, Any]
+) -> None:
+    axes = findings.axes
+    runs: Runs = by_point(
+        findings.runs, [axis.task for axis in axes], [axis.column for axis in axes]
+    )
+    steered = [a for a in findings.arms if any(arm == a and key for arm, key in runs)]
+    if not steered:
+        parts.append("No triangle is drawn: no method here takes priorities.")
+        return
+    if len(steered) > MOST_ARMS:
+        parts.append(
+            f"Triangles are drawn for the first {MOST_ARMS} of {len(steered)} methods; the CSV "
+            "files of the operating points hold all."
+        )
+    parts.append(_value_figure(findings, steered[:MOST_ARMS]))
+    pairs = _pairs_of(steered)
+    shown: list[dict[str, Any]] = []
+    tables: list[Part] = []
+    figures: list[Part] = []
+    for a, b in pairs:
+        found = differences(runs, a, b, axes)
+        if not found:
+            parts.append(f"{a} and {b} share no priority and seed, so no difference is drawn.")
+            continue
+        shown.append({"arm_a": a, "arm_b": b, "differences": found})
+        lead.append(_difference_words(axes, a, b, found))
+        figures.append(_difference_figure(findings, a, b, found))
+        tables.append(_difference_table(findings, a, b, found))
+    num_pairs = len(steered) * (len(steered) - 1) // 2
+    if shown and len(pairs) < num_pairs:
+        parts.append(f"Differences are drawn for {len(pairs)} of {num_pairs} pairs of methods.")
+    parts += figures
+    if len(steered) > 1:
+        by_axis = [winners(runs, steered, axes, k) for k in range(3)]
+        if by_axis[0]:
+            parts.append(_winner_figure(findings, steered, by_axis))
+            tables.append(_winner_table(findings, by_axis))
+            values["winners"] = dict(zip((a.column for a in axes), by_axis, strict=True))
+            if max(w.num_seeds for w in by_axis[0]) == 1:
+                parts.append("One seed at each priority: a winner here may be luck.")
+        else:
+            parts.append(
+                f"No winner is drawn: no priority was run by all of {listed(steered)} with a seed "
+                "in common."
+            )
+    else:
+        parts.append(f"{steered[0]} alone takes priorities, so there is no difference and winner.")
+    if tables:
+        parts.append(Folded("Values in the triangles", tuple(tables)))
+    values["pairs"] = shown
+    del lead[1:]
+
+
+def _pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = list(itertools.combinations(arms, 2))
+    if set(PAPER_PAIR) <= set(arms):
+        pairs = [PAPER_PAIR, *(pair for pair in pairs if set(pair) != set(PAPER_PAIR))]
+        return pairs[:1] if len(arms) > MOST_ARMS else pairs[:MOST_PAIRS]
+    return pairs[:MOST_PAIRS]
+
+
+def _difference_words(axes: Sequence[Axis], a: str, b: str, found: Sequence[Difference]) -> str:
+    said = []
+    for k, axis in enumerate(axes):
+        ahead = sum(d.gains[k] > 0 for d in found)
+        mean = float(np.mean([d.gains[k] for d in found]))
+        said.append(
+            f"{axis.task} {axis.metric.name} at {ahead} (mean gain "
+            f"{axis.shown(mean, signed=True)} {_difference_unit(axis)})"
+        )
+    return f"Of {len(found)} priorities that both ran, {a} is better than {b} in {listed(said)}."
+
+
+def _difference_unit(axis: Axis) -> str:
+    return "points" if axis.unit == "%" else axis.unit
+
+
+def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
+    panels = []
+    for arm in arms:
+        mine = _thinned([p for p in findings.points if p.arm == arm and p.priorities])
+        for k, axis in enumerate(findings.axes):
+            over = [p.means[k] for p in findings.points if p.arm in arms and p.priorities]
+            limits = _widened(min(over), max(over), axis)
+            panels.append(
+                _triangle_panel(
+                    f"ternary_{arms.index(arm)}_{k}",
+                    f"{arm}: {axis.task} {axis.metric.name}",
+                    findings.axes,
+                    [p.priorities for p in mine if p.priorities],
+                    [p.means[k] * axis.metric.display_factor for p in mine],
+                    "sequential",
+                    limits,
+                    f"{axis.metric.name} ({axis.unit}), {axis.better}",
+                    [_point_text(findings, p) for p in mine],
+                )
+            )
+    axes = findings.axes
+    spans = [
+        f"{arm}: "
+        + ", ".join(
+            f"{axis.task} {axis.metric.name} {axis.shown(min(p.means[k] for p in mine))} to "
+            f"{axis.shown(max(p.means[k] for p in mine))} {axis.unit}"
+            for k, axis in enumerate(axes)
+        )
+        for arm in arms
+        if (mine := [p for p in findings.points if p.arm == arm and p.priorities])
+    ]
+    return Figure(
+        "ternary_values",
+        "What each priority gives",
+        f"Triangles of priorities, one a method and metric. {'. '.join(spans)}. The table of "
+        "operating points holds every value.",
+        tuple(panels),
+        "A setting stands nearer to a task's corner the higher the task's priority; at a corner "
+        "that task would have all of it. Grey lines are steps of 0.2. One colour scale a metric "
+        f"for all methods; means over seeds.{_thinned_words(findings, arms)}",
+        columns=3,
+    )
+
+
+def _thinned_words(findings: Findings, arms: Sequence[str]) -> str:
+    most = max(sum(p.arm == arm and p.priorities is not None for p in findings.points) for arm in arms)
+    if most <= MOST_SETTINGS:
+        return ""
+    return f" {MOST_SETTINGS} of up to {most} priorities are drawn, evenly picked; the CSV holds all."
+
+
+def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Figure:
+    drawn = _thinned(found)
+    panels = []
+    axes = findings.axes
+    number_a, number_b = findings.arms.index(a), findings.arms.index(b)
+    for k, axis in enumerate(axes):
+        factor = axis.metric.display_factor
+        reach = max(abs(d.gains[k]) for d in found) * factor or 10.0**-axis.metric.decimals
+        panels.append(
+            _triangle_panel(
+                f"ternary_difference_{number_a}_{number_b}_{k}",
+                f"{axis.task} {axis.metric.name}",
+                axes,
+                [d.priorities for d in drawn],
+                [d.gains[k] * factor for d in drawn],
+                "diverging",
+                (-reach, reach),
+                f"gain of {a} over {b} ({_difference_unit(axis)})",
+                [_difference_text(findings, axis, k, d) for d in drawn],
+            )
+        )
+    return Figure(
+        f"ternary_difference_{number_a}_{number_b}",
+        f"{a} against {b} at equal priority",
+        f"Triangles of the gain of {a} over {b}. {_difference_words(axes, a, b, found)}",
+        tuple(panels),
+        f"Positive where {a} is better, whichever way the metric counts; means over the seeds that "
+        "both have at a priority.",
+        columns=3,
+    )
+
+
+def _winner_figure(
+    findings: Findings, arms: Sequence[str], by_axis: Sequence[Sequence[Winner]]
+) -> Figure:
+    panels = []
+    for k, axis in enumerate(findings.axes):
+        marks: list[Drawn] = []
+        drawn = _thinned(by_axis[k])
+        for arm in arms:
+            mark = mark_of(findings.arms.index(arm))
+            for all_agree in (True, False):
+                mine = [w for w in drawn if w.arm == arm and (w.agreeing == 1) == all_agree]
+                marks += _winner_points(findings, mine, mark, arm, all_agree)
+        neither = [w for w in drawn if w.arm is None]
+        marks += _undecided(findings, neither)
+        panels.append(
+            _outlined(
+                f"ternary_winner_{k}",
+                f"{axis.task} {axis.metric.name}",
+                findings.axes,
+                marks,
+            )
+        )
+    said = [
+        f"{axis.task} {axis.metric.name}: "
+        + (
+            listed(
+                [
+                    f"{arm} at {sum(w.arm == arm for w in by_axis[k])}"
+                    for arm in arms
+                    if any(w.arm == arm for w in by_axis[k])
+                ]
+                or ["nobody"]
+            )
+        )
+        for k, axis in enumerate(findings.axes)
+    ]
+    legend = [
+        Key(arm, mark_of(findings.arms.index(arm)), "point")
+        for arm in arms
+        if any(w.arm == arm for of in by_axis for w in of)
+    ]
+    return Figure(
+        "ternary_winners",
+        "Which method is best where",
+        f"Triangles of the best method at each of {len(by_axis[0])} priorities. {'. '.join(said)}.",
+        tuple(panels),
+        "Large marks: the method is best in all seeds at that priority. Small marks: in most "
+        "seeds, or in as many as another and better in the mean. A dash: no method is ahead.",
+        columns=3,
+        legend=tuple(legend),
+    )
+
+
+def _winner_points(
+    findings: Findings, mine: Sequence[Winner], mark: Mark, arm: str, all_agree: bool
+) -> list[Drawn]:
+    if not mine:
+        return []
+    places = in_triangle(np.array([w.priorities for w in mine]))
+    return [
+        Points(
+            _rounded(places[:, 0]),
+            _rounded(places[:, 1]),
+            mark,
+            arm,
+            tuple(
+                f"{arm} {findings.shown_priorities(w.priorities)}\nbest in "
+                f"{round(w.agreeing * w.num_seeds)} of {w.num_seeds} seeds"
+                for w in mine
+            ),
+            size=16.0 if all_agree else 8.0,
+        )
+    ]
+
+
+def _undecided(findings: Findings, neither: Sequence[Winner]) -> list[Drawn]:
+    if not neither:
+        return []
+    places = in_triangle(np.array([w.priorities for w in neither]))
+    return [Label(x, y, "–", MUTED) for x, y in zip(*map(_rounded, places.T), strict=True)]
+
+
+def _triangle_panel(
+    name: str,
+    title: str,
+    axes: Sequence[Axis],
+    settings: Sequence[tuple[float, ...]],
+    shown: Sequence[float],
+    colours: Any,
+    limits: tuple[float, float],
+    bar_title: str,
+    hover: Sequence[str],
+) -> Panel:
+    places = in_triangle(np.array(settings))
+    points = ColouredPoints(
+        _rounded(places[:, 0]),
+        _rounded(places[:, 1]),
+        tuple(float(f"{value:.6g}") for value in shown),
+        colours,
+        limits,
+        bar_title,
+        hover=tuple(hover),
+        size=14.0 if len(settings) <= 100 else 7.0,
+    )
+    return _outlined(name, title, axes, [points])
+
+
+def _outlined(name: str, title: str, axes: Sequence[Axis], marks: Sequence[Drawn]) -> Panel:
+    """Return a panel with the triangle, its lines of equal priority and its corners' names."""
+    corners = np.array(CORNERS)
+    grid: list[Drawn] = []
+    for k in range(3):
+        for step in np.arange(GRID_STEP, 1 - 1e-9, GRID_STEP):
+            # Both ends have `step` of task k; one has the rest of the next task, one of the other.
+            ends = np.zeros((2, 3))
+            ends[:, k] = step
+            ends[0, (k + 1) % 3] = ends[1, (k + 2) % 3] = 1 - step
+            line = in_triangle(ends)
+            grid.append(Line(_rounded(line[:, 0]), _rounded(line[:, 1]), GRID, width=1.0))
+    around = corners[[0, 1, 2, 0]]
+    outline = Line(_rounded(around[:, 0]), _rounded(around[:, 1]), MUTED, width=1.2)
+    left, right, top = (axis.task for axis in axes)
+    names: list[Drawn] = [
+        Label(-0.1, -0.07, left, INK, "left"),
+        Label(1.1, -0.07, right, INK, "right"),
+        Label(0.5, float(corners[2, 1]) + 0.07, top, INK, "center"),
+    ]
+    return Panel(
+        name, SIDE, HEIGHT, (*grid, outline, *marks, *names), title, height=300, is_equal=True
+    )
+
+
+def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Table:
+    axes = findings.axes
+    rows, raw = [], []
+    for d in found:
+        cells = [
+            f"{axis.shown(d.gains[k], signed=True)} ({d.seeds_better[k] * len(d.seeds):g})"
+            for k, axis in enumerate(axes)
+        ]
+        rows.append((findings.shown_priorities(d.priorities), *cells, str(len(d.seeds))))
+        values: dict[str, Any] = {"method_a": a, "method_b": b}
+        values |= {
+            f"priority_{x.task}": p for x, p in zip(axes, d.priorities, strict=True)
+        }
+        for k, axis in enumerate(axes):
+            values |= {
+                f"{axis.column}_gain": d.gains[k],
+                f"{axis.column}_seeds_better": d.seeds_better[k],
+            }
+        raw.append({**values, "num_seeds": len(d.seeds)})
+    heads = [
+        f"{axis.task} {axis.metric.name} ({_difference_unit(axis)})" for axis in axes
+    ]
+    return Table(
+        f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}",
+        f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
+        f"number of seeds in which it is, a tie counting half.{_rows_words(len(rows))}",
+        (f"priorities ({', '.join(axis.task for axis in axes)})", *heads, "seeds"),
+        tuple(rows[:MOST_ROWS]),
+        pd.DataFrame(raw),
+    )
+
+
+def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Table:
+    axes = findings.axes
+    rows, raw = [], []
+    for held in zip(*by_axis, strict=True):
+        cells = [
+            "no method" if w.arm is None else f"{w.arm} ({w.agreeing * w.num_seeds:.0f})"
+            for w in held
+        ]
+        rows.append((findings.shown_priorities(held[0].priorities), *cells, str(held[0].num_seeds)))
+        values: dict[str, Any] = {
+            f"priority_{a.task}": p for a, p in zip(axes, held[0].priorities, strict=True)
+        }
+        for axis, w in zip(axes, held, strict=True):
+            values |= {f"{axis.column}_winner": w.arm, f"{axis.column}_agreeing": w.agreeing}
+        raw.append({**values, "num_seeds": held[0].num_seeds})
+    return Table(
+        "ternary_winners",
+        "Best method at each priority; in parentheses the number of seeds in which it alone is "
+        f"best.{_rows_words(len(rows))}",
+        (
+            f"priorities ({', '.join(axis.task for axis in axes)})",
+            *(f"{axis.task} {axis.metric.name}" for axis in axes),
+            "seeds",
+        ),
+        tuple(rows[:MOST_ROWS]),
+        pd.DataFrame(raw),
+        num_words=4,
+    )
+
+
+def _rows_words(num_rows: int) -> str:
+    if num_rows <= MOST_ROWS:
+        return ""
+    return f" The first {MOST_ROWS} rows are shown; the CSV holds all {num_rows}."
+
+
+# Pairs of metrics
+
+
+def _pairs(findings: Findings) -> tuple[Figure, str]:
+    axes = findings.axes[:MOST_TASKS]
+    arms = list(dict.fromkeys(point.arm for point in findings.points))
+    drawn_arms = arms[:MOST_ARMS_IN_PAIRS]
+    panels = []
+    limits = [_limits(findings, k) for k in range(len(axes))]
+    bounded = {arm: _foremost(_of(findings, arm), MOST_POINTS_IN_PAIRS) for arm in drawn_arms}
+    for i, j in itertools.combinations(range(len(axes)), 2):
+        marks: list[Drawn] = []
+        for arm in drawn_arms:
+            mark = mark_of(findings.arms.index(arm))
+            for is_front in (False, True):
+                mine = [p for p in bounded[arm] if p.nondominated is is_front]
+                if not mine:
+                    continue
+                x, y = (_shown_means(mine, axes[k], k) for k in (i, j))
+                hover = tuple(_point_text(findings, p) for p in mine) if len(panels) < 3 else ()
+                marks.append(
+                    Points(
+                        x, y, mark, arm, hover, size=9.0, opacity=1.0 if is_front else 0.35
+                    )
+                )
+        panels.append(
+            Panel(
+                f"pair_{i}_{j}",
+                Scale(axis_title(axes[i]), limits[i]),
+                Scale(axis_title(axes[j]), limits[j]),
+                tuple(marks),
+                f"{axes[i].task} and {axes[j].task}",
+                height=300,
+            )
+        )
+    num_front = sum(point.nondominated for point in findings.points)
+    figure = Figure(
+        "metric_pairs",
+        "Every pair of metrics",
+        f"Small scatter plots of {len(panels)} pairs of metrics. {num_front} of "
+        f"{len(findings.points)} operating points are not dominated on all "
+        f"{len(findings.axes)} metrics. The table of operating points holds every value.",
+        tuple(panels),
+        f"Means over seeds; better is right and up. Strong marks are not dominated on all "
+        f"{len(findings.axes)} metrics at once, faint ones are: a point may look beaten in one "
+        "pair and be the best compromise over all.",
+        columns=3,
+        legend=tuple(Key(arm, mark_of(findings.arms.index(arm)), "point") for arm in drawn_arms),
+    )
+    left_out = []
+    if len(findings.axes) > MOST_TASKS:
+        left_out.append(f"the first {MOST_TASKS} of {len(findings.axes)} tasks")
+    if len(arms) > MOST_ARMS_IN_PAIRS:
+        left_out.append(f"the first {MOST_ARMS_IN_PAIRS} of {len(arms)} methods")
+    if any(len(_of(findings, arm)) > MOST_POINTS_IN_PAIRS for arm in drawn_arms):
+        left_out.append(
+            f"at most {MOST_POINTS_IN_PAIRS} points a method, those that are not dominated first"
+        )
+    words = f"The small plots show {listed(left_out)}; the CSV holds all." if left_out else ""
+    return figure, words
+
+
+def _limits(findings: Findings, k: int) -> tuple[float, float]:
+    """Return an axis in display units, the worse end first."""
+    axis = findings.axes[k]
+    means = [point.means[k] for point in findings.points]
+    low, high = _widened(min(means), max(means), axis)
+    room = (high - low) * 0.08
+    return (low - room, high + room) if axis.metric.direction == "max" else (high + room, low - room)
+
+
+# Parallel coordinates
+
+
+def _parallel(findings: Findings) -> tuple[Figure, str, list[dict[str, Any]]]:
+    axes = findings.axes
+    all_means = np.array([point.means for point in findings.points])
+    losses = all_means * signs(axes)
+    best, worst = losses.min(axis=0), losses.max(axis=0)
+    width = worst - best
+    arms = list(dict.fromkeys(point.arm for point in findings.points))
+    share = max(1, MOST_LINES // len(arms))
+    drawn_arms = arms[:MOST_LINES]
+    marks: list[Drawn] = [
+        Line((float(k), float(k)), (0.0, 1.0), MUTED, width=1.0) for k in range(len(axes))
+    ]
+    num_drawn = 0
+    for arm in drawn_arms:
+        mark = mark_of(findings.arms.index(arm))
+        for point in reversed(_foremost(_of(findings, arm), share)):
+            height = parallel_heights(np.array(point.means) * signs(axes), best, worst)
+            num_drawn += 1
+            marks.append(
+                Line(
+                    tuple(map(float, range(len(axes)))),
+                    _rounded(height),
+                    mark.colour,
+                    mark.dash,
+                    arm,
+                    width=1.8 if point.nondominated else 1.0,
+                    opacity=0.9 if point.nondominated else 0.35,
+                    hover=(_point_text(findings, point),) * len(axes),
+                )
+            )
+    constant = [axis for axis, w in zip(axes, width, strict=True) if w == 0]
+    for k, axis in enumerate(axes):
+        turn = signs([axis])[0]
+        marks += [
+            Label(float(k), 1.07, _with_unit(axis, best[k] * turn)),
+            Label(float(k), -0.07, _with_unit(axis, worst[k] * turn)),
+        ]
+    ranges = [
+        {"column": axis.column, "best": float(b * t), "worst": float(w * t)}
+        for axis, b, w, t in zip(axes, best, worst, signs(axes), strict=True)
+    ]
+    figure = Figure(
+        "parallel_coordinates",
+        "All metrics side by side",
+        f"Parallel coordinates of {num_drawn} operating points over {len(axes)} metrics. "
+        f"{_range_words(findings)} The table of operating points holds every value.",
+        (
+            Panel(
+                "parallel_coordinates",
+                Scale(
+                    "",
+                    (-0.35, len(axes) - 0.65),
+                    ticks=tuple(
+                        (float(k), f"{axis.task}\n{axis.metric.name}")
+                        for k, axis in enumerate(axes)
+                    ),
+                ),
+                Scale(
+                    "share of the range, better is up",
+                    (-0.14, 1.14),
+                    ticks=((0.0, "worst"), (1.0, "best")),
+                ),
+                tuple(marks),
+                height=380,
+            ),
+        ),
+        "One line an operating point (mean over seeds). Each axis runs from the worst to the best "
+        "mean, written at its ends. Strong lines are not dominated on all metrics.",
+        legend=tuple(
+            Key(arm, mark_of(findings.arms.index(arm)), "line")
+            for arm in drawn_arms[:MOST_ARMS_IN_PAIRS]
+        ),
+    )
+    notes = []
+    if num_drawn < len(findings.points):
+        notes.append(
+            f"{num_drawn} of {len(findings.points)} operating points have a line, at most {share} "
+            "a method, those that are not dominated first."
+        )
+    if constant:
+        names = listed([f"{axis.task} {axis.metric.name}" for axis in constant])
+        notes.append(f"{names} is the same at every point: its lines meet at half height.")
+    return figure, " ".join(notes), ranges
+
+
+def parallel_heights(losses: np.ndarray, best: np.ndarray, worst: np.ndarray) -> np.ndarray:
+    """Return heights on axes from 0 (worst) to 1 (best); 0.5 where both are equal.
+
+    All arguments are minimised: lower is better.
+    """
+    width = worst - best
+    return np.where(width > 0, (worst - losses) / np.where(width > 0, width, 1.0), 0.5)
+
+
+def _range_words(findings: Findings) -> str:
+    said = [
+        f"{axis.task} {axis.metric.name} {axis.shown(min(p.means[k] for p in findings.points))} to "
+        f"{axis.shown(max(p.means[k] for p in findings.points))} {axis.unit}"
+        for k, axis in enumerate(findings.axes)
+    ]
+    return f"Over {len(findings.points)} operating points the means run over {listed(said)}."
+
+
+def _with_unit(axis: Axis, value: float) -> str:
+    return f"{axis.shown(float(value))} {axis.unit}"
+
+
+# What the figures share
+
+
+def _of(findings: Findings, arm: str) -> list[OperatingPoint]:
+    return [point for point in findings.points if point.arm == arm]
+
+
+def _foremost(points: Sequence[OperatingPoint], most: int) -> list[OperatingPoint]:
+    """Return at most so many points, those that are not dominated first."""
+    ranked = sorted(points, key=lambda p: (not p.nondominated, not p.nondominated_in_arm))
+    return ranked[:most]
+
+
+def _thinned(items: Sequence[Any]) -> list[Any]:
+    """Return at most `MOST_SETTINGS` items, evenly picked in their order."""
+    if len(items) <= MOST_SETTINGS:
+        return list(items)
+    return [items[k] for k in np.linspace(0, len(items) - 1, MOST_SETTINGS).round().astype(int)]
+
+
+def _shown_means(points: Sequence[OperatingPoint], axis: Axis, k: int) -> tuple[float, ...]:
+    return tuple(float(f"{p.means[k] * axis.metric.display_factor:.6g}") for p in points)
+
+
+def _point_text(findings: Findings, point: OperatingPoint) -> str:
+    lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".strip()]
+    for k, axis in enumerate(findings.axes):
+        sd = point.sds[k]
+        spread = "" if sd is None else f" ± {axis.shown(sd)}"
+        lines.append(
+            f"{axis.task} {axis.metric.name} {axis.shown(point.means[k])}{spread} {axis.unit}"
+        )
+    return "\n".join([*lines, f"{point.n} {'seed' if point.n == 1 else 'seeds'}"])
+
+
+def _difference_text(findings: Findings, axis: Axis, k: int, d: Difference) -> str:
+    return (
+        f"{findings.shown_priorities(d.priorities)}\n"
+        f"{axis.shown(d.gains[k], signed=True)} {_difference_unit(axis)}, better in "
+        f"{number(d.seeds_better[k] * len(d.seeds), 'g')} of {len(d.seeds)} seeds"
+    )
+
+
+def _widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
+    """Return limits in display units, never of no width."""
+    factor = axis.metric.display_factor
+    room = 0.0 if high > low else 10.0**-axis.metric.decimals
+    return (low * factor - room, high * factor + room)
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
