@@ -91,7 +91,9 @@ def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tup
     return tuple(found)
 
 
-def winners(runs: Runs, arms: Sequence[str], axes: Sequence[Axis], index: int) -> tuple[Winner, ...]:
+def winners(
+    runs: Runs, arms: Sequence[str], axes: Sequence[Axis], index: int
+) -> tuple[Winner, ...]:
     """Return the winner on axis `index` at every priority that all of `arms` have.
 
     The winner is the method that alone is best in more of the seeds that all have than any other;

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import Axis, number, signs
-from analysis.figures import axis_title
+from analysis.axes import NONE, Axis, number, signs
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint
 from analysis.marks import GRID, INK, MUTED, Mark, mark_of
@@ -54,9 +53,8 @@ MOST_LINES = 120
 MOST_ROWS = 60
 """Rows of a table in the page."""
 GRID_STEP = 0.2
-SIDE = Scale("", (-0.16, 1.16), is_shown=False)
-HEIGHT = Scale("", (-0.12, 1.0), is_shown=False)
-CORNER_ANCHORS = ("center", "center", "center")
+SIDE = Scale("", (-0.1, 1.1), is_shown=False)
+HEIGHT = Scale("", (-0.13, 1.0), is_shown=False)
 
 
 def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: ARG001
@@ -64,11 +62,12 @@ def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: 
     axes = findings.axes
     if len(axes) < 3 or not findings.points:
         return None
-    lead: list[str] = []
+    lead = _range_words(findings)
     parts: list[Part | Folded] = []
     values: dict[str, Any] = {}
     if len(axes) == 3:
-        _triangles(findings, lead, parts, values)
+        compared = _triangles(findings, parts, values)
+        lead = compared or lead
     else:
         parts.append(
             f"Triangles of priorities need exactly three tasks; these runs have {len(axes)}."
@@ -78,12 +77,10 @@ def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: 
     lines, note, ranges = _parallel(findings)
     parts += [lines, note]
     values["ranges"] = ranges
-    if not lead:
-        lead.append(_range_words(findings))
     return Section(
         "many_tasks",
         f"{len(axes)} tasks at once",
-        " ".join(lead),
+        lead,
         tuple(part for part in parts if part),
         values,
     )
@@ -93,8 +90,9 @@ def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: 
 
 
 def _triangles(
-    findings: Findings, lead: list[str], parts: list[Part | Folded], values: dict[str, Any]
-) -> None:
+    findings: Findings, parts: list[Part | Folded], values: dict[str, Any]
+) -> str | None:
+    """Add the triangles to `parts` and their values; return what the first pair shows, in words."""
     axes = findings.axes
     runs: Runs = by_point(
         findings.runs, [axis.task for axis in axes], [axis.column for axis in axes]
@@ -102,7 +100,7 @@ def _triangles(
     steered = [a for a in findings.arms if any(arm == a and key for arm, key in runs)]
     if not steered:
         parts.append("No triangle is drawn: no method here takes priorities.")
-        return
+        return None
     if len(steered) > MOST_ARMS:
         parts.append(
             f"Triangles are drawn for the first {MOST_ARMS} of {len(steered)} methods; the CSV "
@@ -110,6 +108,7 @@ def _triangles(
         )
     parts.append(_value_figure(findings, steered[:MOST_ARMS]))
     pairs = _pairs_of(steered)
+    words: str | None = None
     shown: list[dict[str, Any]] = []
     tables: list[Part] = []
     figures: list[Part] = []
@@ -119,7 +118,7 @@ def _triangles(
             parts.append(f"{a} and {b} share no priority and seed, so no difference is drawn.")
             continue
         shown.append({"arm_a": a, "arm_b": b, "differences": found})
-        lead.append(_difference_words(axes, a, b, found))
+        words = words or _difference_words(axes, a, b, found)
         figures.append(_difference_figure(findings, a, b, found))
         tables.append(_difference_table(findings, a, b, found))
     num_pairs = len(steered) * (len(steered) - 1) // 2
@@ -144,7 +143,7 @@ def _triangles(
     if tables:
         parts.append(Folded("Values in the triangles", tuple(tables)))
     values["pairs"] = shown
-    del lead[1:]
+    return words
 
 
 def _pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
@@ -216,10 +215,14 @@ def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
 
 
 def _thinned_words(findings: Findings, arms: Sequence[str]) -> str:
-    most = max(sum(p.arm == arm and p.priorities is not None for p in findings.points) for arm in arms)
+    most = max(
+        sum(p.arm == arm and p.priorities is not None for p in findings.points) for arm in arms
+    )
     if most <= MOST_SETTINGS:
         return ""
-    return f" {MOST_SETTINGS} of up to {most} priorities are drawn, evenly picked; the CSV holds all."
+    return (
+        f" {MOST_SETTINGS} of up to {most} priorities are drawn, evenly picked; the CSV holds all."
+    )
 
 
 def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Figure:
@@ -267,7 +270,7 @@ def _winner_figure(
                 mine = [w for w in drawn if w.arm == arm and (w.agreeing == 1) == all_agree]
                 marks += _winner_points(findings, mine, mark, arm, all_agree)
         neither = [w for w in drawn if w.arm is None]
-        marks += _undecided(findings, neither)
+        marks += _undecided(neither)
         panels.append(
             _outlined(
                 f"ternary_winner_{k}",
@@ -329,11 +332,11 @@ def _winner_points(
     ]
 
 
-def _undecided(findings: Findings, neither: Sequence[Winner]) -> list[Drawn]:
+def _undecided(neither: Sequence[Winner]) -> list[Drawn]:
     if not neither:
         return []
     places = in_triangle(np.array([w.priorities for w in neither]))
-    return [Label(x, y, "–", MUTED) for x, y in zip(*map(_rounded, places.T), strict=True)]
+    return [Label(x, y, NONE, MUTED) for x, y in zip(*map(_rounded, places.T), strict=True)]
 
 
 def _triangle_panel(
@@ -382,7 +385,7 @@ def _outlined(name: str, title: str, axes: Sequence[Axis], marks: Sequence[Drawn
         Label(0.5, float(corners[2, 1]) + 0.07, top, INK, "center"),
     ]
     return Panel(
-        name, SIDE, HEIGHT, (*grid, outline, *marks, *names), title, height=300, is_equal=True
+        name, SIDE, HEIGHT, (*grid, outline, *marks, *names), title, height=250, is_equal=True
     )
 
 
@@ -396,18 +399,14 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
         ]
         rows.append((findings.shown_priorities(d.priorities), *cells, str(len(d.seeds))))
         values: dict[str, Any] = {"method_a": a, "method_b": b}
-        values |= {
-            f"priority_{x.task}": p for x, p in zip(axes, d.priorities, strict=True)
-        }
+        values |= {f"priority_{x.task}": p for x, p in zip(axes, d.priorities, strict=True)}
         for k, axis in enumerate(axes):
             values |= {
                 f"{axis.column}_gain": d.gains[k],
                 f"{axis.column}_seeds_better": d.seeds_better[k],
             }
         raw.append({**values, "num_seeds": len(d.seeds)})
-    heads = [
-        f"{axis.task} {axis.metric.name} ({_difference_unit(axis)})" for axis in axes
-    ]
+    heads = [f"{axis.task} {axis.metric.name} ({_difference_unit(axis)})" for axis in axes]
     return Table(
         f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}",
         f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
@@ -461,7 +460,7 @@ def _pairs(findings: Findings) -> tuple[Figure, str]:
     axes = findings.axes[:MOST_TASKS]
     arms = list(dict.fromkeys(point.arm for point in findings.points))
     drawn_arms = arms[:MOST_ARMS_IN_PAIRS]
-    panels = []
+    panels: list[Panel] = []
     limits = [_limits(findings, k) for k in range(len(axes))]
     bounded = {arm: _foremost(_of(findings, arm), MOST_POINTS_IN_PAIRS) for arm in drawn_arms}
     for i, j in itertools.combinations(range(len(axes)), 2):
@@ -475,15 +474,13 @@ def _pairs(findings: Findings) -> tuple[Figure, str]:
                 x, y = (_shown_means(mine, axes[k], k) for k in (i, j))
                 hover = tuple(_point_text(findings, p) for p in mine) if len(panels) < 3 else ()
                 marks.append(
-                    Points(
-                        x, y, mark, arm, hover, size=9.0, opacity=1.0 if is_front else 0.35
-                    )
+                    Points(x, y, mark, arm, hover, size=9.0, opacity=1.0 if is_front else 0.35)
                 )
         panels.append(
             Panel(
                 f"pair_{i}_{j}",
-                Scale(axis_title(axes[i]), limits[i]),
-                Scale(axis_title(axes[j]), limits[j]),
+                Scale(_short_title(axes[i]), limits[i]),
+                Scale(_short_title(axes[j]), limits[j]),
                 tuple(marks),
                 f"{axes[i].task} and {axes[j].task}",
                 height=300,
@@ -516,13 +513,20 @@ def _pairs(findings: Findings) -> tuple[Figure, str]:
     return figure, words
 
 
+def _short_title(axis: Axis) -> str:
+    """Return an axis' title for a small panel, whose own title names the tasks."""
+    return f"{axis.metric.name} ({axis.unit}), {axis.better}"
+
+
 def _limits(findings: Findings, k: int) -> tuple[float, float]:
     """Return an axis in display units, the worse end first."""
     axis = findings.axes[k]
     means = [point.means[k] for point in findings.points]
     low, high = _widened(min(means), max(means), axis)
     room = (high - low) * 0.08
-    return (low - room, high + room) if axis.metric.direction == "max" else (high + room, low - room)
+    return (
+        (low - room, high + room) if axis.metric.direction == "max" else (high + room, low - room)
+    )
 
 
 # Parallel coordinates
