@@ -6,12 +6,14 @@ from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
 from analysis.sections.many_tasks import many_tasks
+from analysis.sections.picker import picker
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
 
 SECTIONS: dict[str, MakeSection] = {
     "many_tasks": many_tasks,
+    "picker": picker,
 }
 
 
