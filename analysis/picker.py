@@ -84,7 +84,8 @@ class Choice:
     sureness: float | None
     """Share of resamples of the seeds that choose the same point; None with a single seed."""
     seed: int
-    """The middle one of its seeds, by the same measure: the network to take."""
+    """The middle one of its seeds by their own scores, of two middle ones the better: the network
+    to take."""
 
 
 def offers(

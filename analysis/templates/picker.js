@@ -60,6 +60,10 @@
   const written = (axis, value, decimals) => (value * axis.factor).toFixed(decimals).replace("-", "\u2212");
   const levelValue = (axis, loss) => axis.worst + (axis.best - axis.worst) * (1 - loss);
   const quoted = (text) => /^[\w@%+=:,./~-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
+  function whichSeed(n) {
+    const of = n < 2 ? "" : n === 2 ? ", the better of 2" : n % 2 ? `, the middle one of ${n}` : `, the better of the two middle ones of ${n}`;
+    return of && `${of} by these weights`;
+  }
   const read = (kind) => each.map((k) => Number(at(`${kind}-${k}`).value));
 
   function show(knee) {
@@ -99,8 +103,7 @@
     if (data.from_store) {
       at("run").hidden = !point.runs[s];
       at("no-network").hidden = Boolean(point.runs[s]);
-      at("seed").textContent = point.seeds.length > 1
-        ? `seed ${point.seeds[s]}, the middle one of ${point.seeds.length} by the weights above` : `seed ${point.seeds[s]}`;
+      at("seed").textContent = `seed ${point.seeds[s]}${whichSeed(point.seeds.length)}`;
       at("command").textContent = `python -m mtl.predict ${quoted(at("store").value.trim() || "STORE")} ${point.runs[s]} IMAGE...`;
     }
     Object.assign(box.dataset, { index, seed: point.seeds[s], missed, agreeing: resampled.length ? agreeing : "" });
