@@ -354,7 +354,7 @@ def _triangle_panel(
     points = ColouredPoints(
         _rounded(places[:, 0]),
         _rounded(places[:, 1]),
-        tuple(float(f"{value:.6g}") for value in shown),
+        tuple(map(float, shown)),
         colours,
         limits,
         bar_title,
