@@ -41,7 +41,7 @@ PAPER_PAIR = ("lsb", "fixed")
 MOST_ARMS = 4
 """Methods with triangles of their own; each has three."""
 MOST_PAIRS = 3
-MOST_SETTINGS = 500
+MOST_SETTINGS = 300
 """Priorities drawn in a triangle."""
 MOST_TASKS = 6
 """Tasks whose pairs are drawn: six have 15."""
@@ -163,7 +163,8 @@ def _difference_words(axes: Sequence[Axis], a: str, b: str, found: Sequence[Diff
             f"{axis.task} {axis.metric.name} at {ahead} (mean gain "
             f"{axis.shown(mean, signed=True)} {_difference_unit(axis)})"
         )
-    return f"Of {len(found)} priorities that both ran, {a} is better than {b} in {listed(said)}."
+    settings = "1 priority" if len(found) == 1 else f"{len(found)} priorities"
+    return f"Of {settings} that both ran, {a} is better than {b} in {listed(said)}."
 
 
 def _difference_unit(axis: Axis) -> str:
@@ -186,7 +187,7 @@ def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
                     [p.means[k] * axis.metric.display_factor for p in mine],
                     "sequential",
                     limits,
-                    f"{axis.metric.name} ({axis.unit}), {axis.better}",
+                    f"{axis.unit}, {axis.better}",
                     [_point_text(findings, p) for p in mine],
                 )
             )
@@ -242,7 +243,7 @@ def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Diffe
                 [d.gains[k] * factor for d in drawn],
                 "diverging",
                 (-reach, reach),
-                f"gain of {a} over {b} ({_difference_unit(axis)})",
+                f"gain ({_difference_unit(axis)})",
                 [_difference_text(findings, axis, k, d) for d in drawn],
             )
         )
@@ -251,7 +252,7 @@ def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Diffe
         f"{a} against {b} at equal priority",
         f"Triangles of the gain of {a} over {b}. {_difference_words(axes, a, b, found)}",
         tuple(panels),
-        f"Positive where {a} is better, whichever way the metric counts; means over the seeds that "
+        f"Gain of {a} over {b}: positive where {a} is better, whichever way the metric counts; means over the seeds that "
         "both have at a priority.",
         columns=3,
     )

@@ -167,8 +167,8 @@ def _parts(
         )
     else:
         parts.append(
-            "These results hold no validation values, so the choice is made on the test values "
-            "that are shown: good enough to find a network to use, but the chosen values are "
+            "Not all of these results hold validation values, so the choice is made on the test "
+            "values that are shown: good enough to find a network to use, but the chosen values are "
             "somewhat lucky, and this is no comparison of methods."
         )
     if len(held.points) < held.num_all:

@@ -83,7 +83,7 @@
     // Said aloud only when it changes.
     if (at("choice").textContent !== choice) at("choice").textContent = choice;
     at("choice").className = `choice arm${point.colour}`;
-    at("choice").title = where ? `Priorities of ${data.tasks}` : "";
+    at("order").hidden = !where;
     each.forEach((k) => {
       at(`value-${k}`).textContent = point.shown[k];
       at(`meter-${k}`).value = 1 - means[index][k] / data.unit;

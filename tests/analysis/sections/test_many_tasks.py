@@ -181,7 +181,7 @@ def test_more_tasks_have_no_triangles_and_at_most_six_in_small_plots(tmp_path):
         ({"seeds": 1}, "One seed at each priority: a winner here may be luck."),
         ({"methods": ("lsb", "equal")}, "lsb alone takes priorities"),
         ({"methods": ("equal",)}, "no method here takes priorities"),
-        ({"divisions": 3}, "Of 1 priorities"),
+        ({"divisions": 3}, "Of 1 priority that"),
         ({"depth_rmse": 0.5}, "depth rmse is the same at every point"),
     ],
 )
