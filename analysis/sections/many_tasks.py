@@ -252,8 +252,8 @@ def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Diffe
         f"{a} against {b} at equal priority",
         f"Triangles of the gain of {a} over {b}. {_difference_words(axes, a, b, found)}",
         tuple(panels),
-        f"Gain of {a} over {b}: positive where {a} is better, whichever way the metric counts; means over the seeds that "
-        "both have at a priority.",
+        f"Gain of {a} over {b}: positive where {a} is better, whichever way the metric counts; "
+        "means over the seeds that both have at a priority.",
         columns=3,
     )
 

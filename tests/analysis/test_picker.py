@@ -271,3 +271,39 @@ def test_scores_by_hand():
     losses = np.array([[0.2, 0.8], [0.5, 0.5]])
     # Weights 50 and 100 count 0.5 and 1: max(0.1, 0.8) + 0.001 x 1.0; max(0.25, 0.5) + 0.001.
     assert scores(losses, (50, 100)) == pytest.approx([0.801, 0.501])
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+def test_sureness_is_about_how_often_the_choice_is_the_true_one(num_seeds):
+    """Simulated: two methods of nine points each, noise of runs and of whole seeds.
+
+    Measured with 150 results each: the shares said are 0.75, 0.69, 0.69 in the mean for 2, 3, 5
+    seeds, and 0.61, 0.63, 0.75 of the choices are the true ones (standard error 0.04).
+    """
+    generator = np.random.default_rng(0)
+    along = np.linspace(0.1, 0.9, 9)
+    front = np.stack([0.6 + 0.2 * np.sqrt(along), 0.6 + 0.2 * np.sqrt(1 - along)], axis=1)
+    true = {("a", k): v for k, v in enumerate(front)} | {
+        ("b", k): v - 0.003 for k, v in enumerate(front)
+    }
+    axes = choose_axes(("depth", "segmentation"))
+    losses = -np.array(list(true.values()))
+    losses = (losses - losses.min(axis=0)) / np.ptp(losses, axis=0)
+    said, right = [], []
+    for _ in range(150):
+        of_seed = generator.normal(0, 0.004, (num_seeds, 2))
+        runs = {
+            (arm, (float(along[k]), float(1 - along[k]))): {
+                s: mean + of_seed[s] + generator.normal(0, 0.006, 2) for s in range(num_seeds)
+            }
+            for (arm, k), mean in true.items()
+        }
+        weights = generator.integers(0, STEPS + 1, 2).tolist()
+        choice = choose(offers(runs, axes), weights, (0, 0))
+        said.append(choice.sureness)
+        right.append(scores(losses, weights).argmin() == choice.index)
+    said, right = np.array(said, dtype=float), np.array(right)
+    print(f"{num_seeds} seeds: said {said.mean():.2f}, right {right.mean():.2f}")
+    print(f"  of those said 0.8 and more: {right[said >= 0.8].mean():.2f} of {(said >= 0.8).sum()}")
+    assert abs(said.mean() - right.mean()) < 0.2
+    assert right[said >= 0.8].mean() > right[said < 0.8].mean()

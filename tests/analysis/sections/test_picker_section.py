@@ -101,7 +101,7 @@ def test_without_validation_the_words_say_so(tmp_path):
     loaded = load_table(write_table(tmp_path / "runs.csv"))
     section = picker(findings_of(loaded), NO_FILES)
     assert section.values["judged_by"] == "test"
-    assert "chosen values are somewhat lucky" in words(section)
+    assert "the chosen values are somewhat lucky" in words(section)
     assert "come from a table, so there is no network to run" in words(section)
     assert not section.data["from_store"]
 
