@@ -12,14 +12,9 @@ from analysis.load_table import load_table
 from analysis.panels import ColouredPoints, Figure, Label, Line, Points
 from analysis.run_files import NO_FILES
 from analysis.section import Folded
-from analysis.sections.many_tasks import (
-    MOST_ARMS,
-    MOST_ARMS_IN_PAIRS,
-    MOST_LINES,
-    MOST_SETTINGS,
-    many_tasks,
-    parallel_heights,
-)
+from analysis.sections.many_tasks import many_tasks
+from analysis.sections.side_by_side import MOST_ARMS_IN_PAIRS, MOST_LINES, parallel_heights
+from analysis.sections.triangles import MOST_ARMS, MOST_SETTINGS
 from analysis.single_runs import by_point
 from analysis.ternary import differences, in_triangle, winners
 
