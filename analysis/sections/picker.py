@@ -370,7 +370,10 @@ def _data(
                 "priorities": findings.shown_priorities(point.priorities, empty=""),
                 "seeds": list(offer.seeds),
                 "losses": offer.losses.tolist(),
-                "shown": _shown(axes, point),
+                # A narrow page breaks before the sign, not behind it.
+                "shown": [
+                    text.replace("± ", "±\N{NO-BREAK SPACE}") for text in _shown(axes, point)
+                ],
                 "runs": list(of),
             }
             for offer, point, of in zip(held.points, points, runs, strict=True)

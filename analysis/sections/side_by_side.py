@@ -21,6 +21,8 @@ MOST_POINTS_IN_PAIRS = 100
 """Operating points of a method in each of the small panels."""
 MOST_LINES = 120
 """Operating points in parallel coordinates."""
+NARROWEST_PIXELS = 190
+"""What remains beside the tasks' names on a page of 390 pixels."""
 
 
 def metric_pairs(findings: Findings) -> tuple[Figure, str]:
@@ -62,9 +64,9 @@ def metric_pairs(findings: Findings) -> tuple[Figure, str]:
         f"{len(findings.points)} operating points are not dominated on all "
         f"{len(findings.axes)} metrics. The table of operating points holds every value.",
         tuple(panels),
-        f"Means over seeds; better is right and up. Strong marks are not dominated on all "
-        f"{len(findings.axes)} metrics at once, faint ones are: a point may look beaten in one "
-        "pair and be the best compromise over all.",
+        "Means over seeds; better is right and up, and an arrow says whether higher or lower values "
+        f"are better. Strong marks are not dominated on all {len(findings.axes)} metrics at once, "
+        "faint ones are: a point may look beaten in one pair and be the best compromise over all.",
         columns=3,
         legend=tuple(Key(arm, mark_of(findings.arms.index(arm)), "point") for arm in drawn_arms),
     )
@@ -83,7 +85,8 @@ def metric_pairs(findings: Findings) -> tuple[Figure, str]:
 
 def _short_title(axis: Axis) -> str:
     """Return an axis' title for a small panel, whose own title names the tasks."""
-    return f"{axis.metric.name} ({axis.unit}), {axis.better}"
+    arrow = "\N{UPWARDS ARROW}" if axis.metric.direction == "max" else "\N{DOWNWARDS ARROW}"
+    return f"{axis.metric.name} ({axis.unit}) {arrow}"
 
 
 def _limits(findings: Findings, k: int) -> tuple[float, float]:
@@ -108,18 +111,18 @@ def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str
     share = max(1, MOST_LINES // len(arms))
     drawn_arms = arms[:MOST_LINES]
     marks: list[Drawn] = [
-        Line((float(k), float(k)), (0.0, 1.0), MUTED, width=1.0) for k in range(len(axes))
+        Line((0.0, 1.0), (float(k), float(k)), MUTED, width=1.0) for k in range(len(axes))
     ]
     num_drawn = 0
     for arm in drawn_arms:
         mark = mark_of(findings.arms.index(arm))
         for point in reversed(_foremost(_of(findings, arm), share)):
-            height = parallel_heights(np.array(point.means) * signs(axes), best, worst)
+            places = parallel_places(np.array(point.means) * signs(axes), best, worst)
             num_drawn += 1
             marks.append(
                 Line(
+                    rounded(places),
                     tuple(map(float, range(len(axes)))),
-                    rounded(height),
                     mark.colour,
                     mark.dash,
                     arm,
@@ -132,9 +135,11 @@ def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str
     for k, axis in enumerate(axes):
         turn = signs([axis])[0]
         marks += [
-            Label(float(k), 1.07, _with_unit(axis, best[k] * turn)),
-            Label(float(k), -0.07, _with_unit(axis, worst[k] * turn)),
+            Label(-0.03, float(k), axis.shown(float(worst[k] * turn)), anchor="right"),
+            Label(1.03, float(k), axis.shown(float(best[k] * turn)), anchor="left"),
         ]
+    texts = [mark.text for mark in marks if isinstance(mark, Label)]
+    room = _room(max(map(len, texts)))
     ranges = [
         {"column": axis.column, "best": float(b * t), "worst": float(w * t)}
         for axis, b, w, t in zip(axes, best, worst, signs(axes), strict=True)
@@ -148,20 +153,20 @@ def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str
             Panel(
                 "parallel_coordinates",
                 Scale(
+                    "share of the range",
+                    (-room, 1 + room),
+                    ticks=((0.0, "worst"), (1.0, "best")),
+                ),
+                Scale(
                     "",
-                    (-0.35, len(axes) - 0.65),
+                    (len(axes) - 0.7, -0.3),
                     ticks=tuple(
-                        (float(k), f"{axis.task}\n{axis.metric.name}")
+                        (float(k), f"{axis.task}\n{axis.metric.name}\n({axis.unit})")
                         for k, axis in enumerate(axes)
                     ),
                 ),
-                Scale(
-                    "share of the range, better is up",
-                    (-0.14, 1.14),
-                    ticks=((0.0, "worst"), (1.0, "best")),
-                ),
                 tuple(marks),
-                height=380,
+                height=110 + 64 * len(axes),
             ),
         ),
         "One line an operating point (mean over seeds). Each axis runs from the worst to the best "
@@ -179,12 +184,12 @@ def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str
         )
     if constant:
         names = listed([f"{axis.task} {axis.metric.name}" for axis in constant])
-        notes.append(f"{names} is the same at every point: its lines meet at half height.")
+        notes.append(f"{names} is the same at every point: its lines meet half way.")
     return figure, " ".join(notes), ranges
 
 
-def parallel_heights(losses: np.ndarray, best: np.ndarray, worst: np.ndarray) -> np.ndarray:
-    """Return heights on axes from 0 (worst) to 1 (best); 0.5 where both are equal.
+def parallel_places(losses: np.ndarray, best: np.ndarray, worst: np.ndarray) -> np.ndarray:
+    """Return places on axes from 0 (worst) to 1 (best); 0.5 where both are equal.
 
     All arguments are minimised: lower is better.
     """
@@ -202,8 +207,10 @@ def range_words(findings: Findings) -> str:
     return f"Over {len(findings.points)} operating points the means run over {listed(said)}."
 
 
-def _with_unit(axis: Axis, value: float) -> str:
-    return f"{axis.shown(float(value))} {axis.unit}"
+def _room(most_signs: int) -> float:
+    """Return what the numbers beside the axes need, as a share of the axes' length."""
+    pixels = 7 * most_signs + 6
+    return pixels / max(NARROWEST_PIXELS - 2 * pixels, 80)
 
 
 def _of(findings: Findings, arm: str) -> list[OperatingPoint]:

@@ -13,7 +13,7 @@ from analysis.panels import ColouredPoints, Figure, Label, Line, Points
 from analysis.run_files import NO_FILES
 from analysis.section import Folded
 from analysis.sections.many_tasks import many_tasks
-from analysis.sections.side_by_side import MOST_ARMS_IN_PAIRS, MOST_LINES, parallel_heights
+from analysis.sections.side_by_side import MOST_ARMS_IN_PAIRS, MOST_LINES, parallel_places
 from analysis.sections.triangles import MOST_ARMS, MOST_SETTINGS
 from analysis.single_runs import by_point
 from analysis.ternary import differences, in_triangle, winners
@@ -139,18 +139,21 @@ def test_pairs_and_parallel_lines_hold_every_mean(tmp_path):
     lines = [line for line in marks(panel, Line) if line.name]
     assert len(lines) == len(findings.points)
     assert {line.dash for line in lines} == {"solid", "dash", "dot"}
-    heights = np.array([line.y for line in lines])
-    assert heights.min(axis=0).tolist() == [0, 0, 0]
-    assert heights.max(axis=0).tolist() == [1, 1, 1]
+    places = np.array([line.x for line in lines])
+    assert places.min(axis=0).tolist() == [0, 0, 0]
+    assert places.max(axis=0).tolist() == [1, 1, 1]
+    assert all(line.y == (0, 1, 2) for line in lines)
     best = min(findings.points, key=lambda p: p.means[0])
-    assert f"{best.means[0]:.3f} m" in {label.text for label in marks(panel, Label)}
+    assert (1.03, 0.0, f"{best.means[0]:.3f}") in [
+        (label.x, label.y, label.text) for label in marks(panel, Label)
+    ]
 
 
-def test_heights_by_hand():
+def test_places_by_hand():
     best, worst = np.array([-0.8, 1.0, 2.0]), np.array([-0.4, 3.0, 2.0])
-    # (-0.4 - -0.5) / 0.4 = 0.25 of the way up; the best; a constant metric at half height.
-    heights = parallel_heights(np.array([-0.5, 1.0, 2.0]), best, worst)
-    assert heights == pytest.approx([0.25, 1.0, 0.5])
+    # (-0.4 - -0.5) / 0.4 = 0.25 of the way up; the best; a constant metric half way.
+    places = parallel_places(np.array([-0.5, 1.0, 2.0]), best, worst)
+    assert places == pytest.approx([0.25, 1.0, 0.5])
 
 
 def test_two_tasks_and_no_results_have_no_section(tmp_path):
