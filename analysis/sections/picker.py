@@ -27,8 +27,6 @@ from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
 from analysis.single_runs import Key, by_point, ids_by_point
 
-MOST_ROWS = 60
-"""Rows of a table in the page."""
 MOST_CHECKED = 3000
 """Runs whose network is looked for; whether more are there is told by the command itself."""
 HALF = STEPS // 2
@@ -289,20 +287,17 @@ def _point_table(
         values: dict[str, Any] = {"method": point.arm, **_raw_point(axes, point)}
         values |= {f"{axis.column}_loss": x for axis, x in zip(axes, losses, strict=True)}
         raw.append(values)
-    more = ""
-    if len(rows) > MOST_ROWS:
-        more = f" The first {MOST_ROWS} of {len(rows)} are shown; the CSV holds all."
     return Table(
         "picker_points",
         f"Points offered: test mean ± standard deviation over seeds, and the loss by which they "
-        f"are chosen: 0 at the best and 1 at the worst mean of the {split} split.{more}",
+        f"are chosen: 0 at the best and 1 at the worst mean of the {split} split.",
         (
             "method",
             f"priorities ({', '.join(axis.task for axis in axes)})",
             *(axis.title for axis in axes),
             *(f"loss of {axis.task} {axis.metric.name}" for axis in axes),
         ),
-        tuple(rows[:MOST_ROWS]),
+        tuple(rows),
         pd.DataFrame(raw),
         num_words=2,
     )

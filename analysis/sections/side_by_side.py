@@ -64,8 +64,8 @@ def metric_pairs(findings: Findings) -> tuple[Figure, str]:
         f"{len(findings.points)} operating points are not dominated on all "
         f"{len(findings.axes)} metrics. The table of operating points holds every value.",
         tuple(panels),
-        "Means over seeds; better is right and up, and an arrow says whether higher or lower values "
-        f"are better. Strong marks are not dominated on all {len(findings.axes)} metrics at once, "
+        "Means over seeds; better is right and up, and an arrow says whether higher or lower is "
+        f"better. Strong marks are not dominated on all {len(findings.axes)} metrics at once, "
         "faint ones are: a point may look beaten in one pair and be the best compromise over all.",
         columns=3,
         legend=tuple(Key(arm, mark_of(findings.arms.index(arm)), "point") for arm in drawn_arms),

@@ -32,8 +32,6 @@ MOST_ARMS = 4
 MOST_PAIRS = 3
 MOST_SETTINGS = 300
 """Priorities drawn in a triangle."""
-MOST_ROWS = 60
-"""Rows of a table in the page."""
 GRID_STEP = 0.2
 SIDE = Scale("", (-0.1, 1.1), is_shown=False)
 HEIGHT = Scale("", (-0.13, 1.0), is_shown=False)
@@ -359,9 +357,9 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
     return Table(
         f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}",
         f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
-        f"number of seeds in which it is, a tie counting half.{_rows_words(len(rows))}",
+        f"number of seeds in which it is, a tie counting half.",
         (f"priorities ({', '.join(axis.task for axis in axes)})", *heads, "seeds"),
-        tuple(rows[:MOST_ROWS]),
+        tuple(rows),
         pd.DataFrame(raw),
     )
 
@@ -384,22 +382,16 @@ def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Ta
     return Table(
         "ternary_winners",
         "Best method at each priority; in parentheses the number of seeds in which it alone is "
-        f"best.{_rows_words(len(rows))}",
+        "best.",
         (
             f"priorities ({', '.join(axis.task for axis in axes)})",
             *(f"{axis.task} {axis.metric.name}" for axis in axes),
             "seeds",
         ),
-        tuple(rows[:MOST_ROWS]),
+        tuple(rows),
         pd.DataFrame(raw),
         num_words=4,
     )
-
-
-def _rows_words(num_rows: int) -> str:
-    if num_rows <= MOST_ROWS:
-        return ""
-    return f" The first {MOST_ROWS} rows are shown; the CSV holds all {num_rows}."
 
 
 def _thinned(items: Sequence[Any]) -> list[Any]:

@@ -213,9 +213,6 @@ def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
     words = words_of(findings)
     for said in ("the first 4 of 12 methods", "the first 8 of 12 methods", "3 of 66 pairs"):
         assert said in words
-    section = many_tasks(findings, NO_FILES)
-    assert all(len(table.rows) <= 60 for table in section.tables)
-    assert "the CSV holds all 66" not in words
 
 
 def test_many_priorities_are_thinned(tmp_path):
@@ -227,7 +224,6 @@ def test_many_priorities_are_thinned(tmp_path):
     section = many_tasks(findings, NO_FILES)
     (table,) = [t for t in section.tables if t.name == "ternary_winners"]
     assert len(table.raw) == 741
-    assert "the CSV holds all 741" in table.caption
 
 
 def test_names_are_unique_and_plain(tmp_path):
