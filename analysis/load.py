@@ -19,6 +19,8 @@ from mtl.strict import flat
 
 SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""
+VALIDATION = "validation"
+"""The split on which a network may be chosen; its columns are `validation_<task>_<metric>`."""
 
 State = Literal["done", "failed", "unfinished", "paused", "missing", "damaged", "excluded"]
 STATES: dict[State, str] = {
@@ -58,8 +60,8 @@ class Loaded:
     """Empty where no run has a spec yet."""
     runs: pd.DataFrame
     """One row a done run: run_id, method, arm, architecture, encoder, seed, epochs,
-    `priority_<task>`, method options, `<task>_<metric>` on the test split (NaN where absent),
-    seconds."""
+    `priority_<task>`, method options, `<task>_<metric>` on the test split and
+    `validation_<task>_<metric>` on the validation split (NaN where absent), seconds."""
     states: tuple[RunState, ...]
     """Every run asked for, in the order of the plan."""
     fields: Mapping[str, Mapping[str, Any]]
@@ -242,14 +244,16 @@ def _row(read: _Read, arm: str) -> dict[str, Any]:
     row |= {f"priority_{t}": p for t, p in zip(spec.tasks, priorities, strict=True)}
     row |= spec.method_settings
     row |= _metric_columns(result.selected_metrics)
+    chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
+    row |= {f"{VALIDATION}_{column}": value for column, value in chosen_on.items()}
     row |= {name: manifest.get(name) for name in ("wall_seconds", "device_seconds")}
     return row
 
 
-def _metric_columns(metrics: SplitMetrics) -> dict[str, float | None]:
+def _metric_columns(metrics: SplitMetrics, split: str = SPLIT) -> dict[str, float | None]:
     return {
         metric_column(task, name): value
-        for task, values in (metrics.get(SPLIT) or {}).items()
+        for task, values in (metrics.get(split) or {}).items()
         for name, value in values.items()
     }
 

@@ -3,7 +3,7 @@
 One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty for methods
 without priorities), metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
 own name or alias; optional `run_id`, `architecture`, `encoder`, `epochs`, options of methods (empty
-= off), `prior_<task>_<metric>`, seconds.
+= off), `prior_<task>_<metric>`, `validation_<task>_<metric>`, seconds.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.axes import AnalysisError, known_columns, metric_column
 from analysis.fronts import setting_of
-from analysis.load import Loaded, RunState, arm_names
+from analysis.load import VALIDATION, Loaded, RunState, arm_names
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import METHODS, PERIOD_FIELDS
 
@@ -59,6 +59,10 @@ def load_table(path: Path) -> Loaded:
         runs[name] = column_numbers(frame, name, path)
     for column, source in metrics.items():
         runs[column] = _checked_share(column_numbers(frame, source, path), column, source)
+    for column in metrics:
+        name = f"{VALIDATION}_{column}"
+        if name in frame:
+            runs[name] = _checked_share(column_numbers(frame, name, path), column, name)
     notes += _check_priorities(runs[priorities], path)
     prior = _prior(frame, metrics, path, notes)
     known = {*runs.columns, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}

@@ -105,7 +105,7 @@ def _axis(scale: Scale, *, is_placed: bool) -> dict[str, Any]:
     if scale.ticks is not None:
         axis |= {
             "tickvals": [value for value, _ in scale.ticks],
-            "ticktext": [html.escape(text) for _, text in scale.ticks],
+            "ticktext": [html.escape(text).replace("\n", "<br>") for _, text in scale.ticks],
         }
     if not scale.is_shown:
         axis["visible"] = False

@@ -28,7 +28,8 @@ class Scale:
     """First and last value; the first is larger on a reversed axis. None fits the marks."""
     is_log: bool = False
     ticks: tuple[tuple[float, str], ...] | None = None
-    """(value, text) where the axis has places and no numbers; None lets the library choose."""
+    """(value, text) where the axis has places and no numbers; lines are parted by a line feed. None
+    lets the library choose."""
     is_shown: bool = True
 
 

@@ -140,6 +140,12 @@ class Chromium:
         """Type into the element that has the focus."""
         await self._call("Input.insertText", text=text)
 
+    async def press(self, key: str, code: int) -> None:
+        """Press and release a key that writes nothing, such as ArrowRight with code 39."""
+        told = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        await self._call("Input.dispatchKeyEvent", type="rawKeyDown", **told)
+        await self._call("Input.dispatchKeyEvent", type="keyUp", **told)
+
     async def picture(self, path: Path) -> None:
         """Write a PNG of what is visible."""
         answer = await self._call("Page.captureScreenshot", format="png")

@@ -9,6 +9,8 @@ from analysis.sections.attainment import attainment
 from analysis.sections.error_maps import error_map_section
 from analysis.sections.indicators import front_indicators
 from analysis.sections.ledger import dominance
+from analysis.sections.many_tasks import many_tasks
+from analysis.sections.picker import picker
 from analysis.sections.trends import trend_section
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
@@ -20,6 +22,8 @@ SECTIONS: dict[str, MakeSection] = {
     "ledger": dominance,
     "trends": trend_section,
     "error_maps": error_map_section,
+    "many_tasks": many_tasks,
+    "picker": picker,
 }
 
 

@@ -372,3 +372,21 @@ def test_guard_watches_tables_too(tmp_path):
     loaded = load_table(path)
     with pytest.raises(AnalysisError, match=r"differ in epochs \(10.0, 20.0\)"):
         find(loaded, choose_axes(loaded.tasks))
+
+
+def test_validation_values_are_loaded_and_come_back_from_a_table(full_store, tmp_path):
+    loaded = load_stores([full_store])
+    # The synthetic runs have equal values on both splits.
+    columns = [c for c in loaded.runs if str(c).startswith("validation_")]
+    assert "validation_depth_delta1" in columns
+    for column in columns:
+        assert (
+            loaded.runs[column].tolist() == loaded.runs[column.removeprefix("validation_")].tolist()
+        )
+    built = build(loaded, None, None)
+    path = tmp_path / "runs.csv"
+    path.write_text(built.files["tables/runs.csv"])
+    again = load_table(path)
+    for column in columns:
+        assert again.runs[column].tolist() == loaded.runs[column].tolist()
+    assert not any("validation_" in note for note in again.notes)

@@ -1,0 +1,321 @@
+"""The section in which a reader chooses a network, in Python and in a real browser."""
+
+import asyncio
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.axes import choose_axes
+from analysis.findings import find
+from analysis.load import load_stores
+from analysis.load_table import load_table
+from analysis.picker import choose, offers
+from analysis.report import write_report, write_table_report
+from analysis.run_files import NO_FILES, RunFiles
+from analysis.sections.picker import picker
+from analysis.single_runs import by_point
+from mtl.spec import RunSpec
+from tests.chromium import Chromium, find_chromium
+
+needs_browser = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium: the sliders were not moved"
+)
+
+
+def keep_networks(store) -> None:
+    for run_id in store.run_ids():
+        folder = store.root / "runs" / run_id / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        (folder / "network.safetensors").write_bytes(b"0")
+
+
+def findings_of(loaded):
+    metrics = {} if "depth_delta1" in loaded.runs else {"depth": "rmse"}
+    return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
+def words(section) -> str:
+    return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
+
+
+def write_table(path, priorities=((0.2, 0.8), (0.5, 0.5), (0.8, 0.2)), seeds=(0, 1, 2), **columns):
+    generator = np.random.default_rng(17)
+    rows = [
+        {
+            "method": method,
+            "seed": seed,
+            "priority_depth": a,
+            "priority_segmentation": b,
+            "depth_rmse": 1 - 0.5 * a + 0.1 * generator.random(),
+            "segmentation_miou": 0.4 + 0.5 * b + 0.1 * generator.random(),
+            **columns,
+        }
+        for method in ("lsb", "fixed <b>&'\"</script>")
+        for a, b in priorities
+        for seed in seeds
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_choice_is_made_on_validation_and_test_values_are_shown(store, synthetic):
+    # Two points: the first is better on validation, the second on test.
+    for priority, on_validation, on_test in ((1 / 3, 0.9, 0.4), (2 / 3, 0.5, 0.8)):
+        spec = synthetic.make_spec("lsb", priority, 0)
+        run_id = synthetic.finish(store, spec, synthetic.depth_and_segmentation(on_test, on_test))
+        path = store.root / "runs" / run_id / "result.json"
+        result = json.loads(path.read_text())
+        values = synthetic.depth_and_segmentation(on_validation, on_validation)
+        result["selected_metrics"]["validation"] = values
+        path.write_text(json.dumps(result))
+    keep_networks(store)
+    section = picker(findings_of(load_stores([store])), RunFiles((store,)))
+    assert section.values["judged_by"] == "validation"
+    alike = section.values["choices"][0]
+    assert alike.point.priorities[0] == pytest.approx(1 / 3)
+    assert alike.point.means == (0.4, 0.4)
+    assert section.data["points"][0]["shown"] == ["40.0", "40.0"]
+    assert "choice is made on the validation split" in words(section)
+    assert "One seed at each point" in words(section)
+
+
+def test_run_ids_are_those_of_the_seed_and_only_of_kept_networks(full_store):
+    section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
+    assert {run for point in section.data["points"] for run in point["runs"]} == {""}
+    keep_networks(full_store)
+    section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
+    for point in section.data["points"]:
+        for seed, run in zip(point["seeds"], point["runs"], strict=True):
+            spec: RunSpec = full_store.spec(run)
+            assert (spec.method, spec.seed) == (point["arm"], seed)
+    for one in section.values["choices"]:
+        spec = full_store.spec(one.run_id)
+        assert (spec.method, spec.priorities) == (one.point.arm, one.point.priorities)
+        assert spec.seed == one.choice.seed
+
+
+def test_without_validation_the_words_say_so(tmp_path):
+    loaded = load_table(write_table(tmp_path / "runs.csv"))
+    section = picker(findings_of(loaded), NO_FILES)
+    assert section.values["judged_by"] == "test"
+    assert "the chosen values are somewhat lucky" in words(section)
+    assert "come from a table, so there is no network to run" in words(section)
+    assert not section.data["from_store"]
+
+
+def test_validation_columns_of_a_table_are_used_unless_one_is_empty(tmp_path):
+    path = write_table(
+        tmp_path / "runs.csv", validation_depth_rmse=0.5, validation_segmentation_miou=0.5
+    )
+    section = picker(findings_of(load_table(path)), NO_FILES)
+    assert section.values["judged_by"] == "validation"
+    assert "depth rmse is the same at every point and has no say" in words(section)
+    frame = pd.read_csv(path)
+    frame.loc[3, "validation_depth_rmse"] = np.nan
+    frame.to_csv(path, index=False)
+    assert picker(findings_of(load_table(path)), NO_FILES).values["judged_by"] == "test"
+
+
+def test_table_of_wishes_holds_the_choices(tmp_path):
+    findings = findings_of(load_table(write_table(tmp_path / "runs.csv")))
+    section = picker(findings, NO_FILES)
+    columns = [axis.column for axis in findings.axes]
+    held = offers(
+        by_point(findings.runs, ("depth", "segmentation"), columns), findings.axes, findings.arms
+    )
+    wishes = next(t for t in section.tables if t.name == "picker_choices")
+    assert list(wishes.raw["wish"])[:2] == ["all alike", "only depth rmse"]
+    for one, weights in zip(
+        wishes.raw.to_dict("records"), ((50, 50), (100, 0), (0, 100)), strict=False
+    ):
+        choice = choose(held, weights, (0, 0))
+        assert one["method"] == held.points[choice.index].arm
+        assert one["share_of_resamples"] == choice.sureness
+        assert one["priority_depth"] == held.points[choice.index].priorities[0]
+    points = next(t for t in section.tables if t.name == "picker_points")
+    assert len(points.raw) == 6
+    assert points.raw["depth_rmse_loss"].min() == 0
+    assert points.raw["depth_rmse_loss"].max() == 1
+
+
+def test_unequal_seeds_and_no_results(tmp_path):
+    path = write_table(tmp_path / "runs.csv")
+    frame = pd.read_csv(path).drop(index=[0, 1])
+    frame.to_csv(path, index=False)
+    section = picker(findings_of(load_table(path)), NO_FILES)
+    assert "1 to 3 seeds" in words(section)
+    write_table(path, depth_rmse=np.inf)
+    assert picker(findings_of(load_table(path)), NO_FILES) is None
+
+
+def test_many_points_are_bounded_in_words_and_size(tmp_path):
+    shares = np.linspace(0.001, 0.999, 1000)
+    path = write_table(tmp_path / "runs.csv", [(float(a), float(1 - a)) for a in shares])
+    section = picker(findings_of(load_table(path)), NO_FILES)
+    assert "300 of 2000 operating points are offered" in words(section)
+    assert len(json.dumps(section.data)) < 200_000
+
+
+def test_page_holds_no_folder_of_this_machine(full_store, tmp_path):
+    keep_networks(full_store)
+    page = write_report([full_store], tmp_path / "out").path.read_text()
+    assert str(full_store.root) not in page
+    assert str(tmp_path) not in page
+
+
+# In the browser
+
+MOVE = """(() => {{
+    const set = (kind, values) => values.forEach((value, k) => {{
+        document.getElementById(`picker-${{kind}}-${{k}}`).value = value;
+    }});
+    set("weight", {weights});
+    set("level", {levels});
+    document.getElementById("picker-weight-0").dispatchEvent(new Event("input", {{bubbles: true}}));
+    return {{...document.getElementById("picker-box").dataset}};
+}})()"""
+READY = "document.getElementById('picker-box')?.dataset.index !== undefined"
+
+
+def browse(page, act):
+    async def going():
+        async with Chromium((1280, 900)) as browser:
+            await browser.go(page.absolute().as_uri())
+            await browser.until(READY)
+            result = await act(browser)
+            assert browser.complaints() == []
+            assert browser.requests() == [page.absolute().as_uri()]
+            return result
+
+    return asyncio.run(going())
+
+
+def text_of(name: str) -> str:
+    return f"document.getElementById('picker-{name}').textContent"
+
+
+@needs_browser
+def test_sliders_come_to_the_same_choice_as_python(tmp_path):
+    generator = np.random.default_rng(23)
+    path = write_table(
+        tmp_path / "runs.csv",
+        [(k / 20, 1 - k / 20) for k in range(1, 20)],
+        seeds=range(5),
+    )
+    frame = pd.read_csv(path).sample(frac=0.9, random_state=1)  # unequal seeds
+    frame["depth_rmse"] += generator.normal(0, 0.1, len(frame))
+    frame.to_csv(path, index=False)
+    page = write_table_report(path, tmp_path / "out", metrics={"depth": "rmse"}).path
+    loaded = load_table(path)
+    findings = findings_of(loaded)
+    columns = [axis.column for axis in findings.axes]
+    held = offers(by_point(findings.runs, loaded.tasks, columns), findings.axes, findings.arms)
+    wishes = [([50, 50], [0, 0]), ([0, 0], [0, 0]), ([100, 0], [100, 100]), ([0, 100], [0, 100])]
+    wishes += [
+        (generator.integers(0, 101, 2).tolist(), generator.integers(0, 101, 2).tolist())
+        for _ in range(120)
+    ]
+
+    async def act(browser):
+        return [await browser.run(MOVE.format(weights=w, levels=v)) for w, v in wishes]
+
+    shown = browse(page, act)
+    chosen = set()
+    for (weights, levels), told in zip(wishes, shown, strict=True):
+        choice = choose(held, weights, levels)
+        chosen.add(choice.index)
+        assert int(told["index"]) == choice.index, (weights, levels)
+        assert int(told["seed"]) == choice.seed
+        assert int(told["agreeing"]) == round(choice.sureness * len(held.draws))
+        assert float(told["missed"]) == pytest.approx(choice.shortfall * 1e6)
+    assert len(chosen) > 4  # the sliders do something
+
+
+@needs_browser
+def test_page_of_a_store_shows_values_and_the_command(full_store, tmp_path):
+    keep_networks(full_store)
+    page = write_report([full_store], tmp_path / "out").path
+    section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
+    points = section.data["points"]
+
+    async def act(browser):
+        told = await browser.run(MOVE.format(weights=[0, 100], levels=[0, 0]))
+        point = points[int(told["index"])]
+        assert point["arm"] in await browser.run(text_of("choice"))
+        assert point["priorities"] in await browser.run(text_of("choice"))
+        for k in range(2):
+            assert await browser.run(text_of(f"value-{k}")) == point["shown"][k]
+        run_id = point["runs"][point["seeds"].index(int(told["seed"]))]
+        command = await browser.run(text_of("command"))
+        assert command == f"python -m mtl.predict STORE {run_id} IMAGE..."
+        assert f"seed {told['seed']}" in await browser.run(text_of("seed"))
+        await browser.run("document.getElementById('picker-store').focus()")
+        await browser.run("document.getElementById('picker-store').value = ''")
+        await browser.type("my runs/it's")
+        command = await browser.run(text_of("command"))
+        assert command == rf"python -m mtl.predict 'my runs/it'\''s' {run_id} IMAGE..."
+        # What no point reaches is said.
+        assert await browser.run("document.getElementById('picker-missed').hidden")
+        await browser.run(MOVE.format(weights=[50, 50], levels=[100, 100]))
+        assert not await browser.run("document.getElementById('picker-missed').hidden")
+        missed = await browser.run(text_of("missed"))
+        assert re.search(r"misses by least: .*(delta1|miou) by \d+\.\d\d points", missed)
+        # The knee point, if there is one, is shown by its button.
+        if section.data["knee"] is not None:
+            await browser.run("document.getElementById('picker-knee').click()")
+            shown = await browser.run("document.getElementById('picker-box').dataset.index")
+            assert int(shown) == section.data["knee"]
+
+    browse(page, act)
+
+
+@needs_browser
+def test_without_a_kept_network_there_is_no_command(full_store, tmp_path):
+    page = write_report([full_store], tmp_path / "out").path
+
+    async def act(browser):
+        assert await browser.run("document.getElementById('picker-run').hidden")
+        assert not await browser.run("document.getElementById('picker-no-network').hidden")
+
+    browse(page, act)
+
+
+@needs_browser
+def test_keyboard_labels_and_narrow_pages(tmp_path):
+    table = write_table(tmp_path / "runs.csv")
+    page = write_table_report(table, tmp_path / "out", metrics={"depth": "rmse"}).path
+    unlabelled = """[...document.querySelectorAll('#picker input')]
+        .filter((input) => !input.labels.length || !input.labels[0].textContent.trim()).length"""
+    outside = """[...document.querySelectorAll('#picker-box *')].filter((element) => {
+        const box = element.getBoundingClientRect();
+        return box.width && (box.left < 0 || box.right > innerWidth);
+    }).map((element) => element.outerHTML.slice(0, 80))"""
+
+    async def act(browser):
+        assert await browser.run(unlabelled) == 0
+        await browser.run("document.getElementById('picker-weight-0').focus()")
+        for _ in range(3):
+            await browser.press("ArrowRight", 39)
+        assert await browser.run(text_of("weight-0-shown")) == "53"
+        await browser.press("Home", 36)
+        assert await browser.run(text_of("weight-0-shown")) == "0"
+        await browser.run("document.getElementById('picker-level-0').focus()")
+        await browser.press("End", 35)
+        asked = await browser.run("document.getElementById('picker-level-0').ariaValueText")
+        assert re.fullmatch(r"\d+\.\d+ (m|%)", asked)
+        assert await browser.run(text_of("level-0-shown")) == asked
+        await browser.run("document.getElementById('picker-reset').click()")
+        await browser.until(f"{text_of('weight-0-shown')} === '50'")
+        assert await browser.run(text_of("level-0-shown")) == "any"
+        await browser.resize(390, 844)
+        assert await browser.run("innerWidth") == 390
+        assert await browser.run(outside) == []
+        # The name with marks of HTML in it is text.
+        await browser.run(MOVE.format(weights=[0, 0], levels=[0, 0]))
+        assert await browser.run("document.querySelectorAll('#picker-choice *').length") == 0
+        assert await browser.run("document.getElementById('picker-command')") is None
+
+    browse(page, act)
