@@ -1,6 +1,4 @@
-"""Runs of an arm as one array over priorities and seeds, and which pairs of arms are set side by
-side. Values in, values out.
-"""
+"""Runs of an arm as one array over priorities and seeds, and which arms are set side by side."""
 
 import itertools
 from collections.abc import Sequence
@@ -79,9 +77,7 @@ def method_of(findings: Findings) -> dict[str, str]:
 
 
 def arm_pairs(findings: Findings, arms: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return which of `arms` are set side by side: `lsb` with `fixed` where there are such arms,
-    else every pair.
-    """
+    """Return which of `arms` are set side by side: those of `DEFAULT_PAIR`, else every pair."""
     methods = method_of(findings)
     first, second = ([arm for arm in arms if methods[arm] == name] for name in DEFAULT_PAIR)
     return tuple(itertools.product(first, second)) or tuple(itertools.combinations(arms, 2))

@@ -246,7 +246,7 @@ def _budgets(num_points: int) -> tuple[int, ...]:
     spaced = np.geomspace(1, num_points, MOST_BUDGETS)
     if num_points <= MOST_BUDGETS:
         spaced = np.arange(1, num_points + 1)
-    return tuple(dict.fromkeys(int(round(value)) for value in spaced))
+    return tuple(dict.fromkeys(round(float(value)) for value in spaced))
 
 
 def _places(num_points: int, num_axes: int, most: int) -> np.ndarray:
