@@ -23,7 +23,7 @@ class ArmRuns:
     """Rising."""
     seeds: tuple[int, ...]
     """Rising; those that every priority has, maybe none."""
-    values: np.ndarray
+    metrics: np.ndarray
     """(priorities, seeds, axes), metric units."""
     run_ids: tuple[tuple[str, ...], ...]
     """run_ids[priority][seed]."""
@@ -50,7 +50,7 @@ def arm_runs(findings: Findings, arm: str) -> ArmRuns:
         arm=arm,
         priorities=priorities,
         seeds=seeds,
-        values=np.array([[values for _, values in row] for row in kept], dtype=float).reshape(
+        metrics=np.array([[values for _, values in row] for row in kept], dtype=float).reshape(
             len(priorities), len(seeds), len(axes)
         ),
         run_ids=tuple(tuple(run_id for run_id, _ in row) for row in kept),

@@ -21,6 +21,8 @@ from analysis.ledger import dominates
 
 LEVEL = 0.95
 NUM_RESAMPLES = 200
+FEWEST_SEEDS = 3
+"""With fewer no interval is given: resampling two seeds looks far surer than it is."""
 SAMPLING_SEED = 0
 MOST_CELLS = 4_000_000
 """Volumes are computed exactly up to this many cells between the points' coordinates."""
@@ -45,7 +47,7 @@ class BudgetCurve:
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
     interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds, widened; None with a single seed."""
+    """Of each, by resampling whole seeds, widened; None with fewer than `FEWEST_SEEDS`."""
     is_exact: bool
     """Else volumes were sampled at `num_places` places with `sampling_seed`."""
     num_places: int | None
@@ -68,10 +70,11 @@ class Match:
     num_runs: int | None
     """None if its own whole grid does not reach it."""
     interval: tuple[int | None, int | None] | None
-    """Of the number, over resampled seeds; None within is "not reached"."""
+    """Of the number, over resampled seeds; None within is "not reached", as a whole
+    fewer than `FEWEST_SEEDS` seeds."""
     num_runs_rival: int
     share_reached: float | None
-    """Of resamples in which it is reached; None with a single seed."""
+    """Of resamples in which it is reached; None as `interval`."""
 
 
 @dataclass(frozen=True)
@@ -214,20 +217,23 @@ def budget_curve(
     places = None if is_exact else _places(num_points, num_axes, MOST_COMPARISONS)
     expected = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, places), numbers)
     resampled = np.zeros((0, len(numbers)))
-    if num_seeds > 1:
+    if num_seeds >= FEWEST_SEEDS:
         coarse = None
         if num_points**num_axes > MOST_CELLS_RESAMPLED:
             coarse = _places(num_points, num_axes, MOST_COMPARISONS_RESAMPLED)
-        centre = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, coarse), numbers)
-        drawn = [
-            expected_hypervolumes(
-                dominance_volumes(low[:, chosen].mean(axis=1), corner, coarse), numbers
-            )
-            for chosen in _resamples(num_seeds)
-        ]
-        # Percentiles of so few seeds are too narrow by this factor.
+        drawn = np.array(
+            [
+                expected_hypervolumes(
+                    dominance_volumes(low[:, chosen].mean(axis=1), corner, coarse), numbers
+                )
+                for chosen in _resamples(num_seeds)
+            ]
+        )
+        # Percentiles of so few seeds are too narrow by this factor. They are laid about the mean
+        # of the resamples: means over fewer distinct seeds scatter more, and scatter alone raises
+        # a hypervolume.
         wider = math.sqrt(num_seeds / (num_seeds - 1))
-        resampled = np.maximum(expected + (np.array(drawn) - centre) * wider, 0.0)
+        resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * wider, 0.0)
     return BudgetCurve(
         arm=arm,
         num_seeds=num_seeds,
@@ -243,10 +249,10 @@ def budget_curve(
 
 def _budgets(num_points: int) -> tuple[int, ...]:
     """Return 1 to K, or as many as `MOST_BUDGETS` of them, equal steps of the logarithm."""
-    spaced = np.geomspace(1, num_points, MOST_BUDGETS)
     if num_points <= MOST_BUDGETS:
-        spaced = np.arange(1, num_points + 1)
-    return tuple(dict.fromkeys(round(float(value)) for value in spaced))
+        return tuple(range(1, num_points + 1))
+    spaced = np.geomspace(1, num_points, MOST_BUDGETS).tolist()
+    return tuple(dict.fromkeys(map(round, spaced)))
 
 
 def _places(num_points: int, num_axes: int, most: int) -> np.ndarray:

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
+from analysis.sections.compute_budget import compute_budget
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
 
-SECTIONS: dict[str, MakeSection] = {}
+SECTIONS: dict[str, MakeSection] = {
+    "compute_budget": compute_budget,
+}
 
 
 def all_sections(findings: Findings, files: RunFiles) -> tuple[Section, ...]:

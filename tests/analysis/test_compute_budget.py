@@ -81,15 +81,19 @@ def test_sampled_volumes_come_near_the_exact_ones(monkeypatch):
     assert again.expected == sampled.expected
 
 
-def test_interval_of_two_seeds_by_hand():
-    # One priority, boxes .2 x 1 and .4 x 1; the mean .3. Resamples .2, .3, .3, .4 about .3,
-    # times sqrt(2), have 2.5 % and 97.5 % points .3 -+ .1 * sqrt(2) * .925.
+def test_interval_of_three_seeds_by_hand():
+    # One priority, boxes .2, .4 and .6 x 1; the mean .4. Of 27 resamples one has .2, three .2667;
+    # the 2.5 % point is at .025 * 26 = .65 between them, .24333, times sqrt(3 / 2) about .4.
+    curve = budget_curve("lsb", np.array([[[0.2, 1.0], [0.4, 1.0], [0.6, 1.0]]]), ZERO, AXES)
+    assert curve.expected == (pytest.approx(0.4),)
+    reach = (0.4 - 0.2 - 0.65 * 0.2 / 3) * np.sqrt(1.5)
+    assert curve.interval == (pytest.approx((0.4 - reach, 0.4 + reach)),)
+
+
+def test_two_seeds_give_no_interval():
     curve = budget_curve("lsb", np.array([[[0.2, 1.0], [0.4, 1.0]]]), ZERO, AXES)
-    assert curve.expected == (pytest.approx(0.3),)
-    reach = 0.1 * np.sqrt(2) * 0.925
-    assert curve.interval == (pytest.approx((0.3 - reach, 0.3 + reach)),)
-    alone = budget_curve("lsb", np.array([[[0.2, 1.0]]]), ZERO, AXES)
-    assert alone.interval is None
+    assert (curve.interval, runs_to_match(curve, curve).interval) == (None, None)
+    assert runs_to_match(curve, curve).num_runs == 2
 
 
 def test_order_of_priorities_and_read_only_input_do_not_matter():
@@ -106,16 +110,16 @@ def test_order_of_priorities_and_read_only_input_do_not_matter():
 
 
 def test_runs_to_match():
-    # Boxes .5 x 1 at every priority against .5 and .25 x 1: from its first priority (two runs) on
-    # the one reaches the other's whole grid of 4 runs; the other needs both of its priorities:
+    # Boxes .5 x 1 at both priorities against .5 and .25 x 1, three seeds: from its first priority
+    # on the one reaches the other's whole grid of 6 runs; the other needs both of its priorities:
     # with one it has .375 on average.
-    wide = np.array([[[0.5, 1.0]] * 2, [[0.5, 1.0]] * 2])
-    uneven = np.array([[[0.5, 1.0]] * 2, [[0.25, 1.0]] * 2])
+    wide = np.array([[[0.5, 1.0]] * 3, [[0.5, 1.0]] * 3])
+    uneven = np.array([[[0.5, 1.0]] * 3, [[0.25, 1.0]] * 3])
     a, b = budget_curve("a", wide, ZERO, AXES), budget_curve("b", uneven, ZERO, AXES)
     match = runs_to_match(a, b)
-    assert (match.num_runs, match.num_runs_rival, match.interval) == (2, 4, (2, 2))
+    assert (match.num_runs, match.num_runs_rival, match.interval) == (3, 6, (3, 3))
     assert match.share_reached == 1.0
-    assert runs_to_match(b, a).num_runs == 4
+    assert runs_to_match(b, a).num_runs == 6
     lower = budget_curve("c", uneven * [0.9, 1.0], ZERO, AXES)
     never = runs_to_match(lower, a)
     assert (never.num_runs, never.interval, never.share_reached) == (None, (None, None), 0.0)
