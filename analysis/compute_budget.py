@@ -17,12 +17,11 @@ from scipy import special, stats
 
 from analysis.axes import Axis, signs
 from analysis.fronts import Reference, minimised
+from analysis.inference import FEWEST_RESAMPLED
 from analysis.ledger import dominates
 
 LEVEL = 0.95
 NUM_RESAMPLES = 200
-FEWEST_SEEDS = 3
-"""With fewer no interval is given: resampling two seeds looks far surer than it is."""
 SAMPLING_SEED = 0
 MOST_CELLS = 4_000_000
 """Volumes are computed exactly up to this many cells between the points' coordinates."""
@@ -47,7 +46,7 @@ class BudgetCurve:
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
     interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds, widened; None with fewer than `FEWEST_SEEDS`."""
+    """Of each, by resampling whole seeds, widened; None with fewer than `FEWEST_RESAMPLED`."""
     is_exact: bool
     """Else volumes were sampled at `num_places` places with `sampling_seed`."""
     num_places: int | None
@@ -71,7 +70,7 @@ class Match:
     """None if its own whole grid does not reach it."""
     interval: tuple[int | None, int | None] | None
     """Of the number, over resampled seeds; None within is "not reached", as a whole
-    fewer than `FEWEST_SEEDS` seeds."""
+    fewer than `FEWEST_RESAMPLED` seeds."""
     num_runs_rival: int
     share_reached: float | None
     """Of resamples in which it is reached; None as `interval`."""
@@ -217,7 +216,7 @@ def budget_curve(
     places = None if is_exact else _places(num_points, num_axes, MOST_COMPARISONS)
     expected = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, places), numbers)
     resampled = np.zeros((0, len(numbers)))
-    if num_seeds >= FEWEST_SEEDS:
+    if num_seeds >= FEWEST_RESAMPLED:
         coarse = None
         if num_points**num_axes > MOST_CELLS_RESAMPLED:
             coarse = _places(num_points, num_axes, MOST_COMPARISONS_RESAMPLED)

@@ -78,7 +78,7 @@ def _operating_points(findings: Findings, i: int, j: int) -> Figure:
 
 def _axis(axis: Axis, limits: tuple[float, float]) -> dict[str, Any]:
     return {
-        "title": {"text": html.escape(_axis_title(axis)), "standoff": 10},
+        "title": {"text": html.escape(axis_title(axis)), "standoff": 10},
         "range": list(limits),
         "gridcolor": GRID,
         "linecolor": MUTED,
@@ -91,7 +91,8 @@ def _axis(axis: Axis, limits: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _axis_title(axis: Axis) -> str:
+def axis_title(axis: Axis) -> str:
+    """Return what a figure's axis says: task, metric, unit and which way is better."""
     # Better is right and up in every figure, so an axis is reversed where lower is better.
     reverse = " (reversed)" if axis.metric.direction == "min" else ""
     return f"{axis.title}, {axis.better}{reverse}"

@@ -6,12 +6,14 @@ from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
 from analysis.sections.compute_budget import compute_budget
+from analysis.sections.controllability import controllability
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
 
 SECTIONS: dict[str, MakeSection] = {
     "compute_budget": compute_budget,
+    "controllability": controllability,
 }
 
 

@@ -19,7 +19,6 @@ from analysis.arm_runs import (
 )
 from analysis.axes import NONE, TIMES
 from analysis.compute_budget import (
-    FEWEST_SEEDS,
     LEVEL,
     BudgetCurve,
     Match,
@@ -31,7 +30,7 @@ from analysis.compute_budget import (
     untuned_question,
 )
 from analysis.findings import Findings
-from analysis.inference import why_not_comparable
+from analysis.inference import FEWEST_RESAMPLED, why_not_comparable
 from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
@@ -134,11 +133,11 @@ def _left_out_words(steered: Sequence[str], held: Sequence[ArmRuns]) -> list[str
                 f"{runs.num_left_out} runs of {runs.arm} are not counted here: their seeds are "
                 "not done at every priority."
             )
-    few = [runs for runs in held if 0 < len(runs.seeds) < FEWEST_SEEDS]
+    few = [runs for runs in held if 0 < len(runs.seeds) < FEWEST_RESAMPLED]
     if few:
         words.append(
             f"No interval for {listed([runs.arm for runs in few])}: that takes at least "
-            f"{FEWEST_SEEDS} seeds; resampling fewer looks surer than it is."
+            f"{FEWEST_RESAMPLED} seeds; resampling fewer looks surer than it is."
         )
     if not steered:
         words.append(
@@ -321,8 +320,8 @@ def _curve_figure(
         alt=f"Lines of hypervolume against runs. Whole grids: {listed(ends)}.",
         panels=tuple(panels),
         caption=f"Hypervolume of the means over seeds (in {unit}) if only so many of the "
-        "priorities had been trained, each with all seeds: the mean over all choices of priorities, without drawing "
-        f"any.{shaded}{how}",
+        "priorities had been trained, each with all seeds: the mean over all choices of "
+        f"priorities, without drawing any.{shaded}{how}",
         columns=2,
         legend=tuple(Key(arm, mark_of(findings.arms.index(arm))) for arm in curves),
     )
