@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.axes import Axis
 from analysis.findings import Findings
 from analysis.fronts import setting_of
 
@@ -81,11 +80,6 @@ def arm_pairs(findings: Findings, arms: Sequence[str]) -> tuple[tuple[str, str],
     methods = method_of(findings)
     first, second = ([arm for arm in arms if methods[arm] == name] for name in DEFAULT_PAIR)
     return tuple(itertools.product(first, second)) or tuple(itertools.combinations(arms, 2))
-
-
-def equal_priorities(axes: Sequence[Axis]) -> tuple[float, ...]:
-    """Return the setting in which every task counts alike."""
-    return (1 / len(axes),) * len(axes)
 
 
 def is_equal(priorities: Sequence[float] | None) -> bool:

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,8 @@ class Findings:
     prior: Mapping[str, float]
     provenance: Provenance
     notes: tuple[str, ...]
+    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Metric column -> seed -> value of single-task runs under the same settings; maybe empty."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -180,6 +182,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
             budgets=_budgets(runs),
         ),
         notes=tuple(notes),
+        baselines=loaded.baselines,
     )
 
 

@@ -7,6 +7,7 @@ from analysis.run_files import RunFiles
 from analysis.section import Section
 from analysis.sections.compute_budget import compute_budget
 from analysis.sections.controllability import controllability
+from analysis.sections.method_ranks import method_ranks
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
@@ -14,6 +15,7 @@ MakeSection = Callable[[Findings, RunFiles], Section | None]
 SECTIONS: dict[str, MakeSection] = {
     "compute_budget": compute_budget,
     "controllability": controllability,
+    "method_ranks": method_ranks,
 }
 
 
