@@ -44,6 +44,8 @@ class Size:
 
 CORNER = 0.75
 """Share of an axis behind which a reference line runs into the upper right corner."""
+PRIOR, SINGLE_TASK = "per-pixel prior", "single task"
+"""Kinds of reference lines, as they are named in a figure."""
 MOST_ARROWS = 12
 """Priorities up to which points of two methods are joined."""
 LEAST_ARROW = 0.04
@@ -81,13 +83,13 @@ def variant(
         )
 
     inner = (left, top, right, bottom)
-    arrow, arrow_box = _better_arrow(inner, size)
+    spots, obstacles = _occupied(findings, pair, pixels)
+    arrow, arrow_box = _better_arrow(inner, size, spots)
     notes = _reference_notes(findings, axes, ranges, size)
     annotations = [arrow, *notes]
     texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
     sizes = [text_size(text, size.font) for text in texts]
     chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
-    spots, obstacles = _occupied(findings, pair, pixels)
     obstacles += [(arrow_box, 1.0), *((_note_box(note, pixels), 1.0) for note in notes)]
     obstacles += _line_boxes(findings, pair, ranges, pixels)
     offsets = place_labels([spots[k] for k in chosen], [sizes[k] for k in chosen], obstacles, inner)
@@ -207,10 +209,10 @@ def references(findings: Findings, axis: Axis) -> list[tuple[str, float]]:
     """Return what is drawn as a line at one value of an axis: (kind, value in metric units)."""
     lines = []
     if axis.column in findings.prior:
-        lines.append(("per-pixel prior", findings.prior[axis.column]))
+        lines.append((PRIOR, findings.prior[axis.column]))
     if axis.column in findings.baselines:
         values = list(findings.baselines[axis.column].values())
-        lines.append(("single task", sum(values) / len(values)))
+        lines.append((SINGLE_TASK, sum(values) / len(values)))
     return lines
 
 
@@ -292,15 +294,31 @@ def _shown(value: float, axis: Axis) -> float:
     return value * axis.metric.display_factor
 
 
-def _better_arrow(inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
-    """Return an arrow towards better on both axes, in the upper right corner, and its box."""
-    x, y = 0.985, 0.98
+def _better_arrow(
+    inner: Box, size: Size, spots: Sequence[tuple[float, float]]
+) -> tuple[dict[str, Any], Box]:
+    """Return an arrow towards better on both axes, and its box.
+
+    It stands in the upper right corner; where means stand there, as those of good methods do, in
+    the lower left one.
+    """
     reach = 3.2 * size.font
+    wide, high = inner[2] - inner[0], inner[3] - inner[1]
+    places = ((0.985, 0.98), (0.03 + 1.8 * reach / wide, 0.05 + 1.1 * reach / high))
+    boxes = []
+    for x, y in places:
+        tip = (inner[0] + x * wide, inner[3] - y * high)
+        boxes.append((tip[0] - reach * 1.8, tip[1], tip[0], tip[1] + reach))
+    covered = [
+        sum(left <= x <= right and top <= y <= bottom for x, y in spots)
+        for left, top, right, bottom in boxes
+    ]
+    best = covered.index(min(covered))
     arrow = {
         "xref": "paper",
         "yref": "paper",
-        "x": x,
-        "y": y,
+        "x": places[best][0],
+        "y": places[best][1],
         "ax": -reach,
         "ay": reach * 0.75,
         "text": "better",
@@ -311,33 +329,21 @@ def _better_arrow(inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
         "arrowwidth": 1.4,
         "arrowcolor": MUTED,
     }
-    tip = (inner[0] + x * (inner[2] - inner[0]), inner[3] - y * (inner[3] - inner[1]))
-    return arrow, (tip[0] - reach * 1.8, tip[1], tip[0], tip[1] + reach)
+    return arrow, boxes[best]
 
 
 def _reference_notes(
     findings: Findings, axes: Sequence[Axis], ranges: Sequence[tuple[float, float]], size: Size
 ) -> list[dict[str, Any]]:
-    """Return a name for each reference line, at the better end of the line.
-
-    It stands on the worse side of its line, where points are rare, and along the line. A line that
-    runs into the corner of the arrow has its name at the other end.
-    """
+    """Return a name for each reference line, along the line."""
     notes = []
     for number, axis in enumerate(axes):
         for kind, metric_value in references(findings, axis):
             value = _shown(metric_value, axis)
-            worse, better = ranges[number]
-            into_corner = (value - worse) / (better - worse) > CORNER
-            end = ranges[1 - number][0 if into_corner else 1]
-            place: dict[str, Any] = (
-                {"x": value, "y": end, "textangle": -90} if number == 0 else {"x": end, "y": value}
-            )
+            place = _PLACES[kind](value, number, ranges)
             notes.append(
                 {
                     **place,
-                    "xanchor": "left" if into_corner and number == 1 else "right",
-                    "yanchor": "bottom" if into_corner and number == 0 else "top",
                     "text": f"{kind} {axis.shown(metric_value)} {axis.unit}",
                     "font": {"size": size.font - 1, "color": MUTED},
                     "showarrow": False,
@@ -345,6 +351,33 @@ def _reference_notes(
                 }
             )
     return notes
+
+
+def _at_an_end(value: float, number: int, ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return a place at the better end of a line and on its worse side, where points are rare.
+
+    A line that runs into the corner of the arrow has its name at the other end.
+    """
+    worse, better = ranges[number]
+    into_corner = (value - worse) / (better - worse) > CORNER
+    end = ranges[1 - number][0 if into_corner else 1]
+    place: dict[str, Any] = (
+        {"x": value, "y": end, "textangle": -90} if number == 0 else {"x": end, "y": value}
+    )
+    place["xanchor"] = "left" if into_corner and number == 1 else "right"
+    place["yanchor"] = "bottom" if into_corner and number == 0 else "top"
+    return place
+
+
+def _half_way(value: float, number: int, ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return a place half-way along a line and on its better side, where no other name stands."""
+    middle = sum(ranges[1 - number]) / 2
+    if number == 0:
+        return {"x": value, "y": middle, "textangle": -90, "xanchor": "left", "yanchor": "top"}
+    return {"x": middle, "y": value, "xanchor": "left", "yanchor": "bottom"}
+
+
+_PLACES = {PRIOR: _at_an_end, SINGLE_TASK: _half_way}
 
 
 def _note_box(note: dict[str, Any], pixels: Pixels) -> Box:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from analysis.annotations import (
+    PRIOR,
     SIZES,
     attained_stairs,
     pair_arrows,
@@ -16,7 +17,7 @@ from analysis.arm_runs import ArmRuns, arm_runs, steered_arms
 from analysis.axes import Axis
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
-from analysis.marks import INK, MUTED, Mark, mark_of
+from analysis.marks import MUTED, Mark, mark_of
 from analysis.panels import Area, Arrow, Drawn, Figure, Key, Line, Panel, Points, Rule, Scale
 
 MOST_GHOSTS = 3_000
@@ -128,7 +129,7 @@ def _band(
         return band, None
     xs, ys = zip(*median, strict=True)
     name = f"{runs.arm}, median attainment"
-    return band, Line(xs, ys, mark.colour, "dot", name, width=1.2, opacity=0.9)
+    return band, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
 
 
 def _reference_lines(findings: Findings, axes: Sequence[Axis]) -> list[Drawn]:
@@ -136,13 +137,12 @@ def _reference_lines(findings: Findings, axes: Sequence[Axis]) -> list[Drawn]:
     lines: list[Drawn] = []
     for number, axis in enumerate(axes):
         for kind, value in references(findings, axis):
-            is_prior = kind == "per-pixel prior"
             lines.append(
                 Rule(
                     "x" if number == 0 else "y",
                     value * axis.metric.display_factor,
-                    colour=MUTED if is_prior else INK,
-                    dash="dot" if is_prior else "longdash",
+                    colour=MUTED,
+                    dash="dot" if kind == PRIOR else "longdash",
                 )
             )
     return lines

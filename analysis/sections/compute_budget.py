@@ -673,8 +673,8 @@ def _question_lead(findings: Findings, questions: Sequence[_Question]) -> list[s
         for axis, m in zip(findings.axes, question.metrics, strict=True)
     ]
     flattered = ", chosen on the test split" if question.chosen_on == "test" else ""
+    chosen = findings.shown_priorities(rival.priorities[question.chosen])
     return [
         f"{question.arm} at equal priorities minus the best of {question.num_candidates} settings "
-        f"of {question.rival} ({findings.shown_priorities(rival.priorities[question.chosen])}"
-        f"{flattered}): {listed(each)}."
+        f"of {question.rival}, {chosen}{flattered}: {listed(each)}."
     ]

@@ -154,6 +154,21 @@ def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthe
     assert not [mark for mark in figure.panels[0].marks if isinstance(mark, Arrow)]
 
 
+def test_the_arrow_to_better_leaves_its_corner_to_the_points(store, synthetic):
+    def arrows(shared: tuple[float, float]) -> list[dict]:
+        for k, share in enumerate((0.25, 0.5, 0.75)):
+            best = shared if k == 1 else (0.6 + 0.01 * k, 0.4 - 0.01 * k)
+            values = synthetic.depth_and_segmentation(*best)
+            synthetic.finish(store, synthetic.make_spec("lsb", share, 0), values)
+        (figure,) = operating_point_figures(findings_of(store))
+        notes = [layout["annotations"] for layout in figure.panels[0].layouts]
+        return [next(a for a in held if a["text"] == "better") for held in notes]
+
+    # One point is best on both axes, so it stands in the upper right corner.
+    assert all(max(a["x"], a["y"]) < 0.5 for a in arrows((0.95, 0.95)))
+    assert all((a["ax"] < 0, a["ay"] > 0) == (True, True) for a in arrows((0.6, 0.41)))
+
+
 def test_single_task_runs_are_lines(full_store):
     findings = findings_of(full_store)
     baselines = {"depth_delta1": {0: 0.8, 1: 0.9}, "segmentation_miou": {0: 0.95}}
