@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,54 +16,34 @@ from analysis.arm_runs import (
     method_of,
     steered_arms,
 )
-from analysis.axes import NONE, TIMES
+from analysis.axes import NONE
+from analysis.budget_parts import PERCENT, curve_figure, curve_table, match_table, span
 from analysis.compute_budget import (
-    LEVEL,
     BudgetCurve,
     Match,
     Overhead,
     UntunedQuestion,
     budget_curve,
-    overheads,
     runs_to_match,
     untuned_question,
 )
 from analysis.findings import Findings
 from analysis.inference import FEWEST_RESAMPLED, why_not_comparable
-from analysis.marks import mark_of
-from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
+from analysis.seconds_parts import (
+    arm_overheads,
+    overhead_figure,
+    overhead_table,
+    run_seconds,
+    seconds_words,
+)
 from analysis.section import Part, Section
 from analysis.verdict import listed
 
 MOST_ARMS = 6
 """Methods whose budgets are followed: as many as colours."""
 MOST_PAIRS = 10
-MOST_TIMED = 20
-"""Methods whose seconds are drawn; the table holds all."""
-MOST_GHOSTS = 100
-"""Single runs of a method that are drawn, evenly chosen."""
-LINEAR_UP_TO = 50
-"""Runs beyond which the axis is logarithmic."""
-BASES = ("fixed", "equal")
-"""Methods that an epoch's seconds are relative to, the first that is there."""
-SECONDS = {"device_seconds": "device", "wall_seconds": "wall"}
-PERCENT = f"{100 * LEVEL:.0f} %"
-
-
-@dataclass(frozen=True)
-class _Seconds:
-    """What the runs report of their time."""
-
-    kind: str
-    """`device` or `wall`."""
-    a_run: dict[str, np.ndarray]
-    """Arm -> seconds of each of its runs that reports them."""
-    an_epoch: dict[str, np.ndarray] | None
-    """The same by epoch; None where the runs do not say their epochs."""
-    num_silent: int
-    """Runs without seconds."""
 
 
 def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
@@ -77,20 +56,20 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     curves = _curves(findings, held)
     matches, refused = _matches(findings, curves)
     words += refused
-    seconds = _seconds(findings)
-    costs = _overheads(findings, seconds)
+    seconds = run_seconds(findings)
+    costs = arm_overheads(findings, seconds)
     questions = _questions(findings, files, held)
     if not (curves or costs or questions):
         return None
     parts: list[Part] = []
     if curves:
-        parts += [_curve_figure(findings, curves, seconds), _curve_table(curves, seconds)]
+        parts += [curve_figure(findings, curves, seconds), curve_table(curves, seconds)]
     if matches:
-        parts.append(_match_table(matches))
+        parts.append(match_table(matches))
     parts += words
     if costs and seconds is not None:
-        parts += [_overhead_figure(findings, costs, seconds), _overhead_table(costs, seconds)]
-        parts += _seconds_words(findings, seconds)
+        parts += [overhead_figure(findings, costs, seconds), overhead_table(costs, seconds)]
+        parts += seconds_words(findings, seconds)
     else:
         parts.append("No run reports its seconds, so nothing is said of time.")
     parts += _question_parts(findings, questions)
@@ -177,47 +156,6 @@ def _matches(
     return tuple(matches), words
 
 
-def _seconds(findings: Findings) -> _Seconds | None:
-    """Return device seconds where every method reports them, else wall seconds, else either."""
-    runs = findings.runs
-    known = {}
-    for column in SECONDS:
-        if column in runs:
-            values = runs[column].astype(float)
-            known[column] = runs[np.isfinite(values) & (values > 0)]
-    arms = runs["arm"].nunique()
-    by_arms = sorted(known, key=lambda name: -known[name]["arm"].nunique())
-    if not by_arms or known[by_arms[0]].empty:
-        return None
-    full = [name for name in SECONDS if name in known and known[name]["arm"].nunique() == arms]
-    column = (full or by_arms)[0]
-    rows = known[column]
-    groups = {str(arm): held for arm, held in rows.groupby("arm", sort=False)}
-    epochs = None
-    if "epochs" in rows and bool((rows["epochs"].astype(float) > 0).all()):
-        epochs = {
-            arm: (held[column].astype(float) / held["epochs"].astype(float)).to_numpy()
-            for arm, held in groups.items()
-        }
-    return _Seconds(
-        kind=SECONDS[column],
-        a_run={arm: held[column].astype(float).to_numpy() for arm, held in groups.items()},
-        an_epoch=epochs,
-        num_silent=len(runs) - len(rows),
-    )
-
-
-def _overheads(findings: Findings, seconds: _Seconds | None) -> tuple[Overhead, ...]:
-    if seconds is None:
-        return ()
-    values = seconds.an_epoch or seconds.a_run
-    methods = method_of(findings)
-    bases = [arm for base in BASES for arm in values if methods[arm] == base]
-    base = (bases or list(values))[0]
-    rest = [arm for arm in values if arm != base]
-    return overheads({arm: values[arm] for arm in (base, *rest)}, base)
-
-
 _Question = tuple[UntunedQuestion, ArmRuns, ArmRuns]
 
 
@@ -266,288 +204,6 @@ def _validation(
                 return None
             values[-1].append(known)
     return np.array(values)
-
-
-def _curve_figure(
-    findings: Findings, curves: dict[str, BudgetCurve], seconds: _Seconds | None
-) -> Figure:
-    by_runs: list[Drawn] = []
-    by_hours: list[Drawn] = []
-    longest = max(curve.num_runs[-1] for curve in curves.values())
-    for bands in (True, False):
-        for arm, curve in curves.items():
-            number = findings.arms.index(arm)
-            by_runs += _curve_marks(curve, list(map(float, curve.num_runs)), number, bands, "runs")
-            hours = _hours(curve, seconds)
-            if hours is not None and seconds is not None:
-                unit = f"{seconds.kind} hours"
-                by_hours += _curve_marks(curve, hours, number, bands, unit)
-    unit = f" {TIMES} ".join(axis.metric.unit for axis in findings.axes)
-    volume = Scale("hypervolume, higher is better")
-    is_log = longest > LINEAR_UP_TO
-    panels = [
-        Panel(
-            "budget_runs",
-            Scale("runs trained, fewer are better", is_log=is_log),
-            volume,
-            tuple(by_runs),
-            title="By runs",
-        )
-    ]
-    if by_hours and seconds is not None:
-        panels.append(
-            Panel(
-                "budget_hours",
-                Scale(f"{seconds.kind} hours, fewer are better", is_log=is_log),
-                volume,
-                tuple(by_hours),
-                title=f"By {seconds.kind} hours",
-            )
-        )
-    ends = [f"{arm} {c.expected[-1]:.4g} with {c.num_runs[-1]} runs" for arm, c in curves.items()]
-    sampled = [c for c in curves.values() if not c.is_exact]
-    how = (
-        f" Volumes are sampled at {sampled[0].num_places} places, seed {sampled[0].sampling_seed}."
-        if sampled
-        else ""
-    )
-    shaded = ""
-    if any(curve.interval is not None for curve in curves.values()):
-        shaded = f" Bands are {PERCENT} intervals from resampling whole seeds."
-    return Figure(
-        name="compute_budget",
-        title="Hypervolume against the budget",
-        alt=f"Lines of hypervolume against runs. Whole grids: {listed(ends)}.",
-        panels=tuple(panels),
-        caption=f"Hypervolume of the means over seeds (in {unit}) if only so many of the "
-        "priorities had been trained, each with all seeds: the mean over all choices of "
-        f"priorities, without drawing any.{shaded}{how}",
-        columns=2,
-        legend=tuple(Key(arm, mark_of(findings.arms.index(arm))) for arm in curves),
-    )
-
-
-def _curve_marks(
-    curve: BudgetCurve, xs: Sequence[float], number: int, bands: bool, unit: str
-) -> list[Drawn]:
-    mark = mark_of(number)
-    if bands:
-        if curve.interval is None:
-            return []
-        low, high = zip(*curve.interval, strict=True)
-        return [Area((*xs, *xs[::-1]), (*high, *low[::-1]), mark.colour, curve.arm, 0.14)]
-    hover = tuple(
-        f"{curve.arm}\n{x:.3g} {unit}: {priorities} priorities, {runs} runs\n"
-        f"hypervolume {value:.4g}{_ends(curve, k)}"
-        for k, (x, priorities, runs, value) in enumerate(
-            zip(xs, curve.num_priorities, curve.num_runs, curve.expected, strict=True)
-        )
-    )
-    return [
-        Line(tuple(xs), curve.expected, mark.colour, mark.dash, curve.arm),
-        Points(tuple(xs), curve.expected, mark, curve.arm, hover, size=8),
-    ]
-
-
-def _ends(curve: BudgetCurve, index: int) -> str:
-    if curve.interval is None:
-        return ""
-    low, high = curve.interval[index]
-    return f" ({low:.4g} to {high:.4g})"
-
-
-def _hours(curve: BudgetCurve, seconds: _Seconds | None) -> list[float] | None:
-    """Return the mean device hours of each budget; the mean over the method's runs counts."""
-    if seconds is None or curve.arm not in seconds.a_run:
-        return None
-    a_run = float(seconds.a_run[curve.arm].mean()) / 3600
-    return [number * a_run for number in curve.num_runs]
-
-
-def _curve_table(curves: dict[str, BudgetCurve], seconds: _Seconds | None) -> Table:
-    rows, raw = [], []
-    kind = seconds.kind if seconds is not None else "device"
-    for arm, curve in curves.items():
-        hours = _hours(curve, seconds)
-        for k, number in enumerate(curve.num_priorities):
-            low, high = (None, None) if curve.interval is None else curve.interval[k]
-            rows.append(
-                (
-                    arm,
-                    str(number),
-                    str(curve.num_runs[k]),
-                    f"{curve.expected[k]:.4g}",
-                    NONE if low is None else f"{low:.4g} to {high:.4g}",
-                    NONE if hours is None else f"{hours[k]:.3g}",
-                )
-            )
-            raw.append(
-                {
-                    "method": arm,
-                    "num_priorities": number,
-                    "num_runs": curve.num_runs[k],
-                    "hypervolume": curve.expected[k],
-                    "low": low,
-                    "high": high,
-                    f"{kind}_hours": None if hours is None else hours[k],
-                    "exact": curve.is_exact,
-                }
-            )
-    return Table(
-        "budget_curves",
-        "Hypervolume of the means over seeds at so many priorities, the mean over all choices of "
-        f"them, with its {PERCENT} interval over seeds.",
-        ("method", "priorities", "runs", "hypervolume", f"{PERCENT} interval", f"{kind} hours"),
-        tuple(rows),
-        pd.DataFrame(raw),
-    )
-
-
-def _match_table(matches: Sequence[Match]) -> Table:
-    rows = tuple(
-        (
-            match.arm,
-            f"the {match.num_runs_rival} runs of {match.rival}",
-            _runs_text(match.num_runs),
-            NONE if match.num_runs is None else f"{match.num_runs / match.num_runs_rival:.2f}",
-            NONE if match.interval is None else _span(match.interval),
-            NONE if match.share_reached is None else f"{100 * match.share_reached:.0f}",
-        )
-        for match in matches
-    )
-    raw = []
-    for match in matches:
-        low, high = match.interval or (None, None)
-        held = {name: value for name, value in vars(match).items() if name != "interval"}
-        raw.append({**held, "low": low, "high": high})
-    return Table(
-        "runs_to_match",
-        "Runs that a method needs on average, its priorities chosen blindly, to reach the "
-        f"hypervolume of another's whole grid, with the {PERCENT} interval over seeds and the "
-        "share of resamples in which it is reached at all.",
-        ("method", "to reach", "runs", "share of them", f"{PERCENT} interval", "reached (%)"),
-        rows,
-        pd.DataFrame(raw),
-        num_words=2,
-    )
-
-
-def _span(interval: tuple[int | None, int | None]) -> str:
-    low, high = map(_runs_text, interval)
-    return low if low == high else f"{low} to {high}"
-
-
-def _runs_text(number: int | None) -> str:
-    return "never" if number is None else str(number)
-
-
-def _overhead_figure(findings: Findings, costs: Sequence[Overhead], seconds: _Seconds) -> Figure:
-    shown = costs[:MOST_TIMED]
-    values = seconds.an_epoch or seconds.a_run
-    unit = costs[0].seconds[1]
-    marks: list[Drawn] = []
-    for place, cost in enumerate(shown):
-        y = float(len(shown) - place)
-        mark = mark_of(findings.arms.index(cost.arm))
-        single = np.sort(values[cost.arm]) / unit
-        if len(single) > MOST_GHOSTS:
-            single = single[np.linspace(0, len(single) - 1, MOST_GHOSTS).round().astype(int)]
-        ghosts = tuple(map(float, single))
-        low, median, high = cost.ratio
-        hover = (
-            f"{cost.arm}\n{median:.3g} times {costs[0].arm}, quartiles {low:.3g} to {high:.3g}\n"
-            f"{cost.num_runs} runs",
-        )
-        marks += [
-            Points(ghosts, (y - 0.18,) * len(ghosts), mark, cost.arm, size=5, opacity=0.35),
-            Line((low, high), (y, y), mark.colour, "solid", cost.arm, width=3),
-            Points((median,), (y,), mark, cost.arm, hover, size=10),
-        ]
-    per = "epoch" if seconds.an_epoch else "run"
-    panel = Panel(
-        "overhead",
-        Scale(f"{seconds.kind} seconds an {per}, times {costs[0].arm}, lower is better")
-        if per == "epoch"
-        else Scale(f"{seconds.kind} seconds a run, times {costs[0].arm}, lower is better"),
-        Scale(
-            "",
-            (0.4, len(shown) + 0.6),
-            ticks=tuple((float(len(shown) - k), cost.arm) for k, cost in enumerate(shown)),
-        ),
-        tuple(marks),
-        height=90 + 38 * len(shown),
-    )
-    rest = len(costs) - len(shown)
-    return Figure(
-        name="overhead",
-        title=f"Seconds of each method, relative to {costs[0].arm}",
-        alt="Seconds relative to "
-        f"{costs[0].arm}: {listed([f'{c.arm} {c.ratio[1]:.3g}' for c in shown])}.",
-        panels=(panel,),
-        caption="Large markers are medians, bars reach from quartile to quartile, faint markers "
-        "are single runs." + (f" The table holds {rest} more methods." if rest else ""),
-    )
-
-
-def _overhead_table(costs: Sequence[Overhead], seconds: _Seconds) -> Table:
-    per = "epoch" if seconds.an_epoch else "run"
-    rows = tuple(
-        (
-            cost.arm,
-            str(cost.num_runs),
-            f"{cost.seconds[1]:.3g}",
-            f"{cost.seconds[0]:.3g} to {cost.seconds[2]:.3g}",
-            f"{cost.ratio[1]:.3f}",
-            f"{cost.ratio[0]:.3f} to {cost.ratio[2]:.3f}",
-        )
-        for cost in costs
-    )
-    raw = [
-        {
-            "method": cost.arm,
-            "num_runs": cost.num_runs,
-            **dict(
-                zip(("seconds_q25", "seconds_median", "seconds_q75"), cost.seconds, strict=True)
-            ),
-            **dict(zip(("ratio_q25", "ratio_median", "ratio_q75"), cost.ratio, strict=True)),
-        }
-        for cost in costs
-    ]
-    head = f"{seconds.kind} s, each {per}"
-    return Table(
-        "overhead",
-        f"{seconds.kind.capitalize()} seconds of each {per}: median and quartiles over a method's "
-        f"runs, and the same relative to the median of {costs[0].arm}.",
-        ("method", "runs", head, "quartiles", f"times {costs[0].arm}", "quartiles of it"),
-        rows,
-        pd.DataFrame(raw),
-    )
-
-
-def _seconds_words(findings: Findings, seconds: _Seconds) -> list[str]:
-    words = []
-    if seconds.num_silent:
-        words.append(
-            f"{seconds.num_silent} of {len(findings.runs)} runs report no {seconds.kind} seconds "
-            "and are not counted in these times."
-        )
-    lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in seconds.a_run]
-    if lacking:
-        words.append(f"Without any time: {listed(lacking)}.")
-    kinds = [
-        name
-        for name, values in findings.provenance.recorded.items()
-        if name.startswith("hardware.") and len(values) > 1
-    ]
-    if kinds:
-        words.append(
-            f"The runs come from different machines ({listed(kinds)} differ), so their seconds "
-            "say little about the methods."
-        )
-    words.append(
-        "Runs side by side slow each other down: small differences of seconds are no finding."
-    )
-    return words
 
 
 def _question_parts(findings: Findings, questions: Sequence[_Question]) -> list[Part]:
@@ -650,7 +306,7 @@ def _match_words(match: Match) -> str:
         )
     if match.interval is None:
         return text
-    return f"{text} ({PERCENT} interval {_span(match.interval)})"
+    return f"{text} ({PERCENT} interval {span(match.interval)})"
 
 
 def _overhead_lead(costs: Sequence[Overhead]) -> list[str]:

@@ -22,6 +22,8 @@ MOST_ARMS = 4
 """Methods that are drawn; the table holds all."""
 MOST_GHOSTS = 400
 """Single runs of a method that are drawn in a panel; of more priorities the means alone are."""
+MOST_MARKED = 200
+"""Priorities with a marker each; of more the line alone is drawn."""
 PERCENT = f"{100 * LEVEL:.0f} %"
 
 
@@ -211,12 +213,15 @@ def _means(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
     over_seeds = runs.metrics[:, :, index].mean(axis=1) * axis.metric.display_factor
     levels = tuple(np.unique(priorities).tolist())
     means = tuple(float(over_seeds[priorities == level].mean()) for level in levels)
+    line = Line(levels, means, mark.colour, mark.dash, runs.arm)
+    if len(levels) > MOST_MARKED:
+        return [line]
     hover = tuple(
         f"{runs.arm}\npriority {level:.3g}: {value:.{axis.metric.decimals}f} {axis.unit}"
         for level, value in zip(levels, means, strict=True)
     )
     return [
-        Line(levels, means, mark.colour, mark.dash, runs.arm),
+        line,
         Points(levels, means, mark, runs.arm, hover, size=9),
     ]
 
