@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.axes import Axis
+from analysis.arm_runs import ArmRuns, method_of
+from analysis.attainment import attainment_surface
+from analysis.axes import Axis, signs
 from analysis.findings import Findings
-from analysis.fronts import OperatingPoint, means_of, staircase
+from analysis.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
 from analysis.labels import MARKER_RADIUS, Box, around, place_labels, text_size
 from analysis.marks import INK, MUTED, PAPER, mark_of
 
@@ -42,6 +44,14 @@ class Size:
 
 CORNER = 0.75
 """Share of an axis behind which a reference line runs into the upper right corner."""
+PRIOR, SINGLE_TASK = "per-pixel prior", "single task"
+"""Kinds of reference lines, as they are named in a figure."""
+MOST_ARROWS = 12
+"""Priorities up to which points of two methods are joined."""
+LEAST_ARROW = 0.04
+"""Of the panel's width or height."""
+MOST_ATTAINED = 1_500
+"""Results, over all seeds, up to which bands are drawn."""
 SIGNS_WITHIN = 4
 """Digits and point of a tick that the left margin of a size has room for."""
 SIZES = (
@@ -73,13 +83,13 @@ def variant(
         )
 
     inner = (left, top, right, bottom)
-    arrow, arrow_box = _better_arrow(inner, size)
-    notes = _prior_notes(findings, axes, ranges, size)
+    spots, obstacles = _occupied(findings, pair, pixels)
+    arrow, arrow_box = _better_arrow(inner, size, spots)
+    notes = _reference_notes(findings, axes, ranges, size)
     annotations = [arrow, *notes]
     texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
     sizes = [text_size(text, size.font) for text in texts]
     chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
-    spots, obstacles = _occupied(findings, pair, pixels)
     obstacles += [(arrow_box, 1.0), *((_note_box(note, pixels), 1.0) for note in notes)]
     obstacles += _line_boxes(findings, pair, ranges, pixels)
     offsets = place_labels([spots[k] for k in chosen], [sizes[k] for k in chosen], obstacles, inner)
@@ -176,8 +186,8 @@ def _line_boxes(
     axes = [findings.axes[k] for k in pair]
     lines = []
     for number, axis in enumerate(axes):
-        if axis.column in findings.prior:
-            value = _shown(findings.prior[axis.column], axis)
+        for _, metric_value in references(findings, axis):
+            value = _shown(metric_value, axis)
             ends = [(value, end) if number == 0 else (end, value) for end in ranges[1 - number]]
             lines.append(ends)
     for arm in findings.arms:
@@ -188,7 +198,83 @@ def _line_boxes(
         (x0, y0), (x1, y1) = pixels(*start), pixels(*end)
         box = (min(x0, x1) - 2, min(y0, y1) - 2, max(x0, x1) + 2, max(y0, y1) + 2)
         boxes.append((box, 0.25))
+    for (x0, y0), (x1, y1) in pair_arrows(findings, pair, ranges):
+        for share in np.linspace(0.1, 0.9, 5):
+            x, y = pixels(x0 + share * (x1 - x0), y0 + share * (y1 - y0))
+            boxes.append((around(x, y, 4, 4), 0.4))
     return boxes
+
+
+def references(findings: Findings, axis: Axis) -> list[tuple[str, float]]:
+    """Return what is drawn as a line at one value of an axis: (kind, value in metric units)."""
+    lines = []
+    if axis.column in findings.prior:
+        lines.append((PRIOR, findings.prior[axis.column]))
+    if axis.column in findings.baselines:
+        values = list(findings.baselines[axis.column].values())
+        lines.append((SINGLE_TASK, sum(values) / len(values)))
+    return lines
+
+
+def pair_arrows(
+    findings: Findings, pair: tuple[int, int], ranges: Sequence[tuple[float, float]]
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return (from, to) in display units, from fixed to lsb at the same priorities.
+
+    None where there are many, or several arms of either. Points that nearly coincide have none:
+    an arrow needs some length.
+    """
+    methods = method_of(findings)
+    ends = [[arm for arm, method in methods.items() if method == name] for name in ("fixed", "lsb")]
+    if [len(arms) for arms in ends] != [1, 1]:
+        return []
+    axes = [findings.axes[k] for k in pair]
+    starts, tips = (
+        {
+            point.priorities: (
+                _shown(point.means[pair[0]], axes[0]),
+                _shown(point.means[pair[1]], axes[1]),
+            )
+            for point in findings.points
+            if point.arm == arms[0] and point.priorities is not None
+        }
+        for arms in ends
+    )
+    shared = [priorities for priorities in starts if priorities in tips]
+    if len(shared) > MOST_ARROWS:
+        return []
+    widths = [abs(end - start) for start, end in ranges]
+    return [
+        (starts[p], tips[p])
+        for p in shared
+        if math.hypot(*((b - a) / w for a, b, w in zip(starts[p], tips[p], widths, strict=True)))
+        > LEAST_ARROW
+    ]
+
+
+def attained_stairs(
+    findings: Findings, runs: ArmRuns, pair: tuple[int, int], shares: Sequence[float]
+) -> list[list[tuple[float, float]]] | None:
+    """Return for each share of the seeds the corners of what it attains, in display units.
+
+    None for more results than can be drawn so.
+    """
+    axes = [findings.axes[k] for k in pair]
+    seeds = []
+    for number in range(len(runs.seeds)):
+        low = minimised(runs.metrics[:, number, :][:, list(pair)], axes)
+        # What a seed attains rests on its nondominated results alone.
+        seeds.append(low[nondominated(low)])
+    if findings.reference is None or sum(map(len, seeds)) > MOST_ATTAINED:
+        return None
+    corner = np.array([findings.reference.point[k] for k in pair])
+    return [
+        [
+            (_shown(x, axes[0]), _shown(y, axes[1]))
+            for x, y in staircase(attainment_surface(seeds, share) * signs(axes), corner, axes)
+        ]
+        for share in shares
+    ]
 
 
 def shown_staircase(
@@ -208,15 +294,31 @@ def _shown(value: float, axis: Axis) -> float:
     return value * axis.metric.display_factor
 
 
-def _better_arrow(inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
-    """Return an arrow towards better on both axes, in the upper right corner, and its box."""
-    x, y = 0.985, 0.98
+def _better_arrow(
+    inner: Box, size: Size, spots: Sequence[tuple[float, float]]
+) -> tuple[dict[str, Any], Box]:
+    """Return an arrow towards better on both axes, and its box.
+
+    It stands in the upper right corner; where means stand there, as those of good methods do, in
+    the lower left one.
+    """
     reach = 3.2 * size.font
+    wide, high = inner[2] - inner[0], inner[3] - inner[1]
+    places = ((0.985, 0.98), (0.03 + 1.8 * reach / wide, 0.05 + 1.1 * reach / high))
+    boxes = []
+    for x, y in places:
+        tip = (inner[0] + x * wide, inner[3] - y * high)
+        boxes.append((tip[0] - reach * 1.8, tip[1], tip[0], tip[1] + reach))
+    covered = [
+        sum(left <= x <= right and top <= y <= bottom for x, y in spots)
+        for left, top, right, bottom in boxes
+    ]
+    best = covered.index(min(covered))
     arrow = {
         "xref": "paper",
         "yref": "paper",
-        "x": x,
-        "y": y,
+        "x": places[best][0],
+        "y": places[best][1],
         "ax": -reach,
         "ay": reach * 0.75,
         "text": "better",
@@ -227,45 +329,59 @@ def _better_arrow(inner: Box, size: Size) -> tuple[dict[str, Any], Box]:
         "arrowwidth": 1.4,
         "arrowcolor": MUTED,
     }
-    tip = (inner[0] + x * (inner[2] - inner[0]), inner[3] - y * (inner[3] - inner[1]))
-    return arrow, (tip[0] - reach * 1.8, tip[1], tip[0], tip[1] + reach)
+    return arrow, boxes[best]
 
 
-def _prior_notes(
+def _reference_notes(
     findings: Findings, axes: Sequence[Axis], ranges: Sequence[tuple[float, float]], size: Size
 ) -> list[dict[str, Any]]:
-    """Return a name for each reference line, at the better end of the line.
-
-    It stands on the worse side of its line, where points are rare, and along the line. A line that
-    runs into the corner of the arrow has its name at the other end.
-    """
+    """Return a name for each reference line, along the line."""
     notes = []
     for number, axis in enumerate(axes):
-        if axis.column not in findings.prior:
-            continue
-        value = _shown(findings.prior[axis.column], axis)
-        worse, better = ranges[number]
-        into_corner = (value - worse) / (better - worse) > CORNER
-        end = ranges[1 - number][0 if into_corner else 1]
-        place: dict[str, Any] = (
-            {"x": value, "y": end, "textangle": -90} if number == 0 else {"x": end, "y": value}
-        )
-        notes.append(
-            {
-                **place,
-                "xanchor": "left" if into_corner and number == 1 else "right",
-                "yanchor": "bottom" if into_corner and number == 0 else "top",
-                "text": f"per-pixel prior {axis.shown(findings.prior[axis.column])} {axis.unit}",
-                "font": {"size": size.font - 1, "color": MUTED},
-                "showarrow": False,
-                "borderpad": 3,
-            }
-        )
+        for kind, metric_value in references(findings, axis):
+            value = _shown(metric_value, axis)
+            place = _PLACES[kind](value, number, ranges)
+            notes.append(
+                {
+                    **place,
+                    "text": f"{kind} {axis.shown(metric_value)} {axis.unit}",
+                    "font": {"size": size.font - 1, "color": MUTED},
+                    "showarrow": False,
+                    "borderpad": 3,
+                }
+            )
     return notes
 
 
+def _at_an_end(value: float, number: int, ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return a place at the better end of a line and on its worse side, where points are rare.
+
+    A line that runs into the corner of the arrow has its name at the other end.
+    """
+    worse, better = ranges[number]
+    into_corner = (value - worse) / (better - worse) > CORNER
+    end = ranges[1 - number][0 if into_corner else 1]
+    place: dict[str, Any] = (
+        {"x": value, "y": end, "textangle": -90} if number == 0 else {"x": end, "y": value}
+    )
+    place["xanchor"] = "left" if into_corner and number == 1 else "right"
+    place["yanchor"] = "bottom" if into_corner and number == 0 else "top"
+    return place
+
+
+def _half_way(value: float, number: int, ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Return a place half-way along a line and on its better side, where no other name stands."""
+    middle = sum(ranges[1 - number]) / 2
+    if number == 0:
+        return {"x": value, "y": middle, "textangle": -90, "xanchor": "left", "yanchor": "top"}
+    return {"x": middle, "y": value, "xanchor": "left", "yanchor": "bottom"}
+
+
+_PLACES = {PRIOR: _at_an_end, SINGLE_TASK: _half_way}
+
+
 def _note_box(note: dict[str, Any], pixels: Pixels) -> Box:
-    """Return about where the text of a note of `_prior_notes` stands."""
+    """Return about where the text of a note of `_reference_notes` stands."""
     x, y = pixels(note["x"], note["y"])
     width, height = text_size(note["text"], note["font"]["size"])
     if "textangle" in note:

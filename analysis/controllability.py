@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from analysis.inference import FEWEST_RESAMPLED
+
 NUM_RESAMPLES = 2_000
 LEVEL = 0.95
 SAMPLING_SEED = 0
@@ -23,7 +25,7 @@ class Control:
     rank_correlation: float | None
     """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
     interval: tuple[float, float] | None
-    """Of the mean over seeds, by resampling them; None with a single seed."""
+    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`."""
     violations: int
     """Neighbouring priorities between which the mean gain falls as the priority rises."""
     num_steps: int
@@ -59,7 +61,7 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
     steps = np.diff(means)
     return Control(
         rank_correlation=float(known.mean()) if len(known) else None,
-        interval=_interval(known) if len(known) > 1 else None,
+        interval=_interval(known) if len(known) >= FEWEST_RESAMPLED else None,
         violations=int((steps < 0).sum()),
         num_steps=len(steps),
         span=float(np.ptp(means)),

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,8 @@ class Findings:
     notes: tuple[str, ...]
     searched: bool = False
     """Whether a search chose each method's points, with the method's own tuned settings."""
+    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Metric column -> seed -> value of single-task runs under the same settings; maybe empty."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -192,6 +194,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
         ),
         notes=tuple(notes),
         searched=bool(tuned),
+        baselines=loaded.baselines,
     )
 
 

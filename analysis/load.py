@@ -5,7 +5,7 @@ and whatever else a reader must know is a sentence in `Loaded.notes`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -72,6 +72,8 @@ class Loaded:
     """Metric column -> value of the per-pixel prior on the test split; empty where unknown."""
     notes: tuple[str, ...] = ()
     """Sentences that the reader must see."""
+    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Metric column -> seed -> value of single-task runs; see `analysis.baselines`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Findings -> the files of a report: one self-contained page, tables, and a summary."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from typing import Any
 import jinja2
 import plotly.offline
 
-from analysis.annotations import SIZES
 from analysis.axes import NONE, choose_axes
-from analysis.figures import Figure as PlotlyFigure
 from analysis.figures import operating_point_figures
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded
 from analysis.marks import DARK, DASHES, LIGHT, mark_of
+from analysis.page_figures import plotly_values
 from analysis.page_sections import embedded, palette, section_views
 from analysis.panels import Figure, Pictures
 from analysis.result_tables import all_tables, latex, plain
@@ -92,7 +90,7 @@ def build(
     }
     files |= {f"tables/{table.name}.tex": latex(table) for table in written if table.rows}
     if static:
-        files |= _paper_files(sections)
+        files |= _paper_files(figures, sections)
     templates = environment()
     views = section_views(sections, templates)
     page = templates.get_template("report.html.j2").render(
@@ -127,12 +125,12 @@ def build(
     return Built(page, files, summary)
 
 
-def _paper_files(sections: Sequence[Section]) -> dict[str, bytes]:
+def _paper_files(figures: Sequence[Figure], sections: Sequence[Section]) -> dict[str, bytes]:
     """Return path -> content of every figure on paper."""
     # Only here: matplotlib takes a second to import.
     from analysis.paper_figures import figure_files
 
-    drawn: list[Figure | Pictures] = []
+    drawn: list[Figure | Pictures] = [*figures]
     for section in sections:
         drawn += [*section.figures, *section.pictures]
     return {
@@ -172,13 +170,9 @@ def _legend(findings: Findings) -> list[dict[str, str]]:
     ]
 
 
-def _figure_json(figure: PlotlyFigure) -> str:
-    drawn = json.loads(figure.plot.to_json())
-    variants = [
-        {"min_width": size.width, "layout": layout}
-        for size, layout in zip(SIZES, figure.variants, strict=True)
-    ]
-    return embedded({"data": drawn["data"], "layout": drawn["layout"], "variants": variants})
+def _figure_json(figure: Figure) -> str:
+    (panel,) = figure.panels
+    return embedded(plotly_values(panel))
 
 
 def _plain_findings(findings: Findings) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.axes import MINUS, number
 from analysis.rank_tables import Ranking
-from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL
+from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
 from analysis.ranks import TOP_SHARE, RankedMetric, displayed
 from analysis.result_tables import Table, latex, plain
 
@@ -22,12 +22,16 @@ def trial_table(ranking: Ranking) -> Table:
     shown = {m.column: _shown(table.trials[m.column].tolist(), m) for m in table.metrics}
     rows = []
     for index, row in enumerate(table.trials.to_dict("records")):
-        cells = [f"{shown[m.column][index]} ({row[f'rank_{m.column}']:g})" for m in table.metrics]
+        cells = [
+            _ranked_cell(shown[m.column][index], row[f"rank_{m.column}"], len(table.trials))
+            for m in table.metrics
+        ]
         extremes = (f"{row['rank_min']:g}", f"{row['rank_max']:g}", f"{row['rank_avg']:.2f}")
         rows.append((*(f"{row[name]}" for name in identifiers), *cells, *extremes))
     return Table(
         "ranks",
-        f"Ranks over {len(rows)} trials, 1 for the best; ties share the mean of their ranks.",
+        f"Ranks over {len(rows)} trials, 1 for the best; ties share the mean of their ranks. "
+        f"A star marks the best {TOP_SHARE:.0%} of a metric.",
         (*identifiers, *(_head(m) for m in table.metrics), "min", "max", "avg"),
         tuple(rows),
         table.trials,
@@ -113,14 +117,15 @@ def ranking_words(ranking: Ranking) -> str:
     trials = trial_table(ranking)
     if len(trials.rows) <= MOST_TRIALS_PRINTED:
         lines += [plain(trials), ""]
-    lines += [plain(summary_table(ranking)), "", _ties_in_words(table.metrics)]
+    lines += [plain(summary_table(ranking)), "", ties_in_words(table.metrics)]
     lines += _printed_in_words(ranking)
-    lines += [_tests_in_words(ranking), *(_block_in_words(b) for b in ranking.blocks)]
+    lines += [tests_in_words(ranking), *(block_in_words(b) for b in ranking.blocks)]
     lines += ranking.notes
     return "\n".join(lines)
 
 
-def _ties_in_words(metrics: Sequence[RankedMetric]) -> str:
+def ties_in_words(metrics: Sequence[RankedMetric]) -> str:
+    """Return the tie tolerances, to be recorded beside every rank table."""
     used = ", ".join(
         f"{m.column} {m.tie_tolerance:g} at {m.metric.decimals} decimals"
         f"{' in %' if m.factor == 1 and m.metric.display_factor == 100 else ''}"
@@ -143,7 +148,8 @@ def _printed_in_words(ranking: Ranking) -> list[str]:
     return lines
 
 
-def _tests_in_words(ranking: Ranking) -> str:
+def tests_in_words(ranking: Ranking) -> str:
+    """Return what the tests of a ranking carry."""
     tests = ranking.tests
     if not tests:
         return "Not tested: a difference between methods needs two trials of each or more."
@@ -162,7 +168,8 @@ def _tests_in_words(ranking: Ranking) -> str:
     )
 
 
-def _block_in_words(block: Any) -> str:
+def block_in_words(block: BlockTest) -> str:
+    """Return what Friedman's test says of a metric."""
     ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in block.average_ranks.items())
     return (
         f"{block.column} over {block.num_blocks} blocks (at least {FEWEST_BLOCKS}): average ranks "
@@ -188,6 +195,10 @@ def _delta_frame(ranking: Ranking) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(
         {ranking.table.by: ranking.table.summary[ranking.table.by].dtype}
     )
+
+
+def _ranked_cell(shown: str, rank: float, num_trials: int) -> str:
+    return f"{shown} ({rank:g}){'*' if rank <= TOP_SHARE * num_trials else ''}"
 
 
 def _num_identifiers(ranking: Ranking) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
+from analysis.baselines import Baselines, baselines
 from analysis.groups import comparable_groups
 from analysis.guard import COMPARED
 from analysis.load import load_stores
@@ -19,7 +20,6 @@ from mtl.names import checked_name
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
-from mtl.strict import flat
 
 IDENTIFIERS = ("trial", "seed")
 """Columns that say which trial of a method a row is."""
@@ -33,9 +33,6 @@ RANKED_METRICS: dict[str, tuple[str, ...]] = {
     "segmentation": ("miou", "pixel_accuracy"),
 }
 """Task -> metrics of a store's runs that are ranked by default: those of Table S-3."""
-_OF_JOINT_TRAINING = (*COMPARED, "tasks", "loss_units")
-_OF_SEVERAL_NETWORKS = ("network.architecture", "network.cross_stitch_own_share")
-"""Fields in which a single-task run differs from the joint ones that it is the baseline of."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def rankings_of_stores(
         task_of = {
             metric_column(task, name): task for task in loaded.tasks for name in TASK_METRICS[task]
         }
-        baseline = _single_task_means(stores, single, joint[ids[0]], metrics, task_of)
+        baseline = baseline_means(baselines(stores, single, joint[ids[0]]), metrics)
         found.append(
             _ranking(
                 label,
@@ -152,6 +149,7 @@ def _ranking(
     task_of: Mapping[str, str],
     notes: Sequence[str],
     printed: pd.DataFrame | None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Ranking:
     notes = list(notes)
     columns = [m.column for m in metrics]
@@ -180,7 +178,7 @@ def _ranking(
     return Ranking(
         label,
         table,
-        tuple(pair_tests(table.trials, request.by, metrics, pair_by)),
+        tuple(pair_tests(table.trials, request.by, metrics, pair_by, pairs)),
         tuple(block_tests(frame, request.by, request.blocks, metrics) if request.blocks else ()),
         tuple(_deltas(table, baseline, task_of) if baseline else ()),
         tuple(wrong),
@@ -354,38 +352,46 @@ def _full_name(name: str, frame: pd.DataFrame) -> str:
     return fitting[0]
 
 
-def _single_task_means(
-    stores: Sequence[Store],
-    single: Mapping[str, RunSpec],
-    joint: RunSpec,
-    metrics: Sequence[RankedMetric],
-    task_of: Mapping[str, str],
-) -> dict[str, float]:
-    """Return column -> mean of the single-task runs under the settings of `joint`.
+def baseline_means(held: Baselines, metrics: Sequence[RankedMetric]) -> dict[str, float]:
+    """Return column -> mean over seeds of the single-task runs.
 
-    Empty unless every ranked metric's task has such runs: a delta-m over some tasks is another.
+    Empty unless every ranked metric has such runs: a delta-m over some tasks is another.
     """
-    means: dict[str, float] = {}
-    for task in joint.tasks:
-        ids = [i for i, spec in single.items() if _is_baseline(spec, joint, task)]
-        frame = load_stores(stores, ids).runs if ids else pd.DataFrame()
-        for ranked in metrics:
-            if task_of[ranked.column] == task and ranked.column in frame:
-                mean = frame[ranked.column].mean()
-                if np.isfinite(mean):
-                    means[ranked.column] = float(mean)
+    known = [m.column for m in metrics if m.column in held]
+    means = {column: float(np.mean(list(held[column].values()))) for column in known}
     return means if len(means) == len(metrics) else {}
 
 
-def _is_baseline(spec: RunSpec, joint: RunSpec, task: str) -> bool:
-    """Return whether `spec` trains `task` alone as `joint` trains it among others."""
-    alone, among = (
-        {
-            name: value
-            for name, value in flat(held.to_dict()).items()
-            if name.split(".")[0] not in _OF_JOINT_TRAINING and name not in _OF_SEVERAL_NETWORKS
-        }
-        for held in (spec, joint)
-    )
-    single = spec.tasks == (task,) and spec.network.architecture == "single_task"
-    return single and alone == among
+def ranking_of_trials(
+    runs: pd.DataFrame,
+    tasks: Sequence[str],
+    held: Baselines,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> Ranking | None:
+    """Return the ranking of runs that are trials of one setting, by arm, paired by seed.
+
+    Args:
+        runs: see `analysis.load.Loaded`; at most one a seed and arm.
+        tasks: whose metrics of `RANKED_METRICS` are ranked, as far as the runs have them.
+        held: single-task runs that delta-m is relative to; may be empty.
+        pairs: of arms that are tested; None means every pair.
+
+    Returns:
+        The ranking, or None where no run has a finite value of every metric.
+    """
+    wanted = {metric_column(t, name): METRICS[name] for t in tasks for name in RANKED_METRICS[t]}
+    lacking = [c for c in wanted if c not in runs or runs[c].isna().all()]
+    metrics = [
+        RankedMetric(column, metric, metric.display_factor)
+        for column, metric in wanted.items()
+        if column not in lacking
+    ]
+    notes = [f"Not ranked: {', '.join(lacking)}, of which no run has a value."] if lacking else []
+    columns = [m.column for m in metrics]
+    if not metrics or not np.isfinite(runs[columns].to_numpy(float)).all(axis=1).any():
+        return None
+    task_of = {metric_column(t, name): t for t in tasks for name in TASK_METRICS[t]}
+    request = Request(by="method", metrics={}, tie_tolerances={})
+    baseline = baseline_means(held, metrics)
+    frame = runs.assign(method=runs["arm"])
+    return _ranking("", frame, ["seed"], metrics, request, baseline, task_of, notes, None, pairs)

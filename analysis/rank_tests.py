@@ -47,9 +47,13 @@ class PairTest:
 
 
 def pair_tests(
-    trials: pd.DataFrame, by: str, metrics: Sequence[RankedMetric], pair_by: str | None
+    trials: pd.DataFrame,
+    by: str,
+    metrics: Sequence[RankedMetric],
+    pair_by: str | None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[PairTest]:
-    """Test every pair of methods in every metric.
+    """Test pairs of methods in every metric.
 
     Args:
         trials: one row a trial; see `analysis.ranks.RankTable.trials`.
@@ -57,12 +61,13 @@ def pair_tests(
         metrics: what is compared.
         pair_by: column, such as `seed`, by which trials of two methods are matched where both
             have the same values, each once; None means independent trials.
+        pairs: of methods; None means every pair.
     """
     groups = {str(name): held for name, held in trials.groupby(by, sort=False)}
     found = [
         _pair_test(a, b, groups[a], groups[b], ranked, pair_by)
         for ranked in metrics
-        for a, b in itertools.combinations(groups, 2)
+        for a, b in (itertools.combinations(groups, 2) if pairs is None else pairs)
         if min(len(groups[a]), len(groups[b])) > 1
     ]
     adjusted = holm([test.p for test in found])
@@ -184,12 +189,19 @@ def block_tests(
             BlockTest(
                 ranked.column,
                 dict(zip(map(str, cells.columns), ranks.mean(axis=0).tolist(), strict=True)),
-                float(stats.friedmanchisquare(*(sign * shown).T).pvalue),
+                _friedman(sign * shown),
                 float(spread * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))),
                 num_blocks,
             )
         )
     return found
+
+
+def _friedman(values: np.ndarray) -> float:
+    """Return Friedman's p of (blocks, methods); 1 where all methods tie in every block."""
+    if not np.ptp(values, axis=1).any():
+        return 1.0
+    return float(stats.friedmanchisquare(*values.T).pvalue)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,9 @@ def write_reports(
             specs=next((group.specs for group in groups.values()), None),
         )
         return {"": single}
+    alone = [
+        run_id for group in groups.values() if len(group.tasks) == 1 for run_id in group.run_ids
+    ]
     reports = {
         label: write_report(
             stores,
@@ -112,6 +115,7 @@ def write_reports(
             tuned=group.tuned,
             static=static,
             specs=group.specs,
+            baseline_ids=alone if len(group.tasks) > 1 else (),
         )
         for label, group in groups.items()
     }
@@ -153,6 +157,7 @@ def write_report(
     tuned: Sequence[str] = (),
     static: bool = False,
     specs: "Mapping[str, RunSpec] | None" = None,
+    baseline_ids: Sequence[str] = (),
 ) -> ReportSummary:
     """Write the report on the runs of one or several stores to `out`.
 
@@ -166,6 +171,7 @@ def write_report(
         tuned: see `analysis.guard.common_fields`.
         static: see `write_reports`.
         specs: see `analysis.load.load_stores`.
+        baseline_ids: single-task runs; those under the settings of the runs are their baselines.
 
     Raises:
         AnalysisError: if there is no run, or the runs must not be compared.
@@ -173,11 +179,12 @@ def write_report(
     """
 
     def load() -> "Loaded":
+        from analysis.baselines import with_baselines
         from analysis.load import load_stores
 
-        return load_stores(stores, run_ids, specs)
+        return with_baselines(load_stores(stores, run_ids, specs), stores, baseline_ids)
 
-    inputs = _store_inputs(stores, run_ids)
+    inputs = _store_inputs(stores, None if run_ids is None else [*run_ids, *baseline_ids])
     options = PageOptions(metrics or {}, title, paper_scaling, tuple(tuned), static)
     return _write(out, inputs, load, options, RunFiles(stores))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtl.records import EpochRecord
+from mtl.records import EpochRecord, TaskMetrics
 from mtl.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ class RunFiles:
             if records:
                 return records
         return []
+
+    def metrics(self, run_id: str, split: str) -> TaskMetrics:
+        """Return a done run's metrics on a split; empty where no store holds them."""
+        for store in self.stores:
+            try:
+                result = store.result(run_id)
+            except (StoreError, OSError):
+                continue
+            if result is not None:
+                return result.selected_metrics.get(split) or {}
+        return {}
 
     def sample_epochs(self, run_id: str) -> list[int]:
         """Return the epochs at which samples were written, rising."""

@@ -6,10 +6,13 @@ from analysis.findings import Findings
 from analysis.run_files import RunFiles
 from analysis.section import Section
 from analysis.sections.attainment import attainment
+from analysis.sections.compute_budget import compute_budget
+from analysis.sections.controllability import controllability
 from analysis.sections.error_maps import error_map_section
 from analysis.sections.indicators import front_indicators
 from analysis.sections.ledger import dominance
 from analysis.sections.many_tasks import many_tasks
+from analysis.sections.method_ranks import method_ranks
 from analysis.sections.picker import picker
 from analysis.sections.trends import trend_section
 
@@ -17,13 +20,16 @@ MakeSection = Callable[[Findings, RunFiles], Section | None]
 """Computes a section; None where the results hold nothing of its kind."""
 
 SECTIONS: dict[str, MakeSection] = {
+    "picker": picker,
     "attainment": attainment,
     "indicators": front_indicators,
     "ledger": dominance,
+    "compute_budget": compute_budget,
+    "controllability": controllability,
+    "many_tasks": many_tasks,
+    "method_ranks": method_ranks,
     "trends": trend_section,
     "error_maps": error_map_section,
-    "many_tasks": many_tasks,
-    "picker": picker,
 }
 
 

@@ -10,7 +10,7 @@ THIRDS = (0.25, 0.5, 0.75)
 
 
 def test_a_metric_that_rises_evenly_with_its_priority():
-    found = control(THIRDS, np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]))
+    found = control(THIRDS, np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 5.0]]))
     assert (found.rank_correlation, found.violations, found.num_steps) == (1.0, 0, 2)
     assert found.span == 2.0
     assert found.evenness == pytest.approx(1.0)
