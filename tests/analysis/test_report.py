@@ -406,3 +406,10 @@ def test_long_tables_say_what_the_page_leaves_out(full_store, monkeypatch):
     assert points.count("The first 3 of 20 rows; the files hold all.") == 1
     assert page.html.count("The first 3 of 10 rows; whatever is not done") == 1
     assert len(page.files["tables/runs.csv"].splitlines()) == 1 + 20
+
+
+def test_no_two_elements_share_an_id(full_store):
+    page = build(load_stores([full_store]), None, None)
+    ids = re.findall(r' id="([^"]+)"', page.html)
+    assert len(ids) > 10
+    assert sorted(ids) == sorted(set(ids))
