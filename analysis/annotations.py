@@ -46,6 +46,8 @@ CORNER = 0.75
 """Share of an axis behind which a reference line runs into the upper right corner."""
 PRIOR, SINGLE_TASK = "per-pixel prior", "single task"
 """Kinds of reference lines, as they are named in a figure."""
+MOST_OBSTACLES = 3_000
+"""Boxes that labels keep clear of; of more as many evenly chosen ones count."""
 MOST_ARROWS = 12
 """Priorities up to which points of two methods are joined."""
 LEAST_ARROW = 0.04
@@ -92,6 +94,8 @@ def variant(
     chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
     obstacles += [(arrow_box, 1.0), *((_note_box(note, pixels), 1.0) for note in notes)]
     obstacles += _line_boxes(findings, pair, ranges, pixels)
+    # Within a cloud a label covers some of it wherever it stands.
+    obstacles = obstacles[:: -(-len(obstacles) // MOST_OBSTACLES) or 1]
     offsets = place_labels([spots[k] for k in chosen], [sizes[k] for k in chosen], obstacles, inner)
     for k, offset in zip(chosen, offsets, strict=True):
         point = findings.points[k]
