@@ -4,6 +4,7 @@ Metrics keep their own direction in everything that leaves this module; inside, 
 them to minimisation once. Nothing here reads files or draws.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,14 +115,16 @@ def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[Operatin
         groups.setdefault(key, []).append(position)
     values = runs[[axis.column for axis in axes]].to_numpy(dtype=np.float64)
     seeds = runs["seed"].to_numpy()
-    arms = list(dict.fromkeys(runs["arm"]))
-    keys = sorted(groups, key=lambda k: (arms.index(k[0]), k[1] or ()))
+    order = {arm: number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}
+    keys = sorted(groups, key=lambda k: (order[k[0]], k[1] or ()))
     means = np.array([values[groups[key]].mean(axis=0) for key in keys])
     overall = nondominated(minimised(means, axes))
+    in_arm = np.zeros(len(keys), dtype=bool)
+    for _, of_arm in itertools.groupby(range(len(keys)), lambda index: keys[index][0]):
+        rows = list(of_arm)
+        in_arm[rows] = nondominated(minimised(means[rows], axes))
     points = []
     for index, key in enumerate(keys):
-        of_arm = [i for i, other in enumerate(keys) if other[0] == key[0]]
-        in_arm = nondominated(minimised(means[of_arm], axes))[of_arm.index(index)]
         mine = values[groups[key]]
         points.append(
             OperatingPoint(
@@ -134,7 +137,7 @@ def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[Operatin
                     for v in (mine.std(axis=0, ddof=1) if len(mine) > 1 else mine[0])
                 ),
                 nondominated=bool(overall[index]),
-                nondominated_in_arm=bool(in_arm),
+                nondominated_in_arm=bool(in_arm[index]),
             )
         )
     return tuple(points)
