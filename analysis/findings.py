@@ -19,7 +19,6 @@ from analysis.fronts import (
     means_of,
     operating_points,
     reference_point,
-    setting_of,
     spreads,
     unusable,
 )
@@ -32,6 +31,7 @@ from analysis.inference import (
     why_not_tested,
 )
 from analysis.load import STATES, Loaded, RunState, State
+from analysis.single_runs import Key, by_point
 from mtl.strict import flat
 
 MANIFEST_FIELDS = (
@@ -240,9 +240,11 @@ def compare_arms(
     front, so it has no place here. Points that a search chose (`searched`) are not tested.
     """
     arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
+    of_arm = {arm: [point for point in points if point.arm == arm] for arm in arms}
+    held = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
     comparisons = []
     for a, b in itertools.combinations(arms, 2):
-        of_a, of_b = ([p for p in points if p.arm == arm] for arm in (a, b))
+        of_a, of_b = of_arm[a], of_arm[b]
         if searched:
             reason, is_even = why_not_tested(of_a, of_b)
             untested = is_even and reference is not None
@@ -252,9 +254,7 @@ def compare_arms(
         if why_not is not None or reference is None:
             comparisons.append(Comparison(a, b, why_not=why_not))
             continue
-        test = hypervolume_test(
-            _single_runs(runs, of_a, axes), _single_runs(runs, of_b, axes), reference, axes
-        )
+        test = hypervolume_test(_single_runs(held, of_a), _single_runs(held, of_b), reference, axes)
         comparisons.append(Comparison(a, b, test))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
@@ -266,20 +266,10 @@ def compare_arms(
 
 
 def _single_runs(
-    runs: pd.DataFrame, points: Sequence[OperatingPoint], axes: Sequence[Axis]
+    held: Mapping[Key, Mapping[int, np.ndarray]], points: Sequence[OperatingPoint]
 ) -> np.ndarray:
     """Return runs (priorities, seeds, axes), sorted by both: methods are matched by seed."""
-    tasks = [axis.task for axis in axes]
-    mine = runs[runs["arm"] == points[0].arm]
-    groups: dict[Any, list[tuple[int, list[float]]]] = {}
-    for row in mine.to_dict("records"):
-        named = {str(k): v for k, v in row.items()}
-        groups.setdefault(setting_of(named, tasks), []).append(
-            (int(named["seed"]), [float(named[axis.column]) for axis in axes])
-        )
-    return np.array(
-        [[values for _, values in sorted(groups[point.priorities])] for point in points]
-    )
+    return np.array([list(held[point.arm, point.priorities].values()) for point in points])
 
 
 def _hypervolumes(
