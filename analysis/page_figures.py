@@ -24,6 +24,7 @@ from analysis.panels import (
     Points,
     Rule,
     Scale,
+    title_characters,
 )
 
 FONT_PIXELS = 12
@@ -57,8 +58,8 @@ def plotly_values(panel: Panel) -> dict[str, Any]:
         "hoverlabel": {"font": {"family": FONT}},
         "hovermode": "closest",
         "showlegend": False,
-        "xaxis": _axis(panel.x, is_placed=bool(panel.layouts)),
-        "yaxis": _axis(panel.y, is_placed=bool(panel.layouts)),
+        "xaxis": _axis(panel.x, TITLE_CHARACTERS, is_placed=bool(panel.layouts)),
+        "yaxis": _axis(panel.y, title_characters(panel.height), is_placed=bool(panel.layouts)),
         "shapes": shapes,
     }
     if panel.is_equal:
@@ -84,9 +85,9 @@ def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str,
     ]
 
 
-def _axis(scale: Scale, *, is_placed: bool) -> dict[str, Any]:
+def _axis(scale: Scale, characters: int, *, is_placed: bool) -> dict[str, Any]:
     """Return an axis; where labels were placed by hand, margins must stay as they are."""
-    title = scale.title if is_placed else textwrap.fill(scale.title, TITLE_CHARACTERS)
+    title = scale.title if is_placed else textwrap.fill(scale.title, characters)
     axis: dict[str, Any] = {
         "title": {"text": html.escape(title).replace("\n", "<br>"), "standoff": 10},
         "gridcolor": GRID,

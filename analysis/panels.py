@@ -16,6 +16,8 @@ Colours = Literal["sequential", "diverging"]
 
 TITLE_CHARACTERS = 46
 """In a line of an axis title where panels stand side by side."""
+PIXELS_OF_A_CHARACTER = 7.0
+"""Of an axis title, about; a title beside an axis has lines no longer than the axis."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class Arrow:
     x: tuple[float, float]
     y: tuple[float, float]
     colour: str = MUTED
+
+
+def title_characters(height: float) -> int:
+    """Return the characters in a line of the y axis's title of a panel so many pixels high."""
+    return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))
 
 
 Drawn = Points | ColouredPoints | Line | Area | Cells | Rule | Label | Arrow

@@ -30,6 +30,7 @@ from analysis.panels import (
     Points,
     Rule,
     Scale,
+    title_characters,
 )
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def _handle(key: Key) -> Any:
 def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
     for order, mark in enumerate(panel.marks):
         _DRAW[type(mark)](sheet, ax, mark, 2 + order / 100)
-    for scale, axis in ((panel.x, "x"), (panel.y, "y")):
-        _set_scale(ax, scale, axis)
+    _set_scale(ax, panel.x, "x", TITLE_CHARACTERS)
+    _set_scale(ax, panel.y, "y", title_characters(_height(panel)))
     if panel.title:
         ax.set_title(panel.title, fontsize="medium")
     if panel.is_equal:
@@ -158,8 +159,8 @@ def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
         _draw_note(ax, note)
 
 
-def _set_scale(ax: "Axes", scale: Scale, axis: str) -> None:
-    ax.set(**{f"{axis}label": textwrap.fill(scale.title, TITLE_CHARACTERS)})
+def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
+    ax.set(**{f"{axis}label": textwrap.fill(scale.title, characters)})
     if scale.is_log:
         from matplotlib.ticker import FuncFormatter, NullFormatter
 
