@@ -319,3 +319,19 @@ def test_keyboard_labels_and_narrow_pages(tmp_path):
         assert await browser.run("document.getElementById('picker-command')") is None
 
     browse(page, act)
+
+
+@needs_browser
+@pytest.mark.parametrize("place", ["sweeps/mine/report", "sweeps/mine/report/a,b"])
+def test_a_page_in_its_store_names_the_store(full_store, place):
+    keep_networks(full_store)
+    page = write_report([full_store], full_store.root / place).path
+    assert str(full_store.root) not in page.read_text()
+
+    async def look() -> str:
+        async with Chromium((1280, 900)) as browser:
+            await browser.go(page.as_uri())
+            return await browser.until("document.getElementById('picker-command')?.textContent")
+
+    words = asyncio.run(look()).split()
+    assert words[:4] == ["python", "-m", "mtl.predict", str(full_store.root)]
