@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.arm_runs import ArmRuns, method_of
 from analysis.attainment import attainment_surface
 from analysis.axes import Axis, signs
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
 from analysis.labels import MARKER_RADIUS, Box, around, place_labels, text_size
 from analysis.marks import INK, MUTED, PAPER, mark_of
+from analysis.pairs import PAPER_PAIR, method_of
+from analysis.single_runs import ArmRuns
 
 Pixels = Callable[[float, float], tuple[float, float]]
 """Display units -> pixels, y downwards."""
@@ -229,7 +230,7 @@ def pair_arrows(
     an arrow needs some length.
     """
     methods = method_of(findings)
-    ends = [[arm for arm, method in methods.items() if method == name] for name in ("fixed", "lsb")]
+    ends = [[arm for arm, method in methods.items() if method == name] for name in PAPER_PAIR[::-1]]
     if [len(arms) for arms in ends] != [1, 1]:
         return []
     axes = [findings.axes[k] for k in pair]

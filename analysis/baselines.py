@@ -72,15 +72,16 @@ def with_baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Sequence[st
     """Return `loaded` with the baselines of its runs among `run_ids`."""
     if loaded.runs.empty or not run_ids:
         return loaded
-    joint = _spec(stores, str(loaded.runs["run_id"].iloc[0]))
-    read = {run_id: _spec(stores, run_id) for run_id in run_ids}
+    joint = spec_of(stores, str(loaded.runs["run_id"].iloc[0]))
+    read = {run_id: spec_of(stores, run_id) for run_id in run_ids}
     specs = {run_id: spec for run_id, spec in read.items() if spec is not None}
     if joint is None:
         return loaded
     return replace(loaded, baselines=baselines(stores, specs, joint))
 
 
-def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:
+def spec_of(stores: Sequence[Store], run_id: str) -> RunSpec | None:
+    """Return the spec of a run, None where no store has one that can be read."""
     for store in stores:
         try:
             return store.spec(run_id)

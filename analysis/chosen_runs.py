@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.findings import Findings
+from analysis.pairs import PAPER_PAIR
+from analysis.priorities import Priorities, is_equal, nearest_to_equal, priority_column
 from analysis.verdict import listed
 
 MOST_ARMS = 6
 """Methods side by side that a reader can still follow."""
-FIRST_ARMS = ("lsb", "fixed", "equal")
+FIRST_ARMS = (*PAPER_PAIR, "equal")
 """Shown before others where not all can be: the paper's comparison."""
 MOST_SEEDS = 10
-NEARLY_EQUAL = 1e-3
-"""Priorities this near to 1 / K count as equal: people write them so."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ChosenRuns:
     arm: str
     number: int
     """Place among all methods, which fixes colour and marker."""
-    priorities: tuple[float, ...] | None
+    priorities: Priorities | None
     """None where the method takes none."""
     runs: tuple[tuple[int, str], ...]
     """(seed, run id), seeds rising, one run a seed."""
@@ -52,7 +52,7 @@ def runs_near_equal(
         most_arms: methods at most.
         most_seeds: runs of a method at most.
     """
-    settings: dict[str, list[tuple[float, ...] | None]] = {}
+    settings: dict[str, list[Priorities | None]] = {}
     for point in findings.points:
         settings.setdefault(point.arm, []).append(point.priorities)
     arms = [arm for arm in findings.arms if arm in settings]
@@ -64,11 +64,11 @@ def runs_near_equal(
     if without:
         few = [*without[:3], *([f"{len(without) - 3} more"] if len(without) > 3 else [])]
         notes.append(f"Without a finished run: {listed(few)}.")
-    nearest = _nearest([s for arm in shown for s in settings[arm] if s is not None])
+    nearest = nearest_to_equal([s for arm in shown for s in settings[arm] if s is not None])
     chosen = []
     for arm in shown:
         own = [s for s in settings[arm] if s is not None]
-        priorities = None if not own else nearest if nearest in own else _nearest(own)
+        priorities = None if not own else nearest if nearest in own else nearest_to_equal(own)
         runs, left_out = _runs(findings, arm, priorities, most_seeds)
         if left_out:
             notes.append(f"{arm}: {len(runs)} of {len(runs) + left_out} runs are read.")
@@ -92,28 +92,18 @@ def one_seed(choice: Choice) -> Choice:
     return Choice(tuple(chosen), (*choice.notes, note))
 
 
-def distance_from_equal(priorities: Sequence[float]) -> float:
-    """Return the largest difference of a priority from 1 / K."""
-    return max(abs(value - 1 / len(priorities)) for value in priorities)
-
-
 def _shown_arms(arms: Sequence[str], most: int) -> list[str]:
     first = [arm for arm in FIRST_ARMS if arm in arms]
     picked = set([*first, *(arm for arm in arms if arm not in first)][:most])
     return [arm for arm in arms if arm in picked]
 
 
-def _nearest(settings: Sequence[tuple[float, ...]]) -> tuple[float, ...] | None:
-    # Rounded: 1/6 and 5/6 lie as far from 1/2 for people, not for floats.
-    return min(settings, key=lambda s: (round(distance_from_equal(s), 9), s), default=None)
-
-
 def _runs(
-    findings: Findings, arm: str, priorities: tuple[float, ...] | None, most: int
+    findings: Findings, arm: str, priorities: Priorities | None, most: int
 ) -> tuple[tuple[tuple[int, str], ...], int]:
     """Return the runs shown and the number of those left out."""
     mine = findings.runs[findings.runs["arm"] == arm]
-    columns = [f"priority_{axis.task}" for axis in findings.axes]
+    columns = [priority_column(axis.task) for axis in findings.axes]
     held = mine[columns].to_numpy(dtype=float)
     if priorities is None:
         fits = mine[np.isnan(held).any(axis=1)]
@@ -128,14 +118,14 @@ def _runs(
 
 
 def _about(
-    findings: Findings, chosen: Sequence[ChosenRuns], nearest: tuple[float, ...] | None
+    findings: Findings, chosen: Sequence[ChosenRuns], nearest: Priorities | None
 ) -> list[str]:
     if nearest is None:
         return []
     text = findings.shown_priorities(nearest)
     notes = [
         f"Methods that take priorities are shown at equal ones, {text}."
-        if distance_from_equal(nearest) <= NEARLY_EQUAL
+        if is_equal(nearest)
         else f"No finished run has equal priorities; shown are those nearest to it, {text}."
     ]
     notes += [

@@ -13,12 +13,13 @@ from analysis.annotations import (
     shown_values,
     variant,
 )
-from analysis.arm_runs import ArmRuns, arm_runs, steered_arms
 from analysis.axes import Axis
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
 from analysis.marks import MUTED, Mark, mark_of
+from analysis.pairs import steered_arms
 from analysis.panels import Area, Arrow, Drawn, Figure, Key, Line, Panel, Points, Rule, Scale
+from analysis.single_runs import ArmRuns, arm_runs
 
 MOST_GHOSTS = 3_000
 """Single runs in a figure; of more as many evenly chosen ones are drawn."""
@@ -34,7 +35,9 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
     """Return one figure for each pair of tasks; empty without operating points."""
     if not findings.points:
         return ()
-    banded = [arm_runs(findings, arm) for arm in steered_arms(findings)[:MOST_BANDS]]
+    banded = [
+        arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MOST_BANDS]
+    ]
     pairs = itertools.combinations(range(len(findings.axes)), 2)
     return tuple(_operating_points(findings, banded, pair) for pair in pairs)
 

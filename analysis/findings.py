@@ -31,7 +31,7 @@ from analysis.inference import (
     why_not_tested,
 )
 from analysis.load import STATES, Loaded, RunState, State
-from analysis.single_runs import Key, by_point
+from analysis.single_runs import Runs, by_point, stacked
 from mtl.strict import flat
 
 MANIFEST_FIELDS = (
@@ -254,7 +254,7 @@ def compare_arms(
         if why_not is not None or reference is None:
             comparisons.append(Comparison(a, b, why_not=why_not))
             continue
-        test = hypervolume_test(_single_runs(held, of_a), _single_runs(held, of_b), reference, axes)
+        test = hypervolume_test(_runs(held, of_a), _runs(held, of_b), reference, axes)
         comparisons.append(Comparison(a, b, test))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
@@ -265,11 +265,9 @@ def compare_arms(
     )
 
 
-def _single_runs(
-    held: Mapping[Key, Mapping[int, np.ndarray]], points: Sequence[OperatingPoint]
-) -> np.ndarray:
+def _runs(held: Runs, points: Sequence[OperatingPoint]) -> np.ndarray:
     """Return runs (priorities, seeds, axes), sorted by both: methods are matched by seed."""
-    return np.array([list(held[point.arm, point.priorities].values()) for point in points])
+    return stacked([held[point.arm, point.priorities] for point in points], points[0].seeds)
 
 
 def _hypervolumes(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import Axis, signs
-from mtl.strict import canonical_float
+from analysis.priorities import Priorities, settings_of
 
 REFERENCE_MARGIN = 0.1
 """Share of a metric's range over all runs that lies between the worst run and the reference."""
@@ -25,7 +25,7 @@ class OperatingPoint:
     """What a method gives at one priority: means over seeds, one entry an axis."""
 
     arm: str
-    priorities: tuple[float, ...] | None
+    priorities: Priorities | None
     seeds: tuple[int, ...]
     means: tuple[float, ...]
     sds: tuple[float | None, ...]
@@ -90,15 +90,6 @@ def unusable(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, str]:
     return {run_id: "test split holds " + " and ".join(r) for run_id, r in reasons.items()}
 
 
-def setting_of(row: Mapping[str, object], tasks: Sequence[str]) -> tuple[float, ...] | None:
-    """Return the priorities in a row of the run table, or None where it has none."""
-    values = [row.get(f"priority_{task}") for task in tasks]
-    # A column without any number holds None, one with some holds NaN.
-    if any(pd.isna(value) for value in values):  # type: ignore[call-overload]
-        return None
-    return tuple(canonical_float(float(value)) for value in values)  # type: ignore[arg-type]
-
-
 def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[OperatingPoint, ...]:
     """Return the mean over seeds for each (arm, priorities), arms in order of appearance.
 
@@ -109,10 +100,11 @@ def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[Operatin
     if runs.empty:
         return ()
     tasks = [axis.task for axis in axes]
-    groups: dict[tuple[str, tuple[float, ...] | None], list[int]] = {}
-    for position, row in enumerate(runs.to_dict("records")):
-        key = (str(row["arm"]), setting_of({str(k): v for k, v in row.items()}, tasks))
-        groups.setdefault(key, []).append(position)
+    groups: dict[tuple[str, Priorities | None], list[int]] = {}
+    for position, (arm, setting) in enumerate(
+        zip(runs["arm"], settings_of(runs, tasks), strict=True)
+    ):
+        groups.setdefault((str(arm), setting), []).append(position)
     values = runs[[axis.column for axis in axes]].to_numpy(dtype=np.float64)
     seeds = runs["seed"].to_numpy()
     order = {arm: number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
 from analysis.plans import is_paused, planned, planned_or_present
+from analysis.priorities import priority_values
 from mtl.records import Result, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError
@@ -242,8 +243,7 @@ def _row(read: _Read, arm: str) -> dict[str, Any]:
         "epochs": result.epochs,
         "selection": result.selection,
     }
-    priorities = spec.priorities or (None,) * len(spec.tasks)
-    row |= {f"priority_{t}": p for t, p in zip(spec.tasks, priorities, strict=True)}
+    row |= priority_values(spec.priorities, spec.tasks)
     row |= spec.method_settings
     row |= _metric_columns(result.selected_metrics)
     chosen_on = _metric_columns(result.selected_metrics, VALIDATION)

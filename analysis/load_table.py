@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AnalysisError, known_columns, metric_column
-from analysis.fronts import setting_of
 from analysis.load import VALIDATION, Loaded, RunState, arm_names
+from analysis.priorities import setting_of
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import METHODS, PERIOD_FIELDS
 

@@ -8,7 +8,7 @@ or draws.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import moocore
@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.axes import Axis
 from analysis.fronts import minimised, nondominated
-from analysis.single_runs import Key
+from analysis.single_runs import Runs
 
 UNIT = 1_000_000
 """The loss of the worst mean; the best has 0."""
@@ -88,9 +88,7 @@ class Choice:
     to take."""
 
 
-def offers(
-    runs: Mapping[Key, Mapping[int, np.ndarray]], axes: Sequence[Axis], arms: Sequence[str] = ()
-) -> Offers:
+def offers(runs: Runs, axes: Sequence[Axis], arms: Sequence[str] = ()) -> Offers:
     """Return the points to choose from.
 
     Beyond `MOST_OFFERED` points, or `MOST_VALUES` losses, those that fewer other points dominate

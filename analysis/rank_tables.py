@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import AnalysisError, metric_column
-from analysis.baselines import Baselines, baselines
+from analysis.baselines import Baselines, baselines, spec_of
 from analysis.groups import comparable_groups
 from analysis.guard import COMPARED
 from analysis.load import load_stores
 from analysis.load_table import column_numbers, read_table
 from analysis.plans import planned_or_present
+from analysis.priorities import priority_column
 from analysis.rank_tests import BlockTest, DeltaM, PairTest, block_tests, delta_m, pair_tests
 from analysis.ranks import Misprint, RankedMetric, RankTable, misprints, rank_table
 from mtl.names import checked_name
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
-from mtl.spec import RunSpec
-from mtl.store import Store, StoreError
+from mtl.store import Store
 
 IDENTIFIERS = ("trial", "seed")
 """Columns that say which trial of a method a row is."""
@@ -99,7 +99,7 @@ def rankings_of_stores(
     """
     checked_name(request.by, ("method", "arm", *SPEC_FIELDS), "column to rank a store's runs by")
     asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
-    specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
+    specs = {run_id: spec for run_id in asked if (spec := spec_of(stores, run_id)) is not None}
     single = {i: s for i, s in specs.items() if len(s.tasks) == 1}
     joint = {i: s for i, s in specs.items() if len(s.tasks) > 1}
     compared = (*COMPARED, SPEC_FIELDS.get(request.by, "method"))
@@ -295,18 +295,9 @@ def _check_tolerances(request: Request, chosen: Sequence[str]) -> None:
         checked_name(name, chosen, "ranked column for --tie-tolerance")
 
 
-def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:
-    for store in stores:
-        try:
-            return store.spec(run_id)
-        except (OSError, ValueError, StoreError):
-            continue
-    return None
-
-
 def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs with a column of priorities as text, where they have more than one."""
-    columns = [f"priority_{task}" for task in tasks]
+    columns = [priority_column(task) for task in tasks]
     texts = [
         "" if row.isna().any() else " ".join(f"{value:.4g}" for value in row)
         for _, row in runs[columns].astype(float).iterrows()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.axes import MINUS, NONE, TIMES, number
 from analysis.findings import Findings
-from analysis.fronts import setting_of
+from analysis.priorities import priority_values, settings_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def operating_point_table(findings: Findings) -> Table:
             (point.arm, findings.shown_priorities(point.priorities), *cells, str(point.n), mark)
         )
         values: dict[str, Any] = {"method": point.arm}
-        priorities = point.priorities or (None,) * len(axes)
-        values |= {f"priority_{a.task}": p for a, p in zip(axes, priorities, strict=True)}
+        values |= priority_values(point.priorities, [axis.task for axis in axes])
         for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
             values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
         values |= {
@@ -208,8 +207,8 @@ def run_table(findings: Findings) -> Table:
     for column, value in findings.prior.items():
         raw[f"prior_{column}"] = value
     rows = []
-    for row in findings.runs.to_dict("records"):
-        priorities = setting_of({str(k): v for k, v in row.items()}, tasks)
+    settings = settings_of(findings.runs, tasks)
+    for row, priorities in zip(findings.runs.to_dict("records"), settings, strict=True):
         metrics = (axis.shown(row[axis.column]) for axis in findings.axes)
         rows.append(
             (

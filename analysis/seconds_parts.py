@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.arm_runs import method_of
 from analysis.compute_budget import Overhead, overheads
 from analysis.findings import Findings
 from analysis.marks import mark_of
+from analysis.pairs import method_of
 from analysis.panels import Drawn, Figure, Line, Panel, Points, Scale
 from analysis.result_tables import Table
 from analysis.verdict import listed

@@ -5,19 +5,16 @@ corner if one task had all of it. Nothing here reads files or draws.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.axes import Axis, signs
-from analysis.single_runs import Key, shared_seeds
+from analysis.single_runs import Runs, shared_seeds
 
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, math.sqrt(3) / 2))
 """Of the triangle with sides of length 1: first task left, second right, third above."""
-
-Runs = Mapping[Key, Mapping[int, np.ndarray]]
-"""(method, priorities) -> seed -> one value an axis; see `analysis.single_runs.by_point`."""
 
 
 @dataclass(frozen=True)

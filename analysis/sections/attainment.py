@@ -1,7 +1,7 @@
 """Where one method's seeds reach further than another's: the attainment difference, drawn."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +14,14 @@ from analysis.figures import axis_title
 from analysis.findings import Findings
 from analysis.fronts import minimised
 from analysis.marks import mark_of
-from analysis.matched import (
-    MatchedRuns,
-    matched_runs,
-    method_pairs,
-    runs_by_arm,
-    why_not_matched,
-)
+from analysis.pairs import every_pair
 from analysis.panels import Cells, Figure, Key, Line, Panel, Scale
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
+from analysis.single_runs import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
 
-MOST_METHOD_PAIRS = 3
+MOST_PAIRS = 3
 MOST_PANELS = 6
 MOST_CELLS = 120
 """Along an axis of a panel."""
@@ -50,9 +45,9 @@ class Comparison:
 def attainment(findings: Findings, files: RunFiles) -> Section | None:
     """Return the section on attainment; None with fewer than two methods that take priorities."""
     del files
-    by_arm = runs_by_arm(findings.runs, findings.axes)
-    method_pairs_ = method_pairs([arm for arm in findings.arms if arm in by_arm])
-    if not method_pairs_:
+    runs = by_arm(findings.runs, findings.axes)
+    pairs = every_pair([arm for arm in findings.arms if arm in runs])
+    if not pairs:
         return None
     title = "Attainment: what share of the seeds reaches a result"
     if len(findings.axes) < 2:
@@ -62,9 +57,9 @@ def attainment(findings: Findings, files: RunFiles) -> Section | None:
     shown: list[Comparison] = []
     words: list[str] = []
     why_not: list[str] = []
-    for methods in method_pairs_[:MOST_METHOD_PAIRS]:
-        matched = matched_runs(by_arm, methods, same_seeds=False)
-        reason = _why_not(by_arm, methods, matched)
+    for methods in pairs[:MOST_PAIRS]:
+        matched = matched_runs(runs, methods, same_seeds=False)
+        reason = _why_not(runs, methods, matched)
         if matched is None or reason:
             why_not.append(reason)
             continue
@@ -74,7 +69,7 @@ def attainment(findings: Findings, files: RunFiles) -> Section | None:
             words += [f"{both}: {sentence}" for sentence in matched.left_out]
         shown += [_comparison(findings, matched, pair) for pair in task_pairs[:room]]
     words += why_not
-    num_all = len(method_pairs_) * len(task_pairs)
+    num_all = len(pairs) * len(task_pairs)
     num_left = num_all - len(shown) - len(why_not) * len(task_pairs)
     if num_left:
         words.append(
@@ -97,10 +92,12 @@ def attainment(findings: Findings, files: RunFiles) -> Section | None:
     return Section("attainment", title, _lead(findings, shown[0]), tuple(parts), values)
 
 
-def _why_not(by_arm: Any, methods: tuple[str, str], matched: MatchedRuns | None) -> str:
+def _why_not(
+    runs: Mapping[str, Settings], methods: tuple[str, str], matched: MatchedRuns | None
+) -> str:
     a, b = methods
     if matched is None:
-        return f"Not shown for {a} and {b}: {why_not_matched(by_arm, methods)}"
+        return f"Not shown for {a} and {b}: {why_not_matched(runs, methods)}"
     if min(len(matched.seeds_a), len(matched.seeds_b)) < 2:
         return (
             f"Not shown for {a} and {b}: {len(matched.seeds_a)} and {len(matched.seeds_b)} seeds "

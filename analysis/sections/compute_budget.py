@@ -7,15 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.arm_runs import (
-    DEFAULT_PAIR,
-    ArmRuns,
-    arm_pairs,
-    arm_runs,
-    is_equal,
-    method_of,
-    steered_arms,
-)
 from analysis.axes import NONE
 from analysis.budget_parts import PERCENT, curve_figure, curve_table, match_table, span
 from analysis.compute_budget import (
@@ -29,6 +20,8 @@ from analysis.compute_budget import (
 )
 from analysis.findings import Findings
 from analysis.inference import FEWEST_RESAMPLED, why_not_comparable
+from analysis.pairs import PAPER_PAIR, method_of, paper_pairs, steered_arms
+from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.seconds_parts import (
@@ -39,6 +32,7 @@ from analysis.seconds_parts import (
     seconds_words,
 )
 from analysis.section import Part, Section
+from analysis.single_runs import ArmRuns, arm_runs
 from analysis.verdict import listed
 
 MOST_ARMS = 6
@@ -51,7 +45,7 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     if not findings.points:
         return None
     steered = steered_arms(findings)
-    held = [arm_runs(findings, arm) for arm in steered[:MOST_ARMS]]
+    held = [arm_runs(findings.runs, findings.axes, arm) for arm in steered[:MOST_ARMS]]
     words = _left_out_words(steered, held)
     curves = _curves(findings, held)
     matches, refused = _matches(findings, curves)
@@ -140,7 +134,7 @@ def _matches(
     findings: Findings, curves: dict[str, BudgetCurve]
 ) -> tuple[tuple[Match, ...], list[str]]:
     """Return runs to match of each pair, both ways, and why some pairs have none."""
-    pairs = arm_pairs(findings, list(curves))
+    pairs = paper_pairs(findings, list(curves))
     matches: list[Match] = []
     words = []
     for a, b in pairs[:MOST_PAIRS]:
@@ -165,11 +159,11 @@ def _questions(
     """Return each `lsb` arm at equal priorities against the whole grid of each `fixed` arm."""
     methods = method_of(findings)
     steered = {runs.arm: runs for runs in held}
-    tuned = [runs for runs in held if methods[runs.arm] == DEFAULT_PAIR[1]]
-    untuned = [arm for arm, method in methods.items() if method == DEFAULT_PAIR[0]]
+    tuned = [runs for runs in held if methods[runs.arm] == PAPER_PAIR[1]]
+    untuned = [arm for arm, method in methods.items() if method == PAPER_PAIR[0]]
     found = []
     for arm in untuned[:MOST_ARMS]:
-        own = steered.get(arm) or arm_runs(findings, arm)
+        own = steered.get(arm) or arm_runs(findings.runs, findings.axes, arm)
         equal = [k for k, setting in enumerate(own.priorities) if is_equal(setting)]
         for rival in tuned:
             seeds = sorted(set(own.seeds) & set(rival.seeds))
@@ -239,6 +233,7 @@ def _choice_words(findings: Findings, question: UntunedQuestion, rival: ArmRuns)
 
 
 def _question_table(findings: Findings, questions: Sequence[_Question]) -> Table:
+    tasks = [axis.task for axis in findings.axes]
     rows, raw = [], []
     for question, own, rival in questions:
         chosen = findings.shown_priorities(rival.priorities[question.chosen])
@@ -261,12 +256,7 @@ def _question_table(findings: Findings, questions: Sequence[_Question]) -> Table
                 {
                     "method": question.arm,
                     "rival": question.rival,
-                    **{
-                        f"rival_priority_{a.task}": value
-                        for a, value in zip(
-                            findings.axes, rival.priorities[question.chosen], strict=True
-                        )
-                    },
+                    **priority_values(rival.priorities[question.chosen], tasks, "rival_"),
                     "chosen_on": question.chosen_on,
                     "metric": axis.column,
                     "difference": metric.difference,

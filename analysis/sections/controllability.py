@@ -5,17 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.arm_runs import ArmRuns, arm_runs, steered_arms
 from analysis.axes import NONE, Axis, signs
 from analysis.controllability import LEVEL, Control, control
 from analysis.figures import axis_title
 from analysis.findings import Findings
 from analysis.inference import FEWEST_RESAMPLED
 from analysis.marks import mark_of
+from analysis.pairs import steered_arms
 from analysis.panels import Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Part, Section
+from analysis.single_runs import ArmRuns, arm_runs
 from analysis.verdict import listed
 
 MOST_ARMS = 4
@@ -45,7 +46,7 @@ def controllability(findings: Findings, _: RunFiles) -> Section | None:
     if not findings.points:
         return None
     steered = steered_arms(findings)
-    held = [arm_runs(findings, arm) for arm in steered]
+    held = [arm_runs(findings.runs, findings.axes, arm) for arm in steered]
     usable = [runs for runs in held if runs.seeds]
     found = tuple(
         _steering(runs, axis, k)

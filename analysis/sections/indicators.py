@@ -20,18 +20,12 @@ from analysis.indicators import (
 )
 from analysis.inference import PermutationTest, hypervolume_test, within_priority_test
 from analysis.marks import Mark, mark_of
-from analysis.matched import (
-    ArmRuns,
-    MatchedRuns,
-    matched_runs,
-    method_pairs,
-    runs_by_arm,
-    why_not_matched,
-)
+from analysis.pairs import every_pair
 from analysis.panels import Figure, Key, Line, Panel, Points, Rule, Scale
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Part, Section
+from analysis.single_runs import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
 
 MOST_PAIRS = 6
 MOST_PAIRED_RUNS = 6000
@@ -54,18 +48,18 @@ class Pair:
 def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
     """Return the section on indicators; None with fewer than two methods that take priorities."""
     del files
-    by_arm = runs_by_arm(findings.runs, findings.axes)
-    wanted = method_pairs([arm for arm in findings.arms if arm in by_arm])
+    runs = by_arm(findings.runs, findings.axes)
+    wanted = every_pair([arm for arm in findings.arms if arm in runs])
     reference = findings.reference
     if not wanted or reference is None:
         return None
     ranges = axis_ranges(findings.runs[[axis.column for axis in findings.axes]].to_numpy(float))
     pairs: list[Pair] = []
     why_not: list[str] = []
-    bound = _bound(by_arm, wanted)
+    bound = _bound(runs, wanted)
     for methods in wanted[:bound]:
-        matched = matched_runs(by_arm, methods, same_seeds=True)
-        reason = _why_not(by_arm, methods, matched)
+        matched = matched_runs(runs, methods, same_seeds=True)
+        reason = _why_not(runs, methods, matched)
         if matched is None or reason:
             why_not.append(reason)
         else:
@@ -108,22 +102,22 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
     return Section("indicators", TITLE, _lead(pairs[0]), (*parts, *words), values)
 
 
-def _bound(by_arm: Mapping[str, ArmRuns], wanted: Sequence[tuple[str, str]]) -> int:
+def _bound(runs: Mapping[str, Settings], wanted: Sequence[tuple[str, str]]) -> int:
     """Return how many pairs are computed, at least one."""
     total = 0
     for index, (a, b) in enumerate(wanted[:MOST_PAIRS]):
-        total += min(sum(map(len, by_arm[arm].values())) for arm in (a, b))
+        total += min(sum(map(len, runs[arm].values())) for arm in (a, b))
         if index and total > MOST_PAIRED_RUNS:
             return index
     return min(len(wanted), MOST_PAIRS)
 
 
 def _why_not(
-    by_arm: Mapping[str, ArmRuns], methods: tuple[str, str], matched: MatchedRuns | None
+    runs: Mapping[str, Settings], methods: tuple[str, str], matched: MatchedRuns | None
 ) -> str:
     a, b = methods
     if matched is None:
-        return f"Not shown for {a} and {b}: {why_not_matched(by_arm, methods)}"
+        return f"Not shown for {a} and {b}: {why_not_matched(runs, methods)}"
     if len(matched.priorities) < 2:
         return f"Not shown for {a} and {b}: they share one priority, and a front needs two."
     return ""

@@ -13,11 +13,13 @@ from analysis.findings import Findings
 from analysis.fronts import minimised
 from analysis.ledger import Dominance, Ledger, covered_by, ledger
 from analysis.marks import Mark, mark_of
-from analysis.matched import ArmRuns, method_pairs, runs_by_arm
+from analysis.pairs import every_pair
 from analysis.panels import Cells, Figure, Key, Panel, Points, Scale
+from analysis.priorities import Priorities, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
+from analysis.single_runs import Settings, by_arm
 
 MOST_PAIRS = 3
 MOST_POINTS = 24
@@ -26,8 +28,6 @@ MOST_ROWS = 40
 TICK_CHARACTERS = 75
 """Along an axis of a matrix."""
 STRICT, WEAK = "circle", "diamond"
-
-Priorities = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Book:
 def dominance(findings: Findings, files: RunFiles) -> Section | None:
     """Return the section on dominance; None with fewer than two methods that take priorities."""
     del files
-    by_arm = runs_by_arm(findings.runs, findings.axes)
-    wanted = method_pairs([arm for arm in findings.arms if arm in by_arm])
+    runs = by_arm(findings.runs, findings.axes)
+    wanted = every_pair([arm for arm in findings.arms if arm in runs])
     if not wanted:
         return None
     title = "Dominance ledger"
-    books = [_book(findings, by_arm, pair) for pair in wanted[:MOST_PAIRS]]
+    books = [_book(findings, runs, pair) for pair in wanted[:MOST_PAIRS]]
     words = [sentence for book in books for sentence in _remarks(book)]
     if len(wanted) > len(books):
         words.append(f"{len(wanted) - len(books)} of {len(wanted)} pairs of methods are left out.")
@@ -80,8 +80,8 @@ def dominance(findings: Findings, files: RunFiles) -> Section | None:
     return Section("dominance", title, _lead(findings, books[0]), tuple(parts), values)
 
 
-def _book(findings: Findings, by_arm: Mapping[str, ArmRuns], pair: tuple[str, str]) -> Book:
-    sides = [by_arm[arm] for arm in pair]
+def _book(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[str, str]) -> Book:
+    sides = [all_runs[arm] for arm in pair]
     means = [
         minimised(
             np.array([np.mean(list(runs.values()), axis=0) for runs in side.values()]),
@@ -356,10 +356,7 @@ def _point_table(findings: Findings, book: Book, number: int) -> Table:
                     ),
                     {
                         "method": book.arms[side],
-                        **{
-                            f"priority_{axis.task}": value
-                            for axis, value in zip(findings.axes, point, strict=True)
-                        },
+                        **priority_values(point, [axis.task for axis in findings.axes]),
                         "undominated": is_free,
                         "num_dominating_shown": len(by),
                         "largest_share_of_pairs": worst,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.arm_runs import DEFAULT_PAIR, is_equal, method_of, steered_arms
 from analysis.findings import Findings
-from analysis.fronts import setting_of
 from analysis.marks import mark_of
+from analysis.pairs import PAPER_PAIR, method_of, steered_arms
 from analysis.panels import Drawn, Figure, Panel, Points, Scale
+from analysis.priorities import is_equal, settings_of
 from analysis.rank_report import (
     block_in_words,
     summary_table,
@@ -86,10 +86,7 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
 def _trials(findings: Findings) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs in which every task counts alike, and a word on methods without."""
     tasks = [axis.task for axis in findings.axes]
-    kept = []
-    for row in findings.runs.to_dict("records"):
-        setting = setting_of({str(name): value for name, value in row.items()}, tasks)
-        kept.append(setting is None or is_equal(setting))
+    kept = [setting is None or is_equal(setting) for setting in settings_of(findings.runs, tasks)]
     trials = findings.runs[kept]
     order = {arm: number for number, arm in enumerate(findings.arms)}
     trials = trials.assign(_order=trials["arm"].map(order)).sort_values(["_order", "seed"])
@@ -118,9 +115,9 @@ def _pairs(
     if every * num_metrics <= MOST_TESTS:
         return None
     methods = method_of(findings)
-    first = next((arm for arm in arms if methods[arm] == DEFAULT_PAIR[0]), arms[0])
+    first = next((arm for arm in arms if methods[arm] == PAPER_PAIR[0]), arms[0])
     others = [arm for arm in arms if arm != first]
-    others.sort(key=lambda arm: methods[arm] != DEFAULT_PAIR[1])
+    others.sort(key=lambda arm: methods[arm] != PAPER_PAIR[1])
     return tuple((first, arm) for arm in others[: max(MOST_TESTS // num_metrics, 1)])
 
 
@@ -143,10 +140,7 @@ def _blocks(
         ]
     tasks = [axis.task for axis in findings.axes]
     rows = findings.runs[findings.runs["arm"].isin(arms)]
-    settings = [
-        setting_of({str(name): value for name, value in row.items()}, tasks)
-        for row in rows.to_dict("records")
-    ]
+    settings = settings_of(rows, tasks)
     frame = rows.assign(priorities=[str(setting) for setting in settings])
     frame = frame[[setting in shared for setting in settings]]
     finite = [m for m in metrics if frame[m.column].notna().all()]

@@ -22,6 +22,7 @@ from analysis.picker import (
     knee,
     offers,
 )
+from analysis.priorities import priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
@@ -304,10 +305,7 @@ def _point_table(
 
 
 def _raw_point(axes: Sequence[Axis], point: OperatingPoint) -> dict[str, Any]:
-    priorities = point.priorities or (None,) * len(axes)
-    values: dict[str, Any] = {
-        f"priority_{axis.task}": p for axis, p in zip(axes, priorities, strict=True)
-    }
+    values: dict[str, Any] = {**priority_values(point.priorities, [axis.task for axis in axes])}
     for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
         values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
     return values | {"num_seeds": point.n}

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import NONE
-from analysis.chosen_runs import NEARLY_EQUAL, ChosenRuns, distance_from_equal, runs_near_equal
+from analysis.chosen_runs import ChosenRuns, runs_near_equal
 from analysis.findings import Findings
 from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
+from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Section
@@ -153,7 +154,7 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
         else f" None stays within a factor of {SETTLED_FACTOR:g} to the end in every seed."
     )
     settings = dict.fromkeys(s.runs.priorities for s, _ in spreads)
-    asked = [p for p in settings if p is not None and distance_from_equal(p) > NEARLY_EQUAL]
+    asked = [p for p in settings if p is not None and not is_equal(p)]
     if asked:
         each = listed([f"{max(p) / min(p):.3g} at {findings.shown_priorities(p)}" for p in asked])
         words += f" The priorities shown are unequal and by themselves ask for a factor of {each}."
@@ -162,6 +163,7 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
 
 def spread_table(shown: Sequence[ShownTrends], findings: Findings) -> Table | None:
     """Return one row a method: how far apart its loss scales end; None where none has any."""
+    tasks = [axis.task for axis in findings.axes]
     rows, raw = [], []
     for s in shown:
         spread = s.trends.spread
@@ -182,7 +184,7 @@ def spread_table(shown: Sequence[ShownTrends], findings: Findings) -> Table | No
         raw += [
             {
                 "method": s.runs.arm,
-                **_priorities(s.runs, findings),
+                **priority_values(s.runs.priorities, tasks),
                 "seed": seed,
                 "epoch": epoch,
                 "largest_over_smallest_loss_scale": ratio,
@@ -213,6 +215,7 @@ def trend_table(shown: Sequence[ShownTrends], findings: Findings) -> Table:
     """Return first and last values a method and task; its CSV holds every epoch."""
     rows, raw = [], []
     names = list(QUANTITIES)
+    tasks = [axis.task for axis in findings.axes]
     for s in shown:
         for index, axis in enumerate(findings.axes):
             cells = []
@@ -233,7 +236,7 @@ def trend_table(shown: Sequence[ShownTrends], findings: Findings) -> Table:
                         "num_seeds": curve.counts,
                     }
                 )
-                held = {"method": s.runs.arm, **_priorities(s.runs, findings)}
+                held = {"method": s.runs.arm, **priority_values(s.runs.priorities, tasks)}
                 held |= {"task": curve.task, "quantity": name}
                 for place, (column, value) in enumerate(held.items()):
                     frame.insert(place, column, value)
@@ -254,11 +257,6 @@ def _from_to(curve: Curve | None) -> str:
     if curve is None or not curve.means:
         return NONE
     return f"{curve.means[0]:.3g} → {curve.means[-1]:.3g}"
-
-
-def _priorities(runs: ChosenRuns, findings: Findings) -> dict[str, float | None]:
-    values = runs.priorities or (None,) * len(findings.axes)
-    return {f"priority_{a.task}": v for a, v in zip(findings.axes, values, strict=True)}
 
 
 def _values(shown: ShownTrends, most: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Three tasks: values, differences and winners over the triangle of priorities."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +9,16 @@ import pandas as pd
 from analysis.axes import NONE, Axis, number
 from analysis.findings import Findings
 from analysis.marks import GRID, INK, MUTED, Mark, mark_of
+from analysis.pairs import PAPER_PAIR, every_pair
 from analysis.panels import ColouredPoints, Drawn, Figure, Key, Label, Line, Panel, Points, Scale
+from analysis.priorities import priority_values
 from analysis.result_tables import Table
 from analysis.section import Folded, Part
 from analysis.sections.shown_points import point_text, rounded, widened
-from analysis.single_runs import by_point
+from analysis.single_runs import Runs, by_point
 from analysis.ternary import (
     CORNERS,
     Difference,
-    Runs,
     Winner,
     differences,
     in_triangle,
@@ -26,7 +26,6 @@ from analysis.ternary import (
 )
 from analysis.verdict import listed
 
-PAPER_PAIR = ("lsb", "fixed")
 MOST_ARMS = 4
 """Methods with triangles of their own; each has three."""
 MOST_PAIRS = 3
@@ -53,7 +52,9 @@ def triangles(findings: Findings, parts: list[Part | Folded], values: dict[str, 
             "files of the operating points hold all."
         )
     parts.append(_value_figure(findings, steered[:MOST_ARMS]))
-    pairs = _pairs_of(steered)
+    every = every_pair(steered)
+    has_papers = PAPER_PAIR in every
+    pairs = every[: 1 if has_papers and len(steered) > MOST_ARMS else MOST_PAIRS]
     words: str | None = None
     shown: list[dict[str, Any]] = []
     tables: list[Part] = []
@@ -67,9 +68,8 @@ def triangles(findings: Findings, parts: list[Part | Folded], values: dict[str, 
         words = words or _difference_words(axes, a, b, found)
         figures.append(_difference_figure(findings, a, b, found))
         tables.append(_difference_table(findings, a, b, found))
-    num_pairs = len(steered) * (len(steered) - 1) // 2
-    if shown and len(pairs) < num_pairs:
-        parts.append(f"Differences are drawn for {len(pairs)} of {num_pairs} pairs of methods.")
+    if shown and len(pairs) < len(every):
+        parts.append(f"Differences are drawn for {len(pairs)} of {len(every)} pairs of methods.")
     parts += figures
     if len(steered) > 1:
         by_axis = [winners(runs, steered, axes, k) for k in range(3)]
@@ -90,14 +90,6 @@ def triangles(findings: Findings, parts: list[Part | Folded], values: dict[str, 
         parts.append(Folded("Values in the triangles", tuple(tables)))
     values["pairs"] = shown
     return words
-
-
-def _pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = list(itertools.combinations(arms, 2))
-    if set(PAPER_PAIR) <= set(arms):
-        pairs = [PAPER_PAIR, *(pair for pair in pairs if set(pair) != set(PAPER_PAIR))]
-        return pairs[:1] if len(arms) > MOST_ARMS else pairs[:MOST_PAIRS]
-    return pairs[:MOST_PAIRS]
 
 
 def _difference_words(axes: Sequence[Axis], a: str, b: str, found: Sequence[Difference]) -> str:
@@ -338,6 +330,7 @@ def _outlined(name: str, title: str, axes: Sequence[Axis], marks: Sequence[Drawn
 
 def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Table:
     axes = findings.axes
+    tasks = [axis.task for axis in axes]
     rows, raw = [], []
     for d in found:
         cells = [
@@ -346,7 +339,7 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
         ]
         rows.append((findings.shown_priorities(d.priorities), *cells, str(len(d.seeds))))
         values: dict[str, Any] = {"method_a": a, "method_b": b}
-        values |= {f"priority_{x.task}": p for x, p in zip(axes, d.priorities, strict=True)}
+        values |= priority_values(d.priorities, tasks)
         for k, axis in enumerate(axes):
             values |= {
                 f"{axis.column}_gain": d.gains[k],
@@ -358,7 +351,7 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
         f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}",
         f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
         f"number of seeds in which it is, a tie counting half.",
-        (f"priorities ({', '.join(axis.task for axis in axes)})", *heads, "seeds"),
+        (f"priorities ({', '.join(tasks)})", *heads, "seeds"),
         tuple(rows),
         pd.DataFrame(raw),
     )
@@ -366,6 +359,7 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
 
 def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Table:
     axes = findings.axes
+    tasks = [axis.task for axis in axes]
     rows, raw = [], []
     for held in zip(*by_axis, strict=True):
         cells = [
@@ -373,9 +367,7 @@ def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Ta
             for w in held
         ]
         rows.append((findings.shown_priorities(held[0].priorities), *cells, str(held[0].num_seeds)))
-        values: dict[str, Any] = {
-            f"priority_{a.task}": p for a, p in zip(axes, held[0].priorities, strict=True)
-        }
+        values: dict[str, Any] = {**priority_values(held[0].priorities, tasks)}
         for axis, w in zip(axes, held, strict=True):
             values |= {f"{axis.column}_winner": w.arm, f"{axis.column}_agreeing": w.agreeing}
         raw.append({**values, "num_seeds": held[0].num_seeds})
@@ -384,7 +376,7 @@ def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Ta
         "Best method at each priority; in parentheses the number of seeds in which it alone is "
         "best.",
         (
-            f"priorities ({', '.join(axis.task for axis in axes)})",
+            f"priorities ({', '.join(tasks)})",
             *(f"{axis.task} {axis.metric.name}" for axis in axes),
             "seeds",
         ),
