@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.axes import NONE, TIMES
-from analysis.compute_budget import LEVEL, BudgetCurve, Match
+from analysis.compute_budget import BudgetCurve, Match
 from analysis.findings import Findings
+from analysis.intervals import PERCENT
 from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
@@ -15,7 +16,6 @@ from analysis.verdict import listed
 
 LINEAR_UP_TO = 50
 """Runs beyond which the axis is logarithmic."""
-PERCENT = f"{100 * LEVEL:.0f} %"
 
 
 def curve_figure(

@@ -15,14 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from analysis.axes import Axis, signs
+from analysis.axes import Axis
 from analysis.fronts import Reference, minimised
-from analysis.inference import FEWEST_RESAMPLED
-from analysis.ledger import dominates
+from analysis.intervals import (
+    FEWEST_RESAMPLED,
+    LEVEL,
+    SAMPLING_SEED,
+    seed_widening,
+    symmetric_interval,
+)
 
-LEVEL = 0.95
 NUM_RESAMPLES = 200
-SAMPLING_SEED = 0
 MOST_CELLS = 4_000_000
 """Volumes are computed exactly up to this many cells between the points' coordinates."""
 MOST_CELLS_RESAMPLED = 20_000
@@ -46,7 +49,7 @@ class BudgetCurve:
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
     interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds, widened; None with fewer than `FEWEST_RESAMPLED`."""
+    """Of each, by resampling whole seeds; None with fewer than `FEWEST_RESAMPLED`."""
     is_exact: bool
     """Else volumes were sampled at `num_places` places with `sampling_seed`."""
     num_places: int | None
@@ -87,37 +90,6 @@ class Overhead:
     """An epoch: lower quartile, median, upper quartile."""
     ratio: tuple[float, float, float]
     """The same divided by the base's median."""
-
-
-@dataclass(frozen=True)
-class Against:
-    """One metric of a method at equal priorities, minus that of the chosen rival point."""
-
-    difference: float
-    """In metric units."""
-    interval: tuple[float, float] | None
-    """Student's t over the seeds that both have; None with a single one."""
-    num_seeds: int
-    num_seeds_better: int
-    """In how many the method is better than the rival."""
-
-
-@dataclass(frozen=True)
-class UntunedQuestion:
-    """A method at equal priorities against the best of a rival's whole grid."""
-
-    arm: str
-    rival: str
-    chosen: int
-    """Place of the rival's best priority in its grid."""
-    chosen_on: str
-    """`validation` or `test`."""
-    metrics: tuple[Against, ...]
-    """One an axis."""
-    num_dominating: int
-    """Points of the rival's grid whose means dominate the method's point, on the test split."""
-    num_dominated: int
-    num_candidates: int
 
 
 def dominance_volumes(
@@ -215,30 +187,28 @@ def budget_curve(
     is_exact = num_points**num_axes <= MOST_CELLS
     places = None if is_exact else _places(num_points, num_axes, MOST_COMPARISONS)
     expected = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, places), numbers)
-    resampled = np.zeros((0, len(numbers)))
+    resampled, interval = np.zeros((0, len(numbers))), None
     if num_seeds >= FEWEST_RESAMPLED:
         coarse = None
         if num_points**num_axes > MOST_CELLS_RESAMPLED:
             coarse = _places(num_points, num_axes, MOST_COMPARISONS_RESAMPLED)
-        drawn = np.array(
-            [
-                expected_hypervolumes(
-                    dominance_volumes(low[:, chosen].mean(axis=1), corner, coarse), numbers
-                )
-                for chosen in _resamples(num_seeds)
-            ]
-        )
-        # Percentiles of so few seeds are too narrow by this factor. They are laid about the mean
-        # of the resamples: means over fewer distinct seeds scatter more, and scatter alone raises
-        # a hypervolume.
-        wider = math.sqrt(num_seeds / (num_seeds - 1))
-        resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * wider, 0.0)
+
+        def volumes(seeds: np.ndarray) -> np.ndarray:
+            means = low[:, seeds].mean(axis=1)
+            return expected_hypervolumes(dominance_volumes(means, corner, coarse), numbers)
+
+        drawn = np.array([volumes(seeds) for seeds in _resamples(num_seeds)])
+        widening = seed_widening(num_seeds)
+        interval = _interval(expected, drawn - volumes(np.arange(num_seeds)), widening)
+        # Laid about the mean of the resamples: means over fewer distinct seeds scatter more, and
+        # scatter alone raises a hypervolume.
+        resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * widening, 0.0)
     return BudgetCurve(
         arm=arm,
         num_seeds=num_seeds,
         num_priorities=numbers,
         expected=tuple(map(float, expected)),
-        interval=_intervals(resampled),
+        interval=interval,
         is_exact=is_exact,
         num_places=None if places is None else len(places),
         sampling_seed=None if is_exact else SAMPLING_SEED,
@@ -271,11 +241,15 @@ def _resamples(num_seeds: int) -> list[np.ndarray]:
     return list(generator.integers(0, num_seeds, size=(NUM_RESAMPLES, num_seeds)))
 
 
-def _intervals(resampled: np.ndarray) -> tuple[tuple[float, float], ...] | None:
-    if len(resampled) == 0:
-        return None
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+def _interval(
+    expected: np.ndarray, away: np.ndarray, widening: float
+) -> tuple[tuple[float, float], ...]:
+    """Return the interval of each volume, (resamples, budgets) being `away` from `expected`."""
+    found = [
+        symmetric_interval(float(value), value + away[:, k], widening)
+        for k, value in enumerate(expected)
+    ]
+    return tuple((max(interval.low, 0.0), interval.high) for interval in found)
 
 
 def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
@@ -343,80 +317,3 @@ def overheads(seconds: dict[str, np.ndarray], base: str) -> tuple[Overhead, ...]
             )
         )
     return tuple(found)
-
-
-def best_of_grid(means: np.ndarray, axes: Sequence[Axis]) -> int:
-    """Return which point of a grid has the greatest mean relative gain over the grid's own mean.
-
-    The gain of a task is relative to the absolute mean of its metric over the grid, and all tasks
-    count alike. Of equal ones the first.
-
-    Args:
-        means: (points, axes), metric units, finite.
-        axes: of the last dimension.
-    """
-    low = minimised(means, axes)
-    centre = low.mean(axis=0)
-    # A metric whose mean is 0 has no relative gain; its range is a unit as good as another.
-    unit = np.where(np.abs(centre) > 0, np.abs(centre), np.maximum(np.ptp(low, axis=0), 1e-300))
-    return int(np.argmax(((centre - low) / unit).mean(axis=1)))
-
-
-def untuned_question(
-    arm: str,
-    runs: np.ndarray,
-    rival: str,
-    grid: np.ndarray,
-    axes: Sequence[Axis],
-    validation: np.ndarray | None,
-) -> UntunedQuestion:
-    """Return how a method at equal priorities does against the best of a rival's grid.
-
-    Args:
-        arm: the method.
-        runs: (seeds, axes) of its runs at equal priorities, test split, metric units.
-        rival: the other method.
-        grid: (priorities, seeds, axes) of its runs on the test split, seeds as in `runs`.
-        axes: of the last dimension.
-        validation: the same on the validation split, where the best is chosen; None chooses it on
-            the test split, which flatters the rival.
-
-    Raises:
-        ValueError: for shapes that do not fit.
-    """
-    if runs.shape != grid.shape[1:] or (validation is not None and validation.shape != grid.shape):
-        raise ValueError(
-            "Expected equal seeds and axes of both methods and splits, got runs of shapes "
-            f"{runs.shape} and {grid.shape}."
-        )
-    chosen = best_of_grid((grid if validation is None else validation).mean(axis=1), axes)
-    differences = runs - grid[chosen]
-    better = -signs(axes) * differences
-    own = minimised(runs, axes).mean(axis=0)
-    others = minimised(grid, axes).mean(axis=1)
-    return UntunedQuestion(
-        arm=arm,
-        rival=rival,
-        chosen=chosen,
-        chosen_on="test" if validation is None else "validation",
-        metrics=tuple(
-            Against(
-                difference=float(differences[:, k].mean()),
-                interval=_t_interval(differences[:, k]),
-                num_seeds=len(runs),
-                num_seeds_better=int((better[:, k] > 0).sum()),
-            )
-            for k in range(len(axes))
-        ),
-        num_dominating=int(dominates(others, own[None]).sum()),
-        num_dominated=int(dominates(own[None], others).sum()),
-        num_candidates=len(grid),
-    )
-
-
-def _t_interval(values: np.ndarray) -> tuple[float, float] | None:
-    n = len(values)
-    if n < 2:
-        return None
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
-    return float(values.mean()) - reach, float(values.mean()) + reach

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.inference import FEWEST_RESAMPLED
+from analysis.intervals import FEWEST_RESAMPLED, LEVEL, SAMPLING_SEED, run_widening
 
 NUM_RESAMPLES = 2_000
-LEVEL = 0.95
-SAMPLING_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,12 @@ def _mean_at_each(priorities: np.ndarray, gains: np.ndarray) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the widened percentile interval of the mean: times sqrt(n / (n - 1)) about it."""
+    """Return the percentile interval of the mean, widened about it; within what a tau can be."""
     generator = np.random.default_rng(SAMPLING_SEED)
     n = len(values)
     means = values[generator.integers(0, n, size=(NUM_RESAMPLES, n))].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    centre, wider = values.mean(), np.sqrt(n / (n - 1))
+    centre, wider = values.mean(), run_widening(n)
     ends = centre + (low - centre) * wider, centre + (high - centre) * wider
     return float(max(ends[0], -1.0)), float(min(ends[1], 1.0))
 

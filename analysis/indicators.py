@@ -12,7 +12,8 @@ import moocore
 import numpy as np
 
 from analysis.axes import Axis
-from analysis.bootstrap import (
+from analysis.fronts import Reference, minimised, minimised_hypervolume, nondominated
+from analysis.intervals import (
     RESAMPLES,
     Interval,
     by_priority,
@@ -21,7 +22,6 @@ from analysis.bootstrap import (
     seed_widening,
     symmetric_interval,
 )
-from analysis.fronts import Reference, minimised, minimised_hypervolume, nondominated
 
 MOST_POINTS_OF_MANY_AXES = 100
 """Beyond so many priorities on five axes or more, one hypervolume takes tens of milliseconds and
@@ -34,7 +34,7 @@ MULTIPLES = tuple(float(m) for m in np.geomspace(0.25, 4, 33).round(4))
 class Indicator:
     """One number of two methods, with two intervals for two assumptions; None where there is none.
 
-    `by_priority` supposes independent runs, `by_seed` does not; see `analysis.bootstrap`.
+    `by_priority` supposes independent runs, `by_seed` does not; see `analysis.intervals`.
     """
 
     value: float | None

@@ -28,8 +28,6 @@ SIGNIFICANCE = 0.05
 pair that takes at least 6 seeds."""
 MOST_ENUMERATED = 2**13
 """Relabellings are enumerated up to this many (13 seeds); beyond, as many are drawn."""
-FEWEST_RESAMPLED = 3
-"""Seeds below which no interval is made by resampling them: of two it looks far too sure."""
 SAMPLING_SEED = 0
 RELABELLED = "whole seeds"
 MORE_POINTS = "more points alone raise a hypervolume"

@@ -7,7 +7,6 @@ or draws.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from analysis.axes import Axis
 from analysis.fronts import minimised, nondominated
+from analysis.intervals import run_widening
 from analysis.single_runs import Runs
 
 UNIT = 1_000_000
@@ -180,7 +180,7 @@ def resampled(held: Offers) -> np.ndarray:
         counts = held.draws[:, [place[seed] for seed in point.seeds]]
         totals = counts.sum(axis=1)[:, None]
         drawn = (counts @ point.losses) / np.maximum(totals, 1)
-        widening = math.sqrt(n / (n - 1)) if n > 1 else 0.0
+        widening = run_widening(n) if n > 1 else 0.0
         found[:, k] = np.where(totals > 0, mean + widening * (drawn - mean), mean)
     return found
 

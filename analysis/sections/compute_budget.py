@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import NONE
-from analysis.budget_parts import PERCENT, curve_figure, curve_table, match_table, span
+from analysis.budget_parts import curve_figure, curve_table, match_table, span
 from analysis.compute_budget import (
     BudgetCurve,
     Match,
     Overhead,
-    UntunedQuestion,
     budget_curve,
     runs_to_match,
-    untuned_question,
 )
 from analysis.findings import Findings
-from analysis.inference import FEWEST_RESAMPLED, why_not_comparable
+from analysis.inference import why_not_comparable
+from analysis.intervals import FEWEST_RESAMPLED, PERCENT
 from analysis.pairs import PAPER_PAIR, method_of, paper_pairs, steered_arms
 from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
@@ -33,6 +32,7 @@ from analysis.seconds_parts import (
 )
 from analysis.section import Part, Section
 from analysis.single_runs import ArmRuns, arm_runs
+from analysis.untuned import UntunedQuestion, untuned_question
 from analysis.verdict import listed
 
 MOST_ARMS = 6

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import NONE, Axis, signs
-from analysis.controllability import LEVEL, Control, control
+from analysis.controllability import Control, control
 from analysis.figures import axis_title
 from analysis.findings import Findings
-from analysis.inference import FEWEST_RESAMPLED
+from analysis.intervals import FEWEST_RESAMPLED, PERCENT
 from analysis.marks import mark_of
 from analysis.pairs import steered_arms
 from analysis.panels import Drawn, Figure, Key, Line, Panel, Points, Scale
@@ -25,7 +25,6 @@ MOST_GHOSTS = 400
 """Single runs of a method that are drawn in a panel; of more priorities the means alone are."""
 MOST_MARKED = 200
 """Priorities with a marker each; of more the line alone is drawn."""
-PERCENT = f"{100 * LEVEL:.0f} %"
 
 
 @dataclass(frozen=True)

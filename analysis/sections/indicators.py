@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import MINUS, NONE, TIMES, number
-from analysis.bootstrap import LEVEL, Interval, affordable_resamples, seed_widening
 from analysis.findings import Findings
 from analysis.fronts import Reference
 from analysis.indicators import (
@@ -19,6 +18,7 @@ from analysis.indicators import (
     reference_sensitivity,
 )
 from analysis.inference import PermutationTest, hypervolume_test, within_priority_test
+from analysis.intervals import LEVEL, Interval, affordable_resamples, seed_widening
 from analysis.marks import Mark, mark_of
 from analysis.pairs import every_pair
 from analysis.panels import Figure, Key, Line, Panel, Points, Rule, Scale

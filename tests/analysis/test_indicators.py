@@ -8,15 +8,15 @@ import pytest
 
 from analysis import indicators as module
 from analysis.axes import Axis
-from analysis.bootstrap import (
+from analysis.fronts import Reference
+from analysis.indicators import axis_ranges, indicators, reference_sensitivity
+from analysis.intervals import (
     by_priority,
     by_seed,
     run_widening,
     seed_widening,
     symmetric_interval,
 )
-from analysis.fronts import Reference
-from analysis.indicators import axis_ranges, indicators, reference_sensitivity
 from mtl.records import METRICS
 
 DELTA1 = Axis("depth", METRICS["delta1"])

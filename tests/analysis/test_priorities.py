@@ -16,7 +16,7 @@ def test_priorities_with_few_digits_count_as_equal():
     assert is_equal((0.333, 0.333, 0.334))
     assert is_equal((0.5, 0.5))
     assert not is_equal((0.498, 0.502))
-    assert distance_from_equal((0.2, 0.8)) == 0.5 - 0.2
+    assert distance_from_equal((0.25, 0.75)) == 0.25
 
 
 def test_the_nearest_to_equal_is_the_first_of_those_as_near():

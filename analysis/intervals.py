@@ -1,10 +1,11 @@
-"""Intervals of what is computed from the means at each priority, by resampling seeds.
+"""Intervals: Student's of differences, and by resampling seeds of what is made of several means.
 
-Two ways, for two assumptions. `by_seed` draws whole seeds, for all priorities and both methods at
-once: right also where a seed favours a method, or both, at all priorities. `by_priority` draws the
-seeds of each priority and method by themselves (stratified): right only where runs are independent.
+Resampling is done in two ways, for two assumptions. `by_seed` draws whole seeds, for all priorities
+and both methods at once: right also where a seed favours a method, or both, at all priorities.
+`by_priority` draws the seeds of each priority and method by themselves (stratified): right only
+where runs are independent.
 
-Intervals are symmetric percentile ones. Few seeds make these too short, so both are widened: by
+Its intervals are symmetric percentile ones. Few seeds make these too short, so both are widened: by
 sqrt(S / (S - 1)), since a resample of S seeds varies less than S new seeds would; intervals of
 whole seeds also by Student's quantile over the normal one, since S seeds say little about their
 own spread. What each covers in simulation is in tests/analysis/test_interval_simulation.py.
@@ -18,6 +19,10 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+PERCENT = f"{100 * LEVEL:.0f} %"
+FEWEST_RESAMPLED = 3
+"""Seeds below which a section that can do without makes no interval by resampling them: of two it
+is either far too sure or says nothing."""
 RESAMPLES = 1000
 MOST_RESAMPLED_RUNS = 2_000_000
 """Resamples times runs of a method: beyond, fewer resamples are drawn."""
@@ -34,6 +39,15 @@ class Interval:
 
     low: float
     high: float
+
+
+def student_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return Student's interval of the mean of normal values (n,); None for a single one."""
+    n = len(values)
+    if n < 2:
+        return None
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    return float(values.mean()) - reach, float(values.mean()) + reach
 
 
 def affordable_resamples(num_runs: int) -> int:
