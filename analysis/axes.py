@@ -50,15 +50,25 @@ class Axis:
         return metric_column(self.task, self.metric.name)
 
     @property
+    def name(self) -> str:
+        """Return task and metric, as a sentence names them."""
+        return f"{self.task} {self.metric.name}"
+
+    @property
     def unit(self) -> str:
         """Return the unit in which people read it."""
         shown = self.metric.display_unit
         return self.metric.unit if shown is None else shown
 
     @property
+    def difference_unit(self) -> str:
+        """Return the unit of a difference: of two shares in percent it is points."""
+        return "points" if self.unit == "%" else self.unit
+
+    @property
     def title(self) -> str:
         """Return task, metric and unit, as an axis or a table's head names it."""
-        return f"{self.task} {self.metric.name} ({self.unit})"
+        return f"{self.name} ({self.unit})"
 
     @property
     def better(self) -> str:
@@ -67,17 +77,27 @@ class Axis:
 
     def shown(self, value: float | None, *, more_decimals: int = 0, signed: bool = False) -> str:
         """Return `value` in display units, without the unit; a dash where there is none."""
-        if value is None:
-            return NONE
         sign = "+" if signed else ""
         decimals = self.metric.decimals + more_decimals
-        return number(value * self.metric.display_factor, f"{sign}.{decimals}f")
+        factor = self.metric.display_factor
+        return shown_number(None if value is None else value * factor, f"{sign}.{decimals}f")
 
 
-def number(value: float, form: str) -> str:
-    """Return `value` formatted by `form`, with a true minus sign and no negative zero."""
+def shown_number(value: float | None, form: str) -> str:
+    """Return `value` formatted by `form`, with a true minus sign and no negative zero.
+
+    A dash where there is no value.
+    """
+    if value is None:
+        return NONE
     text = f"{value:{form}}"
-    return text.replace("-", "") if float(text) == 0 else text.replace("-", MINUS)
+    is_zero = not text.strip("+-0.%")
+    return text.replace("-", "") if is_zero else text.replace("-", MINUS)
+
+
+def volume_unit(axes: Sequence[Axis]) -> str:
+    """Return the unit of a hypervolume over these axes."""
+    return f" {TIMES} ".join(axis.metric.unit for axis in axes)
 
 
 def metric_column(task: str, metric: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.axes import NONE, TIMES
+from analysis.axes import NONE, volume_unit
 from analysis.compute_budget import BudgetCurve, Match
 from analysis.findings import Findings
 from analysis.intervals import PERCENT
@@ -12,7 +12,7 @@ from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
 from analysis.seconds_parts import RunSeconds
-from analysis.verdict import listed
+from analysis.words import listed
 
 LINEAR_UP_TO = 50
 """Runs beyond which the axis is logarithmic."""
@@ -33,7 +33,7 @@ def curve_figure(
             if hours is not None and seconds is not None:
                 unit = f"{seconds.kind} hours"
                 by_hours += _curve_marks(curve, hours, number, bands, unit)
-    unit = f" {TIMES} ".join(axis.metric.unit for axis in findings.axes)
+    unit = volume_unit(findings.axes)
     volume = Scale("hypervolume, higher is better")
     is_log = longest > LINEAR_UP_TO
     panels = [

@@ -8,7 +8,7 @@ import numpy as np
 from analysis.findings import Findings
 from analysis.pairs import PAPER_PAIR
 from analysis.priorities import Priorities, is_equal, nearest_to_equal, priority_column
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_ARMS = 6
 """Methods side by side that a reader can still follow."""

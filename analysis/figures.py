@@ -14,6 +14,7 @@ from analysis.annotations import (
     variant,
 )
 from analysis.axes import Axis
+from analysis.figure_parts import axis_limits, axis_title
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
 from analysis.marks import MUTED, Mark, mark_of
@@ -88,13 +89,6 @@ def _operating_points(
             Key(arm, mark, "both" if len(mine) > 1 else "point") for arm, mine, mark in arms
         ),
     )
-
-
-def axis_title(axis: Axis) -> str:
-    """Return what a figure's axis says: task, metric, unit and which way is better."""
-    # Better is right and up in every figure, so an axis is reversed where lower is better.
-    reverse = " (reversed)" if axis.metric.direction == "min" else ""
-    return f"{axis.title}, {axis.better}{reverse}"
 
 
 def _ghosts(findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int) -> Points:
@@ -178,9 +172,7 @@ def _hover(
     lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".rstrip()]
     for axis, k in zip(axes, pair, strict=True):
         sd = f" ± {axis.shown(point.sds[k])}" if point.sds[k] is not None else ""
-        lines.append(
-            f"{axis.task} {axis.metric.name}: {axis.shown(point.means[k])}{sd} {axis.unit}"
-        )
+        lines.append(f"{axis.name}: {axis.shown(point.means[k])}{sd} {axis.unit}")
     return "\n".join([*lines, f"seeds {', '.join(map(str, point.seeds))}"])
 
 
@@ -240,11 +232,7 @@ def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, floa
         values += [value for _, value in references(findings, axis)]
         if findings.reference is not None:
             values.append(findings.reference.point[k])
-        low, high = min(values), max(values)
-        room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-        factor = axis.metric.display_factor
-        ends = ((low - room) * factor, (high + room) * factor)
-        limits.append(ends if axis.metric.direction == "max" else ends[::-1])
+        limits.append(axis_limits(values, axis))
     return limits
 
 
@@ -254,7 +242,7 @@ def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str
         mine = [point for point in findings.points if point.arm == arm]
         if mine:
             spans = [
-                f"{axis.task} {axis.metric.name} {axis.shown(min(p.means[k] for p in mine))} to "
+                f"{axis.name} {axis.shown(min(p.means[k] for p in mine))} to "
                 f"{axis.shown(max(p.means[k] for p in mine))} {axis.unit}"
                 for k, axis in zip(pair, axes, strict=True)
             ]

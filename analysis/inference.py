@@ -22,6 +22,7 @@ import numpy as np
 
 from analysis.axes import Axis
 from analysis.fronts import OperatingPoint, Reference, minimised, minimised_hypervolume
+from analysis.words import counted
 
 SIGNIFICANCE = 0.05
 """A winner is named only below this p (after Holm where several pairs are compared); with one
@@ -67,14 +68,14 @@ def why_not_comparable(
     name_a, name_b = points_a[0].arm, points_b[0].arm
     if set(a) != set(b):
         return (
-            f"{name_a} has {_count(len(a), 'priority', 'priorities')} and {name_b} {len(b)}, "
+            f"{name_a} has {counted(len(a), 'priority', 'priorities')} and {name_b} {len(b)}, "
             f"{len(set(a) & set(b))} of them shared; {MORE_POINTS}"
         )
     uneven = sum(set(a[priorities]) != set(b[priorities]) for priorities in a)
     if uneven:
         return (
             f"{name_a} and {name_b} have different seeds at "
-            f"{_count(uneven, 'priority', 'priorities')}; they are matched by seed"
+            f"{counted(uneven, 'priority', 'priorities')}; they are matched by seed"
         )
     if len({frozenset(seeds) for seeds in a.values()}) > 1:
         return (
@@ -95,7 +96,7 @@ def why_not_tested(
     """
     name_a, name_b = points_a[0].arm, points_b[0].arm
     if len(points_a) != len(points_b):
-        points = _count(len(points_a), "point", "points")
+        points = counted(len(points_a), "point", "points")
         return f"{name_a} has {points} and {name_b} {len(points_b)}; {MORE_POINTS}", False
     if len({point.n for point in (*points_a, *points_b)}) > 1:
         return f"the points of {name_a} and {name_b} are not means over equally many seeds", False
@@ -249,7 +250,3 @@ def _drawn_patterns(number: int, most: int) -> np.ndarray:
     patterns = generator.random((most, number)) < 0.5
     patterns[0] = False
     return patterns
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

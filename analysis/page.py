@@ -22,7 +22,8 @@ from analysis.result_tables import all_tables, latex, plain
 from analysis.run_files import NO_FILES, RunFiles
 from analysis.section import Section
 from analysis.sections import all_sections
-from analysis.verdict import listed, single_point_words, verdict
+from analysis.verdict import single_point_words, verdict
+from analysis.words import listed
 
 GLYPHS = {
     "done": "✓",

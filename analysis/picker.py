@@ -17,6 +17,7 @@ from analysis.axes import Axis
 from analysis.fronts import minimised, nondominated
 from analysis.intervals import run_widening
 from analysis.single_runs import Runs
+from analysis.thinning import evenly
 
 UNIT = 1_000_000
 """The loss of the worst mean; the best has 0."""
@@ -260,10 +261,8 @@ def _foremost(means: np.ndarray, most: int) -> list[int]:
     for layer in range(int(layers.max()) + 1):
         rows = np.flatnonzero(layers == layer)
         room = most - len(taken)
-        if len(rows) > room:
-            rows = rows[np.argsort(means[rows, 0], kind="stable")]
-            rows = rows[np.linspace(0, len(rows) - 1, room).round().astype(int)]
-        taken += rows.tolist()
+        rows = rows[np.argsort(means[rows, 0], kind="stable")]
+        taken += evenly(rows.tolist(), room)
         if len(taken) == most:
             break
     return sorted(set(taken))

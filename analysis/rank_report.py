@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, number
+from analysis.axes import MINUS, shown_number
 from analysis.rank_tables import Ranking
 from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
 from analysis.ranks import TOP_SHARE, RankedMetric, displayed
@@ -47,7 +47,7 @@ def summary_table(ranking: Ranking) -> Table:
     rows = []
     for index, row in enumerate(summary.to_dict("records")):
         means = [f"{shown[m.column][index]} ({row[f'rank_{m.column}']:g})" for m in table.metrics]
-        deltas = [number(row[name], "+.1f") for name in _DELTA_COLUMNS if ranking.deltas]
+        deltas = [shown_number(row[name], "+.1f") for name in _DELTA_COLUMNS if ranking.deltas]
         rows.append(
             (
                 str(row[table.by]),
@@ -82,7 +82,7 @@ def test_table(ranking: Ranking) -> Table:
         (
             f"{t.method_a} {MINUS} {t.method_b}",
             heads[t.column],
-            number(t.difference, "+.3g"),
+            shown_number(t.difference, "+.3g"),
             f"{t.probability_a_better:.2f}",
             f"{t.p:.2g}",
             f"{t.p_adjusted:.2g}",
@@ -156,7 +156,7 @@ def tests_in_words(ranking: Ranking) -> str:
     below = [test for test in tests if test.p_adjusted < 0.05]
     floor = min(test.smallest_p for test in tests)
     pairs = "; ".join(
-        f"{t.method_a} {MINUS} {t.method_b} in {t.column} {number(t.difference, '+.3g')} "
+        f"{t.method_a} {MINUS} {t.method_b} in {t.column} {shown_number(t.difference, '+.3g')} "
         f"(p {t.p_adjusted:.2g})"
         for t in sorted(below, key=lambda t: t.p_adjusted)
     )
@@ -212,4 +212,4 @@ def _head(ranked: RankedMetric) -> str:
 
 def _shown(values: Sequence[float], ranked: RankedMetric) -> list[str]:
     decimals = ranked.metric.decimals
-    return [number(value, f".{decimals}f") for value in displayed(values, ranked)]
+    return [shown_number(value, f".{decimals}f") for value in displayed(values, ranked)]

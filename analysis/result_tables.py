@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, TIMES, number
+from analysis.axes import MINUS, NONE, TIMES, shown_number, volume_unit
 from analysis.findings import Findings
 from analysis.priorities import priority_values, settings_of
 
@@ -100,11 +100,9 @@ def hypervolume_table(findings: Findings) -> Table:
     shown = ""
     if reference is not None:
         named = zip(findings.axes, reference.point, strict=True)
-        listed = ", ".join(
-            f"{a.task} {a.metric.name} {a.shown(v, more_decimals=1)} {a.unit}" for a, v in named
-        )
+        listed = ", ".join(f"{a.name} {a.shown(v, more_decimals=1)} {a.unit}" for a, v in named)
         shown = f" Reference point: {listed}. {reference.rule}"
-    unit = f" {TIMES} ".join(axis.metric.unit for axis in findings.axes)
+    unit = volume_unit(findings.axes)
     return Table(
         "hypervolume",
         f"Hypervolume of the means at each priority, in {unit}.{shown}",
@@ -126,9 +124,9 @@ def comparison_table(findings: Findings) -> Table:
             rows.append(
                 (
                     f"{c.arm_a} {MINUS} {c.arm_b}",
-                    number(test.difference, "+.3g"),
+                    shown_number(test.difference, "+.3g"),
                     f"{test.p:.2g}",
-                    NONE if c.p_adjusted is None else f"{c.p_adjusted:.2g}",
+                    shown_number(c.p_adjusted, ".2g"),
                     f"{test.smallest_p:.2g}",
                     f"{test.num_relabellings}, {'all' if test.exact else 'drawn'}",
                 )
@@ -161,7 +159,7 @@ def spread_table(findings: Findings) -> Table:
                 axis.title,
                 axis.shown(spread.range_of_means),
                 axis.shown(spread.pooled_sd, more_decimals=1),
-                NONE if spread.ratio is None else f"{spread.ratio:.1f}",
+                shown_number(spread.ratio, ".1f"),
                 axis.shown(spread.least_margin_over_prior, signed=True),
             )
         )

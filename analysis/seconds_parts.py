@@ -12,7 +12,8 @@ from analysis.marks import mark_of
 from analysis.pairs import method_of
 from analysis.panels import Drawn, Figure, Line, Panel, Points, Scale
 from analysis.result_tables import Table
-from analysis.verdict import listed
+from analysis.thinning import evenly
+from analysis.words import listed
 
 MOST_TIMED = 20
 """Methods whose seconds are drawn; the table holds all."""
@@ -88,10 +89,7 @@ def overhead_figure(findings: Findings, costs: Sequence[Overhead], seconds: RunS
     for place, cost in enumerate(shown):
         y = float(len(shown) - place)
         mark = mark_of(findings.arms.index(cost.arm))
-        single = np.sort(values[cost.arm]) / unit
-        if len(single) > MOST_GHOSTS:
-            single = single[np.linspace(0, len(single) - 1, MOST_GHOSTS).round().astype(int)]
-        ghosts = tuple(map(float, single))
+        ghosts = tuple(evenly((np.sort(values[cost.arm]) / unit).tolist(), MOST_GHOSTS))
         low, median, high = cost.ratio
         hover = (
             f"{cost.arm}\n{median:.3g} times {costs[0].arm}, quartiles {low:.3g} to {high:.3g}\n"

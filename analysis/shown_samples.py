@@ -16,8 +16,9 @@ from analysis.qualitative import (
     image_numbers,
 )
 from analysis.run_files import RunFiles
+from analysis.thinning import evenly
 from analysis.trends import check_records
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_EPOCHS = 3
 """Columns of the error maps, as in Figure S-5."""
@@ -46,9 +47,7 @@ class ShownSamples:
 
 def chosen_epochs(epochs: Sequence[int]) -> tuple[int, ...]:
     """Return up to `MOST_EPOCHS` epochs: first, last, and those evenly between in order."""
-    found = sorted(set(epochs))
-    places = np.linspace(0, len(found) - 1, min(MOST_EPOCHS, len(found))).round().astype(int)
-    return tuple(found[place] for place in places)
+    return tuple(evenly(sorted(set(epochs)), MOST_EPOCHS))
 
 
 def agreed_images(

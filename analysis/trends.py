@@ -183,14 +183,6 @@ def _ratio(scales: Sequence[float | None] | None) -> float | None:
     return max(held) / min(held)
 
 
-def thinned(epochs: Sequence[int], most: int) -> tuple[int, ...]:
-    """Return at most `most` (2 or more) of `epochs`, evenly spread, with the first and last."""
-    if len(epochs) <= most:
-        return tuple(epochs)
-    places = np.unique(np.linspace(0, len(epochs) - 1, most).round().astype(int))
-    return tuple(epochs[place] for place in places)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
     # Only here: the computation needs no store, no table and no drawing.

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.axes import Axis, number
+from analysis.axes import Axis, shown_number
 from analysis.findings import Comparison, Findings
 from analysis.fronts import OperatingPoint
 from analysis.inference import SIGNIFICANCE
+from analysis.words import listed
 
 CLEAR_RATIO = 5.0
 """From this range over spread on, a metric is said to follow the priority clearly."""
@@ -110,7 +111,7 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
         return f"No hypervolume comparison of {a} and {b}: {comparison.why_not}."
     volumes = (
         f"Hypervolume {findings.hypervolumes[a]:.4g} for {a} and {findings.hypervolumes[b]:.4g} "
-        f"for {b}, a difference of {number(test.difference, '+.2g')}"
+        f"for {b}, a difference of {shown_number(test.difference, '+.2g')}"
     )
     p = f"p = {test.p:.2g}"
     if comparison.p_adjusted is not None and comparison.p_adjusted != test.p:
@@ -147,8 +148,7 @@ def _movements(findings: Findings) -> list[str]:
                 seeds = f"{spread.ratio:.{decimals}f} times the seed spread"
                 seeds += "" if spread.ratio >= CLEAR_RATIO else ", not clearly"
             parts.append(
-                f"{axis.task} {axis.metric.name} from {axis.shown(low)} to {axis.shown(high)} "
-                f"{axis.unit} ({seeds})"
+                f"{axis.name} from {axis.shown(low)} to {axis.shown(high)} {axis.unit} ({seeds})"
             )
         sentences.append(f"Over its priorities {arm} moves {listed(parts)}.")
     return sentences
@@ -167,7 +167,7 @@ def _against_prior(findings: Findings) -> list[str]:
         held = [s.least_margin_over_prior for s in findings.spreads if s.column == axis.column]
         known = [margin for margin in held if margin is not None]
         if known and min(known) <= 0:
-            worse.append(f"{axis.task} {axis.metric.name}")
+            worse.append(f"{axis.name}")
         elif known:
             margins.append(_margin(axis, min(known)))
     if worse:
@@ -177,8 +177,7 @@ def _against_prior(findings: Findings) -> list[str]:
 
 
 def _margin(axis: Axis, margin: float) -> str:
-    unit = "points" if axis.unit == "%" else axis.unit
-    return f"at least {axis.shown(margin)} {unit} of {axis.task} {axis.metric.name}"
+    return f"at least {axis.shown(margin)} {axis.difference_unit} of {axis.name}"
 
 
 def _data_limit(common: Mapping[str, Any]) -> list[str]:
@@ -217,8 +216,3 @@ def _few(findings: Findings) -> list[str]:
         "rank elsewhere, or each with its own tuned learning rate, stays open."
     )
     return limits
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Return parts as a sentence holds them: a, b and c."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.attainment import AttainmentCells, attainment_band, attainment_cells
 from analysis.axes import MINUS, Axis, signs
-from analysis.figures import axis_title
+from analysis.figure_parts import axis_title
 from analysis.findings import Findings
 from analysis.fronts import minimised
 from analysis.marks import mark_of
@@ -219,7 +219,7 @@ def _level(axis: Axis, value: float) -> str:
     """Say a level that a run must reach; `value` is minimised."""
     least = "at least" if axis.metric.direction == "max" else "at most"
     shown = axis.shown(value * signs([axis])[0], more_decimals=1)
-    return f"{axis.task} {axis.metric.name} {least} {shown} {axis.unit}"
+    return f"{axis.name} {least} {shown} {axis.unit}"
 
 
 def _seeds(share: float, number: int) -> str:
@@ -270,7 +270,7 @@ def _lead_table(findings: Findings, shown: Sequence[Comparison]) -> Table:
                 (
                     ahead,
                     behind,
-                    f"{axes[0].task} {axes[0].metric.name}, {axes[1].task} {axes[1].metric.name}",
+                    f"{axes[0].name}, {axes[1].name}",
                     f"{led:.1%}",
                     *(
                         f"{axis.shown(level, more_decimals=1)} {axis.unit}"

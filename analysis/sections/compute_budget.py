@@ -33,7 +33,7 @@ from analysis.seconds_parts import (
 from analysis.section import Part, Section
 from analysis.single_runs import ArmRuns, arm_runs
 from analysis.untuned import UntunedQuestion, untuned_question
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_ARMS = 6
 """Methods whose budgets are followed: as many as colours."""
@@ -314,8 +314,7 @@ def _question_lead(findings: Findings, questions: Sequence[_Question]) -> list[s
         return []
     question, _, rival = questions[0]
     each = [
-        f"{axis.task} {axis.metric.name} {axis.shown(m.difference, signed=True)} "
-        f"{'points' if axis.unit == '%' else axis.unit}"
+        f"{axis.name} {axis.shown(m.difference, signed=True)} {axis.difference_unit}"
         for axis, m in zip(findings.axes, question.metrics, strict=True)
     ]
     flattered = ", chosen on the test split" if question.chosen_on == "test" else ""

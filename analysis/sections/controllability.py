@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import NONE, Axis, signs
+from analysis.axes import NONE, Axis, shown_number, signs
 from analysis.controllability import Control, control
-from analysis.figures import axis_title
+from analysis.figure_parts import axis_limits, axis_title
 from analysis.findings import Findings
 from analysis.intervals import FEWEST_RESAMPLED, PERCENT
 from analysis.marks import mark_of
@@ -17,12 +17,13 @@ from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Part, Section
 from analysis.single_runs import ArmRuns, arm_runs
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_ARMS = 4
 """Methods that are drawn; the table holds all."""
 MOST_GHOSTS = 400
 """Single runs of a method that are drawn in a panel; of more priorities the means alone are."""
+ROOM = 0.06
 MOST_MARKED = 200
 """Priorities with a marker each; of more the line alone is drawn."""
 
@@ -121,7 +122,7 @@ def _lead(findings: Findings, found: tuple[Steering, ...]) -> str:
             if steering.arm == arm:
                 axis = _axis(findings, steering)
                 parts.append(
-                    f"{axis.task} {axis.metric.name} {_tau(steering.control)}, "
+                    f"{axis.name} {_tau(steering.control)}, "
                     f"{steering.control.violations} of {steering.control.num_steps} steps back"
                 )
         sentences.append(f"{arm}: {'; '.join(parts)}.")
@@ -146,6 +147,7 @@ def _tau(found: Control) -> str:
 def _figure(findings: Findings, shown: list[ArmRuns]) -> Figure:
     panels = []
     for index, axis in enumerate(findings.axes):
+        values = [v for runs in shown for v in runs.metrics[:, :, index].ravel().tolist()]
         ghosts: list[Drawn] = []
         means: list[Drawn] = []
         for runs in shown:
@@ -155,7 +157,7 @@ def _figure(findings: Findings, shown: list[ArmRuns]) -> Figure:
             Panel(
                 f"controllability_{axis.task}",
                 Scale(f"priority of {axis.task}, share of 1"),
-                Scale(axis_title(axis), _limits(shown, axis, index)),
+                Scale(axis_title(axis), axis_limits(values, axis, ROOM)),
                 (*ghosts, *means),
                 title=axis.task,
                 height=400,
@@ -176,16 +178,6 @@ def _figure(findings: Findings, shown: list[ArmRuns]) -> Figure:
         columns=2,
         legend=tuple(Key(runs.arm, mark_of(findings.arms.index(runs.arm))) for runs in shown),
     )
-
-
-def _limits(shown: list[ArmRuns], axis: Axis, index: int) -> tuple[float, float]:
-    """Return the ends of the metric's axis, the worse one first."""
-    values = np.concatenate([runs.metrics[:, :, index].ravel() for runs in shown])
-    low, high = float(values.min()), float(values.max())
-    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    factor = axis.metric.display_factor
-    ends = ((low - room) * factor, (high + room) * factor)
-    return ends if axis.metric.direction == "max" else ends[::-1]
 
 
 def _ghosts(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
@@ -237,7 +229,7 @@ def _table(findings: Findings, found: tuple[Steering, ...]) -> Table:
                 _tau(held),
                 f"{held.violations} of {held.num_steps}",
                 axis.shown(held.span),
-                NONE if held.evenness is None else f"{held.evenness:.2f}",
+                shown_number(held.evenness, ".2f"),
                 str(steering.num_seeds),
             )
         )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import MINUS, NONE
+from analysis.axes import shown_number
 from analysis.chosen_runs import one_seed, runs_near_equal
 from analysis.findings import Findings
 from analysis.panels import ColourBar, PictureRow, Pictures
@@ -31,7 +31,7 @@ from analysis.shown_samples import (
     chosen_epochs,
     read_samples,
 )
-from analysis.verdict import listed
+from analysis.words import listed
 from mtl.records import LOSS_METRIC, METRICS
 
 MOST_PIXELS = 2_200_000
@@ -177,7 +177,7 @@ def _error_pictures(
 ) -> Pictures:
     """Return methods by epochs in one shared colour range, beside the input image."""
     limits = shared_limits(list(maps.values()))
-    number, example = next(iter(next(iter(shown[0].maps.values())).items()))
+    image_number, example = next(iter(next(iter(shown[0].maps.values())).items()))
     rows: list[PictureRow] = []
     for s in shown:
         cells = [maps.get((s.arm, epoch)) for epoch in epochs]
@@ -187,7 +187,7 @@ def _error_pictures(
     return Pictures(
         name=name,
         title=title,
-        alt=f"{title} for validation image {number}: {listed([s.arm for s in shown])} after "
+        alt=f"{title} for validation image {image_number}: {listed([s.arm for s in shown])} after "
         f"epochs {listed([str(epoch) for epoch in epochs])}.",
         head=("input", *(f"epoch {epoch}" for epoch in epochs)),
         rows=tuple(rows),
@@ -312,10 +312,10 @@ def share_table(shown: Sequence[ShownSamples], tasks: Sequence[str]) -> Table:
                 named = {"method": s.arm, "run_id": s.run_id, "epoch": epoch, "image": image}
                 raw.append({**named, "task": task, "mean_error": mean, **values})
                 shown_values = (
-                    _text(mean, ".3g"),
-                    _text(values["share_of_sum"], ".0%"),
-                    _text(values["weight"], ".3g"),
-                    _text(values["share_of_weighted_sum"], ".0%"),
+                    shown_number(mean, ".3g"),
+                    shown_number(values["share_of_sum"], ".0%"),
+                    shown_number(values["weight"], ".3g"),
+                    shown_number(values["share_of_weighted_sum"], ".0%"),
                 )
                 rows.append((s.arm, task, str(epoch), *shown_values))
     return Table(
@@ -327,7 +327,3 @@ def share_table(shown: Sequence[ShownSamples], tasks: Sequence[str]) -> Table:
         pd.DataFrame(raw),
         num_words=2,
     )
-
-
-def _text(value: float | None, form: str) -> str:
-    return NONE if value is None else f"{value:{form}}".replace("-", MINUS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, TIMES, number
+from analysis.axes import MINUS, NONE, shown_number, volume_unit
 from analysis.findings import Findings
 from analysis.fronts import Reference
 from analysis.indicators import (
@@ -170,12 +170,12 @@ def _lead(pair: Pair) -> str:
 def _between(interval: Interval | None, form: str) -> str:
     if interval is None:
         return ""
-    low, high = number(interval.low, form), number(interval.high, form)
+    low, high = shown_number(interval.low, form), shown_number(interval.high, form)
     return f" ({LEVEL:.0%} interval {low} to {high})"
 
 
 def _percent(indicator: Indicator) -> str:
-    return NONE if indicator.value is None else f"{number(indicator.value * 100, '.1f')} %"
+    return NONE if indicator.value is None else f"{shown_number(indicator.value * 100, '.1f')} %"
 
 
 def _how(found: Indicators) -> str:
@@ -236,7 +236,7 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
                 (
                     f"{a} {MINUS} {b}",
                     words.format(a=a, b=b),
-                    NONE if indicator.value is None else number(indicator.value, form),
+                    shown_number(indicator.value, form),
                     _shown(indicator.by_seed, form),
                     _shown(indicator.by_priority, form),
                     f"{p_seed:.2g}" if has_p else "",
@@ -266,14 +266,12 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             raw.append(row)
     named = list(zip(findings.axes, pairs[0].found.ranges, reference.point, strict=True))
     places = ", ".join(
-        f"{axis.task} {axis.metric.name} {axis.shown(value, more_decimals=1)} {axis.unit}"
-        for axis, _, value in named
+        f"{axis.name} {axis.shown(value, more_decimals=1)} {axis.unit}" for axis, _, value in named
     )
     widths = ", ".join(
-        f"{axis.task} {axis.metric.name} {axis.shown(width, more_decimals=1)} {axis.unit}"
-        for axis, width, _ in named
+        f"{axis.name} {axis.shown(width, more_decimals=1)} {axis.unit}" for axis, width, _ in named
     )
-    units = f" {TIMES} ".join(axis.metric.unit for axis in findings.axes)
+    units = volume_unit(findings.axes)
     return Table(
         "indicators",
         f"Fronts in numbers, hypervolume in {units}, with {LEVEL:.0%} intervals. Reference point: "
@@ -296,7 +294,7 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
 def _shown(interval: Interval | None, form: str) -> str:
     if interval is None:
         return NONE
-    return f"{number(interval.low, form)} to {number(interval.high, form)}"
+    return f"{shown_number(interval.low, form)} to {shown_number(interval.high, form)}"
 
 
 @dataclass(frozen=True)
@@ -481,7 +479,7 @@ def _strip_table(findings: Findings, pairs: Sequence[Pair]) -> Table:
                 }
             )
             if multiple in (0.25, 0.5, 1.0, 2.0, 4.0):
-                shown = [NONE if ratio is None else f"{ratio:.3f}" for ratio in ratios]
+                shown = [shown_number(ratio, ".3f") for ratio in ratios]
                 rows.append((f"{a} / {b}", f"{multiple:g}", *shown))
     return Table(
         "indicators_reference",

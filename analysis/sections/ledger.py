@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import NONE
+from analysis.axes import shown_number
 from analysis.findings import Findings
 from analysis.fronts import minimised
 from analysis.ledger import Dominance, Ledger, covered_by, ledger
@@ -20,6 +20,7 @@ from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
 from analysis.single_runs import Settings, by_arm
+from analysis.thinning import evenly
 
 MOST_PAIRS = 3
 MOST_POINTS = 24
@@ -90,7 +91,7 @@ def _book(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[str,
         for side in sides
     ]
     points = [tuple(side) for side in sides]
-    shown = [_thinned(held) for held in points]
+    shown = [tuple(evenly(held, MOST_POINTS)) for held in points]
     runs = [
         [
             minimised(np.array([held for _, held in sorted(side[p].items())]), findings.axes)
@@ -118,13 +119,6 @@ def _book(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[str,
         covered=(covered_by(means[1], means[0]), covered_by(means[0], means[1])),
         nums_seeds=(min(counts), max(counts)),
     )
-
-
-def _thinned(points: Sequence[Priorities]) -> tuple[Priorities, ...]:
-    if len(points) <= MOST_POINTS:
-        return tuple(points)
-    places = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
-    return tuple(points[place] for place in places)
 
 
 def _lead(findings: Findings, book: Book) -> str:
@@ -352,7 +346,7 @@ def _point_table(findings: Findings, book: Book, number: int) -> Table:
                         book.arms[side],
                         findings.shown_priorities(point),
                         "no point" if is_free else shown_by or "a point not in the matrix",
-                        NONE if worst is None else f"{worst:.2f}",
+                        shown_number(worst, ".2f"),
                     ),
                     {
                         "method": book.arms[side],
@@ -416,9 +410,7 @@ def _pair_table(findings: Findings, book: Book, number: int) -> Table:
             row["priorities_of_other"],
             "strictly" if row["mean_strictly"] else "weakly" if row["mean_dominates"] else "no",
             f"{row['share_of_pairs']:.2f}",
-            NONE
-            if row["share_of_matched_seeds"] is None
-            else f"{row['share_of_matched_seeds']:.2f}",
+            shown_number(row["share_of_matched_seeds"], ".2f"),
         )
         for row in found[:MOST_ROWS]
     )

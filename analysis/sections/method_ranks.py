@@ -24,7 +24,7 @@ from analysis.rank_tests import FEWEST_BLOCKS, BlockTest, block_tests
 from analysis.ranks import RankedMetric
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_TESTS = 150
 """Pairs times metrics; with more, one method is tested against each other one."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import NONE, Axis
+from analysis.axes import Axis, shown_number
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint
 from analysis.load import SPLIT, VALIDATION
@@ -113,12 +113,12 @@ def _named(
     none = [0] * len(axes)
     wishes = [("all alike", [HALF] * len(axes))]
     wishes += [
-        (f"only {axis.task} {axis.metric.name}", [STEPS if i == k else 0 for i in range(len(axes))])
+        (f"only {axis.name}", [STEPS if i == k else 0 for i in range(len(axes))])
         for k, axis in enumerate(axes)
     ]
     wishes += [
         (
-            f"{axis.task} {axis.metric.name} twice as much as the rest",
+            f"{axis.name} twice as much as the rest",
             [STEPS if i == k else HALF for i in range(len(axes))],
         )
         for k, axis in enumerate(axes)
@@ -191,10 +191,7 @@ def _parts(
     constant = [
         axis for axis, b, w in zip(findings.axes, held.best, held.worst, strict=True) if b == w
     ]
-    parts += [
-        f"{axis.task} {axis.metric.name} is the same at every point and has no say."
-        for axis in constant
-    ]
+    parts += [f"{axis.name} is the same at every point and has no say." for axis in constant]
     if not files.stores:
         parts.append("These results come from a table, so there is no network to run.")
     elif len(files.stores) > 1:
@@ -242,7 +239,7 @@ def _wish_table(findings: Findings, named: Sequence[NamedChoice]) -> Table:
                 one.point.arm,
                 findings.shown_priorities(one.point.priorities),
                 *_shown(axes, one.point),
-                NONE if sure is None else f"{sure:.0%}",
+                shown_number(sure, ".0%"),
             )
         )
         values: dict[str, Any] = {"wish": one.wish, "method": one.point.arm}
@@ -296,7 +293,7 @@ def _point_table(
             "method",
             f"priorities ({', '.join(axis.task for axis in axes)})",
             *(axis.title for axis in axes),
-            *(f"loss of {axis.task} {axis.metric.name}" for axis in axes),
+            *(f"loss of {axis.name}" for axis in axes),
         ),
         tuple(rows),
         pd.DataFrame(raw),
@@ -341,9 +338,9 @@ def _data(
         "tasks": ", ".join(axis.task for axis in axes),
         "axes": [
             {
-                "name": f"{axis.task} {axis.metric.name}",
+                "name": f"{axis.name}",
                 "unit": axis.unit,
-                "gap_unit": "points" if axis.unit == "%" else axis.unit,
+                "gap_unit": axis.difference_unit,
                 "better": axis.better,
                 "factor": axis.metric.display_factor,
                 "decimals": axis.metric.decimals,

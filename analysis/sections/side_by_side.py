@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from analysis.axes import Axis, signs
+from analysis.figure_parts import axis_limits, point_text, rounded
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint
 from analysis.marks import MUTED, mark_of
 from analysis.panels import Drawn, Figure, Key, Label, Line, Panel, Points, Scale
-from analysis.sections.shown_points import point_text, rounded, widened
-from analysis.verdict import listed
+from analysis.words import listed
 
 MOST_TASKS = 6
 """Tasks whose pairs are drawn: six have 15."""
@@ -31,7 +31,9 @@ def metric_pairs(findings: Findings) -> tuple[Figure, str]:
     arms = list(dict.fromkeys(point.arm for point in findings.points))
     drawn_arms = arms[:MOST_ARMS_IN_PAIRS]
     panels: list[Panel] = []
-    limits = [_limits(findings, k) for k in range(len(axes))]
+    limits = [
+        axis_limits([p.means[k] for p in findings.points], axis) for k, axis in enumerate(axes)
+    ]
     bounded = {arm: _foremost(_of(findings, arm), MOST_POINTS_IN_PAIRS) for arm in drawn_arms}
     for i, j in itertools.combinations(range(len(axes)), 2):
         marks: list[Drawn] = []
@@ -87,17 +89,6 @@ def _short_title(axis: Axis) -> str:
     """Return an axis' title for a small panel, whose own title names the tasks."""
     arrow = "\N{UPWARDS ARROW}" if axis.metric.direction == "max" else "\N{DOWNWARDS ARROW}"
     return f"{axis.metric.name} ({axis.unit}) {arrow}"
-
-
-def _limits(findings: Findings, k: int) -> tuple[float, float]:
-    """Return an axis in display units, the worse end first."""
-    axis = findings.axes[k]
-    means = [point.means[k] for point in findings.points]
-    low, high = widened(min(means), max(means), axis)
-    room = (high - low) * 0.08
-    return (
-        (low - room, high + room) if axis.metric.direction == "max" else (high + room, low - room)
-    )
 
 
 def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str, Any]]]:
@@ -183,7 +174,7 @@ def parallel_coordinates(findings: Findings) -> tuple[Figure, str, list[dict[str
             "a method, those that are not dominated first."
         )
     if constant:
-        names = listed([f"{axis.task} {axis.metric.name}" for axis in constant])
+        names = listed([f"{axis.name}" for axis in constant])
         notes.append(f"{names} is the same at every point: its lines meet half way.")
     return figure, " ".join(notes), ranges
 
@@ -200,7 +191,7 @@ def parallel_places(losses: np.ndarray, best: np.ndarray, worst: np.ndarray) -> 
 def range_words(findings: Findings) -> str:
     """Say between which values the means run."""
     said = [
-        f"{axis.task} {axis.metric.name} {axis.shown(min(p.means[k] for p in findings.points))} to "
+        f"{axis.name} {axis.shown(min(p.means[k] for p in findings.points))} to "
         f"{axis.shown(max(p.means[k] for p in findings.points))} {axis.unit}"
         for k, axis in enumerate(findings.axes)
     ]

@@ -15,6 +15,7 @@ from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Section
+from analysis.thinning import evenly
 from analysis.ticks import log_ticks
 from analysis.trends import (
     QUANTITIES,
@@ -22,10 +23,9 @@ from analysis.trends import (
     Curve,
     MethodTrends,
     check_records,
-    thinned,
     trends,
 )
-from analysis.verdict import listed
+from analysis.words import listed
 from mtl.records import EpochRecord
 
 MOST_EPOCHS, FEWEST_EPOCHS, MOST_POINTS = 100, 40, 2000
@@ -283,7 +283,7 @@ def most_epochs(num_curves: int) -> int:
 
 def drawn_curve(curve: Curve, most: int) -> Curve:
     """Return the curve at the epochs that are drawn."""
-    kept = set(thinned(curve.epochs, most))
+    kept = set(evenly(curve.epochs, most))
     places = [place for place, epoch in enumerate(curve.epochs) if epoch in kept]
 
     def pick(values: Sequence[Any]) -> tuple[Any, ...]:

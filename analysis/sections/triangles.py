@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import NONE, Axis, number
+from analysis.axes import NONE, Axis, shown_number
+from analysis.figure_parts import point_text, rounded, widened
 from analysis.findings import Findings
 from analysis.marks import GRID, INK, MUTED, Mark, mark_of
 from analysis.pairs import PAPER_PAIR, every_pair
@@ -14,7 +15,6 @@ from analysis.panels import ColouredPoints, Drawn, Figure, Key, Label, Line, Pan
 from analysis.priorities import priority_values
 from analysis.result_tables import Table
 from analysis.section import Folded, Part
-from analysis.sections.shown_points import point_text, rounded, widened
 from analysis.single_runs import Runs, by_point
 from analysis.ternary import (
     CORNERS,
@@ -24,7 +24,8 @@ from analysis.ternary import (
     in_triangle,
     winners,
 )
-from analysis.verdict import listed
+from analysis.thinning import evenly
+from analysis.words import listed
 
 MOST_ARMS = 4
 """Methods with triangles of their own; each has three."""
@@ -98,28 +99,24 @@ def _difference_words(axes: Sequence[Axis], a: str, b: str, found: Sequence[Diff
         ahead = sum(d.gains[k] > 0 for d in found)
         mean = float(np.mean([d.gains[k] for d in found]))
         said.append(
-            f"{axis.task} {axis.metric.name} at {ahead} (mean gain "
-            f"{axis.shown(mean, signed=True)} {_difference_unit(axis)})"
+            f"{axis.name} at {ahead} (mean gain "
+            f"{axis.shown(mean, signed=True)} {axis.difference_unit})"
         )
     settings = "1 priority" if len(found) == 1 else f"{len(found)} priorities"
     return f"Of {settings} that both ran, {a} is better than {b} in {listed(said)}."
 
 
-def _difference_unit(axis: Axis) -> str:
-    return "points" if axis.unit == "%" else axis.unit
-
-
 def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
     panels = []
     for arm in arms:
-        mine = _thinned([p for p in findings.points if p.arm == arm and p.priorities])
+        mine = evenly([p for p in findings.points if p.arm == arm and p.priorities], MOST_SETTINGS)
         for k, axis in enumerate(findings.axes):
             over = [p.means[k] for p in findings.points if p.arm in arms and p.priorities]
             limits = widened(min(over), max(over), axis)
             panels.append(
                 _triangle_panel(
                     f"ternary_{arms.index(arm)}_{k}",
-                    f"{arm}: {axis.task} {axis.metric.name}",
+                    f"{arm}: {axis.name}",
                     findings.axes,
                     [p.priorities for p in mine if p.priorities],
                     [p.means[k] * axis.metric.display_factor for p in mine],
@@ -133,7 +130,7 @@ def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
     spans = [
         f"{arm}: "
         + ", ".join(
-            f"{axis.task} {axis.metric.name} {axis.shown(min(p.means[k] for p in mine))} to "
+            f"{axis.name} {axis.shown(min(p.means[k] for p in mine))} to "
             f"{axis.shown(max(p.means[k] for p in mine))} {axis.unit}"
             for k, axis in enumerate(axes)
         )
@@ -165,7 +162,7 @@ def _thinned_words(findings: Findings, arms: Sequence[str]) -> str:
 
 
 def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Figure:
-    drawn = _thinned(found)
+    drawn = evenly(found, MOST_SETTINGS)
     panels = []
     axes = findings.axes
     number_a, number_b = findings.arms.index(a), findings.arms.index(b)
@@ -175,13 +172,13 @@ def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Diffe
         panels.append(
             _triangle_panel(
                 f"ternary_difference_{number_a}_{number_b}_{k}",
-                f"{axis.task} {axis.metric.name}",
+                f"{axis.name}",
                 axes,
                 [d.priorities for d in drawn],
                 [d.gains[k] * factor for d in drawn],
                 "diverging",
                 (-reach, reach),
-                f"gain ({_difference_unit(axis)})",
+                f"gain ({axis.difference_unit})",
                 [_difference_text(findings, axis, k, d) for d in drawn],
             )
         )
@@ -202,7 +199,7 @@ def _winner_figure(
     panels = []
     for k, axis in enumerate(findings.axes):
         marks: list[Drawn] = []
-        drawn = _thinned(by_axis[k])
+        drawn = evenly(by_axis[k], MOST_SETTINGS)
         for arm in arms:
             mark = mark_of(findings.arms.index(arm))
             for all_agree in (True, False):
@@ -213,13 +210,13 @@ def _winner_figure(
         panels.append(
             _outlined(
                 f"ternary_winner_{k}",
-                f"{axis.task} {axis.metric.name}",
+                f"{axis.name}",
                 findings.axes,
                 marks,
             )
         )
     said = [
-        f"{axis.task} {axis.metric.name}: "
+        f"{axis.name}: "
         + (
             listed(
                 [
@@ -346,7 +343,7 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
                 f"{axis.column}_seeds_better": d.seeds_better[k],
             }
         raw.append({**values, "num_seeds": len(d.seeds)})
-    heads = [f"{axis.task} {axis.metric.name} ({_difference_unit(axis)})" for axis in axes]
+    heads = [f"{axis.name} ({axis.difference_unit})" for axis in axes]
     return Table(
         f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}",
         f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
@@ -377,7 +374,7 @@ def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Ta
         "best.",
         (
             f"priorities ({', '.join(tasks)})",
-            *(f"{axis.task} {axis.metric.name}" for axis in axes),
+            *(f"{axis.name}" for axis in axes),
             "seeds",
         ),
         tuple(rows),
@@ -386,16 +383,9 @@ def _winner_table(findings: Findings, by_axis: Sequence[Sequence[Winner]]) -> Ta
     )
 
 
-def _thinned(items: Sequence[Any]) -> list[Any]:
-    """Return at most `MOST_SETTINGS` items, evenly picked in their order."""
-    if len(items) <= MOST_SETTINGS:
-        return list(items)
-    return [items[k] for k in np.linspace(0, len(items) - 1, MOST_SETTINGS).round().astype(int)]
-
-
 def _difference_text(findings: Findings, axis: Axis, k: int, d: Difference) -> str:
     return (
         f"{findings.shown_priorities(d.priorities)}\n"
-        f"{axis.shown(d.gains[k], signed=True)} {_difference_unit(axis)}, better in "
-        f"{number(d.seeds_better[k] * len(d.seeds), 'g')} of {len(d.seeds)} seeds"
+        f"{axis.shown(d.gains[k], signed=True)} {axis.difference_unit}, better in "
+        f"{shown_number(d.seeds_better[k] * len(d.seeds), 'g')} of {len(d.seeds)} seeds"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analysis.trends import check_records, thinned, trends
+from analysis.trends import check_records, trends
 from mtl.records import EpochRecord
 
 TASKS = ("depth", "segmentation")
@@ -113,9 +113,3 @@ def test_records_of_unknown_origin_are_refused_in_words(records: Any, words: str
 
 def test_good_records_pass_with_none_in_them() -> None:
     check_records([record(1, [None, 1.0], losses=[None, None]), record(7)], 2)
-
-
-def test_thinning_keeps_the_ends_and_at_most_so_many() -> None:
-    assert thinned((1, 2, 3), 3) == (1, 2, 3)
-    assert thinned(range(1, 1001), 4) == (1, 334, 667, 1000)
-    assert len(thinned(range(1, 252), 100)) == 100

@@ -1,0 +1,50 @@
+"""What figures share: titles and limits of axes, texts of points, and short numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.axes import Axis
+from analysis.findings import Findings
+from analysis.fronts import OperatingPoint
+
+ROOM = 0.08
+"""Share of the range of its values that an axis holds beyond them on each side."""
+
+
+def axis_title(axis: Axis) -> str:
+    """Return what a figure's axis says: task, metric, unit and which way is better."""
+    # Better is right and up in every figure, so an axis is reversed where lower is better.
+    reverse = " (reversed)" if axis.metric.direction == "min" else ""
+    return f"{axis.title}, {axis.better}{reverse}"
+
+
+def axis_limits(values: Sequence[float], axis: Axis, room: float = ROOM) -> tuple[float, float]:
+    """Return limits in display units that hold `values` with some room, the worse end first."""
+    low, high = min(values), max(values)
+    beyond = (high - low) * room or abs(high) * 0.1 or 1.0
+    factor = axis.metric.display_factor
+    ends = ((low - beyond) * factor, (high + beyond) * factor)
+    return ends if axis.metric.direction == "max" else ends[::-1]
+
+
+def point_text(findings: Findings, point: OperatingPoint) -> str:
+    """Return what hovering over a point tells: method, priorities, means, number of seeds."""
+    lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".strip()]
+    for k, axis in enumerate(findings.axes):
+        sd = point.sds[k]
+        spread = "" if sd is None else f" ± {axis.shown(sd)}"
+        lines.append(f"{axis.name} {axis.shown(point.means[k])}{spread} {axis.unit}")
+    return "\n".join([*lines, f"{point.n} {'seed' if point.n == 1 else 'seeds'}"])
+
+
+def widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
+    """Return limits in display units, never of no width."""
+    factor = axis.metric.display_factor
+    room = 0.0 if high > low else 10.0**-axis.metric.decimals
+    return (low * factor - room, high * factor + room)
+
+
+def rounded(values: np.ndarray) -> tuple[float, ...]:
+    """Return coordinates with five decimals, which no eye tells from more."""
+    return tuple(round(float(value), 5) for value in values)
