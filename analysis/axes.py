@@ -95,6 +95,12 @@ def shown_number(value: float | None, form: str) -> str:
     return text.replace("-", "") if is_zero else text.replace("-", MINUS)
 
 
+def place_words(axes: Sequence[Axis], values: Sequence[float]) -> str:
+    """Return one value an axis (metric units) with names and units, as of a reference point."""
+    named = zip(axes, values, strict=True)
+    return ", ".join(f"{a.name} {a.shown(v, more_decimals=1)} {a.unit}" for a, v in named)
+
+
 def volume_unit(axes: Sequence[Axis]) -> str:
     """Return the unit of a hypervolume over these axes."""
     return f" {TIMES} ".join(axis.metric.unit for axis in axes)

@@ -45,6 +45,12 @@ def widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
     return (low * factor - room, high * factor + room)
 
 
+def range_text(points: Sequence[OperatingPoint], axis: Axis, k: int) -> str:
+    """Return between which values the means of points on axis number `k` lie."""
+    means = [point.means[k] for point in points]
+    return f"{axis.name} {axis.shown(min(means))} to {axis.shown(max(means))} {axis.unit}"
+
+
 def rounded(values: np.ndarray) -> tuple[float, ...]:
     """Return coordinates with five decimals, which no eye tells from more."""
     return tuple(round(float(value), 5) for value in values)

@@ -14,7 +14,7 @@ from analysis.annotations import (
     variant,
 )
 from analysis.axes import Axis
-from analysis.figure_parts import axis_limits, axis_title
+from analysis.figure_parts import axis_limits, axis_title, range_text
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
 from analysis.marks import MUTED, Mark, mark_of
@@ -241,11 +241,7 @@ def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str
     for arm in findings.arms:
         mine = [point for point in findings.points if point.arm == arm]
         if mine:
-            spans = [
-                f"{axis.name} {axis.shown(min(p.means[k] for p in mine))} to "
-                f"{axis.shown(max(p.means[k] for p in mine))} {axis.unit}"
-                for k, axis in zip(pair, axes, strict=True)
-            ]
+            spans = [range_text(mine, axis, k) for k, axis in zip(pair, axes, strict=True)]
             parts.append(f"{arm}: {len(mine)} operating points, {', '.join(spans)}")
     return (
         f"Scatter plot of {axes[0].title} against {axes[1].title}. {'. '.join(parts)}. "

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, TIMES, shown_number, volume_unit
+from analysis.axes import MINUS, NONE, TIMES, Axis, place_words, shown_number, volume_unit
 from analysis.findings import Findings
+from analysis.fronts import OperatingPoint
 from analysis.priorities import priority_values, settings_of
 
 
@@ -48,20 +49,14 @@ def operating_point_table(findings: Findings) -> Table:
     axes = findings.axes
     rows, raw = [], []
     for point in findings.points:
-        cells = [
-            axis.shown(mean) + (f" ± {axis.shown(sd)}" if sd is not None else "")
-            for axis, mean, sd in zip(axes, point.means, point.sds, strict=True)
-        ]
+        cells = mean_cells(point, axes)
         mark = "yes" if point.nondominated else ""
         rows.append(
             (point.arm, findings.shown_priorities(point.priorities), *cells, str(point.n), mark)
         )
-        values: dict[str, Any] = {"method": point.arm}
-        values |= priority_values(point.priorities, [axis.task for axis in axes])
-        for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
-            values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
-        values |= {
-            "num_seeds": point.n,
+        values = {
+            "method": point.arm,
+            **point_values(point, axes),
             "nondominated": point.nondominated,
             "nondominated_within_method": point.nondominated_in_arm,
         }
@@ -77,6 +72,22 @@ def operating_point_table(findings: Findings) -> Table:
         num_words=2,
         marked=tuple(point.nondominated for point in findings.points),
     )
+
+
+def mean_cells(point: OperatingPoint, axes: Sequence[Axis]) -> list[str]:
+    """Return mean ± standard deviation on each axis as people read it."""
+    return [
+        axis.shown(mean) + (f" ± {axis.shown(sd)}" if sd is not None else "")
+        for axis, mean, sd in zip(axes, point.means, point.sds, strict=True)
+    ]
+
+
+def point_values(point: OperatingPoint, axes: Sequence[Axis]) -> dict[str, Any]:
+    """Return column -> value of an operating point with all digits."""
+    values: dict[str, Any] = {**priority_values(point.priorities, [axis.task for axis in axes])}
+    for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
+        values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
+    return values | {"num_seeds": point.n}
 
 
 def hypervolume_table(findings: Findings) -> Table:
@@ -99,9 +110,8 @@ def hypervolume_table(findings: Findings) -> Table:
         raw.append(values)
     shown = ""
     if reference is not None:
-        named = zip(findings.axes, reference.point, strict=True)
-        listed = ", ".join(f"{a.name} {a.shown(v, more_decimals=1)} {a.unit}" for a, v in named)
-        shown = f" Reference point: {listed}. {reference.rule}"
+        place = place_words(findings.axes, reference.point)
+        shown = f" Reference point: {place}. {reference.rule}"
     unit = volume_unit(findings.axes)
     return Table(
         "hypervolume",

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import NONE
-from analysis.budget_parts import curve_figure, curve_table, match_table, span
 from analysis.compute_budget import (
     BudgetCurve,
     Match,
@@ -23,14 +22,15 @@ from analysis.pairs import PAPER_PAIR, method_of, paper_pairs, steered_arms
 from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
-from analysis.seconds_parts import (
+from analysis.section import Part, Section
+from analysis.sections.budget_parts import curve_figure, curve_table, match_table, span
+from analysis.sections.seconds_parts import (
     arm_overheads,
     overhead_figure,
     overhead_table,
     run_seconds,
     seconds_words,
 )
-from analysis.section import Part, Section
 from analysis.single_runs import ArmRuns, arm_runs
 from analysis.untuned import UntunedQuestion, untuned_question
 from analysis.words import listed

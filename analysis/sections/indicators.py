@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, shown_number, volume_unit
+from analysis.axes import MINUS, NONE, place_words, shown_number, volume_unit
 from analysis.findings import Findings
 from analysis.fronts import Reference
 from analysis.indicators import (
@@ -25,6 +25,7 @@ from analysis.panels import Figure, Key, Line, Panel, Points, Rule, Scale
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Part, Section
+from analysis.sections.reference_strips import strip_figure, strip_table
 from analysis.single_runs import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
 
 MOST_PAIRS = 6
@@ -91,10 +92,10 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: list[Part] = [_intervals_figure(findings, pairs), _table(findings, reference, pairs)]
     parts += [_how(pairs[0].found), _when_right(pairs[0])]
-    strips = [p for p in pairs if p.sensitivity is not None][:MOST_STRIPS]
+    strips = [(p.matched, p.sensitivity) for p in pairs if p.sensitivity is not None][:MOST_STRIPS]
     if strips:
-        parts += [_strip_figure(findings, strips), _strip_table(findings, strips)]
-    elif pairs:
+        parts += [strip_figure(findings, strips), strip_table(findings, strips)]
+    else:
         words.append(
             "No figure of the reference point: it is on some axis no worse than every mean, so "
             "that no method has any hypervolume."
@@ -264,13 +265,8 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             row |= {f"range_{axis.column}": width for axis, width, _ in named}
             row |= {f"reference_{axis.column}": value for axis, _, value in named}
             raw.append(row)
-    named = list(zip(findings.axes, pairs[0].found.ranges, reference.point, strict=True))
-    places = ", ".join(
-        f"{axis.name} {axis.shown(value, more_decimals=1)} {axis.unit}" for axis, _, value in named
-    )
-    widths = ", ".join(
-        f"{axis.name} {axis.shown(width, more_decimals=1)} {axis.unit}" for axis, width, _ in named
-    )
+    places = place_words(findings.axes, reference.point)
+    widths = place_words(findings.axes, pairs[0].found.ranges)
     units = volume_unit(findings.axes)
     return Table(
         "indicators",
@@ -385,108 +381,4 @@ def _intervals_panel(name: str, titles: tuple[str, str], rows: Sequence[_Row]) -
         tuple(marks),
         title=titles[0],
         height=150 + 26 * len(rows),
-    )
-
-
-def _strip_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
-    panels = []
-    for index, pair in enumerate(pairs, 1):
-        found = pair.sensitivity
-        assert found is not None
-        marks: list[Line | Rule] = [Rule("y", 1.0), Rule("x", 1.0, "as printed")]
-        ends = [1.0]
-        ratios_of = [found.together, *found.each]
-        for key, ratios in zip(_strip_keys(findings), ratios_of, strict=True):
-            text = key.text
-            held = [(m, r) for m, r in zip(found.multiples, ratios, strict=True) if r is not None]
-            ends += [r for _, r in held]
-            marks.append(
-                Line(
-                    tuple(m for m, _ in held),
-                    tuple(r for _, r in held),
-                    key.mark.colour,
-                    key.mark.dash,
-                    text,
-                    width=2.4 if ratios is found.together else 1.6,
-                    hover=tuple(f"{text}\ndistance {m:.3g}\nratio {r:.4g}" for m, r in held),
-                )
-            )
-        room = (max(ends) - min(ends)) * 0.08 or 0.05
-        a, b = pair.matched.arm_a, pair.matched.arm_b
-        panels.append(
-            Panel(
-                f"indicators_reference_{index}",
-                Scale(
-                    "distance of the reference from the best values (1 = printed)",
-                    (found.multiples[0], found.multiples[-1]),
-                    is_log=True,
-                    ticks=tuple((v, f"{v:g}") for v in (0.25, 0.5, 1.0, 2.0, 4.0)),
-                ),
-                Scale(
-                    "ratio of hypervolumes, higher is better",
-                    (min(ends) - room, max(ends) + room),
-                ),
-                tuple(marks),
-                title=f"{a} over {b}",
-                height=300,
-            )
-        )
-    return Figure(
-        "indicators_reference",
-        "What the reference point does to the ratio",
-        "Lines of the ratio of hypervolumes against the distance of the reference point, moved on "
-        "all metrics at once and on each alone. The table below holds every value.",
-        tuple(panels),
-        "Dotted: equal hypervolumes, and the printed place. A near reference counts only the "
-        "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws "
-        "the ratio towards 1. A winner that changes along a line hangs on where the reference is.",
-        columns=min(2, len(panels)),
-        legend=_strip_keys(findings),
-    )
-
-
-def _strip_keys(findings: Findings) -> tuple[Key, ...]:
-    """Return what the lines of a strip are: all metrics, then each by itself."""
-    together = Mark(colour_number=5, symbol="circle", dash="solid")
-    each = [
-        Mark(mark_of(k).colour_number, "circle", mark_of(k + 1).dash)
-        for k in range(len(findings.axes))
-    ]
-    names = ["all metrics", *(f"{axis.task} alone" for axis in findings.axes)]
-    return tuple(
-        Key(name, mark, "line") for name, mark in zip(names, [together, *each], strict=True)
-    )
-
-
-def _strip_table(findings: Findings, pairs: Sequence[Pair]) -> Table:
-    rows, raw = [], []
-    for pair in pairs:
-        found = pair.sensitivity
-        assert found is not None
-        a, b = pair.matched.arm_a, pair.matched.arm_b
-        for index, multiple in enumerate(found.multiples):
-            ratios = [found.together[index], *(each[index] for each in found.each)]
-            raw.append(
-                {
-                    "method_a": a,
-                    "method_b": b,
-                    "distance": multiple,
-                    "ratio_all": ratios[0],
-                    **{
-                        f"ratio_{axis.column}_alone": ratio
-                        for axis, ratio in zip(findings.axes, ratios[1:], strict=True)
-                    },
-                }
-            )
-            if multiple in (0.25, 0.5, 1.0, 2.0, 4.0):
-                shown = [shown_number(ratio, ".3f") for ratio in ratios]
-                rows.append((f"{a} / {b}", f"{multiple:g}", *shown))
-    return Table(
-        "indicators_reference",
-        "Ratio of hypervolumes with the reference point at a multiple of its printed distance from "
-        f"the best values; a dash where the second method has none. The CSV holds all {len(raw)} "
-        "places.",
-        ("methods", "distance", "all metrics", *(f"{axis.task} alone" for axis in findings.axes)),
-        tuple(rows),
-        pd.DataFrame(raw),
     )

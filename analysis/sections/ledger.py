@@ -1,58 +1,27 @@
 """Who dominates whom, point by point, how surely, and what nobody dominates."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from analysis.axes import shown_number
 from analysis.findings import Findings
-from analysis.fronts import minimised
-from analysis.ledger import Dominance, Ledger, covered_by, ledger
+from analysis.ledger import Dominance, Ledger
 from analysis.marks import Mark, mark_of
 from analysis.pairs import every_pair
 from analysis.panels import Cells, Figure, Key, Panel, Points, Scale
-from analysis.priorities import Priorities, priority_values
-from analysis.result_tables import Table
+from analysis.priorities import Priorities
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
-from analysis.single_runs import Settings, by_arm
-from analysis.thinning import evenly
+from analysis.sections.ledger_book import Book, book_of
+from analysis.sections.ledger_tables import coverage_table, pair_table, point_table
+from analysis.single_runs import by_arm
 
 MOST_PAIRS = 3
-MOST_POINTS = 24
-"""Of a method in a matrix; more are thinned out evenly."""
-MOST_ROWS = 40
 TICK_CHARACTERS = 75
 """Along an axis of a matrix."""
 STRICT, WEAK = "circle", "diamond"
-
-
-@dataclass(frozen=True)
-class Book:
-    """The ledger of two methods, on the points shown, and what holds of all points."""
-
-    arms: tuple[str, str]
-    points: tuple[tuple[Priorities, ...], tuple[Priorities, ...]]
-    """All operating points of each method."""
-    shown: tuple[tuple[Priorities, ...], tuple[Priorities, ...]]
-    """Those in the matrix."""
-    ledgers: tuple[Ledger, Ledger]
-    """Of the points shown: the first method over the second, and the other way round."""
-    matched: tuple[Ledger, Ledger] | None
-    """The same of matched seeds; None where the points do not all have the same seeds."""
-    covered: tuple[np.ndarray, np.ndarray]
-    """For all points of each method: does a point of the other dominate its means?"""
-    nums_seeds: tuple[int, int]
-    """Fewest and most seeds of a point."""
-
-    @property
-    def coverage(self) -> tuple[float, float]:
-        """Return C(first, second) and C(second, first)."""
-        return float(self.covered[1].mean()), float(self.covered[0].mean())
 
 
 def dominance(findings: Findings, files: RunFiles) -> Section | None:
@@ -63,62 +32,22 @@ def dominance(findings: Findings, files: RunFiles) -> Section | None:
     if not wanted:
         return None
     title = "Dominance ledger"
-    books = [_book(findings, runs, pair) for pair in wanted[:MOST_PAIRS]]
+    books = [book_of(findings, runs, pair) for pair in wanted[:MOST_PAIRS]]
     words = [sentence for book in books for sentence in _remarks(book)]
     if len(wanted) > len(books):
         words.append(f"{len(wanted) - len(books)} of {len(wanted)} pairs of methods are left out.")
-    parts: list[Part | Folded] = [_coverage_table(books)]
+    parts: list[Part | Folded] = [coverage_table(books)]
     for number, book in enumerate(books, 1):
-        parts += [_figure(findings, book, number), _point_table(findings, book, number)]
+        parts += [_figure(findings, book, number), point_table(findings, book, number)]
     parts += [_how(), *words]
     parts.append(
         Folded(
             "Every pair of points",
-            tuple(_pair_table(findings, book, number) for number, book in enumerate(books, 1)),
+            tuple(pair_table(findings, book, number) for number, book in enumerate(books, 1)),
         )
     )
     values = {"pairs": [_values(book) for book in books]}
     return Section("dominance", title, _lead(findings, books[0]), tuple(parts), values)
-
-
-def _book(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[str, str]) -> Book:
-    sides = [all_runs[arm] for arm in pair]
-    means = [
-        minimised(
-            np.array([np.mean(list(runs.values()), axis=0) for runs in side.values()]),
-            findings.axes,
-        )
-        for side in sides
-    ]
-    points = [tuple(side) for side in sides]
-    shown = [tuple(evenly(held, MOST_POINTS)) for held in points]
-    runs = [
-        [
-            minimised(np.array([held for _, held in sorted(side[p].items())]), findings.axes)
-            for p in places
-        ]
-        for side, places in zip(sides, shown, strict=True)
-    ]
-    seeds = {
-        tuple(sorted(side[p])) for side, places in zip(sides, shown, strict=True) for p in places
-    }
-    counts = [len(held) for side in sides for held in side.values()]
-
-    def both(matched: bool) -> tuple[Ledger, Ledger]:
-        return (
-            ledger(runs[0], runs[1], matched=matched),
-            ledger(runs[1], runs[0], matched=matched),
-        )
-
-    return Book(
-        arms=pair,
-        points=(points[0], points[1]),
-        shown=(shown[0], shown[1]),
-        ledgers=both(matched=False),
-        matched=both(matched=True) if len(seeds) == 1 else None,
-        covered=(covered_by(means[1], means[0]), covered_by(means[0], means[1])),
-        nums_seeds=(min(counts), max(counts)),
-    )
 
 
 def _lead(findings: Findings, book: Book) -> str:
@@ -181,40 +110,6 @@ def _remarks(book: Book) -> list[str]:
                 f"{arm}, evenly spaced; coverage and the list of points are of all."
             )
     return words
-
-
-def _coverage_table(books: Sequence[Book]) -> Table:
-    rows, raw = [], []
-    for book in books:
-        for mine, other in ((0, 1), (1, 0)):
-            covered = book.covered[other]
-            held = {
-                "method": book.arms[mine],
-                "other": book.arms[other],
-                "coverage": float(covered.mean()),
-                "num_dominated": int(covered.sum()),
-                "num_points_of_other": len(covered),
-                "num_undominated_own": int((~book.covered[mine]).sum()),
-                "num_points_own": len(book.covered[mine]),
-            }
-            raw.append(held)
-            rows.append(
-                (
-                    book.arms[mine],
-                    book.arms[other],
-                    f"{held['coverage']:.2f}",
-                    f"{held['num_dominated']} of {held['num_points_of_other']}",
-                    f"{held['num_undominated_own']} of {held['num_points_own']}",
-                )
-            )
-    return Table(
-        "dominance_coverage",
-        "Coverage C(A, B): share of the points of B that some point of A dominates on the means.",
-        ("A", "B", "C(A, B)", "points of B dominated", "points of A that B leaves undominated"),
-        tuple(rows),
-        pd.DataFrame(raw),
-        num_words=2,
-    )
 
 
 def _figure(findings: Findings, book: Book, number: int) -> Figure:
@@ -321,118 +216,6 @@ def _places(
         step = max(1, math.ceil(sum(len(text) + 2 for text in texts) / TICK_CHARACTERS))
     ticks = tuple((float(k), texts[k]) for k in range(0, len(texts), step))
     return Scale(title, (-0.5, len(points) - 0.5), ticks=ticks)
-
-
-def _point_table(findings: Findings, book: Book, number: int) -> Table:
-    """Return every operating point of both methods with what dominates it, undominated first."""
-    entries: list[tuple[tuple[str, ...], dict[str, Any], bool]] = []
-    for side in (0, 1):
-        by_others = book.ledgers[1 - side]
-        for k, point in enumerate(book.points[side]):
-            is_free = not book.covered[side][k]
-            worst, by = None, []
-            if point in book.shown[side]:
-                column = [row[book.shown[side].index(point)] for row in by_others.cells]
-                worst = max(cell.share_of_pairs for cell in column)
-                by = [
-                    findings.shown_priorities(other)
-                    for other, cell in zip(book.shown[1 - side], column, strict=True)
-                    if cell.mean_dominates
-                ]
-            shown_by = " ".join(by[:3]) + (f" and {len(by) - 3} more" if len(by) > 3 else "")
-            entries.append(
-                (
-                    (
-                        book.arms[side],
-                        findings.shown_priorities(point),
-                        "no point" if is_free else shown_by or "a point not in the matrix",
-                        shown_number(worst, ".2f"),
-                    ),
-                    {
-                        "method": book.arms[side],
-                        **priority_values(point, [axis.task for axis in findings.axes]),
-                        "undominated": is_free,
-                        "num_dominating_shown": len(by),
-                        "largest_share_of_pairs": worst,
-                    },
-                    is_free,
-                )
-            )
-    entries.sort(key=lambda entry: not entry[2])
-    shown = entries[:MOST_ROWS]
-    cut = (
-        ""
-        if len(shown) == len(entries)
-        else f" {len(shown)} rows; the CSV holds all {len(entries)}."
-    )
-    a, b = book.arms
-    return Table(
-        f"dominance_points_{number}",
-        f"Points of {a} and {b}: which points of the other method dominate them on the means, and "
-        "the largest share of pairs of runs in which one of these does. Marked: undominated by "
-        f"the other method.{cut}",
-        ("method", "priorities", "dominated by", "largest share of pairs"),
-        tuple(row for row, _, _ in shown),
-        pd.DataFrame([raw for _, raw, _ in entries]),
-        num_words=3,
-        marked=tuple(is_free for _, _, is_free in shown),
-    )
-
-
-def _pair_table(findings: Findings, book: Book, number: int) -> Table:
-    """Return every pair of points of the matrix in which one dominates, surest first."""
-    raw: list[dict[str, Any]] = []
-    for side in (0, 1):
-        for i, row in enumerate(book.ledgers[side].cells):
-            for j, cell in enumerate(row):
-                matched = None if book.matched is None else book.matched[side].cells[i][j]
-                raw.append(
-                    {
-                        "method": book.arms[side],
-                        "priorities": findings.shown_priorities(book.shown[side][i]),
-                        "other": book.arms[1 - side],
-                        "priorities_of_other": findings.shown_priorities(book.shown[1 - side][j]),
-                        "mean_dominates": cell.mean_dominates,
-                        "mean_strictly": cell.mean_strictly,
-                        "share_of_pairs": cell.share_of_pairs,
-                        "share_of_matched_seeds": None
-                        if matched is None
-                        else matched.share_of_pairs,
-                    }
-                )
-    found = [row for row in raw if row["share_of_pairs"] > 0 or row["mean_dominates"]]
-    found.sort(key=lambda row: (-row["share_of_pairs"], not row["mean_dominates"]))
-    rows = tuple(
-        (
-            row["method"],
-            row["priorities"],
-            row["other"],
-            row["priorities_of_other"],
-            "strictly" if row["mean_strictly"] else "weakly" if row["mean_dominates"] else "no",
-            f"{row['share_of_pairs']:.2f}",
-            shown_number(row["share_of_matched_seeds"], ".2f"),
-        )
-        for row in found[:MOST_ROWS]
-    )
-    a, b = book.arms
-    return Table(
-        f"dominance_pairs_{number}",
-        f"Pairs of points of {a} and {b} in which one dominates, the {len(rows)} surest of "
-        f"{len(found)}; the CSV holds all {len(raw)} pairs of the matrix. Matched: runs of the "
-        "same seed alone.",
-        (
-            "method",
-            "priorities",
-            "dominates",
-            "priorities",
-            "on the means",
-            "share of pairs",
-            "share of matched seeds",
-        ),
-        rows,
-        pd.DataFrame(raw),
-        num_words=5,
-    )
 
 
 def _values(book: Book) -> dict[str, Any]:

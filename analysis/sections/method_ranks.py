@@ -22,6 +22,7 @@ from analysis.rank_report import (
 from analysis.rank_tables import Ranking, ranking_of_trials
 from analysis.rank_tests import FEWEST_BLOCKS, BlockTest, block_tests
 from analysis.ranks import RankedMetric
+from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
 from analysis.words import listed
@@ -187,19 +188,21 @@ def _folded(ranking: Ranking) -> list[Folded]:
     """Return the long tables, cut to what a page can hold."""
     folded = []
     trials = trial_table(ranking)
-    cut = replace(trials, rows=trials.rows[:MOST_TRIALS])
-    if len(trials.rows) > MOST_TRIALS:
-        words = f" Here are the first {MOST_TRIALS}; the CSV holds all {len(trials.rows)} rows."
-        cut = replace(cut, caption=trials.caption + words)
-    folded.append(Folded(f"Ranks of each of {len(trials.rows)} trials", (cut,)))
+    title = f"Ranks of each of {len(trials.rows)} trials"
+    folded.append(Folded(title, (_cut(trials, MOST_TRIALS, " rows"),)))
     if ranking.tests:
         tests = test_table(ranking)
-        shown = replace(tests, rows=tests.rows[:MOST_TESTS_SHOWN])
-        if len(tests.rows) > MOST_TESTS_SHOWN:
-            words = f" Here are the first {MOST_TESTS_SHOWN}; the CSV holds all {len(tests.rows)}."
-            shown = replace(shown, caption=tests.caption + words)
-        folded.append(Folded(f"{len(tests.rows)} tests of two methods in one metric", (shown,)))
+        title = f"{len(tests.rows)} tests of two methods in one metric"
+        folded.append(Folded(title, (_cut(tests, MOST_TESTS_SHOWN),)))
     return folded
+
+
+def _cut(table: Table, most: int, noun: str = "") -> Table:
+    """Return the table with its first rows alone, which its caption then says."""
+    if len(table.rows) <= most:
+        return table
+    words = f" Here are the first {most}; the CSV holds all {len(table.rows)}{noun}."
+    return replace(table, rows=table.rows[:most], caption=table.caption + words)
 
 
 def _figure(findings: Findings, ranking: Ranking) -> Figure:

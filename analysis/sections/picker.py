@@ -22,8 +22,7 @@ from analysis.picker import (
     knee,
     offers,
 )
-from analysis.priorities import priority_values
-from analysis.result_tables import Table
+from analysis.result_tables import Table, mean_cells, point_values
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
 from analysis.single_runs import Key, by_point, ids_by_point
@@ -238,12 +237,12 @@ def _wish_table(findings: Findings, named: Sequence[NamedChoice]) -> Table:
                 one.wish,
                 one.point.arm,
                 findings.shown_priorities(one.point.priorities),
-                *_shown(axes, one.point),
+                *mean_cells(one.point, axes),
                 shown_number(sure, ".0%"),
             )
         )
         values: dict[str, Any] = {"wish": one.wish, "method": one.point.arm}
-        values |= _raw_point(axes, one.point)
+        values |= point_values(one.point, axes)
         values |= {
             "share_of_resamples": sure,
             "middle_seed": one.choice.seed,
@@ -278,11 +277,11 @@ def _point_table(
             (
                 point.arm,
                 findings.shown_priorities(point.priorities),
-                *_shown(axes, point),
+                *mean_cells(point, axes),
                 *(f"{loss:.2f}" for loss in losses),
             )
         )
-        values: dict[str, Any] = {"method": point.arm, **_raw_point(axes, point)}
+        values: dict[str, Any] = {"method": point.arm, **point_values(point, axes)}
         values |= {f"{axis.column}_loss": x for axis, x in zip(axes, losses, strict=True)}
         raw.append(values)
     return Table(
@@ -299,20 +298,6 @@ def _point_table(
         pd.DataFrame(raw),
         num_words=2,
     )
-
-
-def _raw_point(axes: Sequence[Axis], point: OperatingPoint) -> dict[str, Any]:
-    values: dict[str, Any] = {**priority_values(point.priorities, [axis.task for axis in axes])}
-    for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
-        values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
-    return values | {"num_seeds": point.n}
-
-
-def _shown(axes: Sequence[Axis], point: OperatingPoint) -> list[str]:
-    return [
-        axis.shown(mean) + (f" ± {axis.shown(sd)}" if sd is not None else "")
-        for axis, mean, sd in zip(axes, point.means, point.sds, strict=True)
-    ]
 
 
 def _data(
@@ -362,7 +347,7 @@ def _data(
                 "losses": offer.losses.tolist(),
                 # A narrow page breaks before the sign, not behind it.
                 "shown": [
-                    text.replace("± ", "±\N{NO-BREAK SPACE}") for text in _shown(axes, point)
+                    text.replace("± ", "±\N{NO-BREAK SPACE}") for text in mean_cells(point, axes)
                 ],
                 "runs": list(of),
             }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.axes import Axis, signs
-from analysis.figure_parts import axis_limits, point_text, rounded
+from analysis.figure_parts import axis_limits, point_text, range_text, rounded
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint
 from analysis.marks import MUTED, mark_of
@@ -190,11 +190,7 @@ def parallel_places(losses: np.ndarray, best: np.ndarray, worst: np.ndarray) -> 
 
 def range_words(findings: Findings) -> str:
     """Say between which values the means run."""
-    said = [
-        f"{axis.name} {axis.shown(min(p.means[k] for p in findings.points))} to "
-        f"{axis.shown(max(p.means[k] for p in findings.points))} {axis.unit}"
-        for k, axis in enumerate(findings.axes)
-    ]
+    said = [range_text(findings.points, axis, k) for k, axis in enumerate(findings.axes)]
     return f"Over {len(findings.points)} operating points the means run over {listed(said)}."
 
 

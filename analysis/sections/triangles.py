@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.axes import NONE, Axis, shown_number
-from analysis.figure_parts import point_text, rounded, widened
+from analysis.figure_parts import point_text, range_text, rounded, widened
 from analysis.findings import Findings
 from analysis.marks import GRID, INK, MUTED, Mark, mark_of
 from analysis.pairs import PAPER_PAIR, every_pair
@@ -128,12 +128,7 @@ def _value_figure(findings: Findings, arms: Sequence[str]) -> Figure:
             )
     axes = findings.axes
     spans = [
-        f"{arm}: "
-        + ", ".join(
-            f"{axis.name} {axis.shown(min(p.means[k] for p in mine))} to "
-            f"{axis.shown(max(p.means[k] for p in mine))} {axis.unit}"
-            for k, axis in enumerate(axes)
-        )
+        f"{arm}: " + ", ".join(range_text(mine, axis, k) for k, axis in enumerate(axes))
         for arm in arms
         if (mine := [p for p in findings.points if p.arm == arm and p.priorities])
     ]

@@ -129,7 +129,7 @@ def test_matched_seeds_are_given_only_where_all_points_have_the_same():
 
 
 def test_large_grids_are_thinned_aloud_and_coverage_is_of_all_points(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("analysis.sections.ledger"), "MOST_POINTS", 4)
+    monkeypatch.setattr(importlib.import_module("analysis.sections.ledger_book"), "MOST_POINTS", 4)
     generator = np.random.default_rng(0)
     priorities = [(k / 31, 1 - k / 31) for k in range(1, 31)]
     rows = [

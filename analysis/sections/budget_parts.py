@@ -11,7 +11,7 @@ from analysis.intervals import PERCENT
 from analysis.marks import mark_of
 from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
 from analysis.result_tables import Table
-from analysis.seconds_parts import RunSeconds
+from analysis.sections.seconds_parts import RunSeconds
 from analysis.words import listed
 
 LINEAR_UP_TO = 50
