@@ -32,21 +32,6 @@ class Ledger:
     cells: tuple[tuple[Dominance, ...], ...]
     """cells[i][j]: point i of a over point j of b."""
 
-    @property
-    def covered(self) -> tuple[bool, ...]:
-        """Return for each point of b whether some point of a dominates it, on the means."""
-        return tuple(any(row[j].mean_dominates for row in self.cells) for j in range(self.num_b))
-
-    @property
-    def num_b(self) -> int:
-        """Return the number of points of b."""
-        return len(self.cells[0])
-
-    @property
-    def coverage(self) -> float:
-        """Return the share of b's points that a dominates: C(a, b), strict in one axis."""
-        return sum(self.covered) / self.num_b
-
 
 def dominates(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return whether `a` dominates `b`, over the last axis (..., axes), both minimised."""

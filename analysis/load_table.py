@@ -19,7 +19,6 @@ from analysis.priorities import setting_of
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import METHODS, PERIOD_FIELDS
 
-SUFFIXES = (".csv", ".parquet")
 PRIORITY = "priority_"
 PRIOR = "prior_"
 GUARDED = ("architecture", "encoder", "epochs", "dataset")
