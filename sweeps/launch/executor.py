@@ -36,7 +36,8 @@ from ray.tune.search import Searcher  # noqa: E402
 from sweeps.launch.cluster import travelling_code  # noqa: E402
 from sweeps.launch.listener import Listener  # noqa: E402
 from sweeps.launch.newcomers import placement  # noqa: E402
-from sweeps.launch.scratch import scratch_folder  # noqa: E402
+from sweeps.launch.scratch import RAY, scratch_folder  # noqa: E402
+from sweeps.launch.sessions import sessions_of_their_own  # noqa: E402
 from sweeps.launch.stopping import StopSignals  # noqa: E402
 
 LOOPBACK = "127.0.0.1"
@@ -114,10 +115,10 @@ def started_ray(
             "dashboard_host": LOOPBACK,
             "_node_ip_address": LOOPBACK,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": str(scratch),
+            "_temp_dir": str(scratch / RAY),
         }
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), sessions_of_their_own():
                 warnings.simplefilter("ignore")  # hints of Ray about future releases
                 # Else Ray replaces the loopback address, and the network can read its metrics.
                 ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None

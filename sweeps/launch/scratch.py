@@ -1,4 +1,4 @@
-"""Ray's throw-away folder: held while it is used, and removed by the next start after a kill."""
+"""Ray's throw-away folder: held while it is used, and removed by a later start after a kill."""
 
 import contextlib
 import fcntl
@@ -11,41 +11,74 @@ from pathlib import Path
 SCRATCH_PREFIX = "mtl-sweep-"
 SCRATCH_LOCK = ".lock"
 """File in the throw-away folder, held by the process that uses it."""
-LONGEST_SCRATCH_PATH = 40
-"""Ray puts sockets below its folder, and their paths may have 107 characters."""
+RAY = "ray"
+"""What Ray gets within the throw-away folder; it opens that to all users of the machine."""
+LONGEST_PARENT_BYTES = 12
+"""A socket's path may have 107 bytes: PARENT/mtl-sweep-PID-8 bytes/ray/session_TIME_PID/
+sockets/plasma_store has 95 beside the parent, where process ids have seven digits."""
 
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield a throw-away folder; those that killed processes have left are removed before."""
+    """Yield a throw-away folder of this user alone.
+
+    Those that killed processes have left are removed before, and again afterwards: for some seconds
+    after a kill Ray's agents live on, and make what they write to anew.
+    """
     parent = tempfile.gettempdir()
-    parent = parent if len(parent) <= LONGEST_SCRATCH_PATH else "/tmp"
+    parent = parent if len(os.fsencode(parent)) <= LONGEST_PARENT_BYTES else "/tmp"
     remove_abandoned(Path(parent))
-    with (
-        tempfile.TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-        ) as scratch,
-        held(Path(scratch)),
-    ):
-        yield Path(scratch)
+    begun = Path(tempfile.mkdtemp(prefix=f".{SCRATCH_PREFIX}{os.getpid()}-", dir=parent))
+    scratch = begun.with_name(begun.name.removeprefix("."))
+    try:
+        with held(begun):
+            begun.rename(scratch)  # it never has its name without being held
+            yield scratch
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        remove_abandoned(Path(parent))
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the lock of a throw-away folder; it goes with this process, however that one ends."""
-    begun = folder / f"{SCRATCH_LOCK}.begun"
-    with open(begun, "w") as file:
+    with open(folder / SCRATCH_LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begun.rename(folder / SCRATCH_LOCK)  # it never has its name without being held
         yield
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove this user's throw-away folders whose lock is free: their processes were killed."""
+    """Remove this user's throw-away folders whose processes were killed."""
     for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.getuid():
-                continue
-            with open(folder / SCRATCH_LOCK, "r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.lstat().st_uid == os.getuid():
+                _remove_if_abandoned(folder)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove a folder whose lock is free, or that was made anew, without one, for a dead process.
+
+    Raises:
+        OSError: if it is held.
+    """
+    try:
+        with open(folder / SCRATCH_LOCK, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except FileNotFoundError:
+        if not _lives(folder.name.removeprefix(SCRATCH_PREFIX).partition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process_id: str) -> bool:
+    """Return whether a process of this machine has that id; what is no id counts as one."""
+    if not process_id.isdecimal():
+        return True
+    try:
+        os.kill(int(process_id), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

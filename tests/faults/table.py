@@ -40,7 +40,10 @@ ROWS: dict[str, Row] = {
             f"{PROCESSES}::test_driver_killed_at_random_moments",
             f"{TRAINING}::test_killed_at_random_moments_it_goes_on_bit_for_bit",
         ),
-        (f"{PROCESSES}::test_driver_killed_at_random_moments",),
+        (
+            f"{PROCESSES}::test_driver_killed_at_random_moments",
+            f"{PROCESSES}::test_nothing_of_ray_outlives_a_killed_driver",
+        ),
     ),
     "stop signals": Row(
         "SIGINT, SIGTERM or SIGUSR1 to the driver after an epoch chosen by a seed",
@@ -50,6 +53,11 @@ ROWS: dict[str, Row] = {
             f"{LAUNCH}::test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues",
         ),
         (f"{PROCESSES}::test_signals_at_random_moments",),
+    ),
+    "stop signal to the whole group": Row(
+        "SIGTERM or SIGUSR1 to the driver's process group after an epoch chosen by a seed",
+        (f"{PROCESSES}::test_a_stop_signal_to_the_whole_process_group",),
+        (f"{PROCESSES}::test_a_stop_signal_to_the_whole_process_group",),
     ),
     "exception in a run": Row(
         "RuntimeError out of the training after an epoch chosen by a seed",

@@ -7,12 +7,15 @@ asserts that the process was alive when the fault came.
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from sweeps.launch.scratch import SCRATCH_PREFIX
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     assert_as_undisturbed,
@@ -21,6 +24,7 @@ from tests.faults.tiny_sweep import (
     fill_disk,
     finish,
     finished_files,
+    lives,
     num_epochs,
     options,
     outcome,
@@ -34,6 +38,8 @@ LONG = ("--epochs", "80")
 LONGER = ("--epochs", "300", "--seeds", "2")
 TRIAL = "ray::ImplicitFunc.train"
 """What Ray calls a process while it trains."""
+RAYS_CORE = {"gcs_server", "raylet"}
+STATUS = "sweeps/priority_grid/status.json"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,53 @@ def test_signals_at_random_moments(
     kept = finished_files(store)
     finish(store, *argv)
     assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
+)
+def test_a_stop_signal_to_the_whole_process_group(
+    number: signal.Signals, tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    argv = options(data_root, *LONG)
+    reached = printed_seed(200 + int(number)).randrange(1, 40)
+    waits = [sys.executable, "-c", "input()"]
+    with (
+        start(store, *argv, process_group=0) as process,
+        subprocess.Popen(waits, stdin=subprocess.PIPE, process_group=process.pid) as bystander,
+    ):
+        wait_for_epochs(store, reached, process)
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        elsewhere = [p for p in descendants(process, "") if os.getpgid(p.pid) != process.pid]
+        assert {p.name() for p in elsewhere} >= RAYS_CORE
+        os.killpg(process.pid, number)
+        assert bystander.wait(timeout=60) == -number, "the group did not get it"
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.startswith(f"Stopped by {number.name} with ")
+    assert said.count("\n") == 1
+    assert json.loads((store / STATUS).read_text())["state"] == "stopped"
+    assert events(store)[-1]["event"] == "stopped"
+    kept = finished_files(store)
+    finish(store, *argv)
+    assert_as_undisturbed(store, undisturbed(*LONG), kept)
+
+
+@pytest.mark.slow
+def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, data_root: str) -> None:
+    store = tmp_path / "store"
+    argv = options(data_root, *LONG)
+    with start(store, *argv, TMPDIR="/tmp") as process:
+        wait_for_epochs(store, 1, process)
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        below = descendants(process, "")
+        assert {p.name() for p in below} >= RAYS_CORE
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not any(lives(p) for p in below), f"the end of {below}")
+    finish(store, *argv, TMPDIR="/tmp")
+    assert not list(Path("/tmp").glob(f"{SCRATCH_PREFIX}{process.pid}-*"))
 
 
 @pytest.mark.slow

@@ -46,14 +46,17 @@ def command(store: Path, *more: str) -> list[str]:
     return [sys.executable, str(SCRIPT), "--store", str(store), *more]
 
 
-def start(store: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a sweep as a process with Ray."""
+def start(
+    store: Path, *more: str, process_group: int | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Start a sweep as a process with Ray; with `process_group` 0 it leads a group of its own."""
     return subprocess.Popen(
         command(store, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
+        process_group=process_group,
     )
 
 
@@ -167,6 +170,14 @@ def descendants(process: subprocess.Popen[str], beginning: str) -> list[psutil.P
             if beginning in " ".join(child.cmdline()[:1]):
                 found.append(child)
     return found
+
+
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def printed_seed(seed: int) -> random.Random:

@@ -1,7 +1,10 @@
 """What surrounds Ray: the throw-away folder, and what a trial reports; no Ray is started."""
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -25,11 +28,14 @@ with held(Path(sys.argv[1])):
 """
 
 
+def named(process_id, parent):
+    """Return a throw-away folder of a process; one of so high an id is never there."""
+    return parent / f"{scratch.SCRATCH_PREFIX}{process_id}-x"
+
+
 def test_a_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
-    folder = tmp_path / f"{scratch.SCRATCH_PREFIX}1-x"  # process 1 is always there, and not ours
+    folder = named(1, tmp_path)  # process 1 is always there, and not ours
     folder.mkdir()
-    beginning = tmp_path / f"{scratch.SCRATCH_PREFIX}999999999-y"  # has no lock yet
-    beginning.mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
         stdin=subprocess.PIPE,
@@ -38,13 +44,45 @@ def test_a_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
     ) as other:
         assert other.stdout.readline() == "held\n"
         # As seen from another container, where no such process is in /proc.
-        renamed = folder.rename(tmp_path / f"{scratch.SCRATCH_PREFIX}999999998-x")
+        renamed = folder.rename(named(999_999_998, tmp_path))
         scratch.remove_abandoned(tmp_path)
         assert renamed.exists()
         renamed.rename(folder)
         other.kill()
     scratch.remove_abandoned(tmp_path)
-    assert list(tmp_path.iterdir()) == [beginning]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_made_anew_without_a_lock_is_abandoned_once_its_process_is_dead(tmp_path):
+    for process_id in (1, os.getpid(), "any", 999_999_999, 10**30):
+        (named(process_id, tmp_path) / "ray/session/logs").mkdir(parents=True)
+    scratch.remove_abandoned(tmp_path)
+    assert set(tmp_path.iterdir()) == {named(it, tmp_path) for it in (1, os.getpid(), "any")}
+
+
+def test_a_scratch_folder_is_private_locked_under_its_name_and_leaves_nothing(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scratch, "LONGEST_PARENT_BYTES", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch.scratch_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+        assert folder.name.startswith(f"{scratch.SCRATCH_PREFIX}{os.getpid()}-")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        scratch.remove_abandoned(tmp_path)
+        assert [path.name for path in folder.iterdir()] == [scratch.SCRATCH_LOCK]
+        # Meanwhile the agents of a process that was killed before make their folder anew.
+        named(999_999_999, tmp_path).mkdir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_of_sockets_fit_however_long_the_path_of_temporary_files(tmp_path, monkeypatch):
+    # 107 bytes, less those of the largest process id of Linux and of a random name of 8.
+    below = "/mtl-sweep-4194304-abcdefgh/ray/session_2026-11-22_22-42-58_123456_4194304"
+    assert 107 - len(f"{below}/sockets/plasma_store") == scratch.LONGEST_PARENT_BYTES
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "too long"))
+    with scratch.scratch_folder() as folder:
+        assert folder.parent == Path("/tmp")
 
 
 @pytest.mark.parametrize(
