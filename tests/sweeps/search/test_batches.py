@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.pareto import main as pareto
+from mtl.care.listing import list_runs
 from mtl.plan_file import parse_plan
 from mtl.store import Store
 from sweeps import preflight
@@ -230,3 +231,23 @@ def test_where_nothing_could_be_trained_retry_failed_tries_all_of_it_again(stage
     capsys.readouterr()
     assert stage.run("--retry-failed") == 0
     assert "failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [0, 3, 7])
+def test_a_run_interrupted_before_it_is_marked_as_paused_is_marked_later(stage, played, number):
+    passed = []
+
+    def die():
+        passed.append(None)
+        if len(passed) > number:
+            raise played.killed
+
+    stage.training.before_mark = die
+    with pytest.raises(played.killed):
+        stage.run()
+    states = [entry.state for entry in list_runs(stage.store) if entry.epochs == 2]
+    assert (states.count("partial"), states.count("paused")) == (1, number)
+    stage.training.before_mark = lambda: None
+    assert stage.run() == 0
+    assert len(set(stage.training.trained)) == len(stage.training.trained)
+    assert {entry.state for entry in list_runs(stage.store)} == {"done", "paused"}
