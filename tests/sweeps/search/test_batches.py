@@ -225,7 +225,15 @@ def test_what_was_told_as_failed_stays_and_that_is_said(stage, capsys):
 def test_where_nothing_could_be_trained_retry_failed_tries_all_of_it_again(stage, capsys):
     stage.training.fails = lambda spec: True
     assert stage.run() == 1
-    assert "Once that is mended, --retry-failed tries them again." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "to change one, give another --name as well. " in said
+    assert "mend it, and --retry-failed tries them again." in said
+    # As said: other settings are refused under this name, and another one takes them.
+    slower = ("--learning-rates", "2e-5", "7e-4")
+    assert stage.run(*slower) == 2
+    assert "Give another --name" in capsys.readouterr().err
+    assert stage.run(*slower, "--name", "slower", "--plan") == 0
+    capsys.readouterr()
     stage.training.fails = lambda spec: False
     assert stage.run() == 1, "not without being asked to"
     capsys.readouterr()
