@@ -119,7 +119,7 @@ def build(
         "split": SPLIT,
         "verdict": dataclasses.asdict(words),
         "counts": findings.counts,
-        "terminal_table": plain(tables["operating_points"]),
+        "terminal_table": plain(tables["operating_points"]) if findings.points else "",
         **_plain_findings(findings),
         "sections": {section.name: _plain(section.values) for section in sections},
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.axes import AnalysisError
-from mtl.plan_file import PLAN_SCHEMA, PlanFile, PlanFileError, parse_plan
+from mtl.plan_file import PlanFile, PlanFileError, parse_plan
 from mtl.records import PAUSED_AFTER
 from mtl.store import Store, StoreError
 
@@ -102,7 +102,4 @@ def _plan(store: Store, sweep: str) -> PlanFile:
     try:
         return parse_plan(store.read_json(key))
     except PlanFileError as error:
-        raise AnalysisError(
-            f"Expected a plan of schema {PLAN_SCHEMA}, got {error} in {store.place(key)}. Use the "
-            "release that wrote it, or start the sweep again if it is damaged."
-        ) from error
+        raise AnalysisError(error.sentence(store.place(key))) from error

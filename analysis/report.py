@@ -135,7 +135,8 @@ def _remove_single(out: Path) -> None:
 def in_words(label: str, summary: ReportSummary) -> str:
     """Return what a terminal shows of a report: label, table, verdict, path."""
     lines = [f"\n{label}"] if label else []
-    lines += [summary.table, "", summary.verdict]
+    lines += [summary.table, ""] if summary.table else []  # no head without results
+    lines.append(summary.verdict)
     total = summary.num_done + summary.num_missing + summary.num_failed
     if summary.num_done < total:
         lines.append(

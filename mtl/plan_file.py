@@ -13,10 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 PLAN_SCHEMA = 1
+DAMAGED_REMEDY = "remove the file and start the sweep again"
+NEWER_REMEDY = "use the release that wrote it"
 
 
 class PlanFileError(ValueError):
     """What a plan.json holds in place of a plan, in a few words that follow `holds` or `got`."""
+
+    def __init__(self, what: str, remedy: str = DAMAGED_REMEDY) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+        """What helps, in words that follow a colon."""
+
+    def sentence(self, place: str) -> str:
+        """Return the error and its remedy for people; `place` is where the file lies."""
+        remedy = self.remedy[0].upper() + self.remedy[1:]
+        return f"Expected a plan of schema {PLAN_SCHEMA}, got {self} in {place}. {remedy}."
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,16 @@ class PlanFile:
     def run_ids(self) -> list[str]:
         """Return the run ids of all revisions, in order."""
         return _distinct(self.revisions)
+
+    def about_absent(self, number: int, *, removed: bool = False) -> str:
+        """Return what the command does about `number` of its runs that are not there."""
+        again = " again" if removed else ""
+        if self.tuned:
+            return (
+                f"its command, a search, trains{again} only what it reports or has yet to compare; "
+                "what it decided by others stands"
+            )
+        return f"its command trains {'it' if number == 1 else 'them'}{again}"
 
     @property
     def reported(self) -> list[str]:
@@ -60,7 +82,8 @@ def parse_plan(held: Any) -> PlanFile:
     """
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != PLAN_SCHEMA:
-        raise PlanFileError(f"schema {schema!r}")
+        is_newer = isinstance(schema, int) and schema > PLAN_SCHEMA
+        raise PlanFileError(f"schema {schema!r}", NEWER_REMEDY if is_newer else DAMAGED_REMEDY)
     revisions, kind, tuned = held.get("revisions"), held.get("kind"), held.get("tuned", [])
     if not isinstance(revisions, list):
         raise PlanFileError("no list of revisions")

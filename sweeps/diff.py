@@ -1,7 +1,8 @@
 """What differs between two plans, or between two runs.
 
 python sweeps/diff.py old.json new.json                     as saved from --plan --json
-python sweeps/diff.py results/sweeps/a results/sweeps/b     two sweeps, as they were last started
+python sweeps/diff.py results/sweeps/a results/sweeps/b     two sweeps, as they were last started;
+                                                            of a search all that it decided on
 python sweeps/diff.py RUN_ID RUN_ID --store results         two runs: fields, how made, results
 
 A and B may be addresses of object storage, such as 's3://bucket/prefix/sweeps/a?region=eu-west-1'.
@@ -164,12 +165,13 @@ def _read_plan(path: Place, store: Store | None) -> PlanSide:
     if isinstance(runs, list):
         return PlanSide(str(path), dict(map(_planned_run, runs)))
     try:
-        revisions = parse_plan(held).revisions
+        plan = parse_plan(held)
     except PlanFileError as error:
         raise UnreadableError(f"holds no runs but {error}") from error
-    if not revisions:
+    if not plan.revisions:
         raise UnreadableError("holds no runs and no revisions of a plan")
-    run_ids = revisions[-1]["run_ids"]
+    # A search's last revision may be its chosen points alone; its saved plan lists all of its runs.
+    run_ids = plan.run_ids if plan.tuned else plan.revisions[-1]["run_ids"]
     if store is None and isinstance(path, Path):
         above = path.absolute().parents
         if len(above) > 2 and above[1].name == "sweeps":

@@ -75,10 +75,7 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except PlanFileError as error:
-        raise StoreError(
-            f"Expected a plan of schema {PLAN_SCHEMA}, got {error} in {store.place(key)}. Use the "
-            "release that wrote it, or another --name."
-        ) from error
+        raise StoreError(error.sentence(store.place(key))) from error
     if held.kind != kind:
         raise ValueError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "

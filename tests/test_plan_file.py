@@ -39,7 +39,7 @@ def test_a_search_of_an_earlier_release_with_empty_revisions_is_read() -> None:
     ("held", "words"),
     [
         ([], "schema None"),
-        ({"schema": 2}, "schema 2"),
+        ({"schema": "1"}, "schema '1'"),
         ({"schema": 1}, "no list of revisions"),
         (plan("x"), "a revision without a list of run ids"),
         (plan({"run_ids": [3]}), "a revision without a list of run ids"),
@@ -47,5 +47,12 @@ def test_a_search_of_an_earlier_release_with_empty_revisions_is_read() -> None:
     ],
 )
 def test_damaged_plans_are_told_in_words(held: object, words: str) -> None:
-    with pytest.raises(PlanFileError, match=f"^{words}$"):
+    with pytest.raises(PlanFileError, match=f"^{words}$") as caught:
         parse_plan(held)
+    assert caught.value.remedy == "remove the file and start the sweep again"
+
+
+def test_a_plan_of_a_newer_release_is_not_to_be_removed() -> None:
+    with pytest.raises(PlanFileError, match=r"^schema 2$") as caught:
+        parse_plan({"schema": 2})
+    assert caught.value.remedy == "use the release that wrote it"

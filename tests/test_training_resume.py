@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mtl import step
+from mtl.care.listing import read_entry
 from mtl.records import EpochRecord, RunPausedError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store, StoreError
@@ -94,6 +95,27 @@ def test_paused_where_it_was_told_it_goes_on_bit_for_bit(
     manifest = paused.manifest(run_id)
     assert manifest is not None
     assert "paused_after" not in manifest
+
+
+def test_interrupted_before_its_mark_a_paused_run_marks_itself_and_trains_nothing(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec, store = RunSpec.from_dict(make_tiny(epochs=4)), Store(tmp_path / "a")
+    run_id, to_second = spec.run_id(), replace(runtime, pause_after=2)
+    trained: list[int] = []
+
+    def interrupt(record: EpochRecord) -> None:
+        trained.append(record.epoch)
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(spec, store, to_second, on_epoch=interrupt)
+    assert read_entry(store, run_id).state == "partial"
+    with pytest.raises(RunPausedError, match="after epoch 2 of 4"):
+        fit(spec, store, to_second, on_epoch=interrupt)
+    assert trained == [1, 2]
+    assert read_entry(store, run_id).state == "paused"
 
 
 def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl.care.files import is_locked, kind_of, printable
-from mtl.care.listing import STATES, Filter, list_runs, planned_by, sums, table
+from mtl.care.listing import STATES, Filter, list_runs, planned_by, plans_of, sums, table
 from mtl.care.merging import merge
 from mtl.care.removing import remove_runs
 from mtl.care.verifying import verify_store
@@ -161,7 +161,10 @@ def _merge(given: argparse.Namespace) -> int:
     for note in merged.notes:
         print(note)
     counts = ", ".join(f"{count} {what}" for what, count in merged.counts.items())
-    print(f"Runs: {counts}." if counts else "Nothing was copied.")
+    sentences = [f"Runs: {counts}."] if counts else []
+    if merged.num_sweeps:
+        sentences.append(f"{_counted(merged.num_sweeps, 'sweep')} copied.")
+    print(" ".join(sentences) or "Nothing was copied.")
     for problem in merged.problems:
         print(problem, file=sys.stderr)
     return INCOMPLETE_STATUS if merged.problems else 0
@@ -198,11 +201,12 @@ def _remove(given: argparse.Namespace) -> int:
     removed = {
         entry.run_id for entry in runs if kind_of(store.run_folder(entry.run_id)) == "absent"
     }
-    for name, planned in planned_by(store).items():
-        if planned & removed:
+    for name, plan in plans_of(store).items():
+        number = len(removed.intersection(plan.run_ids))
+        if number:
             print(
-                f"Sweep {printable(name)} plans {len(planned & removed)} of them: its command "
-                "trains them again."
+                f"Sweep {printable(name)} plans {number} of them: "
+                f"{plan.about_absent(number, removed=True)}."
             )
     for sentence in refused:
         print(sentence, file=sys.stderr)

@@ -262,9 +262,14 @@ def planned_by(store: Store) -> dict[str, set[str]]:
 
     Only names that could be run ids are returned.
     """
+    return {name: set(plan.run_ids) for name, plan in plans_of(store).items()}
+
+
+def plans_of(store: Store) -> dict[str, PlanFile]:
+    """Return sweep -> its plan; unreadable plans list no runs."""
     nothing = PlanFile("", ())
     return {
-        folder.name: set(_or_default(lambda f=folder: read_plan(f), nothing).run_ids)  # type: ignore[misc]
+        folder.name: _or_default(lambda f=folder: read_plan(f), nothing)  # type: ignore[misc]
         for folder in _sweep_folders(store)
     }
 

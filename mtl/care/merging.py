@@ -36,7 +36,9 @@ class Merged:
     """What became of the runs and sweeps of the store that was merged."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """What was done -> to how many."""
+    """What was done -> to how many runs."""
+    num_sweeps: int = 0
+    """Copied."""
     problems: list[str] = field(default_factory=list)
     """Sentences about what was left as it was although it was asked for."""
     notes: list[str] = field(default_factory=list)
@@ -200,4 +202,4 @@ def _merge_sweep(source: Store, target: Store, name: str, merged: Merged) -> Non
             os.rename(beside, ours)
         finally:
             remove_whole(beside)
-        merged.counts["sweeps copied"] += 1
+        merged.num_sweeps += 1

@@ -27,8 +27,9 @@ from mtl.care.files import (
     read_bytes,
     read_object,
 )
-from mtl.care.listing import read_plan, read_spec, run_ids_of
+from mtl.care.listing import read_spec, run_ids_of
 from mtl.lease import DamagedLeaseError, parse_lease
+from mtl.plan_file import DAMAGED_REMEDY, PlanFile, PlanFileError, parse_plan
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec
 from mtl.store import Store, StoreError, check_sweep_name
@@ -255,16 +256,12 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
         what = f"is a {kind_of(folder)}, not a folder"
         inspector.damage(folder, what, "the sweep's plan; no run: remove it, start the sweep again")
         return False
-    planned = inspector.check(
-        folder / "plan.json",
-        lambda: read_plan(folder).run_ids,
-        "which runs the sweep asked for; no run: remove the file, start the sweep again",
-    )
-    absent = [run_id for run_id in planned or () if run_id not in known] if known else []
-    if absent:
+    plan = _inspect_plan(inspector, folder)
+    absent = set(plan.run_ids) - known if plan is not None and known else set()
+    if plan is not None and absent:
+        runs = "1 run" if len(absent) == 1 else f"{len(absent)} runs"
         inspector.note(
-            folder,
-            f"plans {len(absent)} runs that the store does not hold; its command trains them.",
+            folder, f"plans {runs} that the store does not hold; {plan.about_absent(len(absent))}."
         )
     _inspect_lines(
         inspector, folder / "events.jsonl", "some of the sweep's history; no run", may_go_on=True
@@ -275,6 +272,20 @@ def _inspect_sweep(inspector: _Inspector, folder: Path, known: set[str]) -> bool
         inspector.check(path, lambda: check_status(path), "what watch shows; it is written anew")
     _inspect_lease(inspector, folder / "lease.json")
     return True
+
+
+def _inspect_plan(inspector: _Inspector, folder: Path) -> PlanFile | None:
+    costs = "which runs the sweep asked for; no run: "
+    path = folder / "plan.json"
+    try:
+        return parse_plan(read_object(path))
+    except PlanFileError as error:
+        inspector.damage(path, f"holds {error}", costs + error.remedy)
+    except UnreadableError as error:
+        inspector.damage(path, str(error), costs + DAMAGED_REMEDY)
+    except OSError as error:
+        inspector.damage(path, f"cannot be read ({error.strerror})", costs + DAMAGED_REMEDY)
+    return None
 
 
 def _inspect_lease(inspector: _Inspector, path: Path) -> None:

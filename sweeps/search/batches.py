@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mtl.data.prepared import prepare
+from mtl.records import PAUSED_AFTER
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.cli import Command
@@ -114,9 +115,16 @@ class Batches:
         return make_plan(self._command.name, self._command.kind, left)
 
     def _reached(self, run_id: str, epoch: int | None) -> bool:
+        """Return whether a run is done, or paused after `epoch` or later and says so.
+
+        A run that was interrupted between its last epoch and its mark is opened once more: it
+        trains nothing and marks itself. Without the mark it would look unfinished for ever.
+        """
         if self._store.is_done(run_id):
             return True
-        return epoch is not None and len(self._store.epochs(run_id)) >= epoch
+        if epoch is None or len(self._store.epochs(run_id)) < epoch:
+            return False
+        return PAUSED_AFTER in (self._store.manifest(run_id) or {})
 
     def _launch(self, plan: Plan, pause_after: int | None) -> None:
         # Only here: Ray takes a second to import, and a finished search does not need it.

@@ -11,6 +11,7 @@ from mtl.store import Store, StoreError, is_address
 from sweeps.cli import Command, parse_command
 from sweeps.clusters import look_before_start
 from sweeps.command import checked_concurrency
+from sweeps.cost import StepKey
 from sweeps.display import make_display
 from sweeps.exits import INCOMPLETE_STATUS, in_words
 from sweeps.journal import Journal, revisions, sweep_lock
@@ -23,7 +24,7 @@ from sweeps.search.budget import Most
 from sweeps.search.decided import check_begun, decided_specs
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.options import TUNED, SearchOptions, add_options, search_bases, search_options
-from sweeps.search.planned import epoch_budget_of, most_of, plan_json, plan_text
+from sweeps.search.planned import epoch_budget_of, expected, most_of, plan_json, plan_text
 from sweeps.stores import existing_store
 from sweeps.words import counted, failure_sentence, run_text
 
@@ -83,18 +84,24 @@ def _show_plan(
     """Print what the search takes at most; writes nothing anywhere."""
     store = existing_store(command.store)
     decided = _decided_so_far(command, bases, options, store)
+    probe_texts: list[str] = []
+    measured: dict[StepKey, float] = {}
+    if command.probe:
+        # Only here: a plan alone needs no torch.
+        from sweeps.probing import probe_networks, probe_text, step_seconds
+
+        probed = probe_networks(list(bases.values()), command.runtime.data_root)
+        probe_texts = [probe_text(spec, result) for spec, result in probed]
+        measured = step_seconds(probed)
+    whole = expected(command, bases, options, store, concurrency, measured)
     if command.as_json:
-        print(json.dumps(plan_json(command, bases, options, store, decided, concurrency)))
+        print(json.dumps(plan_json(bases, options, store, decided, whole)))
         return
     for note in command.notes:
         print(note)
-    print(plan_text(command, bases, options, store, decided, concurrency))
-    if command.probe:
-        # Only here: a plan alone needs no torch.
-        from sweeps.probing import probe_networks, probe_text
-
-        for spec, probe in probe_networks(list(bases.values()), command.runtime.data_root):
-            print(probe_text(spec, probe))
+    print(plan_text(bases, options, store, decided, whole, concurrency))
+    for text in probe_texts:
+        print(text)
 
 
 def _search_and_report(

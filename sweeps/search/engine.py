@@ -41,7 +41,7 @@ class Outcome:
     specs: tuple[RunSpec, ...]
     """The chosen points with every seed, method by method."""
     num_epochs: int
-    """Trained in all, tuning included."""
+    """Trained in all, tuning included; of failed runs those that the store still holds."""
     num_paused: int
     """Runs that were left in the tuning; they are no results."""
     num_explored: int
@@ -108,15 +108,38 @@ class Search:
             for seed in range(self._options.seeds)
         ]
         trials.train("Training the chosen points with every seed", specs, None)
-        reported = {spec.run_id() for spec in specs}
-        left = [run_id for run_id in trials.runs if not trials.store.is_done(run_id)]
+        return self._outcome(chosen, specs, explored)
+
+    def _outcome(
+        self,
+        chosen: dict[str, list[RunSpec]],
+        specs: list[RunSpec],
+        explored: Mapping[str, Mapping[int, RunSpec]],
+    ) -> Outcome:
+        """Return what was found; what was decided once counts, even if its runs were removed."""
+        trials = self._trials
+        tried = {(m, i): spec for m, found in explored.items() for i, spec in found.items()}
+        in_vain = {
+            spec.run_id() for (m, i), spec in tried.items() if trials.told("told", m, i) is None
+        }
+        told = self._tuning.epochs_told()
+        told |= {s.run_id(): s.epochs for s in tried.values() if s.run_id() not in in_vain}
+        epochs = {
+            run_id: max(trials.epochs_of(run_id), told.get(run_id, 0)) for run_id in trials.runs
+        }
+        left = {
+            run_id
+            for run_id, spec in trials.runs.items()
+            if not trials.store.is_done(run_id) and told.get(run_id, 0) < spec.epochs
+        }
+        failed = {run_id for run_id in left if run_id in in_vain or trials.failed(run_id)}
         return Outcome(
             chosen,
             tuple(specs),
-            sum(map(trials.epochs_of, trials.runs)),
-            sum(not trials.failed(run_id) for run_id in left),
-            sum(map(len, explored.values())),
-            sum(trials.failed(run_id) for run_id in left if run_id not in reported),
+            sum(epochs.values()),
+            sum(epochs[run_id] > 0 for run_id in left - failed),
+            len(tried),
+            len(failed - {spec.run_id() for spec in specs}),
         )
 
     def _explore(self, tuned: Mapping[str, RunSpec]) -> dict[str, dict[int, RunSpec]]:

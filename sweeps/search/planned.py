@@ -1,18 +1,37 @@
 """A search before it is made: its most runs, epochs, seconds and bytes, and what is decided."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.cli import Command
-from sweeps.cost import TRAINING_COPIES, Range, cost_model, estimate, makespan, stored_bytes
+from sweeps.cost import (
+    TRAINING_COPIES,
+    Range,
+    StepKey,
+    cost_model,
+    estimate,
+    makespan,
+    stored_bytes,
+)
 from sweeps.machine import num_cpus, num_gpus
 from sweeps.search.budget import EpochBudget, Most
 from sweeps.search.decided import decided_specs, is_chosen, is_tuned
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.options import SearchOptions
 from sweeps.words import counted, duration_range, size
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a whole search takes at most."""
+
+    seconds: Range
+    num_bytes: int
+    source: str
+    """Where the seconds come from, in words."""
 
 
 def epoch_budget_of(bases: Mapping[str, RunSpec], options: SearchOptions) -> EpochBudget:
@@ -65,12 +84,11 @@ def _copies_to_come(
 
 
 def plan_json(
-    command: Command,
     bases: Mapping[str, RunSpec],
     options: SearchOptions,
     store: Store | None,
     decided: Sequence[RunSpec],
-    concurrency: int,
+    whole: Whole,
 ) -> dict[str, Any]:
     """Return the keys that every sweep's plan has, for the runs decided so far, and the most.
 
@@ -79,7 +97,6 @@ def plan_json(
     budget = epoch_budget_of(bases, options)
     runs = [(spec.run_id(), spec) for spec in decided]
     done = set() if store is None else store.done(run_id for run_id, _ in runs)
-    seconds, num_bytes = _expected(command, bases, options, store, concurrency)
     return {
         "num_runs": len(bases) * budget.num_runs,
         "num_epochs": len(bases) * budget.num_epochs,
@@ -88,21 +105,20 @@ def plan_json(
             {"run_id": run_id, "spec": spec.to_dict(), "done": run_id in done}
             for run_id, spec in runs
         ],
-        "expected_seconds": [round(s, 1) for s in seconds],
-        "expected_bytes": num_bytes,
+        "expected_seconds": [round(s, 1) for s in whole.seconds],
+        "expected_bytes": whole.num_bytes,
     }
 
 
 def plan_text(
-    command: Command,
     bases: Mapping[str, RunSpec],
     options: SearchOptions,
     store: Store | None,
     decided: Sequence[RunSpec],
+    whole: Whole,
     concurrency: int,
 ) -> str:
     """Return the plan for people."""
-    seconds, num_bytes = _expected(command, bases, options, store, concurrency)
     lines = [epoch_budget_of(bases, options).in_words(len(bases))]
     lines += [
         f"{name} from {low:.3g} to {high:.3g}"
@@ -113,20 +129,31 @@ def plan_text(
         done = store.done(spec.run_id() for spec in decided)
         lines.append(f"Decided so far: {counted(len(decided), 'run')}, of which {len(done)} done.")
     lines.append(
-        f"Expected for all of it: at most {duration_range(seconds)} with "
-        f"{counted(concurrency, 'run')} at a time, and {size(num_bytes)} of disk."
+        f"Expected for all of it: at most {duration_range(whole.seconds)} with "
+        f"{counted(concurrency, 'run')} at a time, and {size(whole.num_bytes)} of disk; from "
+        f"{whole.source}."
     )
     return "\n".join(lines)
 
 
-def _expected(
+def expected(
     command: Command,
     bases: Mapping[str, RunSpec],
     options: SearchOptions,
     store: Store | None,
     concurrency: int,
-) -> tuple[Range, int]:
-    """Return seconds and bytes of the whole search, as if nothing were done yet."""
+    measured_steps: Mapping[StepKey, float],
+) -> Whole:
+    """Return what the whole search takes, as if nothing were done yet.
+
+    Args:
+        command: of the search.
+        bases: method -> its run with the given settings.
+        options: of the search.
+        store: where earlier runs may lie; None if there is none yet.
+        concurrency: runs side by side.
+        measured_steps: see `sweeps.cost.estimate`.
+    """
     gpus = command.execution.gpus_per_run
     one_each = estimate(
         bases,
@@ -135,6 +162,7 @@ def _expected(
         concurrency=concurrency,
         num_cpus=num_cpus(),
         gpus_per_run=float(num_gpus() > 0) if gpus is None else gpus,
+        measured_steps=measured_steps,
     )
     budget = epoch_budget_of(bases, options)
     starts = budget.num_batches(options.population) - 1
@@ -147,4 +175,5 @@ def _expected(
     per_run = [stored_bytes(spec, command.runtime) for spec in bases.values()]
     num_paused = budget.num_runs - budget.num_full_runs
     copies = budget.num_full_runs - 1 + TRAINING_COPIES * num_paused
-    return (seconds[0], seconds[1]), one_each.num_bytes + copies * sum(per_run)
+    num_bytes = one_each.num_bytes + copies * sum(per_run)
+    return Whole((seconds[0], seconds[1]), num_bytes, one_each.source)

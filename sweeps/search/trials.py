@@ -91,7 +91,8 @@ class Trials:
         reasons = (failure_sentence(self.store.error(spec.run_id())) for spec in specs)
         raise SearchError(
             f"All of the first {counted(len(specs), 'run')} failed, one with: {next(reasons)} "
-            "Once that is mended, --retry-failed tries them again."
+            "Under this name the settings stand: to change one, give another --name as well. "
+            "Where the cause is none of them, mend it, and --retry-failed tries them again."
         )
 
     def epochs_of(self, run_id: str) -> int:

@@ -78,6 +78,29 @@ class Tuning:
             for method, base in trials.bases.items()
         }
 
+    def epochs_told(self) -> dict[str, int]:
+        """Return run id -> the epochs after which the decisions compared it.
+
+        They stand whatever the store still holds of the runs; of a candidate that failed the
+        decisions name none.
+        """
+        trials, log = self._trials, self._trials.log
+        found: dict[str, int] = {}
+        for method, base in trials.bases.items():
+            after: dict[int, int] = {}
+            for i in range(trials.options.candidates):
+                if trials.told("candidate_told", method, i) is not None:
+                    after[i] = self._rungs[0]
+            for rung, epoch in enumerate(self._rungs):
+                decision = log.get("rung", method, rung)
+                after |= dict.fromkeys(decision["ranked"] if decision is not None else (), epoch)
+            for i, epoch in after.items():
+                candidate = log.get("candidate", method, i)
+                if candidate is not None:
+                    specs = self._specs(with_parameters(base, candidate["params"]))
+                    found |= {spec.run_id(): epoch for spec in specs}
+        return found
+
     def _first_rung(self) -> dict[str, Candidates]:
         """Return method -> candidate -> its run, all told how they did at the first rung."""
         trials = self._trials

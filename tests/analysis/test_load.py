@@ -128,7 +128,7 @@ def test_no_run_at_all_is_an_error(store):
 def test_a_plan_of_another_schema_is_an_error(store, synthetic):
     folder = synthetic.write_plan(store, "grid", [])
     (folder / "plan.json").write_text('{"schema": 9}')
-    with pytest.raises(AnalysisError, match="schema 1, got schema 9"):
+    with pytest.raises(AnalysisError, match="schema 1, got schema 9 .* Use the release"):
         load_stores([store])
 
 

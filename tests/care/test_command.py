@@ -183,7 +183,7 @@ def test_merging_copies_what_is_absent_whole_and_again_changes_nothing(
     assert main(["merge", str(store.root), str(target)]) == 0
     assert contents(target) == contents(store.root)
     assert verify_store(Store(target)).damages == ()
-    assert "3 copied, 1 sweeps copied" in capsys.readouterr().out
+    assert "Runs: 3 copied. 1 sweep copied.\n" in capsys.readouterr().out
     before = {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()}
     assert main(["merge", str(store.root), str(target)]) == 0
     assert {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()} == before
@@ -288,6 +288,18 @@ def test_removing_takes_what_passes_and_says_which_sweeps_planned_it(
     assert (store.sweep_folder("mine") / "plan.json").read_bytes() == plan
     assert main(["remove", str(store.root), "--method", "fixed", "--yes"]) == 0
     assert "No run is meant" in capsys.readouterr().out
+
+
+def test_removing_a_search_s_runs_says_what_its_command_trains_again(
+    store: Store, ids: list[str], capsys
+) -> None:
+    path = store.sweep_folder("mine") / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tuned": ["x"]}))
+    assert main(["remove", str(store.root), "--run", ids[2], "--yes"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "Sweep mine plans 1 of them: its command, a search, trains again only what it reports or "
+        "has yet to compare; what it decided by others stands.\n"
+    )
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("", 3), ("n", 3), ("yes", 0), ("no", 3)])

@@ -356,3 +356,30 @@ def test_the_command_names_file_and_cost_and_ends_with_1(
     assert f"runs/{ids[0]}/result.json does not parse" in out
     assert "costs: 3 epochs of training" in out
     assert "1 damage." in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "remedy"),
+    [
+        ({"tuned": "x"}, "holds no list of names under tuned", "remove the file and start"),
+        ({"schema": 2}, "holds schema 2", "use the release that wrote it"),
+    ],
+)
+def test_a_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(
+    changes: dict, what: str, remedy: str, store: Store
+) -> None:
+    edit(store.sweep_folder("mine") / "plan.json", **changes)
+    (damage,) = verify_store(store).damages
+    assert (damage.path, damage.what) == ("sweeps/mine/plan.json", what)
+    assert damage.cost.startswith(f"which runs the sweep asked for; no run: {remedy}")
+
+
+def test_of_absent_runs_it_is_said_what_a_search_does_about_them(
+    store: Store, ids: list[str]
+) -> None:
+    shutil.rmtree(store.run_folder(ids[0]))
+    (note,) = verify_store(store).notes
+    assert note.endswith("plans 1 run that the store does not hold; its command trains it.")
+    edit(store.sweep_folder("mine") / "plan.json", tuned=["optimizer.learning_rate"])
+    (note,) = verify_store(store).notes
+    assert "trains only what it reports or has yet to compare; what it decided" in note

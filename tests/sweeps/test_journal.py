@@ -42,9 +42,14 @@ def test_damaged_and_foreign_plans_are_refused(store):
     path.write_text('{"schema": 1, "ki')
     with pytest.raises(StoreError, match="damaged"):
         revisions(store, "mine", "priority_grid")
-    for held in ({"schema": 2}, []):
+    whole = {"schema": 1, "kind": "priority_grid", "revisions": []}
+    for held, got, remedy in (
+        ({"schema": 2}, "schema 2", "Use the release that wrote it."),
+        ([], "schema None", "Remove the file and start the sweep again."),
+        (whole | {"tuned": "x"}, "no list of names under tuned", "Remove the file and start"),
+    ):
         write_json(path, held)
-        with pytest.raises(StoreError, match="of schema 1"):
+        with pytest.raises(StoreError, match=f"of schema 1, got {got} in .*json. {remedy}"):
             revisions(store, "mine", "priority_grid")
     write_json(path, {"schema": 1, "kind": "increase_rate", "revisions": []})
     with pytest.raises(ValueError, match="--name"):

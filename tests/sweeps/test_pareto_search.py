@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mtl.probe import ProbeResult
 from mtl.store import Store
 from sweeps.pareto_search import main
+from sweeps.probing import distinct_networks
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "pareto_search.py"
 TINY = [
@@ -76,6 +79,30 @@ def test_an_epochs_budget_is_kept(tmp_path, capsys):
         planned = json.loads(capsys.readouterr().out)["num_epochs"]
         # One more trial of both methods would be too much.
         assert budget - 32 < planned <= budget
+
+
+def test_a_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys):
+    a_step = {"seconds": 0.0}
+
+    def timed(specs, data_root):
+        result = ProbeResult("cpu", 1, 1, 1, 1, 1, a_step["seconds"])
+        return [(spec, result) for spec in distinct_networks(specs)]
+
+    monkeypatch.setattr("sweeps.probing.probe_networks", timed)
+    argv = ["--plan", "--concurrency", "1", "--store", str(tmp_path / "s")]
+    days = []
+    for a_step["seconds"] in (86_400.0, 172_800.0):
+        assert main([*argv, "--probe"]) == 0
+        out = capsys.readouterr().out
+        found = re.search(r"at most (\d+) d .* of disk; from timed steps\.\n", out)
+        assert found is not None, out
+        days.append(int(found[1]))
+    assert "172,800,000.0 ms a step" in out
+    # Steps of a day: 448 epochs take thousands of them, beside which a start is nothing.
+    assert days[1] == pytest.approx(2 * days[0], abs=2)
+    assert days[0] > 448
+    assert main(argv) == 0
+    assert "of disk; from the shipped cost model.\n" in capsys.readouterr().out
 
 
 def command(store: Path, *more: str) -> list[str]:

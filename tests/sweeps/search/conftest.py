@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mtl.records import EpochRecord, Result
+from mtl.records import PAUSED_AFTER, EpochRecord, Result
 from mtl.spec import DataSpec, OptimizerSpec, RunSpec
 from mtl.store import Store
 from sweeps.search.options import INCREASE_RATE, LEARNING_RATE, SearchOptions
@@ -42,6 +42,8 @@ class Played:
         )
         self.left: int | None = None
         """Events until it dies."""
+        self.before_mark: Callable[[], None] = lambda: None
+        """Called between the last epoch before a pause and the mark in the manifest."""
 
     def event(self) -> None:
         if self.left is not None:
@@ -59,6 +61,8 @@ class Played:
         records = self.store.epochs(run_id)
         if self.store.is_done(run_id) or self.store.error(run_id) is not None:
             return
+        if self.store.manifest(run_id) is not None:
+            self.store.write_manifest(run_id, {})  # it goes on, and is not paused any more
         for epoch in range(len(records) + 1, last + 1):
             self.event()
             if self.fails(spec):
@@ -68,7 +72,10 @@ class Played:
             records.append(EpochRecord(epoch, [0.1, 0.1], None, None, None, 1e-3, found, 0.1))
             self.store.write_epochs(run_id, records)
             self.trained.append((run_id, epoch))
-        if last >= spec.epochs:
+        if len(records) < spec.epochs:
+            self.before_mark()
+            self.store.write_manifest(run_id, {PAUSED_AFTER: len(records)})
+        elif not self.store.is_done(run_id):
             self.event()
             found = {"validation": metrics(spec, last), "test": metrics(spec, last)}
             self.store.write_result(

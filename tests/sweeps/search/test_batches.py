@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.pareto import main as pareto
+from mtl.care.listing import list_runs
 from mtl.plan_file import parse_plan
 from mtl.store import Store
 from sweeps import preflight
+from sweeps.diff import main as diff
 from sweeps.launch import driver
 from sweeps.pareto_search import main
 from sweeps.search import batches
@@ -224,9 +226,52 @@ def test_what_was_told_as_failed_stays_and_that_is_said(stage, capsys):
 def test_where_nothing_could_be_trained_retry_failed_tries_all_of_it_again(stage, capsys):
     stage.training.fails = lambda spec: True
     assert stage.run() == 1
-    assert "Once that is mended, --retry-failed tries them again." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "to change one, give another --name as well. " in said
+    assert "mend it, and --retry-failed tries them again." in said
+    # As said: other settings are refused under this name, and another one takes them.
+    slower = ("--learning-rates", "2e-5", "7e-4")
+    assert stage.run(*slower) == 2
+    assert "Give another --name" in capsys.readouterr().err
+    assert stage.run(*slower, "--name", "slower", "--plan") == 0
+    capsys.readouterr()
     stage.training.fails = lambda spec: False
     assert stage.run() == 1, "not without being asked to"
     capsys.readouterr()
     assert stage.run("--retry-failed") == 0
     assert "failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [0, 3, 7])
+def test_a_run_interrupted_before_it_is_marked_as_paused_is_marked_later(stage, played, number):
+    passed = []
+
+    def die():
+        passed.append(None)
+        if len(passed) > number:
+            raise played.killed
+
+    stage.training.before_mark = die
+    with pytest.raises(played.killed):
+        stage.run()
+    states = [entry.state for entry in list_runs(stage.store) if entry.epochs == 2]
+    assert (states.count("partial"), states.count("paused")) == (1, number)
+    stage.training.before_mark = lambda: None
+    assert stage.run() == 0
+    assert len(set(stage.training.trained)) == len(stage.training.trained)
+    assert {entry.state for entry in list_runs(stage.store)} == {"done", "paused"}
+
+
+def test_the_saved_plan_of_a_finished_search_does_not_differ_from_its_sweep(
+    stage, tmp_path, capsys
+):
+    assert stage.run() == 0
+    capsys.readouterr()
+    assert stage.run("--plan", "--json") == 0
+    saved = tmp_path / "saved.json"
+    saved.write_text(capsys.readouterr().out)
+    assert diff([str(saved), str(stage.store.sweep_folder("pareto_search"))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    number = len(stage.store.run_ids())
+    assert f"{number} in both, 0 only in A, 0 only in B." in lines
+    assert lines[-1].startswith("The same runs")

@@ -10,6 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from mtl.care.removing import remove_runs
 from sweeps.search.decided import decided_specs
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.engine import Search, SearchError
@@ -199,3 +200,17 @@ def test_paused_runs_are_those_that_were_left(played):
     assert outcome.num_paused == states.count(False) - errors.count(True)
     assert outcome.num_paused >= of_lsb > 0
     assert np.array(states).any()
+
+
+def test_what_a_search_spent_stands_whatever_is_removed_of_its_runs(played):
+    training, outcome, data = search(played, "a")
+    assert outcome.num_epochs == len(training.trained)
+    store, _ = played.new_store("a")
+    reported = {spec.run_id() for spec in outcome.specs}
+    failed = {run_id for run_id in store.run_ids() if store.error(run_id) is not None}
+    others = [run_id for run_id in store.run_ids() if run_id not in reported | failed]
+    assert any(map(store.is_done, others)), "else no point was tried in vain"
+    assert not all(map(store.is_done, others)), "else no run was left in the tuning"
+    assert remove_runs(store, others) == []
+    training, again, same = search(played, "a")
+    assert (again, same, training.trained) == (outcome, data, [])
