@@ -14,15 +14,31 @@ from analysis.guard import COMPARED
 from analysis.load import load_stores
 from analysis.load_table import column_numbers, read_table
 from analysis.plans import planned_or_present
-from analysis.priorities import priority_column
-from analysis.rank_tests import BlockTest, DeltaM, PairTest, block_tests, delta_m, pair_tests
-from analysis.ranks import Misprint, RankedMetric, RankTable, misprints, rank_table
+from analysis.priorities import PRIORITY_PREFIX, priority_column
+from analysis.rank_tests import (
+    BlockTest,
+    DeltaM,
+    PairTest,
+    Untested,
+    block_tests,
+    delta_m,
+    pair_tests,
+)
+from analysis.ranks import (
+    Misprint,
+    RankedMetric,
+    RankTable,
+    identifier_text,
+    misprints,
+    rank_table,
+)
+from analysis.words import listed
 from mtl.names import checked_name
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.store import Store
 
 IDENTIFIERS = ("trial", "seed")
-"""Columns that say which trial of a method a row is."""
+"""Columns that say which trial of a method a row is, beside the priorities."""
 PRINTED = "rank_"
 SPEC_FIELDS = {"architecture": "network.architecture", "encoder": "network.encoder"}
 """What runs of a store can be ranked by, beside the method -> their field."""
@@ -56,8 +72,11 @@ class Ranking:
     """What tells its runs from other ranked runs of the same results; empty for one table."""
     table: RankTable
     tests: tuple[PairTest, ...]
+    untested: tuple[Untested, ...]
     blocks: tuple[BlockTest, ...]
     deltas: tuple[DeltaM, ...]
+    why_no_deltas: str
+    """A sentence where delta-m was asked for and there is none; else empty."""
     misprints: tuple[Misprint, ...]
     num_printed: int
     """Ranks that the table brought along and that were compared."""
@@ -71,19 +90,26 @@ def rankings_of_table(path: Path, request: Request) -> Ranking:
         AnalysisError: if it cannot be read or ranked.
         ValueError: for a request that does not fit it.
     """
-    frame = read_table(path, "trial")
+    text = [request.by, *([request.blocks] if request.blocks else [])]
+    frame = read_table(path, "trial", text)
     if request.by not in frame:
         raise ValueError(
             f"Expected --by to name a column of {path}, got {request.by!r}. Its columns: "
             f"{', '.join(map(str, frame.columns))}."
         )
-    identifiers = [name for name in IDENTIFIERS if name in frame and name != request.by]
+    priorities = [str(name) for name in frame if str(name).startswith(PRIORITY_PREFIX)]
+    identifiers = [n for n in (*priorities, *IDENTIFIERS) if n in frame and n != request.by]
     reserved = {request.by, *identifiers, request.blocks}
+    varied = len(frame[priorities].dropna().round(9).drop_duplicates()) > 1
+    settings = [name for name in priorities if varied and name != request.by]
+    if request.blocks in frame and request.blocks not in (request.by, *identifiers):
+        identifiers.insert(0, str(request.blocks))
+        settings.append(str(request.blocks))
     notes: list[str] = []
     metrics = _ranked_columns(frame, request, reserved, path, notes)
     values = frame.assign(**{m.column: column_numbers(frame, m.column, path) for m in metrics})
     task_of = {m.column: _task_of(m.column) for m in metrics}
-    return _ranking("", values, identifiers, metrics, request, None, task_of, notes, frame)
+    return _ranking("", values, identifiers, settings, metrics, request, {}, task_of, notes, frame)
 
 
 def rankings_of_stores(
@@ -114,6 +140,8 @@ def rankings_of_stores(
             if state.state != "done"
         ]
         frame, settings = _with_settings(loaded.runs, loaded.tasks)
+        if request.by in SPEC_FIELDS and len(set(frame["arm"])) > 1:
+            settings.append("arm")
         metrics = _ranked_of_tasks(frame, loaded.tasks, request)
         task_of = {
             metric_column(task, name): task for task in loaded.tasks for name in TASK_METRICS[task]
@@ -124,6 +152,7 @@ def rankings_of_stores(
                 label,
                 frame,
                 [*settings, "seed"],
+                settings,
                 metrics,
                 request,
                 baseline,
@@ -143,9 +172,10 @@ def _ranking(
     label: str,
     frame: pd.DataFrame,
     identifiers: Sequence[str],
+    settings: Sequence[str],
     metrics: Sequence[RankedMetric],
     request: Request,
-    baseline: Mapping[str, float] | None,
+    baseline: Mapping[str, float],
     task_of: Mapping[str, str],
     notes: Sequence[str],
     printed: pd.DataFrame | None,
@@ -157,7 +187,8 @@ def _ranking(
     for position in np.flatnonzero(~finite):
         row = frame.iloc[position]
         lacking = [c for c in columns if not np.isfinite(row[c])]
-        where = ", ".join(f"{name} {row[name]}" for name in (request.by, *identifiers))
+        names = (request.by, *identifiers)
+        where = ", ".join(f"{name} {identifier_text(row[name])}" for name in names)
         notes.append(f"Left out: {where}, without a finite value of {', '.join(lacking)}.")
     frame = frame[finite].reset_index(drop=True)
     if frame.empty:
@@ -173,14 +204,18 @@ def _ranking(
     if request.baseline is not None:
         rows = _rows_of(table, request)
         baseline = {m.column: float(rows[m.column].mean()) for m in metrics}
-    # Of one seed, several settings may stand in a store; they are matched one by one.
-    pair_by = "seed" if list(identifiers) == ["seed"] else None
+    seed = "seed" if "seed" in identifiers else None
+    tests, untested = pair_tests(table.trials, request.by, metrics, seed, settings, pairs)
+    # A table from elsewhere has no single-task runs that could lack.
+    why_no_deltas = _why_no_deltas(baseline) if baseline or printed is None else ""
     return Ranking(
         label,
         table,
-        tuple(pair_tests(table.trials, request.by, metrics, pair_by, pairs)),
+        tuple(tests),
+        tuple(untested),
         tuple(block_tests(frame, request.by, request.blocks, metrics) if request.blocks else ()),
-        tuple(_deltas(table, baseline, task_of) if baseline else ()),
+        tuple(_deltas(table, baseline, task_of) if baseline and not why_no_deltas else ()),
+        why_no_deltas,
         tuple(wrong),
         num_printed,
         tuple(notes),
@@ -191,6 +226,22 @@ def _rows_of(table: RankTable, request: Request) -> pd.DataFrame:
     rows = table.trials[table.trials[table.by].astype(str) == request.baseline]
     checked_name(str(request.baseline), [*map(str, table.summary[table.by])], f"{table.by}")
     return rows[[m.column for m in table.metrics]]
+
+
+def _why_no_deltas(baseline: Mapping[str, float]) -> str:
+    """Return in a sentence why no delta-m is relative to `baseline`; empty where it is."""
+    if not baseline:
+        return (
+            "No delta-m: not every ranked metric has single-task runs under the same settings "
+            "among these results. A sweep with --baselines trains them."
+        )
+    zero = [column for column, value in baseline.items() if value == 0]
+    if not zero:
+        return ""
+    return (
+        f"No delta-m: the baseline of {listed(zero)} is 0, and a change relative to 0 has no "
+        "meaning."
+    )
 
 
 def _deltas(
@@ -218,6 +269,11 @@ def _ranked_columns(
 ) -> list[RankedMetric]:
     """Return the metrics of a table: those asked for, or every numeric column."""
     for name in request.metrics:
+        if name in reserved:
+            raise ValueError(
+                f"Expected --metrics to name metrics, got {name}, which says which trial a row of "
+                f"{path} is. Leave it out."
+            )
         if name not in frame:
             raise ValueError(
                 f"Expected --metrics to name columns of {path}, got {name!r}. Its columns: "
@@ -385,4 +441,6 @@ def ranking_of_trials(
     request = Request(by="method", metrics={}, tie_tolerances={})
     baseline = baseline_means(held, metrics)
     frame = runs.assign(method=runs["arm"])
-    return _ranking("", frame, ["seed"], metrics, request, baseline, task_of, notes, None, pairs)
+    return _ranking(
+        "", frame, ["seed"], [], metrics, request, baseline, task_of, notes, None, pairs
+    )

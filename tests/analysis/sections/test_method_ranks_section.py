@@ -54,6 +54,13 @@ def test_figure_draws_the_average_ranks(full_store):
     assert sorted(ghosts) == sorted(t["rank_avg"] for t in section.values["trials"])
     worse, better = panel.x.limits
     assert worse > better
+    drawn = [m for m in panel.marks if isinstance(m, Points)]
+    lower, upper = panel.y.limits
+    pixels_a_row = (panel.height - 90) / (upper - lower)
+    for trials, mean in zip(drawn[::2], drawn[1::2], strict=True):
+        # Beside each other whatever their ranks are: farther apart than both radii.
+        apart = (mean.y[0] - max(trials.y)) * pixels_a_row
+        assert apart > (mean.size + trials.size) / 2 + 2
 
 
 def test_delta_m_against_single_task_runs_of_the_same_settings(full_store, synthetic, tmp_path):
@@ -92,6 +99,31 @@ def test_delta_m_against_single_task_runs_of_the_same_settings(full_store, synth
     synthetic.finish(full_store, alone("depth", 2), {"depth": both["depth"]})
     again = write_reports([full_store], tmp_path / "out")
     assert next(r for r in again.values() if r.path == joint.path).rebuilt
+
+
+def test_a_baseline_of_zero_costs_delta_m_alone(full_store, synthetic, tmp_path):
+    for task in ("depth", "segmentation"):
+        alone = RunSpec(
+            method="equal", tasks=(task,), epochs=12, data=DataSpec(variant="simple"),
+            network=NetworkSpec(architecture="single_task"),
+        )  # fmt: skip
+        values = synthetic.depth_and_segmentation(0.0, 0.5)
+        synthetic.finish(full_store, alone, {task: values[task]})
+    reports = write_reports([full_store], tmp_path / "out")
+    joint = next(report for label, report in reports.items() if "depth+" in label)
+    held = json.loads((joint.path.parent / "summary.json").read_text())["sections"]["method_ranks"]
+    assert held["delta_m"] == []
+    assert "the baseline of depth_delta1 is 0" in held["why_no_delta_m"]
+    assert held["why_no_delta_m"] in joint.path.read_text()
+
+
+def test_methods_that_share_a_single_priority_are_counted(store, synthetic):
+    for number, method in enumerate(("lsb", "fixed")):
+        for seed in range(2):
+            values = synthetic.depth_and_segmentation(0.6 + number / 10 + seed / 100, 0.5)
+            synthetic.finish(store, synthetic.make_spec(method, 0.5, seed), values)
+    _, section = section_of(store)
+    assert "here 2 methods share 1." in words(section)
 
 
 def test_friedman_takes_priorities_as_blocks_and_says_when_it_cannot(store, synthetic):
