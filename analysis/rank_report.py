@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import MINUS, shown_number
+from analysis.rank_blocks import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
 from analysis.rank_tables import Ranking
-from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
 from analysis.ranks import TOP_SHARE, RankedMetric, displayed, identifier_text
 from analysis.result_tables import Table, latex, plain
 from analysis.words import listed
@@ -198,9 +198,15 @@ def block_in_words(block: BlockTest) -> str:
     ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in block.average_ranks.items())
     return (
         f"{block.column} over {block.num_blocks} blocks (at least {FEWEST_BLOCKS}): average ranks "
-        f"{ranks}; Friedman p {block.p:.2g}; ranks farther apart than "
-        f"{block.critical_difference:.2f} differ (Nemenyi, {NEMENYI_LEVEL:g})."
+        f"{ranks}; Friedman p {block.p:.2g}{_block_limits(block)}."
     )
+
+
+def _block_limits(block: BlockTest) -> str:
+    if block.critical_difference is None:
+        return f", whole seeds being relabelled; so many can reach {block.smallest_p:.2g}"
+    apart = f"{block.critical_difference:.2f}"
+    return f"; ranks farther apart than {apart} differ (Nemenyi, {NEMENYI_LEVEL:g})"
 
 
 _DELTA_COLUMNS = ("delta_m_percent_tasks_first", "delta_m_percent_metrics_flat")

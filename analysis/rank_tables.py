@@ -1,7 +1,7 @@
 """Results -> ranked tables with their tests: of a CSV from anywhere, or of a store's runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,15 @@ from analysis.load import load_stores
 from analysis.load_table import column_numbers, read_table
 from analysis.plans import planned_or_present
 from analysis.priorities import PRIORITY_PREFIX, priority_column
-from analysis.rank_tests import (
-    BlockTest,
-    DeltaM,
-    PairTest,
-    Untested,
-    block_tests,
-    delta_m,
-    pair_tests,
+from analysis.rank_blocks import BlockTest, block_tests, seed_block_tests
+from analysis.rank_columns import (
+    RANKED_METRICS,
+    Request,
+    ranked_columns,
+    ranked_of_tasks,
+    task_of_column,
 )
+from analysis.rank_tests import DeltaM, PairTest, Untested, delta_m, pair_tests
 from analysis.ranks import (
     Misprint,
     RankedMetric,
@@ -34,34 +34,15 @@ from analysis.ranks import (
 )
 from analysis.words import listed
 from mtl.names import checked_name
-from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
+from mtl.records import METRICS, TASK_METRICS
 from mtl.store import Store
 
 IDENTIFIERS = ("trial", "seed")
 """Columns that say which trial of a method a row is, beside the priorities."""
-PRINTED = "rank_"
+PRIORITIES = "priorities"
+"""Column of all priorities of a run as text, where a store has several."""
 SPEC_FIELDS = {"architecture": "network.architecture", "encoder": "network.encoder"}
 """What runs of a store can be ranked by, beside the method -> their field."""
-RANKED_METRICS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(TASK_METRICS, ("l1",)),
-    "depth": ("delta1", "rmse"),
-    "normal": ("within_30", "mean_angle"),
-    "segmentation": ("miou", "pixel_accuracy"),
-}
-"""Task -> metrics of a store's runs that are ranked by default: those of Table S-3."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks of a ranking."""
-
-    by: str
-    metrics: Mapping[str, str | None]
-    """Column -> `min`, `max` or None for the one that is known; empty for every column."""
-    tie_tolerances: Mapping[str, float]
-    blocks: str | None = None
-    baseline: str | None = None
-    """Value of `by` whose rows delta-m is relative to; a store's single-task runs if None."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +87,9 @@ def rankings_of_table(path: Path, request: Request) -> Ranking:
         identifiers.insert(0, str(request.blocks))
         settings.append(str(request.blocks))
     notes: list[str] = []
-    metrics = _ranked_columns(frame, request, reserved, path, notes)
+    metrics = ranked_columns(frame, request, reserved, path, notes)
     values = frame.assign(**{m.column: column_numbers(frame, m.column, path) for m in metrics})
-    task_of = {m.column: _task_of(m.column) for m in metrics}
+    task_of = {m.column: task_of_column(m.column) for m in metrics}
     return _ranking("", values, identifiers, settings, metrics, request, {}, task_of, notes, frame)
 
 
@@ -142,7 +123,7 @@ def rankings_of_stores(
         frame, settings = _with_settings(loaded.runs, loaded.tasks)
         if request.by in SPEC_FIELDS and len(set(frame["arm"])) > 1:
             settings.append("arm")
-        metrics = _ranked_of_tasks(frame, loaded.tasks, request)
+        metrics = ranked_of_tasks(frame, loaded.tasks, request)
         task_of = {
             metric_column(task, name): task for task in loaded.tasks for name in TASK_METRICS[task]
         }
@@ -213,13 +194,34 @@ def _ranking(
         table,
         tuple(tests),
         tuple(untested),
-        tuple(block_tests(frame, request.by, request.blocks, metrics) if request.blocks else ()),
+        tuple(_block_tests(frame, request, seed, metrics)),
         tuple(_deltas(table, baseline, task_of) if baseline and not why_no_deltas else ()),
         why_no_deltas,
         tuple(wrong),
         num_printed,
         tuple(notes),
     )
+
+
+def _block_tests(
+    frame: pd.DataFrame, request: Request, seed: str | None, metrics: Sequence[RankedMetric]
+) -> list[BlockTest]:
+    """Return the tests over the blocks asked for; runs at several priorities share their seeds."""
+    if request.blocks is None:
+        return []
+    if request.blocks not in frame:
+        raise ValueError(
+            f"Expected --blocks to name a column, got {request.blocks!r}. Columns: "
+            f"{', '.join(map(str, frame.columns))}."
+        )
+    if request.blocks != PRIORITIES and not request.blocks.startswith(PRIORITY_PREFIX):
+        return block_tests(frame, request.by, request.blocks, metrics)
+    if seed is None:
+        raise ValueError(
+            f"Expected a column of seeds beside blocks of {request.blocks}, got none. Leave "
+            "--blocks out."
+        )
+    return seed_block_tests(frame, request.by, request.blocks, seed, metrics)
 
 
 def _rows_of(table: RankTable, request: Request) -> pd.DataFrame:
@@ -260,97 +262,6 @@ def _deltas(
     ]
 
 
-def _ranked_columns(
-    frame: pd.DataFrame,
-    request: Request,
-    reserved: set[str | None],
-    path: Path,
-    notes: list[str],
-) -> list[RankedMetric]:
-    """Return the metrics of a table: those asked for, or every numeric column."""
-    for name in request.metrics:
-        if name in reserved:
-            raise ValueError(
-                f"Expected --metrics to name metrics, got {name}, which says which trial a row of "
-                f"{path} is. Leave it out."
-            )
-        if name not in frame:
-            raise ValueError(
-                f"Expected --metrics to name columns of {path}, got {name!r}. Its columns: "
-                f"{', '.join(map(str, frame.columns))}."
-            )
-    numeric = [
-        str(name)
-        for name in frame.columns
-        if name not in reserved and pd.api.types.is_numeric_dtype(frame[name])
-    ]
-    chosen = list(request.metrics) or [name for name in numeric if not _is_printed(name, frame)]
-    _check_tolerances(request, chosen)
-    ranked = [_ranked(frame, name, request, path) for name in chosen]
-    if not ranked:
-        raise AnalysisError(
-            f"Expected a numeric column to rank in {path}, got none. Add columns of metrics."
-        )
-    unused = [
-        c for c in frame.columns if c not in {*chosen, *reserved} and not _is_printed(c, frame)
-    ]
-    if unused:
-        notes.append(f"Not ranked: columns {', '.join(map(str, unused))}.")
-    return ranked
-
-
-def _is_printed(name: str, frame: pd.DataFrame) -> bool:
-    """Return whether a column holds ranks that the table brought along."""
-    rest = name.removeprefix(PRINTED)
-    return rest != name and (rest in frame or rest in ("min", "max", "avg"))
-
-
-def _ranked(frame: pd.DataFrame, name: str, request: Request, path: Path) -> RankedMetric:
-    known, asked = known_metric(name), request.metrics.get(name)
-    if known is None and asked is None:
-        raise ValueError(
-            f"Expected a direction for column {name} of {path}, got none: it is no metric that is "
-            f"known. Say --metrics {name}:min or {name}:max with the others to rank."
-        )
-    if known is not None and asked not in (None, known.direction):
-        raise ValueError(
-            f"Expected {name}:{known.direction}, got {name}:{asked}. Rename the column if it holds "
-            "something else."
-        )
-    # Of an unknown column nothing says how it is shown, so no digit is rounded away.
-    metric = known or Metric(name, "", "max" if asked == "max" else "min", 9, "from the table")
-    factor = metric.display_factor
-    if factor != 1 and column_numbers(frame, name, path).abs().max() > 1:
-        factor = 1.0  # a share that is given in percent
-    return RankedMetric(name, metric, factor, request.tie_tolerances.get(name, 0.0))
-
-
-def known_metric(column: str) -> Metric | None:
-    """Return the metric that a column holds, by its name, alias or `<task>_<metric>`."""
-    names = [column, *(column.removeprefix(f"{task}_") for task in TASK_METRICS)]
-    for name in names:
-        full = METRIC_ALIASES.get(name, name)
-        if full in METRICS:
-            return METRICS[full]
-    return None
-
-
-def _task_of(column: str) -> str:
-    """Return the task of a column; one that no task claims stands for itself."""
-    metric = known_metric(column)
-    for task, names in TASK_METRICS.items():
-        if column.startswith(f"{task}_"):
-            return task
-        if metric is not None and metric.name in names and metric.name != "l1":
-            return task
-    return column
-
-
-def _check_tolerances(request: Request, chosen: Sequence[str]) -> None:
-    for name in request.tie_tolerances:
-        checked_name(name, chosen, "ranked column for --tie-tolerance")
-
-
 def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs with a column of priorities as text, where they have more than one."""
     columns = [priority_column(task) for task in tasks]
@@ -360,43 +271,7 @@ def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFra
     ]
     if len({text for text in texts if text}) < 2:
         return runs, []
-    return runs.assign(priorities=texts), ["priorities"]
-
-
-def _ranked_of_tasks(
-    frame: pd.DataFrame, tasks: Sequence[str], request: Request
-) -> list[RankedMetric]:
-    columns = [metric_column(t, name) for t in tasks for name in RANKED_METRICS[t]]
-    chosen = [_full_name(name, frame) for name in request.metrics] or columns
-    tolerances = {_full_name(n, frame): v for n, v in request.tie_tolerances.items()}
-    full = replace(request, tie_tolerances=tolerances, metrics={})
-    _check_tolerances(full, chosen)
-    ranked = []
-    for column in chosen:
-        metric = known_metric(column)
-        if metric is None:
-            raise ValueError(f"Expected a metric of {' and '.join(tasks)}, got {column!r}.")
-        tolerance = tolerances.get(column, 0.0)
-        ranked.append(RankedMetric(column, metric, metric.display_factor, tolerance))
-    return ranked
-
-
-def _full_name(name: str, frame: pd.DataFrame) -> str:
-    """Return the column of a store's runs that a metric's short name, alias or column means."""
-    short = METRIC_ALIASES.get(name, name)
-    fitting = [
-        column
-        for task, names in TASK_METRICS.items()
-        for metric in names
-        if (column := metric_column(task, metric)) in frame and (metric == short or column == name)
-    ]
-    if len(fitting) != 1:
-        columns = [c for c in map(str, frame.columns) if known_metric(c) is not None]
-        raise ValueError(
-            f"Expected one metric of these runs, got {name!r}, which names {len(fitting)}. "
-            f"Known: {', '.join(columns)}."
-        )
-    return fitting[0]
+    return runs.assign(**{PRIORITIES: texts}), [PRIORITIES]
 
 
 def baseline_means(held: Baselines, metrics: Sequence[RankedMetric]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Tests that fit a table of trials: exact permutations, Holm, and Friedman only over real blocks.
+"""Tests that fit a table of trials: exact permutations with Holm, and delta-m beside them.
 
 Metrics of the same trials are no independent blocks, so a mean rank alone proves nothing. Trials
 that share a seed share weights and data order at every priority and in every method, so a seed
@@ -26,9 +26,6 @@ from analysis.words import listed
 MOST_ENUMERATED = 100_000
 """Relabellings up to this many are all counted; beyond, as many are drawn."""
 SAMPLING_SEED = 0
-FEWEST_BLOCKS = 5
-"""Below this the Friedman test's approximation is worthless."""
-NEMENYI_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -215,70 +212,6 @@ def _p(samples: tuple[np.ndarray, np.ndarray], kind: str, exact: bool) -> float:
         rng=np.random.default_rng(SAMPLING_SEED),
     )
     return float(result.pvalue)
-
-
-@dataclass(frozen=True)
-class BlockTest:
-    """Friedman's test over blocks, with Nemenyi's critical difference of average ranks."""
-
-    column: str
-    average_ranks: Mapping[str, float]
-    p: float
-    critical_difference: float
-    num_blocks: int
-
-
-def block_tests(
-    frame: pd.DataFrame, by: str, blocks: str, metrics: Sequence[RankedMetric]
-) -> list[BlockTest]:
-    """Return Friedman's test of each metric over the blocks, a method's trials of a block averaged.
-
-    Args:
-        frame: one row a trial.
-        by: column that names the methods.
-        blocks: column that names the blocks: data sets, priorities; never metrics.
-        metrics: what is tested.
-
-    Raises:
-        ValueError: for fewer than five blocks or three methods, or a method absent in a block.
-    """
-    num_blocks, num_methods = frame[blocks].nunique(), frame[by].nunique()
-    if num_blocks < FEWEST_BLOCKS or num_methods < 3:
-        raise ValueError(
-            f"Expected at least {FEWEST_BLOCKS} blocks and 3 methods for Friedman's test, got "
-            f"{num_blocks} values of {blocks} and {num_methods} of {by}. Leave --blocks out."
-        )
-    found = []
-    for ranked in metrics:
-        cells = frame.pivot_table(ranked.column, blocks, by, aggfunc="mean", sort=False)
-        absent = np.argwhere(cells.isna().to_numpy())
-        if len(absent):
-            block, method = cells.index[absent[0][0]], cells.columns[absent[0][1]]
-            raise ValueError(
-                f"Expected every method in every block, got no {method} in {blocks} {block}. "
-                "Leave that block out."
-            )
-        sign = -1 if ranked.metric.direction == "max" else 1
-        shown = np.array([displayed(row, ranked) for row in cells.to_numpy().tolist()])
-        ranks = stats.rankdata(sign * shown, axis=1)
-        spread = stats.studentized_range.ppf(1 - NEMENYI_LEVEL, num_methods, np.inf) / math.sqrt(2)
-        found.append(
-            BlockTest(
-                ranked.column,
-                dict(zip(map(str, cells.columns), ranks.mean(axis=0).tolist(), strict=True)),
-                _friedman(sign * shown),
-                float(spread * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))),
-                num_blocks,
-            )
-        )
-    return found
-
-
-def _friedman(values: np.ndarray) -> float:
-    """Return Friedman's p of (blocks, methods); 1 where all methods tie in every block."""
-    if not np.ptp(values, axis=1).any():
-        return 1.0
-    return float(stats.friedmanchisquare(*values.T).pvalue)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from analysis.marks import mark_of
 from analysis.pairs import PAPER_PAIR, method_of
 from analysis.panels import Drawn, Figure, Panel, Points, Scale
 from analysis.priorities import Priorities, is_equal, settings_of
+from analysis.rank_blocks import FEWEST_BLOCKS, BlockTest, seed_block_tests, why_no_block_test
 from analysis.rank_report import (
     block_in_words,
     summary_table,
@@ -20,7 +21,6 @@ from analysis.rank_report import (
     trial_table,
 )
 from analysis.rank_tables import Ranking, ranking_of_trials
-from analysis.rank_tests import FEWEST_BLOCKS, BlockTest, block_tests
 from analysis.ranks import RankedMetric
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
@@ -150,7 +150,10 @@ def _blocks(
     frame = rows.assign(priorities=[str(setting) for setting in settings])
     frame = frame[[setting in shared for setting in settings]]
     finite = [m for m in metrics if frame[m.column].notna().all()]
-    return tuple(block_tests(frame, "arm", "priorities", finite)), []
+    reason = why_no_block_test(frame, "arm", "priorities", "seed")
+    if reason is not None:
+        return (), [f"Friedman's test over priorities is left out: {reason}."]
+    return tuple(seed_block_tests(frame, "arm", "priorities", "seed", finite)), []
 
 
 def _shared_in_words(num_methods: int, num_shared: int) -> str:

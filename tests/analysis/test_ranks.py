@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.inference import smallest_p
-from analysis.rank_tests import block_tests, delta_m, pair_tests
+from analysis.rank_blocks import block_tests, seed_block_tests
+from analysis.rank_tests import delta_m, pair_tests
 from analysis.ranking import main
 from analysis.ranks import RankedMetric, displayed, fractional_ranks, misprints, rank_table
 from mtl.records import METRIC_ALIASES, METRICS, Metric
@@ -29,6 +30,7 @@ TABLE_S3 = Path(__file__).with_name("table_s3.csv")
 COLUMNS = ("delta1", "rmse", "delta30", "mean_angle", "miou", "acc")
 LOW = Metric("error", "m", "min", 1, "an error")
 HIGH = Metric("score", "", "max", 1, "a score")
+SCORE = [RankedMetric("score", Metric("score", "", "max", 6, "a score"), 1.0)]
 
 
 def known(column: str, tolerance: float = 0.0) -> RankedMetric:
@@ -160,9 +162,6 @@ def test_smallest_p_is_reached_by_the_most_extreme_trials():
     assert test.p == test.smallest_p == pytest.approx(0.0625)
 
 
-SCORE = [RankedMetric("score", Metric("score", "", "max", 6, "a score"), 1.0)]
-
-
 def grid_frame(scores: np.ndarray) -> pd.DataFrame:
     """Return trials of scores (2 methods, seeds, priorities)."""
     names = np.ndindex(scores.shape)
@@ -269,6 +268,42 @@ def test_friedman_is_scipys_and_wants_real_blocks():
         block_tests(frame.iloc[1:], "by", "dataset", metric)
 
 
+def methods_by_seed(scores: np.ndarray) -> pd.DataFrame:
+    """Return trials of scores (methods, seeds, priorities)."""
+    cells = np.ndindex(scores.shape)
+    rows = [("abc"[m], s, f"p{p}", scores[m, s, p]) for m, s, p in cells]
+    return pd.DataFrame(rows, columns=["by", "seed", "priorities", "score"])
+
+
+def test_friedman_over_priorities_relabels_whole_seeds():
+    # Two seeds, three methods always in the order c, b, a: of the 3! relabellings of the second
+    # seed against the first, the given one alone is as extreme, 1/6.
+    scores = np.arange(3.0)[:, None, None] * 10 + np.arange(10.0).reshape(1, 2, 5)
+    (test,) = seed_block_tests(methods_by_seed(scores), "by", "priorities", "seed", SCORE)
+    assert test.p == test.smallest_p == pytest.approx(1 / 6)
+    assert test.average_ranks == {"a": 3, "b": 2, "c": 1}
+    with pytest.raises(ValueError, match="there is a single one"):
+        seed_block_tests(methods_by_seed(scores[:, :1]), "by", "priorities", "seed", SCORE)
+    uneven = methods_by_seed(scores).iloc[1:]
+    with pytest.raises(ValueError, match="equally many trials of every seed"):
+        seed_block_tests(uneven, "by", "priorities", "seed", SCORE)
+
+
+def test_the_size_of_friedmans_test_holds_where_seeds_favour_methods():
+    print("seed 13")
+    generator = np.random.default_rng(13)
+    below = independent = 0
+    for _ in range(200):
+        scores = generator.normal(0, 1, (3, 4, 1)) + generator.normal(0, 0.5, (3, 4, 5))
+        (test,) = seed_block_tests(methods_by_seed(scores), "by", "priorities", "seed", SCORE)
+        below += test.p < 0.05
+        independent += stats.friedmanchisquare(*scores.mean(axis=1)).pvalue < 0.05
+    # .05 of 200 are 10, and three standard errors more are 19.2. Priorities taken for independent
+    # blocks find a difference in more than half.
+    assert below <= 19
+    assert independent > 100
+
+
 def test_delta_m_in_both_conventions_by_hand():
     metrics = [
         RankedMetric("delta1", HIGH, 1.0),
@@ -335,6 +370,8 @@ def table(folder: Path, text: str) -> str:
         ("method,seed,miou\n", [], 1, "at least one row"),
         ("method,seed\na,0\n", [], 1, "a numeric column to rank"),
         ("method,seed,miou\na,0,1\n", ["--baseline", "zz"], 2, "zz"),
+        ("method,seed,miou\na,0,1\n", ["--blocks", "zz"], 2, "--blocks to name a column"),
+        ("method,priority_depth,miou\na,.1,1\n", ["--blocks", "priority_depth"], 2, "of seeds"),
         ("method,d,miou\na,0,1\nb,1,1\n", ["--metrics", "miou", "--blocks", "d"], 2, "5 blocks"),
     ],
 )
