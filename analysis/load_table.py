@@ -15,11 +15,11 @@ import pandas as pd
 
 from analysis.axes import AnalysisError, known_columns, metric_column
 from analysis.load import VALIDATION, Loaded, RunState, arm_names
-from analysis.priorities import setting_of
+from analysis.priorities import PRIORITY_PREFIX, setting_of
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import METHODS, PERIOD_FIELDS
 
-PRIORITY = "priority_"
+PRIORITY = PRIORITY_PREFIX
 PRIOR = "prior_"
 GUARDED = ("architecture", "encoder", "epochs", "dataset")
 """Columns that the comparison guard watches when they are there."""
@@ -41,7 +41,7 @@ def load_table(path: Path) -> Loaded:
         AnalysisError: if the file cannot be read, lacks columns, holds text where a number
             belongs, or holds two rows for one run.
     """
-    frame = read_table(path)
+    frame = read_table(path, text=("method",))
     tasks = _tasks(frame, path)
     notes: list[str] = []
     runs = pd.DataFrame(index=frame.index)
@@ -71,14 +71,27 @@ def load_table(path: Path) -> Loaded:
     return _loaded(runs, tasks, prior, notes, path)
 
 
-def read_table(path: Path, row: str = "run") -> pd.DataFrame:
+def read_table(path: Path, row: str = "run", text: Sequence[str] = ()) -> pd.DataFrame:
     """Return a CSV or Parquet file with one row a `row`.
 
+    Args:
+        path: of the file.
+        row: what a row is, for messages.
+        text: columns that are read as text letter by letter, where they are there: a method may
+            be called None or NA, which in other columns mean an empty cell.
+
     Raises:
-        AnalysisError: if it cannot be read or has no row.
+        AnalysisError: if it cannot be read, has no row or a column of `text` has an empty cell.
     """
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path)
+            names = [name for name in text if name in frame]
+            if names:
+                as_text = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)
+                frame = frame.assign(**{name: as_text[name] for name in names})
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise AnalysisError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
@@ -86,7 +99,19 @@ def read_table(path: Path, row: str = "run") -> pd.DataFrame:
         ) from error
     if frame.empty:
         raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
-    return frame
+    return frame.assign(**{name: _as_text(frame, name, path) for name in text if name in frame})
+
+
+def _as_text(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    values = frame[name].astype(str)
+    empty = frame[name].isna() | (values.str.strip() == "")
+    if empty.any():
+        position = int(np.flatnonzero(empty)[0])
+        raise AnalysisError(
+            f"Expected a value in column {name} of {path}, got an empty cell in row "
+            f"{position + 1} after the head. Fill it in, or remove the row."
+        )
+    return values
 
 
 def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:

@@ -8,13 +8,15 @@ from mtl.strict import canonical_float
 
 Priorities = tuple[float, ...]
 """One a task, in the order of the tasks."""
+PRIORITY_PREFIX = "priority_"
+"""Of the columns that hold a task's priority."""
 NEARLY_EQUAL = 1e-3
 """Priorities this near to 1 / K count as equal: people write 1/3 with few digits."""
 
 
 def priority_column(task: str) -> str:
     """Return the name of the run table's column of a task's priority."""
-    return f"priority_{task}"
+    return f"{PRIORITY_PREFIX}{task}"
 
 
 def setting_of(row: Mapping[str, object], tasks: Sequence[str]) -> Priorities | None:

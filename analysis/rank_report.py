@@ -6,13 +6,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import MINUS, shown_number
+from analysis.rank_blocks import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
 from analysis.rank_tables import Ranking
-from analysis.rank_tests import FEWEST_BLOCKS, NEMENYI_LEVEL, BlockTest
-from analysis.ranks import TOP_SHARE, RankedMetric, displayed
+from analysis.ranks import TOP_SHARE, RankedMetric, displayed, identifier_text
 from analysis.result_tables import Table, latex, plain
+from analysis.words import listed
 
 MOST_TRIALS_PRINTED = 60
 """More are in ranks.csv alone."""
+MOST_UNTESTED_NAMED = 5
+"""Pairs of methods without a test that are named for each reason."""
 
 
 def trial_table(ranking: Ranking) -> Table:
@@ -27,7 +30,7 @@ def trial_table(ranking: Ranking) -> Table:
             for m in table.metrics
         ]
         extremes = (f"{row['rank_min']:g}", f"{row['rank_max']:g}", f"{row['rank_avg']:.2f}")
-        rows.append((*(f"{row[name]}" for name in identifiers), *cells, *extremes))
+        rows.append((*(identifier_text(row[name]) for name in identifiers), *cells, *extremes))
     return Table(
         "ranks",
         f"Ranks over {len(rows)} trials, 1 for the best; ties share the mean of their ranks. "
@@ -119,6 +122,7 @@ def ranking_words(ranking: Ranking) -> str:
         lines += [plain(trials), ""]
     lines += [plain(summary_table(ranking)), "", ties_in_words(table.metrics)]
     lines += _printed_in_words(ranking)
+    lines += [*([ranking.why_no_deltas] if ranking.why_no_deltas else [])]
     lines += [tests_in_words(ranking), *(block_in_words(b) for b in ranking.blocks)]
     lines += ranking.notes
     return "\n".join(lines)
@@ -140,19 +144,19 @@ def _printed_in_words(ranking: Ranking) -> list[str]:
     same = ranking.num_printed - len(ranking.misprints)
     lines = [f"Ranks in the table: {same} of {ranking.num_printed} are those computed."]
     for wrong in ranking.misprints:
-        where = ", ".join(f"{name} {value}" for name, value in wrong.row.items())
+        where = ", ".join(f"{name} {identifier_text(value)}" for name, value in wrong.row.items())
         lines.append(
-            f"Misprint: {where}, {wrong.column}: printed {wrong.printed:g}, computed "
-            f"{wrong.computed:g}."
+            f"Misprint: {where}, {wrong.column}: printed {shown_number(wrong.printed, 'g')}, "
+            f"computed {wrong.computed:g}."
         )
     return lines
 
 
 def tests_in_words(ranking: Ranking) -> str:
     """Return what the tests of a ranking carry."""
-    tests = ranking.tests
+    tests, untested = ranking.tests, _untested_in_words(ranking)
     if not tests:
-        return "Not tested: a difference between methods needs two trials of each or more."
+        return untested or "Not tested: there are no two methods."
     below = [test for test in tests if test.p_adjusted < 0.05]
     floor = min(test.smallest_p for test in tests)
     pairs = "; ".join(
@@ -164,8 +168,29 @@ def tests_in_words(ranking: Ranking) -> str:
     return (
         f"{len(below)} of {len(tests)} differences between two methods in one metric are below .05 "
         f"after Holm{said}. The smallest p that so many trials can reach, before Holm, is "
-        f"{floor:.2g}. An average rank is no test: metrics of the same trials are not independent."
+        f"{floor:.2g}{_relabelled(ranking)}. An average rank is no test: metrics of the same "
+        f"trials are not independent.{f' {untested}' if untested else ''}"
     )
+
+
+def _relabelled(ranking: Ranking) -> str:
+    kinds = {test.paired for test in ranking.tests}
+    if kinds == {True}:
+        return ", whole seeds being relabelled"
+    return ", whole seeds being relabelled where trials share them" if True in kinds else ""
+
+
+def _untested_in_words(ranking: Ranking) -> str:
+    """Return which pairs have no test and why; empty where all have."""
+    pairs: dict[str, list[str]] = {}
+    for held in ranking.untested:
+        pairs.setdefault(held.reason, []).append(f"{held.method_a} {MINUS} {held.method_b}")
+    sentences = []
+    for reason, named in pairs.items():
+        rest = len(named) - MOST_UNTESTED_NAMED
+        more = [f"{rest} more pairs"] if rest > 0 else []
+        sentences.append(f"Not tested: {listed([*named[:MOST_UNTESTED_NAMED], *more])}: {reason}.")
+    return " ".join(sentences)
 
 
 def block_in_words(block: BlockTest) -> str:
@@ -173,9 +198,15 @@ def block_in_words(block: BlockTest) -> str:
     ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in block.average_ranks.items())
     return (
         f"{block.column} over {block.num_blocks} blocks (at least {FEWEST_BLOCKS}): average ranks "
-        f"{ranks}; Friedman p {block.p:.2g}; ranks farther apart than "
-        f"{block.critical_difference:.2f} differ (Nemenyi, {NEMENYI_LEVEL:g})."
+        f"{ranks}; Friedman p {block.p:.2g}{_block_limits(block)}."
     )
+
+
+def _block_limits(block: BlockTest) -> str:
+    if block.critical_difference is None:
+        return f", whole seeds being relabelled; so many can reach {block.smallest_p:.2g}"
+    apart = f"{block.critical_difference:.2f}"
+    return f"; ranks farther apart than {apart} differ (Nemenyi, {NEMENYI_LEVEL:g})"
 
 
 _DELTA_COLUMNS = ("delta_m_percent_tasks_first", "delta_m_percent_metrics_flat")

@@ -1,12 +1,16 @@
-"""Tests that fit a table of trials: exact permutations, Holm, and Friedman only over real blocks.
+"""Tests that fit a table of trials: exact permutations with Holm, and delta-m beside them.
 
 Metrics of the same trials are no independent blocks, so a mean rank alone proves nothing. Trials
-that share a seed are paired; others are independent. What the smallest reachable p is, is said
-beside every test: with 3 against 3 independent trials it is 0.1, whatever the values are.
+that share a seed share weights and data order at every priority and in every method, so a seed
+with all its rows is one observation, as in `analysis.inference`: all rows of a seed change method
+at once. Only trials of which none shares a seed with another are independent. What the smallest
+reachable p is, is said beside every test: with 3 against 3 independent trials it is 0.1, with 2
+shared seeds 0.5, whatever the values are.
 """
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,14 +19,13 @@ import pandas as pd
 from scipy import stats
 
 from analysis.inference import holm
+from analysis.priorities import PRIORITY_PREFIX
 from analysis.ranks import RankedMetric, displayed
+from analysis.words import listed
 
 MOST_ENUMERATED = 100_000
 """Relabellings up to this many are all counted; beyond, as many are drawn."""
 SAMPLING_SEED = 0
-FEWEST_BLOCKS = 5
-"""Below this the Friedman test's approximation is worthless."""
-NEMENYI_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,37 +46,104 @@ class PairTest:
     smallest_p: float
     """Reachable with so many trials."""
     paired: bool
+    """Whole seeds were relabelled; else single independent trials."""
     exact: bool
+
+
+@dataclass(frozen=True)
+class Untested:
+    """Two methods of which no test is made."""
+
+    method_a: str
+    method_b: str
+    reason: str
 
 
 def pair_tests(
     trials: pd.DataFrame,
     by: str,
     metrics: Sequence[RankedMetric],
-    pair_by: str | None,
+    seed: str | None,
+    settings: Sequence[str] = (),
     pairs: Sequence[tuple[str, str]] | None = None,
-) -> list[PairTest]:
+) -> tuple[list[PairTest], list[Untested]]:
     """Test pairs of methods in every metric.
 
     Args:
         trials: one row a trial; see `analysis.ranks.RankTable.trials`.
         by: column that names the methods.
         metrics: what is compared.
-        pair_by: column, such as `seed`, by which trials of two methods are matched where both
-            have the same values, each once; None means independent trials.
+        seed: column of the seeds, which are relabelled as a whole; None without any.
+        settings: columns, such as priorities, in which the rows of a seed differ; two methods are
+            compared where both have the same ones of every seed.
         pairs: of methods; None means every pair.
+
+    Returns:
+        The tests, and the pairs without any with the reason.
     """
     groups = {str(name): held for name, held in trials.groupby(by, sort=False)}
+    chosen = list(itertools.combinations(groups, 2) if pairs is None else pairs)
+    reasons = {(a, b): _why_untested(groups[a], groups[b], seed, settings) for a, b in chosen}
     found = [
-        _pair_test(a, b, groups[a], groups[b], ranked, pair_by)
+        _pair_test(a, b, groups[a], groups[b], ranked, seed)
         for ranked in metrics
-        for a, b in (itertools.combinations(groups, 2) if pairs is None else pairs)
-        if min(len(groups[a]), len(groups[b])) > 1
+        for a, b in chosen
+        if reasons[a, b] is None
     ]
     adjusted = holm([test.p for test in found])
-    return [
+    tests = [
         PairTest(**{**vars(test), "p_adjusted": p}) for test, p in zip(found, adjusted, strict=True)
     ]
+    return tests, [Untested(a, b, why) for (a, b), why in reasons.items() if why is not None]
+
+
+def _why_untested(
+    rows_a: pd.DataFrame, rows_b: pd.DataFrame, seed: str | None, settings: Sequence[str]
+) -> str | None:
+    """Return why no relabelling of these rows is exchangeable, or None if one is."""
+    if min(len(rows_a), len(rows_b)) < 2:
+        return "a difference between methods needs two trials of each or more"
+    of_a, of_b = (_setting_texts(rows, settings) for rows in (rows_a, rows_b))
+    if seed is None:
+        if max(len(set(of_a)), len(set(of_b))) > 1:
+            return (
+                f"without a column of seeds nothing says which runs at several {_named(settings)} "
+                "belong together"
+            )
+        return None
+    seeds_a, seeds_b = rows_a[seed], rows_b[seed]
+    if seeds_a.isna().any() or seeds_b.isna().any():
+        return f"some trials have no {seed}"
+    if not _share_seeds(rows_a, rows_b, seed):
+        return None
+    if set(seeds_a) != set(seeds_b):
+        return f"they have different seeds, and are matched by {seed}"
+    if seeds_a.nunique() < 2:
+        return "whole seeds are relabelled, and all trials are of a single one"
+    if set(of_a) != set(of_b):
+        return f"they have different {_named(settings)}"
+    if Counter(zip(seeds_a, of_a, strict=True)) != Counter(zip(seeds_b, of_b, strict=True)):
+        return f"they have not equally many trials of every {seed}" + (
+            f" at all {_named(settings)}" if settings else ""
+        )
+    return None
+
+
+def _named(settings: Sequence[str]) -> str:
+    """Return what the rows of a seed differ in, in words."""
+    others = [name for name in settings if not name.startswith(PRIORITY_PREFIX)]
+    priorities = ["priorities"] if len(others) < len(settings) else []
+    return listed([*dict.fromkeys([*priorities, *others])] or ["settings"])
+
+
+def _setting_texts(rows: pd.DataFrame, settings: Sequence[str]) -> list[tuple[str, ...]]:
+    # Nine digits: 0.1 + 0.2 and 0.3 are one priority.
+    texts = rows[list(settings)].round(9).astype(str)
+    return list(texts.itertuples(index=False, name=None))
+
+
+def _share_seeds(rows_a: pd.DataFrame, rows_b: pd.DataFrame, seed: str) -> bool:
+    return not pd.concat([rows_a[seed], rows_b[seed]]).is_unique
 
 
 def _pair_test(
@@ -82,16 +152,24 @@ def _pair_test(
     rows_a: pd.DataFrame,
     rows_b: pd.DataFrame,
     ranked: RankedMetric,
-    pair_by: str | None,
+    seed: str | None,
 ) -> PairTest:
-    paired = pair_by is not None and _match(rows_a[pair_by], rows_b[pair_by])
-    if pair_by is not None and paired:
-        rows_a, rows_b = rows_a.sort_values(pair_by), rows_b.sort_values(pair_by)
     x, y = (displayed(rows[ranked.column].tolist(), ranked) for rows in (rows_a, rows_b))
-    p, exact = _paired_p(x - y) if paired else _independent_p(x, y)
-    # 2^n sign patterns or C(n + m, n) relabellings, and each has a mirror of the same size; with
-    # unequal numbers of trials the mirror is not among the relabellings.
-    count = 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
+    paired = seed is not None and _share_seeds(rows_a, rows_b, seed)
+    if seed is not None and paired:
+        sums_a, sums_b = (
+            pd.Series(values).groupby(rows[seed].to_numpy()).sum()
+            for values, rows in ((x, rows_a), (y, rows_b))
+        )
+        # What each seed adds to the difference of means, so that their mean is that difference.
+        differences = (sums_a - sums_b).to_numpy() * (len(sums_a) / len(x))
+        p, exact = _paired_p(differences)
+        count = 2 ** len(differences)
+    else:
+        p, exact = _independent_p(x, y)
+        count = math.comb(len(x) + len(y), len(x))
+    # Each relabelling has a mirror of the same size; with unequal numbers of independent trials
+    # the mirror is not among the relabellings.
     mirrored = paired or len(x) == len(y)
     sign = 1 if ranked.metric.direction == "max" else -1
     better = np.sign(sign * (x[:, None] - y[None, :]))
@@ -109,10 +187,6 @@ def _pair_test(
         paired=paired,
         exact=exact,
     )
-
-
-def _match(a: pd.Series, b: pd.Series) -> bool:
-    return a.is_unique and b.is_unique and set(a) == set(b)
 
 
 def _independent_p(x: np.ndarray, y: np.ndarray) -> tuple[float, bool]:
@@ -138,70 +212,6 @@ def _p(samples: tuple[np.ndarray, np.ndarray], kind: str, exact: bool) -> float:
         rng=np.random.default_rng(SAMPLING_SEED),
     )
     return float(result.pvalue)
-
-
-@dataclass(frozen=True)
-class BlockTest:
-    """Friedman's test over blocks, with Nemenyi's critical difference of average ranks."""
-
-    column: str
-    average_ranks: Mapping[str, float]
-    p: float
-    critical_difference: float
-    num_blocks: int
-
-
-def block_tests(
-    frame: pd.DataFrame, by: str, blocks: str, metrics: Sequence[RankedMetric]
-) -> list[BlockTest]:
-    """Return Friedman's test of each metric over the blocks, a method's trials of a block averaged.
-
-    Args:
-        frame: one row a trial.
-        by: column that names the methods.
-        blocks: column that names the blocks: data sets, priorities; never metrics.
-        metrics: what is tested.
-
-    Raises:
-        ValueError: for fewer than five blocks or three methods, or a method absent in a block.
-    """
-    num_blocks, num_methods = frame[blocks].nunique(), frame[by].nunique()
-    if num_blocks < FEWEST_BLOCKS or num_methods < 3:
-        raise ValueError(
-            f"Expected at least {FEWEST_BLOCKS} blocks and 3 methods for Friedman's test, got "
-            f"{num_blocks} values of {blocks} and {num_methods} of {by}. Leave --blocks out."
-        )
-    found = []
-    for ranked in metrics:
-        cells = frame.pivot_table(ranked.column, blocks, by, aggfunc="mean", sort=False)
-        absent = np.argwhere(cells.isna().to_numpy())
-        if len(absent):
-            block, method = cells.index[absent[0][0]], cells.columns[absent[0][1]]
-            raise ValueError(
-                f"Expected every method in every block, got no {method} in {blocks} {block}. "
-                "Leave that block out."
-            )
-        sign = -1 if ranked.metric.direction == "max" else 1
-        shown = np.array([displayed(row, ranked) for row in cells.to_numpy().tolist()])
-        ranks = stats.rankdata(sign * shown, axis=1)
-        spread = stats.studentized_range.ppf(1 - NEMENYI_LEVEL, num_methods, np.inf) / math.sqrt(2)
-        found.append(
-            BlockTest(
-                ranked.column,
-                dict(zip(map(str, cells.columns), ranks.mean(axis=0).tolist(), strict=True)),
-                _friedman(sign * shown),
-                float(spread * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))),
-                num_blocks,
-            )
-        )
-    return found
-
-
-def _friedman(values: np.ndarray) -> float:
-    """Return Friedman's p of (blocks, methods); 1 where all methods tie in every block."""
-    if not np.ptp(values, axis=1).any():
-        return 1.0
-    return float(stats.friedmanchisquare(*values.T).pvalue)
 
 
 @dataclass(frozen=True)

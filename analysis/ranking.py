@@ -6,8 +6,9 @@ Usage:
                                [--baseline VALUE] [--out DIR]
 
 RESULTS is a store or the folder of one sweep, TABLE any CSV or Parquet with one row a trial. Every
-numeric column is ranked but `trial`, `seed` and the ranks that a table brings along
-(`rank_<metric>`, `rank_min`, `rank_max`, `rank_avg`), which are compared with the computed ones.
+numeric column is ranked but `trial`, `seed`, `priority_<task>`, which say which trial a row is, and
+the ranks that a table brings along (`rank_<metric>`, `rank_min`, `rank_max`, `rank_avg`), which are
+compared with the computed ones. Trials that share seeds are tested by relabelling whole seeds.
 Metrics that `mtl.records` knows bring their direction; others need it: `--metrics score:max`.
 Written are ranks.csv, rank_summary.csv and rank_tests.csv, the first two as LaTeX too.
 """
@@ -21,8 +22,9 @@ from pathlib import Path
 from analysis.axes import AnalysisError
 from analysis.groups import folder_name
 from analysis.pareto import TABLE_SUFFIXES, Parser, UsageError, store_and_sweep, sweep_run_ids
+from analysis.rank_columns import Request
 from analysis.rank_report import ranking_files, ranking_words
-from analysis.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
+from analysis.rank_tables import Ranking, rankings_of_stores, rankings_of_table
 from mtl.store import StoreError, StoreUnreachableError, is_address, write_atomically
 
 

@@ -9,11 +9,13 @@ average rank is the mean over its trials.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.axes import shown_number
 from mtl.records import Metric
 
 TOP_SHARE = 0.2
@@ -48,6 +50,15 @@ class RankTable:
     """One row a method in order of appearance: `num_trials`, `rank_min`, `rank_max` and `rank_avg`
     over its trials, `num_top`; then of its mean values, ranked among the methods' means, each
     `mean_<metric>`, `rank_<metric>`, and `rank_of_means_min`, `_max`, `_avg`."""
+
+
+def identifier_text(value: object) -> str:
+    """Return what identifies a trial as people read it; a dash for a priority that is not there."""
+    if isinstance(value, Integral):
+        return shown_number(int(value), "d")
+    if isinstance(value, Real):
+        return shown_number(None if np.isnan(float(value)) else float(value), ".4g")
+    return str(value)
 
 
 def displayed(values: Sequence[float], ranked: RankedMetric) -> np.ndarray:

@@ -27,7 +27,8 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     folder = report.default_folder(store, plan.name)
     try:
         reports = report.write_reports([store], folder, plan.run_ids, tuned=tuned)
-    except AnalysisError as error:
+    except (AnalysisError, ValueError) as error:
+        # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
         print(f"No report: {error}", file=sys.stderr)
         return False
     for label, summary in reports.items():

@@ -8,9 +8,10 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.marks import mark_of
-from analysis.pairs import PAPER_PAIR, method_of, steered_arms
+from analysis.pairs import PAPER_PAIR, method_of
 from analysis.panels import Drawn, Figure, Panel, Points, Scale
-from analysis.priorities import is_equal, settings_of
+from analysis.priorities import Priorities, is_equal, settings_of
+from analysis.rank_blocks import FEWEST_BLOCKS, BlockTest, seed_block_tests, why_no_block_test
 from analysis.rank_report import (
     block_in_words,
     summary_table,
@@ -20,12 +21,11 @@ from analysis.rank_report import (
     trial_table,
 )
 from analysis.rank_tables import Ranking, ranking_of_trials
-from analysis.rank_tests import FEWEST_BLOCKS, BlockTest, block_tests
 from analysis.ranks import RankedMetric
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
-from analysis.words import listed
+from analysis.words import counted, listed
 
 MOST_TESTS = 150
 """Pairs times metrics; with more, one method is tested against each other one."""
@@ -78,8 +78,10 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
             "trials": ranking.table.trials.to_dict("records"),
             "summary": ranking.table.summary.to_dict("records"),
             "tests": ranking.tests,
+            "untested": ranking.untested,
             "blocks": ranking.blocks,
             "delta_m": ranking.deltas,
+            "why_no_delta_m": ranking.why_no_deltas,
         },
     )
 
@@ -126,13 +128,16 @@ def _blocks(
     findings: Findings, metrics: Sequence[RankedMetric]
 ) -> tuple[tuple[BlockTest, ...], list[str]]:
     """Return Friedman's tests over priorities as blocks, or why there are none."""
-    arms = list(steered_arms(findings))
-    grids = [{p.priorities for p in findings.points if p.arm == arm} for arm in arms]
-    shared = set.intersection(*grids) if grids else set()
+    grids: dict[str, set[Priorities]] = {}
+    for point in findings.points:
+        if point.priorities is not None:
+            grids.setdefault(point.arm, set()).add(point.priorities)
+    arms = list(grids)
+    shared = set.intersection(*grids.values()) if grids else set()
     if len(arms) < 3 or len(shared) < FEWEST_BLOCKS:
         return (), [
             "Friedman's test over priorities as blocks needs 3 methods that share at least "
-            f"{FEWEST_BLOCKS} priorities; here {len(arms)} methods share {len(shared)}."
+            f"{FEWEST_BLOCKS} priorities; here {_shared_in_words(len(arms), len(shared))}."
         ]
     if len(arms) > MOST_IN_BLOCKS:
         return (), [
@@ -145,7 +150,16 @@ def _blocks(
     frame = rows.assign(priorities=[str(setting) for setting in settings])
     frame = frame[[setting in shared for setting in settings]]
     finite = [m for m in metrics if frame[m.column].notna().all()]
-    return tuple(block_tests(frame, "arm", "priorities", finite)), []
+    reason = why_no_block_test(frame, "arm", "priorities", "seed")
+    if reason is not None:
+        return (), [f"Friedman's test over priorities is left out: {reason}."]
+    return tuple(seed_block_tests(frame, "arm", "priorities", "seed", finite)), []
+
+
+def _shared_in_words(num_methods: int, num_shared: int) -> str:
+    if num_methods < 2:
+        return f"{counted(num_methods, 'method has', 'methods have')} priorities"
+    return f"{num_methods} methods share {num_shared}"
 
 
 def _lead(ranking: Ranking) -> str:
@@ -172,10 +186,7 @@ def _delta_words(ranking: Ranking) -> list[str]:
             "first: the metrics of a task are averaged, then the tasks. Metrics flat: all metrics "
             "count alike, so a task with more of them counts more."
         ]
-    return [
-        "No delta-m: not every ranked metric has single-task runs under the same settings among "
-        "these results. A sweep with --baselines trains them."
-    ]
+    return [ranking.why_no_deltas]
 
 
 def _shortened_notes(ranking: Ranking) -> list[str]:
@@ -223,7 +234,7 @@ def _figure(findings: Findings, ranking: Ranking) -> Figure:
         hover = (f"{arm}\naverage rank {row['rank_avg']:.2f} over {len(mine)} trials",)
         marks += [
             Points(averages, (y - 0.2,) * len(averages), mark, arm, seeds, size=6, opacity=0.35),
-            Points((float(row["rank_avg"]),), (y,), mark, arm, hover, size=11),
+            Points((float(row["rank_avg"]),), (y + 0.15,), mark, arm, hover, size=11),
         ]
         ticks.append((y, arm))
     num_trials = len(table.trials)
@@ -234,14 +245,14 @@ def _figure(findings: Findings, ranking: Ranking) -> Figure:
               (num_trials + 0.4, 0.6)),
         Scale("", (0.4, len(shown) + 0.6), ticks=tuple(ticks)),
         tuple(marks),
-        height=90 + 34 * len(shown),
+        height=90 + 44 * len(shown),
     )  # fmt: skip
     return Figure(
         name="method_ranks",
         title="Average ranks at equal priorities",
         alt=f"Average ranks: {listed(_averages(shown))}.",
         panels=(panel,),
-        caption="Faint markers are trials, one a seed: the mean of its ranks over all metrics. "
-        "Large markers are the means of a method's trials."
+        caption="Large markers are the means of a method's trials. Faint markers below them are "
+        "trials, one a seed: the mean of its ranks over all metrics."
         + (f" {rest} methods behind them stand in the table." if rest else ""),
     )

@@ -390,3 +390,13 @@ def test_validation_values_are_loaded_and_come_back_from_a_table(full_store, tmp
     for column in columns:
         assert again.runs[column].tolist() == loaded.runs[column].tolist()
     assert not any("validation_" in note for note in again.notes)
+
+
+def test_methods_of_a_table_keep_their_names_and_none_is_empty(tmp_path):
+    path = tmp_path / "table.csv"
+    head = "method,seed,priority_depth,depth_delta1\n"
+    path.write_text(f"{head}None,0,1,.5\nNA,0,1,.6\n")
+    assert load_table(path).runs["method"].tolist() == ["None", "NA"]
+    path.write_text(f"{head}lsb,0,1,.5\n,0,1,.6\n")
+    with pytest.raises(AnalysisError, match="column method .* empty cell in row 2"):
+        load_table(path)

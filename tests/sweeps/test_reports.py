@@ -85,3 +85,14 @@ def test_no_report_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     plan = make_plan("grid", "priority_grid", [])
     assert not write_reports(Store(tmp_path / "store"), plan)
     assert capsys.readouterr().err.startswith("No report: Expected at least one run")
+
+
+def test_a_report_that_fails_after_the_training_is_no_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Expected a number, got none. Leave it out.")
+
+    monkeypatch.setattr("analysis.report.write_reports", fail)
+    assert not write_reports(Store(tmp_path / "store"), make_plan("grid", "priority_grid", []))
+    assert capsys.readouterr().err == "No report: Expected a number, got none. Leave it out.\n"

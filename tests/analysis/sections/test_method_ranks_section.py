@@ -1,5 +1,6 @@
 """The section on ranks: equal priorities alone, delta-m by hand, bounded tests, and its words."""
 
+import itertools
 import json
 
 import numpy as np
@@ -54,6 +55,13 @@ def test_figure_draws_the_average_ranks(full_store):
     assert sorted(ghosts) == sorted(t["rank_avg"] for t in section.values["trials"])
     worse, better = panel.x.limits
     assert worse > better
+    drawn = [m for m in panel.marks if isinstance(m, Points)]
+    lower, upper = panel.y.limits
+    pixels_a_row = (panel.height - 90) / (upper - lower)
+    for trials, mean in zip(drawn[::2], drawn[1::2], strict=True):
+        # Beside each other whatever their ranks are: farther apart than both radii.
+        apart = (mean.y[0] - max(trials.y)) * pixels_a_row
+        assert apart > (mean.size + trials.size) / 2 + 2
 
 
 def test_delta_m_against_single_task_runs_of_the_same_settings(full_store, synthetic, tmp_path):
@@ -94,6 +102,31 @@ def test_delta_m_against_single_task_runs_of_the_same_settings(full_store, synth
     assert next(r for r in again.values() if r.path == joint.path).rebuilt
 
 
+def test_a_baseline_of_zero_costs_delta_m_alone(full_store, synthetic, tmp_path):
+    for task in ("depth", "segmentation"):
+        alone = RunSpec(
+            method="equal", tasks=(task,), epochs=12, data=DataSpec(variant="simple"),
+            network=NetworkSpec(architecture="single_task"),
+        )  # fmt: skip
+        values = synthetic.depth_and_segmentation(0.0, 0.5)
+        synthetic.finish(full_store, alone, {task: values[task]})
+    reports = write_reports([full_store], tmp_path / "out")
+    joint = next(report for label, report in reports.items() if "depth+" in label)
+    held = json.loads((joint.path.parent / "summary.json").read_text())["sections"]["method_ranks"]
+    assert held["delta_m"] == []
+    assert "the baseline of depth_delta1 is 0" in held["why_no_delta_m"]
+    assert held["why_no_delta_m"] in joint.path.read_text()
+
+
+def test_methods_that_share_a_single_priority_are_counted(store, synthetic):
+    for number, method in enumerate(("lsb", "fixed")):
+        for seed in range(2):
+            values = synthetic.depth_and_segmentation(0.6 + number / 10 + seed / 100, 0.5)
+            synthetic.finish(store, synthetic.make_spec(method, 0.5, seed), values)
+    _, section = section_of(store)
+    assert "here 2 methods share 1." in words(section)
+
+
 def test_friedman_takes_priorities_as_blocks_and_says_when_it_cannot(store, synthetic):
     synthetic.fill(store, seeds=2)
     _, section = section_of(store)
@@ -106,11 +139,17 @@ def test_friedman_takes_priorities_as_blocks_and_says_when_it_cannot(store, synt
             synthetic.finish(store, synthetic.make_spec("stch", priority, seed), values)
     findings, section = section_of(store)
     block = next(b for b in section.values["blocks"] if b.column == "depth_delta1")
-    cells = findings.runs.pivot_table("depth_delta1", "priority_depth", "arm")
     assert block.num_blocks == 5
-    rounded = (cells * 100).round(1)
-    expected = stats.friedmanchisquare(*rounded.to_numpy().T).pvalue
-    assert block.p == pytest.approx(expected)
+    runs = findings.runs.assign(shown=(findings.runs["depth_delta1"] * 100).round(1))
+    cells = runs.pivot_table("shown", ["seed", "priority_depth"], "arm")
+    ranks = (-cells).rank(axis=1).groupby("seed").mean()
+    assert block.average_ranks == pytest.approx(dict(ranks.mean()))
+    # Brute force: every relabelling of seed 1 against seed 0.
+    first, second = ranks.to_numpy()
+    spreads = [np.var(first + second[list(o)]) for o in itertools.permutations(range(3))]
+    assert block.p == pytest.approx(np.mean(np.array(spreads) >= spreads[0] - 1e-9))
+    assert block.smallest_p == pytest.approx(1 / 6)
+    assert "whole seeds being relabelled; so many can reach 0.17" in words(section)
     # pixel_accuracy is .9 in every run: all methods tie in every block.
     assert next(b for b in section.values["blocks"] if "accuracy" in b.column).p == 1.0
 
