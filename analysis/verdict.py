@@ -71,7 +71,7 @@ def partly_compared(findings: Findings) -> list[str]:
     """Say of pairs that do not have the same runs what their comparison leaves out."""
     partly = [(c, c.matched) for c in _by_weight(findings) if c.matched and c.matched.left_out]
     sentences = [
-        f"{c.arm_a} and {c.arm_b} are compared on {_on(on)} only: {' '.join(on.left_out)}"
+        f"{c.arm_a} and {c.arm_b} are compared only on {_on(on)}. {' '.join(on.left_out)}"
         for c, on in partly[:MOST_SENTENCES]
     ]
     left = len(partly) - MOST_SENTENCES
@@ -117,7 +117,7 @@ def _told(findings: Findings) -> list[Comparison]:
 
 def _on(on: Matched) -> str:
     priorities = counted(on.num_priorities, "priority", "priorities")
-    return f"the {priorities} and {counted(len(on.seeds), 'seed', 'seeds')} that both have"
+    return f"the {priorities} and {counted(len(on.seeds), 'seed', 'seeds')} that both have in full"
 
 
 def _headline(findings: Findings) -> str:
@@ -140,7 +140,9 @@ def _headline(findings: Findings) -> str:
     where = ""
     if partly:
         same = len(won or tested) == 1
-        where = _on(partly[0]) if same else "the priorities and seeds that both of a pair have"
+        where = (
+            _on(partly[0]) if same else "the priorities and seeds that both of a pair have in full"
+        )
     if not won:
         names = list(dict.fromkeys(arm for c in tested for arm in (c.arm_a, c.arm_b)))
         if all(_empty(c) for c in tested):
@@ -148,7 +150,7 @@ def _headline(findings: Findings) -> str:
                 "No winner: no operating point is better than the reference point on every metric, "
                 f"so {first_listed(names, MOST_NAMED)} have no hypervolume."
             )
-        on = f"on {where} " if where else ""
+        on = f"on {where}, " if where else ""
         return (
             f"No winner: {on}the runs carry no difference in hypervolume between "
             f"{first_listed(names, MOST_NAMED)}."

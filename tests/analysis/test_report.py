@@ -253,13 +253,13 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic)
     assert c.test.difference == pytest.approx(c.matched.hypervolumes[0] - c.matched.hypervolumes[1])
     words = verdict(findings)
     assert words.headline == (
-        "lsb covers more hypervolume than fixed, on the 5 priorities and 6 seeds that both have."
+        "lsb covers more hypervolume than fixed, on the 5 priorities and 6 seeds that both have in full."
     )
     assert words.statements[0].startswith(
-        "On the 5 priorities and 6 seeds that both have, hypervolume "
+        "On the 5 priorities and 6 seeds that both have in full, hypervolume "
     )
     assert words.limits[0].startswith(
-        "lsb and fixed are compared on the 5 priorities and 6 seeds that both have only: "
+        "lsb and fixed are compared only on the 5 priorities and 6 seeds that both have in full. "
         "Of lsb seed 1 is left out"
     )
     assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.limits
