@@ -253,7 +253,8 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic)
     assert c.test.difference == pytest.approx(c.matched.hypervolumes[0] - c.matched.hypervolumes[1])
     words = verdict(findings)
     assert words.headline == (
-        "lsb covers more hypervolume than fixed, on the 5 priorities and 6 seeds that both have in full."
+        "lsb covers more hypervolume than fixed, "
+        "on the 5 priorities and 6 seeds that both have in full."
     )
     assert words.statements[0].startswith(
         "On the 5 priorities and 6 seeds that both have in full, hypervolume "
