@@ -187,7 +187,7 @@ def _caption(
     parts = [
         "Large markers are means over seeds with bars of one standard deviation; small faint ones "
         "are single seeds. Steps join a method's nondominated means; the area between them and "
-        f"the reference point is the hypervolume{of_two}. Better is right and up in every figure."
+        f"the reference point is the hypervolume{of_two}. Better is right and up in this figure."
     ]
     if every > 1:
         parts.append(

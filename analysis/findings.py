@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.axes import NONE, Axis, priority_texts
@@ -27,11 +26,10 @@ from analysis.inference import (
     PermutationTest,
     holm,
     hypervolume_test,
-    why_not_comparable,
     why_not_tested,
 )
 from analysis.load import STATES, Loaded, RunState, State
-from analysis.single_runs import Runs, by_point, stacked
+from analysis.single_runs import by_arm, matched_runs, why_not_matched
 from mtl.strict import flat
 
 MANIFEST_FIELDS = (
@@ -40,6 +38,18 @@ MANIFEST_FIELDS = (
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
 ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
 """Manifest fields that make runs doubtful to compare where they differ -> what to call them."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The priorities and seeds that two methods share, on which they are compared."""
+
+    num_priorities: int
+    seeds: tuple[int, ...]
+    hypervolumes: tuple[float, float]
+    """Of the means over these seeds at these priorities, first and second method."""
+    left_out: tuple[str, ...]
+    """What only one of them has, one sentence each; empty where both have the same runs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Comparison:
     """Why there is no test."""
     untested: bool = False
     """Whether the hypervolumes may be set side by side, though without a test."""
+    matched: Matched | None = None
+    """What was tested; None without a test."""
 
 
 @dataclass(frozen=True)
@@ -236,26 +248,37 @@ def compare_arms(
 ) -> tuple[Comparison, ...]:
     """Return one comparison for each pair of arms that have priorities.
 
-    p is adjusted by Holm over the tested pairs. An arm without priorities is one point and no
-    front, so it has no place here. Points that a search chose (`searched`) are not tested.
+    Hypervolume grows with the number of points, so that two arms are compared at the priorities
+    and seeds that both have. p is adjusted by Holm over the tested pairs. An arm without priorities
+    is one point and no front, so it has no place here. Points that a search chose (`searched`) are
+    not tested.
     """
     arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
     of_arm = {arm: [point for point in points if point.arm == arm] for arm in arms}
-    held = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
+    held = by_arm(runs, axes)
     comparisons = []
     for a, b in itertools.combinations(arms, 2):
-        of_a, of_b = of_arm[a], of_arm[b]
         if searched:
-            reason, is_even = why_not_tested(of_a, of_b)
+            reason, is_even = why_not_tested(of_arm[a], of_arm[b])
             untested = is_even and reference is not None
             comparisons.append(Comparison(a, b, why_not=reason, untested=untested))
             continue
-        why_not = why_not_comparable(of_a, of_b)
-        if why_not is not None or reference is None:
+        matched = matched_runs(held, (a, b), same_seeds=True)
+        if matched is None or reference is None:
+            why_not = why_not_matched(held, (a, b)).removesuffix(".")
             comparisons.append(Comparison(a, b, why_not=why_not))
             continue
-        test = hypervolume_test(_runs(held, of_a), _runs(held, of_b), reference, axes)
-        comparisons.append(Comparison(a, b, test))
+        test = hypervolume_test(matched.runs_a, matched.runs_b, reference, axes)
+        on = Matched(
+            num_priorities=len(matched.priorities),
+            seeds=matched.seeds_a,
+            hypervolumes=(
+                hypervolume(matched.runs_a.mean(axis=1), reference, axes),
+                hypervolume(matched.runs_b.mean(axis=1), reference, axes),
+            ),
+            left_out=matched.left_out,
+        )
+        comparisons.append(Comparison(a, b, test, matched=on))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
     smallest = iter(holm([c.test.smallest_p for c in tested if c.test is not None]))
@@ -263,11 +286,6 @@ def compare_arms(
         replace(c, p_adjusted=next(adjusted), smallest_p_adjusted=next(smallest)) if c.test else c
         for c in comparisons
     )
-
-
-def _runs(held: Runs, points: Sequence[OperatingPoint]) -> np.ndarray:
-    """Return runs (priorities, seeds, axes), sorted by both: methods are matched by seed."""
-    return stacked([held[point.arm, point.priorities] for point in points], points[0].seeds)
 
 
 def _hypervolumes(
@@ -279,7 +297,8 @@ def _hypervolumes(
     if reference is None:
         return {}
     arms = list(dict.fromkeys(p.arm for p in points))
-    tested = {arm for c in comparisons if c.test or c.untested for arm in (c.arm_a, c.arm_b)}
+    whole = [c for c in comparisons if c.untested or (c.matched and not c.matched.left_out)]
+    tested = {arm for c in whole for arm in (c.arm_a, c.arm_b)}
     steered = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
     shown = tested or (set(steered) if len(steered) == 1 else set())
     return {

@@ -18,6 +18,8 @@ from analysis.priorities import Priorities, settings_of
 
 REFERENCE_MARGIN = 0.1
 """Share of a metric's range over all runs that lies between the worst run and the reference."""
+NOISE = 1e-12
+"""Differences below this share of the values themselves are what floats leave of equal numbers."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,19 @@ def reference_point(
         return None
     values = minimised(runs[[axis.column for axis in axes]].to_numpy(), axes)
     worst, width = values.max(axis=0), np.ptp(values, axis=0)
+    constant = width <= NOISE * np.abs(worst)
     # A metric that is constant over all runs still needs a box of some width.
-    width = np.where(width > 0, width, np.where(worst != 0, np.abs(worst), 1.0))
+    width = np.where(constant, np.where(worst != 0, np.abs(worst), 1.0), width)
     reference = (worst + REFERENCE_MARGIN * width) * signs(axes)
-    return Reference(
-        tuple(map(float, reference)),
+    rule = (
         "The reference point is the worst value over all runs of all methods, moved a tenth of "
-        "the range over the runs towards worse; it moves when runs are added.",
+        "the range over the runs towards worse; it moves when runs are added."
     )
+    for axis, alike, value in zip(axes, constant, worst, strict=True):
+        if alike:
+            by = "a tenth of that value" if value != 0 else "by 0.1"
+            rule += f" {axis.name} is the same in all runs and is moved {by} instead."
+    return Reference(tuple(map(float, reference)), rule)
 
 
 def hypervolume(values: np.ndarray, reference: Reference, axes: Sequence[Axis]) -> float:
@@ -241,6 +248,9 @@ def spreads(
             means = np.array([point.means[index] for point in mine])
             pooled = _pooled_sd([(point.n, point.sds[index]) for point in mine])
             width = float(np.ptp(means)) if len(mine) > 1 else None
+            noise = NOISE * float(np.abs(means).max())
+            pooled = 0.0 if pooled is not None and pooled <= noise else pooled
+            width = 0.0 if width is not None and width <= noise else width
             margin = None
             if axis.column in prior:
                 margin = float(np.min((prior[axis.column] - means) * signs([axis])[0]))

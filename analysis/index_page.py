@@ -26,7 +26,7 @@ def write_index(out: Path, reports: Mapping[str, "ReportSummary"], code: bytes) 
             "link": report.path.relative_to(out).as_posix(),
             "verdict": report.verdict,
             "num_done": report.num_done,
-            "num_runs": report.num_done + report.num_missing + report.num_failed,
+            "num_runs": report.num_runs,
         }
         for label, report in reports.items()
     ]

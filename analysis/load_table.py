@@ -4,6 +4,10 @@ One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty
 without priorities), metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
 own name or alias; optional `run_id`, `architecture`, `encoder`, `epochs`, options of methods (empty
 = off), `prior_<task>_<metric>`, `validation_<task>_<metric>`, seconds.
+
+A row with priority 1 for one of several tasks, 0 for the others and metrics of that task alone is a
+network that was trained for this task only. It is no run of a method, whatever its `method` says,
+but a baseline that the figures draw, as `analysis.baselines` gives them for stores.
 """
 
 from collections.abc import Sequence
@@ -13,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import AnalysisError, known_columns, metric_column
+from analysis.axes import AnalysisError, known_columns, metric_column, priority_texts
+from analysis.baselines import Baselines
 from analysis.load import VALIDATION, Loaded, RunState, arm_names
 from analysis.priorities import PRIORITY_PREFIX, setting_of
+from analysis.words import counted, first_listed
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import METHODS, PERIOD_FIELDS
 
@@ -26,6 +32,8 @@ GUARDED = ("architecture", "encoder", "epochs", "dataset")
 EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
 """How far the priorities of a row may sum from 1, without a word and with a note."""
 SECONDS = ("wall_seconds", "device_seconds")
+NAMES = ("method", "run_id")
+"""Columns that hold names, read as the letters that stand there."""
 _OPTIONS = sorted(
     {
         *(option for needs in METHODS.values() for option in needs.options),
@@ -46,7 +54,7 @@ def load_table(path: Path) -> Loaded:
     notes: list[str] = []
     runs = pd.DataFrame(index=frame.index)
     runs["run_id"] = _run_ids(frame)
-    runs["method"] = frame["method"].astype(str)
+    runs["method"] = frame["method"]
     for name in ("architecture", "encoder", "dataset", "selection"):
         if name in frame:
             runs[name] = frame[name].astype(str)
@@ -62,13 +70,23 @@ def load_table(path: Path) -> Loaded:
         name = f"{VALIDATION}_{column}"
         if name in frame:
             runs[name] = _checked_share(column_numbers(frame, name, path), column, name)
-    notes += _check_priorities(runs[priorities], path)
+    alone = _alone(runs[priorities])
+    notes += _check_priorities(runs.loc[~alone, priorities], path)
     prior = _prior(frame, metrics, path, notes)
     known = {*runs.columns, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
     unused = [str(name) for name in frame.columns if name not in known]
     if unused:
         notes.append(f"Columns that were not used: {', '.join(unused)}.")
-    return _loaded(runs, tasks, prior, notes, path)
+    runs = _without_copies(runs, notes)
+    alone = alone[runs.index]
+    joint = runs[~alone].reset_index(drop=True)
+    if joint.empty:
+        raise AnalysisError(
+            f"Expected runs of several tasks in {path}, got rows of single tasks only. Add the "
+            "runs that they are the baselines of, or give the columns of one task alone."
+        )
+    baselines = _baselines(runs[alone], joint, tasks, tuple(metrics), path, notes)
+    return _loaded(joint, tasks, prior, notes, path, baselines)
 
 
 def read_table(path: Path, row: str = "run", text: Sequence[str] = ()) -> pd.DataFrame:
@@ -84,14 +102,7 @@ def read_table(path: Path, row: str = "run", text: Sequence[str] = ()) -> pd.Dat
         AnalysisError: if it cannot be read, has no row or a column of `text` has an empty cell.
     """
     try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path)
-            names = [name for name in text if name in frame]
-            if names:
-                as_text = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)
-                frame = frame.assign(**{name: as_text[name] for name in names})
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, text)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise AnalysisError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
@@ -112,6 +123,16 @@ def _as_text(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
             f"{position + 1} after the head. Fill it in, or remove the row."
         )
     return values
+
+
+def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    frame = pd.read_csv(path)
+    # pandas takes "None" and "NA" for empty cells, and 007 for a number; a name is its letters.
+    wanted = {*NAMES, *text}
+    names = pd.read_csv(path, usecols=lambda c: c in wanted, dtype=str, keep_default_na=False)
+    for column in names:
+        frame[column] = names[column].where(names[column] != "").to_numpy()
+    return frame
 
 
 def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
@@ -187,10 +208,12 @@ def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
 
 def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
     metric = known_columns(list(TASK_METRICS))[column]
-    if metric.unit == "share" and values.max() > 1 and np.isfinite(values.max()):
+    if metric.unit != "share":
+        return values
+    for value in values[np.isfinite(values) & ((values < 0) | (values > 1))]:
+        remedy = "Divide percentages by 100" if value > 1 else "Correct it"
         raise AnalysisError(
-            f"Expected shares between 0 and 1 in column {source}, got {values.max():g}. "
-            "Divide percentages by 100."
+            f"Expected shares between 0 and 1 in column {source}, got {value:g}. {remedy}."
         )
     return values
 
@@ -203,9 +226,10 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
     if wrong.any():
         position = int(np.flatnonzero(wrong)[0])
         raise AnalysisError(
-            f"Expected a positive priority for each task, or none for any, in {path}, "
-            f"got {priorities.iloc[position].tolist()} in row {position + 1} after the head. "
-            "Correct it."
+            f"Expected a positive priority for each task, or none for any, in {path}, got "
+            f"{priorities.iloc[position].tolist()} in row {_row(priorities, position)} after the "
+            "head. Correct it; a network trained for one task alone has 1 for it and 0 for the "
+            "others."
         )
     off = np.abs(values.sum(axis=1) - 1)
     far = off > ROUNDED_SUM + 1e-9
@@ -213,8 +237,8 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
         position = int(np.flatnonzero(far)[0])
         raise AnalysisError(
             f"Expected priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}, "
-            f"got {priorities.iloc[position].tolist()} in row {position + 1} after the head. "
-            "Divide each by their sum."
+            f"got {priorities.iloc[position].tolist()} in row {_row(priorities, position)} after "
+            "the head. Divide each by their sum."
         )
     if (off > EXACT_SUM).any():
         return [
@@ -240,9 +264,81 @@ def _prior(
 
 
 def _run_ids(frame: pd.DataFrame) -> pd.Series:
-    if "run_id" in frame:
-        return frame["run_id"].astype(str)
-    return pd.Series([f"row {i + 1}" for i in range(len(frame))], index=frame.index)
+    rows = pd.Series([f"row {i + 1}" for i in range(len(frame))], index=frame.index)
+    if "run_id" not in frame:
+        return rows
+    named = frame["run_id"]
+    return named.astype(str).where(named.notna() & (named.astype(str) != ""), rows)
+
+
+def _row(part: pd.DataFrame, position: int) -> int:
+    """Return the number of a row in its file, from 1 on after the head."""
+    return int(part.index[position]) + 1
+
+
+def _without_copies(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    copies = runs.duplicated()
+    number = int(copies.sum())
+    if number:
+        which = first_listed([str(_row(runs, int(i))) for i in np.flatnonzero(copies)], 4)
+        notes.append(
+            f"{counted(number, 'row repeats', 'rows repeat')} an earlier one in all that is used "
+            f"and {'is' if number == 1 else 'are'} left out: row {which} after the head."
+        )
+    return runs[~copies]
+
+
+def _alone(priorities: pd.DataFrame) -> pd.Series:
+    """Return which rows have priority 1 for one of several tasks and 0 for the others."""
+    if priorities.shape[1] < 2:
+        return pd.Series(False, index=priorities.index)
+    return ((priorities == 1).sum(axis=1) == 1) & (
+        (priorities == 0).sum(axis=1) == priorities.shape[1] - 1
+    )
+
+
+def _baselines(
+    alone: pd.DataFrame,
+    joint: pd.DataFrame,
+    tasks: Sequence[str],
+    metrics: Sequence[str],
+    path: Path,
+    notes: list[str],
+) -> Baselines:
+    """Return the metrics of the single-task rows by seed; those of other settings are said."""
+    found: dict[str, dict[int, float]] = {}
+    seen: set[tuple[str, int]] = set()
+    for index, row in alone.iterrows():
+        place = f"row {int(str(index)) + 1} after the head"
+        task = next(task for task in tasks if row[f"{PRIORITY}{task}"] == 1)
+        other = [c for c in metrics if c not in known_columns([task]) and not pd.isna(row[c])]
+        if other:
+            raise AnalysisError(
+                f"Expected metrics of {task} alone in {place} of {path}, which has priority 1 for "
+                f"{task} and 0 for the others, got {', '.join(other)} too. Leave those cells empty."
+            )
+        differs = [
+            name
+            for name in ("encoder", "epochs", "dataset")
+            if name in row and not (joint[name] == row[name]).any() and joint[name].notna().any()
+        ]
+        if differs:
+            notes.append(
+                f"The single-task run in {place} is no baseline of the others: it differs in "
+                f"{', '.join(differs)}."
+            )
+            continue
+        key = (task, int(row["seed"]))
+        if key in seen:
+            raise AnalysisError(
+                f"Expected one single-task run a seed in {path}, got two of {task} with seed "
+                f"{key[1]}. Remove one."
+            )
+        seen.add(key)
+        for column in (c for c in metrics if c in known_columns([task])):
+            if np.isfinite(row[column]):
+                found.setdefault(column, {})[key[1]] = float(row[column])
+    return found
 
 
 def _options_of(row: dict[str, Any]) -> dict[str, float | None]:
@@ -262,23 +358,30 @@ def _loaded(
     prior: dict[str, float],
     notes: list[str],
     path: Path,
+    baselines: Baselines,
 ) -> Loaded:
-    runs = runs.drop_duplicates().reset_index(drop=True)
     rows: list[dict[str, Any]] = [
         {str(k): v for k, v in r.items()} for r in runs.to_dict("records")
     ]
     methods = {row["run_id"]: (row["method"], _options_of(row)) for row in rows}
     arms = arm_names(methods)
+    texts = priority_texts(s for row in rows if (s := setting_of(row, tasks)) is not None)
     seen: dict[Any, str] = {}
     for row in rows:
-        for key in (row["run_id"], (arms[row["run_id"]], setting_of(row, tasks), row["seed"])):
-            if key in seen:
-                raise AnalysisError(
-                    f"Expected one row a run in {path}, got two for method {row['method']}, seed "
-                    f"{row['seed']} at equal priorities ({seen[key]} and {row['run_id']}). "
-                    "Remove one."
-                )
-            seen[key] = row["run_id"]
+        setting = setting_of(row, tasks)
+        if row["run_id"] in seen:
+            raise AnalysisError(
+                f"Expected one row a run in {path}, got two with run_id {row['run_id']}. "
+                "Remove one, or name them apart."
+            )
+        key = (arms[row["run_id"]], setting, row["seed"])
+        if key in seen:
+            where = "without priorities" if setting is None else f"at priorities {texts[setting]}"
+            raise AnalysisError(
+                f"Expected one row a run in {path}, got two for method {row['method']}, seed "
+                f"{row['seed']} {where} ({seen[key]} and {row['run_id']}). Remove one."
+            )
+        seen |= {row["run_id"]: row["run_id"], key: row["run_id"]}
     runs.insert(2, "arm", [arms[row["run_id"]] for row in rows])
     states = tuple(
         RunState(r["run_id"], "done", "", arms[r["run_id"]], setting_of(r, tasks), int(r["seed"]))
@@ -286,4 +389,4 @@ def _loaded(
     )
     fields = {r["run_id"]: {n: r[n] for n in GUARDED if n in r} for r in rows}
     fields = {i: {n: v for n, v in held.items() if v == v} for i, held in fields.items()}
-    return Loaded(tasks, runs, states, fields, {}, prior, tuple(notes))
+    return Loaded(tasks, runs, states, fields, {}, prior, tuple(notes), baselines)

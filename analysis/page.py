@@ -13,17 +13,18 @@ import plotly.offline
 from analysis.axes import NONE, choose_axes
 from analysis.figures import operating_point_figures
 from analysis.findings import Findings, find
-from analysis.load import SPLIT, STATES, Loaded
+from analysis.load import SPLIT, STATES, Loaded, RunState
 from analysis.marks import DARK, DASHES, LIGHT, mark_of
 from analysis.page_figures import plotly_values
 from analysis.page_sections import embedded, palette, section_views
 from analysis.panels import Figure, Pictures
+from analysis.priorities import Priorities
 from analysis.result_tables import all_tables, latex, plain
 from analysis.run_files import NO_FILES, RunFiles
 from analysis.section import Section
 from analysis.sections import all_sections
-from analysis.verdict import single_point_words, verdict
-from analysis.words import listed
+from analysis.verdict import not_compared, partly_compared, single_point_words, verdict
+from analysis.words import first_listed, listed
 
 GLYPHS = {
     "done": "✓",
@@ -39,6 +40,8 @@ MOST_SHOWN_AT_ONCE = 6
 
 MOST_ROWS = 250
 """Rows of a table that the page shows; its files hold all."""
+MOST_ARMS = 12
+"""Methods that the head of the page names."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def build(
     views = section_views(sections, templates)
     page = templates.get_template("report.html.j2").render(
         title=shown_title,
+        shown_arms=first_listed(findings.arms, MOST_ARMS) if findings.arms else "no method",
+        comparison_words=[*partly_compared(findings), *not_compared(findings)],
         findings=findings,
         verdict=words,
         tables=tables,
@@ -142,18 +147,38 @@ def _paper_files(figures: Sequence[Figure], sections: Sequence[Section]) -> dict
 
 
 def state_matrix(findings: Findings) -> dict[str, Any]:
-    """Return rows (method, priorities) of states by seed, None where no run was asked for."""
+    """Return rows (method, priorities) of states by seed, None where there is no such run.
+
+    Priorities that a method lacks and others have are rows of None, unless a search chose them.
+    """
     known = [state for state in findings.states if state.arm is not None]
     seeds = sorted({state.seed for state in known if state.seed is not None})
     cells: dict[tuple[str, str], dict[int | None, Any]] = {}
     for state in known:
         key = (str(state.arm), findings.shown_priorities(state.priorities))
         cells.setdefault(key, {})[state.seed] = state
+    lacking = [] if findings.searched else _lacking(known)
+    # Methods with grids of their own lack each other's: the verdict says so, the table cannot.
+    if len(lacking) <= MOST_ROWS:
+        order = {arm: number for number, arm in enumerate(findings.arms)}
+        for arm, setting in lacking:
+            cells[arm, findings.shown_priorities(setting)] = {}
+        cells = dict(sorted(cells.items(), key=lambda item: order[item[0][0]]))
     rows = [
         {"arm": arm, "priorities": priorities, "cells": [held.get(seed) for seed in seeds]}
         for (arm, priorities), held in cells.items()
     ]
     return {"seeds": seeds, "rows": rows}
+
+
+def _lacking(states: Sequence[RunState]) -> list[tuple[str, Priorities]]:
+    """Return (arm, priorities) that no state has though others of the arm and of it are there."""
+    held: dict[str, dict[Priorities, None]] = {}
+    for state in states:
+        if state.priorities is not None:
+            held.setdefault(str(state.arm), {})[state.priorities] = None
+    grid = dict.fromkeys(setting for settings in held.values() for setting in settings)
+    return [(arm, s) for arm, settings in held.items() for s in sorted(grid) if s not in settings]
 
 
 def _legend(findings: Findings) -> list[dict[str, str]]:

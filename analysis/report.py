@@ -37,10 +37,18 @@ class ReportSummary:
     """Operating points as plain text."""
     verdict: str
     """The verdict's headline."""
-    num_done: int
-    num_missing: int
-    """Asked for and neither done nor failed: never started, unfinished, damaged or excluded."""
-    num_failed: int
+    counts: Mapping[str, int]
+    """State of runs asked for -> their number; see `analysis.load.STATES`."""
+
+    @property
+    def num_done(self) -> int:
+        """Return the number of runs that have a result which is shown."""
+        return self.counts.get("done", 0)
+
+    @property
+    def num_runs(self) -> int:
+        """Return the number of runs asked for."""
+        return sum(self.counts.values())
 
 
 def default_folder(store: Store, sweep: str | None = None) -> Path:
@@ -137,11 +145,11 @@ def in_words(label: str, summary: ReportSummary) -> str:
     lines = [f"\n{label}"] if label else []
     lines += [summary.table, ""] if summary.table else []  # no head without results
     lines.append(summary.verdict)
-    total = summary.num_done + summary.num_missing + summary.num_failed
-    if summary.num_done < total:
+    rest = [f"{number} {state}" for state, number in summary.counts.items() if state != "done"]
+    if rest:
         lines.append(
-            f"{summary.num_done} of {total} runs are done, {summary.num_failed} failed, "
-            f"{summary.num_missing} missing; the report says why."
+            f"{summary.num_done} of {summary.num_runs} runs are done, {', '.join(rest)}; "
+            "the report says why."
         )
     lines.append(f"Report: {summary.path}{'' if summary.rebuilt else ' (unchanged)'}")
     return "\n".join(lines)
@@ -269,16 +277,12 @@ def _write(
 
 
 def _summary(out: Path, summary: Mapping[str, Any], *, rebuilt: bool) -> ReportSummary:
-    counts = summary["counts"]
-    done, failed = counts.get("done", 0), counts.get("failed", 0)
     return ReportSummary(
         path=out / "report.html",
         rebuilt=rebuilt,
         table=summary["terminal_table"],
         verdict=summary["verdict"]["headline"],
-        num_done=done,
-        num_missing=sum(counts.values()) - done - failed,
-        num_failed=failed,
+        counts=summary["counts"],
     )
 
 

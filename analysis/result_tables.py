@@ -127,13 +127,18 @@ def comparison_table(findings: Findings) -> Table:
     rows, raw = [], []
     for c in findings.comparisons:
         test = c.test
+        on = c.matched
         values: dict[str, Any] = {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
-        if test is None:
-            rows.append((f"{c.arm_a} {MINUS} {c.arm_b}", "not compared", NONE, NONE, NONE, NONE))
+        names = f"{c.arm_a} {MINUS} {c.arm_b}"
+        if test is None or on is None:
+            said = "not tested" if c.untested else "not compared"
+            rows.append((names, NONE, NONE, said, *(NONE,) * 4))
         else:
             rows.append(
                 (
-                    f"{c.arm_a} {MINUS} {c.arm_b}",
+                    names,
+                    str(on.num_priorities),
+                    str(len(on.seeds)),
                     shown_number(test.difference, "+.3g"),
                     f"{test.p:.2g}",
                     shown_number(c.p_adjusted, ".2g"),
@@ -145,13 +150,22 @@ def comparison_table(findings: Findings) -> Table:
                 **vars(test),
                 "p_adjusted": c.p_adjusted,
                 "smallest_p_adjusted": c.smallest_p_adjusted,
+                "hypervolume_a": on.hypervolumes[0],
+                "hypervolume_b": on.hypervolumes[1],
+                "num_priorities": on.num_priorities,
+                "seeds": " ".join(map(str, on.seeds)),
+                "left_out": " ".join(on.left_out),
             }
         raw.append(values)
     return Table(
         "comparisons",
         "Differences of hypervolume with the two-sided p of relabellings of whole seeds: the runs "
-        "of a seed change method at all priorities at once.",
-        ("methods", "difference", "p", "p after Holm", "smallest reachable p", "relabellings"),
+        "of a seed change method at all priorities at once. Two methods are compared on the "
+        "priorities and seeds that both have.",
+        (
+            *("methods", "priorities", "seeds", "difference", "p", "p after Holm"),
+            *("smallest reachable p", "relabellings"),
+        ),
         tuple(rows),
         pd.DataFrame(raw),
     )

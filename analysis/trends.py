@@ -223,8 +223,15 @@ def _write(texts: Sequence[str], out: Path) -> list[str]:
     from analysis.pareto import store_and_sweep, sweep_run_ids
     from analysis.run_files import RunFiles
     from analysis.sections.trends import trend_section
-    from mtl.store import write_atomically
+    from mtl.store import is_address, write_atomically
 
+    for text in texts:
+        if not is_address(text) and not Path(text).is_dir():
+            what = "a file" if Path(text).exists() else "nothing there"
+            raise AnalysisError(
+                f"Expected a store or a sweep's folder at {text}, got {what}. Trends need the "
+                "epoch records of runs, which only a store has: give its folder."
+            )
     named = [store_and_sweep(text) for text in texts]
     stores = [store for store, _ in named]
     loaded = load_stores(stores, sweep_run_ids(named))

@@ -1,24 +1,20 @@
 """The verdict in generated words: what the runs carry, and what they cannot show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from analysis.axes import Axis, shown_number
-from analysis.findings import Comparison, Findings
-from analysis.fronts import OperatingPoint
+from analysis.findings import Comparison, Findings, Matched
+from analysis.fronts import OperatingPoint, minimised
 from analysis.inference import SIGNIFICANCE
-from analysis.words import listed
+from analysis.limits import MOST_NAMED, MOST_SENTENCES, limits
+from analysis.pairs import PAPER_PAIR, method_of, steered_arms
+from analysis.words import counted, first_listed, listed
 
 CLEAR_RATIO = 5.0
 """From this range over spread on, a metric is said to follow the priority clearly."""
-
-DATA_LIMITS: Mapping[tuple[str, str], str] = {
-    ("scenes", "simple"): "The simple variant of the scenes is built to show a trade-off between "
-    "tasks within minutes. This is a demonstration, and no evidence about real data.",
-    ("scenes", "rooms"): "The rooms are rendered: whether the same holds for photographs is not "
-    "shown here.",
-}
 
 
 @dataclass(frozen=True)
@@ -33,20 +29,28 @@ class Verdict:
 
 
 def verdict(findings: Findings) -> Verdict:
-    """Return the verdict; it names a winner only where a test carries one."""
+    """Return the verdict; it names a winner only where a test carries one.
+
+    However many methods there are, it names a few and counts the rest.
+    """
     if not findings.points:
         return Verdict(
             f"Nothing to compare yet: none of {len(findings.states)} runs has a usable result.",
             (),
-            tuple(_incomplete(findings)),
+            limits(findings),
         )
-    statements = [_in_words(c, findings) for c in findings.comparisons]
+    shown = _told(findings)
+    statements = [_in_words(c, findings) for c in shown]
+    left = len(findings.comparisons) - len(shown)
+    if left:
+        more = counted(left, "more comparison is", "more comparisons are")
+        statements.append(f"{more} in the table of differences.")
     if findings.single_points and findings.comparisons:
         statements.append(single_point_words(findings))
     return Verdict(
         headline=_headline(findings),
         statements=(*statements, *_movements(findings), *_against_prior(findings)),
-        limits=(*_data_limit(findings.provenance.common), *_incomplete(findings), *_few(findings)),
+        limits=(*partly_compared(findings), *limits(findings)),
     )
 
 
@@ -57,48 +61,132 @@ def carried(comparison: Comparison) -> bool:
 
 def single_point_words(findings: Findings) -> str:
     """Say why methods without priorities have no hypervolume."""
-    names = listed(findings.single_points)
+    names = first_listed(findings.single_points, MOST_NAMED)
     if len(findings.single_points) == 1:
         return f"{names} takes no priorities, so it has one operating point and no front."
     return f"{names} take no priorities, so they have one operating point each and no front."
 
 
+def partly_compared(findings: Findings) -> list[str]:
+    """Say of pairs that do not have the same runs what their comparison leaves out."""
+    partly = [(c, c.matched) for c in _by_weight(findings) if c.matched and c.matched.left_out]
+    sentences = [
+        f"{c.arm_a} and {c.arm_b} are compared only on {_on(on)}. {' '.join(on.left_out)}"
+        for c, on in partly[:MOST_SENTENCES]
+    ]
+    left = len(partly) - MOST_SENTENCES
+    if left > 0:
+        sentences.append(
+            f"So are {counted(left, 'more pair', 'more pairs')}; the CSV of the differences says "
+            "what is left out."
+        )
+    return sentences
+
+
+def not_compared(findings: Findings) -> list[str]:
+    """Say of pairs without a test why there is none."""
+    without = [c for c in _by_weight(findings) if c.why_not]
+    sentences = [
+        f"{c.arm_a} and {c.arm_b} are not {'tested' if c.untested else 'compared'}: {c.why_not}."
+        for c in without[:MOST_SENTENCES]
+    ]
+    left = len(without) - MOST_SENTENCES
+    if left > 0:
+        sentences.append(
+            f"Nor are {counted(left, 'more pair', 'more pairs')}; the CSV of the differences says "
+            "why."
+        )
+    return sentences
+
+
+def _by_weight(findings: Findings) -> list[Comparison]:
+    """Return the comparisons: the paper's first, those of its first method, then by p."""
+    methods = method_of(findings)
+
+    def weight(c: Comparison) -> tuple[bool, bool, bool, float]:
+        pair = {methods[c.arm_a], methods[c.arm_b]}
+        p = 2.0 if c.p_adjusted is None else c.p_adjusted
+        return pair != set(PAPER_PAIR), PAPER_PAIR[0] not in pair, not carried(c), p
+
+    return sorted(findings.comparisons, key=weight)
+
+
+def _told(findings: Findings) -> list[Comparison]:
+    return _by_weight(findings)[:MOST_SENTENCES]
+
+
+def _on(on: Matched) -> str:
+    priorities = counted(on.num_priorities, "priority", "priorities")
+    return f"the {priorities} and {counted(len(on.seeds), 'seed', 'seeds')} that both have in full"
+
+
 def _headline(findings: Findings) -> str:
-    tested = [c for c in findings.comparisons if c.test is not None]
-    won = [c for c in tested if carried(c)]
     arms = list(dict.fromkeys(point.arm for point in findings.points))
     if len(arms) == 1:
         return f"One method, {arms[0]}: there is nothing to compare it with."
     if not findings.comparisons:
         return "No comparison of fronts: fewer than two methods take priorities."
-    untested = [c for c in findings.comparisons if c.untested]
-    if untested:
-        shown = list(dict.fromkeys(arm for c in untested for arm in (c.arm_a, c.arm_b)))
-        volumes = listed([f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown])
-        each = sum(point.arm == shown[0] for point in findings.points)
-        return (
-            f"No test, so no winner: hypervolume {volumes}, with {each} points each that a search "
-            "chose on validation."
-        )
+    if any(c.untested for c in findings.comparisons):
+        return _headline_of_search(findings)
     if findings.searched:
         return "No comparison: the methods do not have equally many points and seeds."
+    tested = [c for c in _by_weight(findings) if c.test is not None]
     if not tested:
-        return "No comparison: the methods do not share a grid of priorities and seeds."
+        if len(findings.comparisons) == 1:
+            return f"No comparison: {findings.comparisons[0].why_not}."
+        return "No comparison: no two methods share priorities with seeds that have them all."
+    won = [c for c in tested if carried(c)]
+    partly = [c.matched for c in won or tested if c.matched and c.matched.left_out]
+    where = ""
+    if partly:
+        same = len(won or tested) == 1
+        where = (
+            _on(partly[0]) if same else "the priorities and seeds that both of a pair have in full"
+        )
     if not won:
-        names = listed(list(findings.hypervolumes))
-        return f"No winner: the runs carry no difference in hypervolume between {names}."
+        names = list(dict.fromkeys(arm for c in tested for arm in (c.arm_a, c.arm_b)))
+        if all(_empty(c) for c in tested):
+            return (
+                "No winner: no operating point is better than the reference point on every metric, "
+                f"so {first_listed(names, MOST_NAMED)} have no hypervolume."
+            )
+        on = f"on {where}, " if where else ""
+        return (
+            f"No winner: {on}the runs carry no difference in hypervolume between "
+            f"{first_listed(names, MOST_NAMED)}."
+        )
     parts = []
-    for c in won:
+    for c in won[: MOST_NAMED // 2]:
         assert c.test is not None
         first, second = (c.arm_a, c.arm_b) if c.test.difference > 0 else (c.arm_b, c.arm_a)
         parts.append(f"{first} covers more hypervolume than {second}")
+    told = listed(parts)
+    if len(won) > len(parts):
+        told += f", and {counted(len(won) - len(parts), 'more pair differs', 'more pairs differ')}"
+    on = f", on {where}" if where else ""
     undecided = len(tested) - len(won)
     rest = f"; {undecided} of {len(tested)} comparisons stay open" if undecided else ""
-    return f"{listed(parts)}{rest}."
+    return f"{told}{on}{rest}."
+
+
+def _headline_of_search(findings: Findings) -> str:
+    untested = [c for c in findings.comparisons if c.untested]
+    shown = list(dict.fromkeys(arm for c in untested for arm in (c.arm_a, c.arm_b)))
+    volumes = [f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown]
+    each = sum(point.arm == shown[0] for point in findings.points)
+    return (
+        f"No test, so no winner: hypervolume {first_listed(volumes, MOST_NAMED)}, with {each} "
+        "points each that a search chose on validation."
+    )
+
+
+def _empty(comparison: Comparison) -> bool:
+    """Return whether neither method has any hypervolume above the reference point."""
+    return comparison.matched is not None and not any(comparison.matched.hypervolumes)
 
 
 def _in_words(comparison: Comparison, findings: Findings) -> str:
-    a, b, test = comparison.arm_a, comparison.arm_b, comparison.test
+    a, b, test, on = comparison.arm_a, comparison.arm_b, comparison.test, comparison.matched
     if comparison.untested:
         mine = [point for point in findings.points if point.arm == a]
         seeds = "one seed" if mine[0].n == 1 else f"the mean over {mine[0].n} seeds"
@@ -107,10 +195,16 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
             f"{findings.hypervolumes[b]:.4g} for {b}, from {len(mine)} points each, a point being "
             f"{seeds}. No paired test: {comparison.why_not}."
         )
-    if test is None:
+    if test is None or on is None:
         return f"No hypervolume comparison of {a} and {b}: {comparison.why_not}."
+    start = f"On {_on(on)}, hypervolume" if on.left_out else "Hypervolume"
+    if _empty(comparison):
+        return (
+            f"{start} 0 for {a} and for {b}: no operating point of theirs is better than the "
+            "reference point on every metric, and more runs of the same do not change that."
+        )
     volumes = (
-        f"Hypervolume {findings.hypervolumes[a]:.4g} for {a} and {findings.hypervolumes[b]:.4g} "
+        f"{start} {on.hypervolumes[0]:.4g} for {a} and {on.hypervolumes[1]:.4g} "
         f"for {b}, a difference of {shown_number(test.difference, '+.2g')}"
     )
     p = f"p = {test.p:.2g}"
@@ -133,86 +227,69 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
 
 def _movements(findings: Findings) -> list[str]:
     """Say for each method how far the priority moves each metric, against the seeds."""
-    sentences = []
-    for arm in findings.arms:
-        mine = [point for point in findings.points if point.arm == arm]
-        if len(mine) < 2:
-            continue
-        parts = []
-        for index, axis in enumerate(findings.axes):
-            spread = next(s for s in findings.spreads if (s.arm, s.column) == (arm, axis.column))
-            low, high = _extremes(mine, index)
-            seeds = "seed spread unknown"
-            if spread.ratio is not None:
-                decimals = 0 if spread.ratio >= 10 else 1
-                seeds = f"{spread.ratio:.{decimals}f} times the seed spread"
-                seeds += "" if spread.ratio >= CLEAR_RATIO else ", not clearly"
-            parts.append(
-                f"{axis.name} from {axis.shown(low)} to {axis.shown(high)} {axis.unit} ({seeds})"
-            )
-        sentences.append(f"Over its priorities {arm} moves {listed(parts)}.")
+    arms = steered_arms(findings)
+    points: dict[str, list[OperatingPoint]] = {}
+    for point in findings.points:
+        points.setdefault(point.arm, []).append(point)
+    sentences = [_movement(arm, points[arm], findings) for arm in arms[:MOST_SENTENCES]]
+    left = len(arms) - MOST_SENTENCES
+    if left > 0:
+        more = counted(left, "more method is", "more methods are")
+        sentences.append(f"{more} in the table of ranges over spread.")
     return sentences
 
 
-def _extremes(points: Sequence[OperatingPoint], index: int) -> tuple[float, float]:
-    values = [point.means[index] for point in points]
-    return min(values), max(values)
+def _movement(arm: str, points: Sequence[OperatingPoint], findings: Findings) -> str:
+    moved, held = [], []
+    for index, axis in enumerate(findings.axes):
+        spread = next(s for s in findings.spreads if (s.arm, s.column) == (arm, axis.column))
+        values = [point.means[index] for point in points]
+        low, high = axis.shown(min(values)), axis.shown(max(values))
+        if low == high:
+            held.append(f"{axis.name} stays at {low} {axis.unit}")
+            continue
+        seeds = "seed spread unknown"
+        if spread.pooled_sd == 0:
+            seeds = "seeds do not differ"
+        if spread.ratio is not None:
+            decimals = 0 if spread.ratio >= 10 else 1
+            seeds = f"{spread.ratio:.{decimals}f} times the seed spread"
+            seeds += "" if spread.ratio >= CLEAR_RATIO else ", not clearly"
+        moved.append(f"{axis.name} from {low} to {high} {axis.unit} ({seeds})")
+    if not moved:
+        return f"Over the priorities of {arm} {listed(held)}."
+    return f"Over its priorities {arm} moves {listed(moved)}{_also(held)}."
+
+
+def _also(held: Sequence[str]) -> str:
+    return f"; {listed(held)}" if held else ""
 
 
 def _against_prior(findings: Findings) -> list[str]:
-    if not findings.prior:
+    """Say how the operating points stand to the per-pixel prior, where it is known."""
+    known = [(k, axis) for k, axis in enumerate(findings.axes) if axis.column in findings.prior]
+    if not known:
         return []
-    worse, margins = [], []
-    for axis in findings.axes:
-        held = [s.least_margin_over_prior for s in findings.spreads if s.column == axis.column]
-        known = [margin for margin in held if margin is not None]
-        if known and min(known) <= 0:
-            worse.append(f"{axis.name}")
-        elif known:
-            margins.append(_margin(axis, min(known)))
-    if worse:
-        where = listed(worse)
-        return [f"Some operating points are no better than the per-pixel prior on {where}."]
-    return [f"Every operating point is better than the per-pixel prior, by {listed(margins)}."]
+    axes = [axis for _, axis in known]
+    means = np.array([[point.means[k] for k, _ in known] for point in findings.points])
+    prior = np.array([findings.prior[axis.column] for axis in axes])
+    margins = minimised(prior, axes) - minimised(means, axes)
+    better = margins > 0
+    if better.all():
+        least = [
+            _margin(axis, value) for axis, value in zip(axes, margins.min(axis=0), strict=True)
+        ]
+        return [f"Every operating point is better than the per-pixel prior, by {listed(least)}."]
+    worse = []
+    for axis, mine in zip(axes, better.T, strict=True):
+        if not mine.all():
+            number = f"{len(mine) - mine.sum()} of {len(mine)}" if mine.any() else "all"
+            worse.append(f"{number} on {axis.name}")
+    sentence = f"Operating points that are no better than the per-pixel prior: {listed(worse)}."
+    if not better.all(axis=1).any() and len(axes) > 1:
+        sentence += " None is better on every metric."
+    return [sentence]
 
 
 def _margin(axis: Axis, margin: float) -> str:
     return f"at least {axis.shown(margin)} {axis.difference_unit} of {axis.name}"
-
-
-def _data_limit(common: Mapping[str, Any]) -> list[str]:
-    key = (str(common.get("data.name")), str(common.get("data.variant")))
-    return [DATA_LIMITS[key]] if key in DATA_LIMITS else []
-
-
-def _incomplete(findings: Findings) -> list[str]:
-    counts = findings.counts
-    rest = [f"{number} {state}" for state, number in counts.items() if state != "done"]
-    if not rest:
-        return []
-    missing = sum(number for state, number in counts.items() if state != "done")
-    return [
-        f"{missing} of {len(findings.states)} runs are not in these figures: {listed(rest)} "
-        "(reasons below)."
-    ]
-
-
-def _few(findings: Findings) -> list[str]:
-    seeds = sorted({point.n for point in findings.points})
-    limits = []
-    if seeds == [1]:
-        limits.append("One seed a setting: nothing here tells a method from its luck.")
-    elif seeds[0] < 5:
-        counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        limits.append(f"Means over {counts} seeds: the standard deviations shown are rough.")
-    if findings.searched:
-        limits.append(
-            "One data set and one network: how the methods rank elsewhere stays open. Points that "
-            "were chosen by their outcome flatter every method; for a comparison take a grid."
-        )
-        return limits
-    limits.append(
-        "One data set, one network and one setting of the optimiser for all methods: how they "
-        "rank elsewhere, or each with its own tuned learning rate, stays open."
-    )
-    return limits

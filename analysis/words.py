@@ -11,3 +11,9 @@ def listed(parts: Sequence[str]) -> str:
 def counted(number: int, one: str, many: str) -> str:
     """Return `1 priority`, `2 priorities`."""
     return f"{number} {one if number == 1 else many}"
+
+
+def first_listed(parts: Sequence[str], most: int) -> str:
+    """Return as `listed` does, of long lists only the first: a, b and 26 more."""
+    left = len(parts) - most
+    return listed(parts) if left <= 0 else f"{', '.join(parts[:most])} and {left} more"

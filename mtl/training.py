@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,14 +98,20 @@ def fit(
             raise
 
 
-def load_network(store: Store, run_id: str) -> MultiTaskNetwork:
+def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     """Return the network of a finished run, in evaluation mode on the CPU.
 
     Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
 
+    Args:
+        store: that holds the run, or its folder or address.
+        run_id: of the run.
+
     Raises:
-        StoreError: if the run is not done or its weights were not kept.
+        StoreError: if there is no store, the run is not done or its weights were not kept.
     """
+    if not isinstance(store, Store):
+        store = Store(store, create=False)
     manifest = store.manifest(run_id)
     if manifest is None or not store.is_done(run_id):
         raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")

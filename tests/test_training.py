@@ -198,7 +198,9 @@ def test_load_network_gives_the_trained_network(
     with pytest.raises(StoreError, match="finished run"):
         load_network(store, tiny_spec.run_id())
     result = fit(tiny_spec, store, runtime)
-    network = load_network(store, tiny_spec.run_id())
+    with pytest.raises(StoreError, match="nowhere"):
+        load_network(str(tmp_path / "nowhere"), tiny_spec.run_id())
+    network = load_network(str(tmp_path / "store"), tiny_spec.run_id())
     run = training._Run(tiny_spec, store, runtime)
     cpu = torch.device("cpu")
     again = training.evaluate(network, tiny_spec, run.splits["test"], run.info, cpu)

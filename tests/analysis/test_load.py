@@ -302,13 +302,106 @@ def test_table_with_plain_names_and_aliases(tmp_path):
         ({"priority_depth": [0.25, -0.1, None]}, "positive priority for each task, .* row 2"),
         ({"priority_depth": [0.25, 0.26, None]}, "sum to 1 .*rounded ones within 0.001.* row 2"),
         ({"priority_flow": [0.1, 0.1, 0.1]}, "known tasks .* flow"),
-        ({"method": ["lsb", "lsb", "equal"]}, "one row a run .* two for method lsb, seed 0"),
+        (
+            {"method": ["lsb", "lsb", "equal"]},
+            r"one row a run .* two for method lsb, seed 0 at priorities \(0.25, 0.75\) \(row 1 and",
+        ),
+        (
+            {"method": ["equal"] * 3, "priority_depth": None, "priority_segmentation": None},
+            "two for method equal, seed 0 without priorities",
+        ),
+        ({"run_id": ["a", "a", "b"]}, "two with run_id a"),
+        ({"method": ["lsb", "", "equal"]}, "column method .* empty cell in row 2"),
+        ({"delta1": [0.8, -0.78, 0.7]}, "shares between 0 and 1 in column delta1, got -0.78"),
+        (
+            {"priority_depth": [1, 0.25, None], "priority_segmentation": [0, 0.75, None]},
+            "metrics of depth alone in row 1 .* got segmentation_miou, segmentation_pixel_accuracy",
+        ),
+        (
+            {
+                "priority_depth": [1] * 3,
+                "priority_segmentation": [0] * 3,
+                "acc": None,
+                "segmentation_miou": None,
+            },
+            "rows of single tasks only",
+        ),
     ],
 )
 def test_bad_tables_are_refused_with_a_sentence(tmp_path, changes, message):
     path = tmp_path / "t.csv"
     table(**changes).to_csv(path, index=False)
     with pytest.raises(AnalysisError, match=message):
+        load_table(path)
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "nan", "null", "007"])
+def test_a_method_is_named_by_the_letters_that_stand_there(tmp_path, name):
+    path = tmp_path / "t.csv"
+    table(method=[name, "fixed", "equal"]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.runs["arm"].tolist() == [name, "fixed", "equal"]
+    assert name in build(loaded, None, None).html
+
+
+def test_an_empty_method_in_a_parquet_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    table(method=["lsb", "fixed", None]).to_parquet(path)
+    with pytest.raises(AnalysisError, match="empty cell in row 3"):
+        load_table(path)
+
+
+def test_copies_of_a_row_are_left_out_with_a_note(tmp_path):
+    path = tmp_path / "t.csv"
+    named = table(run_id=["a", "b", "c"])
+    pd.concat([named, named.iloc[:1]]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.runs["run_id"].tolist() == ["a", "b", "c"]
+    assert loaded.notes == (
+        "1 row repeats an earlier one in all that is used and is left out: row 4 after the head.",
+    )
+
+
+def single_tasks(**changes) -> pd.DataFrame:
+    """Return a table with two single-task rows below its joint runs."""
+    columns = {
+        "method": ["alone", "alone"],
+        "seed": [0, 0],
+        "priority_depth": [1, 0],
+        "priority_segmentation": [0, 1],
+        "delta1": [0.9, None],
+        "segmentation_miou": [None, 0.7],
+    }
+    return pd.concat([table(epochs=[5] * 3), pd.DataFrame({**columns, "epochs": 5, **changes})])
+
+
+def test_single_task_rows_are_baselines(tmp_path):
+    path = tmp_path / "t.csv"
+    single_tasks().to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.baselines == {"depth_delta1": {0: 0.9}, "segmentation_miou": {0: 0.7}}
+    assert loaded.runs["arm"].tolist() == ["lsb", "fixed", "equal"]
+    assert (len(loaded.states), loaded.notes) == (3, ())
+
+
+def test_single_task_rows_of_other_settings_are_no_baselines(tmp_path):
+    path = tmp_path / "t.csv"
+    single_tasks(epochs=[5, 50]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.baselines == {"depth_delta1": {0: 0.9}}
+    assert loaded.notes == (
+        "The single-task run in row 5 after the head is no baseline of the others: it differs in "
+        "epochs.",
+    )
+
+
+def test_two_single_task_rows_of_a_seed_are_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    both = single_tasks(priority_depth=[1, 1], priority_segmentation=[0, 0], delta1=[0.9, 0.8])
+    both.assign(
+        segmentation_miou=both["segmentation_miou"].where(both["method"] != "alone")
+    ).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match="one single-task run a seed .* two of depth"):
         load_table(path)
 
 

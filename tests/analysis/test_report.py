@@ -1,6 +1,7 @@
 """The report end to end: values in files, words of the verdict, figures, and the command."""
 
 import html.parser
+import io
 import json
 import math
 import re
@@ -14,8 +15,10 @@ import pytest
 
 from analysis.axes import TIMES, choose_axes
 from analysis.findings import find
+from analysis.fronts import hypervolume
 from analysis.load import load_stores
-from analysis.page import build
+from analysis.load_table import load_table
+from analysis.page import build, state_matrix
 from analysis.pareto import main
 from analysis.report import write_report
 from analysis.verdict import verdict
@@ -130,7 +133,7 @@ def test_unchanged_report_is_not_built_again(full_store, synthetic):
     assert write_report([full_store], out, metrics={"depth": "rmse"}).rebuilt
     assert write_report([full_store], out).rebuilt, "options are part of the inputs"
     full_store.write_error(full_store.write_spec(synthetic.make_spec("lsb", 0.9, 0)), "killed")
-    assert write_report([full_store], out).num_failed == 1
+    assert write_report([full_store], out).counts == {"done": 20, "failed": 1}
     (out / "tables" / "spread.tex").unlink(missing_ok=True)
     (out / "report.html").unlink()
     assert write_report([full_store], out).rebuilt, "a file is gone"
@@ -227,18 +230,183 @@ def test_rows_in_another_order_give_the_same_comparison(store, synthetic):
     assert abs(other.difference) == pytest.approx(abs(first.difference))
 
 
-def test_unequal_grids_and_seeds_are_not_compared(store, synthetic):
+def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic):
+    # One of 70 runs is missing: six whole seeds of seven are left, just enough for a winner.
     run_ids = synthetic.fill(
-        store, skip=lambda s: s.method == "fixed" and s.priorities[0] > 0.8 and s.seed == 1
+        store,
+        seeds=7,
+        shift=0.1,
+        skip=lambda s: s.method == "fixed" and s.priorities[0] > 0.8 and s.seed == 1,
     )
     synthetic.write_plan(store, "grid", run_ids)
     findings = findings_of(store)
+    assert findings.hypervolumes == {}, "those of all runs must not stand side by side"
+    (c,) = findings.comparisons
+    assert (c.matched.num_priorities, c.matched.seeds) == (5, (0, 2, 3, 4, 5, 6))
+    assert c.test.smallest_p == 2 / 2**6
+    kept = findings.runs[findings.runs["seed"] != 1]
+    means = kept[kept["arm"] == "lsb"].groupby("priority_depth")[
+        ["depth_delta1", "segmentation_miou"]
+    ]
+    volume = hypervolume(means.mean().to_numpy(), findings.reference, findings.axes)
+    assert c.matched.hypervolumes[0] == pytest.approx(volume)
+    assert c.test.difference == pytest.approx(c.matched.hypervolumes[0] - c.matched.hypervolumes[1])
+    words = verdict(findings)
+    assert words.headline == (
+        "lsb covers more hypervolume than fixed, "
+        "on the 5 priorities and 6 seeds that both have in full."
+    )
+    assert words.statements[0].startswith(
+        "On the 5 priorities and 6 seeds that both have in full, hypervolume "
+    )
+    assert words.limits[0].startswith(
+        "lsb and fixed are compared only on the 5 priorities and 6 seeds that both have in full. "
+        "Of lsb seed 1 is left out"
+    )
+    assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.limits
+    page = build(load_stores([store]), None, None)
+    assert "No hypervolume is shown" not in page.html
+    assert ">not compared<" not in page.html
+    table = pd.read_csv(io.StringIO(page.files["tables/comparisons.csv"]))
+    assert table["seeds"].tolist() == ["0 2 3 4 5 6"]
+
+
+def test_methods_that_share_nothing_are_not_compared(store, synthetic):
+    ids = synthetic.fill(store, skip=lambda s: (s.method == "fixed") == (s.priorities[0] < 0.4))
+    synthetic.write_plan(store, "grid", ids)
+    findings = findings_of(store)
     assert (findings.hypervolumes, findings.comparisons[0].test) == ({}, None)
     words = verdict(findings)
-    assert words.headline.startswith("No comparison")
-    assert "different seeds at 1 priority" in words.statements[0]
+    assert words.headline == "No comparison: lsb and fixed share no priority."
+    assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.limits
     page = build(load_stores([store]), None, None)
-    assert "are not compared: lsb and fixed have different seeds" in page.html
+    assert "are not compared: lsb and fixed share no priority." in page.html
+
+
+def test_many_methods_make_a_short_verdict(tmp_path):
+    # Thirty methods have 435 pairs; those of lsb come first.
+    rows = [
+        {
+            "method": name,
+            "seed": seed,
+            "priority_depth": p,
+            "priority_segmentation": 1 - p,
+            "delta1": 0.5 + p / 3 + number / 500 + seed / 1000,
+            "miou": 0.9 - p / 3 + number / 500,
+        }
+        for number, name in enumerate(["lsb", "fixed", *(f"m{k}" for k in range(28))])
+        for p in (0.25, 0.5)
+        for seed in (0, 1)
+    ]
+    path = tmp_path / "many.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    loaded = load_table(path)
+    words = verdict(find(loaded, choose_axes(loaded.tasks)))
+    assert words.headline.endswith("between lsb, fixed, m0, m1 and 26 more.")
+    assert words.statements[0].startswith("Hypervolume")
+    assert " for lsb and " in words.statements[0]
+    assert " for fixed, " in words.statements[0]
+    # Six comparisons, six methods, a line that counts the rest of either, and the prior is unknown.
+    assert len(words.statements) == 14
+    assert words.statements[6] == "429 more comparisons are in the table of differences."
+    assert words.statements[13] == "24 more methods are in the table of ranges over spread."
+    assert len(build(loaded, None, None).html.split("runs done")[0]) < 20_000
+
+
+def test_priorities_that_a_method_lacks_are_empty_cells(store, synthetic):
+    for seed in (0, 1):
+        for method, p in (("lsb", 0.25), ("lsb", 0.5), ("fixed", 0.5)):
+            values = synthetic.depth_and_segmentation(0.5 + p / 3, 0.8 - p / 3)
+            synthetic.finish(store, synthetic.make_spec(method, p, seed), values)
+    matrix = state_matrix(findings_of(store))
+    cells = {(r["arm"], r["priorities"]): r["cells"] for r in matrix["rows"]}
+    assert cells["fixed", "(0.25, 0.75)"] == [None, None]
+    assert all(cells["fixed", "(0.5, 0.5)"])
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        # The prior is .547 and .279: counted by hand are means up to .747 and .479, .947 and .679.
+        (0.0, "Every operating point is better than the per-pixel prior"),
+        (-0.2, "prior: 3 of 10 on depth delta1 and 2 of 10 on segmentation miou."),
+        (-0.4, "all on depth delta1 and 7 of 10 on segmentation miou. None is better on every"),
+    ],
+)
+def test_points_that_are_no_better_than_the_prior_are_counted(store, synthetic, shift, said):
+    for method in ("lsb", "fixed"):
+        for p, (delta1, miou) in zip(synthetic.priorities, synthetic.means[method], strict=True):
+            for seed in (0, 1):
+                values = synthetic.depth_and_segmentation(
+                    max(delta1 + shift, 0.0), max(miou + shift, 0.0)
+                )
+                synthetic.finish(store, synthetic.make_spec(method, p, seed), values)
+    findings = findings_of(store)
+    words = verdict(findings)
+    assert said in words.statements[-1]
+    if shift == -0.4:
+        assert words.headline.startswith("No winner: no operating point is better than the refer")
+        assert "more runs of the same do not change that" in words.statements[0]
+
+
+def small_table(**changes) -> pd.DataFrame:
+    columns = {
+        "method": ["lsb", "lsb", "fixed", "fixed"],
+        "seed": [0] * 4,
+        "priority_depth": [0.25, 0.5] * 2,
+        "priority_segmentation": [0.75, 0.5] * 2,
+        "delta1": [0.8, 0.7, 0.6, 0.5],
+        "miou": [0.5] * 4,
+    }
+    return pd.DataFrame({**columns, **changes})
+
+
+def test_a_constant_metric_stays(tmp_path):
+    path = tmp_path / "t.csv"
+    small_table().to_csv(path, index=False)
+    loaded = load_table(path)
+    findings = find(loaded, choose_axes(loaded.tasks))
+    words = verdict(findings)
+    assert "; segmentation miou stays at 50.0 %." in words.statements[1]
+    assert "segmentation miou is the same in all runs and is moved a tenth of that value" in (
+        findings.reference.rule
+    )
+    # miou is to be maximised: 0.5 moved by 0.05 to worse.
+    assert findings.reference.point[1] == pytest.approx(0.45)
+
+
+def test_the_noise_of_floats_is_no_range(tmp_path):
+    path = tmp_path / "t.csv"
+    noisy = small_table(miou=[0.3, 0.1 + 0.2, 0.3, 0.1 + 0.2])
+    noisy.to_csv(path, index=False)
+    loaded = load_table(path)
+    findings = find(loaded, choose_axes(loaded.tasks))
+    spread = next(s for s in findings.spreads if s.column == "segmentation_miou")
+    assert spread.range_of_means == 0
+    assert findings.reference.point[1] == pytest.approx(0.27)
+
+
+def test_a_table_is_not_said_to_have_what_it_does_not_name(tmp_path):
+    path = tmp_path / "t.csv"
+    small_table().to_csv(path, index=False)
+    page = build(load_table(path), None, None).html
+    assert "The table does not say which data set, network and setting of the optimiser" in page
+    assert "One data set, one network" not in page
+    assert "No epochs are recorded, so equal budget cannot be checked." in page
+    small_table(epochs=[5] * 4, dataset=["x"] * 4, encoder=["y"] * 4).to_csv(path, index=False)
+    page = build(load_table(path), None, None).html
+    assert "The table does not say which setting of the optimiser" in page
+    assert "every run of every method trained 5 epochs" in page
+
+
+def test_a_single_task_row_is_drawn_as_a_baseline(tmp_path):
+    path = tmp_path / "t.csv"
+    alone = {"method": "single", "seed": 0, "priority_depth": 1, "priority_segmentation": 0}
+    pd.concat([small_table(), pd.DataFrame([{**alone, "delta1": 0.9}])]).to_csv(path, index=False)
+    built = build(load_table(path), None, None)
+    assert built.summary["baselines"] == {"depth_delta1": {"0": 0.9}}
+    assert built.summary["counts"] == {"done": 4}
+    assert " single task</li>" in built.html
 
 
 def test_methods_without_priorities_are_single_points(full_store, synthetic):
@@ -260,7 +428,7 @@ def test_partly_failed_store_shows_what_there_is(store, synthetic, capsys):
     synthetic.finish(store, spec, synthetic.depth_and_segmentation(None, 0.5))
     assert main([str(store.root)]) == 0
     out = capsys.readouterr().out
-    assert "15 of 21 runs are done, 1 failed, 5 missing" in out
+    assert "15 of 21 runs are done, 1 failed, 4 missing, 1 excluded; the report says why." in out
     page = (store.root / "report" / "report.html").read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -284,7 +452,7 @@ def test_store_with_nothing_done_says_what_is_planned(store, synthetic, capsys):
 def test_run_ids_choose_and_order_the_runs(full_store, synthetic):
     chosen = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (1, 0, 7)]
     summary = write_report([full_store], full_store.root / "out", run_ids=chosen)
-    assert (summary.num_done, summary.num_missing) == (2, 1)
+    assert (summary.num_done, summary.num_runs, summary.counts) == (2, 3, {"done": 2, "missing": 1})
     assert [s["run_id"] for s in read(full_store.root / "out")["states"]] == chosen
 
 

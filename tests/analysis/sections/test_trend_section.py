@@ -248,3 +248,14 @@ def test_the_command_on_a_store_without_a_finished_run(
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
     assert main([str(store.root)]) == 1
     assert "Expected finished runs" in capsys.readouterr().err
+
+
+def test_the_command_on_a_table_says_that_only_stores_have_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("method,seed\nlsb,0\n")
+    assert main([str(table)]) == 1
+    message = capsys.readouterr().err
+    assert "got a file. Trends need the epoch records of runs, which only a store has" in message
+    assert "--store" not in message
