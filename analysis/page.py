@@ -12,6 +12,7 @@ import plotly.offline
 
 from analysis.axes import NONE, choose_axes
 from analysis.figures import operating_point_figures
+from analysis.figure_parts import MOST_LABELLED_TASKS
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded
 from analysis.marks import DARK, DASHES, LIGHT, mark_of
@@ -100,6 +101,7 @@ def build(
         verdict=words,
         tables=tables,
         figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
+        most_labelled=MOST_LABELLED_TASKS,
         most_shown=MOST_SHOWN_AT_ONCE,
         legend=_legend(findings),
         matrix=state_matrix(findings),
