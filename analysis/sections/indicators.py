@@ -97,7 +97,12 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
             "No ratio of hypervolumes is drawn: in no pair has the second method a point better "
             "than the reference point on every metric."
         )
-    strips = [(p.matched, p.sensitivity) for p in pairs if p.sensitivity is not None][:MOST_STRIPS]
+    strips = [(p.matched, p.sensitivity) for p in pairs if p.sensitivity is not None]
+    strips = [
+        (matched, held)
+        for matched, held in strips
+        if any(r is not None for ratios in (held.together, *held.each) for r in ratios)
+    ][:MOST_STRIPS]
     if strips:
         parts += [strip_figure(findings, strips), strip_table(findings, strips)]
     else:
