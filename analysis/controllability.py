@@ -24,7 +24,7 @@ class Control:
     rank_correlation: float | None
     """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
     interval: tuple[float, float] | None
-    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`, and where
+    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`, or where
     all agree: resampling them says nothing."""
     num_agreeing: int | None
     """Seeds with a correlation, if there are `FEWEST_RESAMPLED` or more and all have the same."""

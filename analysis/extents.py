@@ -56,7 +56,7 @@ def with_width(scale: Scale, panel: Panel, axis: Literal["x", "y"]) -> Scale:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` characters in each of its lines, the cut one with an ellipsis."""
+    """Return a text of at most `most` characters a line, with an ellipsis where it is cut."""
     lines = text.split("\n")
     return "\n".join(
         line if len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"

@@ -11,8 +11,8 @@ import jinja2
 import plotly.offline
 
 from analysis.axes import NONE, choose_axes
-from analysis.figures import operating_point_figures
 from analysis.figure_parts import MOST_LABELLED_TASKS
+from analysis.figures import operating_point_figures
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded
 from analysis.marks import DARK, DASHES, LIGHT, mark_of

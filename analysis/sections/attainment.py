@@ -234,7 +234,9 @@ def _lead(findings: Findings, c: Comparison) -> str:
     on = f"On {axes[0].task} and {axes[1].task}"
     if not held:
         return f"{on}, the seeds of {a} and {b} differ nowhere: as many of each get to every level."
-    ahead, behind = (f"on {led:.0%} of the plane drawn" if led else "nowhere" for led in c.cells.led)
+    ahead, behind = (
+        f"on {led:.0%} of the plane drawn" if led else "nowhere" for led in c.cells.led
+    )
     text = f"{on}, more of the seeds of {a} than of {b} get there {ahead}, and fewer {behind}."
     cell, _ = max(held, key=lambda h: abs(c.cells.difference[h[0]]))
     x, y = c.cells.point(*cell)

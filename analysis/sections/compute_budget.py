@@ -124,8 +124,8 @@ def _left_out_words(steered: Sequence[str], held: Sequence[ArmRuns]) -> list[str
 
 def _curve_words(curves: dict[str, BudgetCurve], drawn: dict[str, BudgetCurve]) -> list[str]:
     words = [
-        f"No curve of {arm} is drawn: none of its points is better than the reference point on every "
-        "metric, so its hypervolume is 0."
+        f"No curve of {arm} is drawn: none of its points is better than the reference point on "
+        "every metric, so its hypervolume is 0."
         for arm in curves
         if arm not in drawn
     ]

@@ -170,8 +170,8 @@ def _lead(pair: Pair) -> str:
         first = f"{a} has {ratio.value:.3f} times the hypervolume of {b}"
         first += f"{_between(ratio.by_seed, '.3f')}."
     second = (
-        "To have, for each point of the other, some point at least as good on every metric (additive "
-        f"epsilon), {a} {_to_do(found.epsilon_a)} and {b} {_to_do(found.epsilon_b)}."
+        "To have, for each point of the other, some point at least as good on every metric "
+        f"(additive epsilon), {a} {_to_do(found.epsilon_a)} and {b} {_to_do(found.epsilon_b)}."
     )
     few = (
         "One seed: there are no intervals."
@@ -311,7 +311,9 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
 def _range_words(findings: Findings, ranges: Sequence[float]) -> str:
     held = list(zip(findings.axes, ranges, strict=True))
     parts = [place_words([axis], [width]) for axis, width in held if width > 0]
-    parts += [f"{axis.name} none, as it is the same in all runs" for axis, width in held if not width]
+    parts += [
+        f"{axis.name} none, as it is the same in all runs" for axis, width in held if not width
+    ]
     return ", ".join(parts)
 
 
@@ -356,7 +358,9 @@ def _intervals_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         ]
 
     shares = "% of range (reversed)"
-    of_ratio = _intervals_panel("ratio", ("ratio of hypervolumes, higher is better", "ratio"), ratio)
+    of_ratio = _intervals_panel(
+        "ratio", ("ratio of hypervolumes, higher is better", "ratio"), ratio
+    )
     panels = (
         *([of_ratio] if _has_ratio(pairs) else []),
         _intervals_panel("epsilon", ("additive epsilon, lower is better", shares), both("epsilon")),
@@ -376,7 +380,9 @@ def _intervals_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         if first.found.num_resamples
         else "Without intervals. Dotted: no difference.",
         # Long names leave no room beside each other.
-        columns=len(panels) if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18 else 1,
+        columns=len(panels)
+        if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18
+        else 1,
         legend=tuple(Key(arm, mark(arm), "point") for arm in arms),
     )
 

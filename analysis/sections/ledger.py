@@ -1,7 +1,6 @@
 """Who dominates whom, point by point, how surely, and what nobody dominates."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def _lead(findings: Findings, book: Book) -> str:
 
 
 def _surest(findings: Findings, book: Book) -> str:
-    """Say where one point dominates another in the largest share of pairs, of both methods alike."""
+    """Say where one point dominates another in the largest share of pairs, of both methods."""
     shares = [np.array(_shares(held)) for held in book.ledgers]
     most = max(float(held.max()) for held in shares)
     if most == 0:

@@ -86,5 +86,7 @@ def book_of(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[st
 def is_numbered(findings: Findings, book: Book) -> bool:
     """Return whether the points in the matrix have numbers, their priorities being too long."""
     return any(
-        len(findings.shown_priorities(point)) > LONGEST_TICK for held in book.shown for point in held
+        len(findings.shown_priorities(point)) > LONGEST_TICK
+        for held in book.shown
+        for point in held
     )

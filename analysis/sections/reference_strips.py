@@ -86,7 +86,8 @@ def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
         tuple(panels),
         "Dotted: equal hypervolumes, and the printed place. A near reference counts only the "
         "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws "
-        "the ratio towards 1. A line ends where a method has no hypervolume left. A winner that changes along a line hangs on where the reference is.",
+        "the ratio towards 1. A line ends where a method has no hypervolume left. "
+        "A winner that changes along a line hangs on where the reference is.",
         columns=min(2, len(panels)),
         legend=_keys(findings),
     )

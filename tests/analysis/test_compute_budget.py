@@ -145,7 +145,8 @@ def test_runs_to_match():
     assert runs_to_match(b, a).num_runs == 6
     lower = budget_curve("c", uneven * [0.9, 1.0], ZERO, AXES)
     never = runs_to_match(lower, a)
-    assert (never.num_runs, never.interval, never.share_reached) == (None, (None, None), 0.0)
+    assert (never.num_runs, never.interval, never.num_agreeing) == (None, None, 3)
+    assert never.share_reached == 0.0
 
 
 def test_curves_of_unequal_budgets_are_refused():

@@ -175,8 +175,15 @@ def test_seeds_that_agree_and_a_hypervolume_of_zero_are_said(store, synthetic):
     assert "No interval for lsb: all 3 seeds agree" in told
     # Nothing is said to reach a hypervolume of 0.
     (match,) = section.values["matches"]
-    assert (match.arm, match.num_runs, match.interval, match.num_agreeing) == ("fixed", None, None, 3)
-    assert "fixed does not reach the whole grid of lsb with as many runs (all 3 seeds agree)" in told
+    assert (match.arm, match.num_runs, match.interval, match.num_agreeing) == (
+        "fixed",
+        None,
+        None,
+        3,
+    )
+    assert (
+        "fixed does not reach the whole grid of lsb with as many runs (all 3 seeds agree)" in told
+    )
     names = {m.name for p in section.figures[0].panels for m in p.marks if isinstance(m, Line)}
     assert names == {"lsb"}
     table = next(t for t in section.tables if t.name == "runs_to_match")

@@ -171,7 +171,9 @@ def test_long_priorities_are_numbered_on_the_axes_and_in_the_table():
     generator = np.random.default_rng(3)
     settings = [tuple(generator.dirichlet(np.ones(6))) for _ in range(3)]
     rows = [
-        (arm, p, 0, tuple(generator.uniform(0.3, 0.9, 6))) for arm in ("lsb", "fixed") for p in settings
+        (arm, p, 0, tuple(generator.uniform(0.3, 0.9, 6)))
+        for arm in ("lsb", "fixed")
+        for p in settings
     ]
     section = dominance(made_findings(rows, tasks), NO_FILES)
     for panel in section.figures[0].panels:
