@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.attainment import attainment_surface
 from analysis.axes import Axis, signs
+from analysis.figure_parts import label_texts
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
 from analysis.labels import MARKER_RADIUS, Box, around, place_labels, text_size
@@ -90,7 +91,7 @@ def variant(
     arrow, arrow_box = _better_arrow(inner, size, spots)
     notes = _reference_notes(findings, axes, ranges, size)
     annotations = [arrow, *notes]
-    texts = [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
+    texts = label_texts(findings, pair)
     sizes = [text_size(text, size.font) for text in texts]
     chosen = _labelled(findings.points, sizes, MOST_COVERED * (right - left) * (bottom - top))
     obstacles += [(arrow_box, 1.0), *((_note_box(note, pixels), 1.0) for note in notes)]
@@ -333,6 +334,7 @@ def _better_arrow(
         "arrowsize": 1.1,
         "arrowwidth": 1.4,
         "arrowcolor": MUTED,
+        "bgcolor": PAPER,
     }
     return arrow, boxes[best]
 

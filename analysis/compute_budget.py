@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special, stats
 
 from analysis.axes import Axis
+from analysis.extents import no_width
 from analysis.fronts import Reference, minimised
 from analysis.intervals import (
     FEWEST_RESAMPLED,
@@ -49,7 +50,8 @@ class BudgetCurve:
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
     interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds; None with fewer than `FEWEST_RESAMPLED`."""
+    """Of each, by resampling whole seeds; None with fewer than `FEWEST_RESAMPLED`, and where all
+    resamples agree."""
     is_exact: bool
     """Else volumes were sampled at `num_places` places with `sampling_seed`."""
     num_places: int | None
@@ -73,10 +75,12 @@ class Match:
     """None if its own whole grid does not reach it."""
     interval: tuple[int | None, int | None] | None
     """Of the number, over resampled seeds; None within is "not reached", as a whole
-    fewer than `FEWEST_RESAMPLED` seeds."""
+    fewer than `FEWEST_RESAMPLED` seeds, or resamples that all agree."""
     num_runs_rival: int
     share_reached: float | None
-    """Of resamples in which it is reached; None as `interval`."""
+    """Of resamples in which it is reached; None with fewer than `FEWEST_RESAMPLED` seeds."""
+    num_agreeing: int | None
+    """Seeds, if all their resamples agree with the number; there is no interval then."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,8 @@ def budget_curve(
 
         drawn = np.array([volumes(seeds) for seeds in _resamples(num_seeds)])
         widening = seed_widening(num_seeds)
-        interval = _interval(expected, drawn - volumes(np.arange(num_seeds)), widening)
+        if not all(map(no_width, drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist())):
+            interval = _interval(expected, drawn - volumes(np.arange(num_seeds)), widening)
         # Laid about the mean of the resamples: means over fewer distinct seeds scatter more, and
         # scatter alone raises a hypervolume.
         resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * widening, 0.0)
@@ -265,7 +270,8 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
             f"Expected curves of equal budgets, got {curve.num_runs[-1]} runs of {curve.arm} and "
             f"{rival.num_runs[-1]} of {rival.arm}."
         )
-    interval, share = None, None
+    interval, share, agreeing = None, None, None
+    first = _first_reaching(np.array(curve.expected), rival.expected[-1])
     if len(curve.resampled):
         # The same resample of both has the same seeds.
         reached = [
@@ -278,9 +284,11 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
             order[math.ceil((1 + LEVEL) / 2 * (len(order) - 1))],
         )
         runs: list[int | None] = [*curve.num_runs, None]
-        interval = (runs[ends[0]], runs[ends[1]])
+        if all(r == first for r in reached):
+            agreeing = curve.num_seeds
+        else:
+            interval = (runs[ends[0]], runs[ends[1]])
         share = sum(r is not None for r in reached) / len(reached)
-    first = _first_reaching(np.array(curve.expected), rival.expected[-1])
     return Match(
         arm=curve.arm,
         rival=rival.arm,
@@ -288,6 +296,7 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
         interval=interval,
         num_runs_rival=rival.num_runs[-1],
         share_reached=share,
+        num_agreeing=agreeing,
     )
 
 

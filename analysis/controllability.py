@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from analysis.extents import no_width
 from analysis.intervals import FEWEST_RESAMPLED, LEVEL, SAMPLING_SEED, run_widening
 
 NUM_RESAMPLES = 2_000
@@ -23,7 +24,10 @@ class Control:
     rank_correlation: float | None
     """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
     interval: tuple[float, float] | None
-    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`."""
+    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`, or where
+    all agree: resampling them says nothing."""
+    num_agreeing: int | None
+    """Seeds with a correlation, if there are `FEWEST_RESAMPLED` or more and all have the same."""
     violations: int
     """Neighbouring priorities between which the mean gain falls as the priority rises."""
     num_steps: int
@@ -57,9 +61,12 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
     known = np.array([tau for tau in taus if tau is not None])
     means = _mean_at_each(values, gains.mean(axis=0))
     steps = np.diff(means)
+    is_enough = len(known) >= FEWEST_RESAMPLED
+    agree = is_enough and no_width(float(known.min()), float(known.max()))
     return Control(
         rank_correlation=float(known.mean()) if len(known) else None,
-        interval=_interval(known) if len(known) >= FEWEST_RESAMPLED else None,
+        interval=_interval(known) if is_enough and not agree else None,
+        num_agreeing=len(known) if agree else None,
         violations=int((steps < 0).sum()),
         num_steps=len(steps),
         span=float(np.ptp(means)),

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.axes import Axis
+from analysis.axes import Axis, priority_texts
+from analysis.extents import no_width
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint
 
 ROOM = 0.08
 """Share of the range of its values that an axis holds beyond them on each side."""
+MOST_LABELLED_TASKS = 4
+"""Beyond so many tasks a label holds the priorities of the two tasks drawn alone."""
 
 
 def axis_title(axis: Axis) -> str:
@@ -22,7 +25,7 @@ def axis_title(axis: Axis) -> str:
 def axis_limits(values: Sequence[float], axis: Axis, room: float = ROOM) -> tuple[float, float]:
     """Return limits in display units that hold `values` with some room, the worse end first."""
     low, high = min(values), max(values)
-    beyond = (high - low) * room or abs(high) * 0.1 or 1.0
+    beyond = (abs(high) * 0.1 or 1.0) if no_width(low, high) else (high - low) * room
     factor = axis.metric.display_factor
     ends = ((low - beyond) * factor, (high + beyond) * factor)
     return ends if axis.metric.direction == "max" else ends[::-1]
@@ -38,10 +41,25 @@ def point_text(findings: Findings, point: OperatingPoint) -> str:
     return "\n".join([*lines, f"{point.n} {'seed' if point.n == 1 else 'seeds'}"])
 
 
+def label_texts(findings: Findings, pair: tuple[int, int]) -> list[str]:
+    """Return what stands beside each operating point: its priorities, or those of the two axes."""
+    if len(findings.axes) <= MOST_LABELLED_TASKS:
+        return [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
+    of_pair = [
+        None if p.priorities is None else (p.priorities[pair[0]], p.priorities[pair[1]])
+        for p in findings.points
+    ]
+    texts = priority_texts(held for held in of_pair if held is not None)
+    return [
+        point.arm if held is None else texts[held]
+        for point, held in zip(findings.points, of_pair, strict=True)
+    ]
+
+
 def widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
     """Return limits in display units, never of no width."""
     factor = axis.metric.display_factor
-    room = 0.0 if high > low else 10.0**-axis.metric.decimals
+    room = 10.0**-axis.metric.decimals if no_width(low, high) else 0.0
     return (low * factor - room, high * factor + room)
 
 

@@ -14,7 +14,7 @@ from analysis.annotations import (
     variant,
 )
 from analysis.axes import Axis
-from analysis.figure_parts import axis_limits, axis_title, range_text
+from analysis.figure_parts import MOST_LABELLED_TASKS, axis_limits, axis_title, range_text
 from analysis.findings import Findings
 from analysis.fronts import OperatingPoint, means_of
 from analysis.marks import MUTED, Mark, mark_of
@@ -189,6 +189,11 @@ def _caption(
         "are single seeds. Steps join a method's nondominated means; the area between them and "
         f"the reference point is the hypervolume{of_two}. Better is right and up in this figure."
     ]
+    if len(findings.axes) > MOST_LABELLED_TASKS:
+        parts.append(
+            "Labels are the priorities of the two tasks drawn; hovering over a point and the table "
+            "of means tell those of the others."
+        )
     if every > 1:
         parts.append(
             f"Of the {len(findings.runs)} single runs one in {every} is drawn; runs.csv holds all."

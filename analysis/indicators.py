@@ -12,6 +12,7 @@ import moocore
 import numpy as np
 
 from analysis.axes import Axis
+from analysis.extents import no_width
 from analysis.fronts import Reference, minimised, minimised_hypervolume, nondominated
 from analysis.intervals import (
     RESAMPLES,
@@ -51,7 +52,8 @@ class Indicators:
     num_resamples: int
     """0 where there are no intervals."""
     ranges: tuple[float, ...]
-    """By which the axes were divided for epsilon and IGD+, in metric units."""
+    """By which the axes were divided for epsilon and IGD+, in metric units; 0 on an axis on which
+    all runs are the same, which is not divided."""
     hypervolume_a: Indicator
     hypervolume_b: Indicator
     difference: Indicator
@@ -82,9 +84,9 @@ class Sensitivity:
 
 
 def axis_ranges(values: np.ndarray) -> tuple[float, ...]:
-    """Return the range of each axis over `values` (num_runs, axes), 1 where all are the same."""
-    widths = np.ptp(values, axis=0)
-    return tuple(float(w) if w > 0 else 1.0 for w in widths)
+    """Return the range of each axis over `values` (num_runs, axes), 0 where all are the same."""
+    ends = zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
+    return tuple(0.0 if no_width(low, high) else high - low for low, high in ends)
 
 
 def indicators(
@@ -109,7 +111,9 @@ def indicators(
         ValueError: for unequal shapes, and for NaN or infinities.
     """
     a, b = minimised(runs_a, axes), minimised(runs_b, axes)
-    corner, scale = minimised(np.array(reference.point), axes), np.asarray(ranges, dtype=float)
+    corner = minimised(np.array(reference.point), axes)
+    # On an axis that never differs there is nothing to divide.
+    scale = np.where(np.asarray(ranges) > 0, ranges, 1.0)
 
     def statistic(means_a: np.ndarray, means_b: np.ndarray) -> tuple[float, ...]:
         # No indicator depends on dominated points, but its cost does.

@@ -11,6 +11,7 @@ import jinja2
 import plotly.offline
 
 from analysis.axes import NONE, choose_axes
+from analysis.figure_parts import MOST_LABELLED_TASKS
 from analysis.figures import operating_point_figures
 from analysis.findings import Findings, find
 from analysis.load import SPLIT, STATES, Loaded, RunState
@@ -105,6 +106,7 @@ def build(
         verdict=words,
         tables=tables,
         figures=[{"shown": figure, "json": _figure_json(figure)} for figure in figures],
+        most_labelled=MOST_LABELLED_TASKS,
         most_shown=MOST_SHOWN_AT_ONCE,
         legend=_legend(findings),
         matrix=state_matrix(findings),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.annotations import FONT, SIZES
+from analysis.extents import TICK_CHARACTERS, shortened, with_width
 from analysis.marks import GRID, INK, MUTED, PAPER, SCALE_COLOURS
 from analysis.panels import (
     TITLE_CHARACTERS,
@@ -30,6 +31,11 @@ from analysis.panels import (
 FONT_PIXELS = 12
 MARGIN = {"l": 12, "r": 12, "t": 12, "b": 12, "pad": 0}
 """Around panels without layouts of their own; plotly widens it for titles and ticks."""
+WIDTHS = ((0, 30, 20), (420, TITLE_CHARACTERS, TICK_CHARACTERS))
+"""Least width in pixels of a panel without layouts of its own; characters in a line of the x axis's
+title, and of a tick of the y axis."""
+BAR_PIXELS = 58
+"""That a colour bar takes above a narrow panel, with its title."""
 
 
 def plotly_values(panel: Panel) -> dict[str, Any]:
@@ -58,38 +64,57 @@ def plotly_values(panel: Panel) -> dict[str, Any]:
         "hoverlabel": {"font": {"family": FONT}},
         "hovermode": "closest",
         "showlegend": False,
-        "xaxis": _axis(panel.x, TITLE_CHARACTERS, is_placed=bool(panel.layouts)),
-        "yaxis": _axis(panel.y, title_characters(panel.height), is_placed=bool(panel.layouts)),
         "shapes": shapes,
     }
-    if panel.is_equal:
-        layout["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
     return {"data": data, "layout": layout, "variants": _variants(panel, annotations)}
 
 
 def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not panel.layouts:
-        own = {
-            "height": panel.height,
-            "margin": MARGIN,
-            "font": {"size": FONT_PIXELS, "family": FONT, "color": INK},
-            "annotations": annotations,
-        }
-        return [{"min_width": 0, "layout": own}]
+        return [
+            {
+                "min_width": width,
+                "layout": {
+                    "height": panel.height,
+                    "margin": MARGIN,
+                    "font": {"size": FONT_PIXELS, "family": FONT, "color": INK},
+                    "annotations": annotations,
+                    **_axes(panel, of_title, of_tick),
+                    **_colour_axis(panel, is_narrow=width == 0),
+                },
+            }
+            for width, of_title, of_tick in WIDTHS
+        ]
     return [
         {
             "min_width": size.width,
-            "layout": {**placed, "annotations": [*annotations, *placed.get("annotations", ())]},
+            "layout": {
+                **placed,
+                **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
+                "annotations": [*annotations, *placed.get("annotations", ())],
+            },
         }
         for size, placed in zip(SIZES, panel.layouts, strict=True)
     ]
 
 
-def _axis(scale: Scale, characters: int, *, is_placed: bool) -> dict[str, Any]:
+def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
+    """Return both axes with so many characters in a line of the x title and of a y tick."""
+    of_y_title = title_characters(panel.height)
+    # Plotly turns long ticks of the x axis: they may take a third of the panel's height.
+    xaxis = _axis(with_width(panel.x, panel, "x"), of_title, of_y_title // 2, panel)
+    yaxis = _axis(with_width(panel.y, panel, "y"), of_y_title, of_tick, panel)
+    if panel.is_equal:
+        yaxis |= {"scaleanchor": "x", "scaleratio": 1}
+    return {"xaxis": xaxis, "yaxis": yaxis}
+
+
+def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, Any]:
     """Return an axis; where labels were placed by hand, margins must stay as they are."""
-    title = scale.title if is_placed else textwrap.fill(scale.title, characters)
+    is_placed = bool(panel.layouts)
+    title = scale.title if is_placed else textwrap.fill(scale.title, of_title)
     axis: dict[str, Any] = {
-        "title": {"text": html.escape(title).replace("\n", "<br>"), "standoff": 10},
+        "title": {"text": _lines(title), "standoff": 10},
         "gridcolor": GRID,
         "linecolor": MUTED,
         "tickcolor": MUTED,
@@ -106,17 +131,44 @@ def _axis(scale: Scale, characters: int, *, is_placed: bool) -> dict[str, Any]:
     if scale.ticks is not None:
         axis |= {
             "tickvals": [value for value, _ in scale.ticks],
-            "ticktext": [html.escape(text).replace("\n", "<br>") for _, text in scale.ticks],
+            "ticktext": [_lines(shortened(text, of_tick)) for _, text in scale.ticks],
         }
     if not scale.is_shown:
         axis["visible"] = False
     return axis
 
 
+def _lines(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
+    """Return what the colours of a panel say: a bar beside it, above it where it is narrow."""
+    for mark in panel.marks:
+        if isinstance(mark, ColouredPoints | Cells):
+            characters = WIDTHS[0][1] if is_narrow else title_characters(panel.height)
+            title = {"text": _lines(textwrap.fill(mark.title, characters))}
+            bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickcolor": MUTED}
+            if is_narrow:
+                bar |= {"orientation": "h", "y": 1, "yanchor": "bottom", "title": title}
+                bar["title"]["side"] = "top"
+            else:
+                bar |= {"title": {**title, "side": "right"}}
+            colours = {
+                "colorscale": _colour_scale(mark.colours),
+                "cmin": mark.limits[0],
+                "cmax": mark.limits[1],
+                "colorbar": bar,
+            }
+            extra = {"height": panel.height + BAR_PIXELS} if is_narrow else {}
+            return {"coloraxis": colours, **extra}
+    return {}
+
+
 def _hover(texts: Sequence[str]) -> dict[str, Any]:
     if not texts:
         return {"hoverinfo": "skip"}
-    lines = [html.escape(text).replace("\n", "<br>") for text in texts]
+    lines = [_lines(text) for text in texts]
     return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
@@ -146,15 +198,6 @@ def _points(mark: Points) -> dict[str, Any]:
     return trace
 
 
-def _colour_bar(title: str) -> dict[str, Any]:
-    return {
-        "title": {"text": html.escape(title), "side": "right"},
-        "thickness": 12,
-        "outlinewidth": 0,
-        "tickcolor": MUTED,
-    }
-
-
 def _colour_scale(colours: Colours) -> list[list[Any]]:
     stops = SCALE_COLOURS[colours]
     return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
@@ -170,12 +213,8 @@ def _coloured_points(mark: ColouredPoints) -> dict[str, Any]:
             "symbol": mark.symbol,
             "size": mark.size,
             "color": list(mark.values),
-            "colorscale": _colour_scale(mark.colours),
-            "cmin": mark.limits[0],
-            "cmax": mark.limits[1],
+            "coloraxis": "coloraxis",
             "line": {"color": MUTED, "width": 0.7},
-            "showscale": True,
-            "colorbar": _colour_bar(mark.title),
         },
         **_hover(mark.hover),
     }
@@ -217,10 +256,7 @@ def _cells(mark: Cells) -> dict[str, Any]:
         "x": list(mark.x_edges),
         "y": list(mark.y_edges),
         "z": [[None if math.isnan(value) else value for value in row] for row in rows.tolist()],
-        "colorscale": _colour_scale(mark.colours),
-        "zmin": mark.limits[0],
-        "zmax": mark.limits[1],
-        "colorbar": _colour_bar(mark.title),
+        "coloraxis": "coloraxis",
         "hovertemplate": "%{z:.3g}<extra></extra>",
     }
 

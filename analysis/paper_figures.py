@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.extents import TICK_CHARACTERS, shortened, with_width
 from analysis.marks import GRID, INK, MUTED, PAPER, SCALE_COLOURS
 from analysis.panels import (
     TITLE_CHARACTERS,
@@ -43,6 +44,10 @@ WIDTH_INCHES = 7.2
 PIXELS_PER_INCH = 96.0
 """Of the page: heights of panels are given in its pixels."""
 PNG_DOTS_PER_INCH = 160
+BESIDE_POINTS = 3.0
+"""Between a line and the words beside it."""
+ON_PAPER: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+"""Behind words, so that no line strikes them."""
 MARKERS = {
     "circle": "o",
     "square": "s",
@@ -144,8 +149,8 @@ def _handle(key: Key) -> Any:
 def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
     for order, mark in enumerate(panel.marks):
         _DRAW[type(mark)](sheet, ax, mark, 2 + order / 100)
-    _set_scale(ax, panel.x, "x", TITLE_CHARACTERS)
-    _set_scale(ax, panel.y, "y", title_characters(_height(panel)))
+    _set_scale(ax, with_width(panel.x, panel, "x"), "x", TITLE_CHARACTERS)
+    _set_scale(ax, with_width(panel.y, panel, "y"), "y", title_characters(_height(panel)))
     if panel.title:
         ax.set_title(panel.title, fontsize="medium")
     if panel.is_equal:
@@ -172,7 +177,14 @@ def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
         ax.set(**{f"{axis}lim": scale.limits})
     if scale.ticks is not None:
         ticks = [value for value, _ in scale.ticks]
-        getattr(ax, f"set_{axis}ticks")(ticks, [text for _, text in scale.ticks])
+        most = TICK_CHARACTERS if axis == "y" else TICK_CHARACTERS // 2
+        texts = [shortened(text, most) for _, text in scale.ticks]
+        getattr(ax, f"set_{axis}ticks")(ticks, texts)
+    elif axis == "x" and not scale.is_log:
+        from matplotlib.ticker import MaxNLocator
+
+        # Panels stand side by side: more numbers would print over each other.
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     if not scale.is_shown:
         getattr(ax, f"{axis}axis").set_visible(False)
 
@@ -245,14 +257,26 @@ def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
     if mark.axis == "x":
         ax.axvline(mark.value, zorder=order, **style)
         where: dict[str, Any] = {"xy": (mark.value, 1), "xycoords": ("data", "axes fraction")}
-        where |= {"rotation": 90, "ha": "right", "va": "top"}
+        where |= {"rotation": 90, **_beside("right", "top")}
     else:
         ax.axhline(mark.value, zorder=order, **style)
         where = {"xy": (1, mark.value), "xycoords": ("axes fraction", "data")}
-        where |= {"ha": "right", "va": "bottom"}
+        where |= _beside("right", "bottom")
     if mark.text:
         note = ax.annotate(mark.text, **where, color=MUTED, fontsize="small", zorder=order)
         note.set_in_layout(False)
+
+
+def _beside(right_or_left: str, top_or_bottom: str) -> dict[str, Any]:
+    """Return how words are anchored at a place, with some room to it, as the page has it."""
+    away = {"left": 1, "center": 0, "right": -1, "bottom": 1, "middle": 0, "top": -1}
+    offset = (away[right_or_left] * BESIDE_POINTS, away[top_or_bottom] * BESIDE_POINTS)
+    return {
+        "xytext": offset,
+        "textcoords": "offset points",
+        "ha": right_or_left,
+        "va": "center" if top_or_bottom == "middle" else top_or_bottom,
+    }
 
 
 def _label(_: "Sheet", ax: "Axes", mark: Label, order: float) -> None:
@@ -291,7 +315,7 @@ def _draw_note(ax: "Axes", note: dict[str, Any]) -> None:
     }
     place = (note["x"], note["y"])
     if not note["showarrow"]:
-        style |= {"ha": note["xanchor"], "va": note["yanchor"]}
+        style |= _beside(note["xanchor"], note["yanchor"])
         turned = -note.get("textangle", 0)
         ax.annotate(text, place, **style, rotation=turned).set_in_layout(False)
         return
@@ -311,6 +335,7 @@ def _draw_note(ax: "Axes", note: dict[str, Any]) -> None:
         ha="center",
         va="center",
         arrowprops=shape,
+        bbox=ON_PAPER,
         **style,
     )
 

@@ -14,6 +14,7 @@ import moocore
 import numpy as np
 
 from analysis.axes import Axis
+from analysis.extents import SAME
 from analysis.fronts import minimised, nondominated
 from analysis.intervals import run_widening
 from analysis.single_runs import Runs
@@ -82,8 +83,11 @@ class Choice:
     """Place in `Offers.points`."""
     shortfall: float
     """By how much of an axis' range it misses the levels, on the worst axis; 0 if it meets all."""
+    num_equal: int
+    """Points that are equally good, with the chosen one, the first of them: 1 for a choice."""
     sureness: float | None
-    """Share of resamples of the seeds that choose the same point; None with a single seed."""
+    """Share of resamples of the seeds that choose the same point, and it alone; None with a single
+    seed, and where other points are equally good."""
     seed: int
     """The middle one of its seeds by their own scores, of two middle ones the better: the network
     to take."""
@@ -112,6 +116,8 @@ def offers(runs: Runs, axes: Sequence[Axis], arms: Sequence[str] = ()) -> Offers
     losses = [minimised(np.array(list(runs[key].values())), axes) for key in keys]
     means = np.array([of.mean(axis=0) for of in losses])
     best, worst = means.min(axis=0), means.max(axis=0)
+    # Means that differ by rounding alone are the same.
+    worst = np.where(np.isclose(best, worst, rtol=SAME, atol=0), best, worst)
     width = np.where(worst > best, worst - best, np.inf)
     num_seeds = max(len(of) for of in losses)
     most = max(1, min(MOST_OFFERED, MOST_VALUES // (num_seeds * len(axes))))
@@ -141,7 +147,7 @@ def choose(held: Offers, weights: Sequence[int], levels: Sequence[int]) -> Choic
 
     Points that meet every level come before those that do not; of the latter those that miss them
     by less. Among equals the least score wins: the largest weighted loss, with a thousandth of the
-    sum of all (an augmented Chebyshev achievement function). Equal points: the first.
+    sum of all (an augmented Chebyshev achievement function). Of equal points it is the first.
 
     Args:
         held: the points.
@@ -158,12 +164,14 @@ def choose(held: Offers, weights: Sequence[int], levels: Sequence[int]) -> Choic
                 f"Expected {num_axes} {name} from 0 to {STEPS}, got {list(positions)}."
             )
     means = held.means
-    index = _least(means, weights, levels)
-    again = [_least(drawn, weights, levels) for drawn in held.resamples]
+    equal = _least(means, weights, levels)
+    index = equal[0]
+    again = [_least(drawn, weights, levels) for drawn in held.resamples] if len(equal) == 1 else []
     return Choice(
         index=index,
+        num_equal=len(equal),
         shortfall=float(_shortfalls(means[index : index + 1], levels)[0] / UNIT),
-        sureness=sum(k == index for k in again) / len(again) if again else None,
+        sureness=sum(found == equal for found in again) / len(again) if again else None,
         seed=_middle_seed(held.points[index], weights),
     )
 
@@ -233,9 +241,11 @@ def knee(losses: np.ndarray) -> int | None:
     return int(front[int(worth.min(axis=1).argmax())])
 
 
-def _least(means: np.ndarray, weights: Sequence[int], levels: Sequence[int]) -> int:
-    # A stable sort by the last key first: the first of equal points wins, as in JavaScript.
-    return int(np.lexsort((scores(means, weights), _shortfalls(means, levels)))[0])
+def _least(means: np.ndarray, weights: Sequence[int], levels: Sequence[int]) -> list[int]:
+    """Return the rows of the best point and of those equally good, rising."""
+    missed, own = _shortfalls(means, levels), scores(means, weights)
+    own = np.where(missed == missed.min(), own, np.inf)
+    return [int(k) for k in np.flatnonzero(own == own.min())]
 
 
 def _shortfalls(means: np.ndarray, levels: Sequence[int]) -> np.ndarray:

@@ -229,15 +229,15 @@ def _seeds(share: float, number: int) -> str:
 def _lead(findings: Findings, c: Comparison) -> str:
     a, b = c.matched.arm_a, c.matched.arm_b
     axes = [findings.axes[k] for k in c.pair]
-    led = c.cells.led
-    text = (
-        f"On {axes[0].task} and {axes[1].task}, more of the seeds of {a} than of {b} get to "
-        f"{led[0]:.0%} of the plane drawn, and fewer to {led[1]:.0%}."
-    )
     places = [(c.cells.largest(sign), sign) for sign in (1, -1)]
     held = [(cell, sign) for cell, sign in places if cell is not None]
+    on = f"On {axes[0].task} and {axes[1].task}"
     if not held:
-        return f"{text} They never differ."
+        return f"{on}, the seeds of {a} and {b} differ nowhere: as many of each get to every level."
+    ahead, behind = (
+        f"on {led:.0%} of the plane drawn" if led else "nowhere" for led in c.cells.led
+    )
+    text = f"{on}, more of the seeds of {a} than of {b} get there {ahead}, and fewer {behind}."
     cell, _ = max(held, key=lambda h: abs(c.cells.difference[h[0]]))
     x, y = c.cells.point(*cell)
     num_a, num_b = c.cells.num_seeds

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.axes import NONE, volume_unit
 from analysis.compute_budget import BudgetCurve, Match
+from analysis.extents import no_width
 from analysis.findings import Findings
 from analysis.intervals import PERCENT
 from analysis.marks import mark_of
@@ -103,8 +104,14 @@ def _curve_marks(
 def _ends(curve: BudgetCurve, index: int) -> str:
     if curve.interval is None:
         return ""
+    return f" ({_interval_text(curve, index)})"
+
+
+def _interval_text(curve: BudgetCurve, index: int) -> str:
+    if curve.interval is None:
+        return NONE
     low, high = curve.interval[index]
-    return f" ({low:.4g} to {high:.4g})"
+    return "all seeds agree" if no_width(low, high) else f"{low:.4g} to {high:.4g}"
 
 
 def _hours(curve: BudgetCurve, seconds: RunSeconds | None) -> list[float] | None:
@@ -129,7 +136,7 @@ def curve_table(curves: dict[str, BudgetCurve], seconds: RunSeconds | None) -> T
                     str(number),
                     str(curve.num_runs[k]),
                     f"{curve.expected[k]:.4g}",
-                    NONE if low is None else f"{low:.4g} to {high:.4g}",
+                    _interval_text(curve, k),
                     NONE if hours is None else f"{hours[k]:.3g}",
                 )
             )
@@ -163,7 +170,7 @@ def match_table(matches: Sequence[Match]) -> Table:
             f"the {match.num_runs_rival} runs of {match.rival}",
             _runs_text(match.num_runs),
             NONE if match.num_runs is None else f"{match.num_runs / match.num_runs_rival:.2f}",
-            NONE if match.interval is None else span(match.interval),
+            interval_text(match) or NONE,
             NONE if match.share_reached is None else f"{100 * match.share_reached:.0f}",
         )
         for match in matches
@@ -185,10 +192,14 @@ def match_table(matches: Sequence[Match]) -> Table:
     )
 
 
-def span(interval: tuple[int | None, int | None]) -> str:
-    """Return an interval of numbers of runs in words; None is never."""
-    low, high = map(_runs_text, interval)
-    return low if low == high else f"{low} to {high}"
+def interval_text(match: Match) -> str:
+    """Return a match's interval in words, empty where it has none for lack of seeds."""
+    if match.num_agreeing is not None:
+        return f"all {match.num_agreeing} seeds agree"
+    if match.interval is None:
+        return ""
+    low, high = map(_runs_text, match.interval)
+    return f"{low} in nearly all resamples" if low == high else f"{low} to {high}"
 
 
 def _runs_text(number: int | None) -> str:

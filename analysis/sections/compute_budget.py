@@ -23,7 +23,7 @@ from analysis.priorities import is_equal, priority_values
 from analysis.result_tables import Table
 from analysis.run_files import RunFiles
 from analysis.section import Part, Section
-from analysis.sections.budget_parts import curve_figure, curve_table, match_table, span
+from analysis.sections.budget_parts import curve_figure, curve_table, interval_text, match_table
 from analysis.sections.seconds_parts import (
     arm_overheads,
     overhead_figure,
@@ -48,6 +48,8 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     held = [arm_runs(findings.runs, findings.axes, arm) for arm in steered[:MOST_ARMS]]
     words = _left_out_words(steered, held)
     curves = _curves(findings, held)
+    drawn = {arm: curve for arm, curve in curves.items() if curve.expected[-1] > 0}
+    words += _curve_words(curves, drawn)
     matches, refused = _matches(findings, curves)
     words += refused
     seconds = run_seconds(findings)
@@ -56,8 +58,8 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     if not (curves or costs or questions):
         return None
     parts: list[Part] = []
-    if curves:
-        parts += [curve_figure(findings, curves, seconds), curve_table(curves, seconds)]
+    if drawn:
+        parts += [curve_figure(findings, drawn, seconds), curve_table(drawn, seconds)]
     if matches:
         parts.append(match_table(matches))
     parts += words
@@ -120,6 +122,21 @@ def _left_out_words(steered: Sequence[str], held: Sequence[ArmRuns]) -> list[str
     return words
 
 
+def _curve_words(curves: dict[str, BudgetCurve], drawn: dict[str, BudgetCurve]) -> list[str]:
+    words = [
+        f"No curve of {arm} is drawn: none of its points is better than the reference point on "
+        "every metric, so its hypervolume is 0."
+        for arm in curves
+        if arm not in drawn
+    ]
+    words += [
+        f"No interval for {arm}: all {curve.num_seeds} seeds agree."
+        for arm, curve in drawn.items()
+        if curve.num_seeds >= FEWEST_RESAMPLED and curve.interval is None
+    ]
+    return words
+
+
 def _curves(findings: Findings, held: Sequence[ArmRuns]) -> dict[str, BudgetCurve]:
     if findings.reference is None:
         return {}
@@ -143,8 +160,9 @@ def _matches(
         if why_not is not None:
             words.append(f"The budgets of {a} and {b} are not set against each other: {why_not}.")
             continue
-        matches.append(runs_to_match(curves[a], curves[b]))
-        matches.append(runs_to_match(curves[b], curves[a]))
+        # Nothing is needed to reach a hypervolume of 0.
+        pair = ((curves[a], curves[b]), (curves[b], curves[a]))
+        matches += [runs_to_match(own, rival) for own, rival in pair if rival.expected[-1] > 0]
     if len(pairs) > MOST_PAIRS:
         words.append(f"Only the first {MOST_PAIRS} of {len(pairs)} pairs are matched.")
     return tuple(matches), words
@@ -282,7 +300,7 @@ def _question_table(findings: Findings, questions: Sequence[_Question]) -> Table
 def _match_lead(matches: Sequence[Match]) -> list[str]:
     if not matches:
         return []
-    few = "; no interval from so few seeds" if matches[0].interval is None else ""
+    few = "" if interval_text(matches[0]) else "; no interval from so few seeds"
     return [f"{listed([_match_words(match) for match in matches[:2]])}{few}."]
 
 
@@ -294,9 +312,10 @@ def _match_words(match: Match) -> str:
             f"{match.arm} reaches the hypervolume of all {match.num_runs_rival} runs of "
             f"{match.rival} with {match.num_runs} on average"
         )
-    if match.interval is None:
+    interval = interval_text(match)
+    if not interval:
         return text
-    return f"{text} ({PERCENT} interval {span(match.interval)})"
+    return f"{text} ({interval if match.interval is None else f'{PERCENT} interval {interval}'})"
 
 
 def _overhead_lead(costs: Sequence[Overhead]) -> list[str]:

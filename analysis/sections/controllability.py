@@ -139,6 +139,8 @@ def _tau(found: Control) -> str:
     if found.rank_correlation is None:
         return NONE
     text = f"{found.rank_correlation:.2f}"
+    if found.num_agreeing is not None:
+        return f"{text} (all {found.num_agreeing} seeds agree)"
     if found.interval is None:
         return text
     return f"{text} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
@@ -241,6 +243,7 @@ def _table(findings: Findings, found: tuple[Steering, ...]) -> Table:
                 "rank_correlation": held.rank_correlation,
                 "low": low,
                 "high": high,
+                "num_seeds_agreeing": held.num_agreeing,
                 "violations": held.violations,
                 "num_steps": held.num_steps,
                 "span": held.span,

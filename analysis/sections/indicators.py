@@ -92,7 +92,17 @@ def front_indicators(findings: Findings, files: RunFiles) -> Section | None:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: list[Part] = [_intervals_figure(findings, pairs), _table(findings, reference, pairs)]
     parts += [_how(pairs[0].found), _when_right(pairs[0])]
-    strips = [(p.matched, p.sensitivity) for p in pairs if p.sensitivity is not None][:MOST_STRIPS]
+    if not _has_ratio(pairs):
+        words.append(
+            "No ratio of hypervolumes is drawn: in no pair has the second method a point better "
+            "than the reference point on every metric."
+        )
+    strips = [(p.matched, p.sensitivity) for p in pairs if p.sensitivity is not None]
+    strips = [
+        (matched, held)
+        for matched, held in strips
+        if any(r is not None for ratios in (held.together, *held.each) for r in ratios)
+    ][:MOST_STRIPS]
     if strips:
         parts += [strip_figure(findings, strips), strip_table(findings, strips)]
     else:
@@ -149,14 +159,19 @@ def _pair(
 def _lead(pair: Pair) -> str:
     a, b, found = pair.matched.arm_a, pair.matched.arm_b, pair.found
     ratio = found.ratio
-    if ratio.value is None:
+    if not (found.hypervolume_a.value or found.hypervolume_b.value):
+        first = (
+            f"Neither {a} nor {b} has a point better than the reference point on every metric, so "
+            "there is no ratio of hypervolumes."
+        )
+    elif ratio.value is None:
         first = f"{b} has no hypervolume above the reference point, so there is no ratio to it."
     else:
         first = f"{a} has {ratio.value:.3f} times the hypervolume of {b}"
         first += f"{_between(ratio.by_seed, '.3f')}."
     second = (
-        f"To match the other at every priority, {a} must improve by {_percent(found.epsilon_a)} of "
-        f"a metric's range and {b} by {_percent(found.epsilon_b)} (additive epsilon)."
+        "To have, for each point of the other, some point at least as good on every metric "
+        f"(additive epsilon), {a} {_to_do(found.epsilon_a)} and {b} {_to_do(found.epsilon_b)}."
     )
     few = (
         "One seed: there are no intervals."
@@ -175,8 +190,14 @@ def _between(interval: Interval | None, form: str) -> str:
     return f" ({LEVEL:.0%} interval {low} to {high})"
 
 
-def _percent(indicator: Indicator) -> str:
-    return NONE if indicator.value is None else f"{shown_number(indicator.value * 100, '.1f')} %"
+def _to_do(epsilon: Indicator) -> str:
+    """Say what an additive epsilon asks of a method."""
+    if epsilon.value is None:
+        return "has none"
+    shown = f"{abs(epsilon.value) * 100:.1f} % of a metric's range"
+    if not float(f"{epsilon.value * 100:.1f}"):
+        return "need not improve"
+    return f"must improve by {shown}" if epsilon.value > 0 else f"has {shown} to spare"
 
 
 def _how(found: Indicators) -> str:
@@ -266,7 +287,7 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             row |= {f"reference_{axis.column}": value for axis, _, value in named}
             raw.append(row)
     places = place_words(findings.axes, reference.point)
-    widths = place_words(findings.axes, pairs[0].found.ranges)
+    widths = _range_words(findings, pairs[0].found.ranges)
     units = volume_unit(findings.axes)
     return Table(
         "indicators",
@@ -285,6 +306,15 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         pd.DataFrame(raw),
         num_words=2,
     )
+
+
+def _range_words(findings: Findings, ranges: Sequence[float]) -> str:
+    held = list(zip(findings.axes, ranges, strict=True))
+    parts = [place_words([axis], [width]) for axis, width in held if width > 0]
+    parts += [
+        f"{axis.name} none, as it is the same in all runs" for axis, width in held if not width
+    ]
+    return ", ".join(parts)
 
 
 def _shown(interval: Interval | None, form: str) -> str:
@@ -328,27 +358,37 @@ def _intervals_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         ]
 
     shares = "% of range (reversed)"
+    of_ratio = _intervals_panel(
+        "ratio", ("ratio of hypervolumes, higher is better", "ratio"), ratio
+    )
     panels = (
-        _intervals_panel("ratio", ("ratio of hypervolumes, higher is better", "ratio"), ratio),
+        *([of_ratio] if _has_ratio(pairs) else []),
         _intervals_panel("epsilon", ("additive epsilon, lower is better", shares), both("epsilon")),
         _intervals_panel("igd_plus", ("IGD+, lower is better", shares), both("igd_plus")),
     )
+    which = "ratio of hypervolumes, " if _has_ratio(pairs) else ""
     first = pairs[0]
     arms = list(dict.fromkeys(arm for p in pairs for arm in (p.matched.arm_a, p.matched.arm_b)))
     return Figure(
         "indicators",
-        "Ratio of hypervolumes, epsilon and IGD+",
-        "Points with intervals for each pair of methods: ratio of hypervolumes, additive epsilon "
-        "and IGD+ both ways. The table below holds every value.",
+        "Ratio of hypervolumes, epsilon and IGD+" if _has_ratio(pairs) else "Epsilon and IGD+",
+        f"Points with intervals for each pair of methods: {which}additive epsilon and IGD+ both "
+        "ways. The table below holds every value.",
         panels,
         f"Lines: {LEVEL:.0%} intervals by whole seeds, {first.found.num_seeds} of them for "
         f"{first.matched.arm_a} and {first.matched.arm_b}. Dotted: no difference."
         if first.found.num_resamples
         else "Without intervals. Dotted: no difference.",
         # Long names leave no room beside each other.
-        columns=3 if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18 else 1,
+        columns=len(panels)
+        if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18
+        else 1,
         legend=tuple(Key(arm, mark(arm), "point") for arm in arms),
     )
+
+
+def _has_ratio(pairs: Sequence[Pair]) -> bool:
+    return any(pair.found.ratio.value is not None for pair in pairs)
 
 
 def _intervals_panel(name: str, titles: tuple[str, str], rows: Sequence[_Row]) -> Panel:

@@ -1,7 +1,6 @@
 """Who dominates whom, point by point, how surely, and what nobody dominates."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from analysis.ledger import Dominance, Ledger
 from analysis.marks import Mark, mark_of
 from analysis.pairs import every_pair
 from analysis.panels import Cells, Figure, Key, Panel, Points, Scale
-from analysis.priorities import Priorities
 from analysis.run_files import RunFiles
 from analysis.section import Folded, Part, Section
-from analysis.sections.ledger_book import Book, book_of
+from analysis.sections.ledger_book import Book, book_of, is_numbered
 from analysis.sections.ledger_tables import coverage_table, pair_table, point_table
 from analysis.single_runs import by_arm
 
@@ -57,16 +55,7 @@ def _lead(findings: Findings, book: Book) -> str:
         f"On the means, points of {a} dominate {counts[1]} of the {len(book.points[1])} points of "
         f"{b}, and points of {b} dominate {counts[0]} of the {len(book.points[0])} of {a}."
     )
-    sure = _surest(book)
-    if sure is None:
-        text += " In no pair of runs does one of these points dominate another."
-    else:
-        winner, mine, theirs, share = sure
-        loser = b if winner == a else a
-        text += (
-            f" The surest case: {winner} at {findings.shown_priorities(mine)} dominates {loser} at "
-            f"{findings.shown_priorities(theirs)} in {share:.0%} of the pairs of their runs."
-        )
+    text += f" {_surest(findings, book)}"
     least, most = book.nums_seeds
     seeds = "is 1 seed" if most == 1 else f"are {most} seeds"
     if least < most:
@@ -74,16 +63,30 @@ def _lead(findings: Findings, book: Book) -> str:
     return f"{text} There {seeds} a point."
 
 
-def _surest(book: Book) -> tuple[str, Priorities, Priorities, float] | None:
-    """Return who dominates, where, whom, and in what share of pairs; None where never."""
-    best: tuple[str, Priorities, Priorities, float] | None = None
-    for side in (0, 1):
-        for i, row in enumerate(book.ledgers[side].cells):
-            for j, cell in enumerate(row):
-                if cell.share_of_pairs > (0.0 if best is None else best[3]):
-                    mine, theirs = book.shown[side][i], book.shown[1 - side][j]
-                    best = (book.arms[side], mine, theirs, cell.share_of_pairs)
-    return best
+def _surest(findings: Findings, book: Book) -> str:
+    """Say where one point dominates another in the largest share of pairs, of both methods."""
+    shares = [np.array(_shares(held)) for held in book.ledgers]
+    most = max(float(held.max()) for held in shares)
+    if most == 0:
+        return "In no pair of runs does one of these points dominate another."
+    parts, total = [], 0
+    for side, held in enumerate(shares):
+        places = np.argwhere(held == most)
+        total += len(places)
+        if len(places):
+            i, j = places[0]
+            mine = findings.shown_priorities(book.shown[side][i])
+            theirs = findings.shown_priorities(book.shown[1 - side][j])
+            parts.append(
+                f"{book.arms[side]} at {mine} dominates {book.arms[1 - side]} at {theirs}"
+                f"{f' ({len(places)} such cases)' if len(places) > 1 else ''}"
+            )
+    case = "The surest case" if total == 1 else "Surest"
+    return f"{case}: {' and '.join(parts)}, in {most:.0%} of the pairs of their runs."
+
+
+def _shares(held: Ledger) -> list[list[float]]:
+    return [[cell.share_of_pairs for cell in row] for row in held.cells]
 
 
 def _how() -> str:
@@ -154,8 +157,8 @@ def _figure(findings: Findings, book: Book, number: int) -> Figure:
         panels.append(
             Panel(
                 f"dominance_{number}_{side + 1}",
-                _places(findings, book.shown[0], f"priorities of {a}"),
-                _places(findings, book.shown[1], f"priorities of {b}", is_across=False),
+                _places(findings, book, 0),
+                _places(findings, book, 1),
                 tuple(marks),
                 title=f"{book.arms[side]} dominates {book.arms[1 - side]}",
                 height=max(300, 110 + 24 * len(book.shown[1])),
@@ -170,7 +173,12 @@ def _figure(findings: Findings, book: Book, number: int) -> Figure:
         "every value.",
         tuple(panels),
         "Colour: share of the pairs of runs in which one dominates the other; empty where it "
-        f"never does. Priorities are of {tasks}.",
+        f"never does. Priorities are of {tasks}"
+        + (
+            ", too long for an axis: the points stand by the numbers that the table below gives."
+            if is_numbered(findings, book)
+            else "."
+        ),
         columns=1,
         legend=_keys(findings, book),
     )
@@ -207,12 +215,16 @@ def _hover(
     )
 
 
-def _places(
-    findings: Findings, points: Sequence[Priorities], title: str, *, is_across: bool = True
-) -> Scale:
+def _places(findings: Findings, book: Book, side: int) -> Scale:
+    """Return the axis of a method's points: the first's across, the second's upwards."""
+    points = book.shown[side]
+    title = f"priorities of {book.arms[side]}"
     texts = [findings.shown_priorities(point) for point in points]
+    if is_numbered(findings, book):
+        texts = [str(number) for number in range(1, len(points) + 1)]
+        title += " (numbers: see the table)"
     step = 1
-    if is_across:
+    if side == 0:
         step = max(1, math.ceil(sum(len(text) + 2 for text in texts) / TICK_CHARACTERS))
     ticks = tuple((float(k), texts[k]) for k in range(0, len(texts), step))
     return Scale(title, (-0.5, len(points) - 0.5), ticks=ticks)
@@ -232,6 +244,6 @@ def _values(book: Book) -> dict[str, Any]:
         "points_shown": {
             arm: [list(p) for p in shown] for arm, shown in zip(book.arms, book.shown, strict=True)
         },
-        "a_over_b": [[cell.share_of_pairs for cell in row] for row in book.ledgers[0].cells],
-        "b_over_a": [[cell.share_of_pairs for cell in row] for row in book.ledgers[1].cells],
+        "a_over_b": _shares(book.ledgers[0]),
+        "b_over_a": _shares(book.ledgers[1]),
     }

@@ -14,6 +14,8 @@ from analysis.thinning import evenly
 
 MOST_POINTS = 24
 """Of a method in a matrix; more are thinned out evenly."""
+LONGEST_TICK = 24
+"""Characters of priorities that stand on an axis; longer ones are numbered."""
 
 
 @dataclass(frozen=True)
@@ -78,4 +80,13 @@ def book_of(findings: Findings, all_runs: Mapping[str, Settings], pair: tuple[st
         matched=both(matched=True) if len(seeds) == 1 else None,
         covered=(covered_by(means[1], means[0]), covered_by(means[0], means[1])),
         nums_seeds=(min(counts), max(counts)),
+    )
+
+
+def is_numbered(findings: Findings, book: Book) -> bool:
+    """Return whether the points in the matrix have numbers, their priorities being too long."""
+    return any(
+        len(findings.shown_priorities(point)) > LONGEST_TICK
+        for held in book.shown
+        for point in held
     )

@@ -9,9 +9,10 @@ from analysis.axes import shown_number
 from analysis.findings import Findings
 from analysis.priorities import priority_values
 from analysis.result_tables import Table
-from analysis.sections.ledger_book import Book
+from analysis.sections.ledger_book import MOST_POINTS, Book, is_numbered
 
-MOST_ROWS = 40
+MOST_ROWS = 2 * MOST_POINTS
+"""So that a table can hold every point of a matrix."""
 
 
 def coverage_table(books: Sequence[Book]) -> Table:
@@ -52,6 +53,8 @@ def coverage_table(books: Sequence[Book]) -> Table:
 def point_table(findings: Findings, book: Book, number: int) -> Table:
     """Return every operating point of both methods with what dominates it, undominated first."""
     entries: list[tuple[tuple[str, ...], dict[str, Any], bool]] = []
+    numbered = is_numbered(findings, book)
+    hidden: list[bool] = []
     for side in (0, 1):
         by_others = book.ledgers[1 - side]
         for k, point in enumerate(book.points[side]):
@@ -61,16 +64,22 @@ def point_table(findings: Findings, book: Book, number: int) -> Table:
                 column = [row[book.shown[side].index(point)] for row in by_others.cells]
                 worst = max(cell.share_of_pairs for cell in column)
                 by = [
-                    findings.shown_priorities(other)
-                    for other, cell in zip(book.shown[1 - side], column, strict=True)
+                    f"no. {place}" if numbered else findings.shown_priorities(other)
+                    for place, (other, cell) in enumerate(
+                        zip(book.shown[1 - side], column, strict=True), 1
+                    )
                     if cell.mean_dominates
                 ]
             shown_by = " ".join(by[:3]) + (f" and {len(by) - 3} more" if len(by) > 3 else "")
+            hidden.append(numbered and point not in book.shown[side])
+            shown_point = findings.shown_priorities(point)
+            if numbered and point in book.shown[side]:
+                shown_point = f"{book.shown[side].index(point) + 1}: {shown_point}"
             entries.append(
                 (
                     (
                         book.arms[side],
-                        findings.shown_priorities(point),
+                        shown_point,
                         "no point" if is_free else shown_by or "a point not in the matrix",
                         shown_number(worst, ".2f"),
                     ),
@@ -84,7 +93,9 @@ def point_table(findings: Findings, book: Book, number: int) -> Table:
                     is_free,
                 )
             )
-    entries.sort(key=lambda entry: not entry[2])
+    # Where the matrix has numbers, the points that they stand for come first.
+    order = sorted(range(len(entries)), key=lambda k: (hidden[k], not entries[k][2]))
+    entries = [entries[k] for k in order]
     shown = entries[:MOST_ROWS]
     cut = (
         ""

@@ -136,6 +136,12 @@ def _lead(findings: Findings, alike: NamedChoice, held: Offers) -> str:
     where = findings.shown_priorities(alike.point.priorities, empty="")
     at = f" at priorities {where}" if where else ""
     sure = alike.choice.sureness
+    if alike.choice.num_equal > 1:
+        return (
+            f"If all metrics matter alike, {alike.choice.num_equal} points are equally good; "
+            f"{alike.point.arm}{at} is the first of them. Say below what matters to you, and take "
+            "the network along."
+        )
     how = (
         "with one seed nothing says how sure that is"
         if sure is None
@@ -231,20 +237,21 @@ def _wish_table(findings: Findings, named: Sequence[NamedChoice]) -> Table:
     axes = findings.axes
     rows, raw = [], []
     for one in named:
-        sure = one.choice.sureness
+        sure, equal = one.choice.sureness, one.choice.num_equal
         rows.append(
             (
                 one.wish,
                 one.point.arm,
                 findings.shown_priorities(one.point.priorities),
                 *mean_cells(one.point, axes),
-                shown_number(sure, ".0%"),
+                shown_number(sure, ".0%") if equal == 1 else f"{equal} points equally good",
             )
         )
         values: dict[str, Any] = {"wish": one.wish, "method": one.point.arm}
         values |= point_values(one.point, axes)
         values |= {
             "share_of_resamples": sure,
+            "num_equally_good": equal,
             "middle_seed": one.choice.seed,
             "run_id": one.run_id,
         }

@@ -13,9 +13,12 @@ from analysis.marks import Mark, mark_of
 from analysis.panels import Figure, Key, Line, Panel, Rule, Scale
 from analysis.result_tables import Table
 from analysis.single_runs import MatchedRuns
+from analysis.ticks import log_ticks
 
 SHOWN_DISTANCES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """At the axis's ticks and in the table."""
+LINEAR_UP_TO = 3.0
+"""Largest over smallest ratio beyond which the axis is logarithmic."""
 
 Strip = tuple[MatchedRuns, Sensitivity]
 
@@ -27,9 +30,15 @@ def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
         marks: list[Line | Rule] = [Rule("y", 1.0), Rule("x", 1.0, "as printed")]
         ends = [1.0]
         ratios_of = [found.together, *found.each]
+        all_ratios = [1.0, *(r for ratios in ratios_of for r in ratios if r)]
+        is_log = max(all_ratios) / min(all_ratios) > LINEAR_UP_TO
         for key, ratios in zip(_keys(findings), ratios_of, strict=True):
             text = key.text
-            held = [(m, r) for m, r in zip(found.multiples, ratios, strict=True) if r is not None]
+            held = [
+                (m, r)
+                for m, r in zip(found.multiples, ratios, strict=True)
+                if r is not None and (r > 0 or not is_log)
+            ]
             ends += [r for _, r in held]
             marks.append(
                 Line(
@@ -42,7 +51,12 @@ def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
                     hover=tuple(f"{text}\ndistance {m:.3g}\nratio {r:.4g}" for m, r in held),
                 )
             )
-        room = (max(ends) - min(ends)) * 0.08 or 0.05
+        low, high = min(ends), max(ends)
+        if is_log:
+            limits = (low / 1.1, high * 1.1)
+        else:
+            room = (high - low) * 0.08 or 0.05
+            limits = (low - room, high + room)
         a, b = matched.arm_a, matched.arm_b
         panels.append(
             Panel(
@@ -55,7 +69,9 @@ def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
                 ),
                 Scale(
                     "ratio of hypervolumes, higher is better",
-                    (min(ends) - room, max(ends) + room),
+                    limits,
+                    is_log=is_log,
+                    ticks=log_ticks(*limits) if is_log else None,
                 ),
                 tuple(marks),
                 title=f"{a} over {b}",
@@ -70,7 +86,8 @@ def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
         tuple(panels),
         "Dotted: equal hypervolumes, and the printed place. A near reference counts only the "
         "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws "
-        "the ratio towards 1. A winner that changes along a line hangs on where the reference is.",
+        "the ratio towards 1. A line ends where a method has no hypervolume left. "
+        "A winner that changes along a line hangs on where the reference is.",
         columns=min(2, len(panels)),
         legend=_keys(findings),
     )

@@ -40,15 +40,17 @@
     }
     return missed < 1 ? 0 : missed;
   }
+  // All that are equally good, the first first.
   function least(rows, weights, levels) {
-    let best = 0, bestMissed = Infinity, bestScore = Infinity;
+    let equal = [], bestMissed = Infinity, bestScore = Infinity;
     rows.forEach((losses, p) => {
       const missed = shortfall(losses, levels);
       if (missed > bestMissed) return;
       const own = score(losses, weights);
-      if (missed < bestMissed || own < bestScore) [best, bestMissed, bestScore] = [p, missed, own];
+      if (missed < bestMissed || own < bestScore) [equal, bestMissed, bestScore] = [[p], missed, own];
+      else if (own === bestScore) equal.push(p);
     });
-    return best;
+    return equal;
   }
   function middleSeed(point, weights) {
     const ranked = point.losses
@@ -76,7 +78,8 @@
       at(`level-${k}-shown`).textContent = asked;
       at(`level-${k}`).setAttribute("aria-valuetext", asked);
     });
-    const index = knee ? data.knee : least(means, weights, levels);
+    const equal = knee ? [data.knee] : least(means, weights, levels);
+    const index = equal[0], isTied = equal.length > 1;
     const point = data.points[index], missed = knee ? 0 : shortfall(means[index], levels);
     const where = point.priorities ? ` at priorities ${point.priorities}` : "";
     const choice = `${knee ? "Knee point: " : ""}${point.arm}${where}`;
@@ -95,8 +98,12 @@
       const gap = Math.abs(axis.best - axis.worst) * (means[index][k] / data.unit - 1 + levels[k] / data.steps);
       return `${axis.name} by ${written(axis, gap, axis.decimals + 1)} ${axis.gap_unit}`;
     }).join(", ") + "." : "";
-    const agreeing = resampled.filter((rows) => least(rows, weights, levels) === index).length;
+    const agreeing = isTied ? 0 : resampled.filter((rows) => {
+      const found = least(rows, weights, levels);
+      return found.length === 1 && found[0] === index;
+    }).length;
     at("sure").textContent = knee ? "The sliders have no say in the knee point."
+      : isTied ? `${equal.length} points are equally good by these wishes; this is the first of them.`
       : !resampled.length ? "One seed: nothing says how sure this choice is."
       : `How sure: ${agreeing} of ${resampled.length} resamples of the seeds choose the same point.`;
     const s = middleSeed(point, weights);
@@ -106,7 +113,7 @@
       at("seed").textContent = `seed ${point.seeds[s]}${whichSeed(point.seeds.length)}`;
       at("command").textContent = `python -m mtl.predict ${quoted(at("store").value.trim() || "STORE")} ${point.runs[s]} IMAGE...`;
     }
-    Object.assign(box.dataset, { index, seed: point.seeds[s], missed, agreeing: resampled.length ? agreeing : "" });
+    Object.assign(box.dataset, { index, seed: point.seeds[s], missed, equal: equal.length, agreeing: resampled.length && !isTied ? agreeing : "" });
   }
 
   let isKnee = false;

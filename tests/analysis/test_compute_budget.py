@@ -139,12 +139,14 @@ def test_runs_to_match():
     uneven = np.array([[[0.5, 1.0]] * 3, [[0.25, 1.0]] * 3])
     a, b = budget_curve("a", wide, ZERO, AXES), budget_curve("b", uneven, ZERO, AXES)
     match = runs_to_match(a, b)
-    assert (match.num_runs, match.num_runs_rival, match.interval) == (3, 6, (3, 3))
+    assert (match.num_runs, match.num_runs_rival) == (3, 6)
+    assert (match.interval, match.num_agreeing) == (None, 3)  # all seeds are alike
     assert match.share_reached == 1.0
     assert runs_to_match(b, a).num_runs == 6
     lower = budget_curve("c", uneven * [0.9, 1.0], ZERO, AXES)
     never = runs_to_match(lower, a)
-    assert (never.num_runs, never.interval, never.share_reached) == (None, (None, None), 0.0)
+    assert (never.num_runs, never.interval, never.num_agreeing) == (None, None, 3)
+    assert never.share_reached == 0.0
 
 
 def test_curves_of_unequal_budgets_are_refused():

@@ -149,7 +149,9 @@ def test_many_points_on_many_axes_have_no_interval(monkeypatch):
 
 
 def test_ranges_of_constant_axes_are_one():
-    assert axis_ranges(np.array([[1.0, 5.0], [3.0, 5.0]])) == (2.0, 1.0)
+    assert axis_ranges(np.array([[1.0, 5.0], [3.0, 5.0]])) == (2.0, 0.0)
+    # 0.1 + 0.2 is 0.3 but for rounding.
+    assert axis_ranges(np.array([[0.1 + 0.2], [0.3]])) == (0.0,)
 
 
 def test_widening_by_hand():

@@ -59,7 +59,7 @@ def figure_of(*panels: Panel, **changes) -> Figure:
 def test_page_holds_the_values_and_no_markup_of_names(kind):
     drawn = plotly_values(panel_of(MARKS[kind]))
     mark = MARKS[kind]
-    (variant,) = drawn["variants"]
+    variant = drawn["variants"][0]
     if isinstance(mark, Rule):
         assert [shape["x0"] for shape in drawn["layout"]["shapes"]] == [1.5]
     elif isinstance(mark, Label):
@@ -92,7 +92,7 @@ def test_logarithmic_axes_take_logarithms_where_plotly_wants_them():
     drawn = plotly_values(panel)
     label, rule = drawn["variants"][0]["layout"]["annotations"]
     assert (label["x"], label["y"], rule["y"]) == (1.0, 2.0, 2.0)  # log10 of 10, 100, 100
-    assert drawn["layout"]["xaxis"]["range"] == [0.0, 3.0]
+    assert drawn["variants"][0]["layout"]["xaxis"]["range"] == [0.0, 3.0]
     assert drawn["layout"]["shapes"][0]["y0"] == 100.0, "shapes hold values, unlike annotations"
 
 
@@ -147,3 +147,54 @@ def test_pictures_are_embedded_pixel_by_pixel(sides):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), picture)
     assert view["parts"][1]["parts"] == [{"kind": "words", "shown": "words"}]
     assert set(figure_files(shown)) == {f"seen.{form}" for form in FORMATS}
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize("limits", [None, (0.0034999999999999914, 0.003499999999999993)])
+def test_an_axis_whose_values_agree_but_for_rounding_has_a_width(limits, is_log):
+    line = Line(XS, (0.0034999999999999914, 0.003499999999999993), mark_of(0).colour)
+    panel = panel_of(line, y=Scale("volume", limits, is_log=is_log))
+    for variant in plotly_values(panel)["variants"]:
+        low, high = variant["layout"]["yaxis"]["range"]
+        held = [10**low, 10**high] if is_log else [low, high]
+        # A tenth of the value to both sides, on a logarithmic axis by ratio.
+        assert held == pytest.approx([0.0035 / 1.1 if is_log else 0.00315, 0.00385])
+    assert set(figure_files(figure_of(panel))) == {f"a_figure.{form}" for form in FORMATS}
+    apart = panel_of(MARKS["line"], y=Scale("volume", is_log=is_log))
+    assert "range" not in plotly_values(apart)["variants"][0]["layout"]["yaxis"]
+
+
+def test_zero_alone_and_bars_count_for_the_width():
+    zero = panel_of(Points((0.0,), (0.0,), mark_of(0)))
+    assert plotly_values(zero)["variants"][0]["layout"]["yaxis"]["range"] == [-1.0, 1.0]
+    barred = panel_of(Points((1.0,), (1.0,), mark_of(0), errors_y=(0.5,)))
+    layout = plotly_values(barred)["variants"][0]["layout"]
+    assert "range" not in layout["yaxis"]
+    assert layout["xaxis"]["range"] == pytest.approx([0.9, 1.1])
+
+
+def test_long_ticks_are_shortened_more_where_the_panel_is_narrow():
+    ticks = ((0.0, "a" * 90), (1.0, "short\n" + "b" * 90))
+    panel = panel_of(MARKS["line"], x=Scale("x", ticks=ticks), y=Scale("y", ticks=ticks))
+    narrow, wide = (v["layout"] for v in plotly_values(panel)["variants"])
+    assert narrow["yaxis"]["ticktext"] == ["a" * 19 + "…", "short<br>" + "b" * 19 + "…"]
+    assert wide["yaxis"]["ticktext"][0] == "a" * 39 + "…"
+    # Turned ticks of the x axis keep to half of the lines beside a panel 340 pixels high.
+    assert max(len(t) for t in wide["xaxis"]["ticktext"][0].split("<br>")) == 19
+
+
+def test_titles_and_colour_bars_fit_narrow_panels():
+    title = "distance of the reference from the best values (1 = printed)"
+    points = ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), title * 2)
+    panel = panel_of(points, x=Scale(title))
+    narrow, wide = plotly_values(panel)["variants"]
+    assert (narrow["min_width"], wide["min_width"]) == (0, 420)
+    lines = narrow["layout"]["xaxis"]["title"]["text"].split("<br>")
+    assert " ".join(lines) == title
+    assert max(map(len, lines)) <= 30
+    bar = narrow["layout"]["coloraxis"]["colorbar"]
+    assert (bar["orientation"], bar["title"]["side"]) == ("h", "top")
+    assert narrow["layout"]["height"] > wide["layout"]["height"] == panel.height
+    of_bar = wide["layout"]["coloraxis"]["colorbar"]["title"]["text"].split("<br>")
+    assert max(map(len, of_bar)) <= 38  # (340 - 70) / 7 pixels of a character
+    assert (narrow["layout"]["coloraxis"]["cmin"], bar["thickness"]) == (-1.0, 12)

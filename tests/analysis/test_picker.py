@@ -307,3 +307,20 @@ def test_sureness_is_about_how_often_the_choice_is_the_true_one(num_seeds):
     print(f"  of those said 0.8 and more: {right[said >= 0.8].mean():.2f} of {(said >= 0.8).sum()}")
     assert abs(said.mean() - right.mean()) < 0.2
     assert right[said >= 0.8].mean() > right[said < 0.8].mean()
+
+
+def test_ties_are_counted_and_not_certified():
+    rows = {s: np.array([0.3, 0.5]) for s in range(3)}
+    tied = offers({("lsb", (k / 10, 1 - k / 10)): rows for k in range(1, 6)}, AXES)
+    choice = choose(tied, (50, 50), (0, 0))
+    assert (choice.index, choice.num_equal, choice.sureness) == (0, 5, None)
+    # Equal only by these weights: losses (0, 1) and (1, 0) weigh alike.
+    mirrored = offers(one_seed((0.2, 0.5), (0.6, 0.75)), AXES)
+    assert choose(mirrored, (50, 50), (0, 0)).num_equal == 2
+    assert choose(mirrored, (50, 49), (0, 0)).num_equal == 1
+    # Two seeds and three of the same value have means that may differ by rounding.
+    few = {s: np.array([0.1, 0.7]) for s in range(2)}
+    many = {s: np.array([0.1, 0.7]) for s in range(7)}
+    rounded = offers({("a", (0.5, 0.5)): few, ("b", (0.5, 0.5)): many}, AXES)
+    assert choose(rounded, (50, 50), (0, 0)).num_equal == 2
+    assert rounded.best == rounded.worst

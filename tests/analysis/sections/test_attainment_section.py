@@ -172,3 +172,12 @@ def test_many_methods_are_bounded_and_the_papers_pair_leads():
     names = [t.name for t in section.tables] + [f.name for f in section.figures]
     assert len(set(names)) == len(names)
     assert all(name.replace("_", "").isalnum() for name in names)
+
+
+def test_methods_that_never_differ_are_said_to_differ_nowhere():
+    rows = [r for r in drawn_rows((2, 2)) if r[0] == "lsb"]
+    section = attainment(made_findings([*rows, *(("fixed", *r[1:]) for r in rows)]), NO_FILES)
+    assert "differ nowhere" in section.lead
+    assert "0%" not in section.lead
+    better = [("fixed", p, s, tuple(v - 0.1 for v in values)) for _, p, s, values in rows]
+    assert "and fewer nowhere" in attainment(made_findings([*rows, *better]), NO_FILES).lead

@@ -160,3 +160,31 @@ def test_the_page_holds_the_section(three_seeds):
 def test_no_runs_no_section(store, synthetic):
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
     assert section_of(store)[1] is None
+
+
+def test_seeds_that_agree_and_a_hypervolume_of_zero_are_said(store, synthetic):
+    for seed in range(3):
+        for method, shift in (("lsb", 0.0), ("fixed", -0.5)):
+            for k, priority in enumerate(synthetic.priorities):
+                # fixed is worse than the per-pixel prior (0.547) on depth.
+                values = synthetic.depth_and_segmentation(0.7 + shift, 0.8 - 0.1 * k)
+                synthetic.finish(store, synthetic.make_spec(method, priority, seed), values)
+    _, section = section_of(store)
+    told = words(section)
+    assert "No curve of fixed is drawn: none of its points is better than the reference" in told
+    assert "No interval for lsb: all 3 seeds agree" in told
+    # Nothing is said to reach a hypervolume of 0.
+    (match,) = section.values["matches"]
+    assert (match.arm, match.num_runs, match.interval, match.num_agreeing) == (
+        "fixed",
+        None,
+        None,
+        3,
+    )
+    assert (
+        "fixed does not reach the whole grid of lsb with as many runs (all 3 seeds agree)" in told
+    )
+    names = {m.name for p in section.figures[0].panels for m in p.marks if isinstance(m, Line)}
+    assert names == {"lsb"}
+    table = next(t for t in section.tables if t.name == "runs_to_match")
+    assert table.rows[0][4] == "all 3 seeds agree"

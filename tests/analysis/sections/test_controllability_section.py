@@ -119,3 +119,14 @@ def test_three_tasks_average_settings_that_share_a_priority(store, synthetic):
     assert [(s.num_priorities, s.control.num_steps) for s in found] == [(2, 1)] * 3
     assert len(section.figures[0].panels) == 3
     assert "several settings give a task the same priority" in words(section)
+
+
+def test_seeds_that_agree_have_no_interval_but_words(store, synthetic):
+    for seed in range(3):
+        for priority in synthetic.priorities:
+            values = synthetic.depth_and_segmentation(0.5 + 0.1 * priority, 0.4 + 0.1 * priority)
+            synthetic.finish(store, synthetic.make_spec("lsb", priority, seed), values)
+    _, section = section_of(store)
+    assert "depth delta1 1.00 (all 3 seeds agree)" in section.lead
+    assert section.tables[0].rows[1][2].endswith("1.00 (all 3 seeds agree)")
+    assert section.tables[0].raw["low"].isna().all()

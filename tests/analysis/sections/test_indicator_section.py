@@ -136,8 +136,10 @@ def test_what_is_not_computed_is_said(keep, text):
 def test_a_prior_better_than_every_run_has_no_ratio_and_no_strip():
     prior = {"depth_delta1": 0.99, "segmentation_miou": 0.2}
     section = front_indicators(made_findings(drawn_rows(), prior=prior), NO_FILES)
-    assert "has no hypervolume above the reference point" in section.lead
-    assert len(section.figures) == 1
+    assert "Neither lsb nor fixed has a point better than the reference point" in section.lead
+    (figure,) = section.figures
+    assert [panel.name for panel in figure.panels] == ["indicators_epsilon", "indicators_igd_plus"]
+    assert "No ratio of hypervolumes is drawn" in words(section)
     assert "No figure of the reference point" in words(section)
 
 
@@ -145,7 +147,10 @@ def test_a_constant_metric_and_names_of_any_kind():
     rows = [(a, p, s, (v[0], 0.5)) for a, p, s, v in drawn_rows(arms=("<script>$_{}", "fixed %"))]
     section = front_indicators(made_findings(rows), NO_FILES)
     found = section.values["pairs"][0]["indicators"]
-    assert found.ranges[1] == 1.0
+    assert found.ranges[1] == 0.0
+    table = next(t for t in section.tables if t.name == "indicators")
+    assert "segmentation miou none, as it is the same in all runs" in table.caption
+    assert "100.00 %" not in table.caption
     assert np.isfinite(found.ratio.value)
     names = [x.name for x in (*section.tables, *section.figures)]
     assert all(name.replace("_", "").isalnum() for name in names)
@@ -158,3 +163,33 @@ def test_many_pairs_are_bounded_and_one_method_has_none():
     assert "4 of 10 pairs of methods are left out" in words(section)
     one = [r for r in drawn_rows() if r[0] == "lsb"]
     assert front_indicators(made_findings(one), NO_FILES) is None
+
+
+def test_epsilon_is_said_as_what_each_method_must_do_or_has_to_spare():
+    # lsb is better by 0.1 on both metrics everywhere; metrics range over 0.4 on both.
+    rows = [
+        (arm, p, 0, tuple(np.array(FRONT[p[0]]) + (0.1 if arm == "lsb" else 0.0)))
+        for arm in ("lsb", "fixed")
+        for p in PRIORITIES
+    ]
+    section = front_indicators(made_findings(rows), NO_FILES)
+    assert "lsb has 25.0 % of a metric's range to spare" in section.lead
+    assert "fixed must improve by 25.0 % of a metric's range" in section.lead
+    same = [(arm, p, s, v) for arm in ("lsb", "fixed") for a, p, s, v in rows if a == "lsb"]
+    equal = front_indicators(made_findings(same), NO_FILES)
+    assert "lsb need not improve and fixed need not improve" in equal.lead
+
+
+def test_a_ratio_over_a_wide_range_has_a_logarithmic_axis():
+    rows = [
+        (arm, p, 0, tuple(np.array(FRONT[p[0]]) + (0.15 if arm == "lsb" else 0.0)))
+        for arm in ("lsb", "fixed")
+        for p in PRIORITIES
+    ]
+    for findings, is_log in ((made_findings(rows), True), (made_findings(drawn_rows()), False)):
+        section = front_indicators(findings, NO_FILES)
+        panel = next(p for f in section.figures for p in f.panels if p.name.endswith("ence_1"))
+        ratios = [y for m in panel.marks if isinstance(m, Line) for y in m.y]
+        assert (max(*ratios, 1.0) / min(*ratios, 1.0) > 3) == is_log
+        assert panel.y.is_log == is_log
+        assert panel.y.limits[0] < min(ratios) <= max(ratios) < panel.y.limits[1]

@@ -148,7 +148,7 @@ def test_large_grids_are_thinned_aloud_and_coverage_is_of_all_points(monkeypatch
         pytest.approx(list(p)) for p in free
     ]
     table = next(t for t in section.tables if t.name == "dominance_points_1")
-    assert (len(table.rows), len(table.raw)) == (40, 60)
+    assert (len(table.rows), len(table.raw)) == (48, 60)
 
 
 def test_unequal_grids_are_said_and_one_method_has_no_section():
@@ -164,3 +164,36 @@ def test_equal_methods_dominate_nothing():
     assert section.values["pairs"][0]["coverage_a_over_b"] == 0
     assert "In no pair of runs" in section.lead
     assert section.figures[0].legend == ()
+
+
+def test_long_priorities_are_numbered_on_the_axes_and_in_the_table():
+    tasks = ("depth", "normal", "segmentation", "curvature", "reshading", "edge2d")
+    generator = np.random.default_rng(3)
+    settings = [tuple(generator.dirichlet(np.ones(6))) for _ in range(3)]
+    rows = [
+        (arm, p, 0, tuple(generator.uniform(0.3, 0.9, 6)))
+        for arm in ("lsb", "fixed")
+        for p in settings
+    ]
+    section = dominance(made_findings(rows, tasks), NO_FILES)
+    for panel in section.figures[0].panels:
+        for scale in (panel.x, panel.y):
+            assert [text for _, text in scale.ticks] == ["1", "2", "3"]
+            assert "see the table" in scale.title
+    table = next(t for t in section.tables if t.name == "dominance_points_1")
+    assert {row[1].split(":")[0] for row in table.rows} == {"1", "2", "3"}
+
+
+def test_equally_sure_cases_are_named_of_both_methods():
+    rows = [
+        ("lsb", PRIORITIES[0], 0, (0.9, 0.5)),
+        ("lsb", PRIORITIES[1], 0, (0.4, 0.7)),
+        ("fixed", PRIORITIES[0], 0, (0.8, 0.4)),
+        ("fixed", PRIORITIES[1], 0, (0.5, 0.8)),
+    ]
+    lead = dominance(made_findings(rows), NO_FILES).lead
+    # One pair of runs each: lsb's first over fixed's first, fixed's second over lsb's second.
+    assert "Surest: lsb at (0.25, 0.75) dominates fixed at (0.25, 0.75) and " in lead
+    assert "and fixed at (0.5, 0.5) dominates lsb at (0.5, 0.5), in 100% of the pairs" in lead
+    only = dominance(made_findings([*rows[:3], ("fixed", PRIORITIES[1], 0, (0.3, 0.8))]), NO_FILES)
+    assert "The surest case: lsb at (0.25, 0.75) dominates fixed" in only.lead

@@ -229,9 +229,29 @@ def test_sliders_come_to_the_same_choice_as_python(tmp_path):
         chosen.add(choice.index)
         assert int(told["index"]) == choice.index, (weights, levels)
         assert int(told["seed"]) == choice.seed
+        assert int(told["equal"]) == choice.num_equal == 1
         assert int(told["agreeing"]) == round(choice.sureness * len(held.draws))
         assert float(told["missed"]) == pytest.approx(choice.shortfall * 1e6)
     assert len(chosen) > 4  # the sliders do something
+
+
+@needs_browser
+def test_ties_are_said_and_not_certified_in_words_and_in_the_page(tmp_path):
+    path = write_table(tmp_path / "runs.csv")
+    frame = pd.read_csv(path)
+    frame[["depth_rmse", "segmentation_miou"]] = (0.3, 0.5)
+    frame.to_csv(path, index=False)
+    section = picker(findings_of(load_table(path)), NO_FILES)
+    assert "6 points are equally good" in section.lead
+    assert {row[-1] for row in section.tables[0].rows} == {"6 points equally good"}
+    page = write_table_report(path, tmp_path / "out", metrics={"depth": "rmse"}).path
+
+    async def act(browser):
+        told = await browser.run(MOVE.format(weights=[50, 20], levels=[0, 0]))
+        assert (told["index"], told["equal"], told["agreeing"]) == ("0", "6", "")
+        assert "6 points are equally good" in await browser.run(text_of("sure"))
+
+    browse(page, act)
 
 
 @needs_browser
