@@ -20,22 +20,6 @@ BAND = (0.25, 0.75)
 
 
 @dataclass(frozen=True)
-class AttainmentDifference:
-    """Share of seeds of a method that attain each cell, minus that of another method.
-
-    The value of cell (i, j) holds for all points with xs[i] <= x < xs[i + 1] and
-    ys[j] <= y < ys[j + 1]; the last cells reach to infinity. Below xs[0] or ys[0] nothing is
-    attained by either.
-    """
-
-    xs: np.ndarray
-    ys: np.ndarray
-    difference: np.ndarray
-    """(len(xs), len(ys)), from -1 to 1."""
-    num_seeds: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class AttainmentBand:
     """Staircases of one method in the box of a reference, in metric units; for drawing."""
 
@@ -68,23 +52,6 @@ def attained_share(seeds: Sequence[np.ndarray], xs: np.ndarray, ys: np.ndarray) 
         best_y = np.where(reached, points[None, :, 1], np.inf).min(axis=1)
         share += best_y[:, None] <= ys[None, :]
     return share / len(seeds)
-
-
-def attainment_difference(
-    seeds_a: Sequence[np.ndarray], seeds_b: Sequence[np.ndarray]
-) -> AttainmentDifference:
-    """Return by how many more of its seeds the first method attains each cell of the plane.
-
-    Args:
-        seeds_a: results of the first method by seed, see `attained_share`.
-        seeds_b: of the second.
-    """
-    _check(seeds_a)
-    _check(seeds_b)
-    everything = np.concatenate([*seeds_a, *seeds_b])
-    xs, ys = np.unique(everything[:, 0]), np.unique(everything[:, 1])
-    difference = attained_share(seeds_a, xs, ys) - attained_share(seeds_b, xs, ys)
-    return AttainmentDifference(xs, ys, difference, (len(seeds_a), len(seeds_b)))
 
 
 @dataclass(frozen=True)
