@@ -10,22 +10,22 @@ from typing import Any
 import jinja2
 import plotly.offline
 
-from analysis.axes import NONE, choose_axes
-from analysis.figure_parts import MOST_LABELLED_TASKS
-from analysis.figures import operating_point_figures
-from analysis.findings import Findings, find
-from analysis.load import SPLIT, STATES, Loaded, RunState
-from analysis.marks import DARK, DASHES, LIGHT, mark_of
-from analysis.page_figures import plotly_values
-from analysis.page_sections import embedded, palette, section_views
-from analysis.panels import Figure, Pictures
-from analysis.priorities import Priorities
-from analysis.result_tables import all_tables, latex, plain
-from analysis.run_files import NO_FILES, RunFiles
-from analysis.section import Section
+from analysis.compute.findings import Findings, find
+from analysis.load.axes import NONE, choose_axes
+from analysis.load.priorities import Priorities
+from analysis.load.run_files import NO_FILES, RunFiles
+from analysis.load.runs import SPLIT, STATES, Loaded, RunState
+from analysis.load.text import first_listed, listed
+from analysis.render.figure_parts import MOST_LABELLED_TASKS
+from analysis.render.html import embedded, palette, section_views
+from analysis.render.panels import DARK, DASHES, LIGHT, Figure, Pictures, mark_of
+from analysis.render.plotly_json import plotly_values
+from analysis.render.section import Section
+from analysis.render.table import latex, plain
 from analysis.sections import all_sections
-from analysis.verdict import not_compared, partly_compared, single_point_words, verdict
-from analysis.words import first_listed, listed
+from analysis.sections.operating_points import operating_point_figures
+from analysis.sections.overview_tables import all_tables
+from analysis.sections.verdict import not_compared, partly_compared, single_point_words, verdict
 
 GLYPHS = {
     "done": "✓",
@@ -69,10 +69,10 @@ def build(
 
     Args:
         loaded: the runs.
-        metrics: see `analysis.axes.choose_axes`.
+        metrics: see `analysis.load.axes.choose_axes`.
         title: of the page; None means one made of the tasks.
-        paper_scaling: see `analysis.axes.choose_axes`.
-        tuned: see `analysis.guard.common_fields`.
+        paper_scaling: see `analysis.load.axes.choose_axes`.
+        tuned: see `analysis.load.groups.common_fields`.
         run_files: where epoch records and samples are read.
         static: whether figures are drawn for paper as well, in figures/.
 
@@ -136,7 +136,7 @@ def build(
 def _paper_files(figures: Sequence[Figure], sections: Sequence[Section]) -> dict[str, bytes]:
     """Return path -> content of every figure on paper."""
     # Only here: matplotlib takes a second to import.
-    from analysis.paper_figures import figure_files
+    from analysis.render.paper import figure_files
 
     drawn: list[Figure | Pictures] = [*figures]
     for section in sections:

@@ -5,7 +5,7 @@ Usage:
                               [--paper-scaling] [--static]
 
 RESULTS is a store (a folder, or an address of object storage), several stores, one sweep
-(STORE/sweeps/NAME), or a tidy CSV or Parquet from anywhere else (see `analysis.load_table`). Runs
+(STORE/sweeps/NAME), or a tidy CSV or Parquet from anywhere else (see `analysis.load.table`). Runs
 of a store that differ in more than is compared get one report for each set of them that may be
 compared.
 """
@@ -15,11 +15,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
-from urllib.parse import urlsplit
 
-from analysis.axes import AnalysisError, UnknownTaskError
-from analysis.plans import Asked, asked_by, planned_or_present
+from analysis.load.arguments import TABLE_SUFFIXES, Parser, UsageError, _asked, store_and_sweep
+from analysis.load.axes import AnalysisError, UnknownTaskError
 from analysis.report import (
     ReportSummary,
     default_folder,
@@ -27,22 +25,9 @@ from analysis.report import (
     write_reports,
     write_table_report,
 )
+from mtl.errors import StoreError, StoreUnreachableError
 from mtl.records import TASK_METRICS, task_metric
-from mtl.store import Store, StoreError, StoreUnreachableError, check_sweep_name, is_address
-
-TABLE_SUFFIXES = (".csv", ".parquet")
-
-
-class UsageError(Exception):
-    """A command line that asks for what cannot be, in one sentence."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the block on usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a `UsageError`."""
-        raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+from mtl.store import is_address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,54 +149,6 @@ def _reports(arguments: argparse.Namespace, metrics: Mapping[str, str]) -> dict[
         tuned=() if asked is None else asked.tuned,
         static=static,
     )
-
-
-def store_and_sweep(text: str) -> tuple[Store, str | None]:
-    """Return the store, and the sweep if `text` names one of its sweeps and not the whole."""
-    if is_address(text):
-        parts = urlsplit(text)
-        above, _, name = parts.path.rstrip("/").rpartition("/")
-        if above.endswith("/sweeps"):
-            root = parts._replace(path=above.removesuffix("/sweeps")).geturl()
-            return Store(root, create=False), check_sweep_name(name)
-        return Store(text, create=False), None
-    path = Path(text).absolute()
-    if path.parent.name == "sweeps" and (path / "plan.json").exists():
-        return Store(path.parent.parent, create=False), path.name
-    return Store(path, create=False), None
-
-
-def sweep_run_ids(named: Sequence[tuple[Store, str | None]]) -> list[str] | None:
-    """Return the runs of the sweeps that were named, or None if only whole stores were."""
-    asked = _asked(named)
-    return None if asked is None else list(asked.run_ids)
-
-
-def _asked(named: Sequence[tuple[Store, str | None]]) -> Asked | None:
-    if all(sweep is None for _, sweep in named):
-        return None
-    parts = [
-        Asked(tuple(planned_or_present([store]))) if sweep is None else _of_sweep(store, sweep)
-        for store, sweep in named
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    if any(part.tuned for part in parts):
-        raise UsageError(
-            f"Expected a search on its own, got it among {len(parts)} results: its methods have "
-            "tuned values of their own. Name it alone, or whole stores."
-        )
-    return Asked(tuple(dict.fromkeys(run_id for part in parts for run_id in part.run_ids)))
-
-
-def _of_sweep(store: Store, sweep: str) -> Asked:
-    try:
-        return asked_by(store, sweep)
-    except FileNotFoundError as error:
-        place = store.place(store.sweep_key(sweep))
-        raise AnalysisError(
-            f"Expected results, got {place}, which does not exist. Give a store or a sweep in it."
-        ) from error
 
 
 if __name__ == "__main__":

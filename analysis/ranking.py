@@ -19,13 +19,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.axes import AnalysisError
-from analysis.groups import folder_name
-from analysis.pareto import TABLE_SUFFIXES, Parser, UsageError, store_and_sweep, sweep_run_ids
-from analysis.rank_columns import Request
-from analysis.rank_report import ranking_files, ranking_words
-from analysis.rank_tables import Ranking, rankings_of_stores, rankings_of_table
-from mtl.store import StoreError, StoreUnreachableError, is_address, write_atomically
+from analysis.compute.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
+from analysis.load.arguments import (
+    TABLE_SUFFIXES,
+    Parser,
+    UsageError,
+    store_and_sweep,
+    sweep_run_ids,
+)
+from analysis.load.axes import AnalysisError
+from analysis.load.groups import folder_name
+from analysis.sections.method_ranks import ranking_files, ranking_words
+from mtl.errors import StoreError, StoreUnreachableError
+from mtl.store import is_address
+from mtl.store.local import write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:

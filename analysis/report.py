@@ -11,15 +11,46 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.axes import check_tasks
-from analysis.groups import folder_name, groups_of_stores
-from analysis.index_page import write_index
-from analysis.run_files import NO_FILES, RunFiles
-from mtl.store import Store, StoreError, read_json, write_atomically, write_json
+from analysis.load.axes import check_tasks
+from analysis.load.groups import folder_name, groups_of_stores
+from analysis.load.run_files import NO_FILES, RunFiles
+from mtl.errors import StoreError
+from mtl.store import Store, read_json, write_json
+from mtl.store.local import write_atomically
 
 if TYPE_CHECKING:
-    from analysis.load import Loaded
+    from analysis.load.runs import Loaded
     from mtl.spec import RunSpec
+
+
+def write_index(out: Path, reports: Mapping[str, "ReportSummary"], code: bytes) -> None:
+    """Write `out/report.html`, which links the report of each group, unless it is up to date.
+
+    Args:
+        out: folder that holds the groups' folders.
+        reports: label -> report.
+        code: hash of the code that makes pages.
+    """
+    rows = [
+        {
+            "label": label,
+            "link": report.path.relative_to(out).as_posix(),
+            "verdict": report.verdict,
+            "num_done": report.num_done,
+            "num_runs": report.num_runs,
+        }
+        for label, report in reports.items()
+    ]
+    fingerprint = hashlib.sha256(json.dumps(rows).encode() + code).hexdigest()
+    path = out / "report.html"
+    if path.is_file() and fingerprint in path.read_text("utf-8", errors="replace"):
+        return
+
+    from analysis.page import environment
+
+    page = environment().get_template("index.html.j2").render(rows=rows, fingerprint=fingerprint)
+    write_atomically(path, page.encode())
+
 
 SUMMARY_SCHEMA = 1
 _INPUT_FILES = ("spec.json", "result.json", "manifest.json", "error.txt")
@@ -38,7 +69,7 @@ class ReportSummary:
     verdict: str
     """The verdict's headline."""
     counts: Mapping[str, int]
-    """State of runs asked for -> their number; see `analysis.load.STATES`."""
+    """State of runs asked for -> their number; see `analysis.load.runs.STATES`."""
 
     @property
     def num_done(self) -> int:
@@ -81,8 +112,8 @@ def write_reports(
         out: folder for the reports; made if absent.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
         metrics: task -> metric or alias, for the sets that have the task.
-        paper_scaling: see `analysis.axes.choose_axes`.
-        tuned: see `analysis.guard.common_fields`; of whole stores, their searches say.
+        paper_scaling: see `analysis.load.axes.choose_axes`.
+        tuned: see `analysis.load.groups.common_fields`; of whole stores, their searches say.
         static: whether figures are written as SVG, PDF and PNG too, in figures/.
 
     Raises:
@@ -174,12 +205,12 @@ def write_report(
         stores: opened stores; a run that several hold counts once.
         out: folder for report.html, tables/ and summary.json; made if absent.
         run_ids: the runs asked for, in order; None means all that the stores hold or plan.
-        metrics: task -> metric or alias by which it is judged; see `analysis.axes.choose_axes`.
+        metrics: task -> metric or alias that judges it; see `analysis.load.axes.choose_axes`.
         title: of the page.
-        paper_scaling: see `analysis.axes.choose_axes`.
-        tuned: see `analysis.guard.common_fields`.
+        paper_scaling: see `analysis.load.axes.choose_axes`.
+        tuned: see `analysis.load.groups.common_fields`.
         static: see `write_reports`.
-        specs: see `analysis.load.load_stores`.
+        specs: see `analysis.load.runs.load_stores`.
         baseline_ids: single-task runs; those under the settings of the runs are their baselines.
 
     Raises:
@@ -188,8 +219,8 @@ def write_report(
     """
 
     def load() -> "Loaded":
-        from analysis.baselines import with_baselines
-        from analysis.load import load_stores
+        from analysis.load.baselines import with_baselines
+        from analysis.load.runs import load_stores
 
         return with_baselines(load_stores(stores, run_ids, specs), stores, baseline_ids)
 
@@ -210,7 +241,7 @@ def write_table_report(
     """Write the report on a tidy CSV or Parquet to `out`; see `write_report`."""
 
     def load() -> "Loaded":
-        from analysis.load_table import load_table
+        from analysis.load.table import load_table
 
         return load_table(path)
 

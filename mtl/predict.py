@@ -8,7 +8,7 @@ unit length, the others in the units of their targets; `segmentation` is uint8 (
 index into `segmentation_classes`. Images are resized to the size that the run was trained at, as
 its training images were; `--image-size` brings the predictions back to the size of each image.
 
-From Python: `mtl.training.load_network(store, run_id)` and `predict_image` below.
+From Python: `mtl.training.fit.load_network(store, run_id)` and `predict_image` below.
 """
 
 import argparse
@@ -23,15 +23,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtl.data.contact_sheet import sheet_of
-from mtl.data.images import read_rgb
-from mtl.data.raw import BadSampleError, RawSample
-from mtl.data.resize import resized
-from mtl.evaluation import predict
-from mtl.networks import MultiTaskNetwork
+from mtl.data.readers.images import read_rgb
+from mtl.data.sample import RawSample
+from mtl.data.show import sheet_of
+from mtl.data.targets.resize import resized
+from mtl.errors import BadSampleError, StoreError
+from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError, write_atomically
+from mtl.store import Store
+from mtl.store.local import write_atomically
 from mtl.training import load_network
+from mtl.training.evaluation import predict
 
 SHORTEST_NORMAL = 1e-6
 """A predicted normal shorter than this has no direction and stays as it is."""
@@ -58,7 +60,7 @@ def predict_image(
     """Return every task's prediction for one image.
 
     Args:
-        network: of the run, in evaluation mode; see `mtl.training.load_network`.
+        network: of the run, in evaluation mode; see `mtl.training.fit.load_network`.
         spec: the run.
         image: uint8 (height, width, 3) of any size.
         image_size: bring the predictions to the image's size, bilinearly, classes by their

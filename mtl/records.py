@@ -7,20 +7,12 @@ nothing to measure it on. No NaN is ever written.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mtl.names import checked_name
+from mtl.spec.strict import checked_name
 
 RESULT_SCHEMA = 1
 """Version of `result.json` and of the lines of `epochs.jsonl`."""
 PAUSED_AFTER = "paused_after"
 """Entry of the manifest of a run that was left on purpose: the epochs it has finished."""
-
-
-class RunFailedError(Exception):
-    """A run that would fail again however often it is tried, in one sentence for its user."""
-
-
-class RunPausedError(Exception):
-    """A run was left after the epoch that its `Runtime` names; asked for again, it goes on."""
 
 
 TaskMetrics = dict[str, dict[str, float | None]]
@@ -228,3 +220,9 @@ class Result:
         if missing:
             raise ValueError(f"Expected a complete result, got one without {', '.join(missing)}.")
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+
+CHECKPOINT_SCHEMA = 2
+WEIGHTS_SCHEMA = 1
+LATEST = "latest.pt"
+WEIGHTS = "weights.pt"

@@ -7,10 +7,9 @@ python sweeps/architectures.py --plan     what it would train, and how long that
 import sys
 from collections.abc import Sequence
 
-from mtl.spec import ARCHITECTURES
-from sweeps import defaults
+from mtl.spec.sections import ARCHITECTURES
 from sweeps.command import run_sweep
-from sweeps.plan import Grid
+from sweeps.plan import Grid, defaults
 
 GRID = Grid(
     task_sets=(defaults.DEFAULT_TASKS,),

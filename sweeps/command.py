@@ -6,27 +6,142 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from mtl.command_line import INCOMPLETE_STATUS, in_words
 from mtl.data.prepared import prepare
+from mtl.errors import StoreError
 from mtl.spec import RunSpec
-from mtl.store import Store, StoreError
-from sweeps.budget import Budget, budget_of
-from sweeps.cli import Command, parse_command
-from sweeps.clusters import look_before_start
-from sweeps.cost import Estimate, StepKey, estimate, stored_bytes
-from sweeps.display import Display, make_display
-from sweeps.exits import INCOMPLETE_STATUS, in_words
-from sweeps.journal import Journal, revisions, sweep_lock
-from sweeps.machine import num_cpus, num_gpus
+from mtl.store import Store, existing_store
+from sweeps.launch.execution import Execution
+from sweeps.launch.preflight import Checked, PreflightError, check_encoder_weights, check_store_disk
+from sweeps.options import Command, parse_command
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
-from sweeps.plan_text import plan_json, plan_notes, plan_text, refinement_note
-from sweeps.preflight import Checked, check_encoder_weights, check_store_disk
-from sweeps.progress import SweepProgress
-from sweeps.refine import decide, decision_text, num_added, record, refined_plan
-from sweeps.reports import write_reports
-from sweeps.stores import existing_store
-from sweeps.telling import budget_text, out_of_time_text, say_end, say_start
-from sweeps.under_way import UnderWay, end_state, note_stopped
-from sweeps.words import duration
+from sweeps.plan.cost import (
+    Budget,
+    Estimate,
+    StepKey,
+    budget_of,
+    estimate,
+    num_cpus,
+    num_gpus,
+    runs_within,
+    stored_bytes,
+)
+from sweeps.plan.describe import plan_json, plan_notes, plan_text, refinement_note
+from sweeps.plan.refine import decide, decision_text, num_added, record, refined_plan
+from sweeps.status.display import Display, make_display
+from sweeps.status.journal import Journal, UnderWay, end_state, note_stopped, revisions, sweep_lock
+from sweeps.status.progress import Snapshot, SweepProgress
+from sweeps.text import counted, duration, duration_range, failure_sentence, run_text
+
+
+def look_before_start(command: Command, plan: Plan) -> Checked | None:
+    """Return what the nodes of the cluster are found to be; None without one, or runs for it.
+
+    Before anything is written: where nobody answers, there is no store and no sweep afterwards.
+
+    Raises:
+        PreflightError: if the cluster cannot be joined, or a node lacks what the runs need.
+    """
+    if command.execution.address is None:
+        return None
+    store = existing_store(command.store)
+    if store is not None:
+        revisions(store, plan.name, plan.kind)
+    done = set() if store is None else store.done(plan.run_ids)
+    runs = dict(zip(plan.run_ids, plan.specs, strict=True))
+    specs = [spec for run_id, spec in runs.items() if run_id not in done]
+    if not specs:
+        return None
+    # Only here: Ray takes a second to import.
+    from sweeps.launch.driver import look_at_cluster
+    from sweeps.launch.signals import StopRequested
+    from sweeps.launch.tune import ClusterError
+
+    try:
+        return look_at_cluster(specs, command.store, command.execution, command.runtime)
+    except ClusterError as error:
+        raise PreflightError(str(error)) from error
+    except StopRequested as error:
+        raise KeyboardInterrupt from error
+
+
+def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
+    """Write each group's report unless it is up to date; print its table and where it lies.
+
+    They lie in `STORE/sweeps/NAME/report/`, those of object storage in `./reports/NAME/`; see
+    `analysis.report.write_reports`.
+
+    Args:
+        store: where the runs are.
+        plan: which runs.
+        tuned: dotted fields in which methods may differ, each having its own tuned value.
+
+    Returns:
+        False if a report could not be made; then why is printed.
+    """
+    from analysis import report
+    from analysis.load.axes import AnalysisError
+
+    folder = report.default_folder(store, plan.name)
+    try:
+        reports = report.write_reports([store], folder, plan.run_ids, tuned=tuned)
+    except (AnalysisError, ValueError) as error:
+        # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
+        print(f"No report: {error}", file=sys.stderr)
+        return False
+    for label, summary in reports.items():
+        print(report.in_words(label, summary))
+    return True
+
+
+def budget_text(cost: Estimate, hours: float, concurrency: int) -> str:
+    """Return how many runs a budget should hold, data and start included."""
+    training = sum(map(sum, cost.run_seconds.values())) / 2 / concurrency
+    before = max(0.0, sum(cost.seconds) / 2 - training)
+    centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
+    within = runs_within(centres, concurrency, 3600 * hours - before)
+    return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
+
+
+def out_of_time_text(snapshot: Snapshot, execution: Execution) -> str:
+    """Return what is left when a budget is spent, and how long that would take."""
+    left = snapshot.waiting
+    return (
+        f"The budget of {execution.budget_hours:g} h leaves no time for "
+        f"{counted(left, 'run')} more; {'it' if left == 1 else 'they'} would take "
+        f"{duration_range(snapshot.seconds_left)}. The same command continues."
+    )
+
+
+def say_start(
+    plan: Plan, progress: SweepProgress, num_failed: int, cost: Estimate, concurrency: int
+) -> None:
+    """Print how many runs are done and to do, and how long those take."""
+    num_to_do = len(cost.run_seconds)
+    counts = f"{counted(len(plan.specs), 'run')}: {len(progress.done):,} done, {num_to_do:,} to do"
+    if num_failed:
+        counts += f", {num_failed:,} failed earlier and left alone (--retry-failed tries them)"
+    print(f"{counts}.")
+    if num_to_do:
+        print(
+            f"Expected: {duration_range(cost.seconds)} with {counted(concurrency, 'run')} at a "
+            f"time (from {cost.source}).",
+            flush=True,
+        )
+
+
+def say_end(store: Store, plan: Plan, progress: SweepProgress) -> None:
+    """Print how many runs are done, and why the first failed if any did."""
+    print(f"{len(progress.done)} of {counted(len(plan.specs), 'run')} done.")
+    failed = [r for r in plan.run_ids if r in progress.failed]
+    if failed:
+        print(
+            f"{counted(len(failed), 'run')} failed; the first is {failed[0]} "
+            f"({run_text(progress.runs[failed[0]])}): {failure_sentence(store.error(failed[0]))} "
+            f"See {store.place(store.run_key(failed[0], 'error.txt'))}; --retry-failed tries "
+            "again.",
+            file=sys.stderr,
+        )
 
 
 def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | None) -> int:
@@ -133,7 +248,7 @@ def _show_plan(command: Command, plan: Plan, concurrency: int) -> None:
     measured: dict[StepKey, float] = {}
     if command.probe:
         # Only here: a plan alone needs no torch.
-        from sweeps.probing import probe_networks, probe_text, step_seconds
+        from sweeps.plan.probing import probe_networks, probe_text, step_seconds
 
         probed = probe_networks(plan.specs, command.runtime.data_root)
         probe_texts = [probe_text(spec, result) for spec, result in probed]
@@ -298,8 +413,8 @@ def _train(
     """
     # Only here: Ray takes a second to import, and a finished sweep does not need it.
     from sweeps.launch.driver import launch
-    from sweeps.launch.executor import ClusterError
-    from sweeps.launch.stopping import StopRequested, StopSignals
+    from sweeps.launch.signals import StopRequested, StopSignals
+    from sweeps.launch.tune import ClusterError
 
     journal.event("started", num_runs=len(plan.specs), num_done=len(progress.done))
     how_to_continue = "What is done is kept, and the same command continues."

@@ -18,26 +18,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from mtl.care.command import open_anywhere
-from mtl.care.files import (
+from mtl.command_line import SentenceParser, printable, status_of
+from mtl.errors import StoreError
+from mtl.records import METRICS
+from mtl.spec.strict import flat
+from mtl.store import Store, is_address
+from mtl.store.__main__ import open_anywhere
+from mtl.store.plan_file import PlanFileError, parse_plan
+from mtl.store.states import read_spec
+from mtl.store.untrusted import (
     AbsentError,
+    ObjectPlace,
     Place,
     UnreadableError,
     is_number,
     kind_of,
     place_of,
-    printable,
     read_lines,
     read_object,
 )
-from mtl.care.listing import read_spec
-from mtl.care.objects import ObjectPlace
-from mtl.command_line import SentenceParser, status_of
-from mtl.plan_file import PlanFileError, parse_plan
-from mtl.records import METRICS
-from mtl.store import Store, StoreError, is_address
-from mtl.strict import flat
-from sweeps.words import counted
+from sweeps.text import counted
 
 MOST_RUNS_LISTED = 20
 MOST_VALUES_LISTED = 12
@@ -111,7 +111,7 @@ def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
 def _at_address(address: str) -> tuple[Place, str, Store | None]:
     """Return a place on object storage, how it is shown, and the store if it lies in one."""
     # Only here: pyarrow takes a while to import, and a folder does not need it.
-    from mtl.object_storage import ObjectStorage, shown_address
+    from mtl.store.objects import ObjectStorage, shown_address
 
     parts, shown = urlsplit(address), shown_address(address)
     found = _BELOW_STORE.fullmatch(parts.path)

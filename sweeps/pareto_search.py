@@ -7,8 +7,7 @@ python sweeps/pareto_search.py --plan     how many runs and epochs that takes at
 import sys
 from collections.abc import Sequence
 
-from sweeps import defaults
-from sweeps.plan import Grid
+from sweeps.plan import Grid, defaults
 from sweeps.search.command import run_search
 
 TABLE = Grid(

@@ -7,9 +7,8 @@ python sweeps/priority_grid.py --plan     what it would train, and how long that
 import sys
 from collections.abc import Sequence
 
-from sweeps import defaults
 from sweeps.command import run_sweep
-from sweeps.plan import Grid
+from sweeps.plan import Grid, defaults
 
 GRID = Grid(
     task_sets=(defaults.DEFAULT_TASKS,),

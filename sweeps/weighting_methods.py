@@ -11,10 +11,9 @@ are single-task runs: each task alone, with the same data, epochs, encoder and s
 import sys
 from collections.abc import Sequence
 
-from mtl.methods import OWN_METHODS
-from sweeps import defaults
+from mtl.spec.methods import OWN_METHODS
 from sweeps.command import run_sweep
-from sweeps.plan import Grid
+from sweeps.plan import Grid, defaults
 
 GRID = Grid(
     task_sets=(("depth", "normal", "segmentation"),),

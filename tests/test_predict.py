@@ -10,11 +10,11 @@ from PIL import Image
 
 from mtl.data.batches import MappedSplit
 from mtl.data.prepared import info_of, prepare
-from mtl.evaluation import predict
 from mtl.predict import main, predict_image
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit, load_network
+from mtl.training.evaluation import predict
 
 Fields = Callable[..., dict[str, object]]
 

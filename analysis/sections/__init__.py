@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-from analysis.findings import Findings
-from analysis.run_files import RunFiles
-from analysis.section import Section
+from analysis.compute.findings import Findings
+from analysis.load.run_files import RunFiles
+from analysis.render.section import Section
 from analysis.sections.attainment import attainment
-from analysis.sections.compute_budget import compute_budget
+from analysis.sections.budget import compute_budget
 from analysis.sections.controllability import controllability
+from analysis.sections.dominance import dominance
 from analysis.sections.error_maps import error_map_section
 from analysis.sections.indicators import front_indicators
-from analysis.sections.ledger import dominance
 from analysis.sections.many_tasks import many_tasks
 from analysis.sections.method_ranks import method_ranks
 from analysis.sections.picker import picker

@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.attainment import AttainmentCells, attainment_band, attainment_cells
-from analysis.axes import MINUS, Axis, signs
-from analysis.figure_parts import axis_title
-from analysis.findings import Findings
-from analysis.fronts import minimised
-from analysis.marks import mark_of
-from analysis.pairs import every_pair
-from analysis.panels import Cells, Figure, Key, Line, Panel, Scale
-from analysis.result_tables import Table
-from analysis.run_files import RunFiles
-from analysis.section import Folded, Part, Section
-from analysis.single_runs import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.compute.attainment import AttainmentCells, attainment_band, attainment_cells
+from analysis.compute.findings import Findings, every_pair
+from analysis.compute.fronts import minimised
+from analysis.load.axes import MINUS, Axis, signs
+from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.load.run_files import RunFiles
+from analysis.render.figure_parts import axis_title
+from analysis.render.panels import Cells, Figure, Key, Line, Panel, Scale, mark_of
+from analysis.render.section import Folded, Part, Section
+from analysis.render.table import Table
 
 MOST_PAIRS = 3
 MOST_PANELS = 6

@@ -5,19 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.axes import NONE, Axis, shown_number, signs
-from analysis.controllability import Control, control
-from analysis.figure_parts import axis_limits, axis_title
-from analysis.findings import Findings
-from analysis.intervals import FEWEST_RESAMPLED, PERCENT
-from analysis.marks import mark_of
-from analysis.pairs import steered_arms
-from analysis.panels import Drawn, Figure, Key, Line, Panel, Points, Scale
-from analysis.result_tables import Table
-from analysis.run_files import RunFiles
-from analysis.section import Part, Section
-from analysis.single_runs import ArmRuns, arm_runs
-from analysis.words import listed
+from analysis.compute.controllability import Control, control
+from analysis.compute.findings import Findings, steered_arms
+from analysis.compute.inference import FEWEST_RESAMPLED, PERCENT
+from analysis.load.axes import NONE, Axis, shown_number, signs
+from analysis.load.matched import ArmRuns, arm_runs
+from analysis.load.run_files import RunFiles
+from analysis.load.text import listed
+from analysis.render.figure_parts import axis_limits, axis_title
+from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
+from analysis.render.section import Part, Section
+from analysis.render.table import Table
 
 MOST_ARMS = 4
 """Methods that are drawn; the table holds all."""

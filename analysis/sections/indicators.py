@@ -1,29 +1,277 @@
 """Two methods' fronts in single numbers, with intervals, and what the reference does to them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.axes import MINUS, NONE, place_words, shown_number, volume_unit
-from analysis.findings import Findings
-from analysis.fronts import Reference
-from analysis.indicators import (
+from analysis.compute.findings import Findings, every_pair
+from analysis.compute.fronts import Reference
+from analysis.compute.indicators import (
     Indicator,
     Indicators,
+    Sensitivity,
     axis_ranges,
     indicators,
     reference_sensitivity,
 )
-from analysis.inference import hypervolume_test, within_priority_test
-from analysis.intervals import LEVEL, Interval, affordable_resamples, seed_widening
-from analysis.pairs import every_pair
-from analysis.result_tables import Table
-from analysis.run_files import RunFiles
-from analysis.section import Part, Section
-from analysis.sections.indicator_figure import Pair, has_ratio, intervals_figure
-from analysis.sections.reference_strips import strip_figure, strip_table
-from analysis.single_runs import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.compute.inference import (
+    LEVEL,
+    Interval,
+    PermutationTest,
+    affordable_resamples,
+    hypervolume_test,
+    seed_widening,
+    within_priority_test,
+)
+from analysis.load.axes import MINUS, NONE, place_words, shown_number, volume_unit
+from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.load.run_files import RunFiles
+from analysis.render.panels import Figure, Key, Line, Mark, Panel, Points, Rule, Scale, mark_of
+from analysis.render.scales import log_ticks
+from analysis.render.section import Part, Section
+from analysis.render.table import Table
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods with their indicators."""
+
+    matched: MatchedRuns
+    found: Indicators
+    by_seed: PermutationTest
+    within_priority: PermutationTest
+    sensitivity: Sensitivity | None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One line of a panel of intervals."""
+
+    text: str
+    indicator: Indicator
+    mark: Mark
+    arm: str
+
+
+def intervals_figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
+    """Return a panel each for ratio, epsilon and IGD+; without the ratio where no pair has one."""
+
+    def mark(arm: str) -> Mark:
+        return mark_of(findings.arms.index(arm))
+
+    ratio = [
+        _Row(
+            f"{p.matched.arm_a} / {p.matched.arm_b}",
+            p.found.ratio,
+            mark(p.matched.arm_a),
+            p.matched.arm_a,
+        )
+        for p in pairs
+    ]
+
+    def both(name: str) -> list[_Row]:
+        return [
+            _Row(f"{mine} to {other}", getattr(p.found, f"{name}_{side}"), mark(mine), mine)
+            for p in pairs
+            for side, mine, other in (
+                ("a", p.matched.arm_a, p.matched.arm_b),
+                ("b", p.matched.arm_b, p.matched.arm_a),
+            )
+        ]
+
+    shares = "% of range (reversed)"
+    of_ratio = _intervals_panel(
+        "ratio", ("ratio of hypervolumes, higher is better", "ratio"), ratio
+    )
+    panels = (
+        *([of_ratio] if has_ratio(pairs) else []),
+        _intervals_panel("epsilon", ("additive epsilon, lower is better", shares), both("epsilon")),
+        _intervals_panel("igd_plus", ("IGD+, lower is better", shares), both("igd_plus")),
+    )
+    which = "ratio of hypervolumes, " if has_ratio(pairs) else ""
+    first = pairs[0]
+    arms = list(dict.fromkeys(arm for p in pairs for arm in (p.matched.arm_a, p.matched.arm_b)))
+    return Figure(
+        "indicators",
+        "Ratio of hypervolumes, epsilon and IGD+" if has_ratio(pairs) else "Epsilon and IGD+",
+        f"Points with intervals for each pair of methods: {which}additive epsilon and IGD+ both "
+        "ways. The table below holds every value.",
+        panels,
+        f"Lines: {LEVEL:.0%} intervals by whole seeds, {first.found.num_seeds} of them for "
+        f"{first.matched.arm_a} and {first.matched.arm_b}. Dotted: no difference."
+        if first.found.num_resamples
+        else "Without intervals. Dotted: no difference.",
+        # Long names leave no room beside each other.
+        columns=len(panels)
+        if max(len(text) for p in panels for _, text in p.y.ticks or ()) <= 18
+        else 1,
+        legend=tuple(Key(arm, mark(arm), "point") for arm in arms),
+    )
+
+
+def has_ratio(pairs: Sequence[Pair]) -> bool:
+    """Return whether some pair has a ratio of hypervolumes."""
+    return any(pair.found.ratio.value is not None for pair in pairs)
+
+
+def _intervals_panel(name: str, titles: tuple[str, str], rows: Sequence[_Row]) -> Panel:
+    is_ratio = name == "ratio"
+    factor, none = (1.0, 1.0) if is_ratio else (100.0, 0.0)
+    marks: list[Points | Line | Rule] = [Rule("x", none)]
+    ticks, values = [], [none]
+    for place, row in enumerate(rows):
+        y = float(len(rows) - place)
+        ticks.append((y, row.text))
+        if row.indicator.value is None:
+            continue
+        value = row.indicator.value * factor
+        values.append(value)
+        hover = f"{row.text}\n{value:.4g}"
+        interval = row.indicator.by_seed
+        if interval is not None:
+            ends = (interval.low * factor, interval.high * factor)
+            values += ends
+            marks.append(Line(ends, (y, y), row.mark.colour, width=2.0))
+            hover += f"\n{ends[0]:.4g} to {ends[1]:.4g}"
+        marks.append(Points((value,), (y,), row.mark, row.arm, (hover,)))
+    low, high = min(values), max(values)
+    room = (high - low) * 0.06 or 0.05
+    limits = (low - room, high + room)
+    return Panel(
+        f"indicators_{name}",
+        Scale(titles[1], limits if is_ratio else limits[::-1]),
+        Scale("", (0.5, len(rows) + 0.5), ticks=tuple(ticks)),
+        tuple(marks),
+        title=titles[0],
+        height=150 + 26 * len(rows),
+    )
+
+
+SHOWN_DISTANCES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""At the axis's ticks and in the table."""
+LINEAR_UP_TO = 3.0
+"""Largest over smallest ratio beyond which the axis is logarithmic."""
+
+Strip = tuple[MatchedRuns, Sensitivity]
+
+
+def strip_figure(findings: Findings, strips: Sequence[Strip]) -> Figure:
+    """Return the ratio of hypervolumes against the distance of the reference, a panel a pair."""
+    panels = []
+    for index, (matched, found) in enumerate(strips, 1):
+        marks: list[Line | Rule] = [Rule("y", 1.0), Rule("x", 1.0, "as printed")]
+        ends = [1.0]
+        ratios_of = [found.together, *found.each]
+        all_ratios = [1.0, *(r for ratios in ratios_of for r in ratios if r)]
+        is_log = max(all_ratios) / min(all_ratios) > LINEAR_UP_TO
+        for key, ratios in zip(_keys(findings), ratios_of, strict=True):
+            text = key.text
+            held = [
+                (m, r)
+                for m, r in zip(found.multiples, ratios, strict=True)
+                if r is not None and (r > 0 or not is_log)
+            ]
+            ends += [r for _, r in held]
+            marks.append(
+                Line(
+                    tuple(m for m, _ in held),
+                    tuple(r for _, r in held),
+                    key.mark.colour,
+                    key.mark.dash,
+                    text,
+                    width=2.4 if ratios is found.together else 1.6,
+                    hover=tuple(f"{text}\ndistance {m:.3g}\nratio {r:.4g}" for m, r in held),
+                )
+            )
+        low, high = min(ends), max(ends)
+        if is_log:
+            limits = (low / 1.1, high * 1.1)
+        else:
+            room = (high - low) * 0.08 or 0.05
+            limits = (low - room, high + room)
+        a, b = matched.arm_a, matched.arm_b
+        panels.append(
+            Panel(
+                f"indicators_reference_{index}",
+                Scale(
+                    "distance of the reference from the best values (1 = printed)",
+                    (found.multiples[0], found.multiples[-1]),
+                    is_log=True,
+                    ticks=tuple((v, f"{v:g}") for v in SHOWN_DISTANCES),
+                ),
+                Scale(
+                    "ratio of hypervolumes, higher is better",
+                    limits,
+                    is_log=is_log,
+                    ticks=log_ticks(*limits) if is_log else None,
+                ),
+                tuple(marks),
+                title=f"{a} over {b}",
+                height=300,
+            )
+        )
+    return Figure(
+        "indicators_reference",
+        "What the reference point does to the ratio",
+        "Lines of the ratio of hypervolumes against the distance of the reference point, moved on "
+        "all metrics at once and on each alone. The table below holds every value.",
+        tuple(panels),
+        "Dotted: equal hypervolumes, and the printed place. A near reference counts only the "
+        "middle of the fronts, a far one mostly their ends; moved away on all metrics it draws "
+        "the ratio towards 1. A line ends where a method has no hypervolume left. "
+        "A winner that changes along a line hangs on where the reference is.",
+        columns=min(2, len(panels)),
+        legend=_keys(findings),
+    )
+
+
+def _keys(findings: Findings) -> tuple[Key, ...]:
+    """Return what the lines of a strip are: all metrics, then each by itself."""
+    together = Mark(colour_number=5, symbol="circle", dash="solid")
+    each = [
+        Mark(mark_of(k).colour_number, "circle", mark_of(k + 1).dash)
+        for k in range(len(findings.axes))
+    ]
+    names = ["all metrics", *(f"{axis.task} alone" for axis in findings.axes)]
+    return tuple(
+        Key(name, mark, "line") for name, mark in zip(names, [together, *each], strict=True)
+    )
+
+
+def strip_table(findings: Findings, strips: Sequence[Strip]) -> Table:
+    """Return the same values; the CSV holds every distance."""
+    rows, raw = [], []
+    for matched, found in strips:
+        a, b = matched.arm_a, matched.arm_b
+        for index, multiple in enumerate(found.multiples):
+            ratios = [found.together[index], *(each[index] for each in found.each)]
+            raw.append(
+                {
+                    "method_a": a,
+                    "method_b": b,
+                    "distance": multiple,
+                    "ratio_all": ratios[0],
+                    **{
+                        f"ratio_{axis.column}_alone": ratio
+                        for axis, ratio in zip(findings.axes, ratios[1:], strict=True)
+                    },
+                }
+            )
+            if multiple in SHOWN_DISTANCES:
+                shown = [shown_number(ratio, ".3f") for ratio in ratios]
+                rows.append((f"{a} / {b}", f"{multiple:g}", *shown))
+    return Table(
+        "indicators_reference",
+        "Ratio of hypervolumes with the reference point at a multiple of its printed distance from "
+        f"the best values; a dash where the second method has none. The CSV holds all {len(raw)} "
+        "places.",
+        ("methods", "distance", "all metrics", *(f"{axis.task} alone" for axis in findings.axes)),
+        tuple(rows),
+        pd.DataFrame(raw),
+    )
+
 
 MOST_PAIRS = 6
 MOST_PAIRED_RUNS = 6000

@@ -7,25 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.axes import Axis, shown_number
-from analysis.findings import Findings
-from analysis.fronts import OperatingPoint
-from analysis.load import SPLIT, VALIDATION
-from analysis.marks import mark_of
-from analysis.picker import (
-    STEPS,
-    SUM_SHARE,
-    UNIT,
-    Choice,
-    Offers,
-    choose,
-    knee,
-    offers,
-)
-from analysis.result_tables import Table, mean_cells, point_values
-from analysis.run_files import RunFiles
-from analysis.section import Folded, Part, Section
-from analysis.single_runs import Key, by_point, ids_by_point
+from analysis.compute.choice import STEPS, SUM_SHARE, UNIT, Choice, Offers, choose, knee, offers
+from analysis.compute.findings import Findings
+from analysis.compute.fronts import OperatingPoint
+from analysis.load.axes import Axis, shown_number
+from analysis.load.matched import Key, by_point, ids_by_point
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import SPLIT, VALIDATION
+from analysis.render.panels import mark_of
+from analysis.render.section import Folded, Part, Section
+from analysis.render.table import Table
+from analysis.sections.overview_tables import mean_cells, point_values
 
 MOST_CHECKED = 3000
 """Runs whose network is looked for; whether more are there is told by the command itself."""

@@ -6,18 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.axes import NONE
-from analysis.chosen_runs import ChosenRuns, runs_near_equal
-from analysis.findings import Findings
-from analysis.marks import mark_of
-from analysis.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale
-from analysis.priorities import is_equal, priority_values
-from analysis.result_tables import Table
-from analysis.run_files import RunFiles
-from analysis.section import Folded, Section
-from analysis.thinning import evenly
-from analysis.ticks import log_ticks
-from analysis.trends import (
+from analysis.compute.chosen_runs import ChosenRuns, runs_near_equal
+from analysis.compute.curves import (
     QUANTITIES,
     SETTLED_FACTOR,
     Curve,
@@ -25,7 +15,15 @@ from analysis.trends import (
     check_records,
     trends,
 )
-from analysis.words import listed
+from analysis.compute.findings import Findings
+from analysis.load.axes import NONE
+from analysis.load.priorities import is_equal, priority_values
+from analysis.load.run_files import RunFiles
+from analysis.load.text import evenly, listed
+from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
+from analysis.render.scales import log_ticks
+from analysis.render.section import Folded, Section
+from analysis.render.table import Table
 from mtl.records import EpochRecord
 
 MOST_EPOCHS, FEWEST_EPOCHS, MOST_POINTS = 100, 40, 2000

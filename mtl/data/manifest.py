@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mtl.data.sources import DataInfo
+import numpy as np
+from numpy.typing import DTypeLike
+
+from mtl.data.sample import DataInfo
+from mtl.errors import PreparedDataError
 
 PREPARED_SCHEMA = 1
 NEEDED: dict[str, type] = {
@@ -14,10 +19,6 @@ NEEDED: dict[str, type] = {
     "skipped": dict,
 }  # fmt: skip
 """What every manifest says, and as what."""
-
-
-class PreparedDataError(Exception):
-    """Prepared data that cannot be made or read, in one sentence for its user."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -154,3 +155,16 @@ def check_hashes(folder: Path) -> None:
                 f"Expected {folder / name} as it was written, got other bytes. "
                 f"Remove {folder} and start again."
             )
+
+
+def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Return a new mapped array of zeros whose blocks are on disk.
+
+    A full disk is an `OSError` here and now; without blocks of its own, writing to the mapped
+    array would end the process by a signal.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array.flush()
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

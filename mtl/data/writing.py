@@ -2,7 +2,7 @@
 
 A recipe says which samples there are and reads them one by one. Its arrays are filled in a folder
 beside the final one, `<folder>.unfinished`, which is renamed when everything is there; a folder
-that exists is therefore whole. What is done is noted there too, see `mtl.data.chunks`, so that the
+that exists is therefore whole. What is done is noted there too, see `mtl.data.writing`, so that the
 same command continues after any interruption.
 """
 
@@ -16,33 +16,211 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mtl.data.chunks import (
-    Chunk,
-    Message,
-    Written,
-    begin_notes,
-    earlier,
-    note,
-    note_dropping,
-    remove_notes,
-)
-from mtl.data.manifest import (
-    PREPARED_SCHEMA,
-    PreparedDataError,
-    array_entry,
-    content_hash,
-    short_hash,
-)
-from mtl.data.mapped import new_array
-from mtl.data.raw import BadSampleError
-from mtl.data.sources import Sample
-from mtl.data.statistics import counts_somewhere, statistics_of
+from mtl.data.manifest import PREPARED_SCHEMA, array_entry, content_hash, new_array, short_hash
+from mtl.data.sample import Sample
+from mtl.errors import BadSampleError, PreparedDataError
+from mtl.spec.sections import SPLITS
 from mtl.store import write_json
+
+RECIPE, NOTES = "recipe.json", "chunks.jsonl"
+DROPPING = {"dropping": True}
+
+Message = Callable[[str], None]
+"""Called with a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive samples of a split: from `start` up to, not including, `stop`."""
+
+    split: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """A chunk that was written."""
+
+    chunk: Chunk
+    bad: tuple[tuple[int, str], ...]
+    """Index and reason of each sample left out."""
+    state: str
+    """Of the samples' files before they were read."""
+
+
+def begin_notes(beside: Path, about: dict[str, Any]) -> None:
+    """Note in the folder `beside` what will be prepared there."""
+    write_json(beside / RECIPE, about)
+    (beside / NOTES).touch()
+
+
+def note(beside: Path, result: Written) -> None:
+    """Note that a chunk is written."""
+    _append(beside, {**vars(result.chunk), "bad": result.bad, "state": result.state})
+
+
+def note_dropping(beside: Path) -> None:
+    """Note that rows of bad samples are dropped from now on."""
+    _append(beside, DROPPING)
+
+
+def remove_notes(beside: Path) -> None:
+    """Remove the notes of a preparation that is whole."""
+    for name in (RECIPE, NOTES):
+        (beside / name).unlink()
+
+
+def _append(beside: Path, entry: dict[str, Any]) -> None:
+    with open(beside / NOTES, "a", encoding="utf-8") as file:
+        # A line of its own, even after one that a killed process or a full disk left torn.
+        file.write(("\n" if _is_torn(beside / NOTES) else "") + json.dumps(entry) + "\n")
+
+
+def _is_torn(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.seek(0, 2) > 0 and file.seek(-1, 2) >= 0 and file.read(1) != b"\n"
+
+
+def earlier(
+    beside: Path, about: dict[str, Any], state: Callable[[Chunk], str], on_message: Message
+) -> list[Written] | None:
+    """Return the chunks of an interrupted preparation that still stand; None to begin anew.
+
+    Args:
+        beside: folder of the preparation.
+        about: what is prepared now, as JSON has it.
+        state: chunk -> state of its files now.
+        on_message: called where not everything can be continued.
+    """
+    try:
+        before = json.loads((beside / RECIPE).read_text("utf-8"))
+        written, is_dropping = _noted(beside)
+    except (OSError, ValueError):
+        return None
+    # Files are compared chunk by chunk: one that was mended must not undo hours of work.
+    other = sorted(
+        key for key in {*before, *about} - {"files"} if before.get(key) != about.get(key)
+    )
+    since = f"since the preparation in {beside} was interrupted"
+    if other:
+        on_message(f"Beginning anew: {', '.join(other)} changed {since}.")
+        return None
+    changed = [result.chunk for result in written if state(result.chunk) != result.state]
+    if is_dropping:
+        if changed:
+            on_message(f"Beginning anew: source files changed {since}.")
+            return None
+        return written
+    if changed:
+        number = sum(chunk.stop - chunk.start for chunk in changed)
+        on_message(f"Source files changed {since}: {number:,} samples around them are read again.")
+    # Bad files may have been mended in a way that cannot be seen here, so they are tried again.
+    return [result for result in written if not result.bad and result.chunk not in changed]
+
+
+def _noted(beside: Path) -> tuple[list[Written], bool]:
+    """Return the chunks noted, each as it was last written, and whether dropping had begun."""
+    written: dict[Chunk, Written] = {}
+    is_dropping = False
+    for line in (beside / NOTES).read_text("utf-8").splitlines():
+        try:
+            held = json.loads(line)
+        except ValueError:  # torn: that chunk is written again
+            continue
+        if held == DROPPING:
+            is_dropping = True
+            continue
+        chunk = Chunk(held["split"], held["start"], held["stop"])
+        bad = tuple((index, reason) for index, reason in held["bad"])
+        written[chunk] = Written(chunk, bad, held.get("state", ""))
+    return list(written.values()), is_dropping
+
+
+def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return task -> statistics over the training split, read sample by sample.
+
+    A data set of other splits alone has those of the first of them in the order of `SPLITS`.
+
+    `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
+    `mean` and `std` a channel over the valid pixels; for classes `class_shares`
+    of the valid pixels.
+
+    Raises:
+        PreparedDataError: if a task counts at no pixel of a split.
+    """
+    splits = [folder / name for name in SPLITS if (folder / name).is_dir()]
+    first = splits[0]
+    tasks = sorted(p.name.removesuffix("_valid.npy") for p in first.glob("*_valid.npy"))
+    for task in tasks:
+        for split in splits:
+            _check_counts_somewhere(split, task)
+    return {task: _of_task(first, task, classes) for task in tasks}
+
+
+def _check_counts_somewhere(split: Path, task: str) -> None:
+    """Raise if a task has no pixel in a split: no loss could learn it, or no metric be computed."""
+    if not counts_somewhere(split, task):
+        number = len(np.load(split / f"{task}_valid.npy", mmap_mode="r"))
+        kind = "measured" if _is_by_metrics(split, task) else "valid"
+        raise PreparedDataError(
+            f"Expected some {kind} pixels of {task} in split {split.name}, got none in {number} "
+            f"samples. Leave {task} out with --tasks, or mend its files and masks."
+        )
+
+
+def counts_somewhere(split: Path, task: str) -> bool:
+    """Return whether a task has a pixel in a split that losses or, but for train, metrics count."""
+    kind = "measured" if _is_by_metrics(split, task) else "valid"
+    masks = np.load(split / f"{task}_{kind}.npy", mmap_mode="r")
+    return any(mask.any() for mask in masks)
+
+
+def _is_by_metrics(split: Path, task: str) -> bool:
+    # Losses count valid pixels; metrics, which all but the training split is for, measured ones.
+    return split.name != "train" and (split / f"{task}_measured.npy").exists()
+
+
+def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    targets = np.load(split / f"{task}.npy", mmap_mode="r")
+    valid = np.load(split / f"{task}_valid.npy", mmap_mode="r")
+    found: dict[str, Any] = {"share_valid": float(np.mean([mask.mean() for mask in valid]))}
+    measured = split / f"{task}_measured.npy"
+    if measured.exists():
+        masks = np.load(measured, mmap_mode="r")
+        found["share_measured"] = float(np.mean([mask.mean() for mask in masks]))
+    if targets.ndim == 3:
+        return found | {"class_shares": _class_shares(targets, valid, classes)}
+    return found | _moments(targets, valid)
+
+
+def _class_shares(
+    targets: np.ndarray, valid: np.ndarray, classes: tuple[str, ...]
+) -> dict[str, float]:
+    counts = np.zeros(len(classes), np.int64)
+    for labels, mask in zip(targets, valid, strict=True):
+        counts += np.bincount(labels[mask], minlength=len(classes))[: len(classes)]
+    shares = counts / counts.sum()
+    return dict(zip(classes, shares.tolist(), strict=True))
+
+
+def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float]]:
+    count, sums, squares = 0, np.zeros(targets.shape[-1]), np.zeros(targets.shape[-1])
+    for values, mask in zip(targets, valid, strict=True):
+        kept = values[mask].astype(np.float64)
+        count += len(kept)
+        sums += kept.sum(axis=0)
+        squares += (kept**2).sum(axis=0)
+    mean = sums / count
+    std = np.sqrt(np.maximum(0, squares / count - mean**2))
+    return {"mean": mean.tolist(), "std": std.tolist()}
+
 
 CHUNK = 10
 """Samples that a worker process reads before it reports back."""

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 
-from mtl.names import checked_name
-from mtl.networks.base import MultiTaskNetwork
+from mtl.networks.base import MultiTaskNetwork, kept_statistics
 from mtl.networks.encoder_weights import EncoderWeights, first_weights
 from mtl.networks.full_sharing import FullSharing
 from mtl.networks.mtan import Mtan
 from mtl.networks.multi_column import MultiColumn
 from mtl.networks.multi_decoder import MultiDecoder
 from mtl.networks.single_task import SingleTask
-from mtl.networks.statistics import kept_statistics
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
+from mtl.spec.strict import checked_name
 
 BuildArchitecture = Callable[
     [NetworkSpec, dict[str, int], int, EncoderWeights | None], MultiTaskNetwork

@@ -1,6 +1,8 @@
 """What every architecture has in common: predictions of all tasks, who shares which parameters."""
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,3 +44,25 @@ def cut_to_images(
     """Return the predictions without the rows and columns that stem from the encoder's padding."""
     height, width = images.shape[-2:]
     return {task: p[..., :height, :width] for task, p in predictions.items()}
+
+
+@contextlib.contextmanager
+def kept_statistics(network: nn.Module) -> Iterator[None]:
+    """Let forward passes in training mode leave all buffers of `network` as they are.
+
+    The layers work on copies meanwhile. The buffers themselves are never written to, not even
+    with their old values, so a backward pass through an earlier forward pass remains possible
+    after this, and one through a forward pass under this does too.
+    """
+    held = [
+        (module, name, buffer)
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        for module, name, buffer in held:
+            setattr(module, name, buffer.clone())
+        yield
+    finally:
+        for module, name, buffer in held:
+            setattr(module, name, buffer)

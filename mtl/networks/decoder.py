@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
 from mtl.streams import global_stream, torch_stream
 
 NUM_STAGES = 5

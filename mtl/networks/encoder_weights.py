@@ -14,8 +14,8 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from mtl.encoder_names import weights_file_id
-from mtl.spec import NetworkSpec
+from mtl.spec.encoders import weights_file_id
+from mtl.spec.sections import NetworkSpec
 
 CONNECT_SECONDS = 5.0
 """How long to wait for the server that holds timm's weights."""

@@ -11,8 +11,8 @@ from torch.nn import functional
 from mtl.networks.base import MultiTaskNetwork, cut_to_images
 from mtl.networks.decoder import task_decoders
 from mtl.networks.encoder_weights import EncoderWeights
-from mtl.networks.stage_encoder import StageEncoder
-from mtl.spec import NetworkSpec
+from mtl.networks.encoders import StageEncoder
+from mtl.spec.sections import NetworkSpec
 from mtl.streams import global_stream
 
 

@@ -1,14 +1,47 @@
 """Multi-column: encoder and decoder for each task, mixed in between (supplement, section 1)."""
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mtl.networks.base import MultiTaskNetwork, cut_to_images
-from mtl.networks.cross_stitch import CrossStitch
 from mtl.networks.decoder import task_decoders
 from mtl.networks.encoder_weights import EncoderWeights
 from mtl.networks.encoders import task_encoders
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
+
+
+class CrossStitch(nn.Module):
+    """x_i = sum_j alpha_ij x_j: task i's decoder sees a mixture of all tasks' feature maps.
+
+    Equation (1) has one learnable n x n matrix for all channels. (Misra et al. 2016, whose name
+    the unit bears, have one matrix a channel, and units at several depths.)
+
+    Args:
+        num_tasks: n.
+        own_share: alpha_ii at the start; the others of a row share the rest alike. The supplement
+            has 0.9, so 0.05 beside it, for three tasks of NYUv2, and 1/n on Taskonomy, as None
+            stands for. A single task has alpha = 1.
+    """
+
+    def __init__(self, num_tasks: int, own_share: float | None) -> None:
+        super().__init__()
+        matrix = torch.ones(1, 1)
+        if own_share is None:
+            own_share = 1 / num_tasks
+        if num_tasks > 1:
+            matrix = torch.full((num_tasks, num_tasks), (1 - own_share) / (num_tasks - 1))
+            matrix.fill_diagonal_(own_share)
+        self.matrix = nn.Parameter(matrix)
+
+    def forward(
+        self, features: Sequence[Float[Tensor, "batch channels map_height map_width"]]
+    ) -> tuple[Float[Tensor, "batch channels map_height map_width"], ...]:
+        """Return the decoders' inputs x^i for the encoders' outputs x^o, in the tasks' order."""
+        outputs = torch.stack(list(features))
+        return (self.matrix @ outputs.flatten(1)).view_as(outputs).unbind()
 
 
 class MultiColumn(MultiTaskNetwork):

@@ -7,7 +7,7 @@ from mtl.networks.base import MultiTaskNetwork, cut_to_images
 from mtl.networks.decoder import task_decoders
 from mtl.networks.encoder_weights import EncoderWeights
 from mtl.networks.encoders import task_encoders
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
 
 
 class SingleTask(MultiTaskNetwork):

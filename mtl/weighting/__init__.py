@@ -6,7 +6,7 @@
     weighting.step()                # each step, after the optimizer's
     weighting.end_period()          # each epoch
 
-A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.methods`.
+A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.methods`.
 """
 
 import inspect
@@ -14,16 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from mtl.methods import (
-    AGGREGATORS,
-    METHODS,
-    SCALARIZERS,
-    TORCHJD,
-    OptionValue,
-    check_method,
-)
-from mtl.names import checked_name
-from mtl.spec import LOSS_KINDS, LossKind
+from mtl.spec.methods import AGGREGATORS, METHODS, SCALARIZERS, TORCHJD, OptionValue, check_method
+from mtl.spec.sections import LOSS_KINDS, LossKind
+from mtl.spec.strict import checked_name
 from mtl.weighting.base import Weighting
 from mtl.weighting.dwa import DWA
 from mtl.weighting.equal import Equal
@@ -35,8 +28,8 @@ from mtl.weighting.lsb import LSB
 from mtl.weighting.rlw import RLW
 from mtl.weighting.scaled_fixed import ScaledFixed
 from mtl.weighting.stch import STCH
-from mtl.weighting.torchjd_aggregators import TorchJDAggregator
-from mtl.weighting.torchjd_scalarizers import SCALARIZER_ADAPTERS
+from mtl.weighting.torchjd.aggregators import TorchJDAggregator
+from mtl.weighting.torchjd.scalarizers import SCALARIZER_ADAPTERS
 from mtl.weighting.uncertainty import Uncertainty
 
 WEIGHTINGS: dict[str, Callable[..., Weighting]] = {

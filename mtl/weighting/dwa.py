@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.weighting.base import Weighting
-from mtl.weighting.checks import check_positive_mean, check_positive_option
+from mtl.weighting.base import Weighting, check_positive_mean, check_positive_option
 
 
 class DWA(Weighting):

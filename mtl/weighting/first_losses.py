@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mtl.weighting.checks import refuse_losses
+from mtl.weighting.base import refuse_losses
 
 
 class FirstLosses(nn.Module):

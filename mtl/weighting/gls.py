@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.weighting.base import Weighting
-from mtl.weighting.checks import refuse_losses
+from mtl.weighting.base import Weighting, refuse_losses
 
 
 class GLS(Weighting):

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mtl.weighting.adam import TaskAdam
-from mtl.weighting.base import Weighting
-from mtl.weighting.checks import refuse_losses
+from mtl.weighting.base import Weighting, refuse_losses
 from mtl.weighting.first_losses import FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
+from mtl.weighting.learned import TaskAdam
 
 LEAST_SHARE = 0.01
 """A weight is at least this part of an equal weight before the weights are renormalised."""

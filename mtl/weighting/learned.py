@@ -4,11 +4,73 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mtl.weighting.adam import TaskAdam
-from mtl.weighting.base import Weighting
+from mtl.weighting.base import Weighting, check_positive_option
+
+
+class TaskAdam(nn.Module):
+    """Adam without weight decay (Kingma and Ba 2015, algorithm 1) over one number a task.
+
+    A task that is not `counted` in a step is left as it was: its moments do not decay, its own
+    count of steps stands still, and no momentum moves it. `torch.optim.Adam` on a vector would
+    move it on. With every task counted the two are the same. The state is buffers: it follows the
+    weighting to its device and into its checkpoint.
+
+    Args:
+        num_tasks: how many numbers.
+        learning_rate: positive.
+
+    Raises:
+        ValueError: for a rate that is not positive.
+    """
+
+    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+    first_moments: Float[Tensor, " tasks"]
+    second_moments: Float[Tensor, " tasks"]
+    steps: Int[Tensor, " tasks"]
+    calls: Int[Tensor, " tasks"]
+    """In how many micro-batches since the last step each task was present."""
+
+    def __init__(self, num_tasks: int, learning_rate: float) -> None:
+        super().__init__()
+        self.learning_rate = check_positive_option("weight_lr", learning_rate)
+        self.register_buffer("first_moments", torch.zeros(num_tasks, dtype=torch.float64))
+        self.register_buffer("second_moments", torch.zeros(num_tasks, dtype=torch.float64))
+        self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.int64))
+        self.register_buffer("calls", torch.zeros(num_tasks, dtype=torch.int64))
+
+    @torch.no_grad()
+    def change(
+        self, gradients: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        """Take a step and return what to add to the numbers; 0 for tasks not counted."""
+        first = torch.lerp(gradients, self.first_moments, self.BETA1)
+        second = torch.lerp(gradients**2, self.second_moments, self.BETA2)
+        self.first_moments.copy_(torch.where(counted, first, self.first_moments))
+        self.second_moments.copy_(torch.where(counted, second, self.second_moments))
+        self.steps += counted
+        steps = self.steps.double()  # a power of whole numbers would be float32
+        unbiased_first = first / (1 - self.BETA1**steps)
+        unbiased_second = second / (1 - self.BETA2**steps)
+        change = -self.learning_rate * unbiased_first / (unbiased_second.sqrt() + self.EPSILON)
+        # A where, not a product: a task that never took a step has 0/0 here.
+        return torch.where(counted, change, 0.0)
+
+    @torch.no_grad()
+    def descend(self, parameter: nn.Parameter) -> None:
+        """Step `parameter` down its gradient, the mean over the calls noted, and clear both.
+
+        Args:
+            parameter: one number a task; without a gradient it stays.
+        """
+        if parameter.grad is not None:
+            mean = parameter.grad / self.calls.clamp(min=1)
+            parameter.add_(self.change(mean, self.calls > 0))
+            parameter.grad = None
+        self.calls.zero_()
 
 
 class Learned(Weighting):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.spec import check_priorities, equal_priorities
-from mtl.weighting.base import Weighting
-from mtl.weighting.checks import check_positive_mean
+from mtl.weighting.base import Weighting, check_positive_mean
 
 
 class LSB(Weighting):

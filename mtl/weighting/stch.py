@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mtl.spec import check_priorities, equal_priorities
-from mtl.weighting.base import Weighting
-from mtl.weighting.checks import check_positive_option
+from mtl.weighting.base import Weighting, check_positive_option
 
 
 class STCH(Weighting):

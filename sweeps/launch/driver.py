@@ -14,26 +14,24 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from mtl.errors import StoreError, StoreUnreachableError
 from mtl.spec import RunSpec, Runtime
-from mtl.store import RunBusyError, Store, StoreError, StoreUnreachableError
-from sweeps.budget import Budget
-from sweeps.cli import Execution
-from sweeps.cost import observed_memory
-from sweeps.display import Display
-from sweeps.journal import Journal
-from sweeps.launch import executor
-from sweeps.launch.cluster import check_cluster, worker_nodes
-from sweeps.launch.executor import ClusterError, Resources
-from sweeps.launch.newcomers import check_some_fit
+from mtl.store import RunBusyError, Store
+from sweeps.launch import tune
+from sweeps.launch.cluster import check_cluster, check_some_fit, worker_nodes
+from sweeps.launch.execution import Execution
+from sweeps.launch.preflight import Checked, PreflightError
 from sweeps.launch.session import Session
-from sweeps.launch.stopping import StopSignals
+from sweeps.launch.signals import StopSignals
 from sweeps.launch.tracker import Tracker
+from sweeps.launch.tune import ClusterError, Resources
 from sweeps.launch.worker import Train, make_trainable, named_trainable
-from sweeps.machine import num_cpus, num_gpus
 from sweeps.plan import Plan
-from sweeps.preflight import Checked, PreflightError
-from sweeps.progress import SweepProgress
-from sweeps.words import counted, size
+from sweeps.plan.cost import Budget, num_cpus, num_gpus, observed_memory
+from sweeps.status.display import Display
+from sweeps.status.journal import Journal
+from sweeps.status.progress import SweepProgress
+from sweeps.text import counted, size
 
 MAX_DEATHS_OF_A_RUN = 3
 """Rounds that may die while one run is under way before that run is given up."""
@@ -66,7 +64,7 @@ def launch(
     checked: Checked | None = None,
     session: Session | None = None,
     train: Train | None = None,
-    run_round: RunRound = executor.tune_round,
+    run_round: RunRound = tune.tune_round,
 ) -> None:
     """Train what `progress` counts as neither done, failed nor paused; it counts on.
 
@@ -85,7 +83,7 @@ def launch(
         budget: the time there is; None means no limit.
         checked: what `look_at_cluster` found; None looks at a cluster here.
         session: the Ray of several launches, entered by the caller; None means one for this alone.
-        train: what a worker calls instead of `mtl.training.fit`.
+        train: what a worker calls instead of `mtl.training.fit.fit`.
         run_round: what trains a list of runs instead of Ray Tune.
 
     Raises:
@@ -197,7 +195,7 @@ def look_at_cluster(
     """
     with (
         StopSignals() as signals,
-        executor.started_ray(
+        tune.started_ray(
             execution.address, num_cpus=num_cpus(), num_gpus=num_gpus(), signals=signals
         ),
     ):
@@ -262,7 +260,7 @@ def _resources(execution: Execution, memory_bytes: int) -> Resources:
     Raises:
         ClusterError: if no node can run even one.
     """
-    largest = executor.largest_node()
+    largest = tune.largest_node()
     gpus = execution.gpus_per_run
     if gpus is None:
         gpus = 1.0 if largest["GPU"] >= 1 else 0.0
@@ -280,11 +278,11 @@ def _resources(execution: Execution, memory_bytes: int) -> Resources:
             f"Expected a node with {size(memory_bytes)} of memory, which earlier runs of this "
             f"kind took, got at most {size(largest['memory'])}. Add a larger node."
         )
-    slots = int(executor.cluster_total("CPU") / execution.cpus_per_run)
+    slots = int(tune.cluster_total("CPU") / execution.cpus_per_run)
     if gpus > 0:
-        slots = min(slots, int(executor.cluster_total("GPU") / gpus))
+        slots = min(slots, int(tune.cluster_total("GPU") / gpus))
     if memory_bytes > 0:
-        slots = min(slots, int(executor.cluster_total("memory") / memory_bytes))
+        slots = min(slots, int(tune.cluster_total("memory") / memory_bytes))
     if execution.concurrency is not None:
         slots = min(slots, execution.concurrency)
     grows = execution.address is not None and execution.concurrency is None

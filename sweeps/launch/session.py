@@ -8,14 +8,14 @@ from typing import Self
 
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from sweeps.cli import Execution
-from sweeps.display import Display
-from sweeps.launch import executor
+from sweeps.launch import tune
 from sweeps.launch.cluster import check_cluster, nodes_sentence
-from sweeps.launch.executor import ClusterError, Resources
-from sweeps.launch.stopping import StopSignals
-from sweeps.machine import num_cpus, num_gpus
-from sweeps.preflight import Checked
+from sweeps.launch.execution import Execution
+from sweeps.launch.preflight import Checked
+from sweeps.launch.signals import StopSignals
+from sweeps.launch.tune import ClusterError, Resources
+from sweeps.plan.cost import num_cpus, num_gpus
+from sweeps.status.display import Display
 
 
 class Session:
@@ -65,11 +65,11 @@ class Session:
         Raises:
             ClusterError: if that fails.
         """
-        if self._runs and not executor.has_nodes():
+        if self._runs and not tune.has_nodes():
             self.end()  # it died since the last launch
         if not self._runs:
             self._scratch = self._stack.enter_context(
-                executor.started_ray(
+                tune.started_ray(
                     self._execution.address,
                     num_cpus=num_cpus(),
                     num_gpus=num_gpus(),
@@ -110,7 +110,7 @@ class Session:
         if self.checked is not None:
             display.say(nodes_sentence(len(self.checked.node_ids)))
         if self._execution.dashboard:
-            display.say(dashboard_sentence(executor.dashboard_address()))
+            display.say(dashboard_sentence(tune.dashboard_address()))
         self._announced = True
 
 

@@ -5,14 +5,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 from mtl.store import Store
-from sweeps.budget import Budget
-from sweeps.cost import cost_model
-from sweeps.display import Display
-from sweeps.journal import Journal
-from sweeps.progress import SweepProgress
-from sweeps.words import failure_sentence, run_text
+from sweeps.plan.cost import Budget, cost_model
+from sweeps.status.display import Display
+from sweeps.status.journal import Journal
+from sweeps.status.progress import SweepProgress
+from sweeps.text import failure_sentence, run_text
 
 MAX_PUT_BACK = 5
 """Rounds of a cluster into which a run goes again that went without a word, as with its node."""
@@ -183,3 +183,43 @@ class Tracker:
 
     def _name(self, run_id: str) -> str:
         return f"run {run_id} ({run_text(self.progress.runs[run_id])})"
+
+
+class Listener(Protocol):
+    """Hears how the runs of a round go."""
+
+    def run_started(self, run_id: str) -> None:
+        """A run has been given to a worker."""
+
+    def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
+        """A run has finished an epoch."""
+
+    def run_ended(self, run_id: str, state: str) -> None:
+        """A run is `done`, `paused` as asked, `failed` for good, or `busy` elsewhere."""
+
+    def run_retried(self, run_id: str, detail: str) -> None:
+        """A run's process failed, of which Ray says `detail`; it is tried again."""
+
+    def run_given_up(self, run_id: str, detail: str) -> None:
+        """A run's process failed once too often, of which Ray says `detail`."""
+
+    def run_stopped(self, run_id: str) -> None:
+        """A run's process was ended before the run was; its checkpoint stays."""
+
+    def run_put_back(self, run_id: str, node_id: str, reason: str) -> None:
+        """A run came to a node that lacks what it needs; its process keeps that place."""
+
+    def runs_go_on(self) -> bool:
+        """Whether any run is under way."""
+
+    def limits_time(self) -> bool:
+        """Whether runs must be asked for before they start and go on."""
+
+    def may_start(self, run_id: str) -> bool:
+        """Whether there is time for the run."""
+
+    def may_go_on(self, run_id: str, epoch: int) -> bool:
+        """Whether there is time for another epoch of the run, which has finished `epoch`."""
+
+    def tick(self) -> None:
+        """Some time has passed."""

@@ -3,6 +3,7 @@
 Imported by Ray's worker processes; torch comes in with the first training, not before.
 """
 
+import functools
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +11,20 @@ from typing import Any
 
 from ray import tune
 from ray.tune.trainable import wrap_function
+from ray.util.metrics import Gauge
 
-from mtl.data.local_copy import copy_once
-from mtl.data.prepared import PreparedDataError, prepare
-from mtl.lease import Lease
-from mtl.records import EpochRecord, Result, RunFailedError, RunPausedError
+from mtl.data.prepared import copy_once, prepare
+from mtl.errors import PreparedDataError, RunFailedError, RunPausedError, StoreError
+from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
-from mtl.store import RunBusyError, StaleLeaseError, Store, StoreError
-from sweeps.launch.newcomers import keep_place, why_unfit
-from sweeps.preflight import Checked
-from sweeps.words import run_label
+from mtl.store import RunBusyError, Store
+from mtl.store.lease import Lease, StaleLeaseError
+from sweeps.launch.cluster import keep_place, why_unfit
+from sweeps.launch.preflight import Checked
+from sweeps.text import run_label
 
 Train = Callable[..., Result]
-"""`mtl.training.fit`, or what a test puts in its place."""
+"""`mtl.training.fit.fit`, or what a test puts in its place."""
 
 LASTING_ERRORS = (RunFailedError, PreparedDataError, StoreError, ValueError)
 """Failures that a second try would repeat; of StoreErrors, those named below before it pass."""
@@ -48,7 +50,7 @@ def make_trainable(
     Args:
         store_address: of the store.
         runtime: how runs are executed.
-        train: what to call instead of `mtl.training.fit`.
+        train: what to call instead of `mtl.training.fit.fit`.
         lease: of the sweep's driver.
         local_data: folder on the node's own disk for a copy of the data; None reads them in place.
         publishes: whether each epoch's numbers become gauges of Ray.
@@ -64,10 +66,7 @@ def make_trainable(
         store = Store(store_address, lease=lease)
 
         def on_epoch(record: EpochRecord) -> None:
-            if publishes:
-                # Only here: a local sweep without dashboard has nobody to publish to.
-                from sweeps.launch.gauges import publish
-
+            if publishes:  # a local sweep without dashboard has nobody to publish to
                 publish(spec, record)
             tune.report({"epoch": record.epoch, "losses": list(record.losses)})
 
@@ -125,3 +124,58 @@ def _train(train: Train | None) -> Train:
     from mtl.training import fit
 
     return fit
+
+
+RUN_TAGS = ("run", "method", "task")
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mtl_epoch": ("Epochs that the run has finished.", ("run", "method")),
+    "mtl_epochs_planned": ("Epochs that the run will have.", ("run", "method")),
+    "mtl_loss": ("Mean training loss of the task over the epoch.", RUN_TAGS),
+    "mtl_weight": ("Mean effective loss weight of the task over the epoch.", RUN_TAGS),
+    "mtl_loss_scale": ("Mean weight x loss of the task over the epoch.", RUN_TAGS),
+    "mtl_metric": ("Validation metric after the epoch.", (*RUN_TAGS, "metric")),
+}
+"""Name -> what it says and its tags."""
+
+
+@functools.cache
+def _gauge(name: str) -> Gauge:
+    text, tags = GAUGES[name]
+    return Gauge(name, description=text, tag_keys=tags)
+
+
+def values_of(spec: RunSpec, record: EpochRecord) -> list[tuple[str, dict[str, str], float]]:
+    """Return gauge, tags and value of everything that an epoch's record says; what is None is not.
+
+    Args:
+        spec: the run.
+        record: its newest epoch.
+    """
+    run = {"run": spec.run_id(), "method": spec.method}
+    values: list[tuple[str, dict[str, str], float]] = [
+        ("mtl_epoch", run, float(record.epoch)),
+        ("mtl_epochs_planned", run, float(spec.epochs)),
+    ]
+    for name, of_tasks in (
+        ("mtl_loss", record.losses),
+        ("mtl_weight", record.weights),
+        ("mtl_loss_scale", record.loss_scales),
+    ):
+        values += [
+            (name, {**run, "task": task}, value)
+            for task, value in zip(spec.tasks, of_tasks or (), strict=False)
+            if value is not None
+        ]
+    for task, metrics in record.metrics.get("validation", {}).items():
+        values += [
+            ("mtl_metric", {**run, "task": task, "metric": name}, value)
+            for name, value in metrics.items()
+            if value is not None
+        ]
+    return values
+
+
+def publish(spec: RunSpec, record: EpochRecord) -> None:
+    """Set the gauges of this worker process to what an epoch's record says."""
+    for name, tags, value in values_of(spec, record):
+        _gauge(name).set(value, tags=tags)

@@ -2,16 +2,115 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtl.methods import METHODS
-from mtl.names import checked_name
 from mtl.spec import RunSpec
-from sweeps.cli import Command
+from mtl.spec.methods import METHODS
+from mtl.spec.strict import canonical_float, checked_name
+from sweeps.options import Command
 from sweeps.plan import Grid, grid_specs
-from sweeps.search.budget import EpochBudget
+from sweeps.plan.lattice import simplex_lattice
+from sweeps.text import counted
+
+REDUCTION = 2
+"""Of the candidates of a rung, one in so many goes on."""
+
+
+def rung_epochs(epochs: int) -> tuple[int, ...]:
+    """Return after how many epochs candidates are compared: an eighth and a quarter of a run."""
+    return tuple(sorted({max(1, epochs // 8), max(1, epochs // 4)}))
+
+
+def num_promoted(num_candidates: int) -> int:
+    """Return how many of a rung's candidates go on."""
+    return math.ceil(num_candidates / REDUCTION)
+
+
+@dataclass(frozen=True)
+class EpochBudget:
+    """Of one method; every method of a search has the same."""
+
+    epochs: int
+    """Of a full run."""
+    num_tasks: int
+    """Also the number of priorities at which candidates are compared."""
+    candidates: int
+    trials: int
+    points: int
+    seeds: int
+
+    @property
+    def num_tuning_runs(self) -> int:
+        """Return the runs that are begun to tune."""
+        return self.candidates * self.num_tasks if self.candidates > 1 else 0
+
+    @property
+    def tuning_epochs(self) -> int:
+        """Return the epochs trained to tune."""
+        if self.candidates == 1:
+            return 0
+        total, before, left = 0, 0, self.candidates
+        for epoch in rung_epochs(self.epochs):
+            total += left * self.num_tasks * (epoch - before)
+            before, left = epoch, num_promoted(left)
+        return total
+
+    @property
+    def _num_continued(self) -> int:
+        """Return the tuning runs that the first trials go on from: those of the best candidate."""
+        return min(self.num_tasks, self.trials) if self.candidates > 1 else 0
+
+    @property
+    def num_full_runs(self) -> int:
+        """Return the runs that are trained to their end."""
+        return self.trials + self.points * (self.seeds - 1)
+
+    @property
+    def num_runs(self) -> int:
+        """Return the runs that are begun."""
+        return self.num_tuning_runs + self.num_full_runs - self._num_continued
+
+    @property
+    def num_epochs(self) -> int:
+        """Return the epochs trained in all."""
+        continued = self._num_continued * rung_epochs(self.epochs)[-1]
+        return self.tuning_epochs + self.num_full_runs * self.epochs - continued
+
+    def num_batches(self, population: int) -> int:
+        """Return how often workers start, all on one Ray; `population` trials a generation."""
+        tuning = 0
+        if self.candidates > 1:
+            tuning = math.ceil(self.candidates / population) + len(rung_epochs(self.epochs)) - 1
+        return tuning + math.ceil(self.trials / population) + (self.seeds > 1)
+
+    def in_words(self, num_methods: int) -> str:
+        """Return what `num_methods` methods take at most, for people."""
+        tuning = "no tuning"
+        if self.candidates > 1:
+            rungs = " and ".join(map(str, rung_epochs(self.epochs)))
+            tuning = (
+                f"{self.candidates} candidates tuned at {self.num_tasks} priorities to epochs "
+                f"{rungs} ({counted(self.tuning_epochs, 'epoch')})"
+            )
+        return (
+            f"At most {counted(num_methods * self.num_runs, 'run')} and "
+            f"{counted(num_methods * self.num_epochs, 'epoch')}; each of "
+            f"{counted(num_methods, 'method')}: {tuning}, {counted(self.trials, 'point')} tried, "
+            f"{counted(self.points, 'point')} trained with {counted(self.seeds, 'seed')}."
+        )
+
+
+@dataclass(frozen=True)
+class Most:
+    """What the whole search takes at most."""
+
+    num_runs: int
+    num_epochs: int
+    store_bytes: int
+    """That the store will grow by from now on."""
+
 
 LEARNING_RATE = "optimizer.learning_rate"
 INCREASE_RATE = "method_options.increase_rate"
@@ -224,3 +323,55 @@ def with_parameters(spec: RunSpec, params: Mapping[str, float]) -> RunSpec:
         return changed
     options = {**spec.method_options, "increase_rate": params[INCREASE_RATE]}
     return replace(changed, method_options=options)
+
+
+LEAST_PRIORITY = 0.02
+"""No task is given less: at a priority of nearly 0 a task is not learnt, whatever the method."""
+
+Point = tuple[float, ...]
+
+
+def priorities_of(units: Sequence[float]) -> Point:
+    """Return priorities that are uniform over the simplex for independent uniform `units`.
+
+    A stick of length 1 is broken one task at a time: of what is left, task i takes the share
+    1 - (1 - u_i)^(1 / (K - i)), i from 1 to K - 1, and the last task takes the rest. With K tasks
+    such a share has the density (K - i) (1 - share)^(K - i - 1), which makes the priorities'
+    joint density constant, that is Dirichlet(1, ..., 1). Then the simplex is shrunk towards its
+    centre so that every priority is at least `LEAST_PRIORITY`, which keeps the density constant.
+
+    Args:
+        units: K - 1 numbers from 0 to 1.
+
+    Returns:
+        K positive numbers that sum to 1, to 12 digits.
+    """
+    num_tasks = len(units) + 1
+    rest, pieces = 1.0, []
+    for position, unit in enumerate(units):
+        share = 1 - (1 - unit) ** (1 / (num_tasks - 1 - position))
+        pieces.append(rest * share)
+        rest *= 1 - share
+    free = 1 - num_tasks * LEAST_PRIORITY
+    return tuple(canonical_float(LEAST_PRIORITY + free * piece) for piece in (*pieces, rest))
+
+
+def units_of(priorities: Sequence[float]) -> tuple[float, ...]:
+    """Return the units of which `priorities_of` makes these priorities."""
+    num_tasks = len(priorities)
+    free = 1 - num_tasks * LEAST_PRIORITY
+    rest, units = 1.0, []
+    for position, priority in enumerate(priorities[:-1]):
+        piece = (priority - LEAST_PRIORITY) / free
+        units.append(1 - (1 - piece / rest) ** (num_tasks - 1 - position))
+        rest -= piece
+    return tuple(canonical_float(unit) for unit in units)
+
+
+def tuning_points(num_tasks: int) -> tuple[Point, ...]:
+    """Return the few priorities at which nuisance parameters are tuned.
+
+    One for each task, which has twice the priority of every other: (2/3, 1/3) and (1/3, 2/3).
+    """
+    lattice = simplex_lattice(num_tasks, num_tasks + 1)[::-1]
+    return tuple(tuple(map(canonical_float, point)) for point in lattice)

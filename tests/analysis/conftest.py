@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mtl.records import Result
-from mtl.spec import DataSpec, RunSpec
+from mtl.spec import RunSpec
+from mtl.spec.sections import DataSpec
 from mtl.store import Store, write_json
 
 PRIORITIES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)

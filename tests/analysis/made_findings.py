@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.axes import choose_axes
-from analysis.findings import Findings, find
-from analysis.load import Loaded, RunState
-from mtl.strict import canonical_float
+from analysis.compute.findings import Findings, find
+from analysis.load.axes import choose_axes
+from analysis.load.runs import Loaded, RunState
+from mtl.spec.strict import canonical_float
 
 TWO_TASKS = ("depth", "segmentation")
 

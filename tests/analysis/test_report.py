@@ -13,16 +13,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.axes import TIMES, choose_axes
-from analysis.findings import find
-from analysis.fronts import hypervolume
-from analysis.load import load_stores
-from analysis.load_table import load_table
+from analysis.compute.findings import find
+from analysis.compute.fronts import hypervolume
+from analysis.load.axes import TIMES, choose_axes
+from analysis.load.runs import load_stores
+from analysis.load.table import load_table
 from analysis.page import build, state_matrix
 from analysis.pareto import main
 from analysis.report import write_report
-from analysis.verdict import verdict
-from mtl.spec import DataSpec, RunSpec
+from analysis.sections.verdict import verdict
+from mtl.spec import RunSpec
+from mtl.spec.sections import DataSpec
 from mtl.store import Store
 
 

@@ -26,23 +26,23 @@ import torch
 from scipy.ndimage import zoom
 
 from mtl.data.batches import MappedSplit, training_batches
-from mtl.data.colorization import fill
-from mtl.data.derivation import derivable, derived
 from mtl.data.prepared import prepare
-from mtl.data.raw import RawSample
-from mtl.data.scenes import render_scene
+from mtl.data.sample import RawSample
+from mtl.data.scenes.render import render_scene
+from mtl.data.targets.colorization import fill
+from mtl.data.targets.derived_tasks import derivable, derived
 from mtl.records import TASK_METRICS, Result
-from mtl.spec import DataSpec, RunSpec, Runtime
+from mtl.spec import RunSpec, Runtime
+from mtl.spec.sections import DataSpec
 from mtl.store import Store
-from mtl.training import _Run
-from sweeps.cli import parse_command
-from sweeps.cost import estimate
-from sweeps.defaults import DEFAULT_FIELDS
-from sweeps.fields import nested
-from sweeps.machine import num_cpus
+from mtl.training.fit import _Run
+from sweeps.options import parse_command
 from sweeps.plan import grid_specs
+from sweeps.plan.cost import estimate, num_cpus
+from sweeps.plan.defaults import DEFAULT_FIELDS
+from sweeps.plan.fields import nested
+from sweeps.plan.probing import probe_networks, step_seconds
 from sweeps.priority_grid import GRID
-from sweeps.probing import probe_networks, step_seconds
 
 
 def report(name: str, unit: str, values: list[float]) -> None:

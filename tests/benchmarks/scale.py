@@ -20,16 +20,16 @@ import psutil
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from sweeps.cli import Execution
-from sweeps.defaults import DEFAULT_FIELDS
-from sweeps.display import PlainDisplay
-from sweeps.fields import nested
-from sweeps.journal import Journal, sweep_lock
-from sweeps.launch import executor
+from sweeps.launch import tune
 from sweeps.launch.driver import launch
-from sweeps.launch.stopping import StopSignals
+from sweeps.launch.execution import Execution
+from sweeps.launch.signals import StopSignals
 from sweeps.plan import make_plan
-from sweeps.progress import SweepProgress
+from sweeps.plan.defaults import DEFAULT_FIELDS
+from sweeps.plan.fields import nested
+from sweeps.status.display import PlainDisplay
+from sweeps.status.journal import Journal, sweep_lock
+from sweeps.status.progress import SweepProgress
 
 
 def no_op_training(num_epochs: int) -> Callable[..., Result]:
@@ -91,7 +91,7 @@ def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
     def run_round(run_ids: Any, trainable: Any, resources: Any, listener: Any, *rest: Any) -> None:
         if not watches:
             watches.append(Watch(listener))
-        inner = played_round if played else executor.tune_round
+        inner = played_round if played else tune.tune_round
         inner(run_ids, trainable, resources, watches[0], *rest)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -18,18 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.axes import Axis, choose_axes
-from analysis.fronts import minimised, minimised_hypervolume
+from analysis.compute.fronts import minimised, minimised_hypervolume
+from analysis.load.axes import Axis, choose_axes
 from mtl.data.prepared import prepare
-from mtl.records import RunFailedError, RunPausedError
+from mtl.errors import RunFailedError, RunPausedError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from sweeps import defaults
-from sweeps.fields import nested
-from sweeps.plan import simplex_lattice
+from sweeps.plan import defaults
+from sweeps.plan.fields import nested
+from sweeps.plan.lattice import simplex_lattice
 from sweeps.search.decisions import DecisionLog
-from sweeps.search.engine import Search
-from sweeps.search.halving import best_subset, reference_of
+from sweeps.search.engine import Search, best_subset, reference_of
 from sweeps.search.options import (
     DEFAULT_INCREASE_RATES,
     INCREASE_RATE,

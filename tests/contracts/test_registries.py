@@ -7,11 +7,9 @@ import pytest
 import torchjd.aggregation
 import torchjd.scalarization
 
-from mtl import spec
-from mtl.data.recipe import READERS
-from mtl.data.scenes import SCENES_VERSION, VARIANTS
-from mtl.data.sources import DataInfo
-from mtl.methods import AGGREGATORS, OWN_METHODS, SCALARIZERS
+from mtl.data.prepare.recipe import READERS
+from mtl.data.sample import DataInfo
+from mtl.data.scenes.render import SCENES_VERSION, VARIANTS
 from mtl.networks import ARCHITECTURES
 from mtl.records import (
     LOSS_METRIC,
@@ -22,25 +20,27 @@ from mtl.records import (
     TASK_METRICS,
     task_metric,
 )
-from mtl.tasks import TASKS
+from mtl.spec import sections
+from mtl.spec.methods import AGGREGATORS, METHODS, OWN_METHODS, SCALARIZERS
+from mtl.tasks.registry import TASKS
 from mtl.weighting import WEIGHTINGS, build_weighting
 
 
 def test_names_agree() -> None:
-    assert set(spec.METHODS) == set(WEIGHTINGS)
-    assert spec.TASKS == tuple(TASKS) == tuple(TASK_METRICS) == tuple(PLOTTED_METRIC)
+    assert set(METHODS) == set(WEIGHTINGS)
+    assert sections.TASKS == tuple(TASKS) == tuple(TASK_METRICS) == tuple(PLOTTED_METRIC)
     assert set(LOSS_METRIC) == set(TASKS)
     assert set(PAPER_FACTORS) < set(TASKS)
-    assert set(spec.LOSS_KINDS) <= set(TASKS)
-    assert set(spec.ARCHITECTURES) == set(ARCHITECTURES)
-    assert set(spec.DATASETS) == {"scenes", *READERS}
-    assert set(spec.SCENE_VARIANTS) == set(VARIANTS)
-    assert spec.SCENES_VERSION == SCENES_VERSION
+    assert set(sections.LOSS_KINDS) <= set(TASKS)
+    assert set(sections.ARCHITECTURES) == set(ARCHITECTURES)
+    assert set(sections.DATASETS) == {"scenes", *READERS}
+    assert set(sections.SCENE_VARIANTS) == set(VARIANTS)
+    assert sections.SCENES_VERSION == SCENES_VERSION
 
 
 @pytest.mark.parametrize("method", sorted(OWN_METHODS))
 def test_methods_take_what_the_spec_says(method: str) -> None:
-    needs = spec.METHODS[method]
+    needs = METHODS[method]
     parameters = inspect.signature(WEIGHTINGS[method]).parameters
     not_options = ("tasks", "seed", "loss_kinds")
     named = {name: p.default for name, p in parameters.items() if name not in not_options}
@@ -110,7 +110,7 @@ def test_every_method_of_torchjd_is_offered() -> None:
 def test_tasks_measure_what_the_records_name(name: str) -> None:
     task = TASKS[name]
     assert task.name == name
-    assert task.loss_kind == spec.LOSS_KINDS.get(name, "regression")
+    assert task.loss_kind == sections.LOSS_KINDS.get(name, "regression")
     info = DataInfo(classes=("a", "b"), depth_range_m=(1.0, 10.0))
     measured = task.metrics(info).compute()
     assert tuple(measured) == TASK_METRICS[name]

@@ -11,17 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.methods import AGGREGATORS, METHODS, OWN_METHODS, SCALARIZERS
-from mtl.weighting import WEIGHTINGS, Weighting, build_weighting
-from tests.weighting.problems import (
-    F64,
-    Descent,
-    Pinned,
-    build,
-    equal_states,
-    run,
-    series,
-)
+from mtl.spec.methods import AGGREGATORS, METHODS, OWN_METHODS, SCALARIZERS
+from mtl.weighting import WEIGHTINGS, build_weighting
+from mtl.weighting.base import Weighting
+from tests.weighting.problems import F64, Descent, Pinned, build, equal_states, run, series
 
 METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
 GRADIENTS = {f"torchjd:{name}" for name in AGGREGATORS}

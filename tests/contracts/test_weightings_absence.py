@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtl.methods import AGGREGATORS
+from mtl.spec.methods import AGGREGATORS
 from mtl.weighting import WEIGHTINGS
 from tests.weighting.problems import F64, Pinned, build, equal_states, run, series
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl.methods import METHODS, OWN_METHODS
+from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.weighting import build_weighting
 from tests.weighting.problems import F64, run
 

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mtl.data import local_copy
-from mtl.data.local_copy import copy_once
-from mtl.data.prepared import PreparedDataError, prepare, prepared_folder
-from mtl.spec import DataSpec
+from mtl.data import prepared
+from mtl.data.prepared import copy_once, prepare, prepared_folder
+from mtl.errors import PreparedDataError
+from mtl.spec.sections import DataSpec
 
 TINY = DataSpec(height=16, width=16, num_train=2, num_validation=1, num_test=1)
 
@@ -31,8 +31,8 @@ def test_a_copy_is_a_data_root_with_the_same_bytes(shared, tmp_path):
 
 def test_many_at_once_copy_once(shared, tmp_path, monkeypatch):
     local, copies = str(tmp_path / "local"), []
-    real = local_copy._copy
-    monkeypatch.setattr(local_copy, "_copy", lambda *a: (copies.append(a), real(*a)))
+    real = prepared._copy
+    monkeypatch.setattr(prepared, "_copy", lambda *a: (copies.append(a), real(*a)))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: copy_once(TINY, shared, local), range(8)))
     assert len(copies) == 1

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 
 from mtl.data import writing
-from mtl.data.prepared import (
-    PreparedDataError,
-    data_info,
-    expected_bytes,
-    is_prepared,
-    prepare,
-    prepared_folder,
-    read_manifest,
-)
-from mtl.data.scenes import VARIANTS, render_scene
-from mtl.data.sources import Sample, SceneRecipe
-from mtl.spec import SPLITS, DataSpec
+from mtl.data.manifest import data_info, read_manifest
+from mtl.data.prepared import expected_bytes, is_prepared, prepare, prepared_folder
+from mtl.data.sample import Sample
+from mtl.data.scenes.recipe import SceneRecipe
+from mtl.data.scenes.render import VARIANTS, render_scene
+from mtl.errors import PreparedDataError
+from mtl.spec.sections import SPLITS, DataSpec
 
 SMALL = DataSpec(height=16, width=24, num_train=12, num_validation=3, num_test=5)
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import chunks, writing
-from mtl.data.manifest import PreparedDataError, check_hashes, read_manifest
-from mtl.data.raw import BadSampleError
-from mtl.data.sources import Sample
+from mtl.data import writing
+from mtl.data.manifest import check_hashes, new_array, read_manifest
+from mtl.data.sample import Sample
 from mtl.data.writing import arrays_of, write_prepared
+from mtl.errors import BadSampleError, PreparedDataError
 
 READS: list[tuple[str, int]] = []
 STATES: dict[tuple[str, int], str] = {}
@@ -104,7 +104,7 @@ def test_a_torn_last_note_and_another_recipe_are_seen(tmp_path: Path) -> None:
     about = Numbers().about()
     (beside / "manifest.json").unlink()
     (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / chunks.NOTES).write_text(
+    (beside / writing.NOTES).write_text(
         '{"split": "train", "start": 0, "stop": 10, "bad": []}\n{"split": "tra'
     )
     write(Numbers(), tmp_path / "other")
@@ -114,7 +114,7 @@ def test_a_torn_last_note_and_another_recipe_are_seen(tmp_path: Path) -> None:
     # Another recipe begins anew, whatever lies there, and says so.
     (tmp_path / "other").rename(beside)
     (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / chunks.NOTES).touch()
+    (beside / writing.NOTES).touch()
     said: list[str] = []
     write(Numbers(num_train=26), tmp_path / "other", on_message=said.append)
     assert len(READS) == 26 + 3 + 12 + 1
@@ -139,7 +139,7 @@ def test_a_note_after_a_torn_one_counts(tmp_path: Path, monkeypatch: pytest.Monk
     stop_at(monkeypatch, "test", 0, bad_ends=False)
     with pytest.raises(KeyboardInterrupt):
         write(Numbers(), tmp_path / "data")
-    notes = tmp_path / "data.unfinished" / chunks.NOTES
+    notes = tmp_path / "data.unfinished" / writing.NOTES
     first, second, *_ = notes.read_text().splitlines()
     notes.write_text(f"{first}\n{second[:20]}")
     stop_at(monkeypatch, "test", 0, bad_ends=False)
@@ -176,7 +176,7 @@ def test_interrupted_while_bad_samples_are_dropped_it_ends_the_same(
     # Rows move up in one array after the other: nothing may be written to an array by index then.
     recipe = Numbers(bad=(("train", 3), ("test", 11)))
     write(recipe, tmp_path / "whole", skip_bad=True)
-    original, replaced = writing.new_array, []
+    original, replaced = new_array, []
 
     def full(path: Path, *args: Any) -> np.memmap:
         if path.suffix == ".part":

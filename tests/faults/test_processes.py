@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps.launch.scratch import SCRATCH_PREFIX
+from sweeps.launch.processes import SCRATCH_PREFIX
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     assert_as_undisturbed,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mtl.store import Store
-from sweeps import journal
+from sweeps.status import journal
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     Sweeps,
@@ -72,7 +72,7 @@ def test_an_exception_in_a_run_is_tried_again_from_its_checkpoint(
 def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
     sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtl import step
+    from mtl.training import step
 
     original, calls = step.task_losses, 0
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from mtl.store import Store, StoreError
+from mtl.errors import StoreError
+from mtl.store import Store
 from sweeps import command
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import Sweeps, assert_as_undisturbed, finished_files

@@ -25,7 +25,7 @@ import pytest
 
 from mtl.store import Store
 from sweeps import priority_grid
-from sweeps.launch import driver, executor, worker
+from sweeps.launch import driver, tune, worker
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
 TINY = [
@@ -194,7 +194,7 @@ class Sweeps:
     capsys: pytest.CaptureFixture[str]
     data_root: str
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda train: train
-    """Takes `mtl.training.fit` and returns what is called instead."""
+    """Takes `mtl.training.fit.fit` and returns what is called instead."""
     trained: Counter[str] = field(default_factory=Counter)
     """run id -> epochs trained, over all starts."""
 
@@ -203,11 +203,11 @@ class Sweeps:
         def no_ray(address: object, **_: object) -> Iterator[Path]:
             yield Path()
 
-        self.monkeypatch.setattr(executor, "started_ray", no_ray)
+        self.monkeypatch.setattr(tune, "started_ray", no_ray)
         self.monkeypatch.setattr(
-            executor, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0, "memory": 8e9}
+            tune, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0, "memory": 8e9}
         )
-        self.monkeypatch.setattr(executor, "cluster_total", lambda name: float(name == "CPU"))
+        self.monkeypatch.setattr(tune, "cluster_total", lambda name: float(name == "CPU"))
         self.monkeypatch.setattr(
             driver,
             "launch",
@@ -240,7 +240,7 @@ class Sweeps:
             listener.run_started(run_id)
             report = functools.partial(_report, listener, signals, run_id)
             self.monkeypatch.setattr(worker.tune, "report", report)
-            for attempt in range(executor.MAX_RETRIES + 1):
+            for attempt in range(tune.MAX_RETRIES + 1):
                 try:
                     trainable({"run_id": run_id})
                     break
@@ -248,7 +248,7 @@ class Sweeps:
                     signals.deferring = False
                     return
                 except Exception as error:
-                    if attempt == executor.MAX_RETRIES:
+                    if attempt == tune.MAX_RETRIES:
                         listener.run_given_up(run_id, repr(error))
                     else:
                         listener.run_retried(run_id, repr(error))

@@ -5,8 +5,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mtl.networks import ARCHITECTURES, MultiTaskNetwork, build_network
-from mtl.spec import NetworkSpec
+from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks.base import MultiTaskNetwork
+from mtl.spec.sections import NetworkSpec
 
 SMALL = (8, 8, 8, 8, 8, 8)
 TASKS = {"depth": 1, "normal": 3, "segmentation": 13}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mtl.networks import build_network
-from mtl.networks.cross_stitch import CrossStitch
-from mtl.spec import NetworkSpec
+from mtl.networks.multi_column import CrossStitch
+from mtl.spec.sections import NetworkSpec
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import safetensors.torch
 import timm
 import torch
 
-from mtl.encoder_names import weights_file_id
-from mtl.networks import ARCHITECTURES, MultiTaskNetwork, build_network
-from mtl.networks.encoders import Encoder
-from mtl.networks.stage_encoder import StageEncoder
-from mtl.spec import NetworkSpec
+from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks.base import MultiTaskNetwork
+from mtl.networks.encoders import Encoder, StageEncoder
+from mtl.spec.encoders import weights_file_id
+from mtl.spec.sections import NetworkSpec
 
 TASKS = {"depth": 1, "segmentation": 5}
 

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtl.networks import build_network
+from mtl.networks.encoders import StageEncoder
 from mtl.networks.mtan import TaskAttention
-from mtl.networks.stage_encoder import StageEncoder
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
 
 STAGES = [
     ("mobilenetv2_100", 32, [2, 4, 8, 16, 32], [16, 24, 32, 96, 320]),

@@ -9,7 +9,7 @@ from torch import nn
 from mtl.networks import ARCHITECTURES, build_network
 from mtl.networks.decoder import Decoder
 from mtl.networks.encoders import Encoder
-from mtl.spec import NetworkSpec
+from mtl.spec.sections import NetworkSpec
 
 SMALL = (8, 8, 8, 8, 8, 8)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.networks import ARCHITECTURES, build_network, kept_statistics
-from mtl.spec import NetworkSpec
+from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks.base import kept_statistics
+from mtl.spec.sections import NetworkSpec
 
 
 def network(architecture: str) -> nn.Module:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.data.prepared import PreparedDataError
+from mtl.errors import PreparedDataError
 from mtl.records import Result
-from mtl.store import Store, write_json
-from sweeps import command, machine, stores
-from sweeps.cli import parse_command
+from mtl.store import Store, store, write_json
+from sweeps import command
 from sweeps.launch import driver
-from sweeps.plan import grid_specs
+from sweeps.options import parse_command
+from sweeps.plan import cost, grid_specs
 from sweeps.priority_grid import GRID, main
 
 EPOCHS = GRID.fields["epochs"]
@@ -181,7 +181,7 @@ def test_stores_that_cannot_be_used(plan_only, tmp_path, capsys):
 
 
 def test_plan_for_a_folder_without_the_right_to_write_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stores.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(store.os, "access", lambda folder, mode: False)
     assert main(["--plan", "--store", str(tmp_path / "a" / "b")]) == 1
     assert f"and {tmp_path} is none" in capsys.readouterr().err
 
@@ -287,21 +287,21 @@ def test_quick_says_what_it_shrinks_and_flags_win(tmp_path, capsys):
 
 
 def test_cpus_and_gpus_of_this_machine(monkeypatch, tmp_path):
-    assert 1 <= machine.num_cpus() <= (os.cpu_count() or 1)
+    assert 1 <= cost.num_cpus() <= (os.cpu_count() or 1)
     limit = tmp_path / "cpu.max"
     limit.write_text("150000 100000\n")
-    assert machine._container_cpus(limit) == 2
+    assert cost._container_cpus(limit) == 2
     limit.write_text("max 100000\n")
-    assert machine._container_cpus(limit) == os.cpu_count()
+    assert cost._container_cpus(limit) == os.cpu_count()
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho 'GPU 0: a'\necho 'GPU 1: b'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert machine.num_gpus() == 2
+    assert cost.num_gpus() == 2
     for visible, expected in (("", 0), ("-1", 0), ("1", 1), ("0,1,2", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert machine.num_gpus() == expected
+        assert cost.num_gpus() == expected
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl import object_storage
-from mtl.store import Store
+from mtl.store import Store, objects
 from sweeps.diff import main
 from sweeps.priority_grid import main as sweep
 from tests.sweeps.watched import IDS, SPECS, finish, record, write_status
@@ -13,7 +12,7 @@ from tests.sweeps.watched import IDS, SPECS, finish, record, write_status
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_storage, "RETRY_PAUSES", (0.0,))
+    monkeypatch.setattr(objects, "RETRY_PAUSES", (0.0,))
 
 
 def fill(store: Store) -> Store:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mtl.probe import ProbeResult
 from mtl.store import Store
+from mtl.training.probe import ProbeResult
 from sweeps.pareto_search import main
-from sweeps.probing import distinct_networks
+from sweeps.plan.probing import distinct_networks
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "pareto_search.py"
 TINY = [
@@ -88,7 +88,7 @@ def test_a_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsy
         result = ProbeResult("cpu", 1, 1, 1, 1, 1, a_step["seconds"])
         return [(spec, result) for spec in distinct_networks(specs)]
 
-    monkeypatch.setattr("sweeps.probing.probe_networks", timed)
+    monkeypatch.setattr("sweeps.plan.probing.probe_networks", timed)
     argv = ["--plan", "--concurrency", "1", "--store", str(tmp_path / "s")]
     days = []
     for a_step["seconds"] in (86_400.0, 172_800.0):

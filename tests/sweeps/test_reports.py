@@ -9,8 +9,8 @@ from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps import weighting_methods
+from sweeps.command import write_reports
 from sweeps.plan import grid_specs, make_plan
-from sweeps.reports import write_reports
 
 
 def grid(**changes: object) -> list[RunSpec]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mtl.methods import METHODS, OWN_METHODS
+from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.store import Store, write_json
 from sweeps import architectures, command, increase_rate, priority_grid, weighting_methods
-from sweeps.cli import parse_command
+from sweeps.options import parse_command
 from sweeps.plan import grid_specs, make_plan
-from sweeps.presets import PRESETS
+from sweeps.plan.presets import PRESETS
 
 SWEEPS = {
     "priority_grid": priority_grid,
@@ -217,7 +217,7 @@ def test_architectures_are_crossed_with_encoders_and_methods():
 )
 def test_priority_grids_of_any_number_of_tasks(num_tasks, divisions, num_points):
     # C(divisions - 1, num_tasks - 1) interior points: C(5, 2), C(5, 3) and C(9, 8)
-    from mtl.spec import TASKS
+    from mtl.spec.sections import TASKS
 
     argv = ("--tasks", *TASKS[:num_tasks], "--divisions", str(divisions), "--seeds", "1")
     points = {s.priorities for s in specs_of("priority_grid", *argv, "--methods", "lsb")}

@@ -13,8 +13,15 @@ from rich.console import Console
 from mtl.records import Result
 from mtl.store import Store, write_json
 from sweeps import watch
-from sweeps.so_far import HypervolumeSoFar
-from sweeps.watch import drawing, look, main, newest_sweep, watch_lines, watch_live
+from sweeps.watch import (
+    HypervolumeSoFar,
+    drawing,
+    look,
+    main,
+    newest_sweep,
+    watch_lines,
+    watch_live,
+)
 from tests.sweeps.watched import (
     DAMAGED_FILES,
     IDS,
@@ -113,7 +120,7 @@ def test_each_finished_run_is_read_once(store, monkeypatch):
     fronts = HypervolumeSoFar(store)
     first = fronts.lines(IDS)
     asked = []
-    monkeypatch.setattr("sweeps.so_far.read_result", lambda folder: asked.append(folder.name))
+    monkeypatch.setattr("sweeps.watch.read_result", lambda folder: asked.append(folder.name))
     assert fronts.lines(IDS) == first
     assert asked == IDS[1:]
 

@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mtl import object_storage
-from mtl.object_storage import ObjectStorage
-from mtl.store import Store, StoreUnreachableError
-from sweeps.so_far import HypervolumeSoFar
-from sweeps.watch import View, Watcher, drawing, look, main, newest_sweep, watch_lines
+from mtl.errors import StoreUnreachableError
+from mtl.store import Store, objects
+from mtl.store.objects import ObjectStorage
+from sweeps.watch import (
+    HypervolumeSoFar,
+    View,
+    Watcher,
+    drawing,
+    look,
+    main,
+    newest_sweep,
+    watch_lines,
+)
 from tests.s3_server import Proxy, S3Server
 from tests.sweeps.watched import (
     DAMAGED_FILES,
@@ -29,7 +37,7 @@ LSB = [index for index, spec in enumerate(SPECS) if spec.method == "lsb" and spe
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_storage, "RETRY_PAUSES", (0.0,))
+    monkeypatch.setattr(objects, "RETRY_PAUSES", (0.0,))
 
 
 def fill(store: Store) -> Store:
@@ -204,10 +212,10 @@ def test_the_sweep_that_was_active_last_is_taken(store: Store, capsys) -> None:
     assert newest_sweep(store) == "mine"
     listed = ObjectStorage.listed
 
-    def later(self: ObjectStorage, key: str) -> list[object_storage.ListedObject]:
+    def later(self: ObjectStorage, key: str) -> list[objects.ListedObject]:
         # The clock of a real provider tells seconds, too few for files of one test.
         return [
-            object_storage.ListedObject(held.name, held.num_bytes, float("other/" in held.name))
+            objects.ListedObject(held.name, held.num_bytes, float("other/" in held.name))
             for held in listed(self, key)
         ]
 

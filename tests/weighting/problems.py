@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl.methods import METHODS
-from mtl.weighting import Weighting, build_weighting
+from mtl.spec.methods import METHODS
+from mtl.weighting import build_weighting
+from mtl.weighting.base import Weighting
 
 F64 = torch.float64
 NAMES = ("depth", "normal", "segmentation", "a", "b", "c", "d", "e", "f")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl.weighting.adam import TaskAdam
+from mtl.weighting.learned import TaskAdam
 
 F64 = torch.float64
 

@@ -8,9 +8,10 @@ import torchjd.aggregation
 from torch import Tensor, nn
 from torchjd.autojac import mtl_backward
 
-from mtl.methods import AGGREGATORS, SCALARIZERS
+from mtl.spec.methods import AGGREGATORS, SCALARIZERS
 from mtl.streams import global_stream
-from mtl.weighting import Weighting, build_weighting
+from mtl.weighting import build_weighting
+from mtl.weighting.base import Weighting
 from mtl.weighting.gradients import gradients, task_roots
 from tests.weighting.problems import F64, Descent, Pinned
 

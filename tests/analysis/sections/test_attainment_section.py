@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.panels import Cells, Line
-from analysis.run_files import NO_FILES
+from analysis.load.run_files import NO_FILES
+from analysis.render.panels import Cells, Line
 from analysis.sections.attainment import attainment
 from tests.analysis.made_findings import made_findings
 

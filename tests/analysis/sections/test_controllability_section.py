@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.axes import choose_axes
-from analysis.findings import find
-from analysis.load import load_stores
+from analysis.compute.findings import find
+from analysis.load.axes import choose_axes
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import load_stores
 from analysis.page import build
-from analysis.panels import Line, Points
-from analysis.run_files import RunFiles
+from analysis.render.panels import Line, Points
 from analysis.sections.controllability import controllability
 from mtl.spec import RunSpec
 

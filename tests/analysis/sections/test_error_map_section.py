@@ -9,14 +9,14 @@ import jinja2
 import numpy as np
 import pytest
 
-from analysis.axes import choose_axes
-from analysis.findings import find
-from analysis.load import load_stores
-from analysis.page_sections import section_views
-from analysis.panels import Pictures
-from analysis.qualitative import NO_VALUE, scale_picture
-from analysis.run_files import RunFiles
-from analysis.section import Section
+from analysis.compute.findings import find
+from analysis.load.axes import choose_axes
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import load_stores
+from analysis.render.html import section_views
+from analysis.render.panels import Pictures
+from analysis.render.pictures import NO_VALUE, scale_picture
+from analysis.render.section import Section
 from analysis.sections.error_maps import MOST_PIXELS, error_map_section
 from mtl.records import EpochRecord
 from mtl.store import Store
@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 6, 8
 
 
 def samples(errors: tuple[float, float], sides: tuple[int, int] = (HEIGHT, WIDTH), **changes: Any):
-    """Return arrays as `mtl.samples` writes them, with one error a task everywhere."""
+    """Return arrays as `mtl.training.samples` writes them, with one error a task everywhere."""
     generator = np.random.default_rng(3)
     shape = (2, *sides)
     arrays = {

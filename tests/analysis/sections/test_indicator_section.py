@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from analysis.fronts import hypervolume, means_of
-from analysis.panels import Line, Points
-from analysis.run_files import NO_FILES
+from analysis.compute.fronts import hypervolume, means_of
+from analysis.load.run_files import NO_FILES
+from analysis.render.panels import Line, Points
 from analysis.sections.indicators import front_indicators
 from tests.analysis.made_findings import made_findings
 

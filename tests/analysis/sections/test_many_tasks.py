@@ -6,17 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.axes import choose_axes
-from analysis.findings import Findings, find
-from analysis.load_table import load_table
-from analysis.panels import ColouredPoints, Figure, Label, Line, Points
-from analysis.run_files import NO_FILES
-from analysis.section import Folded
-from analysis.sections.many_tasks import many_tasks
-from analysis.sections.side_by_side import MOST_ARMS_IN_PAIRS, MOST_LINES, parallel_places
-from analysis.sections.triangles import MOST_ARMS, MOST_SETTINGS
-from analysis.single_runs import by_point
-from analysis.ternary import differences, in_triangle, winners
+from analysis.compute.findings import Findings, find
+from analysis.compute.ternary import differences, in_triangle, winners
+from analysis.load.axes import choose_axes
+from analysis.load.matched import by_point
+from analysis.load.run_files import NO_FILES
+from analysis.load.table import load_table
+from analysis.render.panels import ColouredPoints, Figure, Label, Line, Points
+from analysis.render.section import Folded
+from analysis.sections.many_tasks import (
+    MOST_ARMS,
+    MOST_ARMS_IN_PAIRS,
+    MOST_LINES,
+    MOST_SETTINGS,
+    many_tasks,
+    parallel_places,
+)
 
 THREE = ("depth", "normal", "segmentation")
 METRICS = {

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.axes import choose_axes
-from analysis.findings import find
-from analysis.load import load_stores
+from analysis.compute.findings import find
+from analysis.load.axes import choose_axes
+from analysis.load.run_files import NO_FILES
+from analysis.load.runs import load_stores
 from analysis.page import build
-from analysis.panels import Points
+from analysis.render.panels import Points
+from analysis.render.section import Folded
 from analysis.report import write_reports
-from analysis.run_files import NO_FILES
-from analysis.section import Folded
 from analysis.sections.method_ranks import MOST_TESTS, method_ranks
-from mtl.methods import METHODS
-from mtl.spec import DataSpec, NetworkSpec, RunSpec
+from mtl.spec import RunSpec
+from mtl.spec.methods import METHODS
+from mtl.spec.sections import DataSpec, NetworkSpec
 
 
 def section_of(store):

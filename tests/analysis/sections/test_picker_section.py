@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.axes import choose_axes
-from analysis.findings import find
-from analysis.load import load_stores
-from analysis.load_table import load_table
-from analysis.picker import choose, offers
+from analysis.compute.choice import choose, offers
+from analysis.compute.findings import find
+from analysis.load.axes import choose_axes
+from analysis.load.matched import by_point
+from analysis.load.run_files import NO_FILES, RunFiles
+from analysis.load.runs import load_stores
+from analysis.load.table import load_table
 from analysis.report import write_report, write_table_report
-from analysis.run_files import NO_FILES, RunFiles
 from analysis.sections.picker import picker
-from analysis.single_runs import by_point
 from mtl.spec import RunSpec
 from tests.chromium import Chromium, find_chromium
 

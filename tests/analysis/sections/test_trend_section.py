@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from analysis.axes import NONE, choose_axes
-from analysis.findings import Findings, find
-from analysis.load import load_stores
-from analysis.panels import Area, Line, Points
-from analysis.run_files import RunFiles
-from analysis.section import Section
+from analysis.compute.findings import Findings, find
+from analysis.load.axes import NONE, choose_axes
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import load_stores
+from analysis.render.panels import Area, Line, Points
+from analysis.render.section import Section
 from analysis.sections.trends import FEWEST_EPOCHS, MOST_EPOCHS, most_epochs, trend_section
 from analysis.trends import main
 from mtl.records import EpochRecord

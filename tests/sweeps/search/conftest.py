@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mtl.records import PAUSED_AFTER, EpochRecord, Result
-from mtl.spec import DataSpec, OptimizerSpec, RunSpec
+from mtl.spec import RunSpec
+from mtl.spec.sections import DataSpec, OptimizerSpec
 from mtl.store import Store
 from sweeps.search.options import INCREASE_RATE, LEARNING_RATE, SearchOptions
 
@@ -66,7 +67,7 @@ class Played:
         for epoch in range(len(records) + 1, last + 1):
             self.event()
             if self.fails(spec):
-                self.store.write_error(run_id, "mtl.records.RunFailedError: Epoch 1: diverged")
+                self.store.write_error(run_id, "mtl.errors.RunFailedError: Epoch 1: diverged")
                 return
             found = {"validation": metrics(spec, epoch)}
             records.append(EpochRecord(epoch, [0.1, 0.1], None, None, None, 1e-3, found, 0.1))

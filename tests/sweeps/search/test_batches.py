@@ -6,14 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.pareto import main as pareto
-from mtl.care.listing import list_runs
-from mtl.plan_file import parse_plan
 from mtl.store import Store
-from sweeps import preflight
+from mtl.store.plan_file import parse_plan
+from mtl.store.states import list_runs
 from sweeps.diff import main as diff
-from sweeps.launch import driver
+from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
-from sweeps.search import batches
+from sweeps.search import command
 
 OPTIONS = [
     "--epochs", "16", "--seeds", "2", "--points", "3", "--trials", "6", "--candidates", "4",
@@ -60,7 +59,7 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
         )
 
     monkeypatch.setattr(driver, "launch", launch)
-    monkeypatch.setattr(batches, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(command, "prepare", lambda *_, **__: None)
     seen.status = status
     seen.run = lambda *more: main([*OPTIONS, "--store", str(store.root), *more])
     return seen

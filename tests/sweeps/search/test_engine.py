@@ -10,12 +10,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from mtl.care.removing import remove_runs
-from sweeps.search.decided import decided_specs
-from sweeps.search.decisions import DecisionLog
+from mtl.store.merge import remove_runs
+from sweeps.search.command import epoch_budget_of
+from sweeps.search.decisions import DecisionLog, decided_specs
 from sweeps.search.engine import Search, SearchError
 from sweeps.search.options import LEARNING_RATE
-from sweeps.search.planned import epoch_budget_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
 

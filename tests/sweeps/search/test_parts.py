@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
+from mtl.errors import StoreError
 from mtl.spec import check_priorities
-from mtl.store import StoreError
 from sweeps import pareto_search
-from sweeps.search.budget import EpochBudget, num_promoted, rung_epochs
 from sweeps.search.decisions import DecisionLog
-from sweeps.search.halving import best_subset, ranked
-from sweeps.search.simplex import LEAST_PRIORITY, priorities_of, tuning_points, units_of
+from sweeps.search.engine import best_subset, ranked
+from sweeps.search.options import (
+    LEAST_PRIORITY,
+    EpochBudget,
+    num_promoted,
+    priorities_of,
+    rung_epochs,
+    tuning_points,
+    units_of,
+)
 
 
 def test_stick_breaking_by_hand():

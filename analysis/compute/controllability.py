@@ -1,0 +1,106 @@
+"""Does a metric follow its priority? Rank correlation, violations, span and evenness.
+
+A method that can be steered gives a task more when the task's priority rises. For each seed the
+metrics of the runs along the priorities are one curve; what is said is the mean over these curves,
+with an interval from resampling whole seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from analysis.compute.inference import FEWEST_RESAMPLED, LEVEL, SAMPLING_SEED, run_widening
+from analysis.load.text import no_width
+
+NUM_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Control:
+    """How one metric of a method follows its task's priority."""
+
+    rank_correlation: float | None
+    """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
+    interval: tuple[float, float] | None
+    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`, or where
+    all agree: resampling them says nothing."""
+    num_agreeing: int | None
+    """Seeds with a correlation, if there are `FEWEST_RESAMPLED` or more and all have the same."""
+    violations: int
+    """Neighbouring priorities between which the mean gain falls as the priority rises."""
+    num_steps: int
+    """Neighbouring priorities."""
+    span: float
+    """Largest minus smallest mean gain."""
+    evenness: float | None
+    """Of the means along the priorities: 1 if every step moves the metric alike, 0 if one step
+    moves it alone; None for less than two steps or no span."""
+
+
+def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
+    """Return how gains follow priorities.
+
+    Args:
+        priorities: (n,) of the task, at least two distinct values.
+        gains: (num_seeds, n) of the metric, turned so that higher is better.
+
+    Raises:
+        ValueError: for less than two distinct priorities, other shapes, or values not finite.
+    """
+    values = np.asarray(priorities, dtype=float)
+    if len(set(values.tolist())) < 2 or gains.ndim != 2 or gains.shape[1] != len(values):
+        raise ValueError(
+            "Expected gains of every seed at two or more distinct priorities, got "
+            f"{len(set(values.tolist()))} priorities and gains of shape {gains.shape}."
+        )
+    if not np.isfinite(gains).all():
+        raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+    taus = [_tau(values, curve) for curve in gains]
+    known = np.array([tau for tau in taus if tau is not None])
+    means = _mean_at_each(values, gains.mean(axis=0))
+    steps = np.diff(means)
+    is_enough = len(known) >= FEWEST_RESAMPLED
+    agree = is_enough and no_width(float(known.min()), float(known.max()))
+    return Control(
+        rank_correlation=float(known.mean()) if len(known) else None,
+        interval=_interval(known) if is_enough and not agree else None,
+        num_agreeing=len(known) if agree else None,
+        violations=int((steps < 0).sum()),
+        num_steps=len(steps),
+        span=float(np.ptp(means)),
+        evenness=_evenness(np.abs(steps)),
+    )
+
+
+def _tau(priorities: np.ndarray, gains: np.ndarray) -> float | None:
+    tau = float(stats.kendalltau(priorities, gains).statistic)
+    return tau if np.isfinite(tau) else None
+
+
+def _mean_at_each(priorities: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Return the mean gain at each distinct priority, by rising priority.
+
+    With three tasks and more, several operating points give a task the same priority.
+    """
+    return np.array([gains[priorities == p].mean() for p in np.unique(priorities)])
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the percentile interval of the mean, widened about it; within what a tau can be."""
+    generator = np.random.default_rng(SAMPLING_SEED)
+    n = len(values)
+    means = values[generator.integers(0, n, size=(NUM_RESAMPLES, n))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    centre, wider = values.mean(), run_widening(n)
+    ends = centre + (low - centre) * wider, centre + (high - centre) * wider
+    return float(max(ends[0], -1.0)), float(min(ends[1], 1.0))
+
+
+def _evenness(steps: np.ndarray) -> float | None:
+    """Return the entropy of the steps' shares of the way over its largest value."""
+    if len(steps) < 2 or steps.sum() == 0:
+        return None
+    shares = steps[steps > 0] / steps.sum()
+    return float(abs((shares * np.log(shares)).sum()) / np.log(len(steps)))

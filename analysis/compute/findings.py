@@ -1,0 +1,389 @@
+"""All that a report says, computed once: every number in a figure, table or sentence is in here."""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from analysis.compute.fronts import (
+    OperatingPoint,
+    Reference,
+    Spread,
+    hypervolume,
+    means_of,
+    operating_points,
+    reference_point,
+    spreads,
+    unusable,
+)
+from analysis.compute.inference import PermutationTest, holm, hypervolume_test, why_not_tested
+from analysis.load.axes import NONE, Axis, priority_texts
+from analysis.load.groups import common_fields
+from analysis.load.matched import by_arm, matched_runs, why_not_matched
+from analysis.load.runs import STATES, Loaded, RunState, State
+from mtl.spec.strict import flat
+
+MANIFEST_FIELDS = (
+    "code_version", "environment", "data.name", "data.label", "data.folder_hash", "hardware",
+)  # fmt: skip
+"""Parts of a manifest, dotted, that the provenance shows with all below them."""
+ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
+"""Manifest fields that make runs doubtful to compare where they differ -> what to call them."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The priorities and seeds that two methods share, on which they are compared."""
+
+    num_priorities: int
+    seeds: tuple[int, ...]
+    hypervolumes: tuple[float, float]
+    """Of the means over these seeds at these priorities, first and second method."""
+    left_out: tuple[str, ...]
+    """What only one of them has, one sentence each; empty where both have the same runs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods' hypervolumes set side by side, or why that must not be done."""
+
+    arm_a: str
+    arm_b: str
+    test: PermutationTest | None = None
+    p_adjusted: float | None = None
+    """Holm-adjusted over all pairs of the report."""
+    smallest_p_adjusted: float | None = None
+    """The same if every pair came out as extreme as its seeds allow."""
+    why_not: str | None = None
+    """Why there is no test."""
+    untested: bool = False
+    """Whether the hypervolumes may be set side by side, though without a test."""
+    matched: Matched | None = None
+    """What was tested; None without a test."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the done runs of one method cost; seconds are None where no manifest tells."""
+
+    arm: str
+    num_runs: int
+    epochs: tuple[int, ...]
+    """Distinct numbers of epochs a run."""
+    wall_seconds: float | None
+    """Sum over the runs that report it."""
+    device_seconds: float | None
+    wall_seconds_per_run: float | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers come from."""
+
+    common: Mapping[str, Any]
+    """Dotted spec field -> value that all runs share."""
+    varies: Mapping[str, tuple[str, ...]]
+    """What differs between the runs -> its values, in words."""
+    recorded: Mapping[str, Mapping[str, int]]
+    """Dotted manifest field -> value -> number of runs."""
+    selections: tuple[str, ...]
+    """Rules by which the reported epoch of a run was chosen."""
+    budgets: tuple[Budget, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Values behind every figure, table and sentence of a report."""
+
+    axes: tuple[Axis, ...]
+    runs: pd.DataFrame
+    """Usable runs, as `Loaded.runs`."""
+    points: tuple[OperatingPoint, ...]
+    reference: Reference | None
+    hypervolumes: Mapping[str, float]
+    """Arm -> hypervolume; only arms that may be shown together, or the only one with priorities."""
+    comparisons: tuple[Comparison, ...]
+    spreads: tuple[Spread, ...]
+    states: tuple[RunState, ...]
+    prior: Mapping[str, float]
+    provenance: Provenance
+    notes: tuple[str, ...]
+    searched: bool = False
+    """Whether a search chose each method's points, with the method's own tuned settings."""
+    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Metric column -> seed -> value of single-task runs under the same settings; maybe empty."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return every arm that was asked for, in plan order; it fixes colour and marker."""
+        return tuple(dict.fromkeys(state.arm for state in self.states if state.arm is not None))
+
+    def shown_priorities(self, priorities: tuple[float, ...] | None, *, empty: str = NONE) -> str:
+        """Return priorities as all of this report writes them; `empty` for None."""
+        return empty if priorities is None else self._priority_texts[priorities]
+
+    @functools.cached_property
+    def _priority_texts(self) -> dict[tuple[float, ...], str]:
+        return priority_texts(s.priorities for s in self.states if s.priorities is not None)
+
+    @property
+    def single_points(self) -> tuple[str, ...]:
+        """Return the arms that take no priorities and so have one operating point."""
+        return tuple(point.arm for point in self.points if point.priorities is None)
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Return state -> number of runs, only states that occur."""
+        counted = Counter(state.state for state in self.states)
+        return {state: counted[state] for state in STATES if state in counted}
+
+
+def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> Findings:
+    """Return all findings on `loaded`, judged by `axes`.
+
+    Args:
+        loaded: the runs.
+        axes: by which they are judged.
+        tuned: see `analysis.load.groups.common_fields`.
+
+    Raises:
+        AnalysisError: if the runs differ in anything but what is compared.
+    """
+    common = common_fields(loaded.fields, tuned)
+    excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
+    states = tuple(
+        replace(state, state="excluded", reason=excluded[state.run_id])
+        if state.run_id in excluded
+        else state
+        for state in loaded.states
+    )
+    runs = loaded.runs
+    if excluded:
+        runs = runs[~runs["run_id"].isin(list(excluded))].reset_index(drop=True)
+    notes = list(loaded.notes)
+    notes += [
+        f"Run {state.run_id} is left out, its files are damaged: {state.reason}"
+        for state in states
+        if state.state == "damaged"
+    ]
+    notes += _left_out(excluded)
+    notes += _tuned_apart(loaded, tuned)
+    recorded = _recorded(loaded.manifests)
+    notes += [
+        f"The runs come from {len(recorded[name])} {what}; see the provenance."
+        for name, what in ALIKE.items()
+        if len(recorded.get(name, ())) > 1
+    ]
+    prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
+    points = operating_points(runs, axes)
+    reference = reference_point(runs, axes, prior) if axes else None
+    comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned))
+    return Findings(
+        axes=axes,
+        runs=runs,
+        points=points,
+        reference=reference,
+        hypervolumes=_hypervolumes(points, comparisons, axes, reference),
+        comparisons=comparisons,
+        spreads=spreads(points, axes, prior),
+        states=states,
+        prior=prior,
+        provenance=Provenance(
+            common=common,
+            varies=_varies(states),
+            recorded=recorded,
+            selections=_distinct(runs, "selection"),
+            budgets=_budgets(runs),
+        ),
+        notes=tuple(notes),
+        searched=bool(tuned),
+        baselines=loaded.baselines,
+    )
+
+
+def _tuned_apart(loaded: Loaded, tuned: Sequence[str]) -> list[str]:
+    """Return one sentence for each tuned field with every arm's values, where the runs differ."""
+    notes = []
+    arms = {state.run_id: str(state.arm) for state in loaded.states}
+    for name in tuned:
+        held: dict[str, dict[str, None]] = {}
+        for run_id, fields in loaded.fields.items():
+            if name in fields:
+                held.setdefault(arms[run_id], {})[str(fields[name])] = None
+        if len({value for values in held.values() for value in values}) > 1:
+            each = "; ".join(f"{arm} {' and '.join(values)}" for arm, values in held.items())
+            notes.append(f"{name} was tuned for each method by itself: {each}.")
+    return notes
+
+
+def _left_out(excluded: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each reason for which runs are left out."""
+    by_reason: dict[str, list[str]] = {}
+    for run_id, reason in excluded.items():
+        by_reason.setdefault(reason, []).append(run_id)
+    return [
+        f"Run {ids[0]} is left out: {reason}."
+        if len(ids) == 1
+        else f"{len(ids)} runs are left out: {reason}. They are listed under the reasons below."
+        for reason, ids in by_reason.items()
+    ]
+
+
+def compare_arms(
+    runs: pd.DataFrame,
+    points: Sequence[OperatingPoint],
+    axes: Sequence[Axis],
+    reference: Reference | None,
+    *,
+    searched: bool = False,
+) -> tuple[Comparison, ...]:
+    """Return one comparison for each pair of arms that have priorities.
+
+    Hypervolume grows with the number of points, so that two arms are compared at the priorities
+    and seeds that both have. p is adjusted by Holm over the tested pairs. An arm without priorities
+    is one point and no front, so it has no place here. Points that a search chose (`searched`) are
+    not tested.
+    """
+    arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
+    of_arm = {arm: [point for point in points if point.arm == arm] for arm in arms}
+    held = by_arm(runs, axes)
+    comparisons = []
+    for a, b in itertools.combinations(arms, 2):
+        if searched:
+            reason, is_even = why_not_tested(of_arm[a], of_arm[b])
+            untested = is_even and reference is not None
+            comparisons.append(Comparison(a, b, why_not=reason, untested=untested))
+            continue
+        matched = matched_runs(held, (a, b), same_seeds=True)
+        if matched is None or reference is None:
+            why_not = why_not_matched(held, (a, b)).removesuffix(".")
+            comparisons.append(Comparison(a, b, why_not=why_not))
+            continue
+        test = hypervolume_test(matched.runs_a, matched.runs_b, reference, axes)
+        on = Matched(
+            num_priorities=len(matched.priorities),
+            seeds=matched.seeds_a,
+            hypervolumes=(
+                hypervolume(matched.runs_a.mean(axis=1), reference, axes),
+                hypervolume(matched.runs_b.mean(axis=1), reference, axes),
+            ),
+            left_out=matched.left_out,
+        )
+        comparisons.append(Comparison(a, b, test, matched=on))
+    tested = [c for c in comparisons if c.test is not None]
+    adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
+    smallest = iter(holm([c.test.smallest_p for c in tested if c.test is not None]))
+    return tuple(
+        replace(c, p_adjusted=next(adjusted), smallest_p_adjusted=next(smallest)) if c.test else c
+        for c in comparisons
+    )
+
+
+def _hypervolumes(
+    points: Sequence[OperatingPoint],
+    comparisons: Sequence[Comparison],
+    axes: Sequence[Axis],
+    reference: Reference | None,
+) -> dict[str, float]:
+    if reference is None:
+        return {}
+    arms = list(dict.fromkeys(p.arm for p in points))
+    whole = [c for c in comparisons if c.untested or (c.matched and not c.matched.left_out)]
+    tested = {arm for c in whole for arm in (c.arm_a, c.arm_b)}
+    steered = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
+    shown = tested or (set(steered) if len(steered) == 1 else set())
+    return {
+        arm: hypervolume(means_of(points, arm), reference, axes) for arm in arms if arm in shown
+    }
+
+
+def _varies(states: Sequence[RunState]) -> dict[str, tuple[str, ...]]:
+    known = [state for state in states if state.arm is not None]
+    priorities = {state.priorities for state in known if state.priorities is not None}
+    return {
+        "method": tuple(dict.fromkeys(str(state.arm) for state in known)),
+        "priorities": tuple(priority_texts(sorted(priorities)).values()),
+        "seed": tuple(str(s) for s in sorted({s.seed for s in known if s.seed is not None})),
+    }
+
+
+def _recorded(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return what the manifests record about code, environment, data and hardware."""
+    counts: dict[str, Counter[str]] = {}
+    for manifest in manifests.values():
+        for name, value in flat(manifest).items():
+            shown = any(f"{name}.".startswith(f"{field}.") for field in MANIFEST_FIELDS)
+            if shown and value is not None:
+                counts.setdefault(name, Counter())[str(value)] += 1
+    return {name: dict(counter.most_common()) for name, counter in counts.items()}
+
+
+def _budgets(runs: pd.DataFrame) -> tuple[Budget, ...]:
+    budgets = []
+    for arm in dict.fromkeys(runs["arm"]) if not runs.empty else ():
+        mine = runs[runs["arm"] == arm]
+        wall = _total(mine, "wall_seconds")
+        counted = int(mine["wall_seconds"].notna().sum()) if wall is not None else 0
+        epochs = mine["epochs"].dropna().unique() if "epochs" in mine else []
+        budgets.append(
+            Budget(
+                arm=str(arm),
+                num_runs=len(mine),
+                epochs=tuple(sorted(int(e) for e in epochs)),
+                wall_seconds=wall,
+                device_seconds=_total(mine, "device_seconds"),
+                wall_seconds_per_run=wall / counted if wall is not None and counted else None,
+            )
+        )
+    return tuple(budgets)
+
+
+def _total(runs: pd.DataFrame, column: str) -> float | None:
+    if column not in runs or runs[column].isna().all():
+        return None
+    return float(runs[column].astype(float).sum())
+
+
+def _distinct(runs: pd.DataFrame, column: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, runs[column]))) if column in runs else ()
+
+
+PAPER_PAIR = ("lsb", "fixed")
+"""The comparison that the paper makes; it leads wherever methods are set side by side."""
+
+
+def method_of(findings: Findings) -> dict[str, str]:
+    """Return arm -> method, of all arms with usable runs."""
+    if findings.runs.empty:
+        return {}
+    return dict(zip(findings.runs["arm"], findings.runs["method"], strict=True))
+
+
+def steered_arms(findings: Findings) -> tuple[str, ...]:
+    """Return the arms with two priorities or more: those of `PAPER_PAIR` first, then by plan."""
+    counts = dict.fromkeys(findings.arms, 0)
+    for point in findings.points:
+        counts[point.arm] += point.priorities is not None
+    steered = [arm for arm, count in counts.items() if count > 1]
+    methods = method_of(findings)
+    first = [arm for method in PAPER_PAIR for arm in steered if methods[arm] == method]
+    return tuple(dict.fromkeys([*first, *steered]))
+
+
+def every_pair(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Return all pairs of arms: first the paper's, where both are there, then in their order."""
+    pairs = list(itertools.combinations(arms, 2))
+    if all(arm in arms for arm in PAPER_PAIR):
+        return [PAPER_PAIR, *(pair for pair in pairs if set(pair) != set(PAPER_PAIR))]
+    return pairs
+
+
+def paper_pairs(findings: Findings, arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Return only the pairs of arms of the paper's two methods; every pair where there is none."""
+    methods = method_of(findings)
+    first, second = ([arm for arm in arms if methods[arm] == name] for name in PAPER_PAIR)
+    return list(itertools.product(first, second)) or every_pair(arms)

@@ -1,0 +1,274 @@
+"""Operating points, fronts, hypervolume and spread: values in, values out.
+
+Metrics keep their own direction in everything that leaves this module; inside, `minimised` turns
+them to minimisation once. Nothing here reads files or draws.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from analysis.load.axes import Axis, signs
+from analysis.load.priorities import Priorities, settings_of
+
+REFERENCE_MARGIN = 0.1
+"""Share of a metric's range over all runs that lies between the worst run and the reference."""
+NOISE = 1e-12
+"""Differences below this share of the values themselves are what floats leave of equal numbers."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a method gives at one priority: means over seeds, one entry an axis."""
+
+    arm: str
+    priorities: Priorities | None
+    seeds: tuple[int, ...]
+    means: tuple[float, ...]
+    sds: tuple[float | None, ...]
+    """Standard deviations over seeds (n - 1 in the denominator); None for a single seed."""
+    nondominated: bool
+    """No point of any method is at least as good on every axis and better on one."""
+    nondominated_in_arm: bool
+    """The same among the points of its own method."""
+
+    @property
+    def n(self) -> int:
+        """Return the number of runs behind the means."""
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The point from which hypervolume is measured, one value an axis, in metric units."""
+
+    point: tuple[float, ...]
+    rule: str
+    """How it was chosen, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Does the priority move a metric by more than the seed does?"""
+
+    arm: str
+    column: str
+    range_of_means: float | None
+    """Largest minus smallest mean over the priorities; None with a single setting."""
+    pooled_sd: float | None
+    """Standard deviation over seeds, pooled over the priorities; None with one seed everywhere."""
+    ratio: float | None
+    """range / pooled standard deviation; None where that is None or 0."""
+    least_margin_over_prior: float | None
+    """Smallest improvement of a mean on the per-pixel prior; negative where one is worse."""
+
+
+def minimised(values: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
+    """Return `values` (..., axes) with the axes where higher is better negated.
+
+    Raises:
+        ValueError: for NaN or infinities, which moocore would take as numbers without a word.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
+    return array * signs(axes)
+
+
+def unusable(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, str]:
+    """Return run id -> why the run has no finite value on every axis."""
+    reasons: dict[str, list[str]] = {}
+    for axis in axes:
+        values = runs.get(axis.column, pd.Series(np.nan, index=runs.index)).astype(float)
+        for run_id, value in zip(runs["run_id"], values, strict=True):
+            if not math.isfinite(value):
+                what = "no value" if math.isnan(value) else "an infinite value"
+                reasons.setdefault(str(run_id), []).append(f"{what} for {axis.column}")
+    return {run_id: "test split holds " + " and ".join(r) for run_id, r in reasons.items()}
+
+
+def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[OperatingPoint, ...]:
+    """Return the mean over seeds for each (arm, priorities), arms in order of appearance.
+
+    Args:
+        runs: usable runs, see `unusable`; one row a run.
+        axes: which metrics.
+    """
+    if runs.empty:
+        return ()
+    tasks = [axis.task for axis in axes]
+    groups: dict[tuple[str, Priorities | None], list[int]] = {}
+    for position, (arm, setting) in enumerate(
+        zip(runs["arm"], settings_of(runs, tasks), strict=True)
+    ):
+        groups.setdefault((str(arm), setting), []).append(position)
+    values = runs[[axis.column for axis in axes]].to_numpy(dtype=np.float64)
+    seeds = runs["seed"].to_numpy()
+    order = {arm: number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}
+    keys = sorted(groups, key=lambda k: (order[k[0]], k[1] or ()))
+    means = np.array([values[groups[key]].mean(axis=0) for key in keys])
+    overall = nondominated(minimised(means, axes))
+    in_arm = np.zeros(len(keys), dtype=bool)
+    for _, of_arm in itertools.groupby(range(len(keys)), lambda index: keys[index][0]):
+        rows = list(of_arm)
+        in_arm[rows] = nondominated(minimised(means[rows], axes))
+    points = []
+    for index, key in enumerate(keys):
+        mine = values[groups[key]]
+        points.append(
+            OperatingPoint(
+                arm=key[0],
+                priorities=key[1],
+                seeds=tuple(sorted(int(seed) for seed in seeds[groups[key]])),
+                means=tuple(map(float, means[index])),
+                sds=tuple(
+                    float(v) if len(mine) > 1 else None
+                    for v in (mine.std(axis=0, ddof=1) if len(mine) > 1 else mine[0])
+                ),
+                nondominated=bool(overall[index]),
+                nondominated_in_arm=bool(in_arm[index]),
+            )
+        )
+    return tuple(points)
+
+
+def nondominated(points: np.ndarray) -> np.ndarray:
+    """Return which rows of `points` (num_points, axes; to be minimised) no other dominates.
+
+    Equal points are all kept: two priorities that give the same result are both worth showing.
+    """
+    if len(points) == 0:
+        return np.zeros(0, dtype=bool)
+    if not np.isfinite(points).all():
+        raise ValueError("Expected finite points, got NaN or infinity. Exclude such runs.")
+    return np.asarray(moocore.is_nondominated(np.array(points), keep_weakly=True), dtype=bool)
+
+
+def reference_point(
+    runs: pd.DataFrame, axes: Sequence[Axis], prior: Mapping[str, float]
+) -> Reference | None:
+    """Return one reference point for all methods, in metric units; None without any run.
+
+    The per-pixel prior where it is known on every axis: hypervolume then measures what is gained
+    over a predictor that does not look at the image, and stays put when runs are added. Otherwise
+    the worst value over all single runs of all methods, moved `REFERENCE_MARGIN` of the range over
+    the runs towards worse.
+    """
+    if all(axis.column in prior for axis in axes):
+        return Reference(
+            tuple(prior[axis.column] for axis in axes),
+            "The reference point is the per-pixel prior; a point that is worse than it on any "
+            "axis adds nothing.",
+        )
+    if runs.empty:
+        return None
+    values = minimised(runs[[axis.column for axis in axes]].to_numpy(), axes)
+    worst, width = values.max(axis=0), np.ptp(values, axis=0)
+    constant = width <= NOISE * np.abs(worst)
+    # A metric that is constant over all runs still needs a box of some width.
+    width = np.where(constant, np.where(worst != 0, np.abs(worst), 1.0), width)
+    reference = (worst + REFERENCE_MARGIN * width) * signs(axes)
+    rule = (
+        "The reference point is the worst value over all runs of all methods, moved a tenth of "
+        "the range over the runs towards worse; it moves when runs are added."
+    )
+    for axis, alike, value in zip(axes, constant, worst, strict=True):
+        if alike:
+            by = "a tenth of that value" if value != 0 else "by 0.1"
+            rule += f" {axis.name} is the same in all runs and is moved {by} instead."
+    return Reference(tuple(map(float, reference)), rule)
+
+
+def hypervolume(values: np.ndarray, reference: Reference, axes: Sequence[Axis]) -> float:
+    """Return the volume between `values` (num_points, axes; metric units) and the reference.
+
+    In the product of the metrics' units. Computed by moocore.
+    """
+    if len(values) == 0:
+        return 0.0
+    return minimised_hypervolume(
+        minimised(values, axes), minimised(np.array(reference.point), axes)
+    )
+
+
+def minimised_hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+    """Return the hypervolume of `points` (num_points, axes), all of them minimised and finite."""
+    return float(moocore.hypervolume(points, ref=reference))
+
+
+def means_of(points: Sequence[OperatingPoint], arm: str) -> np.ndarray:
+    """Return the means of an arm's operating points, (num_points, axes)."""
+    return np.array([point.means for point in points if point.arm == arm])
+
+
+def staircase(
+    points: np.ndarray, reference: np.ndarray, axes: Sequence[Axis]
+) -> list[tuple[float, float]]:
+    """Return the corners of the region that `points` dominate, from one wall to the other.
+
+    The walls are those of the box that opens at the reference, so that the area under the
+    staircase is the hypervolume of these two axes.
+
+    Args:
+        points: (num_points, 2), metric units.
+        reference: (2,), metric units.
+        axes: the two axes.
+
+    Returns:
+        Corners in metric units; empty if no point is better than the reference on both axes.
+    """
+    if len(points) == 0:
+        return []
+    low, corner = minimised(points, axes), minimised(reference, axes)
+    inside = low[(low < corner).all(axis=1)]
+    front = sorted({tuple(p) for p in inside[nondominated(inside)]})
+    if not front:
+        return []
+    corners = [(front[0][0], corner[1])]
+    for point, following in zip(front, [*front[1:], None], strict=True):
+        corners.append(point)
+        corners.append((corner[0] if following is None else following[0], point[1]))
+    turn = signs(axes)
+    return [(float(x * turn[0]), float(y * turn[1])) for x, y in corners]
+
+
+def spreads(
+    points: Sequence[OperatingPoint], axes: Sequence[Axis], prior: Mapping[str, float]
+) -> tuple[Spread, ...]:
+    """Return range over spread for each arm and each axis."""
+    result = []
+    for arm in dict.fromkeys(point.arm for point in points):
+        mine = [point for point in points if point.arm == arm]
+        for index, axis in enumerate(axes):
+            means = np.array([point.means[index] for point in mine])
+            pooled = _pooled_sd([(point.n, point.sds[index]) for point in mine])
+            width = float(np.ptp(means)) if len(mine) > 1 else None
+            noise = NOISE * float(np.abs(means).max())
+            pooled = 0.0 if pooled is not None and pooled <= noise else pooled
+            width = 0.0 if width is not None and width <= noise else width
+            margin = None
+            if axis.column in prior:
+                margin = float(np.min((prior[axis.column] - means) * signs([axis])[0]))
+            result.append(
+                Spread(
+                    arm=arm,
+                    column=axis.column,
+                    range_of_means=width,
+                    pooled_sd=pooled,
+                    ratio=width / pooled if pooled and width is not None else None,
+                    least_margin_over_prior=margin,
+                )
+            )
+    return tuple(result)
+
+
+def _pooled_sd(groups: Sequence[tuple[int, float | None]]) -> float | None:
+    """Return sqrt(sum (n - 1) sd^2 / sum (n - 1)) over the groups with more than one run."""
+    squares = [(n - 1, sd * sd) for n, sd in groups if sd is not None]
+    degrees = sum(n for n, _ in squares)
+    return math.sqrt(sum(n * s for n, s in squares) / degrees) if degrees else None

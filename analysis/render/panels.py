@@ -1,0 +1,279 @@
+"""What figures show, without a drawing library: plotly draws it in the page, matplotlib on paper.
+
+Every value that is drawn stands in these, so a test can compare it. All values are in display
+units and finite; the page exchanges the colours in dark mode.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+ARM_COLOURS = ("#0072b2", "#d55e00", "#00795c", "#a8487e", "#6f5b00", "#55606b")
+"""Okabe and Ito's, darkened where needed: at least 4.5 to 1 on white; never the only mark."""
+# Seven symbols and five lines to six colours: no common factor, so that 42 arms differ in colour
+# or symbol, and 30 in colour or line. Beyond, marks repeat and hover and tables tell.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
+DASHES = {
+    "solid": "none",
+    "dash": "6 4",
+    "dot": "2 3",
+    "dashdot": "6 3 2 3",
+    "longdash": "9 4",
+}
+"""Plotly's name of a line -> the same in SVG."""
+INK, MUTED, GRID, PAPER = "#1b2430", "#5b6673", "#e6e9ed", "#ffffff"
+LIGHT = (*ARM_COLOURS, INK, MUTED, GRID, PAPER)
+DARK = (
+    *("#56b4e9", "#ff9248", "#2bc79a", "#f09cc8", "#d9c04a", "#aeb8c2"),
+    *("#e8ecf1", "#9aa5b1", "#2c343e", "#161b22"),
+)
+"""The page exchanges `LIGHT` for these one by one where the reader's system is dark, so each
+colour has one meaning in a figure."""
+
+SCALE_COLOURS = {
+    "sequential": ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"),
+    "diverging": ("#b35806", "#e08214", PAPER, "#8073ac", "#542788"),
+}
+"""Colour scales, evenly spaced: viridis, and orange to purple by way of the paper."""
+SCALE_LIGHT, SCALE_DARK = ("#b35806", "#542788"), ("#ffb366", "#c9b8ff")
+"""In dark mode the ends of the diverging scale, too, are what differs most from the paper."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The marks of one arm."""
+
+    colour_number: int
+    """Place in `ARM_COLOURS`; also the number of the page's style class."""
+    symbol: str
+    dash: str
+
+    @property
+    def colour(self) -> str:
+        """Return the colour on light paper."""
+        return ARM_COLOURS[self.colour_number]
+
+
+def mark_of(number: int) -> Mark:
+    """Return the marks of the arm with this number, counted from 0."""
+    return Mark(
+        colour_number=number % len(ARM_COLOURS),
+        symbol=SYMBOLS[number % len(SYMBOLS)],
+        dash=tuple(DASHES)[number % len(DASHES)],
+    )
+
+
+Colours = Literal["sequential", "diverging"]
+"""Colour scales: from little to much, or to both sides of zero."""
+
+TITLE_CHARACTERS = 46
+"""In a line of an axis title where panels stand side by side."""
+PIXELS_OF_A_CHARACTER = 7.0
+"""Of an axis title, about; a title beside an axis has lines no longer than the axis."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis of a panel."""
+
+    title: str
+    """With the unit, and which way is better where one is."""
+    limits: tuple[float, float] | None = None
+    """First and last value; the first is larger on a reversed axis. None fits the marks."""
+    is_log: bool = False
+    ticks: tuple[tuple[float, str], ...] | None = None
+    """(value, text) where the axis has places and no numbers; lines are parted by a line feed. None
+    lets the library choose."""
+    is_shown: bool = True
+
+
+@dataclass(frozen=True)
+class Points:
+    """Markers of one arm (or task)."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    mark: Mark
+    name: str = ""
+    hover: tuple[str, ...] = ()
+    """One text a point; lines are parted by a line feed."""
+    size: float = 9.0
+    """In pixels."""
+    opacity: float = 1.0
+    errors_x: tuple[float, ...] | None = None
+    errors_y: tuple[float, ...] | None = None
+    """Half the length of each bar."""
+
+
+@dataclass(frozen=True)
+class ColouredPoints:
+    """Markers whose colour says a value; a panel has at most one of these with a colour bar."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    values: tuple[float, ...]
+    colours: Colours
+    limits: tuple[float, float]
+    """Values at the ends of the colour scale; symmetric where it is diverging."""
+    title: str
+    """Of the colour bar, with the unit."""
+    symbol: str = "circle"
+    hover: tuple[str, ...] = ()
+    size: float = 14.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points, in their order."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    colour: str
+    dash: str = "solid"
+    """One of `analysis.render.panels.DASHES`."""
+    name: str = ""
+    width: float = 1.6
+    opacity: float = 1.0
+    hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Area:
+    """A filled outline, such as a band between two curves."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    colour: str
+    name: str = ""
+    opacity: float = 0.18
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Coloured rectangles between edges."""
+
+    x_edges: tuple[float, ...]
+    y_edges: tuple[float, ...]
+    values: np.ndarray
+    """(len(x_edges) - 1, len(y_edges) - 1); NaN leaves a cell empty."""
+    colours: Colours
+    limits: tuple[float, float]
+    title: str
+    """Of the colour bar, with the unit."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line across the panel at one value of an axis."""
+
+    axis: Literal["x", "y"]
+    value: float
+    text: str = ""
+    colour: str = MUTED
+    dash: str = "dot"
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words at a place."""
+
+    x: float
+    y: float
+    text: str
+    colour: str = INK
+    anchor: Literal["left", "center", "right"] = "center"
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow from one place to another."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    colour: str = MUTED
+
+
+def title_characters(height: float) -> int:
+    """Return the characters in a line of the y axis's title of a panel so many pixels high."""
+    return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))
+
+
+Drawn = Points | ColouredPoints | Line | Area | Cells | Rule | Label | Arrow
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes with what stands on them; later marks lie above earlier ones."""
+
+    name: str
+    """Unique in a report, of letters, digits and underscores."""
+    x: Scale
+    y: Scale
+    marks: tuple[Drawn, ...]
+    title: str = ""
+    height: int = 340
+    """In pixels of the page."""
+    is_equal: bool = False
+    """A unit is as long on both axes, as on a map or a triangle."""
+    layouts: tuple[dict[str, Any], ...] = ()
+    """Plotly layout entries for each of `analysis.render.labels.SIZES`, where labels were placed
+    by hand; empty for panels that fit every width as they are."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a figure's legend."""
+
+    text: str
+    mark: Mark
+    shape: Literal["point", "line", "both"] = "both"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or several panels under one caption."""
+
+    name: str
+    """Unique in a report, of letters, digits and underscores; the stem of its files."""
+    title: str
+    alt: str
+    """What it shows, for those who cannot see it."""
+    panels: tuple[Panel, ...]
+    caption: str = ""
+    columns: int = 1
+    """Panels side by side at most."""
+    legend: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A row of pictures."""
+
+    label: str
+    cells: tuple[np.ndarray | None, ...]
+    """uint8 (height, width, 3) each; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A table of pictures, such as predictions of methods by tasks."""
+
+    name: str
+    title: str
+    alt: str
+    head: tuple[str, ...]
+    """One word or few a column."""
+    rows: tuple[PictureRow, ...]
+    caption: str = ""
+    scales: tuple["ColourBar", ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ColourBar:
+    """What the colours of pictures say."""
+
+    title: str
+    """With the unit."""
+    colours: Colours
+    limits: tuple[float, float]

@@ -1,0 +1,376 @@
+"""Figures and pictures on paper: the same values as in the page, by matplotlib, without a browser.
+
+The same figure gives the same bytes each time: no dates, no random ids.
+"""
+
+import html
+import io
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.render.panels import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    SCALE_COLOURS,
+    TITLE_CHARACTERS,
+    Area,
+    Arrow,
+    Cells,
+    ColouredPoints,
+    Colours,
+    Drawn,
+    Figure,
+    Key,
+    Label,
+    Line,
+    Panel,
+    Pictures,
+    Points,
+    Rule,
+    Scale,
+    title_characters,
+)
+from analysis.render.scales import TICK_CHARACTERS, shortened, with_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure as Sheet
+
+
+FORMATS = ("svg", "pdf", "png")
+WIDTH_INCHES = 7.2
+PIXELS_PER_INCH = 96.0
+"""Of the page: heights of panels are given in its pixels."""
+PNG_DOTS_PER_INCH = 160
+BESIDE_POINTS = 3.0
+"""Between a line and the words beside it."""
+ON_PAPER: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+"""Behind words, so that no line strikes them."""
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+    "star": "*",
+    "triangle-down": "v",
+}
+DASHES: dict[str, Any] = {
+    "solid": "-",
+    "dash": "--",
+    "dot": ":",
+    "dashdot": "-.",
+    "longdash": (0, (9, 4)),
+}
+STYLE: Any = {  # its type at matplotlib lists every known name
+    "svg.hashsalt": "report",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.parse_math": False,  # names may hold dollars
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.axisbelow": True,
+}
+UNDATED: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "png": {"Software": None},
+}
+
+
+def figure_files(figure: Figure | Pictures) -> dict[str, bytes]:
+    """Return file name -> content, one for each of `FORMATS`."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Sheet
+
+    with mpl.rc_context(STYLE):
+        sheet = Sheet(layout="constrained")
+        FigureCanvasAgg(sheet)
+        if isinstance(figure, Pictures):
+            _draw_pictures(sheet, figure)
+        else:
+            _draw_figure(sheet, figure)
+        files = {}
+        for form in FORMATS:
+            buffer = io.BytesIO()
+            sheet.savefig(buffer, format=form, dpi=PNG_DOTS_PER_INCH, metadata=UNDATED[form])
+            files[f"{figure.name}.{form}"] = buffer.getvalue()
+    return files
+
+
+def _draw_figure(sheet: "Sheet", figure: Figure) -> None:
+    columns = min(figure.columns, len(figure.panels))
+    num_rows = math.ceil(len(figure.panels) / columns)
+    # Panels that stand side by side in the page are as wide here as their share of the sheet.
+    scale = WIDTH_INCHES / (10.6 if columns == 1 else 11.5)
+    rows = [figure.panels[row * columns : (row + 1) * columns] for row in range(num_rows)]
+    heights = [max(_height(panel) for panel in row) / PIXELS_PER_INCH * scale for row in rows]
+    if any(panel.is_equal for panel in figure.panels):
+        heights = [min(height, WIDTH_INCHES / columns * 0.95) for height in heights]
+    sheet.set_size_inches(WIDTH_INCHES, sum(heights) + 0.35 * bool(figure.legend) + 0.25)
+    axes = sheet.subplots(num_rows, columns, squeeze=False, height_ratios=heights)
+    for ax, panel in zip(axes.flat, figure.panels, strict=False):
+        _draw_panel(sheet, ax, panel)
+    for ax in axes.flat[len(figure.panels) :]:
+        ax.set_axis_off()
+    if figure.legend:
+        sheet.legend(
+            handles=[_handle(key) for key in figure.legend],
+            loc="outside upper center",
+            ncols=min(len(figure.legend), 5),
+            frameon=False,
+        )
+
+
+def _height(panel: Panel) -> float:
+    return float(panel.layouts[-1]["height"]) if panel.layouts else float(panel.height)
+
+
+def _handle(key: Key) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D(
+        [],
+        [],
+        label=key.text,
+        color=key.mark.colour,
+        linestyle="none" if key.shape == "point" else DASHES[key.mark.dash],
+        marker="none" if key.shape == "line" else MARKERS[key.mark.symbol],
+    )
+
+
+def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
+    for order, mark in enumerate(panel.marks):
+        _DRAW[type(mark)](sheet, ax, mark, 2 + order / 100)
+    _set_scale(ax, with_width(panel.x, panel, "x"), "x", TITLE_CHARACTERS)
+    _set_scale(ax, with_width(panel.y, panel, "y"), "y", title_characters(_height(panel)))
+    if panel.title:
+        ax.set_title(panel.title, fontsize="medium")
+    if panel.is_equal:
+        ax.set_aspect("equal")
+    if not (panel.x.is_shown or panel.y.is_shown):
+        ax.set_axis_off()
+    else:
+        ax.grid(visible=True, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    for note in panel.layouts[-1].get("annotations", ()) if panel.layouts else ():
+        _draw_note(ax, note)
+
+
+def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
+    ax.set(**{f"{axis}label": textwrap.fill(scale.title, characters)})
+    if scale.is_log:
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
+        ax.set(**{f"{axis}scale": "log"})
+        # Its own writes powers as TeX, which is off.
+        getattr(ax, f"{axis}axis").set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        getattr(ax, f"{axis}axis").set_minor_formatter(NullFormatter())
+    if scale.limits is not None:
+        ax.set(**{f"{axis}lim": scale.limits})
+    if scale.ticks is not None:
+        ticks = [value for value, _ in scale.ticks]
+        most = TICK_CHARACTERS if axis == "y" else TICK_CHARACTERS // 2
+        texts = [shortened(text, most) for _, text in scale.ticks]
+        getattr(ax, f"set_{axis}ticks")(ticks, texts)
+    elif axis == "x" and not scale.is_log:
+        from matplotlib.ticker import MaxNLocator
+
+        # Panels stand side by side: more numbers would print over each other.
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    if not scale.is_shown:
+        getattr(ax, f"{axis}axis").set_visible(False)
+
+
+def _points(_: "Sheet", ax: "Axes", mark: Points, order: float) -> None:
+    style: dict[str, Any] = {"color": mark.mark.colour, "zorder": order, "linestyle": "none"}
+    if mark.errors_x is not None or mark.errors_y is not None:
+        errors: dict[str, Any] = {"xerr": mark.errors_x, "yerr": mark.errors_y}
+        ax.errorbar(mark.x, mark.y, **errors, **style, elinewidth=0.9, capsize=1.5)
+    ax.plot(
+        mark.x,
+        mark.y,
+        **style,
+        marker=MARKERS[mark.mark.symbol],
+        markersize=mark.size * 0.62,
+        alpha=mark.opacity,
+        markeredgecolor=PAPER if mark.opacity == 1 else "none",
+        markeredgewidth=0.8,
+    )
+
+
+def _colour_map(colours: Colours) -> "LinearSegmentedColormap":
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list(colours, list(SCALE_COLOURS[colours]))
+
+
+def _coloured_points(sheet: "Sheet", ax: "Axes", mark: ColouredPoints, order: float) -> None:
+    drawn = ax.scatter(
+        mark.x,
+        mark.y,
+        c=mark.values,
+        cmap=_colour_map(mark.colours),
+        vmin=mark.limits[0],
+        vmax=mark.limits[1],
+        marker=MARKERS[mark.symbol],
+        s=(mark.size * 0.62) ** 2,
+        edgecolors=MUTED,
+        linewidths=0.5,
+        zorder=order,
+    )
+    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
+
+
+def _line(_: "Sheet", ax: "Axes", mark: Line, order: float) -> None:
+    style: dict[str, Any] = {"linewidth": mark.width * 0.8, "alpha": mark.opacity, "zorder": order}
+    ax.plot(mark.x, mark.y, color=mark.colour, linestyle=DASHES[mark.dash], **style)
+
+
+def _area(_: "Sheet", ax: "Axes", mark: Area, order: float) -> None:
+    ax.fill(mark.x, mark.y, color=mark.colour, alpha=mark.opacity, linewidth=0, zorder=order)
+
+
+def _cells(sheet: "Sheet", ax: "Axes", mark: Cells, order: float) -> None:
+    drawn = ax.pcolormesh(
+        mark.x_edges,
+        mark.y_edges,
+        np.ma.masked_invalid(np.asarray(mark.values, dtype=float)).T,
+        cmap=_colour_map(mark.colours),
+        vmin=mark.limits[0],
+        vmax=mark.limits[1],
+        zorder=order,
+        rasterized=True,
+    )
+    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
+
+
+def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
+    style: dict[str, Any] = {"color": mark.colour, "linestyle": DASHES[mark.dash], "linewidth": 0.9}
+    if mark.axis == "x":
+        ax.axvline(mark.value, zorder=order, **style)
+        where: dict[str, Any] = {"xy": (mark.value, 1), "xycoords": ("data", "axes fraction")}
+        where |= {"rotation": 90, **_beside("right", "top")}
+    else:
+        ax.axhline(mark.value, zorder=order, **style)
+        where = {"xy": (1, mark.value), "xycoords": ("axes fraction", "data")}
+        where |= _beside("right", "bottom")
+    if mark.text:
+        note = ax.annotate(mark.text, **where, color=MUTED, fontsize="small", zorder=order)
+        note.set_in_layout(False)
+
+
+def _beside(right_or_left: str, top_or_bottom: str) -> dict[str, Any]:
+    """Return how words are anchored at a place, with some room to it, as the page has it."""
+    away = {"left": 1, "center": 0, "right": -1, "bottom": 1, "middle": 0, "top": -1}
+    offset = (away[right_or_left] * BESIDE_POINTS, away[top_or_bottom] * BESIDE_POINTS)
+    return {
+        "xytext": offset,
+        "textcoords": "offset points",
+        "ha": right_or_left,
+        "va": "center" if top_or_bottom == "middle" else top_or_bottom,
+    }
+
+
+def _label(_: "Sheet", ax: "Axes", mark: Label, order: float) -> None:
+    style: dict[str, Any] = {"color": mark.colour, "ha": mark.anchor, "va": "center"}
+    # In need a text is cut at the sheet's edge: making room for it would press the axes to nothing.
+    ax.text(mark.x, mark.y, mark.text, **style, zorder=order).set_in_layout(False)
+
+
+def _arrow(_: "Sheet", ax: "Axes", mark: Arrow, order: float) -> None:
+    (x0, x1), (y0, y1) = mark.x, mark.y
+    shape = {"arrowstyle": "->", "color": mark.colour, "shrinkA": 4, "shrinkB": 4, "alpha": 0.7}
+    ax.annotate("", (x1, y1), (x0, y0), arrowprops=shape, zorder=order)
+
+
+_DRAW: dict[type[Drawn], Callable[["Sheet", "Axes", Any, float], None]] = {
+    Points: _points,
+    ColouredPoints: _coloured_points,
+    Line: _line,
+    Area: _area,
+    Cells: _cells,
+    Rule: _rule,
+    Label: _label,
+    Arrow: _arrow,
+}
+
+
+def _draw_note(ax: "Axes", note: dict[str, Any]) -> None:
+    """Draw an annotation of `analysis.render.labels`, placed in pixels of its widest layout."""
+    on_paper = note.get("xref") == "paper"
+    text = html.unescape(note["text"])
+    style: dict[str, Any] = {
+        "color": note["font"]["color"],
+        "fontsize": "small",
+        "xycoords": "axes fraction" if on_paper else "data",
+        "zorder": 5,
+    }
+    place = (note["x"], note["y"])
+    if not note["showarrow"]:
+        style |= _beside(note["xanchor"], note["yanchor"])
+        turned = -note.get("textangle", 0)
+        ax.annotate(text, place, **style, rotation=turned).set_in_layout(False)
+        return
+    points = 72 / PIXELS_PER_INCH * WIDTH_INCHES / 10.6 * 1.3
+    has_head = note.get("arrowhead", 0) > 0
+    shape = {
+        "arrowstyle": "->" if has_head else "-",
+        "color": note["arrowcolor"],
+        "linewidth": 0.6,
+        "shrinkB": 0 if has_head else 4,
+    }
+    ax.annotate(
+        text,
+        place,
+        (note["ax"] * points, -note["ay"] * points),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        arrowprops=shape,
+        bbox=ON_PAPER,
+        **style,
+    )
+
+
+def _draw_pictures(sheet: "Sheet", pictures: Pictures) -> None:
+    shown = [cell for row in pictures.rows for cell in row.cells if cell is not None]
+    aspect = shown[0].shape[0] / shown[0].shape[1] if shown else 1.0
+    columns = len(pictures.head)
+    height = len(pictures.rows) * WIDTH_INCHES / (columns + 0.4) * aspect + 0.3
+    sheet.set_size_inches(WIDTH_INCHES, height + 0.5 * len(pictures.scales))
+    axes = sheet.subplots(len(pictures.rows), columns, squeeze=False)
+    for number, (line, row) in enumerate(zip(axes, pictures.rows, strict=True)):
+        for ax, head, cell in zip(line, pictures.head, row.cells, strict=True):
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
+            if cell is not None:
+                ax.imshow(cell, interpolation="nearest")
+            if number == 0:
+                ax.set_title(head, fontsize="small")
+        line[0].set_ylabel(row.label, fontsize="small")
+    _draw_colour_bars(sheet, list(axes.flat), pictures)
+
+
+def _draw_colour_bars(sheet: "Sheet", axes: Sequence[Any], pictures: Pictures) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    for bar in pictures.scales:
+        values = ScalarMappable(Normalize(*bar.limits), _colour_map(bar.colours))
+        sheet.colorbar(
+            values, ax=axes, label=bar.title, location="bottom", shrink=0.5, aspect=40, pad=0.02
+        )

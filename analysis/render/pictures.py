@@ -1,0 +1,308 @@
+"""Samples of a run as pictures: images, targets, predictions and error maps.
+
+As in Figures S-5 and S-7 to S-9 of the supplement. `mtl.training.samples` in, pictures out;
+nothing here reads files. Arrays may come from anywhere, so every shape is checked.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.render.panels import SCALE_COLOURS
+
+NO_VALUE = (196, 200, 205)
+"""Colour of pixels that do not count."""
+CLASS_COLOURS = (
+    *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255"),
+    *("#aa4499", "#4477aa", "#ee8866", "#bbcc33", "#661100", "#ffaabb"),
+)
+"""Paul Tol's muted colours and some of his others, for the classes 0, 1, ...; they repeat."""
+NUM_LEVELS = 255
+"""Colours of a scale; with the one for no value, a pixel is one byte of a PNG."""
+LARGEST_SIDE = 8192
+"""Pixels of a picture's side that are still believed."""
+CLIPPED_SHARE = 0.01
+"""Of the pixels with the largest errors, which all take the last colour: a few would darken all."""
+
+
+@dataclass(frozen=True)
+class ErrorMaps:
+    """The losses at each pixel of one image; (height, width) each."""
+
+    image: np.ndarray
+    """uint8 (height, width, 3)."""
+    errors: Mapping[str, np.ndarray]
+    """Task -> float32, 0 where it is not valid."""
+    valid: Mapping[str, np.ndarray]
+
+    def mean(self, task: str) -> float | None:
+        """Return the mean error over the valid pixels; None without any."""
+        held = self.errors[task][self.valid[task]]
+        return float(held.mean(dtype=np.float64)) if held.size else None
+
+    def masked(self, task: str) -> np.ndarray:
+        """Return the errors of a task with NaN where they do not count."""
+        return np.where(self.valid[task], self.errors[task], np.nan)
+
+    def summed(self, weights: Mapping[str, float] | None = None) -> np.ndarray:
+        """Return the sum over the tasks, each times its weight; NaN where no task is valid."""
+        total = np.zeros(self.image.shape[:2], np.float32)
+        for task, errors in self.errors.items():
+            total += errors if weights is None else weights[task] * errors
+        any_valid = np.any([self.valid[task] for task in self.errors], axis=0)
+        return np.where(any_valid, total, np.nan)
+
+    def shares(self, weights: Mapping[str, float] | None = None) -> dict[str, float] | None:
+        """Return task -> its share of the sum over all pixels; None unless all are positive."""
+        parts = {
+            task: float(errors.sum(dtype=np.float64)) * (1.0 if weights is None else weights[task])
+            for task, errors in self.errors.items()
+        }
+        total = sum(parts.values())
+        if min(parts.values()) < 0 or not 0 < total < np.inf:
+            return None
+        return {task: part / total for task, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Target and prediction of one task for one image.
+
+    Classes as uint8 (height, width), all else as float32 (height, width, channels).
+    """
+
+    target: np.ndarray
+    prediction: np.ndarray
+    valid: np.ndarray
+
+    @property
+    def are_classes(self) -> bool:
+        """Return whether the pixels hold classes."""
+        return self.target.ndim == 2
+
+
+def array_names(tasks: Sequence[str], kinds: Sequence[str]) -> frozenset[str]:
+    """Return the names of what `image_numbers` and readers of these kinds of arrays need."""
+    return frozenset({"indices", "image", *(f"{task}_{kind}" for task in tasks for kind in kinds)})
+
+
+def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """Return the numbers of the images in the validation split.
+
+    Raises:
+        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+    """
+    indices = _array(arrays, "indices")
+    if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
+        raise ValueError(f"indices hold {indices.dtype} {indices.shape}, not numbers of images")
+    numbers = tuple(indices.tolist())
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("an image is in it twice")
+    image = _array(arrays, "image")
+    sides = image.shape[1:3]
+    is_image = image.ndim == 4 and image.dtype == np.uint8 and image.shape[3] == 3
+    fits = is_image and len(image) == len(numbers) and min(sides) > 0
+    if not fits or max(sides) > LARGEST_SIDE:
+        raise ValueError(f"image holds {image.dtype} {image.shape}")
+    return numbers
+
+
+def error_maps(
+    arrays: Mapping[str, np.ndarray], tasks: Sequence[str], image_number: int
+) -> ErrorMaps:
+    """Return the error maps of one image.
+
+    Raises:
+        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+    """
+    place = _place(arrays, image_number)
+    shape = arrays["image"].shape[:3]
+    errors, valid = {}, {}
+    for task in tasks:
+        whole = _array(arrays, f"{task}_error")
+        if whole.shape != shape or whole.dtype.kind != "f":
+            raise ValueError(f"{task}_error holds {whole.dtype} {whole.shape}")
+        valid[task] = _valid(arrays, task)[place]
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused below
+            errors[task] = np.where(valid[task], whole[place], 0).astype(np.float32)
+        if not np.isfinite(errors[task]).all():
+            raise ValueError(f"{task}_error holds NaN or infinity")
+    return ErrorMaps(arrays["image"][place], errors, valid)
+
+
+def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) -> Estimates:
+    """Return target and prediction of one image.
+
+    Raises:
+        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+    """
+    place = _place(arrays, image_number)
+    shape = arrays["image"].shape[:3]
+    target, prediction = (_array(arrays, f"{task}_{kind}") for kind in ("target", "prediction"))
+    are_classes = target.dtype == np.uint8 and target.shape == shape
+    are_values = target.dtype.kind == "f" and target.ndim == 4 and target.shape[:3] == shape
+    if not (are_classes or (are_values and 1 <= target.shape[3] <= 3)):
+        raise ValueError(f"{task}_target holds {target.dtype} {target.shape}")
+    if prediction.shape != target.shape or prediction.dtype.kind != target.dtype.kind:
+        raise ValueError(f"{task}_prediction holds {prediction.dtype} {prediction.shape}")
+    valid = _valid(arrays, task)[place]
+    if are_classes:
+        return Estimates(target[place], prediction[place], valid)
+    with np.errstate(over="ignore"):  # what is beyond float32 is drawn as no value
+        shown = (target[place].astype(np.float32), prediction[place].astype(np.float32))
+    return Estimates(*shown, valid)
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    return arrays[name]
+
+
+def _place(arrays: Mapping[str, np.ndarray], image_number: int) -> int:
+    numbers = image_numbers(arrays)
+    if image_number not in numbers:
+        raise ValueError(f"image {image_number} is missing")
+    return numbers.index(image_number)
+
+
+def _valid(arrays: Mapping[str, np.ndarray], task: str) -> np.ndarray:
+    valid = _array(arrays, f"{task}_valid")
+    if valid.shape != arrays["image"].shape[:3] or valid.dtype != np.bool_:
+        raise ValueError(f"{task}_valid holds {valid.dtype} {valid.shape}")
+    return valid
+
+
+def even_weights(
+    tasks: Sequence[str], weights: Sequence[float | None] | None
+) -> dict[str, float] | None:
+    """Return loss weights brought to a mean of 1, so that methods share one colour range.
+
+    None where the method has none, some task has none, or they have no positive mean.
+    """
+    held = [weight for weight in weights or () if weight is not None]
+    if len(held) != len(tasks) or not 0 < sum(held) < np.inf:
+        return None
+    mean = sum(held) / len(held)
+    return {task: weight / mean for task, weight in zip(tasks, held, strict=True)}
+
+
+def shrink_factor(height: int, width: int, most_pixels: int) -> int:
+    """Return the least whole factor by which both sides shrink to at most `most_pixels`."""
+    factor = 1
+    while max(height // factor, 1) * max(width // factor, 1) > most_pixels:
+        factor += 1
+    return factor
+
+
+def shrunk_mean(values: np.ndarray, factor: int) -> np.ndarray:
+    """Return means of squares of `factor` pixels a side, NaN left out; a rest is cut off."""
+    height, width = (max(side // factor, 1) for side in values.shape[:2])
+    tall, wide = min(factor, values.shape[0]), min(factor, values.shape[1])
+    squares = values[: height * tall, : width * wide].reshape(
+        height, tall, width, wide, *values.shape[2:]
+    )
+    held = ~np.isnan(squares)
+    counts = held.sum(axis=(1, 3))
+    totals = np.where(held, squares, 0).sum(axis=(1, 3), dtype=np.float64)
+    return np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
+
+
+def shrunk_pick(values: np.ndarray, factor: int) -> np.ndarray:
+    """Return the middle pixel of each square: classes and directions have no mean."""
+    height, width = (max(side // factor, 1) for side in values.shape[:2])
+    middle = [min(factor, side) // 2 for side in values.shape[:2]]
+    return values[middle[0] :: factor, middle[1] :: factor][:height, :width]
+
+
+def shared_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return one colour range for all maps: from 0 (or the least) to nearly the largest value."""
+    held = np.concatenate([values[np.isfinite(values)].ravel() for values in maps] or [np.zeros(0)])
+    if not held.size:
+        return 0.0, 1.0
+    low = min(0.0, float(np.quantile(held, CLIPPED_SHARE)))
+    high = float(np.quantile(held, 1 - CLIPPED_SHARE))
+    if high <= low:
+        high = float(held.max())
+    return low, high if high > low else low + 1.0
+
+
+def target_limits(shown: Iterable[Estimates]) -> tuple[float, float]:
+    """Return the range of the targets' valid pixels, shared with the predictions."""
+    held = [estimate.target[estimate.valid] for estimate in shown]
+    values = np.concatenate([h[np.isfinite(h)].ravel() for h in held])
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def image_picture(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return an image (height, width, 3) of uint8, shrunk."""
+    return shrunk_mean(image.astype(np.float32), factor).round().astype(np.uint8)
+
+
+def scale_picture(values: np.ndarray, limits: tuple[float, float], factor: int) -> np.ndarray:
+    """Return a map (height, width) in the sequential colours; NaN stands for no value."""
+    small = shrunk_mean(values, factor)
+    return _coloured(small, limits)
+
+
+def estimate_picture(
+    values: np.ndarray,
+    valid: np.ndarray,
+    limits: tuple[float, float],
+    factor: int,
+    *,
+    task: str,
+) -> np.ndarray:
+    """Return a target or prediction as people look at it.
+
+    Classes by `CLASS_COLOURS`, normals as red, green and blue for x, y and z, depth in the
+    sequential colours, other maps from black to white; of two channels one is red, one blue.
+
+    Args:
+        values: classes uint8 (height, width) or float (height, width, channels).
+        valid: (height, width); other pixels take `NO_VALUE`.
+        limits: values of the first and last colour.
+        factor: from `shrink_factor`.
+        task: its name.
+    """
+    values, valid = shrunk_pick(values, factor), shrunk_pick(valid, factor)
+    if values.ndim == 2:
+        palette = np.array([_rgb(colour) for colour in CLASS_COLOURS])
+        picture = palette[values.astype(int) % len(palette)]
+    elif task == "depth" and values.shape[2] == 1:
+        return _coloured(np.where(valid, values[..., 0], np.nan), limits)
+    elif task == "normal" and values.shape[2] == 3:
+        lengths = np.linalg.norm(values, axis=2, keepdims=True)
+        valid = valid & np.isfinite(lengths[..., 0]) & (lengths[..., 0] > 0)
+        units = np.divide(values, lengths, out=np.zeros_like(values), where=valid[..., None])
+        picture = (127.5 + 127.5 * units).round()
+    else:
+        shares = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0, 1)
+        valid = valid & np.isfinite(shares).all(axis=2)
+        channels = [shares[..., i] for i in range(shares.shape[2])]
+        if len(channels) == 2:
+            channels.insert(1, (channels[0] + channels[1]) / 2)
+        picture = np.stack([255 * np.nan_to_num(c) for c in (channels * 3)[:3]], axis=2).round()
+    return np.where(valid[..., None], picture, NO_VALUE).astype(np.uint8)
+
+
+def _coloured(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    held = np.isfinite(values)
+    low, high = limits
+    shares = np.clip((np.where(held, values, low) - low) / (high - low), 0, 1)
+    picture = _levels()[(shares * (NUM_LEVELS - 1)).round().astype(int)]
+    return np.where(held[..., None], picture, NO_VALUE).astype(np.uint8)
+
+
+def _levels() -> np.ndarray:
+    stops = np.array([_rgb(colour) for colour in SCALE_COLOURS["sequential"]], dtype=np.float64)
+    places, levels = np.linspace(0, 1, len(stops)), np.linspace(0, 1, NUM_LEVELS)
+    return np.stack([np.interp(levels, places, stops[:, i]) for i in range(3)], axis=1).round()
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

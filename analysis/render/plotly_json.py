@@ -1,0 +1,342 @@
+"""Panels as plotly draws them in the page: plain JSON values, as `Plotly.react` takes them."""
+
+import html
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.render.labels import FONT, SIZES
+from analysis.render.panels import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    SCALE_COLOURS,
+    TITLE_CHARACTERS,
+    Area,
+    Arrow,
+    Cells,
+    ColouredPoints,
+    Colours,
+    Drawn,
+    Label,
+    Line,
+    Panel,
+    Points,
+    Rule,
+    Scale,
+    title_characters,
+)
+from analysis.render.scales import TICK_CHARACTERS, shortened, with_width
+
+FONT_PIXELS = 12
+MARGIN = {"l": 12, "r": 12, "t": 12, "b": 12, "pad": 0}
+"""Around panels without layouts of their own; plotly widens it for titles and ticks."""
+WIDTHS = ((0, 30, 20), (420, TITLE_CHARACTERS, TICK_CHARACTERS))
+"""Least width in pixels of a panel without layouts of its own; characters in a line of the x axis's
+title, and of a tick of the y axis."""
+BAR_PIXELS = 58
+"""That a colour bar takes above a narrow panel, with its title."""
+
+
+def plotly_values(panel: Panel) -> dict[str, Any]:
+    """Return `{data, layout, variants}` of a panel.
+
+    `variants` are `{min_width, layout}`: the page takes the widest that fits and lays its entries
+    over those of `layout`.
+    """
+    data: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for mark in panel.marks:
+        if isinstance(mark, Rule):
+            shapes.append(_rule_shape(mark))
+            if mark.text:
+                annotations.append(_rule_text(mark, panel))
+        elif isinstance(mark, Label):
+            annotations.append(_label(mark, panel))
+        elif isinstance(mark, Arrow):
+            annotations.append(_arrow(mark, panel))
+        else:
+            data.append(_TRACES[type(mark)](mark))
+    layout: dict[str, Any] = {
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "hoverlabel": {"font": {"family": FONT}},
+        "hovermode": "closest",
+        "showlegend": False,
+        "shapes": shapes,
+    }
+    return {"data": data, "layout": layout, "variants": _variants(panel, annotations)}
+
+
+def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not panel.layouts:
+        return [
+            {
+                "min_width": width,
+                "layout": {
+                    "height": panel.height,
+                    "margin": MARGIN,
+                    "font": {"size": FONT_PIXELS, "family": FONT, "color": INK},
+                    "annotations": annotations,
+                    **_axes(panel, of_title, of_tick),
+                    **_colour_axis(panel, is_narrow=width == 0),
+                },
+            }
+            for width, of_title, of_tick in WIDTHS
+        ]
+    return [
+        {
+            "min_width": size.width,
+            "layout": {
+                **placed,
+                **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
+                "annotations": [*annotations, *placed.get("annotations", ())],
+            },
+        }
+        for size, placed in zip(SIZES, panel.layouts, strict=True)
+    ]
+
+
+def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
+    """Return both axes with so many characters in a line of the x title and of a y tick."""
+    of_y_title = title_characters(panel.height)
+    # Plotly turns long ticks of the x axis: they may take a third of the panel's height.
+    xaxis = _axis(with_width(panel.x, panel, "x"), of_title, of_y_title // 2, panel)
+    yaxis = _axis(with_width(panel.y, panel, "y"), of_y_title, of_tick, panel)
+    if panel.is_equal:
+        yaxis |= {"scaleanchor": "x", "scaleratio": 1}
+    return {"xaxis": xaxis, "yaxis": yaxis}
+
+
+def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, Any]:
+    """Return an axis; where labels were placed by hand, margins must stay as they are."""
+    is_placed = bool(panel.layouts)
+    title = scale.title if is_placed else textwrap.fill(scale.title, of_title)
+    axis: dict[str, Any] = {
+        "title": {"text": _lines(title), "standoff": 10},
+        "gridcolor": GRID,
+        "linecolor": MUTED,
+        "tickcolor": MUTED,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "zeroline": False,
+        "automargin": not is_placed,
+    }
+    if scale.is_log:
+        axis["type"] = "log"
+    if scale.limits is not None:
+        axis["range"] = [math.log10(v) if scale.is_log else v for v in scale.limits]
+    if scale.ticks is not None:
+        axis |= {
+            "tickvals": [value for value, _ in scale.ticks],
+            "ticktext": [_lines(shortened(text, of_tick)) for _, text in scale.ticks],
+        }
+    if not scale.is_shown:
+        axis["visible"] = False
+    return axis
+
+
+def _lines(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
+    """Return what the colours of a panel say: a bar beside it, above it where it is narrow."""
+    for mark in panel.marks:
+        if isinstance(mark, ColouredPoints | Cells):
+            characters = WIDTHS[0][1] if is_narrow else title_characters(panel.height)
+            title = {"text": _lines(textwrap.fill(mark.title, characters))}
+            bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickcolor": MUTED}
+            if is_narrow:
+                bar |= {"orientation": "h", "y": 1, "yanchor": "bottom", "title": title}
+                bar["title"]["side"] = "top"
+            else:
+                bar |= {"title": {**title, "side": "right"}}
+            colours = {
+                "colorscale": _colour_scale(mark.colours),
+                "cmin": mark.limits[0],
+                "cmax": mark.limits[1],
+                "colorbar": bar,
+            }
+            extra = {"height": panel.height + BAR_PIXELS} if is_narrow else {}
+            return {"coloraxis": colours, **extra}
+    return {}
+
+
+def _hover(texts: Sequence[str]) -> dict[str, Any]:
+    if not texts:
+        return {"hoverinfo": "skip"}
+    lines = [_lines(text) for text in texts]
+    return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
+
+
+def _points(mark: Points) -> dict[str, Any]:
+    colour = mark.mark.colour
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        "marker": {
+            "symbol": mark.mark.symbol,
+            "size": mark.size,
+            "color": colour,
+            "opacity": mark.opacity,
+            # Faint ones overlap without a rim, as clouds do.
+            "line": {"color": PAPER, "width": 1.5 if mark.opacity == 1 else 0},
+        },
+        **_hover(mark.hover),
+    }
+    bar = {"type": "data", "color": colour, "thickness": 1.2, "width": 3}
+    if mark.errors_x is not None:
+        trace["error_x"] = {**bar, "array": list(mark.errors_x)}
+    if mark.errors_y is not None:
+        trace["error_y"] = {**bar, "array": list(mark.errors_y)}
+    return trace
+
+
+def _colour_scale(colours: Colours) -> list[list[Any]]:
+    stops = SCALE_COLOURS[colours]
+    return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
+
+
+def _coloured_points(mark: ColouredPoints) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "marker": {
+            "symbol": mark.symbol,
+            "size": mark.size,
+            "color": list(mark.values),
+            "coloraxis": "coloraxis",
+            "line": {"color": MUTED, "width": 0.7},
+        },
+        **_hover(mark.hover),
+    }
+
+
+def _line(mark: Line) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        # Simplification drops corners and draws slopes between the rest.
+        "line": {"color": mark.colour, "width": mark.width, "dash": mark.dash, "simplify": False},
+        "opacity": mark.opacity,
+        **_hover(mark.hover),
+    }
+
+
+def _area(mark: Area) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(mark.x),
+        "y": list(mark.y),
+        "name": html.escape(mark.name),
+        "fill": "toself",
+        "fillcolor": mark.colour,
+        "line": {"width": 0, "simplify": False},
+        "opacity": mark.opacity,
+        "hoverinfo": "skip",
+    }
+
+
+def _cells(mark: Cells) -> dict[str, Any]:
+    rows = np.asarray(mark.values, dtype=float).T
+    return {
+        "type": "heatmap",
+        "x": list(mark.x_edges),
+        "y": list(mark.y_edges),
+        "z": [[None if math.isnan(value) else value for value in row] for row in rows.tolist()],
+        "coloraxis": "coloraxis",
+        "hovertemplate": "%{z:.3g}<extra></extra>",
+    }
+
+
+_TRACES: dict[type[Drawn], Callable[[Any], dict[str, Any]]] = {
+    Points: _points,
+    ColouredPoints: _coloured_points,
+    Line: _line,
+    Area: _area,
+    Cells: _cells,
+}
+
+
+def _rule_shape(mark: Rule) -> dict[str, Any]:
+    across = "y" if mark.axis == "x" else "x"
+    return {
+        "type": "line",
+        "layer": "above",
+        f"{mark.axis}ref": mark.axis,
+        f"{mark.axis}0": mark.value,
+        f"{mark.axis}1": mark.value,
+        f"{across}ref": "paper",
+        f"{across}0": 0,
+        f"{across}1": 1,
+        "line": {"color": mark.colour, "width": 1.2, "dash": mark.dash},
+    }
+
+
+def _place(value: float, scale: Scale) -> float:
+    """Return a value as annotations hold it: on a logarithmic axis, its logarithm."""
+    return math.log10(value) if scale.is_log else value
+
+
+def _rule_text(mark: Rule, panel: Panel) -> dict[str, Any]:
+    if mark.axis == "x":
+        place = {"xref": "x", "x": _place(mark.value, panel.x), "yref": "paper", "y": 1}
+        place |= {"textangle": -90, "xanchor": "right", "yanchor": "top"}
+    else:
+        place = {"yref": "y", "y": _place(mark.value, panel.y), "xref": "paper", "x": 1}
+        place |= {"xanchor": "right", "yanchor": "bottom"}
+    return {
+        **place,
+        "text": html.escape(mark.text),
+        "font": {"size": FONT_PIXELS - 1, "color": MUTED},
+        "showarrow": False,
+        "borderpad": 2,
+    }
+
+
+def _label(mark: Label, panel: Panel) -> dict[str, Any]:
+    return {
+        "x": _place(mark.x, panel.x),
+        "y": _place(mark.y, panel.y),
+        "text": html.escape(mark.text),
+        "font": {"color": mark.colour},
+        "xanchor": mark.anchor,
+        "showarrow": False,
+    }
+
+
+def _arrow(mark: Arrow, panel: Panel) -> dict[str, Any]:
+    (x0, x1), (y0, y1) = mark.x, mark.y
+    return {
+        "ax": _place(x0, panel.x),
+        "ay": _place(y0, panel.y),
+        "axref": "x",
+        "ayref": "y",
+        "x": _place(x1, panel.x),
+        "y": _place(y1, panel.y),
+        "text": "",
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowsize": 1,
+        "arrowwidth": 1,
+        "arrowcolor": mark.colour,
+        "standoff": 6,
+        "startstandoff": 6,
+        "opacity": 0.7,
+    }

@@ -1,0 +1,100 @@
+"""From where to where an axis goes whose values leave it no width, and ticks that leave it room."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from analysis.load.text import no_width
+from analysis.render.panels import (
+    Area,
+    Arrow,
+    Cells,
+    ColouredPoints,
+    Drawn,
+    Label,
+    Line,
+    Panel,
+    Points,
+    Rule,
+    Scale,
+)
+
+ROOM = 0.1
+"""Share of such a value that its axis holds on each side."""
+TICK_CHARACTERS = 40
+"""Of a tick's text at most."""
+
+
+def with_width(scale: Scale, panel: Panel, axis: Literal["x", "y"]) -> Scale:
+    """Return the scale with limits that are apart.
+
+    Without limits a library fits the marks; of values that agree but for rounding it would show the
+    rounding alone, or fail.
+    """
+    ends = scale.limits
+    if ends is None:
+        values = [value for mark in panel.marks for value in _values(mark, axis)]
+        if not values:
+            return scale
+        ends = (min(values), max(values))
+    if not no_width(*ends):
+        return scale
+    middle = ends[0]
+    if scale.is_log:
+        limits = (middle / (1 + ROOM), middle * (1 + ROOM))
+    else:
+        room = abs(middle) * ROOM or 1.0
+        limits = (middle - room, middle + room)
+    return dataclasses.replace(scale, limits=limits)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters a line, with an ellipsis where it is cut."""
+    lines = text.split("\n")
+    return "\n".join(
+        line if len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+        for line in lines
+    )
+
+
+def _values(mark: Drawn, axis: Literal["x", "y"]) -> Iterator[float]:
+    """Yield where a mark lies on an axis, with its bars."""
+    if isinstance(mark, Rule):
+        if mark.axis == axis:
+            yield mark.value
+    elif isinstance(mark, Cells):
+        yield from mark.x_edges if axis == "x" else mark.y_edges
+    elif isinstance(mark, Label):
+        yield mark.x if axis == "x" else mark.y
+    elif isinstance(mark, Points):
+        values = mark.x if axis == "x" else mark.y
+        errors = mark.errors_x if axis == "x" else mark.errors_y
+        yield from values
+        for value, error in zip(values, errors or (), strict=errors is not None):
+            yield value - error
+            yield value + error
+    elif isinstance(mark, ColouredPoints | Line | Area | Arrow):
+        yield from mark.x if axis == "x" else mark.y
+
+
+def log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
+    """Return about three to eight ticks between two positive numbers of a logarithmic axis.
+
+    Over less than a decade as on a plain axis, beyond at 1, 2 and 5 or at powers of ten: plotly and
+    matplotlib alike leave a narrow logarithmic axis with one number or none.
+    """
+    decades = math.log10(high / low)
+    if decades < 0.9:
+        rough = (high - low) / 5
+        size = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * size for m in (1, 2, 5, 10) if m * size >= rough * 0.999)
+        values = [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        digits = max(0, -math.floor(math.log10(step)))
+        form = f".{digits}f" if digits < 5 else "g"
+        return tuple((value, f"{value:{form}}") for value in values)
+    factors = (1, 2, 5) if decades <= 2.5 else (1,)
+    stride = max(1, math.ceil(decades / 7))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [m * 10.0**power for power in powers if power % stride == 0 for m in factors]
+    return tuple((value, f"{value:g}") for value in values if low <= value <= high)

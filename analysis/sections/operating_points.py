@@ -1,0 +1,266 @@
+"""The operating-point figures as panels: values from findings, laid out for several widths."""
+
+import itertools
+from collections.abc import Sequence
+
+from analysis.compute.findings import Findings, steered_arms
+from analysis.compute.fronts import OperatingPoint, means_of
+from analysis.load.axes import Axis
+from analysis.load.matched import ArmRuns, arm_runs
+from analysis.render.figure_parts import MOST_LABELLED_TASKS, axis_limits, axis_title, range_text
+from analysis.render.labels import (
+    PRIOR,
+    SIZES,
+    attained_stairs,
+    pair_arrows,
+    references,
+    shown_staircase,
+    shown_values,
+    variant,
+)
+from analysis.render.panels import (
+    MUTED,
+    Area,
+    Arrow,
+    Drawn,
+    Figure,
+    Key,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+    Scale,
+    mark_of,
+)
+
+MOST_GHOSTS = 3_000
+"""Single runs in a figure; of more as many evenly chosen ones are drawn."""
+MOST_BANDS = 2
+"""Methods with a band: more of them hide each other."""
+SHARES = (0.25, 0.5, 0.75)
+"""Of seeds, that attain the better edge of the band, the median and the worse edge."""
+FEWEST_FOR_MEDIAN = 3
+"""Seeds; the median of two is what either attains."""
+
+
+def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
+    """Return one figure for each pair of tasks; empty without operating points."""
+    if not findings.points:
+        return ()
+    banded = [
+        arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MOST_BANDS]
+    ]
+    pairs = itertools.combinations(range(len(findings.axes)), 2)
+    return tuple(_operating_points(findings, banded, pair) for pair in pairs)
+
+
+def _operating_points(
+    findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
+) -> Figure:
+    axes = [findings.axes[k] for k in pair]
+    ranges = _ranges(findings, pair)
+    arms = [
+        (arm, mine, mark_of(number))
+        for number, arm in enumerate(findings.arms)
+        if (mine := [point for point in findings.points if point.arm == arm])
+    ]
+    bands = {runs.arm: _band(findings, runs, pair) for runs in banded}
+    marks: list[Drawn] = [area for area, _ in bands.values() if area is not None]
+    marks += _reference_lines(findings, axes)
+    every = -(-len(findings.runs) // MOST_GHOSTS)
+    for arm, _, mark in arms:
+        marks.append(_ghosts(findings, arm, mark, axes, every))
+    for arm, _, mark in arms:
+        corners = shown_staircase(findings, arm, pair)
+        if corners:
+            xs, ys = zip(*corners, strict=True)
+            name = f"{arm}, nondominated"
+            marks.append(Line(xs, ys, mark.colour, mark.dash, name, opacity=0.75))
+    medians = [median for _, median in bands.values() if median is not None]
+    arrows = pair_arrows(findings, pair, ranges)
+    marks += medians
+    marks += [Arrow((a[0], b[0]), (a[1], b[1])) for a, b in arrows]
+    marks += [_means(findings, mine, mark, pair) for _, mine, mark in arms]
+    name = f"operating_points_{axes[0].task}_{axes[1].task}"
+    panel = Panel(
+        name=name,
+        x=Scale(axis_title(axes[0]), ranges[0]),
+        y=Scale(axis_title(axes[1]), ranges[1]),
+        marks=tuple(marks),
+        layouts=tuple(variant(findings, pair, ranges, size) for size in SIZES),
+    )
+    num_seeds = {runs.arm: len(runs.seeds) for runs in banded if bands[runs.arm][0] is not None}
+    return Figure(
+        name=name,
+        title=f"{axes[0].task.capitalize()} against {axes[1].task}",
+        alt=_alt(findings, axes, pair),
+        panels=(panel,),
+        caption=_caption(findings, num_seeds, bool(medians), bool(arrows), every),
+        legend=tuple(
+            Key(arm, mark, "both" if len(mine) > 1 else "point") for arm, mine, mark in arms
+        ),
+    )
+
+
+def _ghosts(findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int) -> Points:
+    runs = findings.runs[findings.runs["arm"] == arm].iloc[::every]
+    xs, ys = (shown_values(runs[axis.column].tolist(), axis) for axis in axes)
+    hover = tuple(
+        f"{arm}, seed {seed}\n{x:.4g}, {y:.4g}"
+        for seed, x, y in zip(runs["seed"], xs, ys, strict=True)
+    )
+    name = f"{arm}, single seeds"
+    return Points(tuple(xs), tuple(ys), mark, name, hover, size=6, opacity=0.35)
+
+
+def _band(
+    findings: Findings, runs: ArmRuns, pair: tuple[int, int]
+) -> tuple[Area | None, Line | None]:
+    """Return what a quarter of the seeds attain and three quarters do not, and the median."""
+    if findings.reference is None or len(runs.seeds) < 2:
+        return None, None
+    stairs = attained_stairs(findings, runs, pair, SHARES)
+    if stairs is None or not stairs[0]:
+        return None, None
+    better, median, worse = stairs
+    if not worse:
+        axes = [findings.axes[k] for k in pair]
+        corner = [
+            findings.reference.point[k] * a.metric.display_factor
+            for k, a in zip(pair, axes, strict=True)
+        ]
+        worse = [(corner[0], corner[1])]
+    xs, ys = zip(*better, *worse[::-1], strict=True)
+    mark = mark_of(findings.arms.index(runs.arm))
+    band = Area(xs, ys, mark.colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
+    if len(runs.seeds) < FEWEST_FOR_MEDIAN or not median:
+        return band, None
+    xs, ys = zip(*median, strict=True)
+    name = f"{runs.arm}, median attainment"
+    return band, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
+
+
+def _reference_lines(findings: Findings, axes: Sequence[Axis]) -> list[Drawn]:
+    """Return lines at the per-pixel prior and at the mean of single-task runs."""
+    lines: list[Drawn] = []
+    for number, axis in enumerate(axes):
+        for kind, value in references(findings, axis):
+            lines.append(
+                Rule(
+                    "x" if number == 0 else "y",
+                    value * axis.metric.display_factor,
+                    colour=MUTED,
+                    dash="dot" if kind == PRIOR else "longdash",
+                )
+            )
+    return lines
+
+
+def _means(
+    findings: Findings, mine: Sequence[OperatingPoint], mark: Mark, pair: tuple[int, int]
+) -> Points:
+    axes = [findings.axes[k] for k in pair]
+    means = means_of(mine, mine[0].arm)[:, list(pair)]
+    errors = [
+        tuple((point.sds[k] or 0.0) * axis.metric.display_factor for point in mine)
+        for k, axis in zip(pair, axes, strict=True)
+    ]
+    return Points(
+        tuple(shown_values(means[:, 0].tolist(), axes[0])),
+        tuple(shown_values(means[:, 1].tolist(), axes[1])),
+        mark,
+        mine[0].arm,
+        tuple(_hover(findings, point, axes, pair) for point in mine),
+        size=11,
+        errors_x=errors[0],
+        errors_y=errors[1],
+    )
+
+
+def _hover(
+    findings: Findings, point: OperatingPoint, axes: Sequence[Axis], pair: tuple[int, int]
+) -> str:
+    lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".rstrip()]
+    for axis, k in zip(axes, pair, strict=True):
+        sd = f" ± {axis.shown(point.sds[k])}" if point.sds[k] is not None else ""
+        lines.append(f"{axis.name}: {axis.shown(point.means[k])}{sd} {axis.unit}")
+    return "\n".join([*lines, f"seeds {', '.join(map(str, point.seeds))}"])
+
+
+def _caption(
+    findings: Findings,
+    num_seeds: dict[str, int],
+    has_medians: bool,
+    has_arrows: bool,
+    every: int,
+) -> str:
+    of_two = " of these two axes" if len(findings.axes) > 2 else ""
+    parts = [
+        "Large markers are means over seeds with bars of one standard deviation; small faint ones "
+        "are single seeds. Steps join a method's nondominated means; the area between them and "
+        f"the reference point is the hypervolume{of_two}. Better is right and up in this figure."
+    ]
+    if len(findings.axes) > MOST_LABELLED_TASKS:
+        parts.append(
+            "Labels are the priorities of the two tasks drawn; hovering over a point and the table "
+            "of means tell those of the others."
+        )
+    if every > 1:
+        parts.append(
+            f"Of the {len(findings.runs)} single runs one in {every} is drawn; runs.csv holds all."
+        )
+    if num_seeds:
+        shown = " and ".join(f"{arm} ({number})" for arm, number in num_seeds.items())
+        two = ", with two seeds between what both and what either attain"
+        parts.append(
+            f"Bands of {shown} seeds lie between what 75 % and what 25 % of the seeds attain"
+            f"{two if 2 in num_seeds.values() else ''}."
+        )
+    if has_medians:
+        parts.append("Dotted steps are what half of the seeds attain.")
+    if has_arrows:
+        parts.append("Arrows lead from fixed to lsb at the same priorities.")
+    if findings.prior:
+        parts.append(
+            "The dotted lines are a predictor that does not look at the image: at each pixel the "
+            "median value, mean normal or most frequent class of the training targets."
+        )
+    if any(axis.column in findings.baselines for axis in findings.axes):
+        parts.append(
+            "The lines of long dashes are the means of networks that train that task alone, "
+            "otherwise alike."
+        )
+    return " ".join(parts)
+
+
+def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, float]]:
+    """Return axis limits in display units, the worse end first.
+
+    They hold all seeds, bars and reference lines with some room.
+    """
+    limits = []
+    for k in pair:
+        axis = findings.axes[k]
+        values = findings.runs[axis.column].tolist()
+        for point in findings.points:
+            sd = point.sds[k] or 0.0
+            values += [point.means[k] - sd, point.means[k] + sd]
+        values += [value for _, value in references(findings, axis)]
+        if findings.reference is not None:
+            values.append(findings.reference.point[k])
+        limits.append(axis_limits(values, axis))
+    return limits
+
+
+def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str:
+    parts = []
+    for arm in findings.arms:
+        mine = [point for point in findings.points if point.arm == arm]
+        if mine:
+            spans = [range_text(mine, axis, k) for k, axis in zip(pair, axes, strict=True)]
+            parts.append(f"{arm}: {len(mine)} operating points, {', '.join(spans)}")
+    return (
+        f"Scatter plot of {axes[0].title} against {axes[1].title}. {'. '.join(parts)}. "
+        "The table below holds every value."
+    )

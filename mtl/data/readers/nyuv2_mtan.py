@@ -1,0 +1,227 @@
+"""NYU Depth V2 in the layout of MTAN and LibMTL: arrays of 288x384, one file a task and image.
+
+    root/{train,val}/image/0.npy   (288, 384, 3)  0..1
+                     depth/0.npy   (288, 384, 1)  metres, 0 = invalid
+                     normal/0.npy  (288, 384, 3)  -1..1, all components 0 = invalid
+                     label/0.npy   (288, 384)     0..12, -1 = void
+
+Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019. The 795 files of
+train are split by seed into train and validation; val, 654 files, is the test split. The order of
+the files is not that of the official data set and is not documented, so the two are never joined by
+number. Invalid pixels are left out, as those papers do, and not offered for filling. The frames
+were cropped and resized by code that is lost, so the camera is not known. Their authors say that
+the crop takes the white border away, so all of an image counts as picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.images import bad_file, read_array
+from mtl.data.readers.nyuv2 import DEPTH_RANGE_M, LARGEST_DEPTH_M, LICENCE
+from mtl.data.readers.nyuv2_classes import CLASSES_13
+from mtl.data.sample import RawDataset, RawSample
+from mtl.data.targets.derive import BoolArray
+from mtl.data.targets.derived_tasks import tasks_to_read
+from mtl.errors import BadSampleError, BadSourceError
+
+HEIGHT, WIDTH = 288, 384
+SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "image": ((HEIGHT, WIDTH, 3),),
+    "depth": ((HEIGHT, WIDTH, 1), (HEIGHT, WIDTH)),
+    "normal": ((HEIGHT, WIDTH, 3),),
+    "label": ((HEIGHT, WIDTH), (HEIGHT, WIDTH, 1)),
+}
+"""Folder -> shapes that its files may have; the first is the usual one."""
+FOLDERS = {"depth": "depth", "normal": "normal", "segmentation": "label"}
+"""Task -> folder."""
+OFFICIAL_COUNTS = (795, 654)
+VOID = -1
+SLACK = 1e-3
+"""By how much rounding may carry values out of their range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MtanOptions:
+    """How to read the files; plain values, so that they can stand in a manifest."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
+    they follow from is read too."""
+    validation_share: float = 0.1
+    """Part of the training samples that is held out."""
+    validation_seed: int = 0
+
+
+def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawDataset:
+    """Open the folder that holds train and val.
+
+    A sample is whatever number has a file in any of the four folders; one that lacks a file fails
+    when it is read, so that it can be left out and listed.
+
+    Raises:
+        BadSourceError: if folders are absent or empty, or the options leave nothing to train on.
+    """
+    options = MtanOptions() if options is None else options
+    root = Path(source)
+    tasks = tasks_to_read(options.tasks, FOLDERS)
+    train = [f"train/{number}" for number in _numbers(root / "train")]
+    test = tuple(f"val/{number}" for number in _numbers(root / "val"))
+    kept, held = hold_out(train, options.validation_share, options.validation_seed)
+    notes = ["The axes of the normals are those of the files: x to the right, y and z as found."]
+    if (len(train), len(test)) != OFFICIAL_COUNTS:
+        notes.append(
+            f"There are {len(train)} training and {len(test)} test samples, unlike the usual "
+            f"{OFFICIAL_COUNTS[0]} and {OFFICIAL_COUNTS[1]}."
+        )
+    return RawDataset(
+        name="nyuv2_mtan",
+        tasks=tasks,
+        classes=CLASSES_13,
+        depth_range_m=DEPTH_RANGE_M,
+        samples={"train": kept, "validation": held, "test": test},
+        read=partial(_read, root, tasks),
+        files=partial(_files, root, tasks),
+        licence=LICENCE,
+        options=dataclasses.asdict(options) | {"tasks": tasks},
+        notes=tuple(notes),
+        held=tuple(FOLDERS),
+    )
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Return the numbers of the samples in a split's folder, ascending."""
+    found: set[int] = set()
+    for name in SHAPES:
+        try:
+            files = os.listdir(folder / name)
+        except OSError as error:
+            raise BadSourceError(
+                f"Expected the folder {folder / name}, got: {error.strerror or error}. "
+                "Give the folder that holds train and val, each with image, depth, normal, label."
+            ) from error
+        found |= {int(file[:-4]) for file in files if re.fullmatch(r"(0|[1-9]\d*)\.npy", file)}
+    if not found:
+        raise BadSourceError(
+            f"Expected files such as {folder / 'image' / '0.npy'}, got none. "
+            "Unpack the archive there."
+        )
+    return sorted(found)
+
+
+def _paths(root: Path, tasks: tuple[str, ...], sample_id: str) -> dict[str, Path]:
+    """Return folder -> file of a sample, whether or not it is there."""
+    split, number = sample_id.split("/")
+    folders = ("image", *(FOLDERS[task] for task in tasks))
+    return {name: root / split / name / f"{number}.npy" for name in folders}
+
+
+def _files(root: Path, tasks: tuple[str, ...], sample_id: str) -> Iterable[Path]:
+    return _paths(root, tasks, sample_id).values()
+
+
+def _read(root: Path, tasks: tuple[str, ...], sample_id: str) -> RawSample:
+    """Return a sample of the folder; raises `BadSampleError`."""
+    paths = _paths(root, tasks, sample_id)
+    for name, path in paths.items():
+        if not path.is_file():
+            raise BadSampleError(
+                f"Expected the {name} of sample {sample_id} at {path}, got no file. "
+                "Unpack the archive again, or leave the sample out."
+            )
+    read = {task: READ[task](paths[FOLDERS[task]]) for task in tasks}
+    return RawSample(
+        image=_image(paths["image"]),
+        targets={task: target for task, (target, _) in read.items()},
+        valid={task: valid for task, (_, valid) in read.items()},
+    )
+
+
+def _numbers_of(path: Path, name: str) -> NDArray[np.float64]:
+    """Return the values of a file, of the first of its shapes, as float64."""
+    values = read_array(path)
+    shapes = SHAPES[name]
+    if values.shape not in shapes:
+        raise bad_file(
+            path,
+            f"{name} of shape {shapes[0]}",
+            f"{values.shape}",
+            "Give the files of the MTAN layout, channels last, at their own size",
+        )
+    values = values.reshape(shapes[0]).astype(np.float64)
+    bad = np.count_nonzero(~np.isfinite(values))
+    if bad:
+        raise bad_file(path, f"finite {name}", f"{bad} of NaN or infinity", "Unpack it again")
+    return values
+
+
+def _expect_range(
+    path: Path, name: str, values: NDArray[Any], lowest: float, highest: float
+) -> None:
+    low, high = float(values.min()), float(values.max())
+    if low < lowest - SLACK or high > highest + SLACK:
+        raise bad_file(
+            path,
+            f"{name} from {lowest:g} to {highest:g}",
+            f"{low:g} to {high:g}",
+            "Write it in the scale of the MTAN layout",
+        )
+
+
+def _image(path: Path) -> NDArray[np.uint8]:
+    values = _numbers_of(path, "image")
+    _expect_range(path, "image", values, 0, 1)
+    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _depth(path: Path) -> tuple[NDArray[np.float32], BoolArray]:
+    values = _numbers_of(path, "depth")
+    if values.min() < 0:
+        raise bad_file(
+            path, "depth of at least 0 m", f"{values.min():g}", "Mark missing depth with 0"
+        )
+    _expect_range(path, "depth in metres", values, 0, LARGEST_DEPTH_M)
+    valid = values[..., 0] > 0
+    if not valid.any():
+        raise bad_file(path, "some valid depth", "0 everywhere", "Leave the sample out")
+    return values.astype(np.float32), valid
+
+
+def _normals(path: Path) -> tuple[NDArray[np.float32], BoolArray]:
+    values = _numbers_of(path, "normal")
+    _expect_range(path, "normal", values, -1, 1)
+    # Not by the sum of the components: that of a unit normal can be 0.
+    valid = (values != 0).any(axis=-1)
+    length = np.linalg.norm(values, axis=-1)
+    unit = values / np.where(valid, length, 1.0)[..., None]
+    return unit.astype(np.float32), valid
+
+
+def _classes(path: Path) -> tuple[NDArray[np.uint8], BoolArray]:
+    values = _numbers_of(path, "label")
+    classes = np.rint(values)
+    if np.abs(classes - values).max() > SLACK:
+        raise bad_file(
+            path, "whole numbers as labels", "fractions", "Resize labels by the nearest pixel"
+        )
+    _expect_range(path, "labels", classes, VOID, len(CLASSES_13) - 1)
+    valid = classes != VOID
+    return np.where(valid, classes, 0).astype(np.uint8), valid
+
+
+READ: dict[str, Callable[[Path], tuple[NDArray[Any], BoolArray]]] = {
+    "depth": _depth,
+    "normal": _normals,
+    "segmentation": _classes,
+}

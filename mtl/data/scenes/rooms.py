@@ -1,0 +1,345 @@
+"""The layout of `rooms`: a furnished room with the 13 NYUv2 classes.
+
+The frequencies below were fitted so that the mean pixel shares come near those of NYUv2's test
+labels; `tests/data/test_scenes.py` holds them.
+"""
+
+from __future__ import annotations
+
+from math import atan2, cos, hypot, pi, sin
+
+import numpy as np
+
+from mtl.data.scenes.builder import Layout, Palette, Place, SceneBuilder, Support
+from mtl.data.scenes.furniture import HUNG, PIECES, SMALL, Piece, ceiling_light, rug
+from mtl.data.scenes.records import SceneVariant
+
+# Mean numbers a room (Poisson).
+FURNITURE_RATES = {
+    "bed": 1.0, "sofa": 0.9, "armchair": 0.5, "chair": 0.8, "stool": 0.4, "table": 0.8,
+    "round_table": 0.4, "coffee_table": 0.6, "desk": 0.8, "cabinet": 2.1, "wardrobe": 0.9,
+    "refrigerator": 0.4, "counter": 0.5, "bookcase": 1.3, "tv_stand": 0.3, "night_stand": 1.2,
+    "crates": 2.4, "bathtub": 0.35,
+}  # fmt: skip
+HUNG_RATES = {
+    "picture": 3.5, "poster": 2.0, "window": 5.0, "mirror": 2.5, "wall_tv": 0.15, "door": 0.6,
+    "wall_shelf": 0.5, "clock": 0.4, "pillar": 0.6, "clothes": 3.5, "radiator": 1.5,
+}  # fmt: skip
+SMALL_WEIGHTS = {
+    "small_box": 3.0, "leaning_box": 1.0, "ball": 0.8, "bottle": 1.2, "can": 1.5, "roll": 1.0,
+    "fruit_bowl": 0.5, "book_stack": 0.8, "table_lamp": 1.0, "plant": 1.2,
+}  # fmt: skip
+SMALL_LABELS = {"book_stack": "books"}
+# Chairs stand at tables more often than alone.
+CHAIRS_AT_TABLE = {"table": 1.7, "round_table": 1.7, "desk": 0.8}
+SMALL_SIZE_M = (0.15, 0.8)
+FLOOR_CLUTTER_SIZE_M = (0.3, 1.3)
+FLOOR_CLUTTER_SHARE = 0.6
+# Room for skirting boards and for what hangs on walls.
+WALL_GAP_M = 0.05
+# Whoever stands in a room needs some floor.
+CLEARANCE_M = 0.06
+PLACING_ATTEMPTS = 8
+
+Rectangle = tuple[float, float, float, float]
+
+
+class _Floor:
+    """The rectangles (x0, x1, y0, y1) on the floor, and spans on each wall, that are taken."""
+
+    def __init__(self, half_x: float, half_y: float) -> None:
+        self.half = (half_x, half_y)
+        self.taken: list[Rectangle] = []
+        self.walls: list[list[Rectangle]] = [[], [], [], []]
+
+    def free(self, rectangle: Rectangle) -> bool:
+        x0, x1, y0, y1 = rectangle
+        if x0 < -self.half[0] or x1 > self.half[0] or y0 < -self.half[1] or y1 > self.half[1]:
+            return False
+        return not any(_overlap(rectangle, other) for other in self.taken)
+
+    def wall_place(self, wall: int, along: float, out: float, z: float) -> Place:
+        """Frame on a wall: walls 0..3 are -x, +x, -y, +y; y of the frame points into the room."""
+        axis, sign = divmod(wall, 2)
+        inward = 1.0 if sign == 0 else -1.0
+        normal = (inward, 0.0) if axis == 0 else (0.0, inward)
+        x = -inward * self.half[0] + out * inward if axis == 0 else along
+        y = along if axis == 0 else -inward * self.half[1] + out * inward
+        return Place(x, y, z, atan2(-normal[0], normal[1]))
+
+    def wall_half_length(self, wall: int) -> float:
+        return self.half[1] if wall < 2 else self.half[0]
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
+
+
+def _footprint(place: Place, width: float, depth: float) -> Rectangle:
+    c, s = abs(cos(place.yaw)), abs(sin(place.yaw))
+    half_x = (width * c + depth * s) / 2 + CLEARANCE_M / 2
+    half_y = (width * s + depth * c) / 2 + CLEARANCE_M / 2
+    return place.x - half_x, place.x + half_x, place.y - half_y, place.y + half_y
+
+
+def layout_rooms(rng: np.random.Generator, variant: SceneVariant, palette: Palette) -> Layout:
+    """Furnish a room: furniture, chairs at tables, hung things, rugs, lights, then clutter."""
+    b = SceneBuilder(rng, palette, variant.classes, variant.unlabelled_probability)
+    half_x = float(rng.uniform(*variant.room_width_m)) / 2
+    half_y = float(rng.uniform(*variant.room_length_m)) / 2
+    height = float(rng.uniform(*variant.room_height_m))
+    wall = palette.paint(0.12)
+    walls = [palette.paint(0.12) if rng.random() < 0.3 else wall for _ in range(4)]
+    b.room(
+        (half_x, half_y, height / 2), [*walls, palette.paint(), palette.paint()],
+        ["wall"] * 4 + ["floor", "ceiling"],
+    )  # fmt: skip
+    floor = _Floor(half_x, half_y)
+    limit = int(rng.integers(variant.num_objects[0], variant.num_objects[1] + 1))
+
+    supports = _furnish(b, floor)
+    _hang(b, floor, height)
+    for _ in range(int(rng.poisson(0.7))):
+        x, y = float(rng.uniform(-0.6, 0.6)) * half_x, float(rng.uniform(-0.6, 0.6)) * half_y
+        b.start("rug", Place(x, y, 0.0, float(rng.uniform(0, pi))), "floor", may_be_void=False)
+        rug(b, float(rng.uniform(0.4, 1.0)), float(rng.uniform(0.3, 0.8)))
+    for _ in range(int(rng.poisson(0.7))):
+        x, y = float(rng.uniform(-0.6, 0.6)) * half_x, float(rng.uniform(-0.6, 0.6)) * half_y
+        b.start("ceiling_light", Place(x, y, height, float(rng.uniform(0, pi))), "objects")
+        ceiling_light(b, float(rng.uniform(0.3, 0.7)))
+    _scatter(b, floor, supports, limit)
+    return b.finish()
+
+
+def _furnish(b: SceneBuilder, floor: _Floor) -> list[Support]:
+    rng = b.rng
+    names = list(FURNITURE_RATES)
+    counts = rng.poisson(list(FURNITURE_RATES.values()))
+    wanted = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    # Wide pieces first: they need the walls.
+    wanted.sort(key=lambda name: -PIECES[name].largest[0])
+    supports: list[Support] = []
+    for name in wanted:
+        piece = PIECES[name]
+        size = piece.size(rng)
+        place = _find_place(rng, floor, piece, size[0], size[1], size[2])
+        if place is None:
+            continue
+        floor.taken.append(_footprint(place, size[0], size[1]))
+        b.start(name, place, piece.label)
+        supports += piece.build(b, size)
+        if name in CHAIRS_AT_TABLE:
+            _seat(b, floor, place, size[0], size[1], CHAIRS_AT_TABLE[name])
+    return supports
+
+
+def _find_place(
+    rng: np.random.Generator, floor: _Floor, piece: Piece, width: float, depth: float,
+    height: float,
+) -> Place | None:  # fmt: skip
+    for _ in range(PLACING_ATTEMPTS):
+        if piece.at_wall:
+            wall = int(rng.integers(4))
+            reach = floor.wall_half_length(wall) - width / 2 - 0.02
+            if reach <= 0:
+                continue
+            along = float(rng.uniform(-reach, reach))
+            place = floor.wall_place(wall, along, depth / 2 + WALL_GAP_M, 0.0)
+        else:
+            x = float(rng.uniform(-1, 1)) * (floor.half[0] - 0.3)
+            y = float(rng.uniform(-1, 1)) * (floor.half[1] - 0.3)
+            turn = float(rng.integers(4)) * pi / 2 + float(rng.normal(0, 0.25))
+            place = Place(x, y, 0.0, turn)
+        if floor.free(_footprint(place, width, depth)):
+            if piece.at_wall:
+                span = (along - width / 2, along + width / 2, 0.0, height + 0.1)
+                floor.walls[wall].append(span)
+            return place
+    return None
+
+
+def _seat(
+    b: SceneBuilder, floor: _Floor, table: Place, width: float, depth: float, rate: float
+) -> None:
+    """Put chairs at the sides of a table, facing it and a little under it."""
+    rng = b.rng
+    sides = [(0.0, depth / 2, pi), (0.0, -depth / 2, 0.0), (width / 2, 0.0, pi / 2)]
+    sides.append((-width / 2, 0.0, -pi / 2))
+    piece = PIECES["chair"]
+    for side in rng.permutation(4)[: int(rng.poisson(rate))]:
+        x, y, turn = sides[int(side)]
+        size = piece.size(rng)
+        out = float(rng.uniform(0.15, 0.45)) / max(hypot(x, y), 0.1)
+        place = Place(
+            *table.world(x * (1 + out), y * (1 + out)), 0.0,
+            table.yaw + turn + float(rng.normal(0, 0.2)),
+        )  # fmt: skip
+        footprint = _footprint(place, size[0], size[1])
+        # Chairs may reach under their own table, but not into anything else.
+        middle = (table.x, table.x, table.y, table.y)
+        others = [other for other in floor.taken if not _overlap(other, middle)]
+        inside = abs(place.x) < floor.half[0] - 0.35 and abs(place.y) < floor.half[1] - 0.35
+        if inside and not any(_overlap(footprint, other) for other in others):
+            floor.taken.append(footprint)
+            b.start("chair", place, piece.label)
+            piece.build(b, size)
+
+
+def _hang(b: SceneBuilder, floor: _Floor, room_height: float) -> None:
+    rng = b.rng
+    counts = rng.poisson(list(HUNG_RATES.values()))
+    wanted = [name for name, count in zip(HUNG_RATES, counts, strict=True) for _ in range(count)]
+    rng.shuffle(wanted)
+    for name in wanted:
+        build, label, widths, heights, middles = HUNG[name]
+        for _ in range(PLACING_ATTEMPTS):
+            half_x, half_z = float(rng.uniform(*widths)), float(rng.uniform(*heights))
+            wall = int(rng.integers(4))
+            reach = floor.wall_half_length(wall) - half_x - 0.2
+            middle = float(rng.uniform(*middles))
+            if name == "pillar":
+                middle = half_z = room_height / 2
+            elif name == "door":
+                middle = half_z
+            if reach <= 0 or middle + half_z > room_height:
+                continue
+            along = float(rng.uniform(-reach, reach))
+            # Curtains and door frames are a little wider than their window or leaf.
+            margin = 0.14
+            span = (along - half_x - margin, along + half_x + margin, middle - half_z - margin,
+                    middle + half_z + 0.05)  # fmt: skip
+            if any(_overlap(span, other) for other in floor.walls[wall]):
+                continue
+            place = floor.wall_place(wall, along, 0.0, middle)
+            if name == "pillar":
+                footprint = _footprint(floor.wall_place(wall, along, 0.3, 0), 2 * half_x, 0.6)
+                if any(_overlap(footprint, other) for other in floor.taken):
+                    continue
+                floor.taken.append(footprint)
+            floor.walls[wall].append(span)
+            b.start(name, place, label, may_be_void=label != "wall")
+            build(b, half_x, half_z)
+            break
+
+
+def _scatter(b: SceneBuilder, floor: _Floor, supports: list[Support], limit: int) -> None:
+    """Put small things on supports and on the floor until the room has its objects."""
+    rng = b.rng
+    names = list(SMALL_WEIGHTS)
+    weights = np.array(list(SMALL_WEIGHTS.values()))
+    weights /= weights.sum()
+    spots: list[tuple[float, float, float, float]] = []
+    for _ in range(4 * limit):
+        if len(b.object_names) - 1 >= limit:
+            return
+        name = names[int(rng.choice(len(names), p=weights))]
+        label = SMALL_LABELS.get(name, "objects")
+        on_floor = not supports or rng.random() < FLOOR_CLUTTER_SHARE
+        low, high = FLOOR_CLUTTER_SIZE_M if on_floor else SMALL_SIZE_M
+        size = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        turn = float(rng.uniform(0, 2 * pi))
+        if on_floor:
+            x = float(rng.uniform(-1, 1)) * (floor.half[0] - size / 2 - 0.05)
+            y = float(rng.uniform(-1, 1)) * (floor.half[1] - size / 2 - 0.05)
+            place = Place(x, y, 0.0, turn)
+            footprint = _footprint(Place(x, y, 0.0, 0.0), size, size)
+            if not floor.free(footprint):
+                continue
+            floor.taken.append(footprint)
+        else:
+            support = supports[int(rng.integers(len(supports)))]
+            size = min(size, support.headroom, 2.5 * support.half_y)
+            if support.headroom <= 0.05:
+                continue
+            x = float(rng.uniform(-1, 1)) * max(support.half_x - size / 2, 0.0)
+            y = float(rng.uniform(-1, 1)) * max(support.half_y - size / 2, 0.0)
+            place = Place(*support.place.world(x, y), support.place.z, turn)
+            reach = 0.45 * size
+            if any(
+                abs(place.z - z) < 0.3 and hypot(place.x - px, place.y - py) < reach + other
+                for px, py, z, other in spots
+            ):
+                continue
+            spots.append((place.x, place.y, place.z, reach))
+        b.start(name, place, label)
+        SMALL[name](b, size)
+
+
+# Hue, and the texture of each class: pattern and period in metres. Classes that can be anywhere
+# (walls, bookcases, furniture) are a third of the circle apart, floor and ceiling lie between.
+HUES = {"floor": 0.08, "wall": 0.25, "bookcase": 0.58, "ceiling": 0.42, "furniture": 0.91}
+HUE_DEVIATION = 0.08
+TEXTURES = {
+    "floor": ("checker", (0.8, 0.8)),
+    "wall": ("stripes", (0.5, 0.5)),
+    "bookcase": ("shelves", (0.22, 0.45)),
+    "ceiling": ("tiles", (0.6, 0.6)),
+    "furniture": ("bricks", (0.5, 0.3)),
+}
+# The darker colour of a texture as a share of the lighter one, before gamma.
+DARKER = {"floor": 0.55, "wall": 0.85, "bookcase": 0.55, "ceiling": 0.6, "furniture": 0.55}
+BOOKCASE_PROBABILITY = 0.5
+DRUM_PROBABILITY = 0.25
+BALL_PROBABILITY = 0.15
+SIMPLE_PLACING_ATTEMPTS = 12
+
+
+def layout_simple(rng: np.random.Generator, variant: SceneVariant, palette: Palette) -> Layout:
+    """Draw a room of plain and bookcase walls with a few large pieces of furniture."""
+    b = SceneBuilder(rng, palette, variant.classes, variant.unlabelled_probability)
+    half_x = float(rng.uniform(*variant.room_width_m)) / 2
+    half_y = float(rng.uniform(*variant.room_length_m)) / 2
+    height = float(rng.uniform(*variant.room_height_m))
+    sides = ["bookcase" if rng.random() < BOOKCASE_PROBABILITY else "wall" for _ in range(4)]
+    labels = [*sides, "floor", "ceiling"]
+    b.room((half_x, half_y, height / 2), [_paint(palette, name) for name in labels], labels)
+    number = int(rng.integers(variant.num_objects[0], variant.num_objects[1] + 1))
+    taken: list[tuple[float, float, float]] = []
+    for _ in range(number):
+        for _ in range(SIMPLE_PLACING_ATTEMPTS):
+            half = rng.uniform((0.25, 0.25, 0.25), (0.6, 0.6, 0.9))
+            reach = float(np.hypot(half[0], half[1]))
+            x = float(rng.uniform(-1, 1)) * (half_x - reach)
+            y = float(rng.uniform(-1, 1)) * (half_y - reach)
+            if all(np.hypot(x - px, y - py) > reach + other for px, py, other in taken):
+                taken.append((x, y, reach))
+                _piece(b, Place(x, y, 0.0, float(rng.uniform(0, pi))), half)
+                break
+    return b.finish()
+
+
+def _piece(b: SceneBuilder, place: Place, half: np.ndarray) -> None:
+    size = (float(half[0]), float(half[1]), float(half[2]))
+    material = _paint(b.palette, "furniture")
+    draw = b.rng.random()
+    if draw < BALL_PROBABILITY:
+        radius = min(size[0], size[2])
+        b.start("ball", place, "furniture")
+        b.sphere((0, 0, radius), radius, material)
+    elif draw < BALL_PROBABILITY + DRUM_PROBABILITY:
+        b.start("drum", place, "furniture")
+        b.cylinder((0, 0, size[2]), min(size[0], size[1]), size[2], material)
+    else:
+        b.start("block", place, "furniture")
+        b.box((0, 0, size[2]), size, material)
+
+
+def _paint(palette: Palette, name: str) -> int:
+    """A material whose hue lies near that of the class, with the class's texture."""
+    rng = palette.rng
+    hue = HUES[name] + HUE_DEVIATION * float(rng.normal())
+    saturation, value = float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.55, 0.95))
+    pattern, period_m = TEXTURES[name]
+    light = _colour(hue, saturation, value)
+    dark = _colour(hue, saturation, DARKER[name] * value)
+    return palette.materials.add(pattern, [light, dark, light], period_m)
+
+
+def _colour(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
+    """Linear colour with hues on an even circle of red, green, blue cosines."""
+    angle = 2 * pi * hue
+    parts = [
+        value * (1 - saturation * (0.5 - 0.5 * (cos(angle) * cos(k) + sin(angle) * sin(k))))
+        for k in (0.0, 2 * pi / 3, 4 * pi / 3)
+    ]
+    return parts[0] ** 2.2, parts[1] ** 2.2, parts[2] ** 2.2

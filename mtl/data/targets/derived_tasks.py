@@ -1,0 +1,177 @@
+"""Which tasks follow from an image, or from depth and a camera, and their targets."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from scipy import ndimage
+
+from mtl.data.sample import RawSample
+from mtl.data.targets import derive
+from mtl.data.targets.derive import plane_normals
+
+WINDOW_SHARE = 12 / 480
+"""Of the image's height: 13 pixels in a Kinect's frame, where the fit beats the sensor's noise."""
+
+SQUARE = ndimage.generate_binary_structure(2, 2)
+CROSS = ndimage.generate_binary_structure(2, 1)
+
+Derived = tuple[np.ndarray, np.ndarray]
+"""Target (height, width, channels) float32 and where it is valid (height, width)."""
+
+
+def _edge2d(sample: RawSample) -> Derived:
+    return _in_picture(derive.edge2d(sample.image), derive.edge2d_sees_only, sample)
+
+
+def _keypoint2d(sample: RawSample) -> Derived:
+    return _in_picture(derive.keypoint2d(sample.image), derive.keypoint2d_sees_only, sample)
+
+
+def _normal(sample: RawSample) -> Derived:
+    if "normal" in sample.targets:
+        return sample.targets["normal"], sample.valid["normal"]
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    depth, known = _depth(sample)
+    normals, exists = plane_normals(depth, sample.camera, known, window_px(len(depth)))
+    return normals.astype(np.float32), exists & known
+
+
+def window_px(height: int) -> int:
+    """Return the side of the window in which planes are fitted to depth: odd, at least 3."""
+    return max(3, 2 * round(WINDOW_SHARE * height / 2) + 1)
+
+
+def _edge3d(sample: RawSample) -> Derived:
+    """Return occlusion edges, valid where all nine pixels that they come of are.
+
+    Elsewhere, the outermost rows and columns of the frame included, `derive.edge3d` is 0 for want
+    of anything better, and a 0 that counts would teach that depth has no edge at the rim of holes.
+    """
+    depth, known = _depth(sample)
+    seen = ndimage.binary_erosion(known, SQUARE, border_value=0)
+    return derive.edge3d(depth, known)[..., None].astype(np.float32), seen
+
+
+def _reshading(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    shaded = derive.reshading(np.where(known, depth, 1.0), normals, sample.camera)
+    return shaded[..., None].astype(np.float32), exists & known
+
+
+def _keypoint3d(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    both = exists & known
+    score = derive.keypoint3d(depth, normals, sample.camera, both)
+    return score[..., None].astype(np.float32), both
+
+
+def _curvature(sample: RawSample) -> Derived:
+    assert sample.camera is not None, "derivable() asks for a camera first"
+    normals, exists = _normal(sample)
+    depth, known = _depth(sample)
+    curvature, defined = derive.curvature(depth, normals, sample.camera, exists & known)
+    return curvature.astype(np.float32), defined
+
+
+FROM_IMAGE: dict[str, Callable[[RawSample], Derived]] = {
+    "edge2d": _edge2d,
+    "keypoint2d": _keypoint2d,
+}
+FROM_DEPTH: dict[str, Callable[[RawSample], Derived]] = {"edge3d": _edge3d}
+FROM_DEPTH_AND_CAMERA: dict[str, Callable[[RawSample], Derived]] = {
+    "normal": _normal,
+    "curvature": _curvature,
+    "reshading": _reshading,
+    "keypoint3d": _keypoint3d,
+}
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "edge3d": ("depth",),
+    "normal": ("depth",),
+    **dict.fromkeys(("curvature", "reshading", "keypoint3d"), ("depth", "normal")),
+}
+"""Tasks of the files from which a task follows; normals themselves may follow from depth."""
+
+
+def tasks_to_read(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the `held` tasks that files must be read for, in their order.
+
+    Args:
+        wanted: tasks; none means all.
+        held: tasks that the files have.
+    """
+    held, wanted = tuple(held), tuple(wanted)
+    needed: set[str] = set()
+    for task in wanted:
+        needed.update((task,) if task in held else NEEDS.get(task, ()))
+    return tuple(task for task in held if task in needed or not wanted)
+
+
+def derivable(sample: RawSample) -> tuple[str, ...]:
+    """Return the tasks that a sample's files lack and that follow from what they have."""
+    tasks = [*FROM_IMAGE]
+    if "depth" in sample.targets:
+        tasks += FROM_DEPTH
+        if sample.camera is not None:
+            tasks += FROM_DEPTH_AND_CAMERA
+    return tuple(task for task in tasks if task not in sample.targets)
+
+
+def derived(task: str, sample: RawSample) -> Derived:
+    """Return the target of a task that `derivable` names, and where it is valid."""
+    return {**FROM_IMAGE, **FROM_DEPTH, **FROM_DEPTH_AND_CAMERA}[task](sample)
+
+
+def derived_measured(task: str, sample: RawSample, valid: np.ndarray) -> np.ndarray:
+    """Return where a derived target comes of measured values alone: (height, width).
+
+    Not where a filled pixel is within its filter: for 3D edges among the nine pixels of Sobel; for
+    normals, as those of the files, among the nearest five, which weigh most; for curvature a filled
+    normal among the nearest five. Shading and 3D keypoints, whose sphere is as large as furniture,
+    need measured depth and a measured normal at the pixel itself.
+
+    Args:
+        task: the derived one.
+        sample: from which it was derived.
+        valid: where the target is valid.
+    """
+    if task not in FROM_DEPTH and task not in FROM_DEPTH_AND_CAMERA:
+        return valid
+    depth = _filled(sample, "depth")
+    if task == "edge3d":
+        return valid & ~ndimage.binary_dilation(depth, SQUARE)
+    if "normal" in sample.targets:
+        normal = depth | _filled(sample, "normal")
+    else:
+        normal = ndimage.binary_dilation(depth, CROSS)
+    if task == "curvature":
+        normal = ndimage.binary_dilation(normal, CROSS)
+    return valid & ~normal
+
+
+def _filled(sample: RawSample, task: str) -> np.ndarray:
+    """Return where a target of the files is valid without having been measured."""
+    valid = sample.valid[task]
+    return valid & ~sample.measured.get(task, valid)
+
+
+def _in_picture(
+    values: np.ndarray, sees_only: Callable[[np.ndarray], np.ndarray], sample: RawSample
+) -> Derived:
+    """Return values that count where their filter sees nothing but the picture."""
+    valid = np.ones(values.shape, bool)
+    if sample.inside is not None:
+        # A white border has an edge of its own, the strongest of many images.
+        valid &= sees_only(sample.inside)
+    if sample.counted is not None:
+        valid &= sample.counted
+    return values[..., None].astype(np.float32), valid
+
+
+def _depth(sample: RawSample) -> Derived:
+    return sample.targets["depth"][..., 0], sample.valid["depth"]

@@ -1,0 +1,150 @@
+"""The weighting methods by name and what each asks of its user; no torch.
+
+`torchjd:<Name>` is a scalarizer or gradient aggregator of the library TorchJD, an optional extra.
+Where the library has no default for a parameter, the one given here is its paper's or the
+mildest; a contract test compares the table with the library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mtl.spec.strict import checked_name
+
+OptionValue = float | int | None
+"""None where it is the default means that the option is off."""
+
+
+@dataclass(frozen=True)
+class MethodNeeds:
+    """What a weighting method asks of its user."""
+
+    takes_priorities: bool = False
+    """True where `RunSpec.priorities` steers the method; False where it must be None."""
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    """Option name -> default. A whole number as default asks for whole numbers."""
+    positive_options: frozenset[str] = frozenset()
+    """Options that must be above 0; the others must be at least 0."""
+    least: Mapping[str, float] = field(default_factory=dict)
+    """Options that must be at least this."""
+    has_periods: bool = False
+    """True where the weights are set anew after each period."""
+    least_tasks: int = 1
+    """Fewer tasks than this give the method nothing to work on."""
+    needs_gradients: bool = False
+    """True where the gradients of each task are looked at: one backward pass a task, and an
+    architecture that shares parameters. These act on each micro-batch, not on the whole batch."""
+
+
+def _learned(rate: float) -> MethodNeeds:
+    return MethodNeeds(options={"weight_lr": rate}, positive_options=frozenset({"weight_lr"}))
+
+
+def _positive(**options: OptionValue) -> MethodNeeds:
+    return MethodNeeds(options=options, positive_options=frozenset(options))
+
+
+OWN_METHODS: dict[str, MethodNeeds] = {
+    "equal": MethodNeeds(),
+    "fixed": MethodNeeds(takes_priorities=True),
+    "scaled_fixed": MethodNeeds(takes_priorities=True),
+    "lsb": MethodNeeds(
+        takes_priorities=True,
+        options={"increase_rate": 0.02, "clamp": None},
+        least={"clamp": 1.0},
+        has_periods=True,
+    ),
+    # At the network's own rate of the supplement, section 3.
+    "uncertainty": _learned(1e-4),
+    "imtl_l": _learned(1e-4),
+    "dwa": MethodNeeds(
+        options={"temperature": 2.0},
+        positive_options=frozenset({"temperature"}),
+        has_periods=True,
+    ),
+    "gls": MethodNeeds(),
+    "gradnorm": MethodNeeds(
+        options={"alpha": 1.5, "weight_lr": 0.025},
+        positive_options=frozenset({"weight_lr"}),
+        needs_gradients=True,
+    ),
+    "rlw": MethodNeeds(),
+    "stch": MethodNeeds(
+        takes_priorities=True, options={"mu": 0.1}, positive_options=frozenset({"mu"})
+    ),
+}
+
+SCALARIZERS: dict[str, MethodNeeds] = {
+    "Constant": MethodNeeds(),
+    "COSMOS": MethodNeeds(options={"lambda_": 1.0}),
+    "DWA": MethodNeeds(
+        options={"temperature": 2.0},
+        positive_options=frozenset({"temperature"}),
+        has_periods=True,
+    ),
+    "FAMO": MethodNeeds(options={"lr": 0.025, "weight_decay": 1e-3}),
+    "GeometricMean": MethodNeeds(),
+    "IMTLL": _learned(1e-4),
+    "Mean": MethodNeeds(),
+    "PBI": MethodNeeds(options={"theta": 5.0}),
+    "Random": MethodNeeds(),
+    "STCH": _positive(mu=0.1),
+    "Sum": MethodNeeds(),
+    "UW": _learned(1e-4),
+}
+"""TorchJD's functions of the losses. `weight_lr` is ours: the library leaves that step to its
+user."""
+
+
+def _aggregator(
+    positive: tuple[str, ...] = (), least_tasks: int = 1, **options: OptionValue
+) -> MethodNeeds:
+    return MethodNeeds(
+        options=options,
+        positive_options=frozenset(positive),
+        least_tasks=least_tasks,
+        needs_gradients=True,
+    )
+
+
+AGGREGATORS: dict[str, MethodNeeds] = {
+    "AlignedMTL": _aggregator(),
+    "CAGrad": _aggregator(c=0.4, norm_eps=1e-4),
+    "ConFIG": _aggregator(),
+    "DualProj": _aggregator(),
+    "ExcessMTL": _aggregator(("robust_step_size",), robust_step_size=1.0, n_warmup_steps=0),
+    "FairGrad": _aggregator(alpha=1.0),
+    "GradDrop": _aggregator(),
+    "GradVac": _aggregator(beta=0.5, eps=1e-8),
+    "IMTLG": _aggregator(),
+    "Krum": _aggregator(("n_selected",), least_tasks=3, n_byzantine=0, n_selected=1),
+    "MGDA": _aggregator(("epsilon", "max_iters"), epsilon=1e-3, max_iters=100),
+    "NashMTL": _aggregator(
+        ("update_weights_every", "optim_niter"),
+        least_tasks=2,
+        max_norm=1.0,  # 0 is off
+        update_weights_every=1,
+        optim_niter=20,
+    ),
+    "PCD": _aggregator(tau=0.02, beta=0.999, eps=1e-8),
+    "PCGrad": _aggregator(),
+    "TrimmedMean": _aggregator(trim_number=0),
+    "UPGrad": _aggregator(),
+}
+"""TorchJD's functions of the Jacobian. Its Constant, Mean, Random and Sum are the scalarizers of
+the same names, which give the same gradient in one backward pass."""
+
+TORCHJD = "torchjd:"
+
+METHODS: dict[str, MethodNeeds] = {
+    **OWN_METHODS,
+    **{TORCHJD + name: needs for name, needs in {**SCALARIZERS, **AGGREGATORS}.items()},
+}
+
+
+def check_method(name: str) -> str:
+    """Return `name`; raise a `ValueError` that lists the known methods unless it is one."""
+    if name in METHODS:
+        return name
+    if name.startswith(TORCHJD):
+        checked_name(name.removeprefix(TORCHJD), {**SCALARIZERS, **AGGREGATORS}, "TorchJD method")
+    return checked_name(name, [*OWN_METHODS, f"{TORCHJD}<Name>"], "method")

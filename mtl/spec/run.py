@@ -1,0 +1,364 @@
+"""What a training is (`RunSpec`) and how it is executed (`Runtime`), without torch.
+
+A run is its content: `run_id` is a hash of the full resolved spec, so the same spec asked for
+twice is one run, and whatever cannot change the result (device, threads, folders) is not in it.
+
+How identities survive new fields: a field added later is entered in `NEUTRAL_VALUES` with the
+value at which the training is what it was before the field existed. At that value the field
+leaves the canonical form, so earlier run ids stand.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mtl.spec.methods import METHODS, MethodNeeds, OptionValue, check_method
+from mtl.spec.sections import (
+    ARCHITECTURES,
+    DATASETS,
+    LOSS_KINDS,
+    SCENE_VARIANTS,
+    SCENES_VERSION,
+    SHARING_NOTHING,
+    SPLITS,
+    TASKS,
+    DataSpec,
+    LossKind,
+    NetworkSpec,
+    OptimizerSpec,
+    check_at_least,
+    check_positive,
+)
+from mtl.spec.strict import build_dataclass, canonical_float, checked_name, plain
+
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "LOSS_KINDS",
+    "METHODS",
+    "PERIOD_FIELDS",
+    "SCENES_VERSION",
+    "SCENE_VARIANTS",
+    "SHARING_NOTHING",
+    "SPLITS",
+    "TASKS",
+    "DataSpec",
+    "LossKind",
+    "MethodNeeds",
+    "NetworkSpec",
+    "OptimizerSpec",
+    "RunSpec",
+    "Runtime",
+]
+
+IDENTITY_VERSION = 1
+"""Raised when the canonical form itself changes; enters every hash."""
+
+NUMERICS_VERSION = 1
+"""Raised when code changes what a spec computes; runs of different versions never mix."""
+
+PERIOD_FIELDS: tuple[str, ...] = ("period_epochs", "period_steps")
+"""Settings of the methods that have periods, and of no other."""
+
+NEUTRAL_VALUES: dict[str, Any] = {
+    "data.prepared": None,
+    "method_options.clamp": None,
+    "network.cross_stitch_own_share": 0.9,
+    "network.encoder_weights": "random",
+    "optimizer.max_gradient_norm": None,
+    "period_epochs": 1,
+    "period_steps": None,
+    "micro_batches": 1,
+    "precision": "float32",
+    "channels_last": True,
+    "regularizers": True,
+    "selection": "last",
+}
+"""Dotted field name -> value at which the field leaves the canonical form (see above)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training, complete: two equal specs compute the same numbers.
+
+    Floats are rounded to 12 significant digits on the way in, so that the identity and the
+    arithmetic see the same values (0.1 + 0.2 is 0.3).
+    """
+
+    tasks: tuple[str, ...] = ("depth", "segmentation")
+    """Ordered; fixes the axis order of priorities, losses and weights."""
+    method: str = "lsb"
+    priorities: tuple[float, ...] | None = None
+    """Priority factors (`lsb`) or weights (`fixed`, `scaled_fixed`, `stch`), positive, summing to
+    1; None resolves to equal ones where the method takes priorities."""
+    method_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Options of the method; those left out resolve to the defaults in `METHODS`."""
+    loss_units: dict[str, float] = field(default_factory=dict)
+    """Task -> factor on its loss, as if the loss were measured in another unit; 1 if left out."""
+    seed: int = 0
+    epochs: int = 1000
+    batch_size: int = 8
+    """Images a step. The supplement does not give its own."""
+    period_epochs: int = 1
+    """Epochs between two updates of the weights, for methods with periods."""
+    period_steps: int | None = None
+    """Steps between two updates of the weights, in place of `period_epochs`."""
+    micro_batches: int = 1
+    """Parts that a batch is trained in, one after another, to save memory. Each loss keeps the
+    gradient of the whole batch, up to batch norm, which sees one part at a time."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """`bf16`: the network computes in bfloat16 where torch's autocast deems it safe; the losses
+    are float32."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions; the fastest one, and other last digits."""
+    regularizers: bool = True
+    """Whether the task losses have the regularisers of equations (3), (4), (6), (8) and (10)."""
+    horizontal_flips: bool = True
+    selection: Literal["last", "validation"] = "last"
+    """Which epoch counts: the last, or the one with the least validation error (geometric mean
+    over the tasks, `mtl.training.checkpoint`); never by the test split."""
+    data: DataSpec = field(default_factory=DataSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    numerics_version: int = NUMERICS_VERSION
+
+    def __post_init__(self) -> None:
+        """Resolve what was left out, round floats, and refuse what cannot be trained."""
+        self._check_tasks()
+        check_method(self.method)
+        checked_name(self.precision, ("float32", "bf16"), "precision")
+        checked_name(self.selection, ("last", "validation"), "selection")
+        check_at_least("seed", self.seed, 0)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("micro_batches", self.micro_batches, 1)
+        if self.batch_size > self.data.num_train:
+            raise ValueError(
+                f"Expected batch_size at most data.num_train = {self.data.num_train}, "
+                f"got {self.batch_size}."
+            )
+        if self.micro_batches > self.batch_size:
+            raise ValueError(
+                f"Expected micro_batches at most batch_size = {self.batch_size}, "
+                f"got {self.micro_batches}."
+            )
+        least = METHODS[self.method].least_tasks
+        if len(self.tasks) < least:
+            raise ValueError(
+                f"Expected at least {least} tasks for method {self.method!r}, got "
+                f"{len(self.tasks)}. Add tasks or choose another method."
+            )
+        self._check_period()
+        architecture = self.network.architecture
+        if METHODS[self.method].needs_gradients and architecture in SHARING_NOTHING:
+            raise ValueError(
+                f"Expected an architecture that shares parameters for method {self.method!r}, "
+                f"which compares the tasks' gradients there, got {architecture!r}."
+            )
+        if self.network.cross_stitch_own_share is None:
+            network = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
+            object.__setattr__(self, "network", network)
+        object.__setattr__(self, "priorities", self._resolved_priorities())
+        object.__setattr__(self, "method_options", self._resolved_options())
+        object.__setattr__(self, "loss_units", self._resolved_units())
+
+    def _check_tasks(self) -> None:
+        if not self.tasks:
+            raise ValueError("Expected at least one task, got none.")
+        for task in self.tasks:
+            checked_name(task, TASKS, "task")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"Expected distinct tasks, got {list(self.tasks)}.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last may see fewer images."""
+        return -(-self.data.num_train // self.batch_size)
+
+    @property
+    def method_settings(self) -> dict[str, OptionValue]:
+        """Options of the method, and its period where it has one."""
+        if not METHODS[self.method].has_periods:
+            return dict(self.method_options)
+        return {
+            **self.method_options,
+            "period_epochs": self.period_epochs,
+            "period_steps": self.period_steps,
+        }
+
+    def _check_period(self) -> None:
+        check_at_least("period_epochs", self.period_epochs, 1)
+        if self.period_steps is not None:
+            check_at_least("period_steps", self.period_steps, 1)
+        if self.period_epochs == 1 and self.period_steps is None:
+            return
+        if not METHODS[self.method].has_periods:
+            raise ValueError(
+                f"Expected no period for method {self.method!r}, which has none, got "
+                f"period_epochs {self.period_epochs} and period_steps {self.period_steps}."
+            )
+        if self.period_steps is not None and self.period_epochs != 1:
+            raise ValueError(
+                f"Expected either period_epochs or period_steps, got {self.period_epochs} and "
+                f"{self.period_steps}. Leave one out."
+            )
+        num_steps = self.epochs * self.steps_per_epoch
+        if self.period_epochs > self.epochs or (self.period_steps or 0) > num_steps:
+            period = (
+                f"{self.period_epochs} epochs"
+                if self.period_steps is None
+                else f"{self.period_steps} steps"
+            )
+            raise ValueError(
+                f"Expected a period no longer than the training of {self.epochs} epochs "
+                f"({num_steps} steps), got {period}. The weights would never change; shorten the "
+                "period."
+            )
+
+    def _resolved_priorities(self) -> tuple[float, ...] | None:
+        if not METHODS[self.method].takes_priorities:
+            if self.priorities is not None:
+                raise ValueError(
+                    f"Expected no priorities for method {self.method!r}, which takes none, "
+                    f"got {list(self.priorities)}."
+                )
+            return None
+        if self.priorities is None:
+            return equal_priorities(self.tasks)
+        return check_priorities(self.priorities, self.tasks)
+
+    def _resolved_options(self) -> dict[str, OptionValue]:
+        needs = METHODS[self.method]
+        for name in self.method_options:
+            checked_name(name, needs.options, f"option of method {self.method!r}")
+        options = {**needs.options, **self.method_options}
+        return {
+            name: _checked_option(name, options[name], needs.options[name], needs)
+            for name in sorted(options)
+        }
+
+    def _resolved_units(self) -> dict[str, float]:
+        for task in self.loss_units:
+            checked_name(task, self.tasks, "task of loss_units")
+        units = {task: canonical_float(self.loss_units.get(task, 1.0)) for task in self.tasks}
+        for task, unit in units.items():
+            check_positive(f"loss_units.{task}", unit)
+        return units
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "RunSpec":
+        """Build a spec from a mapping of nested plain values, as JSON or YAML hold them.
+
+        Raises:
+            ValueError: for an unknown field (the known ones are listed) or a value of a wrong
+                type or range.
+        """
+        return build_dataclass(cls, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as plain values; `RunSpec.from_dict` takes it back."""
+        return plain(self)
+
+    def run_id(self) -> str:
+        """Return the run's identity: 16 hexadecimal digits of a hash of its canonical form."""
+        canonical = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
+        for dotted, neutral in NEUTRAL_VALUES.items():
+            _drop_if_neutral(canonical, dotted.split("."), neutral)
+        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How a run is executed.
+
+    On the CPU nothing here changes a result but `num_threads`, whose sums round differently; it
+    is 1 unless asked otherwise, and the manifest records it.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU where there is one."""
+    num_threads: int = 1
+    """Threads for torch on the CPU. Runs side by side use the cores better than threads do."""
+    data_root: str | None = None
+    """Folder of prepared data; None means the user's cache folder."""
+    keep: Literal["none", "final", "all"] = "final"
+    """What stays of a finished run's checkpoint: nothing, the weights, or every epoch's."""
+    encoder_weights_file: str | None = None
+    """The file that `network.encoder_weights` names by its hash."""
+    num_samples: int = 4
+    """Validation images whose predictions and error maps go into the store; 0 for none."""
+    sample_epochs: tuple[int, ...] = (2, 10)
+    """After which epochs, beside the last."""
+    pause_after: int | None = None
+    """Epoch after which a longer run is left with its checkpoint; None trains to the end. Learning
+    rates follow the full length, so a paused run is the beginning of the full one."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown choices."""
+        check_at_least("num_samples", self.num_samples, 0)
+        for epoch in self.sample_epochs:
+            check_at_least("sample_epochs", epoch, 1)
+        if self.pause_after is not None:
+            check_at_least("pause_after", self.pause_after, 1)
+        checked_name(self.device, ("auto", "cpu", "cuda"), "device")
+        checked_name(self.keep, ("none", "final", "all"), "keep")
+        check_at_least("num_threads", self.num_threads, 1)
+
+
+def equal_priorities(tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return 1/n for each of n tasks."""
+    return tuple(canonical_float(1 / len(tasks)) for _ in tasks)
+
+
+def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return `priorities` rounded to 12 digits.
+
+    Raises:
+        ValueError: unless there is one positive number per task and they sum to 1 within 1e-6.
+    """
+    if len(priorities) != len(tasks):
+        raise ValueError(
+            f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, "
+            f"got {list(priorities)}."
+        )
+    priorities = [float(p) for p in priorities]
+    if not all(math.isfinite(p) and p > 0 for p in priorities):
+        raise ValueError(f"Expected positive priorities, got {list(priorities)}.")
+    if abs(sum(priorities) - 1) > 1e-6:
+        raise ValueError(
+            f"Expected priorities that sum to 1, got {list(priorities)} with sum "
+            f"{sum(priorities):.9g}. Divide each by the sum."
+        )
+    return tuple(canonical_float(p) for p in priorities)
+
+
+def _drop_if_neutral(canonical: dict[str, Any], path: list[str], neutral: Any) -> None:
+    for part in path[:-1]:
+        if part not in canonical:
+            return
+        canonical = canonical[part]
+    if path[-1] in canonical and canonical[path[-1]] == neutral:
+        del canonical[path[-1]]
+
+
+def _checked_option(
+    name: str, value: OptionValue, default: OptionValue, needs: MethodNeeds
+) -> OptionValue:
+    """Return an option of a method as a canonical number, or None where None is its default."""
+    if value is None and default is None:
+        return None
+    above = 0 if name in needs.positive_options else None
+    least = needs.least.get(name, 0)
+    number = float("nan") if value is None else float(value)
+    if not (math.isfinite(number) and (number >= least if above is None else number > above)):
+        bound = f"at least {least:g}" if above is None else f"above {above}"
+        raise ValueError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
+    if isinstance(default, int):
+        if number != int(number):
+            raise ValueError(f"Expected a whole number for method_options.{name}, got {value}.")
+        return int(number)
+    return canonical_float(number)

@@ -1,0 +1,136 @@
+"""Frozen dataclasses from plain values: unknown fields and wrong types are refused."""
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+MOST_LISTED = 100
+"""More names than this are counted in a message, not listed."""
+
+
+def checked_name(name: Any, known: Iterable[str], what: str) -> str:
+    """Return `name` if it is one of `known`.
+
+    Raises:
+        ValueError: naming what was expected, the closest known names, and all known names
+            unless they are too many to read.
+    """
+    known = sorted(known)
+    if name in known:
+        return name
+    close = difflib.get_close_matches(str(name), known, n=5)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    listed = ", ".join(known) if len(known) <= MOST_LISTED else f"{len(known)} names"
+    raise ValueError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
+
+
+T = TypeVar("T")
+_LEAVES = frozenset({str, int, float, bool, types.NoneType})
+
+
+def canonical_float(value: float) -> float:
+    """Return `value` rounded to 12 significant digits."""
+    return float(f"{value:.12g}")
+
+
+def round_floats(instance: object) -> None:
+    """Make every float field of the frozen dataclass `instance` a canonical float, in place."""
+    for f in dataclasses.fields(instance):  # type: ignore[arg-type]
+        if f.type is float:
+            object.__setattr__(instance, f.name, canonical_float(getattr(instance, f.name)))
+
+
+def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
+    """Build `cls` from `values`, recursing into fields that are dataclasses.
+
+    Args:
+        cls: a dataclass.
+        values: mapping of field name -> plain value; fields left out keep their defaults.
+        path: dotted name of `cls` within the whole, for messages.
+
+    Raises:
+        ValueError: for a field that `cls` does not have or a value of a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
+    hints = _hints(cls)  # type: ignore[arg-type]  # types can be hashed
+    for name in values:
+        checked_name(name, list(hints), f"field of {path or cls.__name__}")
+    return cls(
+        **{name: _convert(value, hints[name], _join(path, name)) for name, value in values.items()}
+    )
+
+
+@functools.cache  # a report reads thousands of specs
+def _hints(cls: type) -> dict[str, Any]:
+    """Return field -> type, in order."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON would give it back: dataclasses as mappings, tuples as lists.
+
+    A plan holds thousands of specs; `dataclasses.asdict` and a trip through JSON take ten times as
+    long.
+    """
+    if type(value) in _LEAVES:
+        return value
+    if dataclasses.is_dataclass(value):
+        return {name: plain(held) for name, held in vars(value).items()}
+    if isinstance(value, Mapping):
+        return {name: plain(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(held) for held in value]
+    return value
+
+
+def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one with dotted names; sequences stay values.
+
+    Args:
+        tree: name -> value or mapping.
+        path: dotted name of `tree` within the whole.
+    """
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, _join(path, name))
+        else:
+            found[_join(path, name)] = value
+    return found
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """Return `value` as `hint` asks; a list becomes a tuple, an int a float, nothing else."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else build_dataclass(hint, value, path)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and int in arguments:
+            return value
+        return _convert(value, next(a for a in arguments if a is not type(None)), path)
+    if origin is typing.Literal:
+        return checked_name(value, arguments, path)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): _convert(v, arguments[1], _join(path, str(k))) for k, v in value.items()}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return canonical_float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise ValueError(f"Expected {path} to be of type {wanted}, got {value!r}.")

@@ -1,0 +1,546 @@
+"""The run store: a folder or a prefix on object storage; no torch.
+
+    STORE/store.json                    schema of the store
+    STORE/runs/<run_id>/spec.json       the full spec
+                        epochs.jsonl    one line an epoch
+                        manifest.json   code version, environment, data, hardware, seconds
+                        result.json     written last: its presence means done
+                        error.txt       the last failure, if any
+                        checkpoint/     of a run under way; once done, the weights
+                        samples/        predictions on a few validation images
+    STORE/sweeps/<name>/                plan, events, lease and report of a sweep
+
+A reader never sees half a file. In a folder every file is written beside its place and renamed,
+and a run is trained by one process at a time: `Store.run_lock` is a lock of the operating system,
+so it goes with the process that held it, however that one ended. docs/stores.md says what holds on
+object storage.
+"""
+
+import contextlib
+import copy
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from mtl.errors import StoreError, StoreUnreachableError
+from mtl.records import EpochRecord, Result
+from mtl.spec import RunSpec
+from mtl.store.lease import Lease, StaleLeaseError, SweepBusyError, check_lease
+from mtl.store.local import LocalStorage, Storage, parse_json, write_atomically
+
+STORE_SCHEMA = 1
+"""Version of the layout of a store."""
+MOST_MARKER_BYTES = 100_000
+"""Of store.json, whoever wrote it."""
+READS_SIDE_BY_SIDE = 16
+"""Of small objects, where each takes a round trip."""
+
+Answer = TypeVar("Answer")
+
+
+def is_address(root: str | Path) -> bool:
+    """Return whether `root` is an address of object storage and not a path."""
+    return "://" in str(root) and not str(root).startswith("file://")
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as strict JSON; raise a `ValueError` for NaN and infinity."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def storage_at(root: str | Path) -> Storage:
+    """Return the files at a path or address."""
+    if is_address(root):
+        # Only here: pyarrow takes a while to import, and a folder does not need it.
+        from mtl.store.objects import ObjectStorage
+
+        return ObjectStorage(str(root))
+    text = str(root)
+    path = Path(unquote(urlsplit(text).path)) if text.startswith("file://") else Path(root)
+    return LocalStorage(path.expanduser().absolute())
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a lock, never what a link in a stranger's store points to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
+class StoreFiles:
+    """The files of a store by their keys, in a folder or on object storage.
+
+    Args:
+        root: a folder, `file://` and its path, or an address such as `s3://bucket/prefix`.
+        create: make it (and check that it can be written) instead of only reading it.
+        lease: of the sweep's driver; everything that is written is refused once it is stale.
+
+    Raises:
+        StoreError: if `root` is a file, not writable, absent while `create` is False, of another
+            schema, or an address that cannot be understood.
+        StoreUnreachableError: if object storage refuses or does not answer.
+    """
+
+    def __init__(
+        self, root: str | Path, *, create: bool = True, lease: Lease | None = None
+    ) -> None:
+        """Open the store at `root`."""
+        self.lease = lease
+        self._files = storage_at(root)
+        self.address = str(root) if is_address(root) else self.place("")
+        """What opens it again; it may hold credentials, so it is never shown: see `place`."""
+        try:
+            self._open(create)
+        except OSError as error:
+            raise StoreError(
+                f"Expected a folder that can be written, got {self.place('')} "
+                f"({error.strerror}). Give another one with --store."
+            ) from error
+
+    def _open(self, create: bool) -> None:
+        place = self.place("")
+        local = self._files if isinstance(self._files, LocalStorage) else None
+        if local and local.root.exists() and not local.root.is_dir():
+            raise StoreError(
+                f"Expected a folder for the store, got the file {place}. "
+                "Give another one with --store."
+            )
+        is_store = self._files.exists("store.json")
+        if is_store:
+            try:
+                marker = self._files.read("store.json", MOST_MARKER_BYTES)
+                held = parse_json(marker, self.place("store.json"))
+            except StoreError as error:
+                raise StoreError(
+                    f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "
+                    f'release wrote the store, write {{"schema": {STORE_SCHEMA}}} into it.'
+                ) from error
+            schema = held.get("schema") if isinstance(held, dict) else None
+            if schema != STORE_SCHEMA:
+                raise StoreError(
+                    f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
+                    f"{place}. Use the release that wrote it, or another --store."
+                )
+        elif not create:
+            raise StoreError(
+                f"Expected a run store, got {place}, which holds no store.json. "
+                "Give the folder that a sweep wrote."
+            )
+        elif self._files.names(""):
+            raise StoreError(
+                f"Expected a run store or an empty folder, got {place}, which holds other "
+                "things. Give another one with --store."
+            )
+        if create:
+            if local:
+                for key in ("", "runs", "sweeps"):
+                    local.path(key).mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=local.root):
+                    """Proves that the folder can be written before anything is trained."""
+            if not is_store:
+                self.write_json("store.json", {"schema": STORE_SCHEMA})
+
+    @classmethod
+    def if_there(cls, address: str) -> Self | None:
+        """Return the store on object storage for reading, or None if the prefix is empty.
+
+        Raises:
+            StoreError: for what is no store, or cannot be reached.
+        """
+        files = storage_at(address)
+        return cls(address, create=False) if files.names("") else None
+
+    def under(self, lease: Lease) -> Self:
+        """Return the same store, written under `lease`."""
+        held = copy.copy(self)
+        held.lease = lease
+        return held
+
+    @property
+    def storage(self) -> Storage:
+        """Return where the files lie."""
+        return self._files
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether it is a folder."""
+        return isinstance(self._files, LocalStorage)
+
+    def place(self, key: str) -> str:
+        """Return where a file lies, for people: a path, or an address without credentials."""
+        return self._files.place(key)
+
+    def read(self, key: str) -> bytes:
+        """Return a file's content; raise `FileNotFoundError` if it is absent."""
+        return self._files.read(key)
+
+    def read_json(self, key: str) -> Any:
+        """Return a JSON file's content; raise a `StoreError` if it does not parse."""
+        return parse_json(self.read(key), self.place(key))
+
+    def names(self, key: str) -> list[str]:
+        """Return the names directly below `key`, sorted; empty if there is nothing."""
+        return self._files.names(key)
+
+    def check_lease(self) -> None:
+        """Raise a `StaleLeaseError` if another driver has taken the sweep."""
+        if self.lease is not None:
+            check_lease(self._files, self.lease)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file; as all that follows, refused under a stale lease."""
+        self.check_lease()
+        self._files.write(key, data)
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Write `value` as strict JSON (NaN and infinity are refused)."""
+        self.write(key, json_bytes(value))
+
+    def append_line(self, key: str, value: Any) -> None:
+        """Add a line of strict JSON to a log that this process alone writes."""
+        self.check_lease()
+        self._files.append_log(key, (json.dumps(value, allow_nan=False) + "\n").encode())
+
+    def read_log(self, key: str) -> bytes:
+        """Return the lines of a log; raise `FileNotFoundError` if it is absent."""
+        return self._files.read_log(key)
+
+    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
+        """Write a log of these lines, replacing an earlier one."""
+        self.check_lease()
+        self._files.write_log(key, lines)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, or all below `key`; what is absent stays so."""
+        self.check_lease()
+        self._files.remove(key)
+
+    def read_large(self, key: str) -> bytes:
+        """Return what `write_large` wrote; raise `FileNotFoundError` if it is absent."""
+        return self._files.read_large(key)
+
+    def write_large(self, key: str, data: bytes) -> None:
+        """Write a file that takes a while and replaces an earlier one, such as a checkpoint."""
+        self.check_lease()
+        self._files.write_large(key, data, self.check_lease)
+
+    def remove_large(self, key: str) -> None:
+        """Remove what `write_large` wrote; what is absent stays so."""
+        self.check_lease()
+        self._files.remove_large(key)
+
+    def for_each(self, function: Callable[[str], Answer], run_ids: Sequence[str]) -> list[Answer]:
+        """Return what `function` says of each run; on object storage many are asked at a time."""
+        if self.is_local:
+            return [function(run_id) for run_id in run_ids]
+        with ThreadPoolExecutor(READS_SIDE_BY_SIDE) as pool:
+            return list(pool.map(function, run_ids))
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of a store that is one; raise a `StoreError` for another."""
+        return self._local_path("")
+
+    def _local_path(self, key: str) -> Path:
+        if isinstance(self._files, LocalStorage):
+            return self._files.path(key)
+        raise StoreError(
+            f"Expected a store in a folder, got {self.place('')}. Copy it to a folder first."
+        )
+
+    @contextlib.contextmanager
+    def locked_file(self, key: str) -> Iterator[IO[str] | None]:
+        """Hold the lock of a run or sweep, which goes with this process, however that one ends.
+
+        Yields:
+            The lock's file, which names this process, or None if another process holds it; then
+            `lock_holder` says which.
+        """
+        with open(self._lock_path(key), "a+", opener=_no_link) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+                file.flush()
+                yield file
+
+    def lock_holder(self, key: str) -> str:
+        """Return what the holder of a lock wrote into its file, "" for nothing."""
+        return self._lock_path(key).read_text().strip()
+
+    def _lock_path(self, key: str) -> Path:
+        if isinstance(self._files, LocalStorage):
+            folder = self._files.path(key)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder / ".lock"
+        folder = Path(tempfile.gettempdir()) / f"mtl-locks-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        parts = urlsplit(self.address)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return folder / hashlib.sha256(f"{address}/{key}".encode()).hexdigest()[:32]
+
+
+__all__ = [
+    "RunBusyError",
+    "StaleLeaseError",
+    "Store",
+    "StoreError",
+    "StoreUnreachableError",
+    "SweepBusyError",
+    "check_sweep_name",
+    "is_address",
+    "read_json",
+    "write_atomically",
+    "write_json",
+]
+
+MANIFEST_SCHEMA = 1
+"""Version of manifest.json."""
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class RunBusyError(StoreError):
+    """Another process is training this run right now."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as strict JSON (NaN and infinity are refused)."""
+    write_atomically(path, json_bytes(value))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        StoreError: if it does not parse.
+    """
+    return parse_json(path.read_bytes(), str(path))
+
+
+def check_sweep_name(name: str) -> str:
+    """Return `name`; raise a `ValueError` unless it can be a folder of the store."""
+    if not _SWEEP_NAME.fullmatch(name):
+        raise ValueError(
+            "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
+            f"letter or digit, got {name!r}. Give another one with --name."
+        )
+    return name
+
+
+class Store(StoreFiles):
+    """Runs and sweeps in a folder or on object storage; see `StoreFiles` for its arguments."""
+
+    def run_key(self, run_id: str, *names: str) -> str:
+        """Return the key of a run, or of something below it."""
+        if not _RUN_ID.fullmatch(run_id):
+            raise StoreError(f"Expected a run id of 16 hexadecimal digits, got {run_id!r}.")
+        return "/".join(("runs", run_id, *names))
+
+    def sweep_key(self, name: str, *names: str) -> str:
+        """Return the key of a sweep, or of something below it."""
+        return "/".join(("sweeps", check_sweep_name(name), *names))
+
+    @property
+    def runs_folder(self) -> Path:
+        """Return the folder of a local store that holds a folder for each run."""
+        return self._local_path("runs")
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of a run of a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id))
+
+    def sweep_folder(self, name: str) -> Path:
+        """Return the folder of a sweep of a local store, whether or not it exists."""
+        return self._local_path(self.sweep_key(name))
+
+    def checkpoint_folder(self, run_id: str) -> Path:
+        """Return the folder of a run's checkpoints in a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id, "checkpoint"))
+
+    def samples_folder(self, run_id: str) -> Path:
+        """Return the folder of a run's samples in a local store, whether or not it exists."""
+        return self._local_path(self.run_key(run_id, "samples"))
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs that were ever started, sorted."""
+        return [name for name in self.names("runs") if _RUN_ID.fullmatch(name)]
+
+    def sweep_names(self) -> list[str]:
+        """Return the names of all sweeps that have a plan, sorted."""
+        return [
+            name
+            for name in self.names("sweeps")
+            if _SWEEP_NAME.fullmatch(name) and self._files.exists(f"sweeps/{name}/plan.json")
+        ]
+
+    def has_run(self, run_id: str) -> bool:
+        """Return whether anything of the run is there."""
+        if self.is_local:
+            return self.run_folder(run_id).is_dir()
+        return bool(self.names(self.run_key(run_id)))
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Return whether the run has a checkpoint or weights."""
+        names = self.names(self.run_key(run_id, "checkpoint"))
+        return any(not name.startswith(".") for name in names)
+
+    def is_done(self, run_id: str) -> bool:
+        """Return whether the run has a result that can be read; a damaged one is none."""
+        try:
+            return self.result(run_id) is not None
+        except StoreError:
+            return False
+
+    def done(self, run_ids: Iterable[str]) -> set[str]:
+        """Return those of `run_ids` that have a result that can be read."""
+        asked = list(run_ids)
+        answers = self.for_each(self.is_done, asked)
+        return {run_id for run_id, is_done in zip(asked, answers, strict=True) if is_done}
+
+    @contextlib.contextmanager
+    def run_lock(self, run_id: str) -> Iterator[None]:
+        """Hold the run for this process while it is trained; on object storage, on this machine.
+
+        Raises:
+            RunBusyError: if another process holds it.
+        """
+        with self.locked_file(self.run_key(run_id)) as file:
+            if file is None:
+                holder = self.lock_holder(self.run_key(run_id))
+                raise RunBusyError(
+                    f"Run {run_id} is being trained by another process"
+                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
+                )
+            yield
+
+    def write_spec(self, spec: RunSpec) -> str:
+        """Write `spec.json` of a run unless it is there, whole; return the run id."""
+        run_id = spec.run_id()
+        key = self.run_key(run_id, "spec.json")
+        try:
+            held = self.read_json(key)
+        except (FileNotFoundError, StoreError):
+            held = None
+        if held != spec.to_dict():
+            self.write_json(key, spec.to_dict())
+        return run_id
+
+    def spec(self, run_id: str) -> RunSpec:
+        """Return a run's spec."""
+        return RunSpec.from_dict(self.read_json(self.run_key(run_id, "spec.json")))
+
+    def write_epochs(self, run_id: str, records: Iterable[EpochRecord]) -> None:
+        """Write all epoch records of a run, replacing those that are there."""
+        lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
+        self.write_log(self.run_key(run_id, "epochs.jsonl"), [line.encode() for line in lines])
+
+    def epochs(self, run_id: str) -> list[EpochRecord]:
+        """Return the epoch records of a run, the first epoch first; empty if there are none."""
+        key = self.run_key(run_id, "epochs.jsonl")
+        try:
+            lines = self.read_log(key).splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            return [EpochRecord(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"Expected epoch records in {self.place(key)}, got others ({error}). Use the "
+                f"release that wrote them; if they are damaged, remove "
+                f"{self.place(self.run_key(run_id))} to train the run again."
+            ) from error
+
+    def write_result(self, result: Result) -> None:
+        """Write `result.json`, after which the run is done, and drop an earlier failure."""
+        self.write_json(self.run_key(result.run_id, "result.json"), result.to_dict())
+        self.clear_error(result.run_id)
+
+    def result(self, run_id: str) -> Result | None:
+        """Return a run's result, or None while it is not done.
+
+        Raises:
+            StoreError: if the file is damaged or of another schema.
+        """
+        key = self.run_key(run_id, "result.json")
+        try:
+            return Result.from_dict(self.read_json(key))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(f"{self.place(key)}: {error}") from error
+
+    def write_manifest(self, run_id: str, manifest: dict[str, Any]) -> None:
+        """Write `manifest.json`: everything about a run that does not enter its identity."""
+        self.write_json(self.run_key(run_id, "manifest.json"), manifest)
+
+    def manifest(self, run_id: str) -> dict[str, Any] | None:
+        """Return a run's manifest, or None if there is none yet.
+
+        Raises:
+            StoreError: if the file is damaged or of another schema.
+        """
+        key = self.run_key(run_id, "manifest.json")
+        try:
+            held = self.read_json(key)
+        except FileNotFoundError:
+            return None
+        schema = held.get("schema", MANIFEST_SCHEMA) if isinstance(held, dict) else None
+        if schema != MANIFEST_SCHEMA:
+            raise StoreError(
+                f"Expected a manifest of schema {MANIFEST_SCHEMA} in {self.place(key)}, got "
+                f"{schema!r}. Use the release that wrote it."
+            )
+        return dict(held)
+
+    def write_error(self, run_id: str, text: str) -> None:
+        """Write the last failure of a run."""
+        self.write(self.run_key(run_id, "error.txt"), (text.rstrip() + "\n").encode())
+
+    def clear_error(self, run_id: str) -> None:
+        """Forget the last failure of a run, so that it is tried again."""
+        self.remove(self.run_key(run_id, "error.txt"))
+
+    def error(self, run_id: str) -> str | None:
+        """Return the last failure of a run, or None."""
+        try:
+            return self.read(self.run_key(run_id, "error.txt")).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+
+
+def existing_store(path: str) -> Store | None:
+    """Return the store at `path` for reading, or None if nothing is there yet.
+
+    Raises:
+        StoreError: for what is no store, or where none can be made.
+        StoreUnreachableError: if object storage refuses or does not answer.
+    """
+    if is_address(path):
+        return Store.if_there(path)
+    folder = Path(path.removeprefix("file://")).expanduser().absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        return Store(path, create=False)
+    _check_can_be_made(folder)
+    return None
+
+
+def _check_can_be_made(folder: Path) -> None:
+    """Raise a `StoreError` if `folder` could not be made or written, as far as a look tells."""
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    if not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
+        raise StoreError(
+            f"Expected a folder that can be written, got {folder}, and {parent} is none. "
+            "Give another one with --store."
+        )

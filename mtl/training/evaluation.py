@@ -1,0 +1,52 @@
+"""A network applied: predictions in the run's precision and layout, metrics over a split."""
+
+import torch
+from torch import Tensor
+
+from mtl.data.batches import MappedSplit, evaluation_batches
+from mtl.data.sample import DataInfo
+from mtl.networks.base import MultiTaskNetwork
+from mtl.records import TaskMetrics
+from mtl.spec import RunSpec
+from mtl.tasks.registry import TASKS
+
+EVALUATION_BATCH_SIZE = 32
+
+
+def memory_format(spec: RunSpec) -> torch.memory_format:
+    """Return the memory layout of the run's images and convolutions."""
+    return torch.channels_last if spec.channels_last else torch.contiguous_format
+
+
+def predict(network: MultiTaskNetwork, spec: RunSpec, images: Tensor) -> dict[str, Tensor]:
+    """Return each task's prediction, float32, computed in the run's precision.
+
+    Args:
+        network: in training or evaluation mode, on the images' device.
+        spec: the run.
+        images: (batch, 3, height, width), values in [0, 1].
+    """
+    images = images.contiguous(memory_format=memory_format(spec))
+    if spec.precision == "float32":
+        return network(images)
+    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+        predictions = network(images)
+    return {task: prediction.float() for task, prediction in predictions.items()}
+
+
+def evaluate(
+    network: MultiTaskNetwork,
+    spec: RunSpec,
+    split: MappedSplit,
+    info: DataInfo,
+    device: torch.device,
+) -> TaskMetrics:
+    """Return the metrics of `network` over a whole split; it is left in evaluation mode."""
+    accumulators = {task: TASKS[task].metrics(info) for task in split.tasks}
+    network.eval()
+    with torch.no_grad():
+        for batch in evaluation_batches(split, batch_size=EVALUATION_BATCH_SIZE, device=device):
+            predictions = predict(network, spec, batch.images)
+            for task, accumulator in accumulators.items():
+                accumulator.update(predictions[task], batch.targets[task], batch.valid[task])
+    return {task: accumulator.compute() for task, accumulator in accumulators.items()}

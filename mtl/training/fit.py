@@ -1,0 +1,357 @@
+"""One training: `fit(spec, store)` trains, evaluates, records and can be stopped anywhere.
+
+    python -m mtl.training SPEC.json --store DIR
+
+trains one run without Ray, on the CPU or one GPU. Started again it goes on from the last finished
+epoch; on the CPU the outcome is the same bit for bit as without the stop.
+"""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl.data.batches import MappedSplit, training_batches
+from mtl.data.manifest import data_info
+from mtl.data.prepared import prepare
+from mtl.data.sample import DataInfo
+from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError
+from mtl.networks import build_network
+from mtl.networks.base import MultiTaskNetwork
+from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
+from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime
+from mtl.spec.sections import SPLITS
+from mtl.store import Store
+from mtl.store.lease import StaleLeaseError
+from mtl.streams import global_stream
+from mtl.tasks.registry import TASKS
+from mtl.training.checkpoint import (
+    Progress,
+    Selected,
+    Trainee,
+    is_better,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+    tidy_checkpoints,
+)
+from mtl.training.evaluation import evaluate, memory_format
+from mtl.training.manifest import forget_peak_memory, new_manifest, peak_memory_bytes, weights_hash
+from mtl.training.samples import write_samples
+from mtl.training.step import EpochLog, Stepper, learning_rate_at
+from mtl.weighting import build_weighting
+
+OnEpoch = Callable[[EpochRecord], None]
+
+
+def fit(
+    spec: RunSpec,
+    store: Store,
+    runtime: Runtime | None = None,
+    *,
+    on_epoch: OnEpoch | None = None,
+) -> Result:
+    """Train a run to its end and return its result; resume it if it was begun before.
+
+    Args:
+        spec: what to train.
+        store: where checkpoint, records and result go. A run that is done there is not trained.
+        runtime: how to execute it; on the CPU the result is the same bit for bit for the same
+            number of threads.
+        on_epoch: called after each epoch, once its checkpoint is written.
+
+    Raises:
+        RunFailedError: if the run would fail again, such as a loss that is not finite.
+        RunBusyError: if another process trains this run.
+        StaleLeaseError: if the store's lease is no longer in force; the run is left as it is.
+        StoreUnreachableError: if object storage fails for too long; the run can be resumed.
+        RunPausedError: after the epoch `runtime.pause_after`; the manifest says so.
+        ValueError: if this code cannot compute the spec.
+    """
+    if spec.numerics_version != NUMERICS_VERSION:
+        raise ValueError(
+            f"Expected numerics_version {NUMERICS_VERSION}, got {spec.numerics_version}. "
+            "Train it with the release that planned it."
+        )
+    run_id = store.write_spec(spec)
+    with store.run_lock(run_id):
+        done = store.result(run_id)
+        if done is not None:
+            return done
+        try:
+            return _Run(spec, store, runtime or Runtime()).train(on_epoch)
+        except (RunPausedError, StaleLeaseError, StoreUnreachableError):
+            raise  # no failure of the run, and of the last two nothing can be written
+        except Exception:
+            store.write_error(run_id, traceback.format_exc())
+            raise
+
+
+def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
+    """Return the network of a finished run, in evaluation mode on the CPU.
+
+    Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
+
+    Args:
+        store: that holds the run, or its folder or address.
+        run_id: of the run.
+
+    Raises:
+        StoreError: if there is no store, the run is not done or its weights were not kept.
+    """
+    if not isinstance(store, Store):
+        store = Store(store, create=False)
+    manifest = store.manifest(run_id)
+    if manifest is None or not store.is_done(run_id):
+        raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")
+    held = manifest["data"]["info"]
+    shortest, longest = held["depth_range_m"]
+    info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
+    spec = store.spec(run_id)
+    # Whatever the encoder started from, its weights are those of the run now.
+    from_scratch = replace(spec, network=replace(spec.network, encoder_weights="random"))
+    network = _network(from_scratch, info, None)
+    load_weights(store, run_id, network)
+    return network.eval()
+
+
+def _network(spec: RunSpec, info: DataInfo, weights_file: str | None) -> MultiTaskNetwork:
+    out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
+    return build_network(spec.network, out_channels, spec.seed, weights_file)
+
+
+def _device(runtime: Runtime) -> torch.device:
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+@dataclass
+class _Clocks:
+    """Seconds that go on after a resume."""
+
+    wall: float = 0.0
+    device: float = 0.0
+
+
+class _Run:
+    """A run under way: its data, what is trained, and the steps of an epoch."""
+
+    def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
+        forget_peak_memory()
+        torch.set_num_threads(runtime.num_threads)
+        self.spec, self.store, self.runtime = spec, store, runtime
+        self.run_id = spec.run_id()
+        self.device = _device(runtime)
+        self.folder = prepare(spec.data, runtime.data_root)
+        self.info = data_info(self.folder)
+        self.splits = {
+            split: MappedSplit(self.folder, split, spec.tasks, measured_only=split != "train")
+            for split in SPLITS
+        }
+        network = _network(spec, self.info, runtime.encoder_weights_file).to(self.device)
+        network = network.to(memory_format=memory_format(spec))
+        options: dict[str, Any] = dict(spec.method_options)
+        weighting = build_weighting(
+            spec.method, spec.tasks, spec.priorities, seed=spec.seed, **options
+        ).to(self.device)
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=spec.optimizer.learning_rate,
+            betas=(spec.optimizer.beta1, spec.optimizer.beta2),
+            eps=spec.optimizer.epsilon,
+            weight_decay=spec.optimizer.weight_decay,
+        )
+        self.network, self.weighting, self.optimizer = network, weighting, optimizer
+        # "imagenet" names weights that timm may replace one day: this says which they were.
+        self.initial_weights = weights_hash(network)
+        self.stepper = Stepper(spec, network, weighting, optimizer, self.info)
+        self.mirror_signs = {
+            task: signs for task in spec.tasks if (signs := TASKS[task].mirror_signs) is not None
+        }
+
+    def train(self, on_epoch: OnEpoch | None) -> Result:
+        """Train the epochs that are missing, write the result and return it."""
+        spec, store, run_id = self.spec, self.store, self.run_id
+        trainee = Trainee(self.network, self.weighting, self.optimizer)
+        progress = load_checkpoint(store, run_id, trainee, self.device)
+        selected = progress.selected
+        clocks = _Clocks(**progress.seconds)
+        # A record may be ahead of the checkpoint; that epoch is trained, and recorded, again.
+        records = store.epochs(run_id)[: progress.epoch]
+        if len(records) < progress.epoch:
+            raise StoreError(
+                f"Expected the records of {progress.epoch} epochs, which the checkpoint of run "
+                f"{run_id} has behind it, got {len(records)}. Remove "
+                f"{store.place(store.run_key(run_id))} to train the run again."
+            )
+        manifest = new_manifest(spec, self.folder, self.device)
+        manifest["initial_weights"] = self.initial_weights
+        earlier = store.manifest(run_id) or {}
+        manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
+        store.write_manifest(run_id, manifest)
+        last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
+        for epoch in range(progress.epoch + 1, last + 1):
+            records.append(self._train_epoch(epoch, clocks))
+            store.write_epochs(run_id, records)
+            self._write_samples(epoch)
+            if spec.selection == "validation":
+                selected = self._better(records[-1], selected)
+            save_checkpoint(
+                store,
+                run_id,
+                Progress(epoch, dict(vars(clocks)), selected),
+                trainee,
+                self.runtime.keep,
+            )
+            if on_epoch is not None:
+                on_epoch(records[-1])
+        if len(records) < spec.epochs:
+            manifest[PAUSED_AFTER] = len(records)
+            store.write_manifest(run_id, manifest)
+            raise RunPausedError(f"Paused after epoch {len(records)} of {spec.epochs}.")
+        result = self._result(records[-1].metrics["validation"], selected)
+        manifest |= {
+            "wall_seconds": clocks.wall,
+            "device_seconds": clocks.device,
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+        store.write_manifest(run_id, manifest)
+        # In this order: a stop at any point leaves either a checkpoint or the result.
+        save_weights(store, run_id, self.network, self.runtime.keep)
+        store.write_result(result)
+        tidy_checkpoints(store, run_id, self.runtime.keep)
+        return result
+
+    def _result(self, last: TaskMetrics, selected: Selected | None) -> Result:
+        """Return the result, with the network left at the selected epoch's weights."""
+        final = {"validation": last, "test": self._evaluate("test")}
+        epoch, metrics = self.spec.epochs, final
+        if selected is not None and selected.epoch != self.spec.epochs:
+            self.network.load_state_dict(selected.network)
+            epoch = selected.epoch
+            metrics = {"validation": selected.metrics, "test": self._evaluate("test")}
+        return Result(
+            run_id=self.run_id,
+            status="done",
+            epochs=self.spec.epochs,
+            selection=self.spec.selection,
+            selected_epoch=epoch,
+            selected_metrics=metrics,
+            final_metrics=final,
+        )
+
+    def _evaluate(self, split: str) -> TaskMetrics:
+        return evaluate(self.network, self.spec, self.splits[split], self.info, self.device)
+
+    def _better(self, record: EpochRecord, selected: Selected | None) -> Selected:
+        """Return the better of the epoch just trained and the best one before it."""
+        metrics = record.metrics["validation"]
+        if selected is not None and not is_better(metrics, selected.metrics):
+            return selected
+        weights = {
+            name: value.detach().to("cpu", copy=True)
+            for name, value in self.network.state_dict().items()
+        }
+        return Selected(record.epoch, metrics, weights)
+
+    def _write_samples(self, epoch: int) -> None:
+        runtime = self.runtime
+        if runtime.num_samples and epoch in (*runtime.sample_epochs, self.spec.epochs):
+            write_samples(
+                self.store,
+                self.run_id,
+                epoch,
+                self.network,
+                self.spec,
+                self.splits["validation"],
+                self.info,
+                runtime.num_samples,
+                self.device,
+            )
+
+    def _train_epoch(self, epoch: int, clocks: _Clocks) -> EpochRecord:
+        """Train one epoch and evaluate it on validation."""
+        start = time.monotonic()
+        difficulties = self.weighting.difficulties
+        try:
+            log, learning_rate = self._train_steps(epoch)
+            losses = log.losses()
+            check_losses(self.spec.tasks, losses)
+            if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
+                self.weighting.end_period(epochs=float(self.spec.period_epochs))
+        except ValueError as error:
+            raise RunFailedError(f"Epoch {epoch}: {error}") from error
+        clocks.device += time.monotonic() - start
+        validation = self._evaluate("validation")
+        _check_finite(validation, epoch)
+        elapsed = time.monotonic() - start
+        clocks.wall += elapsed
+        matrix = self.network.cross_stitch_matrix()
+        return EpochRecord(
+            epoch=epoch,
+            losses=losses,
+            weights=log.weights(),
+            loss_scales=log.loss_scales(),
+            difficulties=None if difficulties is None else difficulties.tolist(),
+            learning_rate=learning_rate,
+            metrics={"validation": validation},
+            seconds=elapsed,
+            cross_stitch=None if matrix is None else matrix.tolist(),
+        )
+
+    def _train_steps(self, epoch: int) -> tuple[EpochLog, float]:
+        """Take the optimizer steps of an epoch; return its means and the last learning rate."""
+        spec = self.spec
+        log = EpochLog(len(spec.tasks), self.device)
+        step = (epoch - 1) * spec.steps_per_epoch
+        learning_rate = 0.0
+        self.network.train()
+        batches = training_batches(
+            self.splits["train"],
+            seed=spec.seed,
+            epoch=epoch,
+            batch_size=spec.batch_size,
+            horizontal_flips=spec.horizontal_flips,
+            mirror_signs=self.mirror_signs,
+            device=self.device,
+        )
+        with global_stream(spec.seed, "network", epoch):
+            for batch in batches:
+                learning_rate = learning_rate_at(
+                    spec.optimizer, step, spec.epochs * spec.steps_per_epoch
+                )
+                self.stepper.take_step(batch, learning_rate, log)
+                step += 1
+                if spec.period_steps is not None and step % spec.period_steps == 0:
+                    self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
+        return log, learning_rate
+
+
+def check_losses(tasks: Sequence[str], losses: Sequence[float | None]) -> None:
+    """Raise a `ValueError` that names the task if a mean loss is NaN or infinite."""
+    for task, loss in zip(tasks, losses, strict=True):
+        if loss is not None and not math.isfinite(loss):
+            raise ValueError(
+                f"Expected a finite loss of task {task!r}, got a mean of {loss} over the epoch. "
+                "Lower the learning rate or look at its targets."
+            )
+
+
+def _check_finite(metrics: TaskMetrics, epoch: int) -> None:
+    """Raise a `RunFailedError` that names the task if a metric is NaN or infinite."""
+    for task, values in metrics.items():
+        for name, value in values.items():
+            if value is not None and not math.isfinite(value):
+                raise RunFailedError(
+                    f"Epoch {epoch}: Expected a finite {name} of task {task!r} on validation, got "
+                    f"{value}: the weights are no longer finite. Lower the learning rate."
+                )

@@ -1,0 +1,202 @@
+"""What a training costs: parameters, operations, memory and seconds a step, measured in seconds.
+
+The network is built and trained for some steps on random images and targets, so neither prepared
+data nor encoder weights are needed. Values do not matter for the cost.
+"""
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl.data.batches import Batch
+from mtl.data.prepared import info_of
+from mtl.data.sample import DataInfo
+from mtl.networks import build_network
+from mtl.networks.base import MultiTaskNetwork
+from mtl.networks.encoders import Encoder, StageEncoder
+from mtl.spec import RunSpec
+from mtl.streams import global_stream, torch_stream
+from mtl.tasks.registry import TASKS
+from mtl.training.evaluation import memory_format, predict
+from mtl.training.step import EpochLog, Stepper, task_losses
+from mtl.weighting import build_weighting
+
+NUM_WARM_UP_STEPS = 2
+COPIES_IN_TRAINING = 4
+"""A parameter, its gradient and AdamW's two moments."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What one training of a spec takes."""
+
+    device: str
+    """`cpu` or the GPU's name."""
+    num_parameters: int
+    num_encoder_parameters: int
+    """Those of all encoders together."""
+    forward_flops: int
+    """Of one image's forward pass: convolutions and matrix products, a multiply-add as two."""
+    activation_bytes: int
+    """What the forward pass of one micro-batch keeps for the backward pass, without parameters."""
+    parameter_bytes: int
+    """Parameters, their gradients and AdamW's moments."""
+    seconds_per_step: float
+    """Median over the steps; on the CPU with one thread, as runs have."""
+
+
+def probe(
+    spec: RunSpec,
+    info: DataInfo | None = None,
+    *,
+    num_steps: int = 5,
+    least_seconds: float = 0.0,
+    device: torch.device | None = None,
+) -> ProbeResult:
+    """Build the network of `spec`, train it for some steps on random data, and measure.
+
+    The tasks are weighted equally in place of by `spec.method`: methods that look at each task's
+    gradient take longer than this, by up to one backward pass a task. Reading and augmenting
+    images is not in the time either.
+
+    Args:
+        spec: what would be trained.
+        info: of the data set; None asks the data set of `spec`.
+        num_steps: steps to time at least, after some to warm up.
+        least_seconds: go on timing steps until they have taken this long.
+        device: where to train; None takes the GPU where there is one.
+
+    Raises:
+        ValueError: if the network cannot be built.
+    """
+    if num_steps < 1:
+        raise ValueError(f"Expected num_steps to be at least 1, got {num_steps}.")
+    info = info_of(spec.data) if info is None else info
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = _network(spec, info).to(device).to(memory_format=memory_format(spec))
+    stepper = Stepper(
+        spec,
+        network,
+        build_weighting("equal", spec.tasks).to(device),
+        torch.optim.AdamW(network.parameters()),
+        info,
+    )
+    batch = _random_batch(spec, info, device)
+    # Tensors of its own: a view of the batch would count as the whole batch.
+    largest = -(-spec.batch_size // spec.micro_batches)
+    part = _random_batch(
+        dataclasses.replace(spec, batch_size=largest, micro_batches=1), info, device
+    )
+    with _one_thread(), global_stream(spec.seed, "probe"):
+        forward_flops = _forward_flops(network, batch.images[:1])
+        activation_bytes = _kept_bytes(
+            lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
+        )
+        seconds = _step_seconds(stepper, batch, spec, num_steps, least_seconds)
+    parameters = list(network.parameters())
+    return ProbeResult(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        num_parameters=sum(p.numel() for p in parameters),
+        num_encoder_parameters=_num_encoder_parameters(network),
+        forward_flops=forward_flops,
+        activation_bytes=activation_bytes,
+        parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
+        seconds_per_step=statistics.median(seconds),
+    )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _network(spec: RunSpec, info: DataInfo) -> MultiTaskNetwork:
+    """Return the network with random encoder weights, which cost what others do."""
+    network_spec = dataclasses.replace(spec.network, encoder_weights="random")
+    out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
+    return build_network(network_spec, out_channels, spec.seed)
+
+
+def _num_encoder_parameters(network: nn.Module) -> int:
+    encoders = [m for m in network.modules() if isinstance(m, Encoder | StageEncoder)]
+    return sum(p.numel() for encoder in encoders for p in encoder.parameters())
+
+
+def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:
+    """Return images and a target for each task, every pixel valid."""
+    generator = torch_stream(spec.seed, "probe")
+    shape = (spec.batch_size, spec.data.height, spec.data.width)
+    images = torch.rand(shape[0], 3, *shape[1:], generator=generator)
+    targets = {}
+    for task in spec.tasks:
+        channels = TASKS[task].num_channels(info)
+        if TASKS[task].loss_kind == "classification":
+            targets[task] = torch.randint(channels, shape, generator=generator)
+        else:
+            targets[task] = torch.rand(shape[0], channels, *shape[1:], generator=generator)
+    return Batch(
+        images.to(device).contiguous(memory_format=memory_format(spec)),
+        {task: target.to(device) for task, target in targets.items()},
+        {task: torch.ones(shape, dtype=torch.bool, device=device) for task in spec.tasks},
+    )
+
+
+def _forward_flops(network: nn.Module, images: Tensor) -> int:
+    """Return the operations of a forward pass in evaluation mode, a multiply-add as two."""
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images)
+    network.train()
+    return counter.get_total_flops()
+
+
+def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
+    """Return the bytes that `forward` keeps for a backward pass beside the network's own tensors.
+
+    Tensors of one storage count once. Under autocast this holds the parameters' copies in
+    bfloat16 too.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
+
+
+def _step_seconds(
+    stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int, least_seconds: float
+) -> list[float]:
+    """Return the seconds of each optimizer step after the warm-up, `num_steps` of them or more."""
+    device = batch.images.device
+    log = EpochLog(len(spec.tasks), device)
+    seconds: list[float] = []
+    while (
+        len(seconds) < NUM_WARM_UP_STEPS + num_steps
+        or sum(seconds[NUM_WARM_UP_STEPS:]) < least_seconds
+    ):
+        start = time.perf_counter()
+        stepper.take_step(batch, spec.optimizer.learning_rate, log)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[NUM_WARM_UP_STEPS:]

@@ -1,0 +1,173 @@
+"""TorchJD's aggregators: functions of the Jacobian of the task losses."""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mtl.spec.methods import AGGREGATORS, OptionValue
+from mtl.streams import global_stream
+from mtl.weighting.gradients import gradients, task_roots, trainable
+from mtl.weighting.torchjd.base import TorchJD
+
+
+class TorchJDAggregator(TorchJD):
+    """Combines the gradients of the tasks at the parameters they share.
+
+    The parameters of a task alone get the gradient of its own loss, unweighted. The shared ones
+    get aggregator(J), where row i of J is the gradient of task i over all of them. Both are added
+    to `.grad`. This happens in each micro-batch: with several, the aggregations are summed, not
+    the Jacobians.
+
+    An absent task has no row, except with aggregators that remember something of each task: there
+    its row is zero. For PCD, which turns the others around the first task, a batch without the
+    first moves no shared parameter.
+
+    A backward pass a task; J takes num_tasks times the memory of the shared parameters. There is
+    no overall loss, so a call of the weighting itself is refused.
+
+    Args:
+        name: of the aggregator, in `mtl.spec.methods.AGGREGATORS`.
+        tasks: distinct names.
+        seed: of the draws of those that draw.
+        options: of the aggregator; those left out are as in `mtl.spec.methods`.
+
+    Raises:
+        ValueError: also for a number of tasks that the aggregator refuses.
+    """
+
+    library_module = "torchjd.aggregation"
+
+    def __init__(
+        self, name: str, tasks: Sequence[str], *, seed: int = 0, **options: OptionValue
+    ) -> None:
+        options = {**AGGREGATORS[name].options, **options}
+        super().__init__(name, tasks, seed, options)
+        self.last_weights: Tensor | None = None
+        # One try, on an object of its own: too few tasks are refused now, not after data loading.
+        with self._failures_told(), global_stream(seed, "torchjd", "trial"):
+            self._built(name, options)(torch.eye(len(self.tasks), dtype=torch.float64))
+        self.keeps_state = hasattr(self.library, "reset")
+        base = importlib.import_module(self.library_module).WeightedAggregator
+        if isinstance(self.library, base):
+            self.library.weighting.register_forward_hook(self._keep_weights)
+
+    def _keep_weights(self, module: nn.Module, inputs: Any, weights: Tensor) -> None:
+        del module, inputs
+        self.last_weights = weights.detach().double().clone()
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Weights of the rows of J in the last call, 0 for absent tasks; float64, (num_tasks,).
+
+        They hold for the shared parameters only. None before the first call, and always for
+        aggregators that are no weighted sum of the rows.
+        """
+        return None if self.last_weights is None else self.last_weights.clone()
+
+    def forward(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Refuse: there is no overall loss."""
+        del losses, present
+        raise ValueError(
+            f"Expected a call of backward for method {self.method!r}, which combines gradients and "
+            "has no overall loss, got a call of the weighting itself."
+        )
+
+    def backward(
+        self,
+        losses: Float[Tensor, " tasks"],
+        present: Bool[Tensor, " _"] | None = None,
+        shared_parameters: Iterable[nn.Parameter] = (),
+        task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+    ) -> None:
+        """Add the aggregated gradient to the shared parameters, each task's own to its own.
+
+        Args:
+            losses: one scalar a task, with gradients.
+            present: as in `forward` of other methods.
+            shared_parameters: those through which every task passes.
+            task_parameters: those of each task alone; empty if there are none.
+
+        Raises:
+            ValueError: without shared parameters; naming the task, if its loss or gradient is not
+                finite; if the library cannot combine the gradients.
+        """
+        shared = trainable(shared_parameters)
+        if not shared:
+            raise ValueError(
+                f"Expected shared_parameters for method {self.method!r}, which combines the tasks' "
+                "gradients there, got none. Choose an architecture that shares parameters."
+            )
+        own = [trainable(parameters) for parameters in task_parameters] or [[] for _ in self.tasks]
+        if len(own) != len(self.tasks):
+            raise ValueError(
+                f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
+            )
+        roots = task_roots(losses)
+        losses, present = self._noted(losses, present)
+        is_present = present.tolist()
+        rows = []
+        for i, parameters in enumerate(own):
+            if is_present[i]:
+                last = not any(is_present[i + 1 :])
+                found = gradients(roots[i], [*shared, *parameters], losses, retain_graph=not last)
+                rows.append(torch.cat([g.flatten() for g in found[: len(shared)]]))
+                self._check_row(i, losses[i], rows[-1])
+                _accumulate(parameters, found[len(shared) :])
+            elif self.keeps_state:
+                rows.append(torch.zeros(sum(p.numel() for p in shared)).to(shared[0]))
+        if any(is_present):
+            self._aggregate(torch.stack(rows), present, shared)
+
+    def _check_row(self, task: int, loss: Tensor, row: Tensor) -> None:
+        if not (loss.isfinite() & row.isfinite().all()):
+            raise ValueError(
+                f"Expected a finite loss with a finite gradient of task {self.tasks[task]!r}, got "
+                f"a loss of {loss.item()}. Lower the learning rate or look at its targets."
+            )
+
+    def _aggregate(
+        self,
+        jacobian: Float[Tensor, "rows parameters"],
+        present: Bool[Tensor, " tasks"],
+        shared: list[nn.Parameter],
+    ) -> None:
+        with self._library_call(), torch.no_grad():
+            combined = self.library(jacobian)
+        if not combined.isfinite().all():
+            raise ValueError(
+                f"Expected method {self.method!r} to combine the gradients of {list(self.tasks)}, "
+                "got numbers that are not finite. Choose another method."
+            )
+        if self.last_weights is not None:
+            weights = torch.zeros_like(self.period_sums)
+            kept = self.last_weights[present] if self.keeps_state else self.last_weights
+            weights[present] = kept.to(weights)
+            self.last_weights = weights
+        sizes = [p.numel() for p in shared]
+        parts = combined.split(sizes)
+        _accumulate(shared, [part.view_as(p) for part, p in zip(parts, shared, strict=True)])
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return also the weights of the last call."""
+        return {**super().get_extra_state(), "last_weights": self.last_weights}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_extra_state` returned."""
+        super().set_extra_state(state)
+        weights = state["last_weights"]
+        self.last_weights = None if weights is None else weights.to(self.period_sums, copy=True)
+
+
+def _accumulate(parameters: Sequence[nn.Parameter], found: Sequence[Tensor]) -> None:
+    """Add gradients to `.grad`, as backward does."""
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if parameter.grad is None:
+            parameter.grad = gradient.clone()
+        else:
+            parameter.grad += gradient

@@ -1,0 +1,402 @@
+"""The options that all sweeps share, from the command line and a YAML file.
+
+Values come from, later ones winning: the sweep's own table, `--quick`, the YAML file, the flags.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtl.command_line import SentenceParser
+from mtl.spec import Runtime
+from mtl.spec.encoders import weights_file_id
+from mtl.spec.methods import AGGREGATORS, SCALARIZERS, TORCHJD
+from mtl.spec.sections import TASKS
+from mtl.spec.strict import flat
+from mtl.store import check_sweep_name
+from sweeps.launch.execution import Execution
+from sweeps.plan import Grid, check_grid, defaults, given_twice, left_out
+from sweeps.plan.datasets import check_has_tasks, dataset_axes, prepared_sizes
+from sweeps.plan.fields import field_values, parse_assignment
+from sweeps.plan.presets import Preset, check_labelled, check_size, preset, stand_in_note
+from sweeps.plan.refine import check_refinable
+
+OWN_FLAGS = {
+    "tasks": "--tasks",
+    "method": "--methods",
+    "seed": "--seeds N (0 to N-1)",
+    "numerics_version": "the release of the code that computes it",
+}
+"""Fields of RunSpec that --set does not take -> what sets them."""
+SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
+"""Flag -> the field that it is an axis of."""
+FILE_OPTIONS = (
+    "preset",
+    "tasks",
+    "methods",
+    "divisions",
+    "baselines",
+    "refine",
+    "seeds",
+    *SHORTHANDS,
+)
+"""Flags that a YAML file may hold beside RunSpec's fields."""
+
+
+def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Return the flags and the axes that a YAML file holds.
+
+    Names are those of the flags (`methods: [lsb, fixed]`) and of RunSpec's fields, dotted or
+    nested; a list is an axis.
+
+    Raises:
+        ValueError: for a file that cannot be read, an unknown name, or a value of a wrong type.
+    """
+    try:
+        held = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it does not parse"
+        raise ValueError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
+    if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+        raise ValueError(f"Expected names with values in {path}, got {type(held).__name__}.")
+    options = {name: _file_option(name, held[name], path) for name in FILE_OPTIONS if name in held}
+    axes = {}
+    for dotted, value in flat({k: v for k, v in held.items() if k not in FILE_OPTIONS}).items():
+        refuse_own_flags(dotted, path)
+        axes[dotted] = field_values(dotted, value)
+    return options, axes
+
+
+def _file_option(name: str, value: Any, path: str) -> Any:
+    """Return a flag's value as argparse would have given it."""
+    if name == "baselines":
+        if not isinstance(value, bool):
+            raise ValueError(f"Expected true or false for {name} in {path}, got {value!r}.")
+        return value
+    if name in ("divisions", "refine", "seeds"):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"Expected a whole number for {name} in {path}, got {value!r}.")
+        return value
+    if name in ("epochs", "dataset", "preset"):
+        return value
+    words = value if isinstance(value, list) else [value]
+    if name == "tasks" and all(isinstance(word, str) for word in words):
+        words = [words]
+    inner = words if name == "tasks" else [words]
+    if not all(isinstance(w, list) and all(isinstance(x, str) for x in w) for w in inner):
+        raise ValueError(f"Expected a list of names for {name} in {path}, got {value!r}.")
+    return words
+
+
+def refuse_own_flags(dotted: str, place: str) -> None:
+    """Raise a `ValueError` for a field that a flag sets."""
+    if dotted in OWN_FLAGS:
+        raise ValueError(f"Expected no {dotted} in {place}: it is set by {OWN_FLAGS[dotted]}.")
+
+
+EVERY_TORCHJD = f"{TORCHJD}*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line, understood."""
+
+    kind: str
+    name: str
+    store: str
+    grid: Grid
+    refine: int | None
+    """Priorities to add in the gaps of the measured front, once the grid is trained."""
+    execution: Execution
+    runtime: Runtime
+    plan_only: bool
+    as_json: bool
+    probe: bool
+    """Build each network of the plan and time some steps."""
+    notes: tuple[str, ...]
+    """What the user should know before anything starts."""
+    given: Mapping[str, Any]
+    """Every flag by its name, as it was given, for the options that one sweep alone has."""
+
+
+AddOptions = Callable[[argparse.ArgumentParser], None]
+"""Adds the options that one sweep alone has."""
+
+
+def make_parser(
+    kind: str, description: str, add_options: AddOptions | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a sweep's command line."""
+    parser = SentenceParser(prog=f"{kind}.py", description=description, allow_abbrev=False)
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
+    )
+    what.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="weighting methods; torchjd:* are all of them",
+    )
+    what.add_argument("--architectures", nargs="+", metavar="NAME")
+    what.add_argument("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
+    what.add_argument(
+        "--baselines",
+        "--corners",
+        action=argparse.BooleanOptionalAction,
+        help="each task alone as well, in a network of its own (the corners of the priorities)",
+    )
+    what.add_argument(
+        "--refine",
+        type=int,
+        metavar="N",
+        help="then N priorities more, in the widest gaps of the measured validation front",
+    )
+    what.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
+    what.add_argument("--epochs", type=int, metavar="N")
+    what.add_argument("--dataset", metavar="NAME")
+    what.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE[,VALUE]",
+        help="any field of a run by its dotted name; several values are an axis",
+    )
+    what.add_argument("--config", metavar="FILE", help="YAML with the same names")
+    what.add_argument("--preset", metavar="NAME", help="the supplement's settings; see presets.py")
+    what.add_argument("--quick", action="store_true", help="a small version, to see it work")
+    where = parser.add_argument_group("where and how")
+    where.add_argument(
+        "--store",
+        default="./results",
+        help="folder of results or address of object storage (%(default)s)",
+    )
+    where.add_argument("--name", default=kind, help="of the sweep in the store (%(default)s)")
+    where.add_argument("--data-root", metavar="DIR", help="folder of prepared data")
+    where.add_argument(
+        "--local-data", metavar="DIR", help="folder on each node's disk to copy the data to, once"
+    )
+    where.add_argument("--address", help="join this Ray cluster, such as 'auto'")
+    where.add_argument("--dashboard", action="store_true", help="Ray's dashboard on this machine")
+    where.add_argument("--cpus-per-run", type=float, default=1.0, metavar="N")
+    where.add_argument("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
+    where.add_argument("--concurrency", type=int, metavar="N", help="runs side by side at most")
+    where.add_argument(
+        "--budget",
+        type=float,
+        metavar="HOURS",
+        help="start no run that is not expected to end in this time; the same command continues",
+    )
+    where.add_argument(
+        "--retry-failed", action="store_true", help="try runs again that failed earlier"
+    )
+    where.add_argument(
+        "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
+    )
+    where.add_argument(
+        "--encoder-weights",
+        metavar="FILE",
+        help="weights that the encoder starts from: a state dict of its timm model",
+    )
+    where.add_argument(
+        "--num-samples",
+        type=int,
+        default=Runtime.num_samples,
+        metavar="N",
+        help="validation images kept with predictions and error maps (%(default)s)",
+    )
+    where.add_argument(
+        "--sample-epochs",
+        type=int,
+        nargs="+",
+        default=Runtime.sample_epochs,
+        metavar="EPOCH",
+        help="after which epochs, beside the last (2 10)",
+    )
+    show = parser.add_argument_group("instead of training")
+    show.add_argument("--plan", action="store_true", help="say what would run, and its cost")
+    show.add_argument("--json", action="store_true", help="with --plan: for machines")
+    show.add_argument(
+        "--probe", action="store_true", help="with --plan: build the networks and time some steps"
+    )
+    if add_options is not None:
+        add_options(parser)
+    return parser
+
+
+def parse_command(
+    kind: str,
+    description: str,
+    argv: Sequence[str] | None,
+    table: Grid,
+    add_options: AddOptions | None = None,
+) -> Command:
+    """Return what a command line asks for.
+
+    Args:
+        kind: of the sweep: its file's name.
+        description: for --help.
+        argv: arguments; None means the process's own.
+        table: the sweep's own grid, which the command line changes.
+        add_options: the options that this sweep alone has; they come back in `Command.given`.
+
+    Raises:
+        ValueError: for wrong usage, in one sentence.
+    """
+    given = make_parser(kind, description, add_options).parse_args(argv)
+    if given.json and not given.plan:
+        raise ValueError("Expected --json together with --plan, got it alone.")
+    if given.probe and (not given.plan or given.json):
+        raise ValueError("Expected --probe together with --plan and without --json.")
+    if not given.store.strip():
+        raise ValueError("Expected a folder after --store, got an empty name.")
+    chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    from_file, file_axes = read_config(given.config) if given.config else ({}, {})
+    wanted = {**from_file, **chosen}
+    axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
+    if given.encoder_weights is not None:
+        if "network.encoder_weights" in axes:
+            raise ValueError(
+                "Expected either --encoder-weights or network.encoder_weights, got both. "
+                "Leave one out."
+            )
+        axes["network.encoder_weights"] = (weights_file_id(given.encoder_weights),)
+    axes, held_tasks = dataset_axes(axes, given.data_root)
+    notes = []
+    quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
+    if "preset" in wanted:
+        chosen_preset = preset(wanted["preset"])
+        table, quick_fields = _preset_table(table, chosen_preset), chosen_preset.quick_fields
+        if "data.name" not in axes:
+            check_labelled(chosen_preset, wanted.get("tasks", ()))
+            sizes = prepared_sizes(chosen_preset.dataset.lower(), given.data_root)
+            notes.append(stand_in_note(chosen_preset, sizes))
+        elif held_tasks is not None:
+            ((name,), (height,), (width,)) = (
+                axes[f"data.{field}"] for field in ("name", "height", "width")
+            )
+            check_size(chosen_preset, name, height, width)
+    if held_tasks is not None:
+        check_has_tasks(
+            axes["data.name"][0], held_tasks, wanted.get("tasks", table.task_sets), TASKS
+        )
+        scenes_only = {k: v for k, v in table.fields.items() if not k.startswith("data.")}
+        table = replace(table, fields=scenes_only)
+    if given.quick:
+        table, note = _quickened(table, quick_fields, wanted, axes)
+        notes.append(note)
+    grid = replace(
+        table,
+        task_sets=tuple(map(tuple, wanted.get("tasks", table.task_sets))),
+        methods=_every_method(wanted.get("methods", table.methods)),
+        divisions=wanted.get("divisions", table.divisions),
+        seeds=wanted.get("seeds", table.seeds),
+        fields={k: v for k, v in table.fields.items() if k not in axes},
+        axes={**table.axes, **axes},
+        baselines=wanted.get("baselines", table.baselines),
+    )
+    check_grid(grid)
+    refine = wanted.get("refine")
+    if refine is not None:
+        check_refinable(grid, refine)
+    notes += [*given_twice(grid), *left_out(grid)]
+    return Command(
+        kind=kind,
+        name=check_sweep_name(given.name),
+        store=given.store,
+        grid=grid,
+        refine=refine,
+        execution=Execution(
+            address=given.address,
+            cpus_per_run=given.cpus_per_run,
+            gpus_per_run=given.gpus_per_run,
+            concurrency=given.concurrency,
+            retry_failed=given.retry_failed,
+            budget_hours=given.budget,
+            dashboard=given.dashboard,
+            local_data=_absolute(given.local_data),
+        ),
+        runtime=Runtime(
+            data_root=_absolute(given.data_root),
+            keep=given.keep,
+            encoder_weights_file=_absolute(given.encoder_weights),
+            num_samples=given.num_samples,
+            sample_epochs=tuple(given.sample_epochs),
+        ),
+        plan_only=given.plan,
+        as_json=given.json,
+        probe=given.probe,
+        notes=tuple(notes),
+        given={**vars(given), **wanted},
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return a path that workers with another working folder understand."""
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
+def _every_method(names: Sequence[str]) -> tuple[str, ...]:
+    every = tuple(TORCHJD + name for name in (*SCALARIZERS, *AGGREGATORS))
+    return tuple(m for name in names for m in (every if name == EVERY_TORCHJD else (name,)))
+
+
+def _preset_table(table: Grid, chosen: Preset) -> Grid:
+    """Return a sweep's table with the fields of a preset for its own.
+
+    What the sweep varies stays, but for the encoders: a preset is the settings of one.
+    """
+    divisions = table.divisions
+    return replace(
+        table,
+        task_sets=(chosen.tasks,),
+        divisions=None if divisions is None else max(divisions, len(chosen.tasks)),
+        fields=chosen.fields,
+        axes={name: v for name, v in table.axes.items() if name != "network.encoder"},
+    )
+
+
+def _set_axes(assignments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    axes = {}
+    for text in assignments:
+        dotted, values = parse_assignment(text)
+        refuse_own_flags(dotted, "--set")
+        if dotted in axes:
+            raise ValueError(f"Expected {dotted} once after --set, got it twice. Join its values.")
+        axes[dotted] = values
+    return axes
+
+
+def _shorthand_axes(wanted: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {
+        field: field_values(field, wanted[flag])
+        for flag, field in SHORTHANDS.items()
+        if flag in wanted
+    }
+
+
+def _quickened(
+    table: Grid, fields: Mapping[str, Any], wanted: Mapping[str, Any], axes: Mapping[str, Any]
+) -> tuple[Grid, str]:
+    """Return the small version of `table`, and a sentence that says what shrank."""
+    small = {name: v for name, v in {**fields, **table.quick}.items() if name not in axes}
+    if "data.prepared" in axes:  # its images are as many as they are
+        small = {name: v for name, v in small.items() if not name.startswith("data.")}
+    changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
+    divisions, seeds = table.divisions, table.seeds
+    if divisions is not None and "divisions" not in wanted and "priorities" not in axes:
+        largest = max(len(tasks) for tasks in wanted.get("tasks", table.task_sets))
+        divisions = max(defaults.QUICK_DIVISIONS, largest)
+        if divisions != table.divisions:
+            changes.append(f"divisions {divisions} instead of {table.divisions}")
+    if "seeds" not in wanted:
+        seeds = defaults.QUICK_SEEDS
+        changes.append(f"seeds {seeds} instead of {table.seeds}")
+    quick = replace(table, divisions=divisions, seeds=seeds, fields={**table.fields, **small})
+    return quick, f"--quick trains a small version: {', '.join(changes)}."

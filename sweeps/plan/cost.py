@@ -1,0 +1,403 @@
+"""What a plan would cost: seconds and bytes, from earlier runs or from the shipped model.
+
+Times are ranges. Where the store holds finished runs of the same network, tasks and image size,
+their own seconds per image and epoch are the range; elsewhere `cost_model.json` gives a line
+through measured runs, with the spread that machines have. Steps that were just timed on this
+machine (`--plan --probe`) count more than both.
+"""
+
+import functools
+import itertools
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl.errors import StoreError
+from mtl.spec import RunSpec, Runtime
+from mtl.spec.methods import METHODS
+from mtl.spec.sections import DataSpec
+from mtl.store import Store
+
+Range = tuple[float, float]
+"""Low and high, in seconds."""
+StepKey = tuple[Any, ...]
+"""What `step_key` returns."""
+
+MOST_RUNS_READ = 200
+"""Finished runs that are looked at; more would not sharpen the range."""
+OBSERVED_MARGIN = 0.1
+"""Share by which the range of earlier runs is widened on both sides."""
+PROBE_MARGIN = 0.15
+"""Share by which the range from timed steps is wide on both sides."""
+BYTES_PER_PARAMETER = 4
+TRAINING_COPIES = 3
+"""A checkpoint of a run under way holds each parameter and AdamW's two moments."""
+RECORD_BYTES = 20_000
+"""spec, manifest, result and folder entries of a run."""
+EPOCH_BYTES = 1_500
+"""One line of epochs.jsonl."""
+
+_OUT_CHANNELS = {"segmentation": 13, "normal": 3, "curvature": 2}
+_DEFAULT_OUT_CHANNELS = 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of the runs that are still to be trained."""
+
+    seconds: Range
+    """Wall time of the whole command."""
+    num_bytes: int
+    """That the store and the prepared data will grow by."""
+    source: str
+    """Where the figures come from, in a few words."""
+    run_seconds: Mapping[str, Range]
+    """run id -> seconds of that run alone."""
+
+
+@functools.cache
+def cost_model() -> dict[str, Any]:
+    """Return the shipped model; its file says how each figure was measured."""
+    return json.loads(Path(__file__).with_name("cost_model.json").read_text("utf-8"))
+
+
+def estimate(
+    runs: Mapping[str, RunSpec],
+    *,
+    store: Store | None,
+    runtime: Runtime,
+    concurrency: int,
+    num_cpus: int,
+    gpus_per_run: float = 0.0,
+    measured_steps: Mapping[StepKey, float] | None = None,
+) -> Estimate:
+    """Return what training `runs` would cost.
+
+    Args:
+        runs: run id -> spec, of the runs to train.
+        store: where earlier runs may lie; None if there is none yet.
+        runtime: how they are executed: where data lie, which checkpoints and samples stay.
+        concurrency: runs side by side.
+        num_cpus: processes that prepare data.
+        gpus_per_run: 0 without a GPU.
+        measured_steps: seconds of a step, timed on this machine, by `step_key`; they count more
+            than earlier runs.
+    """
+    if not runs:
+        return Estimate((0.0, 0.0), 0, "nothing to train", {})
+    rates = observed_rates(store) if store is not None else {}
+    spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
+    run_seconds = {}
+    sources: dict[str, None] = {}
+    for run_id, spec in runs.items():
+        step = (measured_steps or {}).get(step_key(spec))
+        if step is not None:
+            centre = probed_rate(spec, step)
+            rate = (centre * (1 - PROBE_MARGIN), centre * (1 + PROBE_MARGIN))
+            sources["timed steps"] = None
+        elif rate_key(spec) in rates:
+            rate = rates[rate_key(spec)]
+            sources["earlier runs in the store"] = None
+        else:
+            centre = modelled_rate(spec)
+            rate = (centre * spread[0], centre * spread[1])
+            sources["the shipped cost model"] = None
+        images = spec.epochs * spec.data.num_train
+        run_seconds[run_id] = (images * rate[0], images * rate[1])
+    data_seconds, data_bytes = _preparation(
+        dict.fromkeys(s.data for s in runs.values()), runtime.data_root, num_cpus
+    )
+    start = cost_model()["start_seconds"]
+    low, high = (
+        start[side]
+        + data_seconds[side]
+        + makespan([seconds[side] for seconds in run_seconds.values()], concurrency)
+        for side in (0, 1)
+    )
+    source = " and ".join(sorted(sources))
+    num_bytes = sum(stored_bytes(spec, runtime) for spec in runs.values()) + data_bytes
+    return Estimate((low, high), num_bytes, source, run_seconds)
+
+
+def makespan(seconds: Sequence[float], slots: int) -> float:
+    """Return the seconds until the last of the runs ends, `slots` of them side by side."""
+    return max(sum(seconds) / slots, max(seconds, default=0.0))
+
+
+def step_key(spec: RunSpec) -> StepKey:
+    """Return what decides how long a step with equal weights takes."""
+    step = (spec.batch_size, spec.micro_batches, spec.precision, spec.channels_last)
+    return (spec.tasks, spec.network, step, spec.data.height, spec.data.width)
+
+
+def rate_key(spec: RunSpec) -> tuple[Any, ...]:
+    """Return what decides how long one image takes."""
+    gradients = spec.method if METHODS[spec.method].needs_gradients else None
+    return (*step_key(spec), gradients)
+
+
+def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
+    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`.
+
+    Runs whose files cannot be read count as absent: an estimate is no place to fail.
+    """
+    rates: dict[tuple[Any, ...], list[float]] = {}
+    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
+    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
+        try:
+            seconds = float((store.manifest(run_id) or {})["wall_seconds"])
+            spec = store.spec(run_id)
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            continue
+        if seconds > 0:
+            rate = seconds / (spec.epochs * spec.data.num_train)
+            rates.setdefault(rate_key(spec), []).append(rate)
+    return {
+        key: (min(found) * (1 - OBSERVED_MARGIN), max(found) * (1 + OBSERVED_MARGIN))
+        for key, found in rates.items()
+    }
+
+
+def observed_memory(store: Store, specs: Iterable[RunSpec]) -> int:
+    """Return the most bytes of main memory that a finished run of one of these kinds took.
+
+    0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
+    """
+    taken: dict[tuple[Any, ...], int] = {}
+    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
+    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
+        try:
+            peak = int((store.manifest(run_id) or {})["peak_memory_bytes"])
+            key = rate_key(store.spec(run_id))
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            continue
+        taken[key] = max(peak, taken.get(key, 0))
+    wanted = {rate_key(spec) for spec in specs}
+    return max((taken[key] for key in wanted), default=0) if wanted <= taken.keys() else 0
+
+
+def modelled_rate(spec: RunSpec) -> float:
+    """Return seconds per training image and epoch by the shipped model, evaluation included."""
+    model = cost_model()
+    per_step = model["seconds_per_step_and_million_parameters"] * num_parameters(spec) / 1e6
+    per_image = (
+        model["overhead_seconds_per_training_image"]
+        + model["seconds_per_training_gmac"] * forward_gmacs(spec) * passes(spec)
+        + per_step / spec.batch_size
+    )
+    return per_image * _with_evaluation(spec)
+
+
+def probed_rate(spec: RunSpec, seconds_per_step: float) -> float:
+    """Return seconds per training image and epoch from those of a step with equal weights."""
+    return seconds_per_step * passes(spec) / spec.batch_size * _with_evaluation(spec)
+
+
+def _with_evaluation(spec: RunSpec) -> float:
+    """Return the work of an epoch over that of its training."""
+    evaluated = spec.data.num_validation * cost_model()["evaluation_share"]
+    return 1 + evaluated / spec.data.num_train
+
+
+def _encoder_row(spec: RunSpec) -> tuple[float, int, int]:
+    """Return GMAC a megapixel, parameters and channels of the encoder at its stride."""
+    encoders = cost_model()["encoders"]
+    rows = encoders.get(spec.network.encoder, encoders[cost_model()["default_encoder"]])
+    stride = spec.network.encoder_stride
+    gmacs, parameters, channels = rows.get(str(stride), rows[max(rows, key=int)])
+    return gmacs, parameters, channels
+
+
+def _copies(spec: RunSpec) -> tuple[int, int]:
+    """Return the numbers of encoders and decoders; MTAN's small attention modules are left out."""
+    n = len(spec.tasks)
+    return {
+        "single_task": (n, n),
+        "full_sharing": (1, 1),
+        "multi_decoder": (1, n),
+        "multi_column": (n, n),
+        "mtan": (1, n),
+    }[spec.network.architecture]
+
+
+def passes(spec: RunSpec) -> float:
+    """Return the work of a step over that of one forward and one backward pass.
+
+    A backward pass costs two forward ones; a method that looks at gradients takes one a task.
+    """
+    backward = len(spec.tasks) if METHODS[spec.method].needs_gradients else 1
+    return (1 + 2 * backward) / 3
+
+
+def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
+    """Yield weights and side length (share of the image's) of all decoders' convolutions."""
+    widths = spec.network.decoder_widths
+    stride = spec.network.encoder_stride
+    num_decoders = _copies(spec)[1]
+    side = 1 / stride
+    yield num_decoders * 9 * _encoder_row(spec)[2] * widths[0], side
+    upsampled_from = len(widths) - 1 - (stride.bit_length() - 1)
+    for stage, (before, after) in enumerate(itertools.pairwise(widths)):
+        if stage >= upsampled_from:
+            side *= 2
+        yield num_decoders * 9 * (before + after) * after, side
+    # However many decoders: each task's output channels are computed once.
+    outputs = sum(_OUT_CHANNELS.get(task, _DEFAULT_OUT_CHANNELS) for task in spec.tasks)
+    yield 9 * widths[-1] * outputs, side
+
+
+def forward_gmacs(spec: RunSpec) -> float:
+    """Return the billions of multiply-adds of one image's forward pass."""
+    pixels = spec.data.height * spec.data.width
+    decoder = sum(weights * side**2 * pixels for weights, side in _decoder_convolutions(spec))
+    return _copies(spec)[0] * _encoder_row(spec)[0] * pixels / 1e6 + decoder / 1e9
+
+
+def num_parameters(spec: RunSpec) -> int:
+    """Return the parameters of the network, biases left out."""
+    decoders = sum(weights for weights, _ in _decoder_convolutions(spec))
+    return _copies(spec)[0] * _encoder_row(spec)[1] + decoders
+
+
+def stored_bytes(spec: RunSpec, runtime: Runtime) -> int:
+    """Return the bytes that a finished run leaves in the store."""
+    weights = num_parameters(spec) * BYTES_PER_PARAMETER
+    kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
+    return (
+        RECORD_BYTES + EPOCH_BYTES * spec.epochs + kept[runtime.keep] + sample_bytes(spec, runtime)
+    )
+
+
+def sample_bytes(spec: RunSpec, runtime: Runtime) -> int:
+    """Return the bytes of a run's sample predictions before compression, which saves little.
+
+    A pixel has 3 bytes of image; a map's prediction, target and error 2 each a channel (2 for
+    the error), its mask 1; classes 1 each for prediction, target and mask, and 2 for the error.
+    """
+    epochs = {epoch for epoch in (*runtime.sample_epochs, spec.epochs) if epoch <= spec.epochs}
+    per_pixel = 3 + sum(
+        5 if task == "segmentation" else 4 * _OUT_CHANNELS.get(task, _DEFAULT_OUT_CHANNELS) + 3
+        for task in spec.tasks
+    )
+    num_images = min(runtime.num_samples, spec.data.num_validation)
+    return len(epochs) * num_images * per_pixel * spec.data.height * spec.data.width
+
+
+def _preparation(
+    data_specs: Collection[DataSpec], data_root: str | None, num_cpus: int
+) -> tuple[Range, int]:
+    """Return the seconds and bytes of preparing what is not prepared yet."""
+    from mtl.data.prepared import expected_bytes, is_prepared
+
+    missing = [data for data in data_specs if not is_prepared(data, data_root)]
+    centre = sum(seconds_per_image(data) * num_images(data) for data in missing) / num_cpus
+    low, high = cost_model()["spread"]
+    return (centre * low, centre * high), sum(expected_bytes(data) for data in missing)
+
+
+def num_images(data: DataSpec) -> int:
+    """Return the images of all splits."""
+    return data.num_train + data.num_validation + data.num_test
+
+
+def seconds_per_image(data: DataSpec) -> float:
+    """Return the seconds in which one core renders one image with all targets."""
+    per_megapixel = cost_model()["scene_seconds_per_megapixel"][data.variant]
+    return per_megapixel * data.height * data.width / 1e6
+
+
+MOST_HOURS = 24 * 366
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A time by which everything has to have ended."""
+
+    deadline: float = math.inf
+    """Clock reading, seconds; infinite where nobody set a limit."""
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def is_limited(self) -> bool:
+        """Return whether there is a limit at all."""
+        return math.isfinite(self.deadline)
+
+    @property
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline, 0 after it."""
+        return max(0.0, self.deadline - self.clock())
+
+    def allows(self, seconds: float) -> bool:
+        """Return whether what takes `seconds` from now would end by the deadline."""
+        return seconds <= self.seconds_left
+
+
+def budget_of(hours: float | None, clock: Callable[[], float] = time.monotonic) -> Budget:
+    """Return the budget of a command that starts now; None means no limit."""
+    return Budget(clock=clock) if hours is None else Budget(clock() + 3600 * hours, clock)
+
+
+def check_hours(hours: float) -> float:
+    """Return `hours`; raise a `ValueError` unless a sweep can be given that long."""
+    if not 0 < hours <= MOST_HOURS:  # not true of NaN either
+        raise ValueError(
+            f"Expected --budget above 0 and at most {MOST_HOURS} hours, got {hours:g}. Leave it "
+            "out for no limit."
+        )
+    return hours
+
+
+def runs_within(seconds: Iterable[float], slots: int, budget_seconds: float) -> int:
+    """Return how many of the runs, begun in order on `slots` slots, end within a time.
+
+    Args:
+        seconds: of each run.
+        slots: runs side by side.
+        budget_seconds: from the start of the first.
+    """
+    free_at = [0.0] * slots
+    count = 0
+    for needed in seconds:
+        slot = min(range(slots), key=free_at.__getitem__)
+        if free_at[slot] + needed <= budget_seconds:
+            free_at[slot] += needed
+            count += 1
+    return count
+
+
+def num_cpus() -> int:
+    """Return the cores that this process may use: affinity and container limit included."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _container_cpus()))
+
+
+def _container_cpus(limit_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    try:
+        quota, period = limit_file.read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no control group, or "max": no limit
+        return os.cpu_count() or 1
+
+
+def num_gpus() -> int:
+    """Return the NVIDIA GPUs that this process may use, `CUDA_VISIBLE_DEVICES` respected."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+        return 0
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    present = sum(line.startswith("GPU ") for line in listed.splitlines())
+    return present if visible is None else min(present, len(visible.split(",")))

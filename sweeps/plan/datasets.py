@@ -1,0 +1,112 @@
+"""Data sets from files: what `--dataset NAME` stands for among the prepared ones."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl.data.prepared import data_folder, prepared_sets
+from mtl.errors import PreparedDataError
+from mtl.spec.sections import DATASETS, SPLITS
+from mtl.spec.strict import checked_name
+
+FIXED = ("data.height", "data.width", *(f"data.num_{split}" for split in SPLITS))
+"""Fields that prepared data decide."""
+
+
+def dataset_axes(
+    axes: Mapping[str, tuple[Any, ...]], data_root: str | None
+) -> tuple[dict[str, tuple[Any, ...]], tuple[str, ...] | None]:
+    """Return the axes with those that prepared data decide, and the tasks that they hold.
+
+    Axes for scenes come back as they are, with None.
+
+    Raises:
+        ValueError: for several data sets at once, or a size or count of one's own.
+        PreparedDataError: if the data set is not prepared, or prepared in several ways.
+    """
+    names = axes.get("data.name", ("scenes",))
+    for name in names:
+        checked_name(name, DATASETS, "data set")
+    if set(names) == {"scenes"}:
+        return dict(axes), None
+    if len(names) > 1:
+        raise ValueError(
+            f"Expected one data set, got {', '.join(names)}. Give each a sweep of its own."
+        )
+    own = [name for name in FIXED if name in axes]
+    if own:
+        raise ValueError(
+            f"Expected no {' or '.join(own)} for {names[0]}, whose prepared data decide that. "
+            "Leave it out, or prepare them at another size."
+        )
+    manifest = _one_prepared(names[0], axes.get("data.prepared"), data_root)
+    found = {"data.prepared": manifest["folder_hash"]}
+    found |= {f"data.{side}": manifest["size"][side] for side in ("height", "width")}
+    found |= {f"data.num_{split}": manifest["counts"][split] for split in SPLITS}
+    return {**axes, **{name: (value,) for name, value in found.items()}}, tuple(manifest["tasks"])
+
+
+def prepared_sizes(name: str, data_root: str | None) -> set[str]:
+    """Return HEIGHTxWIDTH of every prepared version of a data set."""
+    try:
+        found = prepared_sets(name, data_root).values()
+    except PreparedDataError:  # a damaged one is for those to hear who ask for it
+        return set()
+    return {f"{held['size']['height']}x{held['size']['width']}" for held in found}
+
+
+def _one_prepared(
+    name: str, chosen: Sequence[str] | None, data_root: str | None
+) -> Mapping[str, Any]:
+    """Return the manifest of the one prepared version that is meant."""
+    found = prepared_sets(name, data_root)
+    if chosen is not None:
+        found = {p: m for p, m in found.items() if m["folder_hash"] in chosen}
+    if not found:
+        raise PreparedDataError(
+            f"Expected the data set {name}, prepared, in {data_folder(data_root)}, got none. Run "
+            f"`python -m mtl.data.prepare {name} --source PATH --size HxW`."
+        )
+    # A set of some splits alone is for looking at: it does not stand in the way of whole ones.
+    whole = {p: m for p, m in found.items() if set(SPLITS) <= set(m["counts"])}
+    if not whole:
+        folder, manifest = next(iter(found.items()))
+        absent = ", ".join(split for split in SPLITS if split not in manifest["counts"])
+        raise PreparedDataError(
+            f"Expected {', '.join(SPLITS)} of {name} in {folder}, got no {absent}. Run "
+            f"`python -m mtl.data.prepare {name}` again without --split."
+        )
+    found = whole
+    if len({manifest["folder_hash"] for manifest in found.values()}) > 1:
+        raise PreparedDataError(
+            f"Expected one prepared version of {name}, got {len(found)}: {_listed(found)}. "
+            "Choose one with --set data.prepared=HASH."
+        )
+    return next(iter(found.values()))
+
+
+def _listed(found: Mapping[Path, Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{m['folder_hash']} ({m['size']['height']}x{m['size']['width']} from {m['source']})"
+        for m in found.values()
+    )
+
+
+def check_has_tasks(
+    name: str, held: Sequence[str], task_sets: Iterable[Sequence[str]], known: Iterable[str]
+) -> None:
+    """Raise a `ValueError` for a task that the prepared data do not hold.
+
+    Args:
+        name: of the data set.
+        held: its tasks.
+        task_sets: those asked for.
+        known: names of all tasks; others are refused elsewhere.
+    """
+    known = set(known)
+    for task in (task for tasks in task_sets for task in tasks):
+        if task in known and task not in held:
+            raise ValueError(
+                f"Expected tasks that the prepared data set {name} holds ({', '.join(held)}), got "
+                f"{task!r}. Name others with --tasks."
+            )

@@ -1,0 +1,357 @@
+"""Which runs: priorities and axes -> an ordered list of RunSpecs; no torch, no ray.
+
+The order is coarse to fine, so that a sweep that is stopped is already useful: seed 0 before
+seed 1; within a seed the middle priority first, then whichever lies farthest from those before
+it; and at each priority all methods side by side.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mtl.spec import PERIOD_FIELDS, RunSpec, equal_priorities
+from mtl.spec.methods import METHODS, check_method
+from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
+from mtl.spec.strict import checked_name
+from sweeps.plan.fields import nested, varying_fields
+from sweeps.plan.lattice import Point, coarse_to_fine, simplex_lattice
+
+__all__ = [
+    "Grid",
+    "Plan",
+    "Point",
+    "baseline_grid",
+    "check_grid",
+    "coarse_to_fine",
+    "given_twice",
+    "grid_specs",
+    "left_out",
+    "longer_plan",
+    "make_plan",
+    "simplex_lattice",
+]
+
+ARCHITECTURE_FIELD = "network.architecture"
+CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
+
+MOST_RUNS = 100_000
+"""Of one grid; more is a slip of the finger, and would take minutes to even list."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ordered list of distinct runs."""
+
+    name: str
+    """Of the sweep: its folder in the store."""
+    kind: str
+    """Which sweep file made it."""
+    specs: tuple[RunSpec, ...]
+    run_ids: tuple[str, ...]
+    """Of `specs`, in the same order."""
+    varies: dict[str, list[Any]]
+    """Dotted field -> its values, for the fields in which the runs differ."""
+
+
+def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
+    """Return the plan of `specs`; of several specs with one run id the first stays."""
+    by_id: dict[str, RunSpec] = {}
+    for spec in specs:
+        by_id.setdefault(spec.run_id(), spec)
+    kept = tuple(by_id.values())
+    return Plan(name, kind, kept, tuple(by_id), varying_fields(kept))
+
+
+def longer_plan(plan: Plan, specs: Iterable[RunSpec]) -> Plan:
+    """Return `plan` with those of `specs` that it does not hold yet after its own."""
+    held = set(plan.run_ids)
+    by_id = {run_id: spec for spec in specs if (run_id := spec.run_id()) not in held}
+    kept = (*plan.specs, *by_id.values())
+    return Plan(plan.name, plan.kind, kept, (*plan.run_ids, *by_id), varying_fields(kept))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A sweep's table: every combination of these is a run."""
+
+    task_sets: tuple[tuple[str, ...], ...]
+    methods: tuple[str, ...]
+    divisions: int | None
+    """The priorities are the interior of the simplex lattice with this many divisions; None: equal
+    priorities, one point for any number of tasks."""
+    seeds: int
+    """Seeds 0 to seeds - 1."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted RunSpec field -> value in every run; of an option that a method does not take, or
+    a loss unit of a task that is not trained, nothing is said."""
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Dotted RunSpec field -> values that the user asked for. `priorities` replaces the lattice;
+    its points follow the order in which the tasks were given."""
+    baselines: bool = False
+    """Whether each task is trained alone as well, see `baseline_grid`."""
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
+
+
+def baseline_grid(grid: Grid) -> Grid:
+    """Return the single-task runs of a grid: the corners of the simplex, where one task counts.
+
+    Each task is alone in a network of its own; data, epochs, encoder, seeds and every other field
+    are the grid's.
+    """
+    tasks = dict.fromkeys(task for task_set in grid.task_sets for task in task_set)
+    return replace(
+        grid,
+        task_sets=tuple((task,) for task in tasks),
+        methods=("equal",),
+        divisions=None,
+        fields={**grid.fields, ARCHITECTURE_FIELD: "single_task"},
+        axes={
+            name: values
+            for name, values in grid.axes.items()
+            if name not in ("priorities", ARCHITECTURE_FIELD)
+        },
+        baselines=False,
+    )
+
+
+def grid_specs(grid: Grid) -> list[RunSpec]:
+    """Return the runs of a grid, coarse to fine, the baselines of each seed after its others.
+
+    A method that takes no priorities appears once a seed; an option of a method, or a loss unit
+    of a task, is an axis of those runs alone that know it.
+
+    Raises:
+        ValueError: for unknown names, an option that no chosen method takes, or a combination
+            that cannot be trained.
+    """
+    check_grid(grid)
+    specs = _combinations(grid)
+    if grid.baselines:
+        specs += _combinations(baseline_grid(grid))
+        specs.sort(key=lambda spec: spec.seed)
+    return specs
+
+
+def _combinations(grid: Grid) -> list[RunSpec]:
+    axes = {
+        name: tuple(dict.fromkeys(values))
+        for name, values in grid.axes.items()
+        if name != "priorities"
+    }
+    orders = [_points(grid, tasks) for tasks in grid.task_sets]
+    specs = []
+    firsts: dict[tuple[Any, ...], RunSpec] = {}  # reading plain values takes longer than changing
+    for seed, rank in itertools.product(range(grid.seeds), range(max(map(len, orders)))):
+        for (tasks, points), values in itertools.product(
+            zip(map(_canonical, grid.task_sets), orders, strict=True),
+            itertools.product(*axes.values()),
+        ):
+            if rank >= len(points):
+                continue
+            for method in dict.fromkeys(grid.methods):
+                takes = METHODS[method].takes_priorities
+                chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
+                if _can_be_trained(method, tasks, chosen) and (takes or rank == 0):
+                    priorities = points[rank] if takes else None
+                    first = firsts.get((tasks, values, method))
+                    if first is None:
+                        fields = {**_applicable(chosen, method, tasks), "tasks": tasks}
+                        fields |= {"method": method, "priorities": priorities, "seed": seed}
+                        first = RunSpec.from_dict(nested(fields))
+                        firsts[tasks, values, method] = first
+                    specs.append(replace(first, priorities=priorities, seed=seed))
+    return specs
+
+
+def _architectures(grid: Grid) -> tuple[str, ...]:
+    held = grid.fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
+    return tuple(grid.axes.get(ARCHITECTURE_FIELD, (held,)))
+
+
+def _can_be_trained(method: str, tasks: tuple[str, ...], fields: Mapping[str, Any]) -> bool:
+    """Return False for too few tasks, or gradients compared where no parameter is shared."""
+    needs = METHODS[method]
+    architecture = fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
+    shares = architecture not in SHARING_NOTHING
+    return len(tasks) >= needs.least_tasks and (shares or not needs.needs_gradients)
+
+
+def left_out(grid: Grid) -> list[str]:
+    """Return a sentence for each method that does not go with an architecture or set of tasks."""
+    methods = tuple(dict.fromkeys(grid.methods))
+    return [
+        f"{method} is left out for {architecture}, which shares no parameters at which the tasks' "
+        "gradients could be compared."
+        for architecture in _architectures(grid)
+        for method in methods
+        if METHODS[method].needs_gradients and architecture in SHARING_NOTHING
+    ] + [
+        f"{method} is left out for {' '.join(tasks)}: it needs at least "
+        f"{METHODS[method].least_tasks} tasks."
+        for tasks in grid.task_sets
+        for method in methods
+        if len(tasks) < METHODS[method].least_tasks
+    ]
+
+
+def given_twice(grid: Grid) -> list[str]:
+    """Return a sentence that names what was given more than once, or none."""
+    given: dict[str, list[Any]] = {
+        "method": list(grid.methods),
+        "tasks": [_canonical(tasks) for tasks in grid.task_sets],
+        **{name: list(values) for name, values in grid.axes.items()},
+    }
+    repeated = [
+        f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, values in given.items()
+        for value in dict.fromkeys(values)
+        if values.count(value) > 1
+    ]
+    return [f"Given more than once and trained once: {', '.join(repeated)}."] if repeated else []
+
+
+def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `tasks` in the registry's order, so that one set is one set however it is typed."""
+    return tuple(sorted(tasks, key=TASKS.index))
+
+
+def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
+    if not any(METHODS[method].takes_priorities for method in grid.methods):
+        return ((),)
+    given = grid.axes.get("priorities")
+    if given is None:
+        if grid.divisions is None:
+            return (equal_priorities(tasks),)
+        return coarse_to_fine(simplex_lattice(len(tasks), grid.divisions))
+    given = tuple(dict.fromkeys(given))
+    for point in given:
+        if len(point) != len(tasks):
+            raise ValueError(
+                f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, got "
+                f"{list(point)}."
+            )
+    order = [tasks.index(task) for task in _canonical(tasks)]
+    return coarse_to_fine(tuple(point[i] for i in order) for point in given)
+
+
+def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Return `fields` without what has no meaning for this method, network and tasks."""
+    needs = METHODS[method]
+    known = {
+        *(f"method_options.{name}" for name in needs.options),
+        *(f"loss_units.{task}" for task in tasks),
+    }
+    meaningless = set() if needs.has_periods else set(PERIOD_FIELDS)
+    if fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture) != "multi_column":
+        meaningless.add(CROSS_STITCH_FIELD)
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in known
+        or not (name.startswith(("method_options.", "loss_units.")) or name in meaningless)
+    }
+
+
+def check_grid(grid: Grid) -> None:
+    """Raise a `ValueError` for names that do not exist or that nothing chosen makes use of."""
+    for method in grid.methods:
+        check_method(method)
+    for tasks in grid.task_sets:
+        for task in tasks:
+            checked_name(task, TASKS, "task")
+        if len(set(tasks)) != len(tasks):
+            raise ValueError(f"Expected distinct tasks, got {' '.join(tasks)}.")
+    if not grid.methods or not grid.task_sets or not all(grid.task_sets):
+        raise ValueError("Expected at least one method and one task, got none.")
+    if grid.seeds < 1:
+        raise ValueError(f"Expected at least 1 seed, got {grid.seeds}.")
+    known = {name for method in grid.methods for name in METHODS[method].options}
+    tasks_used = {task for tasks in grid.task_sets for task in tasks}
+    for dotted in grid.axes:
+        mapping, _, entry = dotted.partition(".")
+        if mapping == "method_options" and entry not in known:
+            _refuse_option(entry, known, grid.methods)
+        if mapping == "loss_units":
+            checked_name(entry, tasks_used, "task of loss_units")
+        if dotted == CROSS_STITCH_FIELD and "multi_column" not in _architectures(grid):
+            raise ValueError(
+                f"Expected architecture multi_column for {dotted}, got "
+                f"{' and '.join(_architectures(grid))}. Leave it out."
+            )
+        if dotted in PERIOD_FIELDS and not any(METHODS[m].has_periods for m in grid.methods):
+            raise ValueError(
+                f"Expected a method with periods for {dotted}, got {' and '.join(grid.methods)}. "
+                "Leave the period out."
+            )
+    takers = [method for method in grid.methods if METHODS[method].takes_priorities]
+    if "priorities" in grid.axes and not takers:
+        raise ValueError(
+            f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
+            f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
+        )
+    _check_anything_is_left(grid)
+    num_runs = _num_runs(grid)
+    if num_runs > MOST_RUNS:
+        raise ValueError(
+            f"Expected a grid of at most {MOST_RUNS:,} runs, got {num_runs:,}. Use fewer "
+            "--divisions, --seeds or values."
+        )
+
+
+def _refuse_option(option: str, known: Iterable[str], methods: tuple[str, ...]) -> None:
+    """Raise the `ValueError` for an option that none of the chosen methods takes."""
+    takers = [name for name, needs in METHODS.items() if option in needs.options]
+    if not takers:
+        checked_name(option, known, f"option of {' and '.join(methods)}")
+    raise ValueError(
+        f"Expected an option of {' and '.join(methods)}, got {option!r}, which "
+        f"{' and '.join(takers)} {'takes' if len(takers) == 1 else 'take'}. Leave it out or change "
+        "--methods."
+    )
+
+
+def _check_anything_is_left(grid: Grid) -> None:
+    """Raise a `ValueError` if nothing would be trained, or no method at all for a set of tasks."""
+    methods = dict.fromkeys(grid.methods)
+    for tasks in grid.task_sets:
+        enough = [method for method in methods if len(tasks) >= METHODS[method].least_tasks]
+        if not enough:
+            least = min(METHODS[method].least_tasks for method in methods)
+            raise ValueError(
+                f"Expected at least {least} tasks for {' and '.join(methods)}, got "
+                f"{' '.join(tasks)}. Add tasks or choose another method."
+            )
+        if not any(
+            _can_be_trained(method, tasks, {ARCHITECTURE_FIELD: architecture})
+            for method in enough
+            for architecture in _architectures(grid)
+        ):
+            raise ValueError(
+                f"Expected an architecture that shares parameters for {' and '.join(enough)}, "
+                f"got {' and '.join(_architectures(grid))}. Add another."
+            )
+
+
+def _num_runs(grid: Grid) -> int:
+    """Return the number of combinations, without listing them; distinct runs may be fewer."""
+    num_values = math.prod(
+        len(values) for name, values in grid.axes.items() if name != "priorities"
+    )
+    methods = [METHODS[method] for method in dict.fromkeys(grid.methods)]
+    num_takers = sum(method.takes_priorities for method in methods)
+    num_points = (_num_points(grid, len(tasks)) for tasks in grid.task_sets)
+    per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)
+    num_baselines = _num_runs(baseline_grid(grid)) if grid.baselines else 0
+    return grid.seeds * num_values * per_seed + num_baselines
+
+
+def _num_points(grid: Grid, num_tasks: int) -> int:
+    given = grid.axes.get("priorities")
+    if given is not None:
+        return len(given)
+    if grid.divisions is None:
+        return 1
+    return math.comb(max(0, grid.divisions - 1), num_tasks - 1)

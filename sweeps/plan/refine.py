@@ -1,0 +1,256 @@
+"""More priorities in the widest gaps of the measured front: `--refine N`.
+
+Once the grid is trained, N priorities are added half-way between old ones, where the front of the
+validation metrics (means over seeds) is thinnest: the same ones for every method and seed, so that
+arms stay matched. See `analysis.compute.gaps` for what a gap is. What was chosen is kept in
+STORE/sweeps/<name>/decisions.jsonl, and the same command finds it there.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mtl.errors import StoreError
+from mtl.spec import RunSpec
+from mtl.spec.methods import METHODS
+from mtl.store import Store
+from sweeps.plan.grid import Grid, Plan, longer_plan
+from sweeps.plan.lattice import Point
+from sweeps.text import counted, utc_now
+
+SPLIT = "validation"
+"""What decides where to look closer; never the test split."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The priorities that were added to one set of comparable runs."""
+
+    record: Mapping[str, Any]
+    """As decisions.jsonl holds it."""
+    is_new: bool
+    """False where an earlier start took it."""
+    arms: tuple[RunSpec, ...]
+    """What is trained at each of the priorities, for every seed: the specs of one old priority."""
+
+    @property
+    def points(self) -> list[Point]:
+        """Return the priorities, in the order of the tasks."""
+        return [tuple(point) for point in self.record["priorities"]]
+
+
+def num_gaps(num_tasks: int, divisions: int) -> int:
+    """Return the neighbours on the interior lattice: each pair of tasks can swap one division."""
+    return math.comb(num_tasks, 2) * math.comb(divisions - 2, num_tasks - 1)
+
+
+def check_refinable(grid: Grid, num_points: int) -> None:
+    """Raise a `ValueError` for a grid without gaps, or fewer gaps than are to be filled."""
+    if num_points < 1:
+        raise ValueError(
+            f"Expected --refine of at least 1, got {num_points}. Leave it out to add none."
+        )
+    if not any(METHODS[method].takes_priorities for method in grid.methods):
+        raise ValueError(
+            f"Expected a method that takes priorities for --refine, got "
+            f"{' and '.join(grid.methods)}."
+        )
+    if "priorities" in grid.axes:
+        raise ValueError(
+            "Expected a lattice of priorities for --refine, got priorities of your own. Give "
+            "--divisions instead of them."
+        )
+    for tasks in grid.task_sets:
+        divisions = len(tasks) if grid.divisions is None else grid.divisions
+        most = num_gaps(len(tasks), divisions) if divisions >= len(tasks) else 0
+        if most == 0:
+            raise ValueError(
+                f"Expected at least two priorities of {' '.join(tasks)} for --refine, got "
+                f"{'equal ones alone' if grid.divisions is None else f'--divisions {divisions}'}. "
+                f"Use --divisions {len(tasks) + 1} or more."
+            )
+        if num_points > most:
+            raise ValueError(
+                f"Expected --refine of at most {most}, the gaps between the priorities of "
+                f"{' '.join(tasks)} with --divisions {divisions}, got {num_points}. Use more "
+                "--divisions."
+            )
+
+
+def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
+    """Return label -> run id -> spec of the sets of comparable runs that take priorities."""
+    from analysis.load.groups import comparable_groups
+
+    specs = {
+        run_id: spec
+        for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
+        if METHODS[spec.method].takes_priorities
+    }
+    return {
+        label: {run_id: specs[run_id] for run_id in run_ids}
+        for label, run_ids in comparable_groups(specs).items()
+    }
+
+
+def num_added(plan: Plan, num_points: int) -> int:
+    """Return the most runs that a refinement of `plan` adds."""
+    return sum(
+        num_points * len(_at_one_priority(group)) for group in _groups_to_refine(plan).values()
+    )
+
+
+def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decision]:
+    """Return what is added to each set of comparable runs of `plan`, all of them done.
+
+    The same results give the same decision, and one that was recorded stands.
+
+    Raises:
+        StoreError: if a result cannot be read.
+    """
+    recorded = _recorded(store, plan.name)
+    decisions = []
+    for label, group in _groups_to_refine(plan).items():
+        key = {"decision": "refine", "grid": _digest(group), "asked": num_points}
+        earlier = [r for r in recorded if key.items() <= r.items()]
+        if earlier:
+            chosen = earlier[-1]
+        else:
+            chosen = {**key, "group": label, **_chosen(group, grid, num_points, store)}
+        decisions.append(Decision(chosen, is_new=not earlier, arms=tuple(_at_one_priority(group))))
+    return decisions
+
+
+def refined_plan(plan: Plan, decisions: Sequence[Decision]) -> Plan:
+    """Return `plan` with the decided priorities after its own, seed 0 first."""
+    added = [
+        replace(spec, priorities=point)
+        for decision in decisions
+        for point in decision.points
+        for spec in decision.arms
+    ]
+    added.sort(key=lambda spec: spec.seed)
+    return longer_plan(plan, added)
+
+
+def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:
+    """Add the new ones of `decisions` to decisions.jsonl, the sweep's lock held.
+
+    All at once, and in place of a last line that a kill tore.
+    """
+    added = [{"time": utc_now(), **d.record} for d in decisions if d.is_new]
+    if added:
+        lines = [json.dumps(line, allow_nan=False).encode() + b"\n" for line in added]
+        store.write_log(_log_key(store, name), [*_whole_lines(store, name), *lines])
+
+
+def decision_text(decision: Decision) -> str:
+    """Return what was decided, for people."""
+    held = decision.record
+    where = f" for {held['group'].replace(',', ', ')}" if held["group"] else ""
+    points = ", ".join(f"({' / '.join(f'{p:.3g}' for p in point)})" for point in decision.points)
+    text = (
+        f"Refined{where}: {points or 'no priority'} of {' '.join(held['tasks'])}, in the widest "
+        f"gaps of the {held['split']} front ({', '.join(held['metrics'])})."
+    )
+    num_points = len(decision.points)
+    if num_points == 0 and held.get("why_none"):  # older releases did not say it
+        text = f"Refined{where}: no priority was added. {held['why_none']}"
+    elif num_points < held["asked"]:
+        text += f" It has {counted(num_points, 'gap')} where {held['asked']} were to be filled."
+    return text
+
+
+def _chosen(
+    group: Mapping[str, RunSpec], grid: Grid, num_points: int, store: Store
+) -> dict[str, Any]:
+    # Only here: a plan that is not refined needs no pandas.
+    from analysis.compute.gaps import why_no_gaps, widest
+    from analysis.load.axes import choose_axes, signs
+
+    tasks = next(iter(group.values())).tasks
+    divisions = grid.divisions or len(tasks)
+    axes = choose_axes(tasks)
+    turn = signs(axes)
+    values: dict[Any, dict[tuple[int, ...], list[list[float | None]]]] = {}
+    for run_id, spec in group.items():
+        result = store.result(run_id)
+        if result is None or spec.priorities is None:
+            raise ValueError("Expected a finished run with priorities, got another.")
+        metrics = result.selected_metrics[SPLIT]
+        arm = (spec.method, tuple(spec.method_settings.items()))
+        counts = tuple(round(p * divisions) for p in spec.priorities)
+        measured = [metrics[axis.task][axis.metric.name] for axis in axes]
+        values.setdefault(arm, {}).setdefault(counts, []).append(measured)
+    fronts = [
+        {
+            counts: [
+                sign * math.fsum(of_metric) / len(of_metric)
+                for sign, of_metric in zip(turn, zip(*seeds, strict=True), strict=True)
+            ]
+            for counts, seeds in arm.items()
+            # A split that holds nothing to measure a task on says nothing of any priority.
+            if not any(value is None for seed in seeds for value in seed)
+        }
+        for arm in values.values()
+    ]
+    measured_fronts = [front for front in fronts if front]
+    if measured_fronts:
+        middles, why_none = widest(fronts, num_points), why_no_gaps(measured_fronts)
+    else:
+        middles, why_none = (), f"The {SPLIT} split measures no priority on every task."
+    return {
+        "tasks": list(tasks),
+        "split": SPLIT,
+        "metrics": [axis.column for axis in axes],
+        "priorities": [[c / (2 * divisions) for c in middle.counts] for middle in middles],
+        "widths": [round(middle.width, 6) for middle in middles],
+        **({"why_none": why_none} if why_none else {}),
+    }
+
+
+def _at_one_priority(group: Mapping[str, RunSpec]) -> list[RunSpec]:
+    """Return the specs of a group at its first priority: one for each arm and seed."""
+    specs = list(group.values())
+    return [spec for spec in specs if spec.priorities == specs[0].priorities]
+
+
+def _digest(group: Mapping[str, RunSpec]) -> str:
+    return hashlib.sha256(" ".join(sorted(group)).encode()).hexdigest()[:16]
+
+
+def _log_key(store: Store, name: str) -> str:
+    return store.sweep_key(name, "decisions.jsonl")
+
+
+def _whole_lines(store: Store, name: str) -> list[bytes]:
+    """Return the lines of decisions.jsonl; a last one that a killed process tore is none."""
+    try:
+        lines = store.read_log(_log_key(store, name)).splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _recorded(store: Store, name: str) -> list[dict[str, Any]]:
+    """Return the decisions of earlier starts.
+
+    Raises:
+        StoreError: if a line is damaged: it may hold a decision that runs were trained by.
+    """
+    found = []
+    for number, line in enumerate(_whole_lines(store, name), 1):
+        try:
+            held = json.loads(line)
+        except ValueError:
+            held = None
+        if not isinstance(held, dict):
+            raise StoreError(
+                f"Expected decisions in {store.place(_log_key(store, name))}, got a damaged line "
+                f"{number}. Remove that line: --refine chooses again, from the same results the "
+                "same priorities."
+            )
+        found.append(held)
+    return found

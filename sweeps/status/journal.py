@@ -1,0 +1,195 @@
+"""A sweep's own files in the store: who runs it, what it planned, what happened, where it stands.
+
+sweeps/<name>/.lock          held by the process that runs the sweep; not on object storage
+lease.json     the number of that process, which its workers carry; see mtl/lease.py
+plan.json      the planned run ids of every start, the newest last; see mtl/plan_file.py
+decisions.jsonl  what the plan owes to results, see `sweeps.plan.refine`
+events.jsonl   one line an event
+status.json    where the sweep stands, for whoever watches from outside
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from mtl.errors import StoreError, StoreUnreachableError
+from mtl.store import Store
+from mtl.store.lease import HeldLease, SweepBusyError, busy
+from mtl.store.plan_file import PLAN_SCHEMA, PlanFileError, parse_plan
+from sweeps.plan import Plan
+from sweeps.status.progress import Snapshot, SweepProgress
+from sweeps.text import utc_now
+
+SWEEP_SCHEMA = 1
+"""Version of events.jsonl and status.json."""
+SECONDS_BETWEEN_STATUS = 2.0
+SECONDS_BETWEEN_REMOTE_STATUS = 10.0
+"""On object storage, where each costs a request that the driver waits for."""
+
+
+__all__ = ["Journal", "SweepBusyError", "revisions", "sweep_lock", "utc_now"]
+
+
+@contextmanager
+def sweep_lock(store: Store, name: str) -> Iterator[Store]:
+    """Hold the sweep for this process.
+
+    The lock of the operating system goes with the process, however that one ends. On object
+    storage it keeps off processes of this machine alone, and the lease the others.
+
+    Yields:
+        The store under the sweep's lease: once another process has taken the sweep, it refuses
+        to be written.
+
+    Raises:
+        SweepBusyError: if another process holds it.
+    """
+    key = store.sweep_key(name)
+    with store.locked_file(key) as file:
+        if file is None:
+            raise busy(name, store.place(""), store.lock_holder(key))
+        with HeldLease(store.storage, name, locked=store.is_local, say=_say) as held:
+            yield store.under(held.lease)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
+    """Return what earlier starts of the sweep planned, the newest last; empty for a new one.
+
+    Raises:
+        ValueError: if the name belongs to another kind of sweep.
+        StoreError: if the file is damaged or of another schema.
+    """
+    key = store.sweep_key(name, "plan.json")
+    try:
+        held = parse_plan(store.read_json(key))
+    except FileNotFoundError:
+        return []
+    except PlanFileError as error:
+        raise StoreError(error.sentence(store.place(key))) from error
+    if held.kind != kind:
+        raise ValueError(
+            f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "
+            f"{held.kind!r} in {store.place('')}. Give another --name."
+        )
+    return [dict(revision) for revision in held.revisions]
+
+
+class Journal:
+    """Writes a sweep's files; made while `sweep_lock` is held.
+
+    Args:
+        store: the run store.
+        plan: what is launched; a revision is added to plan.json.
+        tuned: dotted fields in which the methods may differ, see `mtl.store.plan_file.PlanFile`.
+        reported: whether the plan's runs are what the sweep's report will be on.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        tuned: Sequence[str] = (),
+        reported: bool = True,
+    ) -> None:
+        self._store, self._name = store, plan.name
+        self._tuned, self._reported = tuple(tuned), reported
+        self._clock = clock
+        self._pause = SECONDS_BETWEEN_STATUS if store.is_local else SECONDS_BETWEEN_REMOTE_STATUS
+        self._status_written: float | None = None
+        self._started = utc_now()
+        self._num_earlier = len(revisions(store, plan.name, plan.kind))
+        self.replan(plan)
+
+    def replan(self, plan: Plan) -> None:
+        """Put `plan` in place of what this start has planned so far."""
+        held = revisions(self._store, plan.name, plan.kind)[: self._num_earlier]
+        mine = {"started": self._started, "run_ids": list(plan.run_ids), "varies": plan.varies}
+        held.append(mine if self._reported else mine | {"reported": False})
+        tuned = {"tuned": list(self._tuned)} if self._tuned else {}
+        self._store.write_json(
+            self._store.sweep_key(self._name, "plan.json"),
+            {"schema": PLAN_SCHEMA, "kind": plan.kind, **tuned, "revisions": held},
+        )
+
+    def event(self, what: str, **details: Any) -> None:
+        """Append one line to events.jsonl."""
+        line = {"time": utc_now(), "event": what, **details}
+        self._store.append_line(self._store.sweep_key(self._name, "events.jsonl"), line)
+
+    def status(self, snapshot: Snapshot, state: str, *, now: bool = False) -> None:
+        """Write status.json, at most every two (on object storage ten) seconds unless `now`.
+
+        Args:
+            snapshot: where the sweep stands.
+            state: `preparing`, `running`, `stopped` or `finished`.
+            now: write however little time has passed.
+        """
+        written = self._status_written
+        if not now and written is not None and self._clock() - written < self._pause:
+            return
+        self._status_written = self._clock()
+        self._store.write_json(
+            self._store.sweep_key(self._name, "status.json"),
+            {
+                "schema": SWEEP_SCHEMA,
+                "updated": utc_now(),
+                "state": state,
+                "total": snapshot.total,
+                "done": snapshot.done,
+                "failed": snapshot.failed,
+                "paused": snapshot.paused,
+                "waiting": snapshot.waiting,
+                **({"undecided": snapshot.undecided} if snapshot.undecided else {}),
+                "running": [
+                    {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}
+                    for run in snapshot.running
+                ],
+                "expected_seconds_left": [round(s, 1) for s in snapshot.seconds_left],
+            },
+        )
+
+
+class UnderWay(contextlib.AbstractContextManager["UnderWay"]):
+    """The latest runs that were launched; status.json says `stopped` if an error ends them."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[SweepProgress, Journal] | None = None
+
+    def launched(self, progress: SweepProgress, journal: Journal) -> None:
+        """Take note of what is under way from now on."""
+        self._latest = progress, journal
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write the status after an error, and let that go on."""
+        if error is not None and self._latest is not None:
+            note_stopped(*self._latest)
+
+
+def end_state(snapshot: Snapshot) -> str:
+    """Return the state of a sweep that has ended for now."""
+    return "finished" if snapshot.is_over else "stopped"
+
+
+def note_stopped(progress: SweepProgress, journal: Journal) -> None:
+    """Write that the sweep was stopped, its runs being left between two epochs."""
+    for run_id in list(progress.running):
+        progress.interrupt(run_id)
+    # The disk, or the connection, may be what failed.
+    with contextlib.suppress(OSError, StoreError, StoreUnreachableError):
+        journal.status(progress.snapshot(), "stopped", now=True)

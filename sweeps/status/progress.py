@@ -1,0 +1,214 @@
+"""What is running, what is done, and how long still: a state machine without ray or terminal.
+
+Expected seconds weigh the runs against each other; the pace of the runs under way, measured wall
+seconds per expected second, turns what remains into a range of seconds.
+"""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mtl.spec import RunSpec
+from sweeps.plan.cost import Range, makespan
+
+PACES_REMEMBERED = 50
+PACE_MARGIN = 0.1
+"""Share by which the range of measured paces is widened on both sides."""
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A run under way."""
+
+    run_id: str
+    spec: RunSpec
+    started: float
+    """Clock reading, seconds."""
+    first_epoch: int | None = None
+    """The first epoch that was reported since; a resumed run does not begin with 1."""
+    first_epoch_ended: float = 0.0
+    """Clock reading, seconds. The pace is measured from here: imports come before."""
+    epoch: int = 0
+    """Epochs finished."""
+    losses: Sequence[float | None] | None = None
+    """Of the last epoch, in task order."""
+    pace: float | None = None
+    """Measured seconds per expected second."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a sweep stands."""
+
+    total: int
+    done: int
+    failed: int
+    paused: int
+    waiting: int
+    running: tuple[RunningRun, ...]
+    seconds_left: Range
+    elapsed: float
+    """Seconds since the first run was started; 0 before."""
+    undecided: int = 0
+    """Of `total` and of `waiting`, the runs that a search may still ask for, at most."""
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether every run is done, has failed or is paused as asked."""
+        return self.done + self.failed + self.paused == self.total
+
+
+class SweepProgress:
+    """Follows the runs of a plan from the moment that it is launched.
+
+    Args:
+        runs: run id -> spec, of the whole plan.
+        done: ids of the runs that are done already.
+        failed: ids of the runs that failed earlier and are not tried again.
+        expected: run id -> expected seconds (low, high), of the others.
+        slots: runs side by side.
+        epochs_before: run id -> epochs that earlier processes have trained of unfinished runs.
+        pause_after: epoch at which longer runs are paused; None trains them to the end.
+        paused: ids of the runs that are paused and not gone on with.
+        undecided: runs that may still come to the plan, at most.
+        seconds_undecided: expected for these and for going on with the paused ones, all together.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, RunSpec],
+        *,
+        done: Iterable[str] = (),
+        failed: Iterable[str] = (),
+        expected: Mapping[str, Range],
+        slots: int,
+        epochs_before: Mapping[str, int] | None = None,
+        pause_after: int | None = None,
+        paused: Iterable[str] = (),
+        undecided: int = 0,
+        seconds_undecided: Range = (0.0, 0.0),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runs = runs
+        self._pause_after = pause_after
+        self._undecided, self._seconds_undecided = undecided, seconds_undecided
+        self.done = set(done)
+        self.failed = set(failed) - self.done
+        self.paused = set(paused) - self.done - self.failed
+        self.running: dict[str, RunningRun] = {}
+        self.slots = slots
+        self._expected = expected
+        self._epochs = dict(epochs_before or {})
+        self._clock = clock
+        self._began: float | None = None
+        self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
+
+    def start(self, run_id: str) -> None:
+        """Count a run as under way."""
+        if not self.is_settled(run_id):
+            now = self._clock()
+            if self._began is None:
+                self._began = now
+            self.running[run_id] = RunningRun(run_id, self.runs[run_id], now)
+
+    def epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
+        """Note that a run has finished an epoch."""
+        run = self.running.get(run_id)
+        if run is None:
+            return
+        now = self._clock()
+        if run.first_epoch is None:
+            run = replace(run, first_epoch=epoch, first_epoch_ended=now)
+        elif epoch > run.first_epoch:
+            expected = self._centre(run_id) * (epoch - run.first_epoch) / self._length(run.spec)
+            run = replace(run, pace=(now - run.first_epoch_ended) / expected)
+        self.running[run_id] = replace(run, epoch=epoch, losses=losses)
+        self._epochs[run_id] = epoch
+
+    def finish(self, run_id: str, *, succeeded: bool) -> None:
+        """Count a run as done, or as failed."""
+        run = self.running.pop(run_id, None)
+        if run is not None and run.pace is not None:
+            self._paces.append(run.pace)
+        (self.done if succeeded else self.failed).add(run_id)
+
+    def pause(self, run_id: str) -> None:
+        """Count a run as left on purpose: nothing more is asked of it now."""
+        self.running.pop(run_id, None)
+        self.paused.add(run_id)
+
+    def is_settled(self, run_id: str) -> bool:
+        """Return whether the run is done, has failed or is paused."""
+        return run_id in self.done or run_id in self.failed or run_id in self.paused
+
+    def interrupt(self, run_id: str) -> None:
+        """Count a run as waiting again: it will be resumed, or another process trains it."""
+        self.running.pop(run_id, None)
+
+    def snapshot(self) -> Snapshot:
+        """Return where the sweep stands now."""
+        settled = len(self.done) + len(self.failed) + len(self.paused)
+        waiting = len(self.runs) - settled - len(self.running)
+        return Snapshot(
+            total=len(self.runs) + self._undecided,
+            done=len(self.done),
+            failed=len(self.failed),
+            paused=len(self.paused),
+            waiting=waiting + self._undecided,
+            running=tuple(self.running.values()),
+            seconds_left=self._seconds_left(),
+            elapsed=0.0 if self._began is None else self._clock() - self._began,
+            undecided=self._undecided,
+        )
+
+    def _length(self, spec: RunSpec) -> int:
+        """Return the epochs that are asked of a run."""
+        return min(spec.epochs, self._pause_after or spec.epochs)
+
+    def _centre(self, run_id: str) -> float:
+        low, high = self._expected.get(run_id, (1.0, 1.0))
+        return max((low + high) / 2, 1e-9)
+
+    def seconds_of(self, run_id: str) -> float:
+        """Return the seconds that the rest of a run should take, at the pace measured so far."""
+        return self._remaining(run_id) * self._pace()
+
+    def seconds_of_an_epoch(self, run_id: str) -> float:
+        """Return the seconds that an epoch of a run should take, at its own pace where known."""
+        run = self.running.get(run_id)
+        pace = self._pace() if run is None or run.pace is None else run.pace
+        return self._centre(run_id) / self._length(self.runs[run_id]) * pace
+
+    def _measured(self) -> list[float]:
+        return [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
+
+    def _pace(self) -> float:
+        return statistics.median(self._measured() or [1.0])
+
+    def _remaining(self, run_id: str) -> float:
+        """Return the expected seconds of the epochs that a run has still to train."""
+        share = min(1.0, self._epochs.get(run_id, 0) / self._length(self.runs[run_id]))
+        return self._centre(run_id) * (1 - share)
+
+    def _seconds_left(self) -> Range:
+        settled = self.done | self.failed | self.paused
+        remaining = [self._remaining(run_id) for run_id in self.runs if run_id not in settled]
+        work = makespan(remaining, self.slots)
+        low, high = self._seconds_undecided
+        paces = self._measured()
+        if paces:
+            work += (low + high) / 2
+            return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
+        # Nothing measured yet: the spread that the estimate itself claims.
+        spreads = [
+            (low / self._centre(run_id), high / self._centre(run_id))
+            for run_id, (low, high) in self._expected.items()
+            if run_id not in settled
+        ] or [(1.0, 1.0)]
+        return (
+            low + work * min(least for least, _ in spreads),
+            high + work * max(most for _, most in spreads),
+        )

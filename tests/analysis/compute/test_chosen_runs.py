@@ -1,0 +1,77 @@
+"""Which runs stand for a method: one setting for all, near equal priorities, the same seeds."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from analysis.compute.chosen_runs import Choice, ChosenRuns, one_seed, runs_near_equal
+from analysis.compute.findings import Findings, find
+from analysis.load.axes import choose_axes
+from analysis.load.runs import load_stores
+from mtl.store import Store
+
+
+def finish(
+    store: Store, synthetic: SimpleNamespace, method: str, priority: float | None, seed: int
+):
+    spec = synthetic.make_spec(method, priority, seed)
+    return synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
+
+
+def found(store: Store) -> Findings:
+    loaded = load_stores([store])
+    return find(loaded, choose_axes(loaded.tasks))
+
+
+def test_all_methods_are_shown_at_one_setting(store: Store, synthetic: SimpleNamespace) -> None:
+    ids = [finish(store, synthetic, "lsb", p, s) for p in (1 / 3, 1 / 2) for s in (1, 0)]
+    ids += [finish(store, synthetic, "fixed", p, 0) for p in (1 / 6, 1 / 3, 2 / 3)]
+    ids += [finish(store, synthetic, "uncertainty", None, 0)]
+    synthetic.write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(found(store))
+    lsb, fixed, uncertainty = choice.chosen
+    assert lsb.priorities == (0.5, 0.5)
+    assert lsb.runs == ((0, ids[3]), (1, ids[2]))
+    # As near on both sides: the first in rising order.
+    assert fixed.priorities == pytest.approx((1 / 3, 2 / 3))
+    assert (uncertainty.priorities, uncertainty.runs) == (None, ((0, ids[7]),))
+    assert [c.number for c in choice.chosen] == [0, 1, 2]
+    assert choice.notes == (
+        "Methods that take priorities are shown at equal ones, (1/2, 1/2).",
+        "fixed has no finished run there: it is shown at (1/3, 2/3).",
+    )
+
+
+def test_the_papers_methods_come_first_where_not_all_fit(
+    store: Store, synthetic: SimpleNamespace
+) -> None:
+    methods = ("dwa", "equal", "gls", "lsb", "uncertainty")
+    ids = [finish(store, synthetic, m, 0.5 if m == "lsb" else None, 0) for m in methods]
+    synthetic.write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(found(store), most_arms=3)
+    assert [c.arm for c in choice.chosen] == ["dwa", "equal", "lsb"]
+    assert "3 of 5 methods are shown: dwa, equal and lsb." in choice.notes
+
+
+def test_seeds_beyond_the_most_and_methods_without_a_run_are_said(
+    store: Store, synthetic: SimpleNamespace
+) -> None:
+    ids = [finish(store, synthetic, "lsb", 0.5, seed) for seed in range(4)]
+    ids.append(store.write_spec(synthetic.make_spec("fixed", 0.5, 0)))
+    synthetic.write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(found(store), most_seeds=3)
+    assert [seed for seed, _ in choice.chosen[0].runs] == [0, 1, 2]
+    assert "lsb: 3 of 4 runs are read." in choice.notes
+    assert "Without a finished run: fixed." in choice.notes
+
+
+def test_one_seed_is_one_that_all_methods_have() -> None:
+    def of(arm: str, *seeds: int) -> ChosenRuns:
+        return ChosenRuns(arm, 0, None, tuple((seed, f"{arm}{seed}") for seed in seeds))
+
+    shared = one_seed(Choice((of("a", 0, 2, 3), of("b", 2, 3)), ("said",)))
+    assert [c.runs for c in shared.chosen] == [((2, "a2"),), ((2, "b2"),)]
+    assert shared.notes == ("said", "All pictures are of seed 2.")
+    apart = one_seed(Choice((of("a", 0), of("b", 2)), ()))
+    assert [c.runs for c in apart.chosen] == [((0, "a0"),), ((2, "b2"),)]
+    assert "the seeds differ: a 0 and b 2" in apart.notes[0]

@@ -1,0 +1,202 @@
+"""Runs that may be compared stand together, others apart; each set has its report."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis.compute.findings import find
+from analysis.load.axes import AnalysisError, UnknownTaskError, choose_axes
+from analysis.load.groups import UNKNOWN, comparable_groups, folder_name, groups_of_stores
+from analysis.load.runs import load_stores
+from analysis.pareto import main
+from analysis.report import write_reports
+from mtl.spec import RunSpec
+from mtl.spec.sections import OptimizerSpec
+
+
+def grid(**changes: object) -> dict[str, RunSpec]:
+    specs = [
+        RunSpec.from_dict({"method": method, "priorities": [p, 1 - p], "seed": seed, **changes})
+        for method in ("lsb", "fixed")
+        for p in (0.25, 0.75)
+        for seed in (0, 1)
+    ]
+    return {spec.run_id(): spec for spec in specs}
+
+
+def two_groups(store, synthetic) -> None:
+    """Finish four runs at 12 epochs, two at 7, and one of other tasks."""
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for method in ("lsb", "fixed"):
+        for seed in (0, 1):
+            synthetic.finish(store, synthetic.make_spec(method, 0.5, seed), values)
+        synthetic.finish(store, synthetic.make_spec(method, 0.5, 0, epochs=7), values)
+
+
+def test_what_a_report_compares_makes_one_group():
+    rates = [RunSpec(method_options={"increase_rate": rate}) for rate in (0.0, 0.5)]
+    specs = {**grid(), **{spec.run_id(): spec for spec in rates}}
+    assert comparable_groups(specs) == {"": list(specs)}
+
+
+def test_a_period_is_an_option_of_the_methods_that_have_one(store, synthetic, tmp_path):
+    # fixed has no period: it is compared with lsb however lsb's is set, and two periods of lsb
+    # are two arms.
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for seed in (0, 1):
+        synthetic.finish(store, synthetic.make_spec("fixed", 0.5, seed), values)
+        for period in (None, 5):
+            spec = synthetic.make_spec("lsb", 0.5, seed, period_steps=period)
+            synthetic.finish(store, spec, values)
+    (group,) = groups_of_stores([store]).values()
+    assert len(group.run_ids) == 6
+    loaded = load_stores([store])
+    assert set(loaded.runs["arm"]) == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
+
+
+def test_anything_else_makes_groups_of_its_own():
+    specs = {
+        **grid(),
+        **grid(optimizer={"learning_rate": 0.001}),
+        **grid(tasks=["depth", "normal"]),
+    }
+    groups = comparable_groups(specs)
+    assert {label: len(held) for label, held in groups.items()} == {
+        "tasks=depth+segmentation,optimizer.learning_rate=0.0001": 8,
+        "tasks=depth+segmentation,optimizer.learning_rate=0.001": 8,
+        "tasks=depth+normal,optimizer.learning_rate=0.0001": 8,
+    }
+
+
+def test_loss_units_that_differ_make_groups():
+    groups = comparable_groups({**grid(), **grid(loss_units={"depth": 0.1})})
+    assert list(groups) == ["loss_units.depth=1.0", "loss_units.depth=0.1"]
+
+
+def test_folder_names_do_not_collide():
+    long = "optimizer.learning_rate=0.001,".join(["x"] * 6)
+    labels = ["tasks=depth+normal", f"{long}1", f"{long}2", "encoder=a/b", "encoder=a_b"]
+    names = [folder_name(label) for label in labels]
+    assert names[0] == "tasks=depth+normal"
+    assert len(set(names)) == len(labels)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9._=+,-]{1,89}", name)
+    assert re.search(r"-[0-9a-f]{8}$", names[1])
+
+
+def test_planned_runs_belong_to_the_group_of_their_spec(store, synthetic):
+    two_groups(store, synthetic)
+    planned = store.write_spec(synthetic.make_spec("lsb", 0.5, 1, epochs=7))
+    unknown = synthetic.make_spec("lsb", 0.5, 9).run_id()
+    synthetic.write_plan(store, "grid", [planned, unknown])
+    groups = groups_of_stores([store])
+    assert {label: len(group.run_ids) for label, group in groups.items()} == {
+        "epochs=7": 3,
+        "epochs=12": 4,
+        UNKNOWN: 1,
+    }
+    assert groups["epochs=7"].run_ids[0] == planned, "planned runs come first"
+    assert groups[UNKNOWN].run_ids == (unknown,)
+    seven = groups["epochs=7"].run_ids
+    assert list(groups_of_stores([store], [*seven, unknown])) == [""], "nothing else it could be"
+
+
+def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, capsys):
+    two_groups(store, synthetic)
+    assert main([str(store.root)]) == 0
+    shown = capsys.readouterr().out
+    folder = store.root / "report"
+    assert not (folder / "summary.json").exists()
+    index = (folder / "report.html").read_text()
+    for label in ("epochs=12", "epochs=7"):
+        assert f"\n{label}\nmethod" in shown
+        assert f"Report: {folder / label / 'report.html'}" in shown
+        page = (folder / label / "report.html").read_text()
+        assert f"<h1>Operating points: {label}</h1>" in page
+        assert f'href="{label.replace("=", "%3D")}/report.html"' in index
+    assert "2 of 2 runs done" in index
+    assert "4 of 4 runs done" in index
+    assert "prefers-color-scheme: dark" in index
+    assert not re.search(r"<script|<img|url\(|@import|https?:", index)
+    before = (folder / "report.html").stat().st_mtime_ns
+    assert main([str(store.root)]) == 0
+    assert capsys.readouterr().out.count("(unchanged)") == 2
+    assert (folder / "report.html").stat().st_mtime_ns == before
+
+
+def test_one_group_then_two_then_one_leaves_nothing_stale(store, synthetic, tmp_path):
+    two_groups(store, synthetic)
+    out = tmp_path / "out"
+    single = list(groups_of_stores([store])["epochs=12"].run_ids)
+    page = write_reports([store], out, single)[""].path.read_text()
+    assert "Operating points: depth and segmentation" in page
+    assert set(write_reports([store], out)) == {"epochs=12", "epochs=7"}
+    assert "2 reports" in (out / "report.html").read_text()
+    assert not any(path.is_file() for path in (out / "tables").iterdir())
+    again = write_reports([store], out, single)[""]
+    assert again.rebuilt
+    assert again.path.read_text() == page
+
+
+def test_metrics_apply_where_their_task_is(store, synthetic, tmp_path, capsys):
+    two_groups(store, synthetic)
+    other = synthetic.make_spec("lsb", 0.5, 0, tasks=("depth", "normal"))
+    store.write_spec(other)
+    out = tmp_path / "out"
+    reports = write_reports([store], out, metrics={"segmentation": "pixel_accuracy"})
+    shown = {label: "pixel_accuracy" in summary.table for label, summary in reports.items()}
+    assert shown == {
+        "tasks=depth+segmentation,epochs=12": True,
+        "tasks=depth+segmentation,epochs=7": True,
+        "tasks=depth+normal,epochs=12": False,
+    }
+    two_tasks = groups_of_stores([store])["tasks=depth+segmentation,epochs=7"].run_ids
+    with pytest.raises(UnknownTaskError, match="normal"):
+        write_reports([store], out, two_tasks, {"normal": "within_30"})
+
+
+def test_a_plan_of_which_nothing_started_is_told(store, synthetic, capsys):
+    ids = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (0, 1)]
+    synthetic.write_plan(store, "grid", ids)
+    assert main([str(store.root), "--metrics", "depth=rmse"]) == 0
+    out = capsys.readouterr().out
+    assert "none of 2 runs has a usable result" in out
+    assert "method  " not in out, "no head of a table without rows"
+    assert "0 of 2 runs are done, 2 missing; the report says why." in out
+    page = Path(store.root / "report" / "report.html").read_text()
+    for run_id in ids:
+        assert run_id in page
+
+
+def test_runs_that_a_search_paused_are_no_results_and_open_no_report(store, synthetic):
+    done = synthetic.make_spec("lsb", 0.5, 0)
+    synthetic.finish(store, done, synthetic.depth_and_segmentation(0.8, 0.6))
+    tried = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.5))
+    paused = store.write_spec(tried)
+    store.write_manifest(paused, {"paused_after": 2})
+    assert groups_of_stores([store])[""].run_ids == (done.run_id(),)
+    # Asked for by name it is told, as paused and not as failed or missing.
+    (state,) = load_stores([store], [paused]).states
+    assert (state.state, state.reason) == ("paused", "paused after epoch 0 of 12")
+    # Trained to its end after all, it is a result like any other.
+    synthetic.finish(store, tried, synthetic.depth_and_segmentation(0.7, 0.5))
+    assert len(groups_of_stores([store])) == 2
+
+
+def test_fields_that_were_tuned_for_each_method_do_not_part_the_methods(store, synthetic, tmp_path):
+    ids = []
+    for method, rate in (("lsb", 0.002), ("fixed", 0.004)):
+        for p in (0.25, 0.75):
+            optimizer = OptimizerSpec(learning_rate=rate)
+            spec = synthetic.make_spec(method, p, 0, optimizer=optimizer)
+            values = synthetic.depth_and_segmentation(0.5 + p / 2, 0.9 - p / 2)
+            ids.append(synthetic.finish(store, spec, values))
+    field = "optimizer.learning_rate"
+    assert len(write_reports([store], tmp_path / "apart", ids)) == 2
+    reports = write_reports([store], tmp_path / "together", ids, tuned=[field])
+    assert list(reports) == [""]
+    page = (tmp_path / "together" / "report.html").read_text()
+    assert f"{field} was tuned for each method by itself: lsb 0.002; fixed 0.004." in page
+    with pytest.raises(AnalysisError, match="learning_rate"):
+        find(load_stores([store]), choose_axes(["depth", "segmentation"]))

@@ -1,0 +1,495 @@
+"""Stores and tables as analysis reads them, and the comparison guard."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from analysis.compute.findings import find
+from analysis.load.axes import AnalysisError, choose_axes, priority_texts
+from analysis.load.groups import common_fields
+from analysis.load.plans import planned_or_present
+from analysis.load.runs import arm_names, load_stores
+from analysis.load.table import load_table
+from analysis.page import build
+from mtl.store import Store
+
+
+def states_of(loaded) -> dict[str, str]:
+    return {state.run_id: state.state for state in loaded.states}
+
+
+def test_one_tidy_row_a_done_run(full_store, synthetic):
+    loaded = load_stores([full_store])
+    assert loaded.tasks == ("depth", "segmentation")
+    assert len(loaded.runs) == 20
+    row = loaded.runs.iloc[0]
+    spec = synthetic.make_spec("lsb", 1 / 6, 0)
+    assert (row["run_id"], row["method"], row["seed"], row["epochs"]) == (
+        spec.run_id(),
+        "lsb",
+        0,
+        12,
+    )
+    assert row["priority_depth"] == pytest.approx(1 / 6)
+    assert row["increase_rate"] == 0.02
+    result = full_store.result(spec.run_id())
+    assert row["depth_rmse"] == result.selected_metrics["test"]["depth"]["rmse"]
+    assert loaded.prior["depth_delta1"] == synthetic.prior["depth"]["delta1"]
+    assert list(loaded.runs["run_id"]) == planned_or_present([full_store]), "in plan order"
+
+
+def test_every_state_is_told_with_its_reason(store, synthetic):
+    specs = [synthetic.make_spec("fixed", 0.5, seed) for seed in range(6)]
+    ids = [store.write_spec(spec) for spec in specs[:5]]
+    synthetic.finish(store, specs[0], synthetic.depth_and_segmentation(0.8, 0.6))
+    store.write_error(ids[1], "Traceback (most recent call last):\nRuntimeError: out of memory\n")
+    (store.checkpoint_folder(ids[2])).mkdir()
+    (store.checkpoint_folder(ids[2]) / "0003.pt").write_bytes(b"")
+    synthetic.finish(store, specs[4], synthetic.depth_and_segmentation(0.8, 0.6))
+    (store.run_folder(ids[4]) / "result.json").write_text('{"schema": 1, "run')
+    synthetic.write_plan(store, "grid", ids[:2], [*ids, specs[5].run_id()])
+    loaded = load_stores([store])
+    assert [(s.state, s.seed) for s in loaded.states] == [
+        ("done", 0),
+        ("failed", 1),
+        ("unfinished", 2),
+        ("missing", 3),
+        ("damaged", 4),
+        ("missing", None),
+    ]
+    reasons = [state.reason for state in loaded.states]
+    assert reasons[1] == "RuntimeError: out of memory"
+    assert reasons[2] == "after epoch 0 of 12"
+    assert "damaged" in reasons[4]
+    assert str(store.root) not in reasons[4], "a report is passed on; it names no folder"
+    findings = find(loaded, choose_axes(loaded.tasks))
+    assert any(ids[4] in note for note in findings.notes), "damaged results are said loudly"
+    assert list(findings.counts) == ["done", "failed", "unfinished", "missing", "damaged"]
+
+
+def test_an_unfinished_run_tells_its_last_epoch(store, synthetic):
+    spec = synthetic.make_spec("lsb", 0.5, 0)
+    run_id = store.write_spec(spec)
+    record = {
+        "epoch": 1,
+        "losses": [1.0, 1.0],
+        "weights": None,
+        "loss_scales": None,
+        "difficulties": None,
+        "learning_rate": 0.1,
+        "metrics": {},
+        "seconds": 1.0,
+    }
+    lines = "".join(json.dumps({**record, "epoch": e}) + "\n" for e in (1, 2, 3))
+    (store.run_folder(run_id) / "epochs.jsonl").write_text(lines)
+    (state,) = load_stores([store]).states
+    assert (state.state, state.reason) == ("unfinished", "after epoch 3 of 12")
+
+
+def test_order_without_a_plan_does_not_hang_on_hashes(store, synthetic):
+    synthetic.fill(store)
+    states = load_stores([store]).states
+    keys = [(state.arm, state.priorities, state.seed) for state in states]
+    assert keys == sorted(keys)
+
+
+def test_a_run_in_two_stores_counts_once(tmp_path, synthetic):
+    first, second = Store(tmp_path / "a"), Store(tmp_path / "b")
+    spec, other = synthetic.make_spec("lsb", 0.5, 0), synthetic.make_spec("lsb", 0.5, 1)
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    first.write_spec(spec)
+    first.write_error(spec.run_id(), "killed")
+    synthetic.finish(second, spec, values)
+    synthetic.finish(first, other, values)
+    synthetic.finish(second, other, values)
+    loaded = load_stores([first, second])
+    assert set(states_of(loaded).values()) == {"done"}, "done somewhere is done"
+    assert (len(loaded.runs), loaded.notes) == (2, ())
+    synthetic.finish(second, other, synthetic.depth_and_segmentation(0.7, 0.6))
+    loaded = load_stores([first, second])
+    assert loaded.runs.set_index("run_id").loc[other.run_id(), "depth_delta1"] == 0.8
+    assert "different results" in loaded.notes[0]
+
+
+def test_a_spec_that_is_not_its_folders_is_damaged(store, synthetic):
+    run_id = store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+    path = store.run_folder(run_id) / "spec.json"
+    path.write_text(path.read_text().replace('"seed": 0,\n "epochs"', '"seed": 1,\n "epochs"'))
+    store.write_spec(synthetic.make_spec("lsb", 0.5, 3))
+    assert states_of(load_stores([store]))[run_id] == "damaged"
+
+
+def test_no_run_at_all_is_an_error(store):
+    with pytest.raises(AnalysisError, match=r"at least one run.*Start a sweep"):
+        load_stores([store])
+
+
+def test_a_plan_of_another_schema_is_an_error(store, synthetic):
+    folder = synthetic.write_plan(store, "grid", [])
+    (folder / "plan.json").write_text('{"schema": 9}')
+    with pytest.raises(AnalysisError, match="schema 1, got schema 9 .* Use the release"):
+        load_stores([store])
+
+
+def test_runs_of_different_tasks_are_refused(store, synthetic):
+    store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+    store.write_spec(synthetic.make_spec("lsb", 0.5, 0, tasks=("depth", "normal")))
+    with pytest.raises(AnalysisError, match=r"depth\+normal"):
+        load_stores([store])
+
+
+def test_guard_names_every_field_that_differs(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for changes in ({}, {"epochs": 24}, {"batch_size": 4}):
+        synthetic.finish(store, synthetic.make_spec("lsb", 0.5, 0, **changes), values)
+    loaded = load_stores([store])
+    with pytest.raises(AnalysisError) as caught:
+        find(loaded, choose_axes(loaded.tasks))
+    message = str(caught.value)
+    assert "batch_size (" in message
+    assert "epochs (" in message
+    assert "seed (" not in message
+    assert "learning_rate" not in message
+
+
+def test_guard_lets_pass_what_is_compared(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for spec in (
+        synthetic.make_spec("lsb", 0.5, 0),
+        synthetic.make_spec("lsb", 0.2, 1, method_options={"increase_rate": 0.05}),
+        synthetic.make_spec("equal", None, 0),
+    ):
+        synthetic.finish(store, spec, values)
+    loaded = load_stores([store])
+    common = common_fields(loaded.fields)
+    assert common["epochs"] == 12
+    assert not {"method", "priorities", "seed", "method_options.increase_rate"} & set(common)
+    assert set(loaded.runs["arm"]) == {
+        "lsb (increase_rate 0.02)",
+        "lsb (increase_rate 0.05)",
+        "equal",
+    }
+
+
+def test_runs_of_several_code_versions_are_told(full_store, synthetic):
+    run_id = synthetic.make_spec("lsb", 0.5, 0).run_id()
+    full_store.write_manifest(
+        run_id,
+        {"code_version": "0.1.0+other", "data": {"name": "scenes", "info": {"classes": 5}}},
+    )
+    loaded = load_stores([full_store])
+    findings = find(loaded, choose_axes(loaded.tasks))
+    assert findings.notes == ("The runs come from 2 versions of the code; see the provenance.",)
+    recorded = findings.provenance.recorded
+    assert recorded["code_version"] == {"0.1.0+abc1234": 19, "0.1.0+other": 1}
+    assert recorded["data.name"] == {"scenes": 1}
+    assert "data.info.classes" not in recorded
+
+
+def test_options_enter_a_name_only_where_they_differ():
+    methods = {
+        "1": ("lsb", {"increase_rate": 0.02}),
+        "2": ("lsb", {"increase_rate": 0.02}),
+        "3": ("fixed", {}),
+    }
+    assert arm_names(methods) == {"1": "lsb", "2": "lsb", "3": "fixed"}
+
+
+def test_an_option_that_is_off_has_a_name():
+    methods = {"1": ("lsb", {"clamp": None}), "2": ("lsb", {"clamp": 2.0})}
+    assert arm_names(methods) == {"1": "lsb (no clamp)", "2": "lsb (clamp 2)"}
+    assert arm_names({"1": ("lsb", {"clamp": None})}) == {"1": "lsb"}
+
+
+def later(values: dict) -> dict:
+    """Return test metrics as a later release writes them, with more."""
+    return {**values, "depth": {**values["depth"], "abs_log": 0.2, "rmse_per_image": 0.5}}
+
+
+def test_runs_of_an_earlier_release_lack_later_metrics(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    old = [synthetic.make_spec("lsb", 0.5, seed) for seed in range(3)]
+    for spec in old:
+        synthetic.finish(store, spec, values)
+    prior = {"depth": {**synthetic.prior["depth"], "abs_log": 0.4}}
+    new = synthetic.make_spec("fixed", 0.5, 0)
+    manifest = {"per_pixel_prior": {"test": {**synthetic.prior, **prior}}}
+    synthetic.finish(store, new, later(values), manifest)
+    loaded = load_stores([store])
+    assert loaded.notes == (), "priors agree where both know them"
+    assert loaded.prior["depth_abs_log"] == 0.4
+    assert loaded.prior["depth_delta1"] == synthetic.prior["depth"]["delta1"]
+    assert loaded.runs.set_index("run_id")["depth_abs_log"].isna().sum() == 3
+    assert len(find(loaded, choose_axes(loaded.tasks)).runs) == 4, "by the usual metrics"
+    findings = find(loaded, choose_axes(loaded.tasks, {"depth": "abs_log"}))
+    assert findings.runs["run_id"].tolist() == [new.run_id()]
+    assert findings.notes == (
+        "3 runs are left out: test split holds no value for depth_abs_log. "
+        "They are listed under the reasons below.",
+    )
+    html = build(loaded, {"depth": "abs_log"}, None).html
+    for spec in old:
+        assert spec.run_id() in html
+
+
+def test_a_metric_that_no_run_has_leaves_a_report_that_says_so(full_store):
+    loaded = load_stores([full_store])
+    built = build(loaded, {"depth": "abs_log", "segmentation": "miou_per_image"}, None)
+    assert "none of 20 runs has a usable result" in built.html
+    assert "no value for depth_abs_log and no value for segmentation_miou_per_image" in built.html
+
+
+def test_priors_that_differ_are_not_drawn(store, synthetic):
+    values = synthetic.depth_and_segmentation(0.8, 0.6)
+    for seed, prior in enumerate((0.5, 0.6)):
+        manifest = {"per_pixel_prior": {"test": {"depth": {"delta1": prior}}}}
+        synthetic.finish(store, synthetic.make_spec("lsb", 0.5, seed), values, manifest)
+    loaded = load_stores([store])
+    assert loaded.prior == {}
+    assert loaded.notes == ("The runs report different per-pixel priors, so none is drawn.",)
+
+
+@pytest.mark.parametrize(
+    ("grid", "texts"),
+    [
+        ([(1 / 6, 5 / 6), (0.5, 0.5)], ["(1/6, 5/6)", "(1/2, 1/2)"]),
+        ([(0.1, 0.9), (0.5, 0.5)], ["(0.1, 0.9)", "(0.5, 0.5)"]),
+        ([(0.166667, 0.833333)], ["(1/6, 5/6)"]),
+        ([(0.12345, 0.87655)], ["(0.123, 0.877)"]),
+        ([(1 / 3, 1 / 3, 1 / 3)], ["(1/3, 1/3, 1/3)"]),
+        ([(0.125,) * 8], ["(8 of 1/8)"]),
+        ([(0.1, 0.5, *(0.1,) * 4)], ["(0.1, 0.5, 4 of 0.1)"]),
+    ],
+)
+def test_priorities_as_people_write_them(grid, texts):
+    assert list(priority_texts(grid).values()) == texts
+
+
+def table(**changes) -> pd.DataFrame:
+    columns = {
+        "method": ["lsb", "fixed", "equal"],
+        "seed": [0, 0, 0],
+        "priority_depth": [0.25, 0.25, None],
+        "priority_segmentation": [0.75, 0.75, None],
+        "delta1": [0.8, 0.7, 0.75],
+        "acc": [0.6, 0.65, 0.5],
+        "segmentation_miou": [0.5, 0.55, 0.4],
+    }
+    return pd.DataFrame({**columns, **changes})
+
+
+def test_table_with_plain_names_and_aliases(tmp_path):
+    for name, write in (("t.csv", "to_csv"), ("t.parquet", "to_parquet")):
+        path = tmp_path / name
+        getattr(table(comment=["a", "b", "c"]), write)(path, index=False)
+        loaded = load_table(path)
+        assert loaded.tasks == ("depth", "segmentation")
+        assert loaded.runs["depth_delta1"].tolist() == [0.8, 0.7, 0.75]
+        assert loaded.runs["segmentation_pixel_accuracy"].tolist() == [0.6, 0.65, 0.5]
+        assert [s.priorities for s in loaded.states] == [(0.25, 0.75), (0.25, 0.75), None]
+        assert loaded.notes == ("Columns that were not used: comment.",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": ["0", "x", "1"]}, "numbers in column seed .* got 'x' in row 2"),
+        ({"seed": [0, 1.5, 0]}, "whole numbers in column seed .* row 2"),
+        ({"delta1": [0.8, "n/a?", 0.7]}, "numbers in column delta1 .* got 'n/a\\?' in row 2"),
+        ({"delta1": [80.0, 70.0, 75.0]}, "shares between 0 and 1 in column delta1, got 80"),
+        ({"priority_depth": [0.25, None, None]}, "positive priority for each task, .* row 2"),
+        ({"priority_depth": [0.25, -0.1, None]}, "positive priority for each task, .* row 2"),
+        ({"priority_depth": [0.25, 0.26, None]}, "sum to 1 .*rounded ones within 0.001.* row 2"),
+        ({"priority_flow": [0.1, 0.1, 0.1]}, "known tasks .* flow"),
+        (
+            {"method": ["lsb", "lsb", "equal"]},
+            r"one row a run .* two for method lsb, seed 0 at priorities \(0.25, 0.75\) \(row 1 and",
+        ),
+        (
+            {"method": ["equal"] * 3, "priority_depth": None, "priority_segmentation": None},
+            "two for method equal, seed 0 without priorities",
+        ),
+        ({"run_id": ["a", "a", "b"]}, "two with run_id a"),
+        ({"method": ["lsb", "", "equal"]}, "column method .* empty cell in row 2"),
+        ({"delta1": [0.8, -0.78, 0.7]}, "shares between 0 and 1 in column delta1, got -0.78"),
+        (
+            {"priority_depth": [1, 0.25, None], "priority_segmentation": [0, 0.75, None]},
+            "metrics of depth alone in row 1 .* got segmentation_miou, segmentation_pixel_accuracy",
+        ),
+        (
+            {
+                "priority_depth": [1] * 3,
+                "priority_segmentation": [0] * 3,
+                "acc": None,
+                "segmentation_miou": None,
+            },
+            "rows of single tasks only",
+        ),
+    ],
+)
+def test_bad_tables_are_refused_with_a_sentence(tmp_path, changes, message):
+    path = tmp_path / "t.csv"
+    table(**changes).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match=message):
+        load_table(path)
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "nan", "null", "007"])
+def test_a_method_is_named_by_the_letters_that_stand_there(tmp_path, name):
+    path = tmp_path / "t.csv"
+    table(method=[name, "fixed", "equal"]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.runs["arm"].tolist() == [name, "fixed", "equal"]
+    assert name in build(loaded, None, None).html
+
+
+def test_an_empty_method_in_a_parquet_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    table(method=["lsb", "fixed", None]).to_parquet(path)
+    with pytest.raises(AnalysisError, match="empty cell in row 3"):
+        load_table(path)
+
+
+def test_copies_of_a_row_are_left_out_with_a_note(tmp_path):
+    path = tmp_path / "t.csv"
+    named = table(run_id=["a", "b", "c"])
+    pd.concat([named, named.iloc[:1]]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.runs["run_id"].tolist() == ["a", "b", "c"]
+    assert loaded.notes == (
+        "1 row repeats an earlier one in all that is used and is left out: row 4 after the head.",
+    )
+
+
+def single_tasks(**changes) -> pd.DataFrame:
+    """Return a table with two single-task rows below its joint runs."""
+    columns = {
+        "method": ["alone", "alone"],
+        "seed": [0, 0],
+        "priority_depth": [1, 0],
+        "priority_segmentation": [0, 1],
+        "delta1": [0.9, None],
+        "segmentation_miou": [None, 0.7],
+    }
+    return pd.concat([table(epochs=[5] * 3), pd.DataFrame({**columns, "epochs": 5, **changes})])
+
+
+def test_single_task_rows_are_baselines(tmp_path):
+    path = tmp_path / "t.csv"
+    single_tasks().to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.baselines == {"depth_delta1": {0: 0.9}, "segmentation_miou": {0: 0.7}}
+    assert loaded.runs["arm"].tolist() == ["lsb", "fixed", "equal"]
+    assert (len(loaded.states), loaded.notes) == (3, ())
+
+
+def test_single_task_rows_of_other_settings_are_no_baselines(tmp_path):
+    path = tmp_path / "t.csv"
+    single_tasks(epochs=[5, 50]).to_csv(path, index=False)
+    loaded = load_table(path)
+    assert loaded.baselines == {"depth_delta1": {0: 0.9}}
+    assert loaded.notes == (
+        "The single-task run in row 5 after the head is no baseline of the others: it differs in "
+        "epochs.",
+    )
+
+
+def test_two_single_task_rows_of_a_seed_are_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    both = single_tasks(priority_depth=[1, 1], priority_segmentation=[0, 0], delta1=[0.9, 0.8])
+    both.assign(
+        segmentation_miou=both["segmentation_miou"].where(both["method"] != "alone")
+    ).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match="one single-task run a seed .* two of depth"):
+        load_table(path)
+
+
+def test_rounded_priorities_are_taken_with_a_note(tmp_path):
+    path = tmp_path / "t.csv"
+    table(priority_depth=[0.2501, 0.25, None]).to_csv(path, index=False)
+    assert load_table(path).notes == (
+        "In 1 of 3 rows the priorities sum to 1 only within 0.001; "
+        "they are taken for rounded ones.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [
+        (["method"], "got none named method"),
+        (["seed"], "named seed.* Seeds are needed for a comparison"),
+        (["priority_depth", "priority_segmentation"], "got none named priority_<task>"),
+        (["delta1"], "metric of depth .* Name it depth_delta1"),
+    ],
+)
+def test_lacking_columns_are_named(tmp_path, dropped, message):
+    path = tmp_path / "t.csv"
+    table().drop(columns=dropped).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match=message):
+        load_table(path)
+
+
+def test_a_metric_of_several_tasks_is_told_apart_by_its_task(tmp_path):
+    columns = {
+        "method": ["equal"],
+        "seed": [0],
+        "priority_edge2d": [None],
+        "priority_edge3d": [None],
+        "edge2d_l1": [0.02],
+        "edge3d_l1": [0.001],
+    }
+    path = tmp_path / "t.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    row = load_table(path).runs.iloc[0]
+    assert (row["edge2d_l1"], row["edge3d_l1"]) == (0.02, 0.001)
+    columns["l1"] = columns.pop("edge3d_l1")
+    pd.DataFrame(columns).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match="metric of edge3d .* Name it edge3d_l1"):
+        load_table(path)
+    alone = {k: v for k, v in columns.items() if "edge2d" not in k}
+    pd.DataFrame(alone).to_csv(path, index=False)
+    assert load_table(path).runs["edge3d_l1"].tolist() == [0.001]
+
+
+def test_an_empty_cell_is_an_option_that_is_off(tmp_path):
+    path = tmp_path / "t.csv"
+    both = table(method=["lsb", "lsb", "equal"], seed=[0, 1, 0], clamp=[None, 2.0, None])
+    both.to_csv(path, index=False)
+    assert load_table(path).runs["arm"].tolist() == ["lsb (no clamp)", "lsb (clamp 2)", "equal"]
+
+
+def test_guard_watches_tables_too(tmp_path):
+    path = tmp_path / "t.csv"
+    table(epochs=[10, 20, 10]).to_csv(path, index=False)
+    loaded = load_table(path)
+    with pytest.raises(AnalysisError, match=r"differ in epochs \(10.0, 20.0\)"):
+        find(loaded, choose_axes(loaded.tasks))
+
+
+def test_validation_values_are_loaded_and_come_back_from_a_table(full_store, tmp_path):
+    loaded = load_stores([full_store])
+    # The synthetic runs have equal values on both splits.
+    columns = [c for c in loaded.runs if str(c).startswith("validation_")]
+    assert "validation_depth_delta1" in columns
+    for column in columns:
+        assert (
+            loaded.runs[column].tolist() == loaded.runs[column.removeprefix("validation_")].tolist()
+        )
+    built = build(loaded, None, None)
+    path = tmp_path / "runs.csv"
+    path.write_text(built.files["tables/runs.csv"])
+    again = load_table(path)
+    for column in columns:
+        assert again.runs[column].tolist() == loaded.runs[column].tolist()
+    assert not any("validation_" in note for note in again.notes)
+
+
+def test_methods_of_a_table_keep_their_names_and_none_is_empty(tmp_path):
+    path = tmp_path / "table.csv"
+    head = "method,seed,priority_depth,depth_delta1\n"
+    path.write_text(f"{head}None,0,1,.5\nNA,0,1,.6\n")
+    assert load_table(path).runs["method"].tolist() == ["None", "NA"]
+    path.write_text(f"{head}lsb,0,1,.5\n,0,1,.6\n")
+    with pytest.raises(AnalysisError, match="column method .* empty cell in row 2"):
+        load_table(path)

@@ -1,0 +1,202 @@
+"""Page and paper draw the values of a panel, whatever names hold; paper alike each time."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.render.html import embedded, figure_view, section_views
+from analysis.render.panels import (
+    PAPER,
+    SCALE_COLOURS,
+    Area,
+    Arrow,
+    Cells,
+    ColourBar,
+    ColouredPoints,
+    Drawn,
+    Figure,
+    Key,
+    Label,
+    Line,
+    Panel,
+    PictureRow,
+    Pictures,
+    Points,
+    Rule,
+    Scale,
+    mark_of,
+)
+from analysis.render.paper import FORMATS, figure_files
+from analysis.render.plotly_json import plotly_values
+from analysis.render.section import Folded, Section
+
+WICKED = "</script><script>alert(1)</script> $\\frac{a}{b$ & _x"
+XS, YS = (1.0, 2.0), (3.0, 4.0)
+MARKS: dict[str, Drawn] = {
+    "points": Points(XS, YS, mark_of(1), WICKED, (WICKED, "b\nc"), errors_y=(0.1, 0.2)),
+    "coloured": ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), WICKED),
+    "line": Line((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour, "dashdot", WICKED),
+    "area": Area((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour),
+    "cells": Cells((1.0, 1.5, 2.0), YS, np.array([[0.5], [np.nan]]), "sequential", (0, 1), WICKED),
+    "rule": Rule("x", 1.5, WICKED),
+    "label": Label(1.5, 3.5, WICKED, anchor="left"),
+    "arrow": Arrow((1.0, 2.0), (3.0, 4.0)),
+}  # fmt: skip
+
+
+def panel_of(*marks: Drawn, name: str = "panel", **scales) -> Panel:
+    given = {"x": Scale(WICKED), "y": Scale("metres (m)"), **scales}
+    return Panel(name, marks=marks, title=WICKED, **given)
+
+
+def figure_of(*panels: Panel, **changes) -> Figure:
+    return Figure("a_figure", WICKED, WICKED, panels, WICKED, **changes)
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_page_holds_the_values_and_no_markup_of_names(kind):
+    drawn = plotly_values(panel_of(MARKS[kind]))
+    mark = MARKS[kind]
+    variant = drawn["variants"][0]
+    if isinstance(mark, Rule):
+        assert [shape["x0"] for shape in drawn["layout"]["shapes"]] == [1.5]
+    elif isinstance(mark, Label):
+        assert (variant["layout"]["annotations"][0]["x"], mark.x) == (1.5, 1.5)
+    elif isinstance(mark, Arrow):
+        note = variant["layout"]["annotations"][0]
+        assert (note["ax"], note["ay"], note["x"], note["y"]) == (1.0, 3.0, 2.0, 4.0)
+    elif isinstance(mark, Cells):
+        # Rows of plotly's heat map run along y; an empty cell is null.
+        assert drawn["data"][0]["z"] == [[0.5, None]]
+        assert (drawn["data"][0]["x"], drawn["data"][0]["y"]) == ([1.0, 1.5, 2.0], [3.0, 4.0])
+    else:
+        assert (drawn["data"][0]["x"], drawn["data"][0]["y"]) == (list(mark.x), list(mark.y))
+    text = embedded(drawn)
+    assert "<" not in text
+    shown = json.loads(text)
+    assert "<script>" not in json.dumps(shown), "plotly takes tags in its texts for its own"
+
+
+def test_lines_keep_their_corners():
+    (trace,) = plotly_values(panel_of(MARKS["line"]))["data"]
+    assert trace["line"]["simplify"] is False
+
+
+def test_logarithmic_axes_take_logarithms_where_plotly_wants_them():
+    panel = panel_of(
+        Label(10.0, 100.0, "here"), Rule("y", 100.0, "rule"),
+        x=Scale("x", (1.0, 1000.0), is_log=True), y=Scale("y", is_log=True),
+    )  # fmt: skip
+    drawn = plotly_values(panel)
+    label, rule = drawn["variants"][0]["layout"]["annotations"]
+    assert (label["x"], label["y"], rule["y"]) == (1.0, 2.0, 2.0)  # log10 of 10, 100, 100
+    assert drawn["variants"][0]["layout"]["xaxis"]["range"] == [0.0, 3.0]
+    assert drawn["layout"]["shapes"][0]["y0"] == 100.0, "shapes hold values, unlike annotations"
+
+
+def test_neutral_is_the_paper():
+    assert SCALE_COLOURS["diverging"][2] == PAPER
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_paper_draws_every_kind_alike_each_time(kind):
+    figure = figure_of(
+        panel_of(MARKS[kind]), legend=(Key("_hidden?", mark_of(0)), Key(WICKED, mark_of(1)))
+    )
+    files = figure_files(figure)
+    assert set(files) == {f"a_figure.{form}" for form in FORMATS}
+    assert files == figure_files(figure)
+    assert files["a_figure.pdf"].startswith(b"%PDF")
+    assert b"<script>alert" not in files["a_figure.svg"]
+
+
+def test_paper_shows_a_mark_where_it_stands():
+    """The only blue pixels of a sheet with one blue point on the right lie on its right."""
+    scale = {"x": Scale("x", (0.0, 1.0)), "y": Scale("y", (0.0, 1.0))}
+    point = Points((0.9,), (0.5,), mark_of(0), size=20)
+    data = figure_files(figure_of(panel_of(point, **scale)))["a_figure.png"]
+    picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    blue = np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30
+    columns = np.nonzero(blue.any(axis=0))[0]
+    assert len(columns)
+    assert columns.min() > 0.75 * picture.shape[1]
+
+
+def test_several_panels_share_a_sheet():
+    panels = [panel_of(mark, name=f"panel{number}") for number, mark in enumerate(MARKS.values())]
+    files = figure_files(figure_of(*panels, columns=3))
+    view = figure_view(figure_of(*panels, columns=3))
+    assert files["a_figure.svg"].count(b"axes_") >= len(panels)
+    assert [panel["name"] for panel in view["panels"]] == [f"panel{n}" for n in range(len(panels))]
+
+
+@pytest.mark.parametrize("sides", [(5, 7), (20, 30)])  # with and without a palette
+def test_pictures_are_embedded_pixel_by_pixel(sides):
+    picture = np.random.default_rng(3).integers(0, 256, (*sides, 3)).astype(np.uint8)
+    shown = Pictures(
+        "seen", "Seen", "alt", ("one", "two"), (PictureRow(WICKED, (picture, None)),),
+        scales=(ColourBar("m", "sequential", (0.0, 2.0)),),
+    )  # fmt: skip
+    section = Section("s", "S", "lead", (shown, Folded("more", ("words",))), {})
+    (view,) = section_views([section], None)  # type: ignore[arg-type]
+    cells = view["parts"][0]["shown"]["rows"][0]["cells"]
+    assert cells[1] == ""
+    data = base64.b64decode(cells[0].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), picture)
+    assert view["parts"][1]["parts"] == [{"kind": "words", "shown": "words"}]
+    assert set(figure_files(shown)) == {f"seen.{form}" for form in FORMATS}
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize("limits", [None, (0.0034999999999999914, 0.003499999999999993)])
+def test_an_axis_whose_values_agree_but_for_rounding_has_a_width(limits, is_log):
+    line = Line(XS, (0.0034999999999999914, 0.003499999999999993), mark_of(0).colour)
+    panel = panel_of(line, y=Scale("volume", limits, is_log=is_log))
+    for variant in plotly_values(panel)["variants"]:
+        low, high = variant["layout"]["yaxis"]["range"]
+        held = [10**low, 10**high] if is_log else [low, high]
+        # A tenth of the value to both sides, on a logarithmic axis by ratio.
+        assert held == pytest.approx([0.0035 / 1.1 if is_log else 0.00315, 0.00385])
+    assert set(figure_files(figure_of(panel))) == {f"a_figure.{form}" for form in FORMATS}
+    apart = panel_of(MARKS["line"], y=Scale("volume", is_log=is_log))
+    assert "range" not in plotly_values(apart)["variants"][0]["layout"]["yaxis"]
+
+
+def test_zero_alone_and_bars_count_for_the_width():
+    zero = panel_of(Points((0.0,), (0.0,), mark_of(0)))
+    assert plotly_values(zero)["variants"][0]["layout"]["yaxis"]["range"] == [-1.0, 1.0]
+    barred = panel_of(Points((1.0,), (1.0,), mark_of(0), errors_y=(0.5,)))
+    layout = plotly_values(barred)["variants"][0]["layout"]
+    assert "range" not in layout["yaxis"]
+    assert layout["xaxis"]["range"] == pytest.approx([0.9, 1.1])
+
+
+def test_long_ticks_are_shortened_more_where_the_panel_is_narrow():
+    ticks = ((0.0, "a" * 90), (1.0, "short\n" + "b" * 90))
+    panel = panel_of(MARKS["line"], x=Scale("x", ticks=ticks), y=Scale("y", ticks=ticks))
+    narrow, wide = (v["layout"] for v in plotly_values(panel)["variants"])
+    assert narrow["yaxis"]["ticktext"] == ["a" * 19 + "…", "short<br>" + "b" * 19 + "…"]
+    assert wide["yaxis"]["ticktext"][0] == "a" * 39 + "…"
+    # Turned ticks of the x axis keep to half of the lines beside a panel 340 pixels high.
+    assert max(len(t) for t in wide["xaxis"]["ticktext"][0].split("<br>")) == 19
+
+
+def test_titles_and_colour_bars_fit_narrow_panels():
+    title = "distance of the reference from the best values (1 = printed)"
+    points = ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), title * 2)
+    panel = panel_of(points, x=Scale(title))
+    narrow, wide = plotly_values(panel)["variants"]
+    assert (narrow["min_width"], wide["min_width"]) == (0, 420)
+    lines = narrow["layout"]["xaxis"]["title"]["text"].split("<br>")
+    assert " ".join(lines) == title
+    assert max(map(len, lines)) <= 30
+    bar = narrow["layout"]["coloraxis"]["colorbar"]
+    assert (bar["orientation"], bar["title"]["side"]) == ("h", "top")
+    assert narrow["layout"]["height"] > wide["layout"]["height"] == panel.height
+    of_bar = wide["layout"]["coloraxis"]["colorbar"]["title"]["text"].split("<br>")
+    assert max(map(len, of_bar)) <= 38  # (340 - 70) / 7 pixels of a character
+    assert (narrow["layout"]["coloraxis"]["cmin"], bar["thickness"]) == (-1.0, 12)

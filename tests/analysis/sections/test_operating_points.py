@@ -1,0 +1,341 @@
+"""Figures hold the computed values, labels cover nothing, colours are legible."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.path import Path
+
+from analysis.compute.findings import find
+from analysis.load.axes import choose_axes
+from analysis.load.runs import load_stores
+from analysis.page import build
+from analysis.render.labels import (
+    MOST_COVERED,
+    SIZES,
+    around,
+    overlaps,
+    pair_arrows,
+    shown_staircase,
+    text_size,
+)
+from analysis.render.panels import DARK, LIGHT, Area, Arrow, Rule, mark_of
+from analysis.render.plotly_json import plotly_values
+from analysis.sections.operating_points import operating_point_figures
+from mtl.records import METRICS, PLOTTED_METRIC
+from mtl.spec import RunSpec
+from mtl.spec.methods import METHODS
+from mtl.spec.sections import TASKS
+
+
+def findings_of(store, **metrics):
+    loaded = load_stores([store])
+    return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
+def values_of(tasks, generator) -> dict:
+    """Return plausible test metrics of these tasks, all of their plotted ones."""
+    values = {}
+    for task in tasks:
+        name = PLOTTED_METRIC[task]
+        scale = 0.001 if METRICS[name].direction == "min" else 1.0
+        values[task] = {name: float(generator.uniform(0.4, 0.6) * scale)}
+    return values
+
+
+def test_metric_where_lower_is_better(full_store):
+    by_rmse, by_delta1 = findings_of(full_store, depth="rmse"), findings_of(full_store)
+    # The synthetic rmse is 1.5 - delta1 and its prior 1.2, so ranks agree and areas follow.
+    assert [p.nondominated for p in by_rmse.points] == [p.nondominated for p in by_delta1.points]
+    reference = by_rmse.reference
+    assert reference.point == (1.2, 0.279)
+    figure = operating_point_figures(by_rmse)[0]
+    panel = figure.panels[0]
+    arrow = next(a for a in panel.layouts[0]["annotations"] if a["text"] == "better")
+    assert min(arrow["x"], arrow["y"]) > 0.5, "better is right and up, whatever the metric"
+    assert (arrow["ax"] < 0, arrow["ay"] > 0) == (True, True), "the arrow comes from lower left"
+    worse, better = panel.x.limits
+    assert worse > 1.2 > better
+    assert "lower is better (reversed)" in panel.x.title
+    low, high = panel.y.limits
+    assert low < high
+    assert "reversed" not in panel.y.title
+
+
+def drawn(figure) -> dict[str, object]:
+    """Return the named marks of a figure."""
+    return {mark.name: mark for mark in figure.panels[0].marks if getattr(mark, "name", "")}
+
+
+def rules(figure) -> list[Rule]:
+    return [mark for mark in figure.panels[0].marks if isinstance(mark, Rule)]
+
+
+def test_figure_draws_the_computed_values(full_store):
+    findings = findings_of(full_store)
+    (figure,) = operating_point_figures(findings)
+    marks = drawn(figure)
+    for arm in ("lsb", "fixed"):
+        mine = [p for p in findings.points if p.arm == arm]
+        means = marks[arm]
+        assert list(means.x) == [p.means[0] * 100 for p in mine]
+        assert list(means.y) == [p.means[1] * 100 for p in mine]
+        assert list(means.errors_x) == [p.sds[0] * 100 for p in mine]
+        runs = findings.runs[findings.runs["arm"] == arm]
+        ghosts = marks[f"{arm}, single seeds"]
+        assert list(ghosts.y) == (runs["segmentation_miou"] * 100).tolist()
+        corners = shown_staircase(findings, arm, (0, 1))
+        steps = marks[f"{arm}, nondominated"]
+        assert list(zip(steps.x, steps.y, strict=True)) == corners
+    assert [(rule.axis, rule.value) for rule in rules(figure)] == [
+        ("x", pytest.approx(54.7)),
+        ("y", pytest.approx(27.9)),
+    ]
+    values = plotly_values(figure.panels[0])
+    lines = [trace for trace in values["data"] if trace["mode"] == "lines"]
+    assert all(trace["line"]["simplify"] is False for trace in lines)
+    assert len(values["variants"]) == len(SIZES)
+
+
+def attained(findings, arm: str, x: float, y: float) -> float:
+    """Return the share of an arm's seeds that have a run at least as good as (x, y), in percent."""
+    runs = findings.runs[findings.runs["arm"] == arm]
+    good = (runs["depth_delta1"] * 100 >= x) & (runs["segmentation_miou"] * 100 >= y)
+    return float(good.groupby(runs["seed"]).any().mean())
+
+
+def inside(x: float, y: float, corners: list[tuple[float, float]]) -> bool:
+    """Return whether a place lies below a staircase, for axes where more is better."""
+    return any(x <= cx and y <= cy for cx, cy in corners)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_band_and_median_are_what_the_seeds_attain(store, synthetic, seeds):
+    synthetic.fill(store, seeds=seeds)
+    findings = findings_of(store)
+    (figure,) = operating_point_figures(findings)
+    marks = drawn(figure)
+    print("seed 8")
+    generator = np.random.default_rng(8)
+    places = generator.uniform((55, 28), (95, 95), (400, 2))
+    for arm in ("lsb", "fixed"):
+        band = Path(list(zip(marks[f"{arm}, 25 to 75 % of seeds"].x,
+                             marks[f"{arm}, 25 to 75 % of seeds"].y, strict=True)))  # fmt: skip
+        for x, y in places:
+            share = attained(findings, arm, x, y)
+            assert band.contains_point((x, y)) == (0.25 <= share < 0.75), (arm, x, y, share)
+        if seeds > 2:
+            median = marks[f"{arm}, median attainment"]
+            corners = list(zip(median.x, median.y, strict=True))
+            for x, y in places:
+                assert inside(x, y, corners) == (attained(findings, arm, x, y) >= 0.5)
+        else:
+            assert f"{arm}, median attainment" not in marks
+    assert ("with two seeds" in figure.caption) == (seeds == 2)
+
+
+def test_one_seed_has_no_band(store, synthetic):
+    synthetic.fill(store, seeds=1)
+    (figure,) = operating_point_figures(findings_of(store))
+    assert not [mark for mark in figure.panels[0].marks if isinstance(mark, Area)]
+    assert "Bands" not in figure.caption
+
+
+def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthetic):
+    findings = findings_of(full_store)
+    (figure,) = operating_point_figures(findings)
+    arrows = [mark for mark in figure.panels[0].marks if isinstance(mark, Arrow)]
+    points = {(p.arm, p.priorities): tuple(v * 100 for v in p.means) for p in findings.points}
+    settings = {priorities for _, priorities in points}
+    expected = {(points["fixed", p], points["lsb", p]) for p in settings}
+    found = {((a.x[0], a.y[0]), (a.x[1], a.y[1])) for a in arrows}
+    assert found == expected
+    ranges = [(0.0, 10_000.0)] * 2
+    assert pair_arrows(findings, (0, 1), ranges) == [], "there they nearly coincide"
+    # A second arm of fixed's rival: which one an arrow would mean is open.
+    values = synthetic.depth_and_segmentation(0.7, 0.6)
+    other = synthetic.make_spec("lsb", 0.5, 0, method_options={"increase_rate": 0.5})
+    synthetic.finish(full_store, other, values)
+    (figure,) = operating_point_figures(findings_of(full_store))
+    assert not [mark for mark in figure.panels[0].marks if isinstance(mark, Arrow)]
+
+
+def test_the_arrow_to_better_leaves_its_corner_to_the_points(store, synthetic):
+    def arrows(shared: tuple[float, float]) -> list[dict]:
+        for k, share in enumerate((0.25, 0.5, 0.75)):
+            best = shared if k == 1 else (0.6 + 0.01 * k, 0.4 - 0.01 * k)
+            values = synthetic.depth_and_segmentation(*best)
+            synthetic.finish(store, synthetic.make_spec("lsb", share, 0), values)
+        (figure,) = operating_point_figures(findings_of(store))
+        notes = [layout["annotations"] for layout in figure.panels[0].layouts]
+        return [next(a for a in held if a["text"] == "better") for held in notes]
+
+    # One point is best on both axes, so it stands in the upper right corner.
+    assert all(max(a["x"], a["y"]) < 0.5 for a in arrows((0.95, 0.95)))
+    assert all((a["ax"] < 0, a["ay"] > 0) == (True, True) for a in arrows((0.6, 0.41)))
+
+
+def test_single_task_runs_are_lines(full_store):
+    findings = findings_of(full_store)
+    baselines = {"depth_delta1": {0: 0.8, 1: 0.9}, "segmentation_miou": {0: 0.95}}
+    findings = replace(findings, baselines=baselines)
+    (figure,) = operating_point_figures(findings)
+    alone = [(r.axis, r.value) for r in rules(figure) if r.dash == "longdash"]
+    assert alone == [("x", pytest.approx(85)), ("y", pytest.approx(95))]
+    low, high = figure.panels[0].y.limits
+    assert low < 95 < high
+    texts = [a["text"] for a in figure.panels[0].layouts[0]["annotations"]]
+    assert {"single task 85.0 %", "single task 95.0 %"} <= set(texts)
+    assert "train that task alone" in figure.caption
+
+
+def test_many_single_runs_are_thinned_and_said(full_store, monkeypatch):
+    monkeypatch.setattr("analysis.sections.operating_points.MOST_GHOSTS", 7)
+    (figure,) = operating_point_figures(findings_of(full_store))
+    ghosts = [m for name, m in drawn(figure).items() if "single seeds" in name]
+    assert sum(len(m.x) for m in ghosts) <= 8
+    assert "one in 3 is drawn" in figure.caption
+
+
+def boxes(figure, size, variant):
+    """Return the boxes of point labels in pixels, as the page draws them."""
+    (x0, x1), (y0, y1) = figure.panels[0].x.limits, figure.panels[0].y.limits
+    wide = size.width - size.left - size.right
+    high = size.height - size.top - size.bottom
+    for label in variant["annotations"]:
+        if label["text"].startswith("("):
+            x = size.left + (label["x"] - x0) / (x1 - x0) * wide + label["ax"]
+            y = size.height - size.bottom - (label["y"] - y0) / (y1 - y0) * high + label["ay"]
+            w, h = text_size(label["text"], size.font)
+            yield around(x, y, w / 2, h / 2)
+
+
+def test_labels_cover_neither_each_other_nor_points(full_store):
+    findings = findings_of(full_store)
+    (figure,) = operating_point_figures(findings)
+    for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
+        placed = np.array(list(boxes(figure, size, variant)))
+        assert len(placed) == 10
+        assert overlaps(placed, placed).sum() == pytest.approx(np.trace(overlaps(placed, placed)))
+        (x0, x1), (y0, y1) = figure.panels[0].x.limits, figure.panels[0].y.limits
+        wide = size.width - size.left - size.right
+        high = size.height - size.top - size.bottom
+        marks = np.array(
+            [
+                around(
+                    size.left + (p.means[0] * 100 - x0) / (x1 - x0) * wide,
+                    size.height - size.bottom - (p.means[1] * 100 - y0) / (y1 - y0) * high,
+                    5.5,
+                    5.5,
+                )
+                for p in findings.points
+            ]
+        )
+        assert overlaps(placed, marks).sum() == 0, size
+        assert (placed[:, 0] >= 0).all()
+        assert (placed[:, 2] <= size.width).all()
+
+
+def contrast(a: str, b: str) -> float:
+    """Return the contrast ratio of WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_colours_are_legible_on_their_paper(palette):
+    paper = palette[-1]
+    assert min(contrast(colour, paper) for colour in palette[:6]) >= 3.0
+    assert min(contrast(colour, paper) for colour in palette[6:8]) >= 4.5
+    assert len(set(palette)) == len(palette), "the page exchanges colours one by one"
+
+
+def test_three_tasks_have_a_plot_for_each_pair(store, synthetic):
+    tasks = ("depth", "normal", "segmentation")
+    values = {
+        **synthetic.depth_and_segmentation(0.8, 0.6),
+        "normal": {"within_30": 0.5, "mean_angle": 20.0},
+    }
+    for method in ("lsb", "fixed"):
+        for k, priorities in enumerate(((0.2, 0.3, 0.5), (0.4, 0.4, 0.2))):
+            run = RunSpec(method=method, tasks=tasks, priorities=priorities, epochs=12)
+            moved = json.loads(json.dumps(values))
+            moved["depth"]["delta1"] += 0.05 * k
+            moved["segmentation"]["miou"] -= 0.05 * k
+            synthetic.finish(store, run, moved)
+    findings = findings_of(store)
+    names = [figure.name for figure in operating_point_figures(findings)]
+    assert names == [
+        "operating_points_depth_normal",
+        "operating_points_depth_segmentation",
+        "operating_points_normal_segmentation",
+    ]
+    assert findings.comparisons[0].test.difference == 0
+
+
+def test_marks_of_many_arms_differ():
+    marks = [mark_of(number) for number in range(42)]
+    assert len({(mark.colour, mark.symbol) for mark in marks}) == 42
+    assert len({(mark.colour, mark.dash) for mark in marks[:30]}) == 30
+    assert len(METHODS) <= 42, "every method at once"
+    assert mark_of(42 * 5) == mark_of(0), "and no end"
+
+
+def test_every_method_at_once(store, synthetic):
+    print("seed 5")
+    generator = np.random.default_rng(5)
+    methods = {m: needs for m, needs in METHODS.items() if needs.least_tasks <= 2}
+    for method, needs in methods.items():
+        for share in (0.25, 0.5, 0.75) if needs.takes_priorities else (None,):
+            values = synthetic.depth_and_segmentation(*generator.uniform(0.5, 0.8, 2))
+            synthetic.finish(store, synthetic.make_spec(method, share, 0), values)
+    findings = findings_of(store)
+    assert set(findings.arms) == set(methods)
+    assert set(findings.single_points) == {m for m in methods if not METHODS[m].takes_priorities}
+    (figure,) = operating_point_figures(findings)
+    means = [mark for name, mark in drawn(figure).items() if name in methods]
+    assert len({(m.mark.colour, m.mark.symbol) for m in means}) == len(methods)
+    for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
+        labels = [a for a in variant["annotations"] if "bgcolor" in a and a["text"] != "better"]
+        texts = {a["text"] for a in labels}
+        best = {p.arm for p in findings.points if p.nondominated and p.priorities is None}
+        assert best <= texts, "nondominated points are labelled first"
+        covered = sum(np.prod(text_size(a["text"], size.font)) for a in labels)
+        inner = (size.width - size.left - size.right) * (size.height - size.top - size.bottom)
+        assert covered <= MOST_COVERED * inner
+    page = build(load_stores([store]), None, None).html
+    assert "torchjd:NashMTL" in page
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 8])
+def test_any_number_of_tasks(store, synthetic, number):
+    print("seed 6")
+    generator = np.random.default_rng(6)
+    tasks = TASKS[-number:]
+    raised = [tuple(2.0 if i == k else 1.0 for i in range(number)) for k in range(min(number, 3))]
+    for method in ("lsb", "fixed", "equal"):
+        grid = [tuple(v / sum(row) for v in row) for row in raised]
+        for priorities in grid if method != "equal" else [None]:
+            spec = RunSpec(method=method, tasks=tasks, priorities=priorities, epochs=12)
+            synthetic.finish(store, spec, values_of(tasks, generator), manifest={})
+    findings = findings_of(store)
+    figures = operating_point_figures(findings)
+    assert len(figures) == number * (number - 1) // 2
+    for figure in figures:
+        for axis in (figure.panels[0].x, figure.panels[0].y):
+            worse, better = axis.limits
+            assert (worse > better) == ("lower is better" in axis.title)
+        if "keypoint2d" in figure.panels[0].y.title:
+            for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
+                assert variant["margin"]["l"] > size.left, "ticks of 0.0005 are longer than of 50"
+    built = build(load_stores([store]), None, None)
+    assert ("more pairs of tasks" in built.html) == (len(figures) > 6)
+    assert built.html.count('id="operating_points_') == len(figures)
+    json.dumps(built.summary, allow_nan=False)

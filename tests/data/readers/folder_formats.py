@@ -1,0 +1,122 @@
+"""Scenes written as a folder of images with a dataset.yaml."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mtl.data.readers.folder import FolderOptions, open_folder
+from mtl.data.sample import RawDataset
+from mtl.data.scenes.records import SceneSample
+from mtl.data.scenes.render import NYUV2_CLASSES, render_scene
+from mtl.errors import BadSampleError, BadSourceError
+from mtl.spec.sections import TASKS
+
+HEIGHT, WIDTH = 18, 24
+SPLITS = (("train", 3), ("val", 1), ("test", 1))
+FIRST = "train/Bild 0 é"
+
+YAML = {
+    "name": "rooms",
+    "licence": "ours",
+    "classes": list(NYUV2_CLASSES),
+    "depth_range_m": [0.7, 10],
+    "tasks": {
+        "depth": {"scale": 0.001, "invalid": 0},
+        "segmentation": {"void": 255, "folder": "label"},
+        "normal": {"invalid": [128, 128, 128]},
+        "curvature": None,
+        "reshading": {"scale": "1/255", "valid_where": "depth"},
+        "edge2d": {},
+        "edge3d": {},
+        "keypoint2d": {},
+        "keypoint3d": {},
+    },
+}
+
+
+@cache
+def scene(index: int) -> SceneSample:
+    return render_scene("rooms", seed=1, split="train", index=index, height=HEIGHT, width=WIDTH)
+
+
+def stored(task: str, sample: SceneSample) -> np.ndarray:
+    """Return what a PNG of the task holds."""
+    target = sample.targets[task].astype(np.float64)
+    if task == "segmentation":
+        return np.where(sample.valid[task], target, 255).astype(np.uint8)
+    if task == "depth":
+        return np.rint(target[..., 0] * 1000).astype(np.uint16)
+    if task == "normal":
+        return np.rint((target + 1) * 127.5).astype(np.uint8)
+    if task == "curvature":
+        flat = np.zeros((HEIGHT, WIDTH, 1))
+        return np.concatenate([np.rint(target * 127 + 127), flat], 2).astype(np.uint8)
+    if task == "reshading":
+        return np.rint(target[..., 0] * 255).astype(np.uint8)
+    return np.rint(target[..., 0] * 65535).astype(np.uint16)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        Image.fromarray(array).save(path)
+
+
+def write_yaml(source: Path, **changes: object) -> Path:
+    """Write dataset.yaml: `YAML` with `changes`; None removes a key."""
+    values = {k: v for k, v in {**YAML, **changes}.items() if v is not None}
+    path = source / "dataset.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
+    return path
+
+
+def write_task(source: Path, task: str, **entry: object) -> Path:
+    """Write dataset.yaml with one more key for a task."""
+    tasks = {**YAML["tasks"], task: {**(YAML["tasks"][task] or {}), **entry}}
+    return write_yaml(source, tasks=tasks)
+
+
+def write_source(folder: Path) -> Path:
+    """Write five scenes as PNGs into a folder with spaces and letters beyond ASCII."""
+    root = folder / "unsere Küche 部屋"
+    index = 0
+    for split, number in SPLITS:
+        for _ in range(number):
+            name = f"Bild {index} é.png"
+            save(root / split / "image" / name, scene(index).image)
+            for task in TASKS:
+                place = "label" if task == "segmentation" else task
+                save(root / split / place / name, stored(task, scene(index)))
+            index += 1
+    write_yaml(root)
+    return root
+
+
+def refused(source: Path, *words: object, **options: object) -> None:
+    """Opening fails, in these words."""
+    with pytest.raises(BadSourceError) as caught:
+        open_folder(source, FolderOptions(**options))
+    check_words(caught.value, words)
+
+
+def refused_sample(data: RawDataset, *words: object, name: str = FIRST) -> None:
+    """Reading a sample fails, in these words."""
+    with pytest.raises(BadSampleError) as caught:
+        data.read(name)
+    check_words(caught.value, words)
+
+
+def check_words(error: Exception, words: tuple[object, ...]) -> None:
+    """The message has the words, one line, and the wording of the project."""
+    text = str(error)
+    assert text.startswith("Expected ")
+    assert "got" in text
+    assert "\n" not in text
+    for word in words:
+        assert str(word) in text

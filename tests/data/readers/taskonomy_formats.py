@@ -1,0 +1,81 @@
+"""Scenes written in the files, trees and names of Taskonomy."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mtl.data.readers.taskonomy import DOMAINS, TASKONOMY_TASKS, TaskonomyOptions
+from mtl.data.scenes.records import SceneSample
+from mtl.data.scenes.render import render_scene
+
+HEIGHT, WIDTH = 24, 24
+EVERY = TaskonomyOptions(stride=1)
+
+
+@cache
+def scene(index: int) -> SceneSample:
+    return render_scene("rooms", seed=1, split="train", index=index, height=HEIGHT, width=WIDTH)
+
+
+def encoded(kind: str, sample: SceneSample) -> np.ndarray:
+    """Return what a PNG of this kind holds."""
+    if kind == "image":
+        return sample.image
+    if kind == "mask":
+        return np.full((HEIGHT, WIDTH), 255, np.uint8)
+    if kind == "distance":
+        return np.full((HEIGHT, WIDTH), 1000, np.uint16)
+    if kind == "segmentation":
+        # Uncertain is 0, background 1; a scene's 13 classes take the first of the others.
+        return np.where(sample.valid[kind], sample.targets[kind] + 2, 0).astype(np.uint8)
+    target = sample.targets[kind].astype(np.float64)
+    if kind == "depth":
+        return np.rint(target[..., 0] * 512).astype(np.uint16)
+    if kind == "normal":
+        return np.rint((target + 1) * 127.5).astype(np.uint8)
+    if kind == "curvature":
+        blue = np.zeros((HEIGHT, WIDTH, 1))
+        return np.concatenate([np.rint(target * 127 + 127), blue], 2).astype(np.uint8)
+    if kind == "reshading":
+        return np.repeat(np.rint(target * 255), 3, 2).astype(np.uint8)
+    return np.rint(target[..., 0] * 65535).astype(np.uint16)
+
+
+TREES: dict[str, Callable[[str, str], str]] = {
+    "omnidata": lambda task, building: f"{task}/{building}",
+    "annotator": lambda task, building: f"{building}/{task}",
+    "starter": lambda task, building: f"{task}/taskonomy/{building}",
+}
+
+
+def write_view(
+    root: Path, view: tuple[str, int, int], sample: SceneSample, tree: str = "omnidata",
+    generation: int = 0, kinds: tuple[str, ...] = ("image", *TASKONOMY_TASKS),
+) -> None:  # fmt: skip
+    building, point, number = view
+    for kind in kinds:
+        domain = DOMAINS[kind][min(generation, len(DOMAINS[kind]) - 1)]
+        place = "segment_semantic" if kind == "segmentation" else domain
+        folder = root / (place if tree == "sample" else TREES[tree](place, building))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"point_{point}_view_{number}_domain_{domain}.png"
+        Image.fromarray(encoded(kind, sample)).save(folder / name)
+
+
+VIEWS = [("hanson", 0, 0), ("hanson", 10, 1), ("merom", 2, 0), ("darden", 5, 3), ("ihlen", 7, 0)]
+
+
+def path_of(source: Path, view: tuple[str, int, int], domain: str) -> Path:
+    building, point, number = view
+    return source / domain / building / f"point_{point}_view_{number}_domain_{domain}.png"
+
+
+def write_source(folder: Path) -> Path:
+    """Write `VIEWS` in the first tree and the newer names."""
+    root = folder / "taskonomy"
+    for index, view in enumerate(VIEWS):
+        write_view(root, view, scene(index))
+    return root

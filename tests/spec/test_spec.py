@@ -1,0 +1,302 @@
+"""A run is its content: identities, strictness, canonical floats."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mtl.spec import RunSpec, Runtime, check_priorities
+from mtl.spec import run as spec_module
+from mtl.spec.encoders import TESTED_ENCODERS, known_encoders
+from mtl.spec.methods import METHODS
+from mtl.spec.sections import OptimizerSpec
+
+# Golden identities: they may never change, or every store loses its runs.
+# Source: this project's first release; a change means IDENTITY_VERSION or a neutral value.
+GOLDEN = [
+    ({}, "1d58e5b1038920ae"),
+    ({"method": "fixed", "priorities": [1 / 3, 2 / 3], "seed": 4}, "3fcbba0db58198ed"),
+    (
+        {
+            "tasks": ["depth", "normal", "segmentation"],
+            "method_options": {"increase_rate": 0.05},
+            "network": {"encoder_stride": 8, "decoder_widths": [64, 48, 32, 24, 16, 8]},
+            "data": {"variant": "rooms"},
+        },
+        "d845c69696172e2b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "run_id"), GOLDEN)
+def test_golden_run_ids(fields: dict, run_id: str) -> None:
+    assert RunSpec.from_dict(fields).run_id() == run_id
+
+
+def test_round_trip_keeps_spec_and_identity() -> None:
+    for fields, _ in GOLDEN:
+        spec = RunSpec.from_dict(fields)
+        again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+        assert again == spec
+        assert again.run_id() == spec.run_id()
+
+
+def test_identity_is_the_same_in_another_process() -> None:
+    code = (
+        "from mtl.spec import RunSpec\n"
+        "print(RunSpec(method='fixed', priorities=(1/3, 2/3), loss_units={'depth': 0.1}).run_id())"
+    )
+    ids = set()
+    for hash_seed in ("0", "1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )
+        ids.add(done.stdout.strip())
+    here = RunSpec(method="fixed", priorities=(1 / 3, 2 / 3), loss_units={"depth": 0.1}).run_id()
+    assert ids == {here}
+
+
+def test_left_out_fields_resolve_to_what_they_stand_for() -> None:
+    given = RunSpec(
+        method="lsb",
+        priorities=(0.5, 0.5),
+        method_options={"increase_rate": 0.02},
+        loss_units={"depth": 1, "segmentation": 1.0},
+    )
+    assert RunSpec().run_id() == given.run_id()
+
+
+def test_floats_are_canonical_so_that_arithmetic_noise_is_no_new_run() -> None:
+    noisy = RunSpec(priorities=(0.1 + 0.2, 0.7))
+    clean = RunSpec(priorities=(0.3, 0.7))
+    assert noisy == clean
+    assert noisy.priorities == (0.3, 0.7)
+    assert (
+        RunSpec.from_dict({"optimizer": {"learning_rate": 0.1 + 0.2}}).run_id()
+        == RunSpec.from_dict({"optimizer": {"learning_rate": 0.3}}).run_id()
+    )
+
+
+def _leaves(values: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    leaves = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            leaves += _leaves(value, (*path, name))
+        else:
+            leaves.append((*path, name))
+    return leaves
+
+
+OTHER_VALUES = {
+    "tasks": ["depth", "normal"],
+    "method": "fixed",
+    "priorities": [0.25, 0.75],
+    "increase_rate": 0.5,
+    "depth": 0.1,
+    "segmentation": 0.1,
+    "horizontal_flips": False,
+    "variant": "rooms",
+    "encoder": "test_efficientnet",
+    "encoder_stride": 16,
+    "decoder_widths": [64, 48, 32, 24, 16, 8],
+    "schedule": "linear",
+    "warmup_share": 0.1,
+    "weight_decay": 0.1,
+    "beta1": 0.8,
+    "beta2": 0.99,
+    "epsilon": 1e-7,
+    "learning_rate": 1e-3,
+    "clamp": 2.0,
+    "period_steps": 5,
+    "precision": "bf16",
+    "channels_last": False,
+    "regularizers": False,
+    "selection": "validation",
+    "architecture": "multi_decoder",
+    "encoder_weights": "imagenet",
+    "cross_stitch_own_share": 0.5,
+    "max_gradient_norm": 1.0,
+}
+# One known value each in this release, so there is no other to change them to.
+SINGLE_VALUED = {("data", "name"), ("data", "version"), ("data", "prepared")}
+
+
+@pytest.mark.parametrize("path", _leaves(RunSpec().to_dict()), ids=".".join)
+def test_every_field_enters_the_identity(path: tuple[str, ...]) -> None:
+    if path in SINGLE_VALUED:
+        with pytest.raises(ValueError, match="Unknown|Expected"):
+            RunSpec.from_dict({path[0]: {path[1]: 2 if path[1] == "version" else "other"}})
+        return
+    values = RunSpec().to_dict()
+    inner = values
+    for part in path[:-1]:
+        inner = inner[part]
+    held = inner[path[-1]]
+    inner[path[-1]] = OTHER_VALUES.get(path[-1], held + 1 if isinstance(held, int) else held)
+    assert inner[path[-1]] != held
+    if path == ("tasks",):
+        values["loss_units"] = {}
+    if path == ("method",):
+        values["method_options"] = {}
+    assert RunSpec.from_dict(values).run_id() != RunSpec().run_id()
+
+
+def test_data_from_files_are_known_by_the_hash_of_what_was_prepared() -> None:
+    ids = {
+        RunSpec.from_dict({"data": {"name": name, "prepared": prepared}}).run_id()
+        for name in ("nyuv2", "folder")
+        for prepared in ("0123456789abcdef", "fedcba9876543210")
+    }
+    assert len(ids | {RunSpec().run_id()}) == 5
+
+
+def test_runtime_shares_no_field_with_the_identity() -> None:
+    runtime = {f.name for f in dataclasses.fields(Runtime)}
+    assert not runtime & {part for path in _leaves(RunSpec().to_dict()) for part in path}
+
+
+def test_a_field_at_its_neutral_value_leaves_the_canonical_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if `optimizer.schedule` had been added after the first release.
+    monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "constant")
+    without = RunSpec()
+    values = without.to_dict()
+    for dotted in spec_module.NEUTRAL_VALUES:
+        *folders, leaf = dotted.split(".")
+        inner = values
+        for folder in folders:
+            inner = inner[folder]
+        del inner[leaf]
+    assert "schedule" not in values["optimizer"]
+    canonical = {"identity_version": spec_module.IDENTITY_VERSION, **values}
+    import hashlib
+
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    assert without.run_id() == hashlib.sha256(text.encode()).hexdigest()[:16]
+    monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "linear")
+    assert without.run_id() != hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+BAD = [
+    ({"method": "lbs"}, r"Unknown method 'lbs'. Did you mean (gls or )?lsb.*Known: .*fixed.*lsb"),
+    ({"tasks": ["dept"]}, "Unknown task 'dept'.*Did you mean depth.*Known: .*normal.*segmentation"),
+    ({"tasks": []}, "at least one task"),
+    ({"tasks": ["depth", "depth"]}, "distinct tasks"),
+    ({"network": {"architecture": "mtam"}}, "Unknown architecture 'mtam'.*full_sharing"),
+    ({"network": {"encoder_weights": "my.pth"}}, "random, imagenet or sha256"),
+    ({"network": {"cross_stitch_own_share": 1.5}}, "from 0 to 1, got 1.5"),
+    ({"method": "torchjd:UPGrat"}, "Unknown TorchJD method 'UPGrat'.*UPGrad"),
+    ({"method": "dwa", "method_options": {"temperature": 0}}, "temperature to be finite and above"),
+    ({"method": "torchjd:MGDA", "method_options": {"max_iters": 1.5}}, "whole number"),
+    ({"method": "dwa", "method_options": {"temperature": None}}, "above 0, got None"),
+    ({"period_epochs": 1001}, "no longer than the training of 1000 epochs .50000 steps.*1001"),
+    ({"period_steps": 50001}, "got 50001 steps. The weights would never change"),
+    ({"period_steps": 5, "period_epochs": 2}, "either period_epochs or period_steps"),
+    ({"method": "equal", "period_epochs": 2}, "no period for method 'equal'"),
+    ({"method": "torchjd:Krum"}, "at least 3 tasks for method 'torchjd:Krum', got 2. Add"),
+    ({"micro_batches": 9}, "micro_batches at most batch_size = 8, got 9"),
+    ({"precision": "fp16"}, "Unknown precision 'fp16'.*bf16, float32"),
+    ({"selection": "test"}, "Unknown selection 'test'.*last, validation"),
+    ({"optimizer": {"max_gradient_norm": 0}}, "max_gradient_norm to be positive"),
+    (
+        {"method": "gradnorm", "network": {"architecture": "single_task"}},
+        "architecture that shares parameters for method 'gradnorm'",
+    ),
+    ({"network": {"encoder": "mobilnetv2_100"}}, "Unknown encoder.*mobilenetv2_100"),
+    ({"network": {"encoder_stride": 12}}, "one of 2, 4, 8, 16, 32, got 12"),
+    ({"network": {"decoder_widths": [8, 8]}}, "six positive channel counts"),
+    ({"optimizer": {"lr": 1}}, "Unknown field of optimizer 'lr'.*learning_rate"),
+    ({"optimizer": {"learning_rate": 0}}, "positive"),
+    ({"optimizer": {"schedule": "step"}}, "Unknown optimizer.schedule.*constant, cosine, linear"),
+    ({"beta": 1}, "Unknown field of RunSpec 'beta'"),
+    ({"priorities": [0.5, 0.6]}, "sum to 1"),
+    ({"priorities": [-0.5, 1.5]}, "positive priorities"),
+    ({"priorities": [0, 1]}, "positive priorities"),
+    ({"priorities": [float("nan"), 1]}, "positive priorities"),
+    ({"priorities": [1]}, "2 priorities, one for each"),
+    ({"method": "equal", "priorities": [0.5, 0.5]}, "takes none"),
+    ({"method": "fixed", "method_options": {"increase_rate": 1}}, "Unknown option of method"),
+    ({"method_options": {"increase_rate": -1}}, "at least 0"),
+    ({"loss_units": {"normal": 1}}, "Unknown task of loss_units"),
+    ({"loss_units": {"depth": 0}}, "positive"),
+    ({"epochs": "3"}, "epochs to be of type int, got '3'"),
+    ({"epochs": True}, "epochs to be of type int"),
+    ({"epochs": 0}, "at least 1"),
+    ({"batch_size": 401}, "at most data.num_train"),
+    ({"data": {"name": "nyu"}}, "Unknown data set 'nyu'"),
+    ({"data": {"version": 99}}, "data.version"),
+    ({"data": {"name": "nyuv2"}}, "16 digits of a hash, for nyuv2, got None.*--dataset nyuv2"),
+    ({"data": {"prepared": "0123456789abcdef"}}, "no data.prepared for scenes"),
+    ({"data": {"height": 0}}, "at least 1"),
+    ({"data": 3}, "mapping for data"),
+    ({"tasks": "depth"}, "tasks to be of type"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=[str(b[0]) for b in BAD])
+def test_bad_fields_are_refused_in_words(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        RunSpec.from_dict(fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_choices_are_checked_in_python_as_in_files() -> None:
+    with pytest.raises(ValueError, match=r"Unknown optimizer.schedule 'step'"):
+        OptimizerSpec(schedule="step")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Unknown keep 'some'"):
+        Runtime(keep="some")  # type: ignore[arg-type]
+
+
+def test_priorities_may_miss_one_by_rounding_only() -> None:
+    tasks = ("a", "b", "c")
+    assert sum(check_priorities((0.3333333, 0.3333333, 0.3333334), tasks)) == pytest.approx(1)
+    with pytest.raises(ValueError, match="sum to 1"):
+        check_priorities((0.33333, 0.33333, 0.33333), tasks)
+
+
+def test_encoder_names_are_read_without_torch_and_complete() -> None:
+    import timm
+
+    assert set(known_encoders()) == set(timm.list_models())
+    assert set(TESTED_ENCODERS) <= set(known_encoders())
+
+
+def test_spec_records_and_store_load_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, mtl.spec, mtl.records, mtl.store, mtl.data.prepared\n"
+        "mtl.spec.run.RunSpec.from_dict({'network': {'encoder': 'resnet18'}})\n"
+        "print([m for m in ('torch', 'timm', 'ray', 'pandas', 'plotly') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_default_options_are_those_of_the_papers() -> None:
+    # Supplement, section 3; Liu 2019; Chen 2018 (its code's rate of the weights); Lin 2024.
+    assert METHODS["lsb"].options == {"increase_rate": 0.02, "clamp": None}
+    assert METHODS["dwa"].options == {"temperature": 2.0}
+    assert METHODS["gradnorm"].options == {"alpha": 1.5, "weight_lr": 0.025}
+    assert METHODS["stch"].options == {"mu": 0.1}
+
+
+def test_whole_numbers_and_options_that_are_off_survive_the_round_trip() -> None:
+    spec = RunSpec.from_dict({"method": "torchjd:MGDA", "method_options": {"max_iters": 7.0}})
+    assert spec.method_options == {"epsilon": 0.001, "max_iters": 7}
+    assert isinstance(RunSpec.from_dict(spec.to_dict()).method_options["max_iters"], int)
+    assert RunSpec.from_dict({"method_options": {"clamp": 2}}).method_options["clamp"] == 2.0
+    assert RunSpec.from_dict({"method_options": {"clamp": None}}).run_id() == RunSpec().run_id()
+
+
+def test_every_method_is_taken_by_the_spec_with_its_own_options() -> None:
+    for method, needs in METHODS.items():
+        spec = RunSpec(method=method, tasks=("depth", "normal", "segmentation"))
+        assert spec.method_options == dict(sorted(needs.options.items()))
+        assert (spec.priorities is not None) == needs.takes_priorities

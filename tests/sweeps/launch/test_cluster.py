@@ -1,0 +1,349 @@
+"""Clusters of several nodes, each a raylet of its own on this machine.
+
+The nodes see the project's code only as it travels to them; what is installed is not looked at.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+import mtl
+from mtl.spec import RunSpec, Runtime
+from mtl.store import Store
+from mtl.training import fit
+from sweeps.launch import tune
+from sweeps.launch.cluster import worker_nodes
+from sweeps.launch.driver import launch, look_at_cluster
+from sweeps.launch.execution import Execution
+from sweeps.launch.preflight import PreflightError
+from sweeps.launch.signals import StopSignals
+from sweeps.plan import make_plan
+from sweeps.status.display import PlainDisplay
+from sweeps.status.journal import Journal, sweep_lock
+from sweeps.status.progress import SweepProgress
+
+SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
+OBJECT_STORE = 80_000_000
+
+# Ray's Cluster forgets the handles of processes that it has ended.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:subprocess .* is still running:ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Yield a cluster whose head runs nothing, with one node of one CPU."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # The workers' own environment must not lead them to the code.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE},
+    )
+    made.first = made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, checked=None, **execution):
+    """Launch `specs` on `cluster`; return store, progress and what was said."""
+    store = Store(root)
+    plan = make_plan("mine", "priority_grid", specs)
+    progress = SweepProgress(dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2)
+    said = []
+
+    class Display(PlainDisplay):
+        def say(self, text):
+            said.append(text)
+
+    with sweep_lock(store, "mine"), StopSignals() as signals:
+        launch(
+            plan,
+            store,
+            Execution(address=cluster.address, **execution),
+            runtime,
+            progress,
+            Journal(store, plan),
+            Display(sys.stdout),
+            signals,
+            checked=checked,
+            train=train,
+            run_round=run_round or tune.tune_round,
+        )
+    return store, progress, said
+
+
+def noting_training(marks: Path):
+    """Return a training that notes its node, the files of the code and the data root."""
+    folder = str(marks)
+
+    def train(spec, store, runtime, on_epoch):
+        import os
+        import time
+        from pathlib import Path
+
+        import ray
+
+        import mtl
+        import sweeps
+        from mtl.records import EpochRecord, Result
+        from mtl.store.code_version import code_version
+
+        run_id = spec.run_id()
+        context = ray.get_runtime_context()
+        lines = [
+            context.get_node_id(), sweeps.__file__, mtl.__path__[0], code_version(),
+            str(runtime.data_root), str(os.getpid()),
+        ]  # fmt: skip
+        Path(folder, run_id).write_text("\n".join(lines))
+        # Both nodes get a run: each waits for the other's first sign, or long enough.
+        end = time.monotonic() + 60
+        while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        on_epoch(EpochRecord(1, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+        metrics = {"validation": {}, "test": {}}
+        result = Result(run_id, "done", 1, "last", 1, metrics, metrics)
+        store.write_result(result)
+        return result
+
+    return train
+
+
+@pytest.mark.slow
+def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_path, make_tiny):
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    marks, local = tmp_path / "marks", tmp_path / "local"
+    marks.mkdir()
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(4)]
+    _, progress, said = run_on(
+        cluster,
+        tmp_path / "store",
+        specs,
+        Runtime(data_root=str(tmp_path / "shared")),
+        train=noting_training(marks),
+        local_data=str(local),
+    )
+    assert len(progress.done) == 4
+    assert said[0] == "Checked 2 nodes: store, data, disk and versions."
+    noted = [path.read_text().splitlines() for path in marks.iterdir()]
+    assert len({node for node, *_ in noted}) == 2
+    own_folder = str(Path(mtl.__path__[0]).parent)
+    for _, sweeps_file, mtl_folder, version, data_root, _ in noted:
+        assert "runtime_resources/working_dir_files" in sweeps_file
+        assert "runtime_resources/working_dir_files" in mtl_folder
+        assert not sweeps_file.startswith(own_folder)
+        assert version == noted[0][3]
+        assert data_root == str(local)
+    assert len({pid for *_, pid in noted}) == 4  # a process a run, so that each bears its name
+    (copy,) = (path for path in local.iterdir() if path.is_dir())
+    assert (copy / "manifest.json").exists()
+    assert not list((tmp_path / "store").glob(".preflight-*"))
+
+
+def training_on(marks: Path):
+    """Return a training that notes the node it is on, and takes a while."""
+    folder = str(marks)
+
+    def train(spec, store, runtime, on_epoch):
+        import time
+        from pathlib import Path
+
+        import ray
+
+        from mtl.records import EpochRecord, Result
+
+        node_id = ray.get_runtime_context().get_node_id()
+        Path(folder, spec.run_id()).write_text(node_id)
+        for epoch in range(1, 9):  # while a node that has just joined is given a run too
+            on_epoch(EpochRecord(epoch, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            time.sleep(0.5)
+        metrics = {"validation": {}, "test": {}}
+        result = Result(spec.run_id(), "done", 1, "last", 1, metrics, metrics)
+        store.write_result(result)
+        return result
+
+    return train
+
+
+def put_back(store: Store) -> list[dict]:
+    lines = (store.sweep_folder("mine") / "events.jsonl").read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e["event"] == "run_put_back"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_fit", [True, False])
+def test_a_node_that_joins_later_is_looked_at_before_its_first_run(
+    is_fit, cluster, tmp_path, make_tiny
+):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(5)]
+    runtime = Runtime(data_root=str(tmp_path / "shared"))
+    checked = look_at_cluster(
+        specs, str(tmp_path / "store"), Execution(address=cluster.address), runtime
+    )
+    assert checked.node_ids == {cluster.first.node_id}
+    newcomer = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    if not is_fit:  # than which the nodes of the start would be
+        versions = {**checked.driver.versions, "timm": "0.1"}
+        there = dataclasses.replace(checked.driver, versions=versions)
+        checked = dataclasses.replace(checked, driver=there, example=there)
+    store, progress, said = run_on(
+        cluster, tmp_path / "store", specs, runtime, train=training_on(marks), checked=checked
+    )
+    assert progress.done == {spec.run_id() for spec in specs}
+    noted = {path.read_text() for path in marks.iterdir()}
+    if is_fit:
+        assert noted == {cluster.first.node_id, newcomer.node_id}
+        assert put_back(store) == []
+        return
+    assert noted == {cluster.first.node_id}
+    # Its worker keeps the place while runs go on elsewhere; the next round leaves the node out.
+    assert len(put_back(store)) >= 1
+    assert {event["node_id"] for event in put_back(store)} == {newcomer.node_id}
+    (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
+    assert told.startswith("Expected the same timm everywhere, got 0.1 on ")
+    assert newcomer.node_id[:8] in told
+    assert all(store.error(spec.run_id()) is None for spec in specs)
+    assert not list(store.root.glob(".preflight-*"))
+
+
+@pytest.mark.slow
+def test_where_no_node_is_fit_the_sweep_ends_in_a_sentence(cluster, tmp_path, make_tiny):
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(2)]
+    runtime = Runtime(data_root=str(tmp_path / "shared"))
+    execution = Execution(address=cluster.address)
+    checked = look_at_cluster(specs, str(tmp_path / "store"), execution, runtime)
+    there = dataclasses.replace(checked.driver, versions={**checked.driver.versions, "timm": "0"})
+    unlike = dataclasses.replace(checked, driver=there, example=there, node_ids=frozenset())
+    with pytest.raises(PreflightError, match="same timm everywhere, got 0 on"):
+        run_on(cluster, tmp_path / "store", specs, runtime, checked=unlike)
+    store = Store(tmp_path / "store")
+    assert len(put_back(store)) == len(specs)
+    assert all(store.error(spec.run_id()) is None for spec in specs)
+
+
+@pytest.mark.slow
+def test_a_lost_node_costs_at_most_one_checkpoint_interval(cluster, tmp_path, make_tiny):
+    runtime = Runtime(data_root=str(tmp_path / "shared"), num_samples=0, device="cpu")
+    specs = [RunSpec.from_dict(make_tiny(epochs=40, seed=seed)) for seed in range(2)]
+    first_id = specs[0].run_id()
+    lost = []
+
+    class Losing:
+        """Passes on to the listener; takes the node away once its run has some epochs."""
+
+        def __init__(self, listener):
+            self._listener = listener
+
+        def __getattr__(self, name):
+            return getattr(self._listener, name)
+
+        def tick(self):
+            self._listener.tick()
+            num_epochs = len(self._listener.store.epochs(first_id))
+            if not lost and num_epochs >= 5:
+                lost.append(num_epochs)
+                cluster.remove_node(cluster.first, allow_graceful=False)
+                cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+
+    def run_round(run_ids, trainable, resources, listener, signals, scratch):
+        tune.tune_round(run_ids, trainable, resources, Losing(listener), signals, scratch)
+
+    store, progress, said = run_on(cluster, tmp_path / "store", specs, runtime, run_round=run_round)
+    assert progress.done == {spec.run_id() for spec in specs}
+    assert len(lost) == 1
+    assert lost[0] < 40
+    assert any(text.startswith("Trying again") for text in said)
+    started = store.manifest(first_id)["started_epochs"]
+    print("epochs when the node went:", lost[0], "started from:", started)
+    assert started[0] == 1
+    assert len(started) == 2
+    # The record of an epoch is written before its checkpoint: at most that epoch is repeated.
+    assert started[1] >= lost[0]
+    undisturbed = Store(tmp_path / "undisturbed")
+    for spec in specs:
+        fit(spec, undisturbed, runtime)
+        name = f"runs/{spec.run_id()}/result.json"
+        assert (store.root / name).read_bytes() == (undisturbed.root / name).read_bytes()
+
+
+def _can_hide_folders() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False)
+    return tried.returncode == 0
+
+
+@pytest.mark.slow
+def test_storage_that_is_not_shared_is_refused_before_anything_starts(cluster, tmp_path):
+    if not _can_hide_folders():
+        pytest.skip("no mount namespaces for this user")
+    store = tmp_path / "store"
+    Store(store)
+    # A second node on which another, empty folder lies at the path of the store.
+    script = (
+        f"mount -t tmpfs none {store} && exec {Path(sys.executable).parent}/ray start "
+        f"--address {cluster.address} --num-cpus 1 --object-store-memory {OBJECT_STORE} --block"
+    )
+    with open(tmp_path / "node.log", "w") as log:
+        node = subprocess.Popen(
+            ["unshare", "-rm", "sh", "-c", script], stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster_of_two = _wait_for_two_nodes()
+        ray.shutdown()
+        assert cluster_of_two, (tmp_path / "node.log").read_text()
+        ended = subprocess.run(
+            [
+                sys.executable, str(SCRIPT), "--address", cluster.address, "--store", str(store),
+                "--quick", "--data-root", str(tmp_path / "data"),
+            ],
+            capture_output=True, text=True, timeout=300, check=False,
+            env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
+        )  # fmt: skip
+    finally:
+        family = [node.pid, *(p.pid for p in psutil.Process(node.pid).children(recursive=True))]
+        for pid in family:
+            _kill(pid)
+        node.wait(30)
+    print(ended.stderr)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("priority_grid: Expected a store that all nodes share, got ")
+    assert "does not see what" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(store.glob("runs/*/epochs.jsonl"))
+    assert not (tmp_path / "data").exists()
+    assert not list(store.glob(".preflight-*"))
+
+
+def _wait_for_two_nodes() -> bool:
+    import time
+
+    end = time.monotonic() + 120
+    while len(worker_nodes(1, 0)) < 2:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,140 @@
+"""A sweep's files in the store: revisions, events, status and the lock."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mtl.errors import StoreError
+from mtl.store import Store, write_json
+from mtl.store.lease import SweepBusyError
+from mtl.store.plan_file import parse_plan
+from sweeps.plan import grid_specs, make_plan
+from sweeps.priority_grid import GRID
+from sweeps.status.journal import Journal, revisions, sweep_lock
+from sweeps.status.progress import SweepProgress
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def plan_of(num_runs):
+    return make_plan("mine", "priority_grid", grid_specs(GRID)[:num_runs])
+
+
+def test_every_start_adds_a_revision(store):
+    for num_runs in (2, 2, 4, 4, 2):
+        plan = plan_of(num_runs)
+        with sweep_lock(store, plan.name):
+            Journal(store, plan)
+    held = revisions(store, "mine", "priority_grid")
+    assert [len(revision["run_ids"]) for revision in held] == [2, 2, 4, 4, 2]
+    assert held[1]["varies"]["method"] == ["lsb", "fixed"]
+    assert held[0]["started"].endswith("+00:00")
+    raw = json.loads((store.sweep_folder("mine") / "plan.json").read_text())
+    assert (raw["schema"], raw["kind"]) == (1, "priority_grid")
+
+
+def test_damaged_and_foreign_plans_are_refused(store):
+    path = store.sweep_folder("mine") / "plan.json"
+    path.parent.mkdir()
+    path.write_text('{"schema": 1, "ki')
+    with pytest.raises(StoreError, match="damaged"):
+        revisions(store, "mine", "priority_grid")
+    whole = {"schema": 1, "kind": "priority_grid", "revisions": []}
+    for held, got, remedy in (
+        ({"schema": 2}, "schema 2", "Use the release that wrote it."),
+        ([], "schema None", "Remove the file and start the sweep again."),
+        (whole | {"tuned": "x"}, "no list of names under tuned", "Remove the file and start"),
+    ):
+        write_json(path, held)
+        with pytest.raises(StoreError, match=f"of schema 1, got {got} in .*json. {remedy}"):
+            revisions(store, "mine", "priority_grid")
+    write_json(path, {"schema": 1, "kind": "increase_rate", "revisions": []})
+    with pytest.raises(ValueError, match="--name"):
+        revisions(store, "mine", "priority_grid")
+
+
+def test_an_event_after_a_torn_line_is_whole(store):
+    with sweep_lock(store, "mine"):
+        journal = Journal(store, plan_of(1))
+    journal.event("started", num_runs=1)
+    path = store.sweep_folder("mine") / "events.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"time": "2026')
+    journal.event("stopped", signal="SIGINT")
+    lines = path.read_text().splitlines()
+    assert [json.loads(lines[i])["event"] for i in (0, 2)] == ["started", "stopped"]
+
+
+def test_status_is_rate_limited_but_for_the_end(store):
+    now = [0.0]
+    plan = plan_of(2)
+    with sweep_lock(store, "mine"):
+        journal = Journal(store, plan, clock=lambda: now[0])
+    runs = dict(zip(plan.run_ids, plan.specs, strict=True))
+    progress = SweepProgress(runs, expected={}, slots=1, clock=lambda: now[0])
+    path = store.sweep_folder("mine") / "status.json"
+
+    def status():
+        return json.loads(path.read_text())
+
+    journal.status(progress.snapshot(), "running")
+    progress.start(plan.run_ids[0])
+    progress.epoch(plan.run_ids[0], 1, [0.5, None])
+    now[0] = 1.0
+    journal.status(progress.snapshot(), "running")
+    assert status()["running"] == []
+    now[0] = 2.0
+    journal.status(progress.snapshot(), "running")
+    assert status()["running"] == [{"run_id": plan.run_ids[0], "epoch": 1, "losses": [0.5, None]}]
+    assert (status()["total"], status()["waiting"], status()["state"]) == (2, 1, "running")
+    journal.status(progress.snapshot(), "stopped", now=True)
+    assert status()["state"] == "stopped"
+
+
+HOLD = """
+import sys
+from mtl.store import Store
+from sweeps.status.journal import sweep_lock
+with sweep_lock(Store(sys.argv[1]), "mine"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_until_the_first_is_gone(store):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(SweepBusyError, match=f"process {other.pid} on"),
+            sweep_lock(store, "mine"),
+        ):
+            pass
+        with sweep_lock(store, "another"):
+            pass
+        other.kill()
+    with sweep_lock(store, "mine"):
+        pass
+
+
+def test_a_start_that_decides_as_it_goes_has_one_revision_that_grows(store):
+    with sweep_lock(store, "mine"):
+        Journal(store, plan_of(1))
+        journal = Journal(store, plan_of(0), tuned=("optimizer.learning_rate",), reported=False)
+        for num_runs in (2, 5):
+            journal.replan(plan_of(num_runs))
+        Journal(store, plan_of(3), tuned=("optimizer.learning_rate",))
+    held = revisions(store, "mine", "priority_grid")
+    assert [len(revision["run_ids"]) for revision in held] == [1, 5, 3]
+    assert [revision.get("reported", True) for revision in held] == [True, False, True]
+    raw = json.loads((store.sweep_folder("mine") / "plan.json").read_text())
+    assert raw["tuned"] == ["optimizer.learning_rate"]
+    assert parse_plan(raw).reported == list(plan_of(3).run_ids)

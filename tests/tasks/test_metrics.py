@@ -1,0 +1,244 @@
+"""Metrics: hand arithmetic, pooling over batches, masks, independent references."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mtl.data.sample import DataInfo
+from mtl.tasks.metrics import DepthMetrics, MapMetrics, NormalMetrics, SegmentationMetrics
+from mtl.tasks.registry import TASKS, per_pixel_prior
+
+INFO = DataInfo(classes=tuple("abcd"), depth_range_m=(0.5, 10.0))
+NAMES = pytest.mark.parametrize("name", sorted(TASKS))
+
+
+def sample(name: str, batch: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    print("sample seed 5")
+    generator = torch.Generator().manual_seed(5)
+    channels = TASKS[name].num_channels(INFO)
+    prediction = torch.randn(batch, channels, 7, 9, generator=generator) + 2
+    if name == "segmentation":
+        target = torch.randint(0, channels - 1, (batch, 7, 9), generator=generator)
+    elif name == "normal":
+        target = torch.nn.functional.normalize(torch.randn(prediction.shape, generator=generator))
+    else:
+        target = torch.rand(prediction.shape, generator=generator) * 9 + 0.7
+    return prediction, target, torch.rand(batch, 7, 9, generator=generator) < 0.6
+
+
+def measure(name: str, *batches: tuple[Tensor, Tensor, Tensor]) -> dict[str, float | None]:
+    accumulator = TASKS[name].metrics(INFO)
+    for batch in batches:
+        accumulator.update(*batch)
+    return accumulator.compute()
+
+
+def test_depth_by_hand() -> None:
+    # target 2: predictions 2.4 (ratio 1.2, within), 1.5 (ratio 1.333, not), -1 (within no ratio).
+    # errors 0.4, 0.5, 3: abs 3.9 / 3 = 1.3; rmse sqrt((0.16 + 0.25 + 9) / 3) = sqrt(3.13667)
+    # logs: log 1.2, log 4/3, and of -1 the floor 0.01 x 0.5 m: log 400; one image.
+    metrics = DepthMetrics((0.5, 10.0))
+    prediction = torch.tensor([2.4, 1.5, -1.0]).reshape(1, 1, 1, 3)
+    target = torch.full((1, 1, 1, 3), 2.0)
+    metrics.update(prediction, target, torch.ones(1, 1, 3, dtype=torch.bool))
+    assert metrics.compute() == pytest.approx(
+        {
+            "delta1": 1 / 3,
+            "rmse": math.sqrt(9.41 / 3),
+            "abs": 1.3,
+            "rel": 0.65,
+            "abs_log": (math.log(1.2) + math.log(4 / 3) + math.log(400)) / 3,
+            "rmse_per_image": math.sqrt(9.41 / 3),
+        },
+        rel=1e-6,
+    )
+
+
+def test_rmse_per_image_by_hand() -> None:
+    # Image 1: errors 3 and 4, rmse sqrt(12.5). Image 2: one valid pixel, error 1. Image 3: none.
+    # Mean of images (3.5355 + 1) / 2; over all pixels sqrt(26 / 3).
+    metrics = DepthMetrics((0.5, 10.0))
+    target = torch.full((3, 1, 1, 2), 5.0)
+    prediction = target + torch.tensor([[3.0, -4], [1, 90], [90, 90]]).reshape(3, 1, 1, 2)
+    metrics.update(prediction, target, torch.tensor([[[1, 1]], [[1, 0]], [[0, 0]]]).bool())
+    got = metrics.compute()
+    assert got["rmse_per_image"] == pytest.approx((math.sqrt(12.5) + 1) / 2)
+    assert got["rmse"] == pytest.approx(math.sqrt(26 / 3))
+
+
+def test_normal_by_hand() -> None:
+    # Angles 0, 10, 20, 40 degrees from (0, 0, -1); lengths do not matter.
+    # mean 17.5; median (lower of the middle two) 10; within 11.25: 2/4, 22.5: 3/4, 30: 3/4
+    # inner_error with their length 3: mean of 1 - 3 cos.
+    angles = torch.deg2rad(torch.tensor([0.0, 10, 20, 40]))
+    prediction = torch.stack([angles.sin(), 0 * angles, -angles.cos()]).reshape(1, 3, 1, 4) * 3
+    target = torch.tensor([0.0, 0, -1]).reshape(1, 3, 1, 1).expand(1, 3, 1, 4)
+    metrics = NormalMetrics()
+    metrics.update(prediction, target, torch.ones(1, 1, 4, dtype=torch.bool))
+    got = metrics.compute()
+    assert got["mean_angle"] == pytest.approx(17.5, abs=1e-4)
+    assert got["median_angle"] == pytest.approx(10, abs=0.011)
+    assert (got["within_11_25"], got["within_22_5"], got["within_30"]) == (0.5, 0.75, 0.75)
+    assert got["inner_error"] == pytest.approx(1 - 3 * float(angles.cos().mean()))
+
+
+def test_zero_normal_counts_as_a_right_angle() -> None:
+    metrics = NormalMetrics()
+    target = torch.tensor([0.0, 0, -1]).reshape(1, 3, 1, 1)
+    metrics.update(torch.zeros(1, 3, 1, 1), target, torch.ones(1, 1, 1, dtype=torch.bool))
+    assert metrics.compute()["mean_angle"] == pytest.approx(90)
+
+
+def test_segmentation_by_hand() -> None:
+    # targets  a a a b b c; predicted  a a b b c c; class d neither occurs nor is predicted.
+    # IoU a 2/3, b 1/3, c 1/2 -> miou 0.5; accuracy 4/6. Scores 1 and three times 0:
+    # -log softmax is log(e + 3) - 1 for a hit, log(e + 3) for a miss.
+    target = torch.tensor([0, 0, 0, 1, 1, 2]).reshape(1, 1, 6)
+    predicted = torch.tensor([0, 0, 1, 1, 2, 2]).reshape(1, 1, 6)
+    scores = torch.nn.functional.one_hot(predicted, 4).movedim(-1, 1).float()
+    metrics = SegmentationMetrics(4)
+    metrics.update(scores, target, torch.ones(1, 1, 6, dtype=torch.bool))
+    assert metrics.compute() == pytest.approx(
+        {
+            "miou": 0.5,
+            "pixel_accuracy": 4 / 6,
+            "cross_entropy": math.log(math.e + 3) - 4 / 6,
+            "miou_per_image": 0.5,
+        }
+    )
+
+
+def test_miou_per_image_by_hand() -> None:
+    # Image 1: target a a b, predicted a b b: IoU a 1/2, b 1/2 -> 1/2.
+    # Image 2: target c c c, predicted c c a: c 2/3, a 0/1 (predicted only) -> 1/3.
+    # Image 3: no valid pixel. Mean of images 5/12; over the split a 1/3, b 1/2, c 2/3 -> 1/2.
+    target = torch.tensor([[0, 0, 1], [2, 2, 2], [3, 3, 3]]).reshape(3, 1, 3)
+    predicted = torch.tensor([[0, 1, 1], [2, 2, 0], [0, 0, 0]]).reshape(3, 1, 3)
+    scores = torch.nn.functional.one_hot(predicted, 4).movedim(-1, 1).float()
+    valid = torch.tensor([True, True, False]).reshape(3, 1, 1).expand(3, 1, 3)
+    metrics = SegmentationMetrics(4)
+    metrics.update(scores, target, valid)
+    got = metrics.compute()
+    assert got["miou_per_image"] == pytest.approx(5 / 12)
+    assert got["miou"] == pytest.approx(0.5)
+
+
+def test_maps_by_hand() -> None:
+    # Two channels: |1 - 0|, |3 - 1| -> 1.5 at the first pixel; 0.5 at the second; mean 1.
+    prediction = torch.tensor([[1.0, 3], [0.5, 0.5]]).T.reshape(1, 2, 1, 2)
+    target = torch.tensor([[0.0, 1], [0, 0]]).T.reshape(1, 2, 1, 2)
+    metrics = MapMetrics()
+    metrics.update(prediction, target, torch.ones(1, 1, 2, dtype=torch.bool))
+    assert metrics.compute() == {"l1": 1.0}
+
+
+def mean_iou(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Return the mean IoU over the classes that occur, from sets of pixels."""
+    ious = []
+    for c in range(4):
+        union = np.union1d(np.flatnonzero(predicted == c), np.flatnonzero(true == c))
+        hit = np.intersect1d(np.flatnonzero(predicted == c), np.flatnonzero(true == c))
+        if len(union):
+            ious.append(len(hit) / len(union))
+    return float(np.mean(ious))
+
+
+def test_segmentation_equals_a_reference_from_sets() -> None:
+    prediction, target, valid = sample("segmentation")
+    predicted, true = prediction.argmax(1)[valid].numpy(), target[valid].numpy()
+    got = measure("segmentation", (prediction, target, valid))
+    assert got["miou"] == pytest.approx(mean_iou(predicted, true))
+    assert got["pixel_accuracy"] == pytest.approx((predicted == true).mean())
+    per_image = [
+        mean_iou(prediction[i].argmax(0)[valid[i]].numpy(), target[i][valid[i]].numpy())
+        for i in range(len(valid))
+    ]
+    assert got["miou_per_image"] == pytest.approx(np.mean(per_image))
+
+
+def test_errors_that_are_losses_equal_a_reference_in_numpy() -> None:
+    prediction, target, valid = (x.numpy() for x in sample("depth"))
+    p, t = np.maximum(prediction[:, 0][valid], 0.005), target[:, 0][valid]
+    got = measure("depth", sample("depth"))
+    assert got["abs_log"] == pytest.approx(np.abs(np.log(p / t)).mean(), rel=1e-6)
+    square = np.where(valid, (prediction - target)[:, 0].astype(np.float64) ** 2, 0)
+    per_image = np.sqrt(square.sum((1, 2)) / valid.sum((1, 2)))
+    assert got["rmse_per_image"] == pytest.approx(per_image.mean(), rel=1e-6)
+    prediction, target, valid = (x.numpy() for x in sample("segmentation"))
+    shares = np.exp(prediction) / np.exp(prediction).sum(axis=1, keepdims=True)
+    of_target = np.take_along_axis(shares, target[:, None], axis=1)[:, 0][valid]
+    got = measure("segmentation", sample("segmentation"))
+    assert got["cross_entropy"] == pytest.approx(-np.log(of_target).mean(), rel=1e-5)
+    for name in ("curvature", "edge2d"):
+        prediction, target, valid = (x.numpy() for x in sample(name))
+        got = measure(name, sample(name))
+        error = np.abs(prediction - target).mean(axis=1)[valid]
+        assert got["l1"] == pytest.approx(error.mean(), rel=1e-6)
+
+
+def test_normals_equal_a_reference_that_keeps_every_angle() -> None:
+    prediction, target, valid = sample("normal", batch=40)
+    unit = prediction / prediction.norm(dim=1, keepdim=True)
+    angle = torch.rad2deg(torch.acos((unit * target).sum(1).clamp(-1, 1)))[valid]
+    got = measure("normal", (prediction, target, valid))
+    assert got["mean_angle"] == pytest.approx(angle.mean().item(), rel=1e-5)
+    assert got["median_angle"] == pytest.approx(angle.median().item(), abs=0.011)
+
+
+@NAMES
+def test_batches_pool_to_one_big_batch_in_any_order(name: str) -> None:
+    prediction, target, valid = sample(name)
+    whole = measure(name, (prediction, target, valid))
+    parts = [(prediction[i : i + 2], target[i : i + 2], valid[i : i + 2]) for i in (4, 0, 2)]
+    assert measure(name, *parts) == pytest.approx(whole)
+
+
+@NAMES
+def test_invalid_pixels_do_not_count(name: str) -> None:
+    prediction, target, valid = sample(name)
+    mask = valid[:, None].expand_as(prediction)
+    spoilt = torch.where(mask, prediction, torch.full((), float("nan")))
+    clean = measure(name, (prediction, target, valid))
+    assert measure(name, (spoilt, target, valid)) == clean
+    outside = valid if target.ndim == 3 else mask[:, : target.shape[1]]
+    rubbish = 250 if target.ndim == 3 else float("nan")
+    wrong = torch.where(outside, target, torch.full((), rubbish, dtype=target.dtype))
+    assert measure(name, (prediction, wrong, valid)) == clean
+
+
+@NAMES
+def test_nothing_valid_is_none(name: str) -> None:
+    prediction, target, valid = sample(name)
+    got = measure(name, (prediction, target, torch.zeros_like(valid)))
+    assert set(got.values()) == {None}
+
+
+@NAMES
+def test_prior_is_the_best_prediction_that_ignores_the_image(name: str) -> None:
+    _, target, valid = sample(name, batch=9)
+    prior = TASKS[name].prior(target, valid, INFO)
+    assert prior.isfinite().all()
+    y, x = 3, 4
+    here = valid[:, y, x]
+    if name == "depth":
+        expected = target[here, 0, y, x].median()
+        assert prior[0, 0, y, x] == expected
+    elif name == "segmentation":
+        assert (
+            prior[0, :, y, x].argmax() == torch.bincount(target[here, y, x], minlength=4).argmax()
+        )
+    elif name == "normal":
+        mean = target[here, :, y, x].sum(0)
+        torch.testing.assert_close(prior[0, :, y, x], mean / mean.norm())
+    else:
+        assert torch.equal(prior[0, :, y, x], target[here, :, y, x].median(dim=0).values)
+    measured = per_pixel_prior(TASKS[name], (target, valid), (target, valid), INFO)
+    assert measured == measure(name, (prior.expand(9, -1, -1, -1), target, valid))
+
+
+def test_depth_prior_where_nothing_was_valid_is_the_middle_of_the_range() -> None:
+    target, valid = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, dtype=torch.bool)
+    assert TASKS["depth"].prior(target, valid, INFO).item() == pytest.approx(5.25)

@@ -1,0 +1,229 @@
+"""Every task of the registry: loss, error map, regularisers, masks, shapes, priors."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtl.data.sample import DataInfo
+from mtl.records import LOSS_METRIC
+from mtl.tasks import losses
+from mtl.tasks.registry import TASKS
+
+INFO = DataInfo(classes=tuple("abcde"), depth_range_m=(0.5, 10.0))
+NAMES = pytest.mark.parametrize("name", sorted(TASKS))
+PER_PIXEL = ("depth", "normal", "segmentation")
+"""Tasks whose regularisers are means over pixels too."""
+MAPS = tuple(name for name in TASKS if name not in PER_PIXEL)
+
+
+def sample(name: str, batch: int = 2, size: tuple[int, int] = (4, 5)) -> tuple[Tensor, ...]:
+    """Return a random (prediction, target, valid) of the task from seed 3."""
+    print("sample seed 3")
+    generator = torch.Generator().manual_seed(3)
+    channels = TASKS[name].num_channels(INFO)
+    prediction = torch.randn(batch, channels, *size, generator=generator) + 2
+    if name == "segmentation":
+        target = torch.randint(0, channels, (batch, *size), generator=generator)
+    elif name == "normal":
+        target = torch.nn.functional.normalize(torch.randn(prediction.shape, generator=generator))
+    else:
+        target = torch.rand(prediction.shape, generator=generator) * 9 + 0.7
+    valid = torch.rand(batch, *size, generator=generator) < 0.7
+    return prediction.requires_grad_(), target, valid
+
+
+def perfect(name: str, target: Tensor) -> Tensor:
+    """Return the prediction that the target asks for."""
+    if name == "segmentation":
+        return torch.nn.functional.one_hot(target, 5).movedim(-1, 1).float() * 20 - 10
+    return target.clone()
+
+
+def spoilt(values: Tensor, valid: Tensor) -> Tensor:
+    """Return values with rubbish at invalid pixels."""
+    mask = valid if values.ndim == 3 else valid[:, None].expand_as(values)
+    rubbish = float("nan") if values.is_floating_point() else 250
+    return torch.where(mask, values, torch.full((), rubbish, dtype=values.dtype))
+
+
+@pytest.mark.parametrize("regularizers", [True, False])
+@NAMES
+def test_a_loss_is_one_finite_number_with_gradients(name: str, regularizers: bool) -> None:
+    prediction, target, valid = sample(name)
+    loss = TASKS[name].loss(prediction, target, valid, INFO, regularizers=regularizers)
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    assert (prediction.grad.movedim(1, -1)[valid] != 0).any()
+
+
+@NAMES
+def test_a_perfect_prediction_costs_nothing(name: str) -> None:
+    _, target, valid = sample(name)
+    prediction = perfect(name, target)
+    loss = TASKS[name].loss(prediction, target, valid, INFO)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    errors = TASKS[name].errors(prediction, target, valid, INFO)
+    torch.testing.assert_close(errors, torch.zeros(valid.shape), atol=1e-6, rtol=0)
+
+
+@NAMES
+def test_a_loss_is_the_mean_of_its_error_map_and_its_regularizer(name: str) -> None:
+    task = TASKS[name]
+    prediction, target, valid = sample(name)
+    prediction = prediction * 6  # logits beyond 10 too
+    error = task.error_map(prediction, target, INFO)
+    mean = (error * valid).sum() / valid.sum()
+    regularizer = task.regularizer(prediction, target, valid, INFO)
+    assert regularizer.item() > 0, "or this test shows nothing"
+    torch.testing.assert_close(task.loss(prediction, target, valid, INFO), mean + regularizer)
+    torch.testing.assert_close(task.loss(prediction, target, valid, INFO, regularizers=False), mean)
+
+
+@NAMES
+def test_errors_are_the_loss_without_regularizers_pixel_by_pixel(name: str) -> None:
+    task = TASKS[name]
+    prediction, target, valid = sample(name)
+    errors = task.errors(prediction, target, valid, INFO)
+    assert errors.shape == valid.shape
+    assert (errors[~valid] == 0).all()
+    plain = task.loss(prediction, target, valid, INFO, regularizers=False)
+    torch.testing.assert_close(errors[valid].mean(), plain)
+    torch.testing.assert_close(errors, task.errors(prediction, spoilt(target, valid), valid, INFO))
+
+
+@NAMES
+def test_the_loss_metric_is_the_loss_without_regularizers(name: str) -> None:
+    prediction, target, valid = sample(name, batch=5)
+    valid[1] = False
+    accumulator = TASKS[name].metrics(INFO)
+    for part in (slice(0, 2), slice(2, 5)):
+        accumulator.update(prediction[part].detach(), target[part], valid[part])
+    plain = TASKS[name].loss(prediction, target, valid, INFO, regularizers=False)
+    assert accumulator.compute()[LOSS_METRIC[name]] == pytest.approx(plain.item(), rel=1e-6)
+
+
+@NAMES
+def test_invalid_pixels_reach_neither_value_nor_gradient(name: str) -> None:
+    prediction, target, valid = sample(name)
+    clean = TASKS[name].loss(prediction, target, valid, INFO)
+    dirty = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
+    assert torch.equal(clean, dirty)
+    dirty.backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    assert (prediction.grad.movedim(1, -1)[~valid] == 0).all()
+    assert (prediction.grad.movedim(1, -1)[valid] != 0).any()
+    both = TASKS[name].loss(spoilt(prediction, valid), spoilt(target, valid), valid, INFO)
+    assert torch.equal(clean, both)
+
+
+@pytest.mark.parametrize(
+    ("name", "regularizers"),
+    [*((name, False) for name in sorted(TASKS)), *((name, True) for name in PER_PIXEL)],
+)
+def test_the_loss_is_the_mean_over_valid_pixels(name: str, regularizers: bool) -> None:
+    prediction, target, valid = sample(name)
+    values = torch.stack(
+        [
+            TASKS[name].loss(
+                prediction[b : b + 1, :, y : y + 1, x : x + 1],
+                target[b : b + 1, ..., y : y + 1, x : x + 1],
+                torch.ones(1, 1, 1, dtype=torch.bool),
+                INFO,
+                regularizers,
+            )
+            for b, y, x in valid.nonzero().tolist()
+        ]
+    )
+    got = TASKS[name].loss(prediction, target, valid, INFO, regularizers)
+    torch.testing.assert_close(got, values.mean())
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_regularizer_of_a_map_is_the_mean_over_images(name: str) -> None:
+    prediction, target, valid = sample(name, batch=3)
+    values = [
+        TASKS[name].regularizer(prediction[i : i + 1], target[i : i + 1], valid[i : i + 1], INFO)
+        for i in range(3)
+    ]
+    got = TASKS[name].regularizer(prediction, target, valid, INFO)
+    torch.testing.assert_close(got, torch.stack(values).mean())
+
+
+@NAMES
+def test_a_duplicated_batch_leaves_the_loss_unchanged(name: str) -> None:
+    prediction, target, valid = sample(name)
+    once = TASKS[name].loss(prediction, target, valid, INFO)
+    twice = TASKS[name].loss(
+        torch.cat([prediction] * 2), torch.cat([target] * 2), torch.cat([valid] * 2), INFO
+    )
+    torch.testing.assert_close(once, twice)
+
+
+@NAMES
+def test_no_valid_pixel_is_zero_with_zero_gradients_never_nan(name: str) -> None:
+    prediction, target, valid = sample(name)
+    valid = torch.zeros_like(valid)
+    loss = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
+    assert loss.item() == 0
+    loss.backward()
+    assert prediction.grad is not None
+    assert (prediction.grad == 0).all()
+
+
+@NAMES
+def test_an_image_without_labels_has_no_say(name: str) -> None:
+    prediction, target, valid = sample(name)
+    valid[0] = False
+    kept = TASKS[name].loss(prediction[1:], target[1:], valid[1:], INFO)
+    loss = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
+    torch.testing.assert_close(loss, kept)
+    loss.backward()
+    assert prediction.grad is not None
+    assert (prediction.grad[0] == 0).all()
+    assert (prediction.grad[1] != 0).any()
+
+
+@NAMES
+def test_nothing_broadcasts(name: str) -> None:
+    prediction, target, valid = sample(name)
+    task = TASKS[name]
+    for function in (task.loss, task.errors):
+        with pytest.raises(ValueError, match="same pixels"):
+            function(prediction[:1], target, valid, INFO)
+        with pytest.raises(ValueError, match="same pixels"):
+            function(prediction, target, valid[:, :1], INFO)
+        with pytest.raises(ValueError, match="same pixels"):
+            function(prediction[:, 0], target, valid, INFO)
+        if target.ndim == 4:
+            with pytest.raises(ValueError, match="target of the prediction's shape"):
+                function(prediction, torch.cat([target] * 2, dim=1), valid, INFO)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name: str) -> None:
+    _, target, valid = sample(name, batch=7)
+    prior = TASKS[name].prior(target, valid, INFO)
+    assert prior.shape == (1, *target.shape[1:])
+
+    def total(guess: Tensor) -> float:
+        return float(losses.absolute_error(guess.expand_as(target), target)[valid].sum())
+
+    least = total(prior)
+    for other in (*target, prior + 0.05, prior - 0.05):
+        assert total(other[None] if other.ndim == 3 else other) >= least - 1e-4
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_prior_of_a_pixel_without_labels_is_the_median_of_the_others(name: str) -> None:
+    channels = TASKS[name].num_channels(INFO)
+    target = torch.tensor([[1.0, 2, 6], [3, 4, 8]]).reshape(2, 1, 1, 3).repeat(1, channels, 1, 1)
+    valid = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool().reshape(2, 1, 3)
+    # Medians of pairs are the lower value; all that is valid: 1 2 3 4.
+    prior = TASKS[name].prior(target, valid, INFO)
+    assert prior.tolist() == [[[[1.0, 2.0, 2.0]]] * channels]
+    nothing = TASKS[name].prior(target, torch.zeros_like(valid), INFO)
+    assert (nothing == 0).all()

@@ -1,0 +1,41 @@
+"""What a manifest says of the code and of memory."""
+
+import mmap
+import sys
+
+import pytest
+
+from mtl.store import code_version
+from mtl.training.manifest import forget_peak_memory, peak_memory_bytes
+
+MEBIBYTE = 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
+def test_peak_memory_is_the_processs_own_since_it_was_forgotten(tmp_path):
+    forget_peak_memory()
+    before = peak_memory_bytes()
+    block = bytearray(b"x" * (64 * MEBIBYTE))  # and the bytes that it is made from: 128 MiB
+    assert 120 * MEBIBYTE < peak_memory_bytes() - before < 140 * MEBIBYTE
+    del block
+    assert peak_memory_bytes() - before > 120 * MEBIBYTE
+    forget_peak_memory()
+    assert peak_memory_bytes() - before < 32 * MEBIBYTE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
+def test_mapped_files_do_not_count(tmp_path):
+    path = tmp_path / "prepared"
+    path.write_bytes(bytes(64 * MEBIBYTE))
+    forget_peak_memory()
+    before = peak_memory_bytes()
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 0
+        assert peak_memory_bytes() - before < 16 * MEBIBYTE
+
+
+def test_code_that_was_sent_says_its_version(monkeypatch):
+    own = code_version.code_version()
+    assert own.startswith("0.")
+    monkeypatch.setenv(code_version.CODE_VERSION_VARIABLE, "0.1.0+abc")
+    assert code_version.code_version() == "0.1.0+abc"
