@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis.load.arguments import TABLE_SUFFIXES, Parser, UsageError, _asked, store_and_sweep
+from analysis.load.arguments import TABLE_SUFFIXES, _asked, store_and_sweep
 from analysis.load.axes import AnalysisError, UnknownTaskError
 from analysis.report import (
     ReportSummary,
@@ -25,7 +25,8 @@ from analysis.report import (
     write_reports,
     write_table_report,
 )
-from mtl.errors import StoreError, StoreUnreachableError
+from mtl.command_line import Parser
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.records import TASK_METRICS, task_metric
 from mtl.store import is_address
 

@@ -22,15 +22,14 @@ from pathlib import Path
 from analysis.compute.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
 from analysis.load.arguments import (
     TABLE_SUFFIXES,
-    Parser,
-    UsageError,
     store_and_sweep,
     sweep_run_ids,
 )
 from analysis.load.axes import AnalysisError
 from analysis.load.groups import folder_name
 from analysis.sections.method_ranks import ranking_files, ranking_words
-from mtl.errors import StoreError, StoreUnreachableError
+from mtl.command_line import Parser
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import is_address
 from mtl.store.local import write_atomically
 

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtl.command_line import Parser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
     # Only here: the computation needs no store, no table and no drawing.
-    from analysis.load.arguments import Parser, UsageError
     from analysis.load.axes import AnalysisError
-    from mtl.errors import StoreError, StoreUnreachableError
+    from mtl.errors import StoreError, StoreUnreachableError, UsageError
 
     parser = Parser(prog="trends.py", description="Write trends of loss weights and loss scales.")
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="stores or sweeps")

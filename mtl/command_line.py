@@ -1,4 +1,4 @@
-"""What commands share: wrong usage and failures told in one sentence, as an exit status."""
+"""The one place where errors become a sentence and an exit status; the parser of commands."""
 
 import argparse
 import os
@@ -6,78 +6,70 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mtl.errors import PreflightError, PreparedDataError, StoreError, StoreUnreachableError
+from mtl.errors import UsageError, UserError
 
 
-def printable(text: object, most: int = 300) -> str:
-    """Return `text` on one line, short, and without what a terminal would obey."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
-
-
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
-
-
-class SentenceParser(argparse.ArgumentParser):
-    """Reports wrong usage as the rest of the program does: an exception with one sentence."""
+class Parser(argparse.ArgumentParser):
+    """Reports wrong usage like every other mistake of a user: as a `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise a `ValueError`."""
-        raise ValueError(f"{message[:1].upper()}{message[1:]}. See --help.")
+        """Raise a `UsageError`."""
+        raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
-def status_of(command: str, do: Callable[[], int]) -> int:
-    """Return the exit status of `do`: 2 for a `ValueError`, 1 for a store or disk that fails.
+def run(name: str, command: Callable[[], int], *, continues: bool = False) -> int:
+    """Return the exit status of `command`; what its user can mend is one sentence on stderr.
 
     Args:
-        command: its name, before every sentence on standard error.
-        do: the command; its own status otherwise.
+        name: of the command, before each sentence.
+        command: the work; returns 0 if all asked for is done, else 1.
+        continues: whether the same command goes on where it was interrupted.
+
+    Returns:
+        The status of `command`, or that of the `UserError` it raised (1, or 2 for wrong usage);
+        1 for a disk that fails, too little memory, a closed pipe, or an interruption.
     """
+    kept = " What is done is kept; the same command continues." if continues else ""
     try:
-        return do()
-    except ValueError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except (StoreError, StoreUnreachableError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
+        status = command()
+        sys.stdout.flush()
+    except UserError as error:
+        return _say(f"{name}: {error}", error.exit_status)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
+        return 1
     except OSError as error:
-        where = printable(error.filename or "The store")
-        print(f"{command}: {where}: {error.strerror or error}.", file=sys.stderr)
-        return INCOMPLETE_STATUS
-
-
-def in_words(kind: str, do: Callable[[], int]) -> int:
-    """Return the exit status of `do`; whatever its user can mend is told in a sentence."""
-    try:
-        return do()
-    except ValueError as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except (StoreError, StoreUnreachableError, PreparedDataError, PreflightError) as error:
-        print(f"{kind}: {error}", file=sys.stderr)
-        return INCOMPLETE_STATUS
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE_STATUS
-    except OSError as error:
-        print(
-            f"{kind}: {error.filename or 'The store'}: {error.strerror or error}. What is done is "
-            "kept; once that is mended the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
+        place = f"{printable(error.filename)}: " if error.filename else ""
+        return _say(f"{name}: {place}{error.strerror or error}.{kept}")
     except MemoryError as error:
-        print(
-            f"{kind}: Out of memory{f' ({error})' if str(error) else ''}. What is done is kept; "
-            "with less to do or more memory the same command continues.",
-            file=sys.stderr,
-        )
-        return INCOMPLETE_STATUS
+        return _say(f"{name}: Out of memory{f' ({error})' if str(error) else ''}.{kept}")
     except KeyboardInterrupt:
-        print("Stopped. The same command continues.", file=sys.stderr)
-        return INCOMPLETE_STATUS
+        return _say(f"{name}: Stopped.{kept}")
+    return status
+
+
+def _say(sentence: str, status: int = 1) -> int:
+    print(sentence, file=sys.stderr)
+    return status
+
+
+def printable(text: object, max_length: int = 300) -> str:
+    """Return `text` on one line, short, and without what a terminal would obey."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= max_length else f"{shown[: max_length - 3]}..."
+
+
+# For commands that do not call `run` yet.
+USAGE_STATUS = 2
+INCOMPLETE_STATUS = 1
+SentenceParser = Parser
+
+
+def status_of(name: str, command: Callable[[], int]) -> int:
+    """Return `run`."""
+    return run(name, command)
+
+
+def in_words(name: str, command: Callable[[], int]) -> int:
+    """Return `run` for a command that continues."""
+    return run(name, command, continues=True)

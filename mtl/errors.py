@@ -1,22 +1,34 @@
-"""Errors that are a sentence for their user."""
+"""Errors that are a sentence for their user: what was expected, what was found, the remedy."""
 
 
-class PreparedDataError(Exception):
+class UserError(Exception):
+    """What a user can mend, in one sentence; `mtl.command_line.run` prints it."""
+
+    exit_status = 1
+
+
+class UsageError(UserError, ValueError):
+    """A command line, a field or a value that asks for what cannot be."""
+
+    exit_status = 2
+
+
+class PreparedDataError(UserError):
     """Prepared data that cannot be made or read, in one sentence for its user."""
 
 
-class BadSourceError(Exception):
+class BadSourceError(UserError):
     """A data set that cannot be opened: names what was expected, what was found, the remedy."""
 
 
-class BadSampleError(Exception):
+class BadSampleError(UserError):
     """A sample that cannot be read: names the file, what was expected and the remedy.
 
     `--skip-bad` leaves such samples out and lists them; otherwise preparation ends.
     """
 
 
-class RunFailedError(Exception):
+class RunFailedError(UserError):
     """A run that would fail again however often it is tried, in one sentence for its user."""
 
 
@@ -24,7 +36,7 @@ class RunPausedError(Exception):
     """A run was left after the epoch that its `Runtime` names; asked for again, it goes on."""
 
 
-class StoreError(Exception):
+class StoreError(UserError):
     """A store that cannot be used, in one sentence for its user."""
 
 
@@ -44,12 +56,12 @@ class TooLargeError(StoreError):
         self.num_bytes = num_bytes
 
 
-class StoreUnreachableError(Exception):
+class StoreUnreachableError(UserError):
     """Object storage does not answer, or refuses, in one sentence for its user.
 
     No `StoreError`: those mostly mean that a file counts as damaged.
     """
 
 
-class PreflightError(Exception):
+class PreflightError(UserError):
     """Something that every run needs and that cannot be had, in one sentence for the user."""

@@ -27,7 +27,7 @@ from mtl.data.readers.images import read_rgb
 from mtl.data.sample import RawSample
 from mtl.data.show import sheet_of
 from mtl.data.targets.resize import resized
-from mtl.errors import BadSampleError, StoreError
+from mtl.errors import BadSampleError, StoreError, UsageError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.store import Store
@@ -70,7 +70,7 @@ def predict_image(
         ValueError: for an array that is no such image.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
+        raise UsageError(
             f"Expected an image as uint8 (height, width, 3), got {image.dtype} of shape "
             f"{image.shape}. Convert it to 8-bit RGB."
         )
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = _names(given.images)
         if given.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
+            raise UsageError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
         store = Store(given.store, create=False)
         network = load_network(store, given.run_id).to(given.device)
         spec = store.spec(given.run_id)
@@ -176,7 +176,7 @@ def _names(images: Sequence[Path]) -> list[str]:
     by_name: dict[str, Path] = {}
     for path in images:
         if path.stem in by_name:
-            raise ValueError(
+            raise UsageError(
                 f"Expected images of different names, got {by_name[path.stem]} and {path}, which "
                 "would write the same files. Give them one by one with different --out."
             )

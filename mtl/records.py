@@ -7,6 +7,7 @@ nothing to measure it on. No NaN is ever written.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mtl.errors import UsageError
 from mtl.spec.strict import checked_name
 
 RESULT_SCHEMA = 1
@@ -212,13 +213,13 @@ class Result:
         """
         schema = values.get("schema") if isinstance(values, dict) else None
         if schema != RESULT_SCHEMA:
-            raise ValueError(
+            raise UsageError(
                 f"Expected a result of schema {RESULT_SCHEMA}, got {schema!r}. "
                 "Read it with the release that wrote it."
             )
         missing = sorted(set(cls.__dataclass_fields__) - set(values))
         if missing:
-            raise ValueError(f"Expected a complete result, got one without {', '.join(missing)}.")
+            raise UsageError(f"Expected a complete result, got one without {', '.join(missing)}.")
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
 

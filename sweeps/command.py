@@ -8,7 +8,7 @@ from functools import partial
 
 from mtl.command_line import INCOMPLETE_STATUS, in_words
 from mtl.data.prepared import prepare
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
 from sweeps.launch.execution import Execution
@@ -179,12 +179,12 @@ def checked_concurrency(command: Command) -> int:
     if gpus_per_run is None:
         gpus_per_run = 1.0 if gpus else 0.0
     if execution.cpus_per_run > cpus:
-        raise ValueError(
+        raise UsageError(
             f"Expected --cpus-per-run of at most {cpus}, the CPUs of this machine, got "
             f"{execution.cpus_per_run:g}."
         )
     if gpus_per_run > gpus:
-        raise ValueError(
+        raise UsageError(
             f"Expected --gpus-per-run of at most {gpus}, the GPUs of this machine, got "
             f"{gpus_per_run:g}."
         )

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from mtl.command_line import SentenceParser, printable, status_of
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.records import METRICS
 from mtl.spec.strict import flat
 from mtl.store import Store, is_address
@@ -90,7 +90,7 @@ def read_side(text: str, store: Store | None) -> PlanSide | RunSide:
     """
     if _RUN_ID.fullmatch(text) and not Path(text).exists():
         if store is None:
-            raise ValueError(f"Expected --store STORE with the run id {text}, got none.")
+            raise UsageError(f"Expected --store STORE with the run id {text}, got none.")
         return _read_run(place_of(store, store.run_key(text)))
     place: Place = Path(text).expanduser()
     if is_address(text):
@@ -120,7 +120,7 @@ def _at_address(address: str) -> tuple[Place, str, Store | None]:
         return place_of(store, found[2]), shown, store
     above, _, name = parts.path.rstrip("/").rpartition("/")
     if not name:
-        raise ValueError(f"Expected the address of a run, a sweep or a plan, got {shown}.")
+        raise UsageError(f"Expected the address of a run, a sweep or a plan, got {shown}.")
     storage = ObjectStorage(parts._replace(path=above).geturl())  # of a plan that was saved there
     return ObjectPlace(storage, unquote(name)), shown, None
 
@@ -356,7 +356,7 @@ def _diff(argv: Sequence[str] | None) -> int:
     elif isinstance(a, RunSide) and isinstance(b, RunSide):
         lines = run_differences(a, b)
     else:
-        raise ValueError("Expected two plans or two runs, got one of each.")
+        raise UsageError("Expected two plans or two runs, got one of each.")
     print("\n".join(lines))
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mtl.command_line import SentenceParser
+from mtl.errors import UsageError
 from mtl.spec import Runtime
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.methods import AGGREGATORS, SCALARIZERS, TORCHJD
@@ -60,9 +61,9 @@ def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
         held = yaml.safe_load(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it does not parse"
-        raise ValueError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
+        raise UsageError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
     if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
-        raise ValueError(f"Expected names with values in {path}, got {type(held).__name__}.")
+        raise UsageError(f"Expected names with values in {path}, got {type(held).__name__}.")
     options = {name: _file_option(name, held[name], path) for name in FILE_OPTIONS if name in held}
     axes = {}
     for dotted, value in flat({k: v for k, v in held.items() if k not in FILE_OPTIONS}).items():
@@ -75,11 +76,11 @@ def _file_option(name: str, value: Any, path: str) -> Any:
     """Return a flag's value as argparse would have given it."""
     if name == "baselines":
         if not isinstance(value, bool):
-            raise ValueError(f"Expected true or false for {name} in {path}, got {value!r}.")
+            raise UsageError(f"Expected true or false for {name} in {path}, got {value!r}.")
         return value
     if name in ("divisions", "refine", "seeds"):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"Expected a whole number for {name} in {path}, got {value!r}.")
+            raise UsageError(f"Expected a whole number for {name} in {path}, got {value!r}.")
         return value
     if name in ("epochs", "dataset", "preset"):
         return value
@@ -88,14 +89,14 @@ def _file_option(name: str, value: Any, path: str) -> Any:
         words = [words]
     inner = words if name == "tasks" else [words]
     if not all(isinstance(w, list) and all(isinstance(x, str) for x in w) for w in inner):
-        raise ValueError(f"Expected a list of names for {name} in {path}, got {value!r}.")
+        raise UsageError(f"Expected a list of names for {name} in {path}, got {value!r}.")
     return words
 
 
 def refuse_own_flags(dotted: str, place: str) -> None:
     """Raise a `ValueError` for a field that a flag sets."""
     if dotted in OWN_FLAGS:
-        raise ValueError(f"Expected no {dotted} in {place}: it is set by {OWN_FLAGS[dotted]}.")
+        raise UsageError(f"Expected no {dotted} in {place}: it is set by {OWN_FLAGS[dotted]}.")
 
 
 EVERY_TORCHJD = f"{TORCHJD}*"
@@ -250,11 +251,11 @@ def parse_command(
     """
     given = make_parser(kind, description, add_options).parse_args(argv)
     if given.json and not given.plan:
-        raise ValueError("Expected --json together with --plan, got it alone.")
+        raise UsageError("Expected --json together with --plan, got it alone.")
     if given.probe and (not given.plan or given.json):
-        raise ValueError("Expected --probe together with --plan and without --json.")
+        raise UsageError("Expected --probe together with --plan and without --json.")
     if not given.store.strip():
-        raise ValueError("Expected a folder after --store, got an empty name.")
+        raise UsageError("Expected a folder after --store, got an empty name.")
     chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     from_file, file_axes = read_config(given.config) if given.config else ({}, {})
@@ -262,7 +263,7 @@ def parse_command(
     axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
     if given.encoder_weights is not None:
         if "network.encoder_weights" in axes:
-            raise ValueError(
+            raise UsageError(
                 "Expected either --encoder-weights or network.encoder_weights, got both. "
                 "Leave one out."
             )
@@ -368,7 +369,7 @@ def _set_axes(assignments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         dotted, values = parse_assignment(text)
         refuse_own_flags(dotted, "--set")
         if dotted in axes:
-            raise ValueError(f"Expected {dotted} once after --set, got it twice. Join its values.")
+            raise UsageError(f"Expected {dotted} once after --set, got it twice. Join its values.")
         axes[dotted] = values
     return axes
 

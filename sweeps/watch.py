@@ -31,7 +31,7 @@ from analysis.load.axes import Axis, choose_axes, metric_column
 from analysis.load.groups import comparable_groups
 from analysis.load.runs import arm_names
 from mtl.command_line import SentenceParser, printable, status_of
-from mtl.errors import StoreError, StoreUnreachableError
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.store import Store, check_sweep_name
@@ -517,11 +517,11 @@ def make_parser() -> argparse.ArgumentParser:
 def _watch(argv: Sequence[str] | None) -> int:
     given = make_parser().parse_args(argv)
     if given.interval is not None and not 0.1 <= given.interval <= 86_400:
-        raise ValueError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
+        raise UsageError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
     store = open_anywhere(given.store)
     name = newest_sweep(store) if given.name is None else check_sweep_name(given.name)
     if given.name is not None and name not in (known := sweep_times(store)):
-        raise ValueError(
+        raise UsageError(
             f"Expected one of the sweeps {', '.join(known) or '(there is none)'} after --name, "
             f"got {name!r}."
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.compute.fronts import minimised, nondominated, staircase
 from analysis.load.axes import Axis, signs
+from mtl.errors import UsageError
 
 BAND = (0.25, 0.75)
 """Shares of the seeds between which the band about the median lies."""
@@ -129,7 +130,7 @@ def attainment_cells(
     _check(seeds_a)
     _check(seeds_b)
     if not (np.asarray(low) < np.asarray(high)).all():
-        raise ValueError(f"Expected a box with area, got corners {low} and {high}.")
+        raise UsageError(f"Expected a box with area, got corners {low} and {high}.")
     seeds_a, seeds_b = ([_best(points) for points in side] for side in (seeds_a, seeds_b))
     everything = np.concatenate([*seeds_a, *seeds_b])
     exact = [_edges(everything[:, k], float(low[k]), float(high[k])) for k in (0, 1)]
@@ -175,7 +176,7 @@ def attainment_surface(seeds: Sequence[np.ndarray], share: float) -> np.ndarray:
         ValueError: for a share outside (0, 1], and as `attained_share`.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"Expected a share of seeds above 0 and at most 1, got {share}.")
+        raise UsageError(f"Expected a share of seeds above 0 and at most 1, got {share}.")
     _check(seeds)
     seeds = [_best(points) for points in seeds]
     everything = np.concatenate(seeds)
@@ -220,8 +221,8 @@ def attainment_band(
 
 def _check(seeds: Sequence[np.ndarray]) -> None:
     if not seeds or any(points.ndim != 2 or points.shape[1] != 2 for points in seeds):
-        raise ValueError("Expected at least one seed with results on two axes, got none.")
+        raise UsageError("Expected at least one seed with results on two axes, got none.")
     if any(len(points) == 0 for points in seeds):
-        raise ValueError("Expected results of every seed, got a seed without any. Leave it out.")
+        raise UsageError("Expected results of every seed, got a seed without any. Leave it out.")
     if not all(np.isfinite(points).all() for points in seeds):
-        raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite results, got NaN or infinity. Exclude such runs.")

@@ -27,6 +27,7 @@ from analysis.compute.inference import (
 )
 from analysis.load.axes import Axis, signs
 from analysis.load.text import no_width
+from mtl.errors import UsageError
 
 NUM_RESAMPLES = 200
 MOST_CELLS = 4_000_000
@@ -183,7 +184,7 @@ def budget_curve(
         ValueError: for another shape, or values that are not finite.
     """
     if runs.ndim != 3 or 0 in runs.shape:
-        raise ValueError(
+        raise UsageError(
             "Expected runs at one priority or more with one seed or more, got an array of shape "
             f"{runs.shape}."
         )
@@ -268,7 +269,7 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
         ValueError: for unequal budgets.
     """
     if (curve.num_priorities, curve.num_seeds) != (rival.num_priorities, rival.num_seeds):
-        raise ValueError(
+        raise UsageError(
             f"Expected curves of equal budgets, got {curve.num_runs[-1]} runs of {curve.arm} and "
             f"{rival.num_runs[-1]} of {rival.arm}."
         )
@@ -401,7 +402,7 @@ def untuned_question(
         ValueError: for shapes that do not fit.
     """
     if runs.shape != grid.shape[1:] or (validation is not None and validation.shape != grid.shape):
-        raise ValueError(
+        raise UsageError(
             "Expected equal seeds and axes of both methods and splits, got runs of shapes "
             f"{runs.shape} and {grid.shape}."
         )

@@ -18,6 +18,7 @@ from analysis.compute.inference import run_widening
 from analysis.load.axes import Axis
 from analysis.load.matched import Runs
 from analysis.load.text import SAME, evenly
+from mtl.errors import UsageError
 
 UNIT = 1_000_000
 """The loss of the worst mean; the best has 0."""
@@ -109,7 +110,7 @@ def offers(runs: Runs, axes: Sequence[Axis], arms: Sequence[str] = ()) -> Offers
         ValueError: without points, or for values that are not finite.
     """
     if not runs:
-        raise ValueError("Expected operating points, got none. Give runs with results.")
+        raise UsageError("Expected operating points, got none. Give runs with results.")
     order = {arm: number for number, arm in enumerate(arms)}
     keys = sorted(runs, key=lambda k: (order.get(k[0], len(order)), k[0], k[1] or ()))
     losses = [minimised(np.array(list(runs[key].values())), axes) for key in keys]
@@ -159,7 +160,7 @@ def choose(held: Offers, weights: Sequence[int], levels: Sequence[int]) -> Choic
     num_axes = len(held.best)
     for name, positions in (("weights", weights), ("levels", levels)):
         if len(positions) != num_axes or not all(0 <= p <= STEPS for p in positions):
-            raise ValueError(
+            raise UsageError(
                 f"Expected {num_axes} {name} from 0 to {STEPS}, got {list(positions)}."
             )
     means = held.means

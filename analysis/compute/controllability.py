@@ -13,6 +13,7 @@ from scipy import stats
 
 from analysis.compute.inference import FEWEST_RESAMPLED, LEVEL, SAMPLING_SEED, run_widening
 from analysis.load.text import no_width
+from mtl.errors import UsageError
 
 NUM_RESAMPLES = 2_000
 
@@ -51,12 +52,12 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
     """
     values = np.asarray(priorities, dtype=float)
     if len(set(values.tolist())) < 2 or gains.ndim != 2 or gains.shape[1] != len(values):
-        raise ValueError(
+        raise UsageError(
             "Expected gains of every seed at two or more distinct priorities, got "
             f"{len(set(values.tolist()))} priorities and gains of shape {gains.shape}."
         )
     if not np.isfinite(gains).all():
-        raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite results, got NaN or infinity. Exclude such runs.")
     taus = [_tau(values, curve) for curve in gains]
     known = np.array([tau for tau in taus if tau is not None])
     means = _mean_at_each(values, gains.mean(axis=0))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.load.axes import TIMES
+from mtl.errors import UsageError
 from mtl.records import EpochRecord
 
 QUANTITIES: dict[str, str] = {
@@ -77,16 +78,16 @@ def check_records(records: Sequence[EpochRecord], num_tasks: int) -> None:
     for place, record in enumerate(records, start=1):
         epoch: Any = record.epoch
         if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch <= last:
-            raise ValueError(f"record {place} is of epoch {epoch!r}, after epoch {last}")
+            raise UsageError(f"record {place} is of epoch {epoch!r}, after epoch {last}")
         last = epoch
         for name in QUANTITIES:
             values = getattr(record, name)
             if values is None and name != "losses":
                 continue
             if not isinstance(values, list) or len(values) != num_tasks:
-                raise ValueError(f"record {place} does not hold {num_tasks} {name}")
+                raise UsageError(f"record {place} does not hold {num_tasks} {name}")
             if not all(value is None or _is_number(value) for value in values):
-                raise ValueError(
+                raise UsageError(
                     f"record {place} holds {name} that are no numbers up to {LARGEST:g}"
                 )
 

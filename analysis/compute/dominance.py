@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.compute.fronts import nondominated
+from mtl.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def covered_by(means_a: np.ndarray, means_b: np.ndarray) -> np.ndarray:
     """
     front = means_a[nondominated(means_a)]
     if not np.isfinite(means_b).all():
-        raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite results, got NaN or infinity. Exclude such runs.")
     return np.array([bool(dominates(front, point).any()) for point in means_b], dtype=bool)
 
 
@@ -76,11 +77,11 @@ def ledger(
     """
     for points in (points_a, points_b):
         if not points or any(len(runs) == 0 for runs in points):
-            raise ValueError("Expected operating points with runs of both methods, got none.")
+            raise UsageError("Expected operating points with runs of both methods, got none.")
         if not all(np.isfinite(runs).all() for runs in points):
-            raise ValueError("Expected finite results, got NaN or infinity. Exclude such runs.")
+            raise UsageError("Expected finite results, got NaN or infinity. Exclude such runs.")
     if matched and len({len(runs) for runs in (*points_a, *points_b)}) > 1:
-        raise ValueError("Expected as many seeds at every point to match them, got unequal ones.")
+        raise UsageError("Expected as many seeds at every point to match them, got unequal ones.")
     return Ledger(tuple(tuple(_cell(a, b, matched) for b in points_b) for a in points_a))
 
 

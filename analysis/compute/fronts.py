@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.load.axes import Axis, signs
 from analysis.load.priorities import Priorities, settings_of
+from mtl.errors import UsageError
 
 REFERENCE_MARGIN = 0.1
 """Share of a metric's range over all runs that lies between the worst run and the reference."""
@@ -76,7 +77,7 @@ def minimised(values: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
     """
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
-        raise ValueError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
     return array * signs(axes)
 
 
@@ -145,7 +146,7 @@ def nondominated(points: np.ndarray) -> np.ndarray:
     if len(points) == 0:
         return np.zeros(0, dtype=bool)
     if not np.isfinite(points).all():
-        raise ValueError("Expected finite points, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite points, got NaN or infinity. Exclude such runs.")
     return np.asarray(moocore.is_nondominated(np.array(points), keep_weakly=True), dtype=bool)
 
 

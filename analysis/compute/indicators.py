@@ -23,6 +23,7 @@ from analysis.compute.inference import (
 )
 from analysis.load.axes import Axis
 from analysis.load.text import no_width
+from mtl.errors import UsageError
 
 MOST_POINTS_OF_MANY_AXES = 100
 """Beyond so many priorities on five axes or more, one hypervolume takes tens of milliseconds and
@@ -131,7 +132,7 @@ def indicators(
         )
 
     if a.shape != b.shape:
-        raise ValueError(
+        raise UsageError(
             "Expected equal priorities and seeds for both methods, got runs of shapes "
             f"{a.shape} and {b.shape}."
         )

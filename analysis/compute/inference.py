@@ -25,6 +25,7 @@ from scipy import stats
 from analysis.compute.fronts import OperatingPoint, Reference, minimised, minimised_hypervolume
 from analysis.load.axes import Axis
 from analysis.load.text import counted
+from mtl.errors import UsageError
 
 SIGNIFICANCE = 0.05
 """A winner is named only below this p (after Holm where several pairs are compared); with one
@@ -164,7 +165,7 @@ def _both_minimised(
     runs_a: np.ndarray, runs_b: np.ndarray, axes: Sequence[Axis]
 ) -> tuple[np.ndarray, np.ndarray]:
     if np.shape(runs_a) != np.shape(runs_b) or np.ndim(runs_a) != 3:
-        raise ValueError(
+        raise UsageError(
             "Expected equal priorities and seeds for both methods, got runs of shapes "
             f"{np.shape(runs_a)} and {np.shape(runs_b)}."
         )

@@ -31,6 +31,7 @@ from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import load_stores
 from analysis.load.table import column_numbers, read_table
 from analysis.load.text import listed
+from mtl.errors import UsageError
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.spec.strict import checked_name
 from mtl.store import Store
@@ -68,12 +69,12 @@ def ranked_columns(
     """Return the metrics of a table: those asked for, or every numeric column."""
     for name in request.metrics:
         if name in reserved:
-            raise ValueError(
+            raise UsageError(
                 f"Expected --metrics to name metrics, got {name}, which says which trial a row of "
                 f"{path} is. Leave it out."
             )
         if name not in frame:
-            raise ValueError(
+            raise UsageError(
                 f"Expected --metrics to name columns of {path}, got {name!r}. Its columns: "
                 f"{', '.join(map(str, frame.columns))}."
             )
@@ -106,12 +107,12 @@ def _is_printed(name: str, frame: pd.DataFrame) -> bool:
 def _ranked(frame: pd.DataFrame, name: str, request: Request, path: Path) -> RankedMetric:
     known, asked = known_metric(name), request.metrics.get(name)
     if known is None and asked is None:
-        raise ValueError(
+        raise UsageError(
             f"Expected a direction for column {name} of {path}, got none: it is no metric that is "
             f"known. Say --metrics {name}:min or {name}:max with the others to rank."
         )
     if known is not None and asked not in (None, known.direction):
-        raise ValueError(
+        raise UsageError(
             f"Expected {name}:{known.direction}, got {name}:{asked}. Rename the column if it holds "
             "something else."
         )
@@ -162,7 +163,7 @@ def ranked_of_tasks(
     for column in chosen:
         metric = known_metric(column)
         if metric is None:
-            raise ValueError(f"Expected a metric of {' and '.join(tasks)}, got {column!r}.")
+            raise UsageError(f"Expected a metric of {' and '.join(tasks)}, got {column!r}.")
         tolerance = tolerances.get(column, 0.0)
         ranked.append(RankedMetric(column, metric, metric.display_factor, tolerance))
     return ranked
@@ -179,7 +180,7 @@ def _full_name(name: str, frame: pd.DataFrame) -> str:
     ]
     if len(fitting) != 1:
         columns = [c for c in map(str, frame.columns) if known_metric(c) is not None]
-        raise ValueError(
+        raise UsageError(
             f"Expected one metric of these runs, got {name!r}, which names {len(fitting)}. "
             f"Known: {', '.join(columns)}."
         )
@@ -223,7 +224,7 @@ def rankings_of_table(path: Path, request: Request) -> Ranking:
     text = [request.by, *([request.blocks] if request.blocks else [])]
     frame = read_table(path, "trial", text)
     if request.by not in frame:
-        raise ValueError(
+        raise UsageError(
             f"Expected --by to name a column of {path}, got {request.by!r}. Its columns: "
             f"{', '.join(map(str, frame.columns))}."
         )
@@ -359,14 +360,14 @@ def _block_tests(
     if request.blocks is None:
         return []
     if request.blocks not in frame:
-        raise ValueError(
+        raise UsageError(
             f"Expected --blocks to name a column, got {request.blocks!r}. Columns: "
             f"{', '.join(map(str, frame.columns))}."
         )
     if request.blocks != PRIORITIES and not request.blocks.startswith(PRIORITY_PREFIX):
         return block_tests(frame, request.by, request.blocks, metrics)
     if seed is None:
-        raise ValueError(
+        raise UsageError(
             f"Expected a column of seeds beside blocks of {request.blocks}, got none. Leave "
             "--blocks out."
         )

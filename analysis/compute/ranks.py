@@ -22,6 +22,7 @@ from analysis.compute.inference import holm
 from analysis.load.axes import shown_number
 from analysis.load.priorities import PRIORITY_PREFIX
 from analysis.load.text import listed
+from mtl.errors import UsageError
 from mtl.records import Metric
 
 TOP_SHARE = 0.2
@@ -114,13 +115,13 @@ def rank_table(
         ValueError: without rows or metrics, or for a value that is not finite.
     """
     if frame.empty or not metrics:
-        raise ValueError("Expected at least one trial and one metric to rank, got none.")
+        raise UsageError("Expected at least one trial and one metric to rank, got none.")
     trials = frame[[by, *identifiers]].reset_index(drop=True)
     ranks = {}
     for ranked in metrics:
         values = frame[ranked.column].to_numpy(float)
         if not np.isfinite(values).all():
-            raise ValueError(
+            raise UsageError(
                 f"Expected a finite number of {ranked.column} in every row, got "
                 f"{values[~np.isfinite(values)][0]}. Leave such rows out."
             )
@@ -266,7 +267,7 @@ def seed_block_tests(
     _check_numbers(frame, by, blocks)
     reason = why_no_block_test(frame, by, blocks, seed)
     if reason is not None:
-        raise ValueError(
+        raise UsageError(
             f"Expected trials of which whole seeds can be relabelled, got others: {reason}. Leave "
             "--blocks out."
         )
@@ -317,7 +318,7 @@ def _ranks(cells: pd.DataFrame, ranked: RankedMetric) -> np.ndarray:
 def _check_numbers(frame: pd.DataFrame, by: str, blocks: str) -> None:
     num_blocks, num_methods = frame[blocks].nunique(), frame[by].nunique()
     if num_blocks < FEWEST_BLOCKS or num_methods < 3:
-        raise ValueError(
+        raise UsageError(
             f"Expected at least {FEWEST_BLOCKS} blocks and 3 methods for Friedman's test, got "
             f"{num_blocks} values of {blocks} and {num_methods} of {by}. Leave --blocks out."
         )
@@ -345,7 +346,7 @@ def block_tests(
         absent = np.argwhere(cells.isna().to_numpy())
         if len(absent):
             block, method = cells.index[absent[0][0]], cells.columns[absent[0][1]]
-            raise ValueError(
+            raise UsageError(
                 f"Expected every method in every block, got no {method} in {blocks} {block}. "
                 "Leave that block out."
             )
@@ -596,7 +597,7 @@ def delta_m(
     for ranked in metrics:
         column = ranked.column
         if baseline[column] == 0:
-            raise ValueError(
+            raise UsageError(
                 f"Expected a baseline other than 0 for {column}, got 0: a change relative to it "
                 "has no meaning. Leave that metric out."
             )

@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.load.axes import Axis, signs
 from analysis.load.matched import Runs, shared_seeds
+from mtl.errors import UsageError
 
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, math.sqrt(3) / 2))
 """Of the triangle with sides of length 1: first task left, second right, third above."""
@@ -56,10 +57,10 @@ def in_triangle(priorities: np.ndarray) -> np.ndarray:
     """
     shares = np.asarray(priorities, dtype=np.float64)
     if shares.ndim != 2 or shares.shape[1] != 3:
-        raise ValueError(f"Expected three priorities a setting, got shape {shares.shape}.")
+        raise UsageError(f"Expected three priorities a setting, got shape {shares.shape}.")
     sums = shares.sum(axis=1, keepdims=True)
     if not np.isfinite(shares).all() or (shares < 0).any() or (sums <= 0).any():
-        raise ValueError("Expected priorities of 0 or more with a sum above 0, finite.")
+        raise UsageError("Expected priorities of 0 or more with a sum above 0, finite.")
     return np.asarray(shares / sums @ np.array(CORNERS))
 
 

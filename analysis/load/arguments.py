@@ -1,28 +1,15 @@
 """What a command of `analysis` is given: stores, sweeps in them, tables."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from analysis.load.axes import AnalysisError
 from analysis.load.plans import Asked, asked_by, planned_or_present
+from mtl.errors import UsageError
 from mtl.store import Store, check_sweep_name, is_address
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-
-
-class UsageError(Exception):
-    """A command line that asks for what cannot be, in one sentence."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the block on usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a `UsageError`."""
-        raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
 def store_and_sweep(text: str) -> tuple[Store, str | None]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from mtl.errors import UsageError, UserError
 from mtl.records import (
     LOSS_METRIC,
     METRICS,
@@ -29,11 +30,11 @@ FEWEST_JOINED = 4
 """So many equal priorities in a row are written as their number and one of them."""
 
 
-class AnalysisError(Exception):
+class AnalysisError(UserError):
     """Results that cannot be analysed, in one sentence for their user."""
 
 
-class UnknownTaskError(ValueError):
+class UnknownTaskError(UsageError):
     """A metric asked for on a task that no run has."""
 
 

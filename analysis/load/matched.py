@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.load.axes import Axis
 from analysis.load.priorities import Priorities, settings_of
+from mtl.errors import UsageError
 
 Key = tuple[str, Priorities | None]
 """Arm and priorities of an operating point."""
@@ -74,12 +75,12 @@ def by_point(
         return {}
     values = runs[list(columns)].to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
+        raise UsageError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
     found: dict[Key, dict[int, np.ndarray]] = {}
     for position, (key, seed) in enumerate(_keys(runs, tasks)):
         seeds = found.setdefault(key, {})
         if seed in seeds:
-            raise ValueError(
+            raise UsageError(
                 "Expected one run for a method, priority and seed, got two of "
                 f"{key[0]} with seed {seed}. Remove one."
             )

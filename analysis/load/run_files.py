@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.records import EpochRecord, TaskMetrics
 from mtl.store import Store
 
@@ -111,7 +111,7 @@ def read_arrays(data: bytes, names: Collection[str] | None = None) -> "dict[str,
                 size = math.prod(shape) * dtype.itemsize
                 left -= size
                 if dtype.hasobject or size < 0 or left < 0:
-                    raise ValueError(f"{name}: expected plain numbers, got {dtype} {shape}")
+                    raise UsageError(f"{name}: expected plain numbers, got {dtype} {shape}")
                 flat = np.frombuffer(file.read(size), dtype)
             arrays[name] = flat.reshape(shape, order="F" if is_fortran else "C")
     return arrays

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.load.axes import AnalysisError, metric_column
 from analysis.load.plans import is_paused, planned, planned_or_present
 from analysis.load.priorities import priority_values
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.records import Result, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
@@ -233,7 +233,7 @@ def _by_content(read: _Read) -> tuple[Any, ...]:
 def _row(read: _Read, arm: str) -> dict[str, Any]:
     spec, result, manifest = read.spec, read.result, read.manifest or {}
     if spec is None or result is None:
-        raise ValueError("Expected a done run, got one without spec or result.")
+        raise UsageError("Expected a done run, got one without spec or result.")
     row: dict[str, Any] = {
         "run_id": read.state.run_id,
         "method": spec.method,

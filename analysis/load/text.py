@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
+
 
 def listed(parts: Sequence[str]) -> str:
     """Return parts as a sentence holds them: a, b and c."""
@@ -23,6 +25,18 @@ def first_listed(parts: Sequence[str], most: int) -> str:
     return listed(parts) if left <= 0 else f"{', '.join(parts[:most])} and {left} more"
 
 
+def first_items(items: Sequence[Item], limit: int, noun: str) -> tuple[list[Item], str]:
+    """Return at most `limit` items, and the note on the rest for a caption; "" if all are there.
+
+    Args:
+        items: in order.
+        limit: 1 or more.
+        noun: what they are, in the plural.
+    """
+    note = f" The first {limit} of {len(items)} {noun} are shown." if len(items) > limit else ""
+    return list(items[:limit]), note
+
+
 SAME = 1e-9
 """Values that differ by less than this share of their size are the same but for rounding."""
 
@@ -30,9 +44,6 @@ SAME = 1e-9
 def no_width(low: float, high: float) -> bool:
     """Return whether two values are the same but for rounding."""
     return math.isclose(low, high, rel_tol=SAME, abs_tol=1e-12)
-
-
-Item = TypeVar("Item")
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:

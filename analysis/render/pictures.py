@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.render.panels import SCALE_COLOURS
+from mtl.errors import UsageError
 
 NO_VALUE = (196, 200, 205)
 """Colour of pixels that do not count."""
@@ -95,16 +96,16 @@ def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     """
     indices = _array(arrays, "indices")
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
-        raise ValueError(f"indices hold {indices.dtype} {indices.shape}, not numbers of images")
+        raise UsageError(f"indices hold {indices.dtype} {indices.shape}, not numbers of images")
     numbers = tuple(indices.tolist())
     if len(set(numbers)) < len(numbers):
-        raise ValueError("an image is in it twice")
+        raise UsageError("an image is in it twice")
     image = _array(arrays, "image")
     sides = image.shape[1:3]
     is_image = image.ndim == 4 and image.dtype == np.uint8 and image.shape[3] == 3
     fits = is_image and len(image) == len(numbers) and min(sides) > 0
     if not fits or max(sides) > LARGEST_SIDE:
-        raise ValueError(f"image holds {image.dtype} {image.shape}")
+        raise UsageError(f"image holds {image.dtype} {image.shape}")
     return numbers
 
 
@@ -122,12 +123,12 @@ def error_maps(
     for task in tasks:
         whole = _array(arrays, f"{task}_error")
         if whole.shape != shape or whole.dtype.kind != "f":
-            raise ValueError(f"{task}_error holds {whole.dtype} {whole.shape}")
+            raise UsageError(f"{task}_error holds {whole.dtype} {whole.shape}")
         valid[task] = _valid(arrays, task)[place]
         with np.errstate(over="ignore"):  # what is beyond float32 is refused below
             errors[task] = np.where(valid[task], whole[place], 0).astype(np.float32)
         if not np.isfinite(errors[task]).all():
-            raise ValueError(f"{task}_error holds NaN or infinity")
+            raise UsageError(f"{task}_error holds NaN or infinity")
     return ErrorMaps(arrays["image"][place], errors, valid)
 
 
@@ -143,9 +144,9 @@ def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) ->
     are_classes = target.dtype == np.uint8 and target.shape == shape
     are_values = target.dtype.kind == "f" and target.ndim == 4 and target.shape[:3] == shape
     if not (are_classes or (are_values and 1 <= target.shape[3] <= 3)):
-        raise ValueError(f"{task}_target holds {target.dtype} {target.shape}")
+        raise UsageError(f"{task}_target holds {target.dtype} {target.shape}")
     if prediction.shape != target.shape or prediction.dtype.kind != target.dtype.kind:
-        raise ValueError(f"{task}_prediction holds {prediction.dtype} {prediction.shape}")
+        raise UsageError(f"{task}_prediction holds {prediction.dtype} {prediction.shape}")
     valid = _valid(arrays, task)[place]
     if are_classes:
         return Estimates(target[place], prediction[place], valid)
@@ -156,21 +157,21 @@ def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) ->
 
 def _array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in arrays:
-        raise ValueError(f"{name} is missing")
+        raise UsageError(f"{name} is missing")
     return arrays[name]
 
 
 def _place(arrays: Mapping[str, np.ndarray], image_number: int) -> int:
     numbers = image_numbers(arrays)
     if image_number not in numbers:
-        raise ValueError(f"image {image_number} is missing")
+        raise UsageError(f"image {image_number} is missing")
     return numbers.index(image_number)
 
 
 def _valid(arrays: Mapping[str, np.ndarray], task: str) -> np.ndarray:
     valid = _array(arrays, f"{task}_valid")
     if valid.shape != arrays["image"].shape[:3] or valid.dtype != np.bool_:
-        raise ValueError(f"{task}_valid holds {valid.dtype} {valid.shape}")
+        raise UsageError(f"{task}_valid holds {valid.dtype} {valid.shape}")
     return valid
 
 

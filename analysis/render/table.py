@@ -1,11 +1,26 @@
-"""A table, and its words for LaTeX and plain text."""
+"""A table, declared once by its columns: for the page, LaTeX, CSV and a terminal."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import pandas as pd
 
-from analysis.load.axes import MINUS, NONE, TIMES
+from analysis.load.axes import MINUS, NONE, TIMES, shown_number
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, declared once for the page, LaTeX and CSV."""
+
+    key: str | None
+    """Of the records and of the CSV; None for a cell made of several, shown only."""
+    head: str | None = None
+    """Over the shown column; None for a column of the CSV alone."""
+    show: str | Callable[[Any], str] = ""
+    """A format such as ".2f" or a function of the value, of the whole record where `key` is None.
+    A value that is None or NaN is shown as a dash."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,48 @@ class Table:
     """Leading columns that hold words; the others are numbers, aligned right."""
     marked: tuple[bool, ...] = ()
     """Rows to be set off; empty for none."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        caption: str,
+        records: Sequence[Mapping[str, Any]],
+        columns: Sequence[Column],
+        *,
+        num_words: int = 1,
+        marked: Sequence[bool] = (),
+    ) -> Self:
+        """Return the table of `records`, one a row, with the same columns everywhere.
+
+        Args:
+            name: stem of its files.
+            caption: what it shows.
+            records: values by key, with all digits.
+            columns: in order, of the page and of the CSV alike.
+            num_words: leading shown columns that hold words.
+            marked: rows to be set off; empty for none.
+        """
+        shown = [column for column in columns if column.head is not None]
+        keys = [column.key for column in columns if column.key is not None]
+        return cls(
+            name,
+            caption,
+            tuple(str(column.head) for column in shown),
+            tuple(tuple(_cell(column, record) for column in shown) for record in records),
+            pd.DataFrame([[record[key] for key in keys] for record in records], columns=keys),
+            num_words=num_words,
+            marked=tuple(marked),
+        )
+
+
+def _cell(column: Column, record: Mapping[str, Any]) -> str:
+    value: Any = record if column.key is None else record[column.key]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NONE
+    if callable(column.show):
+        return column.show(value)
+    return shown_number(value, column.show) if column.show else str(value)
 
 
 def latex(table: Table) -> str:

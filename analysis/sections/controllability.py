@@ -3,19 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from analysis.compute.controllability import Control, control
 from analysis.compute.findings import Findings, steered_arms
 from analysis.compute.inference import FEWEST_RESAMPLED, PERCENT
-from analysis.load.axes import NONE, Axis, shown_number, signs
+from analysis.load.axes import NONE, Axis, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import listed
 from analysis.render.figure_parts import axis_limits, axis_title
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
 from analysis.render.section import Part, Section
-from analysis.render.table import Table
+from analysis.render.table import Column, Table
 
 MOST_ARMS = 4
 """Methods that are drawn; the table holds all."""
@@ -218,46 +217,52 @@ def _means(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
     ]
 
 
+COLUMNS = (
+    Column("method", "method"),
+    Column("metric"),
+    Column(None, "metric", lambda record: record["axis"].title),
+    Column(None, "rank correlation", lambda record: _tau(record["control"])),
+    Column("rank_correlation"),
+    Column("low"),
+    Column("high"),
+    Column("num_seeds_agreeing"),
+    Column("violations"),
+    Column(None, "steps back", lambda record: f"{record['violations']} of {record['num_steps']}"),
+    Column("num_steps"),
+    Column("span"),
+    Column(None, "span", lambda record: record["axis"].shown(record["span"])),
+    Column("evenness", "evenness", ".2f"),
+    Column("num_seeds", "seeds"),
+    Column("num_priorities"),
+)
+
+
 def _table(findings: Findings, found: tuple[Steering, ...]) -> Table:
-    rows, raw = [], []
+    records = []
     for steering in found:
-        axis, held = _axis(findings, steering), steering.control
-        rows.append(
-            (
-                steering.arm,
-                axis.title,
-                _tau(held),
-                f"{held.violations} of {held.num_steps}",
-                axis.shown(held.span),
-                shown_number(held.evenness, ".2f"),
-                str(steering.num_seeds),
-            )
-        )
-        low, high = held.interval or (None, None)
-        raw.append(
+        control = steering.control
+        low, high = control.interval or (None, None)
+        records.append(
             {
                 "method": steering.arm,
                 "metric": steering.column,
-                "rank_correlation": held.rank_correlation,
+                "axis": _axis(findings, steering),
+                "control": control,
                 "low": low,
                 "high": high,
-                "num_seeds_agreeing": held.num_agreeing,
-                "violations": held.violations,
-                "num_steps": held.num_steps,
-                "span": held.span,
-                "evenness": held.evenness,
+                "num_seeds_agreeing": control.num_agreeing,
                 "num_seeds": steering.num_seeds,
                 "num_priorities": steering.num_priorities,
+                **vars(control),
             }
         )
-    return Table(
+    return Table.of(
         "controllability",
         "Kendall's rank correlation of metric and priority, mean over seeds with its "
         f"{PERCENT} interval over them (1: the metric always improves with its priority); steps "
         "between neighbouring priorities at which the mean gets worse; largest minus smallest "
         "mean; and evenness of the steps (1: all alike, 0: one step moves it alone).",
-        ("method", "metric", "rank correlation", "steps back", "span", "evenness", "seeds"),
-        tuple(rows),
-        pd.DataFrame(raw),
+        records,
+        COLUMNS,
         num_words=2,
     )

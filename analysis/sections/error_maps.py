@@ -33,6 +33,7 @@ from analysis.render.pictures import (
 )
 from analysis.render.section import Folded, Section
 from analysis.render.table import Table
+from mtl.errors import UsageError
 from mtl.records import LOSS_METRIC, METRICS
 
 MOST_EPOCHS = 3
@@ -137,18 +138,18 @@ def _read(
     kinds = ("error", "valid", *(("target", "prediction") if is_last else ()))
     arrays = files.samples(into.run_id, epoch, array_names(tasks, kinds))
     if arrays is None or not images:
-        raise ValueError("there are none that can be read")
+        raise UsageError("there are none that can be read")
     maps = {}
     found: dict[tuple[str, int], Estimates] = {}
     for number in images if is_last else list(images)[:1]:
         maps[number] = error_maps(arrays, tasks, number)
         if not np.array_equal(maps[number].image, images[number]):
-            raise ValueError(f"image {number} is another picture than in the run before")
+            raise UsageError(f"image {number} is another picture than in the run before")
         for task in tasks if is_last else ():
             found[task, number] = estimates(arrays, task, number)
             target = found[task, number].target
             if not np.array_equal(target, targets.get((task, number), target), equal_nan=True):
-                raise ValueError(f"the {task} target of image {number} is another one")
+                raise UsageError(f"the {task} target of image {number} is another one")
     for (task, number), estimate in found.items():
         targets.setdefault((task, number), estimate.target)
         into.estimates[task][number] = estimate

@@ -24,6 +24,7 @@ from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points
 from analysis.render.scales import log_ticks
 from analysis.render.section import Folded, Section
 from analysis.render.table import Table
+from mtl.errors import UsageError
 from mtl.records import EpochRecord
 
 MOST_EPOCHS, FEWEST_EPOCHS, MOST_POINTS = 100, 40, 2000
@@ -98,7 +99,7 @@ def _read(
         records = files.epochs(run_id)
         try:
             if not records:
-                raise ValueError("it has no epoch records that can be read")
+                raise UsageError("it has no epoch records that can be read")
             check_records(records, num_tasks)
         except ValueError as error:
             refused.setdefault(str(error), []).append((seed, run_id))

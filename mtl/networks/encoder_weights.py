@@ -14,6 +14,7 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
+from mtl.errors import UsageError
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.sections import NetworkSpec
 
@@ -65,13 +66,13 @@ class EncoderWeights:
             if keys
         ]
         if faults:
-            raise ValueError(
+            raise UsageError(
                 f"Expected a state dict of timm's {self.encoder} in {self.source}, got tensors of "
                 f"another model: {'; '.join(faults)}. {_remedy(self.encoder)}"
             )
         damaged = [key for key in required if not self.tensors[key].isfinite().all()]
         if damaged:
-            raise ValueError(
+            raise UsageError(
                 f"Expected finite weights in {self.source}, got NaN or infinity in {damaged[0]}. "
                 f"{_remedy(self.encoder)}"
             )
@@ -94,13 +95,13 @@ def first_weights(spec: NetworkSpec, file: str | None) -> EncoderWeights | None:
     if spec.encoder_weights == "imagenet":
         return _imagenet_weights(spec.encoder)
     if file is None:
-        raise ValueError(
+        raise UsageError(
             f"Expected a file with the encoder weights {spec.encoder_weights}, got none. "
             "Give it with --encoder-weights FILE."
         )
     found = weights_file_id(file)
     if found != spec.encoder_weights:
-        raise ValueError(
+        raise UsageError(
             f"Expected encoder weights {spec.encoder_weights}, got {file}, which is {found}. "
             "Give the file that the run was planned with, or plan it again with this one."
         )
@@ -113,7 +114,7 @@ def _imagenet_weights(encoder: str) -> EncoderWeights:
             tensors = timm.create_model(encoder, pretrained=True).state_dict()
     # Whatever the reason, from a missing network to a model without weights, the remedy is one.
     except Exception as error:
-        raise ValueError(
+        raise UsageError(
             f"Expected ImageNet weights of {encoder} from timm's download, which failed "
             f"({type(error).__name__}): give a file with --encoder-weights FILE that holds a "
             f"state dict of timm's model {encoder}, as .pth, .pt or .safetensors, such as "
@@ -127,12 +128,12 @@ def _weights_of_file(encoder: str, file: str) -> EncoderWeights:
         tensors = load_state_dict(file, weights_only=True)
     # Damaged files fail in many ways: no zip, a torn pickle, a bad safetensors header.
     except Exception as error:
-        raise ValueError(
+        raise UsageError(
             f"Expected a state dict in {file}, got one that cannot be read "
             f"({type(error).__name__}). {_remedy(encoder)}"
         ) from error
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(
+        raise UsageError(
             f"Expected a state dict in {file}, got other values than tensors. {_remedy(encoder)}"
         )
     with torch.random.fork_rng():

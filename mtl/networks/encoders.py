@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtl.errors import UsageError
 from mtl.networks.encoder_weights import EncoderWeights
 from mtl.spec.encoders import check_encoder_name
 from mtl.spec.sections import NetworkSpec
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
         try:
             features = self.body(self.prepare(images))
         except AssertionError as error:  # how timm refuses sizes that a model is not made for
-            raise ValueError(
+            raise UsageError(
                 f"Expected an encoder for images of {images.shape[-2]} x {images.shape[-1]}, got "
                 f"{self.name!r} ({error}). Use images of its size or another encoder."
             ) from error
@@ -128,7 +129,7 @@ def check_map_size(features: Tensor, images: Tensor, name: str, stride: int) -> 
     """Raise a `ValueError` unless `features` have ceil(size / stride) pixels a side of `images`."""
     expected = tuple(-(-side // stride) for side in images.shape[-2:])
     if tuple(features.shape[-2:]) != expected:
-        raise ValueError(
+        raise UsageError(
             f"Expected a feature map of {expected[0]}x{expected[1]} pixels from encoder {name!r} "
             f"at encoder_stride {stride}, got {features.shape[-2]}x{features.shape[-1]}. "
             "Choose another stride or encoder."
@@ -184,12 +185,12 @@ def feature_reductions(name: str, stride: int) -> list[int]:
     try:
         reductions = feature_maps(name).feature_info.reduction()
     except (RuntimeError, AttributeError) as error:
-        raise ValueError(
+        raise UsageError(
             f"Expected an encoder that gives feature maps, got {name!r} ({error}). "
             "Choose a convolutional one."
         ) from error
     if stride not in reductions:
-        raise ValueError(
+        raise UsageError(
             f"Expected encoder_stride of {name!r} to be one of "
             f"{sorted(set(reductions))}, got {stride}."
         )

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+from mtl.errors import UsageError
 from mtl.spec.strict import checked_name
 
 _REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
@@ -26,7 +27,7 @@ def known_encoders() -> tuple[str, ...]:
     """
     found = importlib.util.find_spec("timm")
     if found is None or found.origin is None:
-        raise ValueError("timm is not installed. Run `pip install timm`.")
+        raise UsageError("timm is not installed. Run `pip install timm`.")
     sources = (Path(found.origin).parent / "models").glob("*.py")
     names = {name for path in sources for name in _REGISTERED.findall(path.read_text("utf-8"))}
     return tuple(sorted(names))
@@ -45,7 +46,7 @@ def weights_file_id(path: str | Path) -> str:
         with open(path, "rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError as error:
-        raise ValueError(
+        raise UsageError(
             f"Expected a file with encoder weights at {path}, got: {error.strerror or error}. "
             "Give another one with --encoder-weights."
         ) from error
@@ -54,7 +55,7 @@ def weights_file_id(path: str | Path) -> str:
 def check_encoder_weights(name: str) -> None:
     """Raise a `ValueError` unless `name` says where an encoder's first weights come from."""
     if not _WEIGHTS_ID.fullmatch(name):
-        raise ValueError(
+        raise UsageError(
             "Expected network.encoder_weights to be random, imagenet or sha256:<16 digits> "
             f"(set by --encoder-weights FILE), got {name!r}."
         )

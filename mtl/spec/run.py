@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mtl.errors import UsageError
 from mtl.spec.methods import METHODS, MethodNeeds, OptionValue, check_method
 from mtl.spec.sections import (
     ARCHITECTURES,
@@ -136,25 +137,25 @@ class RunSpec:
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("micro_batches", self.micro_batches, 1)
         if self.batch_size > self.data.num_train:
-            raise ValueError(
+            raise UsageError(
                 f"Expected batch_size at most data.num_train = {self.data.num_train}, "
                 f"got {self.batch_size}."
             )
         if self.micro_batches > self.batch_size:
-            raise ValueError(
+            raise UsageError(
                 f"Expected micro_batches at most batch_size = {self.batch_size}, "
                 f"got {self.micro_batches}."
             )
         least = METHODS[self.method].least_tasks
         if len(self.tasks) < least:
-            raise ValueError(
+            raise UsageError(
                 f"Expected at least {least} tasks for method {self.method!r}, got "
                 f"{len(self.tasks)}. Add tasks or choose another method."
             )
         self._check_period()
         architecture = self.network.architecture
         if METHODS[self.method].needs_gradients and architecture in SHARING_NOTHING:
-            raise ValueError(
+            raise UsageError(
                 f"Expected an architecture that shares parameters for method {self.method!r}, "
                 f"which compares the tasks' gradients there, got {architecture!r}."
             )
@@ -167,11 +168,11 @@ class RunSpec:
 
     def _check_tasks(self) -> None:
         if not self.tasks:
-            raise ValueError("Expected at least one task, got none.")
+            raise UsageError("Expected at least one task, got none.")
         for task in self.tasks:
             checked_name(task, TASKS, "task")
         if len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"Expected distinct tasks, got {list(self.tasks)}.")
+            raise UsageError(f"Expected distinct tasks, got {list(self.tasks)}.")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -196,12 +197,12 @@ class RunSpec:
         if self.period_epochs == 1 and self.period_steps is None:
             return
         if not METHODS[self.method].has_periods:
-            raise ValueError(
+            raise UsageError(
                 f"Expected no period for method {self.method!r}, which has none, got "
                 f"period_epochs {self.period_epochs} and period_steps {self.period_steps}."
             )
         if self.period_steps is not None and self.period_epochs != 1:
-            raise ValueError(
+            raise UsageError(
                 f"Expected either period_epochs or period_steps, got {self.period_epochs} and "
                 f"{self.period_steps}. Leave one out."
             )
@@ -212,7 +213,7 @@ class RunSpec:
                 if self.period_steps is None
                 else f"{self.period_steps} steps"
             )
-            raise ValueError(
+            raise UsageError(
                 f"Expected a period no longer than the training of {self.epochs} epochs "
                 f"({num_steps} steps), got {period}. The weights would never change; shorten the "
                 "period."
@@ -221,7 +222,7 @@ class RunSpec:
     def _resolved_priorities(self) -> tuple[float, ...] | None:
         if not METHODS[self.method].takes_priorities:
             if self.priorities is not None:
-                raise ValueError(
+                raise UsageError(
                     f"Expected no priorities for method {self.method!r}, which takes none, "
                     f"got {list(self.priorities)}."
                 )
@@ -321,15 +322,15 @@ def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple
         ValueError: unless there is one positive number per task and they sum to 1 within 1e-6.
     """
     if len(priorities) != len(tasks):
-        raise ValueError(
+        raise UsageError(
             f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, "
             f"got {list(priorities)}."
         )
     priorities = [float(p) for p in priorities]
     if not all(math.isfinite(p) and p > 0 for p in priorities):
-        raise ValueError(f"Expected positive priorities, got {list(priorities)}.")
+        raise UsageError(f"Expected positive priorities, got {list(priorities)}.")
     if abs(sum(priorities) - 1) > 1e-6:
-        raise ValueError(
+        raise UsageError(
             f"Expected priorities that sum to 1, got {list(priorities)} with sum "
             f"{sum(priorities):.9g}. Divide each by the sum."
         )
@@ -356,9 +357,9 @@ def _checked_option(
     number = float("nan") if value is None else float(value)
     if not (math.isfinite(number) and (number >= least if above is None else number > above)):
         bound = f"at least {least:g}" if above is None else f"above {above}"
-        raise ValueError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
+        raise UsageError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
     if isinstance(default, int):
         if number != int(number):
-            raise ValueError(f"Expected a whole number for method_options.{name}, got {value}.")
+            raise UsageError(f"Expected a whole number for method_options.{name}, got {value}.")
         return int(number)
     return canonical_float(number)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from mtl.errors import UsageError
 from mtl.spec.encoders import check_encoder_name, check_encoder_weights
 from mtl.spec.strict import canonical_float, checked_name, round_floats
 
@@ -70,15 +71,15 @@ class DataSpec:
         """Refuse what cannot be rendered or found."""
         checked_name(self.name, DATASETS, "data set")
         if self.name == "scenes" and self.prepared is not None:
-            raise ValueError(f"Expected no data.prepared for scenes, got {self.prepared!r}.")
+            raise UsageError(f"Expected no data.prepared for scenes, got {self.prepared!r}.")
         if self.name != "scenes" and not _HASH.fullmatch(self.prepared or ""):
-            raise ValueError(
+            raise UsageError(
                 f"Expected data.prepared, 16 digits of a hash, for {self.name}, got "
                 f"{self.prepared!r}. `--dataset {self.name}` finds it."
             )
         checked_name(self.variant, SCENE_VARIANTS, "scenes variant")
         if self.version != SCENES_VERSION:
-            raise ValueError(
+            raise UsageError(
                 f"Expected data.version {SCENES_VERSION}, got {self.version}. "
                 f"This code renders version {SCENES_VERSION} only; use the release that made it."
             )
@@ -121,16 +122,16 @@ class NetworkSpec:
             share = canonical_float(self.cross_stitch_own_share)
             object.__setattr__(self, "cross_stitch_own_share", share)
             if not 0 <= share <= 1:
-                raise ValueError(
+                raise UsageError(
                     f"Expected network.cross_stitch_own_share from 0 to 1, got {share}."
                 )
         if self.encoder_stride not in (2, 4, 8, 16, 32):
-            raise ValueError(
+            raise UsageError(
                 "Expected network.encoder_stride to be one of 2, 4, 8, 16, 32, "
                 f"got {self.encoder_stride}."
             )
         if len(self.decoder_widths) != 6 or min(self.decoder_widths) < 1:
-            raise ValueError(
+            raise UsageError(
                 "Expected network.decoder_widths to hold six positive channel counts (the twelve "
                 "convolutions are 1 + 5 x 2 with these widths, and the output convolution), "
                 f"got {list(self.decoder_widths)}."
@@ -165,16 +166,16 @@ class OptimizerSpec:
         for name in ("weight_decay", "beta1", "beta2", "warmup_share"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                raise ValueError(f"Expected optimizer.{name} in [0, 1), got {value}.")
+                raise UsageError(f"Expected optimizer.{name} in [0, 1), got {value}.")
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
     """Raise a `ValueError` if `value` is below `least`."""
     if value < least:
-        raise ValueError(f"Expected {name} to be at least {least}, got {value}.")
+        raise UsageError(f"Expected {name} to be at least {least}, got {value}.")
 
 
 def check_positive(name: str, value: float) -> None:
     """Raise a `ValueError` unless `value` is positive and finite."""
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"Expected {name} to be positive and finite, got {value}.")
+        raise UsageError(f"Expected {name} to be positive and finite, got {value}.")

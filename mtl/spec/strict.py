@@ -8,6 +8,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from mtl.errors import UsageError
+
 MOST_LISTED = 100
 """More names than this are counted in a message, not listed."""
 
@@ -25,7 +27,7 @@ def checked_name(name: Any, known: Iterable[str], what: str) -> str:
     close = difflib.get_close_matches(str(name), known, n=5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     listed = ", ".join(known) if len(known) <= MOST_LISTED else f"{len(known)} names"
-    raise ValueError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
+    raise UsageError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
 
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
         ValueError: for a field that `cls` does not have or a value of a wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
+        raise UsageError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
     hints = _hints(cls)  # type: ignore[arg-type]  # types can be hashed
     for name in values:
         checked_name(name, list(hints), f"field of {path or cls.__name__}")
@@ -133,4 +135,4 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     if hint in (bool, str) and isinstance(value, hint):
         return value
     wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise ValueError(f"Expected {path} to be of type {wanted}, got {value!r}.")
+    raise UsageError(f"Expected {path} to be of type {wanted}, got {value!r}.")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl.command_line import INCOMPLETE_STATUS, SentenceParser, printable, status_of
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.spec.methods import check_method
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
@@ -80,7 +80,7 @@ def open_store(path: str, *, create: bool = False) -> Store:
         StoreError: if it is none.
     """
     if not path.strip():
-        raise ValueError("Expected the folder of a store, got an empty name.")
+        raise UsageError("Expected the folder of a store, got an empty name.")
     if is_address(path):
         # Only here: pyarrow takes a while to import, and a folder does not need it.
         from mtl.store.objects import shown_address
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list(given: argparse.Namespace) -> int:
     chosen = _filter(given)
     if is_address(given.store) and "running" in chosen.states:
-        raise ValueError(
+        raise UsageError(
             "Expected a --state that object storage tells, got running. Use sweeps/watch.py."
         )
     runs = list_runs(open_anywhere(given.store), chosen)
@@ -173,9 +173,9 @@ def _merge(given: argparse.Namespace) -> int:
 def _remove(given: argparse.Namespace) -> int:
     chosen = _filter(given)
     if chosen.is_empty != given.all:
-        raise ValueError("Expected either --run, --method, --task or --state, or else --all.")
+        raise UsageError("Expected either --run, --method, --task or --state, or else --all.")
     if not given.yes and not sys.stdin.isatty():
-        raise ValueError("Expected --yes where nobody can be asked, got none.")
+        raise UsageError("Expected --yes where nobody can be asked, got none.")
     store = open_store(given.store)
     runs = list_runs(store, chosen)
     if not runs:

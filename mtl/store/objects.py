@@ -29,7 +29,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pyarrow import ArrowInvalid, fs
 
-from mtl.errors import StoreError, StoreUnreachableError, TooLargeError
+from mtl.errors import StoreError, StoreUnreachableError, TooLargeError, UsageError
 
 Answer = TypeVar("Answer")
 
@@ -114,7 +114,7 @@ class ObjectStorage:
         unknown = sorted(set(options) - set(_S3_OPTIONS))
         if unknown or not bucket:
             what = f"options {', '.join(_S3_OPTIONS)}, got {unknown[0]}" if unknown else "a bucket"
-            raise ValueError(f"expected {what}")
+            raise UsageError(f"expected {what}")
         if "region" not in options and "endpoint_override" not in options:
             options["region"] = self._call("look for", "", lambda: fs.resolve_s3_region(bucket))
         return fs.S3FileSystem(

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mtl.errors import UsageError
+
 PLAN_SCHEMA = 1
 DAMAGED_REMEDY = "remove the file and start the sweep again"
 NEWER_REMEDY = "use the release that wrote it"
 
 
-class PlanFileError(ValueError):
+class PlanFileError(UsageError):
     """What a plan.json holds in place of a plan, in a few words that follow `holds` or `got`."""
 
     def __init__(self, what: str, remedy: str = DAMAGED_REMEDY) -> None:

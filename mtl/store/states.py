@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from rich.filesize import decimal
 
 from mtl.command_line import printable
+from mtl.errors import UsageError
 from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store.plan_file import PlanFile, PlanFileError, parse_plan
@@ -200,7 +201,7 @@ def list_runs(store: Store, chosen: Filter | None = None) -> list[Entry]:
     entries = store.for_each(entry, run_ids_of(store))
     absent = sorted(set(chosen.run_ids) - {entry.run_id for entry in entries})
     if absent:
-        raise ValueError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
+        raise UsageError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
     return sorted(filter(chosen.passes, entries), key=_by_content)
 
 

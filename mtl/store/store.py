@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from mtl.errors import StoreError, StoreUnreachableError
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec
 from mtl.store.lease import Lease, StaleLeaseError, SweepBusyError, check_lease
@@ -331,7 +331,7 @@ def read_json(path: Path) -> Any:
 def check_sweep_name(name: str) -> str:
     """Return `name`; raise a `ValueError` unless it can be a folder of the store."""
     if not _SWEEP_NAME.fullmatch(name):
-        raise ValueError(
+        raise UsageError(
             "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
             f"letter or digit, got {name!r}. Give another one with --name."
         )

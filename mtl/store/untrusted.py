@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from rich.filesize import decimal
 
-from mtl.errors import TooLargeError
+from mtl.errors import TooLargeError, UsageError, UserError
 from mtl.store.local import LocalStorage
 from mtl.store.store import RunBusyError, Store
 
@@ -60,7 +60,7 @@ Place = Path | ObjectPlace
 T = TypeVar("T")
 
 
-class UnreadableError(Exception):
+class UnreadableError(UserError):
     """What is wrong with a file, in a few words that follow its name."""
 
 
@@ -169,7 +169,7 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise UsageError(f"{name} is no number")
 
 
 def read_object(path: Place) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mtl.errors import UsageError
+
 SMALLEST_DEPTH_SHARE = 0.01
 """The logarithm of a predicted depth is taken of at least this share of the shortest depth."""
 
@@ -37,12 +39,12 @@ def check_same_shape(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
     of_target = (target.shape[0], *target.shape[-2:])
     of_prediction = (prediction.shape[0], *prediction.shape[-2:])
     if prediction.ndim != 4 or of_prediction != of_target or of_target != tuple(valid.shape):
-        raise ValueError(
+        raise UsageError(
             "Expected prediction (batch, channels, height, width), target and valid of the same "
             f"pixels, got {tuple(prediction.shape)}, {tuple(target.shape)}, {tuple(valid.shape)}."
         )
     if target.ndim == 4 and target.shape != prediction.shape:
-        raise ValueError(
+        raise UsageError(
             f"Expected a target of the prediction's shape {tuple(prediction.shape)}, "
             f"got {tuple(target.shape)}."
         )
@@ -109,7 +111,7 @@ def cross_entropy_error(
     if target.device.type == "cpu" and target.numel():
         least, most = (int(x) for x in target.aminmax())
         if least < 0 or most >= num_classes:
-            raise ValueError(
+            raise UsageError(
                 f"Expected classes from 0 to {num_classes - 1}, got {most if least >= 0 else least}"
                 ". Mark such pixels as not valid, or give the prediction more classes."
             )

@@ -10,7 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.errors import PreparedDataError, RunFailedError, StoreError, StoreUnreachableError
+from mtl.errors import (
+    PreparedDataError,
+    RunFailedError,
+    StoreError,
+    StoreUnreachableError,
+    UsageError,
+)
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.encoders import weights_file_id
@@ -21,7 +27,7 @@ from mtl.training import fit
 def check_weights_file(spec: RunSpec, path: str | None) -> None:
     """Raise a `ValueError` if a file of encoder weights is given that the spec does not name."""
     if path is not None and weights_file_id(path) != spec.network.encoder_weights:
-        raise ValueError(
+        raise UsageError(
             f"Expected a spec whose network.encoder_weights is {weights_file_id(path)}, which "
             f"{path} is, got {spec.network.encoder_weights!r}. Name the file's id in the spec, or "
             "leave --encoder-weights out."

@@ -20,7 +20,7 @@ from mtl.data.batches import MappedSplit, training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.data.sample import DataInfo
-from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError
+from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError, UsageError
 from mtl.networks import build_network
 from mtl.networks.base import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
@@ -75,7 +75,7 @@ def fit(
         ValueError: if this code cannot compute the spec.
     """
     if spec.numerics_version != NUMERICS_VERSION:
-        raise ValueError(
+        raise UsageError(
             f"Expected numerics_version {NUMERICS_VERSION}, got {spec.numerics_version}. "
             "Train it with the release that planned it."
         )
@@ -128,7 +128,7 @@ def _network(spec: RunSpec, info: DataInfo, weights_file: str | None) -> MultiTa
 
 def _device(runtime: Runtime) -> torch.device:
     if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
+        raise UsageError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(runtime.device)
@@ -340,7 +340,7 @@ def check_losses(tasks: Sequence[str], losses: Sequence[float | None]) -> None:
     """Raise a `ValueError` that names the task if a mean loss is NaN or infinite."""
     for task, loss in zip(tasks, losses, strict=True):
         if loss is not None and not math.isfinite(loss):
-            raise ValueError(
+            raise UsageError(
                 f"Expected a finite loss of task {task!r}, got a mean of {loss} over the epoch. "
                 "Lower the learning rate or look at its targets."
             )

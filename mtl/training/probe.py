@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtl.data.batches import Batch
 from mtl.data.prepared import info_of
 from mtl.data.sample import DataInfo
+from mtl.errors import UsageError
 from mtl.networks import build_network
 from mtl.networks.base import MultiTaskNetwork
 from mtl.networks.encoders import Encoder, StageEncoder
@@ -77,7 +78,7 @@ def probe(
         ValueError: if the network cannot be built.
     """
     if num_steps < 1:
-        raise ValueError(f"Expected num_steps to be at least 1, got {num_steps}.")
+        raise UsageError(f"Expected num_steps to be at least 1, got {num_steps}.")
     info = info_of(spec.data) if info is None else info
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from mtl.errors import UsageError
 from mtl.spec.methods import AGGREGATORS, METHODS, SCALARIZERS, TORCHJD, OptionValue, check_method
 from mtl.spec.sections import LOSS_KINDS, LossKind
 from mtl.spec.strict import checked_name
@@ -78,7 +79,7 @@ def build_weighting(
     """
     check_method(method)
     if isinstance(tasks, str):
-        raise ValueError(f"Expected a sequence of task names, got the text {tasks!r}.")
+        raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
     kinds = _loss_kinds(tasks, loss_kinds or {})
     for name in options:
         checked_name(name, METHODS[method].options, f"option of method {method!r}")
@@ -92,7 +93,7 @@ def build_weighting(
     if METHODS[method].takes_priorities:
         return build(tasks, priorities=priorities, **arguments)
     if priorities is not None:
-        raise ValueError(
+        raise UsageError(
             f"Expected no priorities for method {method!r}, which takes none, "
             f"got {list(priorities)}."
         )

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mtl.errors import UsageError
+
 
 class Weighting(nn.Module, ABC):
     """Turns the task losses into the overall loss that is back-propagated.
@@ -38,7 +40,7 @@ class Weighting(nn.Module, ABC):
         super().__init__()
         self.tasks = tuple(tasks)
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise ValueError(f"Expected distinct task names, got {list(tasks)}.")
+            raise UsageError(f"Expected distinct task names, got {list(tasks)}.")
         # float64: a period may have thousands of steps and losses of 1e-8.
         self.register_buffer("period_sums", torch.zeros(len(self.tasks), dtype=torch.float64))
         self.register_buffer("period_counts", torch.zeros(len(self.tasks), dtype=torch.int64))
@@ -63,14 +65,14 @@ class Weighting(nn.Module, ABC):
     ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
         """Take note for the period means; return the losses, 0 where absent, and present."""
         if losses.shape != (len(self.tasks),):
-            raise ValueError(
+            raise UsageError(
                 f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
                 f"got a tensor of shape {tuple(losses.shape)}."
             )
         if present is None:
             present = torch.ones(len(self.tasks), dtype=torch.bool, device=losses.device)
         elif present.shape != losses.shape:
-            raise ValueError(
+            raise UsageError(
                 f"Expected present of shape {tuple(losses.shape)}, got {tuple(present.shape)}."
             )
         # A where, not a product: the value of an absent task's loss must not matter, NaN included.
@@ -148,7 +150,7 @@ class Weighting(nn.Module, ABC):
                 methods that divide by it).
         """
         if not epochs > 0:
-            raise ValueError(f"Expected a period longer than 0 epochs, got {epochs}.")
+            raise UsageError(f"Expected a period longer than 0 epochs, got {epochs}.")
         for task, mean in zip(self.tasks, self.period_means(), strict=True):
             if mean is not None:
                 self._check_mean(task, mean)
@@ -160,7 +162,7 @@ class Weighting(nn.Module, ABC):
 
     def _check_mean(self, task: str, mean: float) -> None:
         if not float("-inf") < mean < float("inf"):
-            raise ValueError(
+            raise UsageError(
                 f"Expected a finite loss of task {task!r}, got a mean of {mean} over the period. "
                 "Lower the learning rate or look at its targets."
             )
@@ -180,14 +182,14 @@ class Weighting(nn.Module, ABC):
 def check_positive_option(name: str, value: float) -> float:
     """Return `value`; raise a `ValueError` unless it is positive and finite."""
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"Expected {name} to be positive and finite, got {value}.")
+        raise UsageError(f"Expected {name} to be positive and finite, got {value}.")
     return value
 
 
 def check_positive_mean(task: str, mean: float, method: str) -> None:
     """Raise a `ValueError` where the mean loss of a period cannot be divided by."""
     if mean <= 0:
-        raise ValueError(
+        raise UsageError(
             f"Expected a positive loss of task {task!r}, which {method} divides by, got a mean of "
             f"{mean} over the period. Leave the task out or give it a loss that stays above 0."
         )
@@ -213,4 +215,4 @@ def refuse_losses(
     """
     for task, loss, is_bad in zip(tasks, losses.tolist(), bad.tolist(), strict=True):
         if is_bad:
-            raise ValueError(f"Expected {expected} of task {task!r}, got {loss}. {remedy}")
+            raise UsageError(f"Expected {expected} of task {task!r}, got {loss}. {remedy}")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mtl.errors import UsageError
 from mtl.weighting.base import Weighting, refuse_losses
 from mtl.weighting.first_losses import FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
@@ -81,7 +82,7 @@ class GradNorm(Weighting):
     ) -> None:
         super().__init__(tasks)
         if not 0 <= alpha < float("inf"):
-            raise ValueError(f"Expected alpha to be finite and at least 0, got {alpha}.")
+            raise UsageError(f"Expected alpha to be finite and at least 0, got {alpha}.")
         self.alpha = alpha
         self.adam = TaskAdam(len(self.tasks), weight_lr)
         self.first_losses = FirstLosses(len(self.tasks))
@@ -113,7 +114,7 @@ class GradNorm(Weighting):
         del task_parameters
         shared = trainable(shared_parameters)
         if not shared:
-            raise ValueError(
+            raise UsageError(
                 "Expected shared_parameters for method 'gradnorm', which compares the tasks' "
                 "gradients there, got none. Choose an architecture that shares parameters."
             )

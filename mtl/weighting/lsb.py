@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl.errors import UsageError
 from mtl.spec import check_priorities, equal_priorities
 from mtl.weighting.base import Weighting, check_positive_mean
 
@@ -74,11 +75,11 @@ class LSB(Weighting):
     ) -> None:
         super().__init__(tasks)
         if not (math.isfinite(increase_rate) and increase_rate >= 0):
-            raise ValueError(
+            raise UsageError(
                 f"Expected increase_rate to be finite and at least 0, got {increase_rate}."
             )
         if clamp is not None and not 1 <= clamp < math.inf:
-            raise ValueError(
+            raise UsageError(
                 f"Expected clamp to be finite and at least 1, got {clamp}. Leave it out for none."
             )
         self.increase_rate = increase_rate

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mtl.errors import UsageError
 from sweeps.plan.cost import check_hours
 
 
@@ -27,13 +28,13 @@ class Execution:
     def __post_init__(self) -> None:
         """Refuse what Ray could not schedule."""
         if not self.cpus_per_run > 0:
-            raise ValueError(f"Expected --cpus-per-run above 0, got {self.cpus_per_run:g}.")
+            raise UsageError(f"Expected --cpus-per-run above 0, got {self.cpus_per_run:g}.")
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1:
-            raise ValueError(
+            raise UsageError(
                 "Expected --gpus-per-run from 0 to 1 (a run uses at most one GPU; 0.5 lets two "
                 f"runs share one), got {self.gpus_per_run:g}."
             )
         if self.concurrency is not None and self.concurrency < 1:
-            raise ValueError(f"Expected --concurrency of at least 1, got {self.concurrency}.")
+            raise UsageError(f"Expected --concurrency of at least 1, got {self.concurrency}.")
         if self.budget_hours is not None:
             check_hours(self.budget_hours)

@@ -18,6 +18,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from mtl.errors import UserError
 from sweeps.launch import ENVIRONMENT
 from sweeps.launch.cluster import placement, travelling_code
 from sweeps.launch.processes import RAY, scratch_folder, sessions_of_their_own
@@ -34,7 +35,7 @@ MAX_RETRIES = 2
 """Of a run whose process failed in a way that may pass."""
 
 
-class ClusterError(Exception):
+class ClusterError(UserError):
     """Ray cannot be started or joined, or cannot run what is asked; in one sentence."""
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import DataSpec
@@ -347,7 +347,7 @@ def budget_of(hours: float | None, clock: Callable[[], float] = time.monotonic) 
 def check_hours(hours: float) -> float:
     """Return `hours`; raise a `ValueError` unless a sweep can be given that long."""
     if not 0 < hours <= MOST_HOURS:  # not true of NaN either
-        raise ValueError(
+        raise UsageError(
             f"Expected --budget above 0 and at most {MOST_HOURS} hours, got {hours:g}. Leave it "
             "out for no limit."
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.data.prepared import data_folder, prepared_sets
-from mtl.errors import PreparedDataError
+from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import DATASETS, SPLITS
 from mtl.spec.strict import checked_name
 
@@ -30,12 +30,12 @@ def dataset_axes(
     if set(names) == {"scenes"}:
         return dict(axes), None
     if len(names) > 1:
-        raise ValueError(
+        raise UsageError(
             f"Expected one data set, got {', '.join(names)}. Give each a sweep of its own."
         )
     own = [name for name in FIXED if name in axes]
     if own:
-        raise ValueError(
+        raise UsageError(
             f"Expected no {' or '.join(own)} for {names[0]}, whose prepared data decide that. "
             "Leave it out, or prepare them at another size."
         )
@@ -106,7 +106,7 @@ def check_has_tasks(
     known = set(known)
     for task in (task for tasks in task_sets for task in tasks):
         if task in known and task not in held:
-            raise ValueError(
+            raise UsageError(
                 f"Expected tasks that the prepared data set {name} holds ({', '.join(held)}), got "
                 f"{task!r}. Name others with --tasks."
             )

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mtl.errors import UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
 from mtl.spec.strict import checked_name
@@ -68,12 +69,12 @@ def parse_assignment(text: str) -> tuple[str, tuple[Any, ...]]:
     """
     dotted, equals, value = text.partition("=")
     if not equals or not value.strip():
-        raise ValueError(f"Expected FIELD=VALUE[,VALUE...] after --set, got {text!r}.")
+        raise UsageError(f"Expected FIELD=VALUE[,VALUE...] after --set, got {text!r}.")
     field_type(dotted.strip())
     try:
         values = yaml.safe_load(f"[{value}]")
     except yaml.YAMLError as error:
-        raise ValueError(f"Expected values separated by commas, got {text!r}.") from error
+        raise UsageError(f"Expected values separated by commas, got {text!r}.") from error
     return dotted.strip(), field_values(dotted.strip(), values)
 
 
@@ -95,7 +96,7 @@ def field_values(dotted: str, value: Any) -> tuple[Any, ...]:
     else:
         several = value if isinstance(value, list | tuple) else [value]
     if len(several) == 0:
-        raise ValueError(f"Expected at least one value for {dotted}, got none.")
+        raise UsageError(f"Expected at least one value for {dotted}, got none.")
     return tuple(_typed(v, hint, dotted) for v in several)
 
 
@@ -124,21 +125,21 @@ def _typed(value: Any, hint: Any, dotted: str) -> Any:
         return None
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"Expected a list for {dotted}, got {value!r}.")
+            raise UsageError(f"Expected a list for {dotted}, got {value!r}.")
         inner = typing.get_args(hint)[0]
         return tuple(_typed(v, inner, dotted) for v in value)
     if hint is float and isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            raise ValueError(f"Expected a number for {dotted}, got {value!r}.") from None
+            raise UsageError(f"Expected a number for {dotted}, got {value!r}.") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     literal = typing.get_origin(hint) is typing.Literal
     wanted = str if hint is str or literal else hint
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         kinds = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
-        raise ValueError(f"Expected {kinds[wanted]} for {dotted}, got {value!r}.")
+        raise UsageError(f"Expected {kinds[wanted]} for {dotted}, got {value!r}.")
     return value
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mtl.errors import UsageError
 from mtl.spec import PERIOD_FIELDS, RunSpec, equal_priorities
 from mtl.spec.methods import METHODS, check_method
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
@@ -229,7 +230,7 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
     given = tuple(dict.fromkeys(given))
     for point in given:
         if len(point) != len(tasks):
-            raise ValueError(
+            raise UsageError(
                 f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, got "
                 f"{list(point)}."
             )
@@ -263,11 +264,11 @@ def check_grid(grid: Grid) -> None:
         for task in tasks:
             checked_name(task, TASKS, "task")
         if len(set(tasks)) != len(tasks):
-            raise ValueError(f"Expected distinct tasks, got {' '.join(tasks)}.")
+            raise UsageError(f"Expected distinct tasks, got {' '.join(tasks)}.")
     if not grid.methods or not grid.task_sets or not all(grid.task_sets):
-        raise ValueError("Expected at least one method and one task, got none.")
+        raise UsageError("Expected at least one method and one task, got none.")
     if grid.seeds < 1:
-        raise ValueError(f"Expected at least 1 seed, got {grid.seeds}.")
+        raise UsageError(f"Expected at least 1 seed, got {grid.seeds}.")
     known = {name for method in grid.methods for name in METHODS[method].options}
     tasks_used = {task for tasks in grid.task_sets for task in tasks}
     for dotted in grid.axes:
@@ -277,25 +278,25 @@ def check_grid(grid: Grid) -> None:
         if mapping == "loss_units":
             checked_name(entry, tasks_used, "task of loss_units")
         if dotted == CROSS_STITCH_FIELD and "multi_column" not in _architectures(grid):
-            raise ValueError(
+            raise UsageError(
                 f"Expected architecture multi_column for {dotted}, got "
                 f"{' and '.join(_architectures(grid))}. Leave it out."
             )
         if dotted in PERIOD_FIELDS and not any(METHODS[m].has_periods for m in grid.methods):
-            raise ValueError(
+            raise UsageError(
                 f"Expected a method with periods for {dotted}, got {' and '.join(grid.methods)}. "
                 "Leave the period out."
             )
     takers = [method for method in grid.methods if METHODS[method].takes_priorities]
     if "priorities" in grid.axes and not takers:
-        raise ValueError(
+        raise UsageError(
             f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
             f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
         )
     _check_anything_is_left(grid)
     num_runs = _num_runs(grid)
     if num_runs > MOST_RUNS:
-        raise ValueError(
+        raise UsageError(
             f"Expected a grid of at most {MOST_RUNS:,} runs, got {num_runs:,}. Use fewer "
             "--divisions, --seeds or values."
         )
@@ -306,7 +307,7 @@ def _refuse_option(option: str, known: Iterable[str], methods: tuple[str, ...]) 
     takers = [name for name, needs in METHODS.items() if option in needs.options]
     if not takers:
         checked_name(option, known, f"option of {' and '.join(methods)}")
-    raise ValueError(
+    raise UsageError(
         f"Expected an option of {' and '.join(methods)}, got {option!r}, which "
         f"{' and '.join(takers)} {'takes' if len(takers) == 1 else 'take'}. Leave it out or change "
         "--methods."
@@ -320,7 +321,7 @@ def _check_anything_is_left(grid: Grid) -> None:
         enough = [method for method in methods if len(tasks) >= METHODS[method].least_tasks]
         if not enough:
             least = min(METHODS[method].least_tasks for method in methods)
-            raise ValueError(
+            raise UsageError(
                 f"Expected at least {least} tasks for {' and '.join(methods)}, got "
                 f"{' '.join(tasks)}. Add tasks or choose another method."
             )
@@ -329,7 +330,7 @@ def _check_anything_is_left(grid: Grid) -> None:
             for method in enough
             for architecture in _architectures(grid)
         ):
-            raise ValueError(
+            raise UsageError(
                 f"Expected an architecture that shares parameters for {' and '.join(enough)}, "
                 f"got {' and '.join(_architectures(grid))}. Add another."
             )

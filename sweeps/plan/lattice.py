@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mtl.errors import UsageError
+
 Point = tuple[float, ...]
 """One number a task; they sum to 1."""
 
@@ -28,11 +30,11 @@ def simplex_lattice(num_tasks: int, divisions: int, interior: bool = True) -> tu
 
 def _lattice_counts(num_tasks: int, divisions: int, interior: bool) -> list[tuple[int, ...]]:
     if num_tasks < 1 or divisions < 1:
-        raise ValueError(
+        raise UsageError(
             f"Expected at least 1 task and 1 division, got {num_tasks} and {divisions}."
         )
     if interior and divisions < num_tasks:
-        raise ValueError(
+        raise UsageError(
             f"Expected at least {num_tasks} divisions, one for each of {num_tasks} tasks, got "
             f"{divisions}: with fewer no point of the lattice gives every task a priority. "
             f"Use --divisions {num_tasks} or more."

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtl.errors import UsageError
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
 
@@ -188,7 +189,7 @@ def check_labelled(chosen: Preset, task_sets: Iterable[Sequence[str]]) -> None:
     """Raise a `ValueError` for a task that the preset's data set has no labels for."""
     for task in (task for tasks in task_sets for task in tasks):
         if task in TASKS and task not in chosen.labelled:
-            raise ValueError(
+            raise UsageError(
                 f"Expected tasks that {chosen.dataset} has labels for ({', '.join(chosen.labelled)}"
                 f"), got {task!r}. Leave it out, or name other data with --dataset."
             )
@@ -205,7 +206,7 @@ def check_size(chosen: Preset, name: str, height: int, width: int) -> None:
     """
     size = _size(chosen)
     if name.startswith(chosen.dataset.lower()) and size != f"{height}x{width}":
-        raise ValueError(
+        raise UsageError(
             f"Expected {name} prepared at {size}, as the supplement has it ({chosen.about}), got "
             f"{height}x{width}. Run `python -m mtl.data.prepare {name} --source PATH --size "
             f"{size}` and choose it with --set data.prepared=HASH, or leave out --preset."

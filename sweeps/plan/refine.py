@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
 from mtl.store import Store
@@ -50,16 +50,16 @@ def num_gaps(num_tasks: int, divisions: int) -> int:
 def check_refinable(grid: Grid, num_points: int) -> None:
     """Raise a `ValueError` for a grid without gaps, or fewer gaps than are to be filled."""
     if num_points < 1:
-        raise ValueError(
+        raise UsageError(
             f"Expected --refine of at least 1, got {num_points}. Leave it out to add none."
         )
     if not any(METHODS[method].takes_priorities for method in grid.methods):
-        raise ValueError(
+        raise UsageError(
             f"Expected a method that takes priorities for --refine, got "
             f"{' and '.join(grid.methods)}."
         )
     if "priorities" in grid.axes:
-        raise ValueError(
+        raise UsageError(
             "Expected a lattice of priorities for --refine, got priorities of your own. Give "
             "--divisions instead of them."
         )
@@ -67,13 +67,13 @@ def check_refinable(grid: Grid, num_points: int) -> None:
         divisions = len(tasks) if grid.divisions is None else grid.divisions
         most = num_gaps(len(tasks), divisions) if divisions >= len(tasks) else 0
         if most == 0:
-            raise ValueError(
+            raise UsageError(
                 f"Expected at least two priorities of {' '.join(tasks)} for --refine, got "
                 f"{'equal ones alone' if grid.divisions is None else f'--divisions {divisions}'}. "
                 f"Use --divisions {len(tasks) + 1} or more."
             )
         if num_points > most:
-            raise ValueError(
+            raise UsageError(
                 f"Expected --refine of at most {most}, the gaps between the priorities of "
                 f"{' '.join(tasks)} with --divisions {divisions}, got {num_points}. Use more "
                 "--divisions."
@@ -178,7 +178,7 @@ def _chosen(
     for run_id, spec in group.items():
         result = store.result(run_id)
         if result is None or spec.priorities is None:
-            raise ValueError("Expected a finished run with priorities, got another.")
+            raise UsageError("Expected a finished run with priorities, got another.")
         metrics = result.selected_metrics[SPLIT]
         arm = (spec.method, tuple(spec.method_settings.items()))
         counts = tuple(round(p * divisions) for p in spec.priorities)

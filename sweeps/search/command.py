@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mtl.command_line import INCOMPLETE_STATUS, in_words
 from mtl.data.prepared import prepare
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError, UserError
 from mtl.records import PAUSED_AFTER
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store, is_address
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sweeps.search.engine import Outcome
 
 
-class SearchStoppedError(Exception):
+class SearchStoppedError(UserError):
     """A signal stopped the search, or Ray cannot go on; in one sentence."""
 
 
@@ -455,22 +455,22 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
 def _check_command(command: Command) -> None:
     """Raise a `ValueError` for what sweeps share and a search does not have."""
     if command.given.get("divisions") is not None:
-        raise ValueError(
+        raise UsageError(
             "Expected no --divisions: a search takes priorities anywhere on the simplex. "
             "Leave it out."
         )
     if command.execution.budget_hours is not None:
-        raise ValueError(
+        raise UsageError(
             "Expected no --budget: a run left out for lack of time would change what the search "
             "asks next. Leave it out, and bound the search by --epochs-budget or --trials."
         )
     if command.refine is not None or command.grid.baselines:
-        raise ValueError(
+        raise UsageError(
             "Expected neither --refine nor --baselines: a search chooses its priorities itself "
             "and trains no single tasks. Leave them out, or use priority_grid.py."
         )
     if is_address(command.store):
-        raise ValueError(
+        raise UsageError(
             "Expected a folder for --store: a search keeps Optuna's study beside its runs, which "
             "object storage cannot hold. Give a folder, on a cluster a shared one."
         )

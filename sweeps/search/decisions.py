@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from sweeps.search.options import (
@@ -125,7 +125,7 @@ def check_begun(log: DecisionLog, bases: Mapping[str, RunSpec], options: SearchO
         then, now = flat(held), flat(_settings(base, options))
         for name, value in now.items():
             if then.get(name) != value:
-                raise ValueError(
+                raise UsageError(
                     f"Expected {name.removeprefix('spec.')} {then.get(name)}, with which this "
                     f"search was begun for {method}, got {value}. Give another --name; finished "
                     "runs are used again."

@@ -22,6 +22,7 @@ import numpy as np
 
 from analysis.compute.fronts import REFERENCE_MARGIN, minimised, minimised_hypervolume, nondominated
 from analysis.load.axes import choose_axes
+from mtl.errors import UserError
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
 from mtl.store import Store
@@ -101,7 +102,7 @@ TrainBatch = Callable[[str, Sequence[RunSpec], int | None], None]
 argument says in words what for."""
 
 
-class SearchError(Exception):
+class SearchError(UserError):
     """The search cannot go on, in one sentence for its user."""
 
 

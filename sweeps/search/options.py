@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mtl.errors import UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
 from mtl.spec.strict import canonical_float, checked_name
@@ -193,20 +194,20 @@ def search_bases(command: Command) -> dict[str, RunSpec]:
     """
     grid = command.grid
     if "priorities" in grid.axes:
-        raise ValueError("Expected no priorities: the search chooses them. Leave them out.")
+        raise UsageError("Expected no priorities: the search chooses them. Leave them out.")
     several = [name for name, values in grid.axes.items() if len(values) > 1]
     if several or len(grid.task_sets) > 1:
-        raise ValueError(
+        raise UsageError(
             f"Expected one value each, got several for {several[0] if several else 'tasks'}. "
             "Give each a search of its own, with another --name."
         )
     (tasks,) = grid.task_sets
     if len(tasks) < 2:
-        raise ValueError(f"Expected at least 2 tasks, got {len(tasks)}: nothing to weigh.")
+        raise UsageError(f"Expected at least 2 tasks, got {len(tasks)}: nothing to weigh.")
     for method in grid.methods:
         if not METHODS[method].takes_priorities:
             takers = sorted(name for name, needs in METHODS.items() if needs.takes_priorities)
-            raise ValueError(
+            raise UsageError(
                 f"Expected methods that take priorities ({', '.join(takers)}), got {method}."
             )
     centre = Grid(
@@ -232,14 +233,14 @@ def search_options(command: Command, bases: Mapping[str, RunSpec], quick: bool) 
     candidates = _count(given, "candidates", 2 if quick else 4)
     population = _count(given, "population", 4)
     if given["search_seed"] < 0:
-        raise ValueError(f"Expected --search-seed of at least 0, got {given['search_seed']}.")
+        raise UsageError(f"Expected --search-seed of at least 0, got {given['search_seed']}.")
     if given["trials"] is not None and given["epochs_budget"] is not None:
-        raise ValueError("Expected either --trials or --epochs-budget, got both. Leave one out.")
+        raise UsageError("Expected either --trials or --epochs-budget, got both. Leave one out.")
     trials = _count(given, "trials", max(points, 3 if quick else 8))
     if given["epochs_budget"] is not None:
         trials = _affordable(given["epochs_budget"], bases, candidates, points, command.grid.seeds)
     if trials < points:
-        raise ValueError(
+        raise UsageError(
             f"Expected at least as many --trials as --points, got {trials} and {points}."
         )
     return SearchOptions(
@@ -257,7 +258,7 @@ def search_options(command: Command, bases: Mapping[str, RunSpec], quick: bool) 
 def _count(given: Mapping[str, Any], name: str, default: int) -> int:
     value: int = default if given[name] is None else given[name]
     if value < 1:
-        raise ValueError(f"Expected --{name} of at least 1, got {value}.")
+        raise UsageError(f"Expected --{name} of at least 1, got {value}.")
     return value
 
 
@@ -272,7 +273,7 @@ def _affordable(
         return len(bases) * budget.num_epochs
 
     if cost(points) > epochs:
-        raise ValueError(
+        raise UsageError(
             f"Expected --epochs-budget of at least {cost(points):,}, which {points} points of "
             f"{len(bases)} methods with {seeds} seeds and {candidates} candidates take, got "
             f"{epochs:,}. Use fewer --points, --seeds or --candidates."
@@ -297,14 +298,14 @@ def _ranges(
             continue
         name = f"--{flag.replace('_', '-')}"
         if candidates == 1:
-            raise ValueError(f"Expected no {name} with --candidates 1, which tunes nothing.")
+            raise UsageError(f"Expected no {name} with --candidates 1, which tunes nothing.")
         if field not in ranges:
-            raise ValueError(
+            raise UsageError(
                 f"Expected no {name} for {' and '.join(bases)}, which have no increase rate."
             )
         low, high = given[flag]
         if not (0 < low < high < math.inf):
-            raise ValueError(f"Expected two rising numbers above 0 after {name}, got {low} {high}.")
+            raise UsageError(f"Expected two rising numbers above 0 after {name}, got {low} {high}.")
         ranges[field] = (low, high)
     return ranges
 

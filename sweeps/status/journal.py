@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from mtl.errors import StoreError, StoreUnreachableError
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store
 from mtl.store.lease import HeldLease, SweepBusyError, busy
 from mtl.store.plan_file import PLAN_SCHEMA, PlanFileError, parse_plan
@@ -75,7 +75,7 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
     except PlanFileError as error:
         raise StoreError(error.sentence(store.place(key))) from error
     if held.kind != kind:
-        raise ValueError(
+        raise UsageError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "
             f"{held.kind!r} in {store.place('')}. Give another --name."
         )

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mtl.data.manifest import check_hashes, checked_manifest, read_manifest
 from mtl.data.prepare.recipe import READERS, RawRecipe, changed, make_recipe
 from mtl.data.prepared import data_folder, write_once
-from mtl.errors import BadSampleError, BadSourceError, PreparedDataError
+from mtl.errors import BadSampleError, BadSourceError, PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS
 
 USAGE_STATUS = 2
@@ -112,19 +112,19 @@ def _parser() -> argparse.ArgumentParser:
 def _size(text: str) -> tuple[int, int]:
     height, cross, width = text.partition("x")
     if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ValueError(f"Expected --size HEIGHTxWIDTH in pixels, such as 288x384, got {text!r}.")
+        raise UsageError(f"Expected --size HEIGHTxWIDTH in pixels, such as 288x384, got {text!r}.")
     return int(height), int(width)
 
 
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.")
+        raise UsageError(f"Expected KEY=VALUE after --option, got {text!r}.")
     try:
         # YAML 1.1 calls 1e-1 a string, since it has no point.
         return name, float(value) if EXPONENT.fullmatch(value) else yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ValueError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
+        raise UsageError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
 
 
 def _prepare(recipe: RawRecipe, folder: Path, num_workers: int, skip_bad: bool) -> None:

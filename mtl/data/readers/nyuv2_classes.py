@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.errors import UsageError
+
 NUM_LABELS = 894
 """Official labels are 1..894; 0 is unlabelled."""
 
@@ -133,10 +135,10 @@ def classes_13(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDA
         ValueError: if a label is not in 0..894, or labels are no integers.
     """
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"Expected integer labels, got {labels.dtype}. Convert them first.")
+        raise UsageError(f"Expected integer labels, got {labels.dtype}. Convert them first.")
     lowest, highest = int(labels.min(initial=0)), int(labels.max(initial=0))
     if lowest < 0 or highest > NUM_LABELS:
-        raise ValueError(
+        raise UsageError(
             f"Expected labels 0..{NUM_LABELS}, got {lowest if lowest < 0 else highest}. "
             "Give the labels of the official file, not mapped ones."
         )

@@ -35,7 +35,7 @@ from mtl.data.manifest import new_array
 from mtl.data.readers.images import read_rgb, read_uint8
 from mtl.data.sample import Camera
 from mtl.data.targets.derive import BoolArray, FloatArray, normals_from_depth
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, BadSourceError, UsageError
 
 SPOOLED_BYTES = 1 << 16
 """Strings of bytes longer than this go to the file beside."""
@@ -112,11 +112,11 @@ class _Array:
             return _resolved(self.content, spool)
         dtype, shape = self.dtype.real(), tuple(map(int, self.shape))
         if dtype.hasobject:
-            raise ValueError(f"an array of type {dtype} without a list of its elements")
+            raise UsageError(f"an array of type {dtype} without a list of its elements")
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
         held = self.content.size if isinstance(self.content, _Bytes) else len(self.content)
         if min(shape, default=0) < 0 or size != held:
-            raise ValueError(f"an array of shape {shape} and type {dtype} in {held} bytes")
+            raise UsageError(f"an array of shape {shape} and type {dtype} in {held} bytes")
         order: Any = self.order
         if isinstance(self.content, _Bytes):
             return np.memmap(spool, dtype, "r", self.content.offset, shape, order)
@@ -143,7 +143,7 @@ def _scalar(dtype: Any, content: Any) -> _Array:
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """Stand in for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
-        raise ValueError(f"bytes written as {encoding}")
+        raise UsageError(f"bytes written as {encoding}")
     return text.encode("latin1")
 
 
@@ -187,12 +187,12 @@ class _Reader(pickle._Unpickler):
         target = self.stack[-1]
         # The machine's own would set attributes of anything.
         if not isinstance(target, (_Array, _Dtype)):
-            raise ValueError(f"a state for {type(target).__name__}")
+            raise UsageError(f"a state for {type(target).__name__}")
         target.build(state)
 
     def _load_bytes(self, size: int, decode: bool) -> None:
         if size < 0:
-            raise ValueError(f"a string of {size} bytes")
+            raise UsageError(f"a string of {size} bytes")
         if size <= SPOOLED_BYTES:
             short = self.read(size)
             if len(short) < size:

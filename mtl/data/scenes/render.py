@@ -24,6 +24,7 @@ from mtl.data.scenes.ray_casting import Hits, curvature_per_m, first_hits
 from mtl.data.scenes.records import SceneSample, SceneVariant
 from mtl.data.scenes.rooms import layout_rooms, layout_simple
 from mtl.data.targets import derive
+from mtl.errors import UsageError
 
 __all__ = ["SCENES_VERSION", "SPLITS", "VARIANTS", "SceneSample", "SceneVariant", "render_scene"]
 
@@ -164,20 +165,20 @@ def _checked_variant(
     variant: str, seed: int, split: str, index: int, height: int, width: int
 ) -> SceneVariant:
     if variant not in VARIANTS:
-        raise ValueError(
+        raise UsageError(
             f"Expected a variant among {', '.join(sorted(VARIANTS))}, got {variant!r}. "
             "Choose one of these."
         )
     if split not in SPLITS:
-        raise ValueError(
+        raise UsageError(
             f"Expected a split among {', '.join(SPLITS)}, got {split!r}. Choose one of these."
         )
     if seed < 0 or index < 0:
-        raise ValueError(
+        raise UsageError(
             f"Expected seed and index of at least 0, got {seed} and {index}. Count from 0."
         )
     if height <= 0 or width <= 0:
-        raise ValueError(
+        raise UsageError(
             f"Expected a height and width of at least 1 pixel, got {height} x {width}. "
             "Ask for a positive size."
         )

@@ -22,6 +22,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from mtl.data.targets.derive import BoolArray, FloatArray, luminance
+from mtl.errors import UsageError
 
 VARIANCE_SHARE = 0.6
 """Spread of the weights' Gaussian, as a share of the luminance variance of the window."""
@@ -97,7 +98,7 @@ def fill_normals(
         ValueError: if shapes differ or a known normal is not finite.
     """
     if normals.ndim != 3 or normals.shape[2] != 3:
-        raise ValueError(
+        raise UsageError(
             f"Expected normals of shape (height, width, 3), got {normals.shape}. "
             "Use fill for other maps."
         )
@@ -112,17 +113,17 @@ def fill_normals(
 
 def _check(values: NDArray[Any], known: BoolArray, shape: tuple[int, ...]) -> None:
     if values.ndim not in (2, 3) or values.shape[:2] != shape or known.shape != shape:
-        raise ValueError(
+        raise UsageError(
             f"Expected values, known and image of one height and width, got {values.shape}, "
             f"{known.shape} and {shape}. Resize them alike first."
         )
     if known.dtype != np.bool_ or not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(
+        raise UsageError(
             f"Expected floating values and a boolean mask, got {values.dtype} and {known.dtype}. "
             "Convert them first."
         )
     if not np.isfinite(values[known]).all():
-        raise ValueError(
+        raise UsageError(
             "Expected finite known values, got NaN or infinity. Mark such pixels as not known."
         )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mtl.data.sample import Camera
+from mtl.errors import UsageError
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -135,7 +136,7 @@ def luminance(image: NDArray[np.uint8]) -> FloatArray:
     ITU-R BT.709's weights, also for colorization, where NYU's toolbox has those of BT.601.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
+        raise UsageError(
             f"Expected a uint8 image of shape (height, width, 3), got {image.dtype} "
             f"{image.shape}. Convert it to 8-bit RGB."
         )
@@ -344,7 +345,7 @@ def _neighbours(values: BoolArray, axis: int) -> tuple[BoolArray, BoolArray]:
 
 def _expect_map(name: str, values: FloatArray) -> None:
     if values.ndim != 2:
-        raise ValueError(
+        raise UsageError(
             f"Expected {name} of shape (height, width), got {values.shape}. Drop other axes."
         )
 

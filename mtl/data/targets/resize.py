@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mtl.data.sample import Camera, RawSample
+from mtl.errors import UsageError
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -42,7 +43,7 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
         ValueError: for a size below 1, or maps whose size is not the image's.
     """
     if height < 1 or width < 1:
-        raise ValueError(
+        raise UsageError(
             f"Expected a height and width of at least 1 pixel, got {height} x {width}. "
             "Ask for a positive size."
         )
@@ -52,7 +53,7 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
         ("inside", sample.inside), ("counted", sample.counted),
     ]:  # fmt: skip
         if array is not None and array.shape[:2] != size:
-            raise ValueError(
+            raise UsageError(
                 f"Expected {name} of the image's size {size}, got {array.shape[:2]}. "
                 "Give all maps at the size of the image."
             )

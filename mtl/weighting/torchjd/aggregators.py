@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mtl.errors import UsageError
 from mtl.spec.methods import AGGREGATORS, OptionValue
 from mtl.streams import global_stream
 from mtl.weighting.gradients import gradients, task_roots, trainable
@@ -73,7 +74,7 @@ class TorchJDAggregator(TorchJD):
     ) -> Float[Tensor, ""]:
         """Refuse: there is no overall loss."""
         del losses, present
-        raise ValueError(
+        raise UsageError(
             f"Expected a call of backward for method {self.method!r}, which combines gradients and "
             "has no overall loss, got a call of the weighting itself."
         )
@@ -99,13 +100,13 @@ class TorchJDAggregator(TorchJD):
         """
         shared = trainable(shared_parameters)
         if not shared:
-            raise ValueError(
+            raise UsageError(
                 f"Expected shared_parameters for method {self.method!r}, which combines the tasks' "
                 "gradients there, got none. Choose an architecture that shares parameters."
             )
         own = [trainable(parameters) for parameters in task_parameters] or [[] for _ in self.tasks]
         if len(own) != len(self.tasks):
-            raise ValueError(
+            raise UsageError(
                 f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
             )
         roots = task_roots(losses)
@@ -126,7 +127,7 @@ class TorchJDAggregator(TorchJD):
 
     def _check_row(self, task: int, loss: Tensor, row: Tensor) -> None:
         if not (loss.isfinite() & row.isfinite().all()):
-            raise ValueError(
+            raise UsageError(
                 f"Expected a finite loss with a finite gradient of task {self.tasks[task]!r}, got "
                 f"a loss of {loss.item()}. Lower the learning rate or look at its targets."
             )
@@ -140,7 +141,7 @@ class TorchJDAggregator(TorchJD):
         with self._library_call(), torch.no_grad():
             combined = self.library(jacobian)
         if not combined.isfinite().all():
-            raise ValueError(
+            raise UsageError(
                 f"Expected method {self.method!r} to combine the gradients of {list(self.tasks)}, "
                 "got numbers that are not finite. Choose another method."
             )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtl.errors import UsageError
 from mtl.spec.methods import TORCHJD, OptionValue
 from mtl.streams import global_stream
 from mtl.weighting.base import Weighting
@@ -184,12 +185,12 @@ class TorchJD(Weighting):
             except torch.OutOfMemoryError:
                 raise
             except ImportError as error:
-                raise ValueError(
+                raise UsageError(
                     f"Expected TorchJD 0.18 and what it needs for method {self.method!r}, got "
                     f"{_first_line(error)!r}: pip install 'loss-scale-balancing[torchjd]'."
                 ) from error
             except Exception as error:
-                raise ValueError(self._refusal(error)) from error
+                raise UsageError(self._refusal(error)) from error
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TorchJD":
         super()._apply(fn, recurse)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import functional_call
 
+from mtl.errors import UsageError
 from mtl.spec.methods import SCALARIZERS, OptionValue
 from mtl.weighting.base import check_positive_mean, refuse_losses
 from mtl.weighting.learned import TaskAdam
@@ -69,7 +70,7 @@ class TorchJDScalarizer(TorchJD):
             (found,) = torch.autograd.grad(overall, values, retain_graph=True)
         if not (overall.isfinite() & found.isfinite().all()):
             shown = dict(zip(self.tasks, losses.tolist(), strict=True))
-            raise ValueError(
+            raise UsageError(
                 f"Expected losses for which method {self.method!r} is defined and smooth, "
                 f"got {shown}. Leave a task out or choose another method."
             )
@@ -196,7 +197,7 @@ class TorchJDFAMO(TorchJDScalarizer):
             ValueError: without `losses_again`, or if one of its losses is not finite.
         """
         if losses_again is None:
-            raise ValueError(
+            raise UsageError(
                 f"Expected losses_again for method {self.method!r}, which compares the losses "
                 "before and after a step, got None. Pass a function that computes them anew."
             )
