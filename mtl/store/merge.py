@@ -120,7 +120,7 @@ def _merge_into(source: Store, target: Store, run_id: str, merged: Merged) -> No
         else:
             merged.problems.append(
                 f"Conflict: run {run_id} has different results in {source.root} and "
-                f"{target.root}; both were left. python -m sweeps.diff shows in what they differ."
+                f"{target.root}; both were left."
             )
     elif _rank(theirs) > _rank(ours):
         _replace(source, target, run_id)

@@ -9,7 +9,6 @@ from analysis.pareto import main as pareto
 from mtl.store import Store
 from mtl.store.plan_file import parse_plan
 from mtl.store.states import list_runs
-from sweeps.diff import main as diff
 from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
 from sweeps.search import command
@@ -259,18 +258,3 @@ def test_a_run_interrupted_before_it_is_marked_as_paused_is_marked_later(stage, 
     assert stage.run() == 0
     assert len(set(stage.training.trained)) == len(stage.training.trained)
     assert {entry.state for entry in list_runs(stage.store)} == {"done", "paused"}
-
-
-def test_the_saved_plan_of_a_finished_search_does_not_differ_from_its_sweep(
-    stage, tmp_path, capsys
-):
-    assert stage.run() == 0
-    capsys.readouterr()
-    assert stage.run("--plan", "--json") == 0
-    saved = tmp_path / "saved.json"
-    saved.write_text(capsys.readouterr().out)
-    assert diff([str(saved), str(stage.store.sweep_folder("pareto_search"))]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    number = len(stage.store.run_ids())
-    assert f"{number} in both, 0 only in A, 0 only in B." in lines
-    assert lines[-1].startswith("The same runs")
