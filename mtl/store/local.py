@@ -120,13 +120,16 @@ class LocalStorage:
         self.write(key, b"".join(lines))
 
     def append_log(self, key: str, line: bytes) -> None:
-        """Add a line; one that a killed process left torn is ended first."""
+        """Add a line and flush it to disk; one that a crash cut short is dropped first."""
         with open(self._made(key), "a+b") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
-                    file.write(b"\n")
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_large(self, key: str) -> bytes:
         """Return a file's content."""

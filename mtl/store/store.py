@@ -445,13 +445,21 @@ class Store(StoreFiles):
         lines = [json.dumps(record.to_dict(), allow_nan=False) + "\n" for record in records]
         self.write_log(self.run_key(run_id, "epochs.jsonl"), [line.encode() for line in lines])
 
+    def append_epoch(self, run_id: str, record: EpochRecord) -> None:
+        """Add the record of a run's next epoch."""
+        self.append_line(self.run_key(run_id, "epochs.jsonl"), record.to_dict())
+
     def epochs(self, run_id: str) -> list[EpochRecord]:
-        """Return the epoch records of a run, the first epoch first; empty if there are none."""
+        """Return the epoch records of a run, the first epoch first; empty if there are none.
+
+        A last line without its newline was cut short, or is being written, and does not count.
+        """
         key = self.run_key(run_id, "epochs.jsonl")
         try:
-            lines = self.read_log(key).splitlines()
+            log = self.read_log(key)
         except FileNotFoundError:
             return []
+        lines = log[: log.rfind(b"\n") + 1].splitlines()
         try:
             return [EpochRecord(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:

@@ -4,19 +4,13 @@ Started again it goes on from the last finished epoch; on the CPU the outcome is
 bit as without the stop.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtl.errors import (
-    PreparedDataError,
-    RunFailedError,
-    StoreError,
-    StoreUnreachableError,
-    UsageError,
-)
+from mtl.command_line import Parser, run
+from mtl.errors import UsageError
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.encoders import weights_file_id
@@ -24,25 +18,32 @@ from mtl.store import Store
 from mtl.training import fit
 
 
-def check_weights_file(spec: RunSpec, path: str | None) -> None:
-    """Raise a `ValueError` if a file of encoder weights is given that the spec does not name."""
-    if path is not None and weights_file_id(path) != spec.network.encoder_weights:
-        raise UsageError(
-            f"Expected a spec whose network.encoder_weights is {weights_file_id(path)}, which "
-            f"{path} is, got {spec.network.encoder_weights!r}. Name the file's id in the spec, or "
-            "leave --encoder-weights out."
-        )
-
-
-def _print_epoch(record: EpochRecord) -> None:
-    losses = ", ".join("absent" if loss is None else f"{loss:.4g}" for loss in record.losses)
-    print(f"epoch {record.epoch}: losses {losses}; {record.seconds:.1f} s", flush=True)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the run of a spec file; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mtl.training", description=__doc__)
-    parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec.py")
+    return run("training", lambda: _main(argv), continues=True)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    given = _parser().parse_args(argv)
+    runtime = Runtime(
+        device=given.device,
+        num_threads=given.threads,
+        data_root=given.data_root,
+        keep=given.keep,
+        encoder_weights_file=given.encoder_weights,
+        num_samples=given.num_samples,
+        sample_epochs=tuple(given.sample_epochs),
+    )
+    spec = _read_spec(Path(given.spec))
+    check_weights_file(spec, given.encoder_weights)
+    result = fit(spec, Store(given.store), runtime, on_epoch=_print_epoch)
+    print(json.dumps(result.to_dict(), indent=1))
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m mtl.training", description=__doc__)
+    parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec/run.py")
     parser.add_argument(
         "--store",
         default="results",
@@ -62,37 +63,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--num-samples", type=int, default=4, help="validation images kept to look at (default: 4)"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def _read_spec(path: Path) -> RunSpec:
     try:
-        runtime = Runtime(
-            device=arguments.device,
-            num_threads=arguments.threads,
-            data_root=arguments.data_root,
-            keep=arguments.keep,
-            encoder_weights_file=arguments.encoder_weights,
-            num_samples=arguments.num_samples,
-            sample_epochs=tuple(arguments.sample_epochs),
+        return RunSpec.from_dict(json.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}.") from error
+    except ValueError as error:  # no JSON, or no spec
+        raise UsageError(f"{path}: {error}") from error
+
+
+def check_weights_file(spec: RunSpec, path: str | None) -> None:
+    """Raise a `UsageError` if a file of encoder weights is given that the spec does not name."""
+    if path is not None and weights_file_id(path) != spec.network.encoder_weights:
+        raise UsageError(
+            f"Expected a spec whose network.encoder_weights is {weights_file_id(path)}, which "
+            f"{path} is, got {spec.network.encoder_weights!r}. Name the file's id in the spec, or "
+            "leave --encoder-weights out."
         )
-        spec = RunSpec.from_dict(json.loads(Path(arguments.spec).read_text("utf-8")))
-        check_weights_file(spec, arguments.encoder_weights)
-    except (OSError, ValueError) as error:
-        print(f"{arguments.spec}: {error}", file=sys.stderr)
-        return 2
-    try:
-        store = Store(arguments.store)
-        result = fit(spec, store, runtime, on_epoch=_print_epoch)
-    except (
-        RunFailedError,
-        StoreError,
-        StoreUnreachableError,
-        PreparedDataError,
-        ValueError,
-        OSError,
-    ) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues after the last epoch.", file=sys.stderr)
-        return 1
-    print(json.dumps(result.to_dict(), indent=1))
-    return 0
+
+
+def _print_epoch(record: EpochRecord) -> None:
+    losses = ", ".join("absent" if loss is None else f"{loss:.4g}" for loss in record.losses)
+    print(f"epoch {record.epoch}: losses {losses}; {record.seconds:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

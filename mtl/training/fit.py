@@ -185,14 +185,16 @@ class _Run:
         progress = load_checkpoint(store, run_id, trainee, self.device)
         selected = progress.selected
         clocks = _Clocks(**progress.seconds)
-        # A record may be ahead of the checkpoint; that epoch is trained, and recorded, again.
-        records = store.epochs(run_id)[: progress.epoch]
+        held = store.epochs(run_id)
+        records = held[: progress.epoch]
         if len(records) < progress.epoch:
             raise StoreError(
                 f"Expected the records of {progress.epoch} epochs, which the checkpoint of run "
                 f"{run_id} has behind it, got {len(records)}. Remove "
                 f"{store.place(store.run_key(run_id))} to train the run again."
             )
+        if len(records) < len(held):  # ahead of the checkpoint: that epoch is trained again
+            store.write_epochs(run_id, records)
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
         earlier = store.manifest(run_id) or {}
@@ -201,7 +203,7 @@ class _Run:
         last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
         for epoch in range(progress.epoch + 1, last + 1):
             records.append(self._train_epoch(epoch, clocks))
-            store.write_epochs(run_id, records)
+            store.append_epoch(run_id, records[-1])
             self._write_samples(epoch)
             if spec.selection == "validation":
                 selected = self._better(records[-1], selected)

@@ -87,8 +87,8 @@ def test_a_damaged_file_is_one_sentence_or_counts_as_absent(
     store.write(key, content)
     # Another process, which has nothing in memory.
     store.storage.__dict__.get("_logs", {}).clear()
-    if (name, damage) == ("epochs.jsonl", "empty"):
-        assert store.epochs(run_id) == []
+    if name == "epochs.jsonl" and damage in ("empty", "torn", "garbage"):
+        assert store.epochs(run_id) == []  # no whole line
         return
     if name == "lease.json" and store.is_local and damage != "newer":
         # In a folder the lock is held and says that no driver lives: the lease is written anew.

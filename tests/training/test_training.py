@@ -90,7 +90,7 @@ def test_metrics_that_are_not_finite_fail_the_run_in_words(
 ) -> None:
     # As when the very last step of an epoch blows the weights up.
     metrics = {"depth": {"delta1": 0.5, "rmse": float("nan")}}
-    monkeypatch.setattr(fit, "evaluate", lambda *_: metrics)
+    monkeypatch.setattr(_Run, "_evaluate", lambda *_: metrics)
     with pytest.raises(RunFailedError, match="Epoch 1: Expected a finite rmse of task 'depth'"):
         fit(tiny_spec, Store(tmp_path / "store"), runtime)
 

@@ -199,8 +199,9 @@ def test_stopped_while_the_result_is_written_nothing_is_trained_again(
     assert store.is_done(tiny_spec.run_id())
 
 
-def test_a_record_ahead_of_the_checkpoint_is_replaced(
-    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+@pytest.mark.parametrize("ahead", ["a whole record", "a torn record"])
+def test_record_ahead_of_the_checkpoint_is_replaced(
+    ahead: str, tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:
     undisturbed, store = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(tiny_spec, undisturbed, runtime)
@@ -210,8 +211,13 @@ def test_a_record_ahead_of_the_checkpoint_is_replaced(
 
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_spec, store, runtime, on_epoch=stop)
-    held = store.epochs(tiny_spec.run_id())
-    store.write_epochs(tiny_spec.run_id(), [*held, replace(held[0], epoch=2)])
+    (held,) = store.epochs(tiny_spec.run_id())
+    if ahead == "a whole record":
+        store.append_epoch(tiny_spec.run_id(), replace(held, epoch=2))
+    else:
+        with open(store.run_folder(tiny_spec.run_id()) / "epochs.jsonl", "a") as file:
+            file.write('{"epoch": 2, "los')
+        assert store.epochs(tiny_spec.run_id()) == [held]
     fit(tiny_spec, store, runtime)
     assert_same_outcome(undisturbed, store, tiny_spec.run_id())
 
