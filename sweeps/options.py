@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtl.command_line import SentenceParser
 from mtl.errors import UsageError
 from mtl.spec import Runtime
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.methods import AGGREGATORS, SCALARIZERS, TORCHJD
 from mtl.spec.sections import TASKS
-from mtl.spec.strict import flat
+from mtl.spec.strict import flat, parse_yaml
 from mtl.store import check_sweep_name
 from sweeps.launch.execution import Execution
 from sweeps.plan import Grid, check_grid, defaults, given_twice, left_out
@@ -58,9 +56,9 @@ def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
         ValueError: for a file that cannot be read, an unknown name, or a value of a wrong type.
     """
     try:
-        held = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it does not parse"
+        held = parse_yaml(Path(path).read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it does not parse: {error}"
         raise UsageError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
     if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
         raise UsageError(f"Expected names with values in {path}, got {type(held).__name__}.")

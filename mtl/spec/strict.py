@@ -1,12 +1,15 @@
-"""Frozen dataclasses from plain values: unknown fields and wrong types are refused."""
+"""Plain values read strictly: YAML, and dataclasses with neither unknown fields nor wrong types."""
 
 import dataclasses
 import difflib
 import functools
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
+
+import yaml
 
 from mtl.errors import UsageError
 
@@ -28,6 +31,47 @@ def checked_name(name: Any, known: Iterable[str], what: str) -> str:
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     listed = ", ".join(known) if len(known) <= MOST_LISTED else f"{len(known)} names"
     raise UsageError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 010 as ten, 1:30 as a string and 1e-3 as a number, unlike YAML 1.1."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        start: [pair for pair in pairs if pair[0].rpartition(":")[2] in ("bool", "null", "merge")]
+        for start, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(self.construct_scalar(node))
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        doubled = sorted(key for key in set(keys) if keys.count(key) > 1)
+        if doubled:  # YAML would keep the last one
+            raise UsageError(f"the key {doubled[0]} twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
+for _kind, _number in (
+    ("int", r"[-+]?[0-9]+"),
+    ("float", r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)"),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_number})$"), list("-+.0123456789")
+    )
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values that YAML holds; numbers are decimal, dates are strings.
+
+    Raises:
+        ValueError: with what is wrong, for text that does not parse or gives a key twice.
+    """
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: it makes plain values and nothing else
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(" ".join(str(error).split())[:200]) from error
 
 
 T = TypeVar("T")

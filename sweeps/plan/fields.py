@@ -12,12 +12,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from mtl.errors import UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
-from mtl.spec.strict import checked_name
+from mtl.spec.strict import checked_name, parse_yaml
 
 MAPPINGS: tuple[str, ...] = ("method_options", "loss_units")
 """Fields of RunSpec that map names to numbers; `loss_units.depth` addresses one entry."""
@@ -72,8 +70,8 @@ def parse_assignment(text: str) -> tuple[str, tuple[Any, ...]]:
         raise UsageError(f"Expected FIELD=VALUE[,VALUE...] after --set, got {text!r}.")
     field_type(dotted.strip())
     try:
-        values = yaml.safe_load(f"[{value}]")
-    except yaml.YAMLError as error:
+        values = parse_yaml(f"[{value}]")
+    except ValueError as error:
         raise UsageError(f"Expected values separated by commas, got {text!r}.") from error
     return dotted.strip(), field_values(dotted.strip(), values)
 

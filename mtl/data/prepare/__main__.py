@@ -13,14 +13,12 @@ Then: `python sweeps/priority_grid.py --dataset nyuv2`.
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -29,9 +27,9 @@ from mtl.data.prepare.recipe import READERS, RawRecipe, changed, make_recipe
 from mtl.data.prepared import data_folder, write_once
 from mtl.errors import BadSampleError, BadSourceError, PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS
+from mtl.spec.strict import parse_yaml
 
 USAGE_STATUS = 2
-EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,9 +119,8 @@ def _option(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"Expected KEY=VALUE after --option, got {text!r}.")
     try:
-        # YAML 1.1 calls 1e-1 a string, since it has no point.
-        return name, float(value) if EXPONENT.fullmatch(value) else yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, parse_yaml(value)
+    except ValueError as error:
         raise UsageError(f"Expected KEY=VALUE after --option, got {text!r}.") from error
 
 

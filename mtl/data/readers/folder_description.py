@@ -35,16 +35,10 @@ import yaml
 
 from mtl.errors import BadSourceError
 from mtl.spec.sections import SPLITS, TASKS
-from mtl.spec.strict import build_dataclass, checked_name
+from mtl.spec.strict import build_dataclass, checked_name, parse_yaml
 
 MAX_BYTES = 100_000
-MAX_LEVELS = 20
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?(\s*/\s*\d+(\.\d*)?)?")
-OPENING = (
-    yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken,
-    yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken,
-)  # fmt: skip
-CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 MOST_CLASSES = 255
 """Labels are kept as uint8."""
 
@@ -101,19 +95,6 @@ class Description:
     camera: CameraDescription | None = None
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would keep the last silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        doubled = {key for key in keys if keys.count(key) > 1}
-        if doubled:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {sorted(doubled)[0]} twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
 def read_description(path: Path) -> Description:
     """Return what a YAML file says.
 
@@ -163,25 +144,13 @@ def _parsed(path: Path) -> Any:
         _refuse(path, f"at most {MAX_BYTES:,} bytes of YAML", "more", remedy)
     try:
         text = data.decode("utf-8-sig")
-        _check_tokens(text, path)
-        # _StrictLoader is a SafeLoader: it makes plain values and nothing else.
-        return yaml.load(text, _StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: neither UTF-8 nor a date nor a number that exists.
+        # A few aliases of aliases unfold into gigabytes as soon as a message prints them.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            _refuse(path, "YAML without aliases (*name)", "some", "Write the values out")
+        return parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         _refuse(path, "YAML", words, "Mend it at that place")
-
-
-def _check_tokens(text: str, path: Path) -> None:
-    """Raise for what takes for ever to parse or to print, before it is parsed."""
-    level = 0
-    for token in yaml.scan(text):
-        if isinstance(token, yaml.AliasToken):
-            # A few aliases of aliases unfold into gigabytes as soon as a message prints them.
-            _refuse(path, "YAML without aliases (*name)", "some", "Write the values out")
-        level += isinstance(token, OPENING) - isinstance(token, CLOSING)
-        if level > MAX_LEVELS:
-            _refuse(path, f"YAML of at most {MAX_LEVELS} levels", "more", "Close the brackets")
 
 
 def _plain_task(entry: Any) -> Any:
@@ -201,7 +170,7 @@ def _plain_task(entry: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """Return strings such as 1/65535 or 1e-3 (which YAML 1.1 calls a string) as numbers.
+    """Return fractions such as 1/65535 and numbers in quotes as numbers.
 
     Whole numbers beyond the largest float are infinite, as 1e999 is: what is refused is one thing.
     """
