@@ -18,11 +18,10 @@ from scipy import special, stats
 from analysis.compute.dominance import dominates
 from analysis.compute.fronts import Reference, minimised
 from analysis.compute.inference import (
-    FEWEST_RESAMPLED,
     LEVEL,
+    MIN_SEEDS,
     SAMPLING_SEED,
     seed_widening,
-    student_interval,
     symmetric_interval,
 )
 from analysis.load.axes import Axis, signs
@@ -53,7 +52,7 @@ class BudgetCurve:
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
     interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds; None with fewer than `FEWEST_RESAMPLED`, and where all
+    """Of each, by resampling whole seeds; None with fewer than `MIN_SEEDS`, and where all
     resamples agree."""
     is_exact: bool
     """Else volumes were sampled at `num_places` places with `sampling_seed`."""
@@ -78,10 +77,10 @@ class Match:
     """None if its own whole grid does not reach it."""
     interval: tuple[int | None, int | None] | None
     """Of the number, over resampled seeds; None within is "not reached", as a whole
-    fewer than `FEWEST_RESAMPLED` seeds, or resamples that all agree."""
+    fewer than `MIN_SEEDS` seeds, or resamples that all agree."""
     num_runs_rival: int
     share_reached: float | None
-    """Of resamples in which it is reached; None with fewer than `FEWEST_RESAMPLED` seeds."""
+    """Of resamples in which it is reached; None with fewer than `MIN_SEEDS` seeds."""
     num_agreeing: int | None
     """Seeds, if all their resamples agree with the number; there is no interval then."""
 
@@ -195,7 +194,7 @@ def budget_curve(
     places = None if is_exact else _places(num_points, num_axes, MOST_COMPARISONS)
     expected = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, places), numbers)
     resampled, interval = np.zeros((0, len(numbers))), None
-    if num_seeds >= FEWEST_RESAMPLED:
+    if num_seeds >= MIN_SEEDS:
         coarse = None
         if num_points**num_axes > MOST_CELLS_RESAMPLED:
             coarse = _places(num_points, num_axes, MOST_COMPARISONS_RESAMPLED)
@@ -257,7 +256,7 @@ def _interval(
         symmetric_interval(float(value), value + away[:, k], widening)
         for k, value in enumerate(expected)
     ]
-    return tuple((max(interval.low, 0.0), interval.high) for interval in found)
+    return tuple((max(low, 0.0), high) for low, high in found)
 
 
 def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
@@ -360,6 +359,15 @@ class UntunedQuestion:
     """Points of the rival's grid whose means dominate the method's point, on the test split."""
     num_dominated: int
     num_candidates: int
+
+
+def student_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return Student's interval of the mean of normal values (n,); None for a single one."""
+    n = len(values)
+    if n < 2:
+        return None
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    return float(values.mean()) - reach, float(values.mean()) + reach
 
 
 def best_of_grid(means: np.ndarray, axes: Sequence[Axis]) -> int:

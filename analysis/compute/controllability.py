@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.compute.inference import FEWEST_RESAMPLED, LEVEL, SAMPLING_SEED, run_widening
+from analysis.compute.inference import LEVEL, MIN_SEEDS, SAMPLING_SEED, run_widening
 from analysis.load.text import no_width
 from mtl.errors import UsageError
 
@@ -25,10 +25,10 @@ class Control:
     rank_correlation: float | None
     """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
     interval: tuple[float, float] | None
-    """Of the mean over seeds, by resampling them; None with fewer than `FEWEST_RESAMPLED`, or where
+    """Of the mean over seeds, by resampling them; None with fewer than `MIN_SEEDS`, or where
     all agree: resampling them says nothing."""
     num_agreeing: int | None
-    """Seeds with a correlation, if there are `FEWEST_RESAMPLED` or more and all have the same."""
+    """Seeds with a correlation, if there are `MIN_SEEDS` or more and all have the same."""
     violations: int
     """Neighbouring priorities between which the mean gain falls as the priority rises."""
     num_steps: int
@@ -62,7 +62,7 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
     known = np.array([tau for tau in taus if tau is not None])
     means = _mean_at_each(values, gains.mean(axis=0))
     steps = np.diff(means)
-    is_enough = len(known) >= FEWEST_RESAMPLED
+    is_enough = len(known) >= MIN_SEEDS
     agree = is_enough and no_width(float(known.min()), float(known.max()))
     return Control(
         rank_correlation=float(known.mean()) if len(known) else None,

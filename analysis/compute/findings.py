@@ -20,7 +20,7 @@ from analysis.compute.fronts import (
     spreads,
     unusable,
 )
-from analysis.compute.inference import PermutationTest, holm, hypervolume_test, why_not_tested
+from analysis.compute.inference import PermutationTest, holm, seed_level_test, why_not_tested
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import by_arm, matched_runs, why_not_matched
@@ -56,7 +56,7 @@ class Comparison:
     test: PermutationTest | None = None
     p_adjusted: float | None = None
     """Holm-adjusted over all pairs of the report."""
-    smallest_p_adjusted: float | None = None
+    minimum_p_adjusted: float | None = None
     """The same if every pair came out as extreme as its seeds allow."""
     why_not: str | None = None
     """Why there is no test."""
@@ -263,7 +263,7 @@ def compare_arms(
             why_not = why_not_matched(held, (a, b)).removesuffix(".")
             comparisons.append(Comparison(a, b, why_not=why_not))
             continue
-        test = hypervolume_test(matched.runs_a, matched.runs_b, reference, axes)
+        test = seed_level_test(matched.runs_a, matched.runs_b, reference, axes)
         on = Matched(
             num_priorities=len(matched.priorities),
             seeds=matched.seeds_a,
@@ -276,9 +276,9 @@ def compare_arms(
         comparisons.append(Comparison(a, b, test, matched=on))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
-    smallest = iter(holm([c.test.smallest_p for c in tested if c.test is not None]))
+    smallest = iter(holm([c.test.minimum_p for c in tested if c.test is not None]))
     return tuple(
-        replace(c, p_adjusted=next(adjusted), smallest_p_adjusted=next(smallest)) if c.test else c
+        replace(c, p_adjusted=next(adjusted), minimum_p_adjusted=next(smallest)) if c.test else c
         for c in comparisons
     )
 

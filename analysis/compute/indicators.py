@@ -13,11 +13,11 @@ import numpy as np
 
 from analysis.compute.fronts import Reference, minimised, minimised_hypervolume, nondominated
 from analysis.compute.inference import (
-    RESAMPLES,
+    NUM_RESAMPLES,
     Interval,
-    by_priority,
-    by_seed,
+    run_level_resamples,
     run_widening,
+    seed_level_resamples,
     seed_widening,
     symmetric_interval,
 )
@@ -25,23 +25,21 @@ from analysis.load.axes import Axis
 from analysis.load.text import no_width
 from mtl.errors import UsageError
 
-MOST_POINTS_OF_MANY_AXES = 100
+MAX_PRIORITIES_OF_MANY_AXES = 100
 """Beyond so many priorities on five axes or more, one hypervolume takes tens of milliseconds and
 a thousand a minute, so no interval is computed."""
-MULTIPLES = tuple(float(m) for m in np.geomspace(0.25, 4, 33).round(4))
-"""Distances of the reference from the best values at which the ratio is taken, 1 the report's."""
 
 
 @dataclass(frozen=True)
 class Indicator:
-    """One number of two methods, with two intervals for two assumptions; None where there is none.
+    """One number of two methods with two intervals; None where there is none.
 
-    `by_priority` supposes independent runs, `by_seed` does not; see `analysis.compute.inference`.
+    `run_level` supposes independent runs, `seed_level` does not; see `analysis.compute.inference`.
     """
 
     value: float | None
-    by_seed: Interval | None = None
-    by_priority: Interval | None = None
+    seed_level: Interval | None = None
+    run_level: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,12 @@ class Indicators:
     """The same of b from a's."""
 
 
-@dataclass(frozen=True)
-class Sensitivity:
-    """How the ratio of hypervolumes depends on where the reference point stands."""
-
-    multiples: tuple[float, ...]
-    """Distance of the reference from the best values of both methods; 1 is the report's."""
-    together: tuple[float | None, ...]
-    """Ratio with the reference moved on all axes; None where the second method has none left."""
-    each: tuple[tuple[float | None, ...], ...]
-    """For each axis the ratio with the reference moved on it alone."""
+# The indicators in the order of `statistic` below, and those that can be no less than 0.
+_NAMES = (
+    *("hypervolume_a", "hypervolume_b", "difference", "ratio"),
+    *("epsilon_a", "epsilon_b", "igd_plus_a", "igd_plus_b"),
+)
+_NOT_NEGATIVE = ("hypervolume_a", "hypervolume_b", "ratio", "igd_plus_a", "igd_plus_b")
 
 
 def axis_ranges(values: np.ndarray) -> tuple[float, ...]:
@@ -96,7 +90,7 @@ def indicators(
     reference: Reference,
     axes: Sequence[Axis],
     ranges: Sequence[float],
-    num_resamples: int = RESAMPLES,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> Indicators:
     """Return two methods' fronts in numbers.
 
@@ -112,6 +106,11 @@ def indicators(
         ValueError: for unequal shapes, and for NaN or infinities.
     """
     a, b = minimised(runs_a, axes), minimised(runs_b, axes)
+    if a.shape != b.shape:
+        raise UsageError(
+            "Expected equal priorities and seeds for both methods, got runs of shapes "
+            f"{a.shape} and {b.shape}."
+        )
     corner = minimised(np.array(reference.point), axes)
     # On an axis that never differs there is nothing to divide.
     scale = np.where(np.asarray(ranges) > 0, ranges, 1.0)
@@ -131,91 +130,39 @@ def indicators(
             float(moocore.igd_plus(scaled_b, ref=scaled_a)),
         )
 
-    if a.shape != b.shape:
-        raise UsageError(
-            "Expected equal priorities and seeds for both methods, got runs of shapes "
-            f"{a.shape} and {b.shape}."
-        )
-    values = statistic(a.mean(axis=1), b.mean(axis=1))
     num_priorities, num_seeds, num_axes = a.shape
-    if num_seeds < 2 or (num_axes > 4 and num_priorities > MOST_POINTS_OF_MANY_AXES):
+    if num_seeds < 2 or (num_axes > 4 and num_priorities > MAX_PRIORITIES_OF_MANY_AXES):
         num_resamples = 0
-    found = [Indicator(None if np.isnan(value) else value) for value in values]
+    values = statistic(a.mean(axis=1), b.mean(axis=1))
+    found = {
+        name: Indicator(None if np.isnan(value) else value)
+        for name, value in zip(_NAMES, values, strict=True)
+    }
     if num_resamples:
-        seeds = by_seed(a, b, statistic, num_resamples)
-        priorities = by_priority(a, b, statistic, num_resamples)
-        widenings = seed_widening(num_seeds), run_widening(num_seeds)
-        found = [
-            Indicator(
-                indicator.value,
-                _interval(index, indicator.value, seeds[:, index], widenings[0]),
-                _interval(index, indicator.value, priorities[:, index], widenings[1]),
+        seeds = seed_level_resamples(a, b, statistic, num_resamples)
+        runs = run_level_resamples(a, b, statistic, num_resamples)
+        found = {
+            name: Indicator(
+                found[name].value,
+                _interval(name, found[name].value, seeds[:, k], seed_widening(num_seeds)),
+                _interval(name, found[name].value, runs[:, k], run_widening(num_seeds)),
             )
-            for index, indicator in enumerate(found)
-        ]
-    volume_a, volume_b, difference, ratio, epsilon_a, epsilon_b, igd_a, igd_b = found
+            for k, name in enumerate(_NAMES)
+        }
     return Indicators(
         num_priorities=num_priorities,
         num_seeds=num_seeds,
         num_resamples=num_resamples,
         ranges=tuple(map(float, ranges)),
-        hypervolume_a=volume_a,
-        hypervolume_b=volume_b,
-        difference=difference,
-        ratio=ratio,
-        epsilon_a=epsilon_a,
-        epsilon_b=epsilon_b,
-        igd_plus_a=igd_a,
-        igd_plus_b=igd_b,
+        **found,
     )
-
-
-def reference_sensitivity(
-    means_a: np.ndarray, means_b: np.ndarray, reference: Reference, axes: Sequence[Axis]
-) -> Sensitivity | None:
-    """Return the ratio of hypervolumes against the distance of the reference from the best values.
-
-    None if the reference is on some axis no worse than the best value of both methods: no method
-    then has any hypervolume.
-
-    Args:
-        means_a: (num_points, axes), metric units.
-        means_b: of the other method.
-        reference: the report's.
-        axes: of the last dimension.
-    """
-    a, b = minimised(means_a, axes), minimised(means_b, axes)
-    best = np.minimum(a.min(axis=0), b.min(axis=0))
-    distance = minimised(np.array(reference.point), axes) - best
-    if (distance <= 0).any():
-        return None
-
-    def ratio(factors: np.ndarray) -> float | None:
-        volumes = [minimised_hypervolume(m, best + factors * distance) for m in (a, b)]
-        return volumes[0] / volumes[1] if volumes[1] > 0 else None
-
-    ones = np.ones(len(axes))
-    return Sensitivity(
-        MULTIPLES,
-        tuple(ratio(ones * m) for m in MULTIPLES),
-        tuple(
-            tuple(ratio(np.where(np.arange(len(axes)) == k, m, 1.0)) for m in MULTIPLES)
-            for k in range(len(axes))
-        ),
-    )
-
-
-# Places of what can be no less than 0, in `statistic`.
-_NOT_NEGATIVE = (0, 1, 3, 6, 7)
 
 
 def _interval(
-    index: int, value: float | None, resampled: np.ndarray, widening: float
+    name: str, value: float | None, resampled: np.ndarray, widening: float
 ) -> Interval | None:
     # A resample without hypervolume of b has no ratio, and then no interval is to be trusted.
     if value is None or not np.isfinite(resampled).all():
         return None
-    interval = symmetric_interval(value, resampled, widening)
-    if index in _NOT_NEGATIVE:
-        return Interval(max(interval.low, 0.0), interval.high)
-    return interval
+    low, high = symmetric_interval(value, resampled, widening)
+    return (max(low, 0.0) if name in _NOT_NEGATIVE else low), high

@@ -19,7 +19,7 @@ from analysis.compute.budget import (
     untuned_question,
 )
 from analysis.compute.findings import PAPER_PAIR, Findings, method_of, paper_pairs, steered_arms
-from analysis.compute.inference import FEWEST_RESAMPLED, PERCENT, why_not_comparable
+from analysis.compute.inference import MIN_SEEDS, MORE_POINTS, PERCENT
 from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import is_equal, priority_values
@@ -409,7 +409,7 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     curves = _curves(findings, held)
     drawn = {arm: curve for arm, curve in curves.items() if curve.expected[-1] > 0}
     words += _curve_words(curves, drawn)
-    matches, refused = _matches(findings, curves)
+    matches, refused = _matches(findings, curves, {runs.arm: runs for runs in held})
     words += refused
     seconds = run_seconds(findings)
     costs = arm_overheads(findings, seconds)
@@ -467,11 +467,11 @@ def _left_out_words(steered: Sequence[str], held: Sequence[ArmRuns]) -> list[str
                 f"{runs.num_left_out} runs of {runs.arm} are not counted here: their seeds are "
                 "not done at every priority."
             )
-    few = [runs for runs in held if 0 < len(runs.seeds) < FEWEST_RESAMPLED]
+    few = [runs for runs in held if 0 < len(runs.seeds) < MIN_SEEDS]
     if few:
         words.append(
             f"No interval for {listed([runs.arm for runs in few])}: that takes at least "
-            f"{FEWEST_RESAMPLED} seeds; resampling fewer looks surer than it is."
+            f"{MIN_SEEDS} seeds; resampling fewer looks surer than it is."
         )
     if not steered:
         words.append(
@@ -491,7 +491,7 @@ def _curve_words(curves: dict[str, BudgetCurve], drawn: dict[str, BudgetCurve]) 
     words += [
         f"No interval for {arm}: all {curve.num_seeds} seeds agree."
         for arm, curve in drawn.items()
-        if curve.num_seeds >= FEWEST_RESAMPLED and curve.interval is None
+        if curve.num_seeds >= MIN_SEEDS and curve.interval is None
     ]
     return words
 
@@ -507,16 +507,15 @@ def _curves(findings: Findings, held: Sequence[ArmRuns]) -> dict[str, BudgetCurv
 
 
 def _matches(
-    findings: Findings, curves: dict[str, BudgetCurve]
+    findings: Findings, curves: dict[str, BudgetCurve], runs: dict[str, ArmRuns]
 ) -> tuple[tuple[Match, ...], list[str]]:
     """Return runs to match of each pair, both ways, and why some pairs have none."""
     pairs = paper_pairs(findings, list(curves))
     matches: list[Match] = []
     words = []
     for a, b in pairs[:MOST_PAIRS]:
-        points = ([p for p in findings.points if p.arm == arm] for arm in (a, b))
-        why_not = why_not_comparable(*points)
-        if why_not is not None:
+        why_not = _why_not_comparable(runs[a], runs[b])
+        if why_not:
             words.append(f"The budgets of {a} and {b} are not set against each other: {why_not}.")
             continue
         # Nothing is needed to reach a hypervolume of 0.
@@ -525,6 +524,19 @@ def _matches(
     if len(pairs) > MOST_PAIRS:
         words.append(f"Only the first {MOST_PAIRS} of {len(pairs)} pairs are matched.")
     return tuple(matches), words
+
+
+def _why_not_comparable(a: ArmRuns, b: ArmRuns) -> str:
+    """Return why the budgets of two methods must not be compared, or "" if they may."""
+    if a.priorities != b.priorities:
+        shared = len(set(a.priorities) & set(b.priorities))
+        return (
+            f"they have {len(a.priorities)} and {len(b.priorities)} priorities, {shared} of them "
+            f"shared, and {MORE_POINTS}"
+        )
+    if a.seeds != b.seeds:
+        return "their seeds that are done at every priority differ"
+    return ""
 
 
 _Question = tuple[UntunedQuestion, ArmRuns, ArmRuns]

@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.compute.controllability import Control, control
 from analysis.compute.findings import Findings, steered_arms
-from analysis.compute.inference import FEWEST_RESAMPLED, PERCENT
+from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import NONE, Axis, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
@@ -100,8 +100,8 @@ def _words(findings: Findings, held: list[ArmRuns], found: tuple[Steering, ...])
     ]
     if constant:
         words.append(f"Constant, so without any correlation: {listed(constant)}.")
-    if any(steering.num_seeds < FEWEST_RESAMPLED for steering in found):
-        words.append(f"With fewer than {FEWEST_RESAMPLED} seeds there is no interval.")
+    if any(steering.num_seeds < MIN_SEEDS for steering in found):
+        words.append(f"With fewer than {MIN_SEEDS} seeds there is no interval.")
     if len(findings.axes) > 2 and found:
         words.append(
             "With more than two tasks several settings give a task the same priority; the curve is "

@@ -124,14 +124,14 @@ def comparison_table(findings: Findings) -> Table:
                     shown_number(test.difference, "+.3g"),
                     f"{test.p:.2g}",
                     shown_number(c.p_adjusted, ".2g"),
-                    f"{test.smallest_p:.2g}",
-                    f"{test.num_relabellings}, {'all' if test.exact else 'drawn'}",
+                    f"{test.minimum_p:.2g}",
+                    f"{test.num_permutations}, {'all' if test.exact else 'drawn'}",
                 )
             )
             values |= {
                 **vars(test),
                 "p_adjusted": c.p_adjusted,
-                "smallest_p_adjusted": c.smallest_p_adjusted,
+                "minimum_p_adjusted": c.minimum_p_adjusted,
                 "hypervolume_a": on.hypervolumes[0],
                 "hypervolume_b": on.hypervolumes[1],
                 "num_priorities": on.num_priorities,

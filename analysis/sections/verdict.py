@@ -326,14 +326,14 @@ def _in_words(comparison: Comparison, findings: Findings) -> str:
     p = f"p = {test.p:.2g}"
     if comparison.p_adjusted is not None and comparison.p_adjusted != test.p:
         p += f", {comparison.p_adjusted:.2g} after Holm"
-    how = f"all {test.num_relabellings} relabellings"
+    how = f"all {test.num_permutations} relabellings"
     if not test.exact:
-        how = f"{test.num_relabellings} relabellings drawn with seed {test.seed}"
-    smallest, adjusted = test.smallest_p, comparison.smallest_p_adjusted
+        how = f"{test.num_permutations} relabellings drawn with seed {test.seed}"
+    smallest, adjusted = test.minimum_p, comparison.minimum_p_adjusted
     least = f"{smallest:.2g}"
     if adjusted is not None and adjusted != smallest:
         least += f", {adjusted:.2g} after Holm"
-    tail = f"({p}; two-sided, {how} of {test.relabelled}; smallest reachable p {least})"
+    tail = f"({p}; two-sided, {how} of {test.unit}; smallest reachable p {least})"
     if carried(comparison):
         return f"{volumes}: carried by the runs {tail}."
     if (smallest if adjusted is None else adjusted) >= SIGNIFICANCE:

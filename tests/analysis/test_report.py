@@ -244,7 +244,7 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic)
     assert findings.hypervolumes == {}, "those of all runs must not stand side by side"
     (c,) = findings.comparisons
     assert (c.matched.num_priorities, c.matched.seeds) == (5, (0, 2, 3, 4, 5, 6))
-    assert c.test.smallest_p == 2 / 2**6
+    assert c.test.minimum_p == 2 / 2**6
     kept = findings.runs[findings.runs["seed"] != 1]
     means = kept[kept["arm"] == "lsb"].groupby("priority_depth")[
         ["depth_delta1", "segmentation_miou"]

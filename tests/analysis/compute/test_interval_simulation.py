@@ -17,7 +17,7 @@ import pytest
 
 from analysis.compute.fronts import Reference
 from analysis.compute.indicators import indicators
-from analysis.compute.inference import PermutationTest, hypervolume_test, within_priority_test
+from analysis.compute.inference import PermutationTest, run_level_test, seed_level_test
 from analysis.load.axes import Axis
 from mtl.records import METRICS
 
@@ -38,8 +38,8 @@ RESAMPLES = 200
 COVERED = 0.93
 """What is claimed of the intervals that are right, and not 95: .90 to .96 were measured."""
 TEST_REPETITIONS = {3: 2000, 5: 1000, 10: 300}
-"""Number of seeds -> repetitions of the test of whole seeds: those of few seeds cost little."""
-WITHIN_REPETITIONS = 300
+"""Number of seeds -> repetitions of the seed-level test: those of few seeds cost little."""
+RUN_LEVEL_REPETITIONS = 300
 
 
 def draw(
@@ -65,7 +65,7 @@ def coverage(num_seeds: int, kind: str, lead: float) -> dict[str, dict[str, floa
     exact = (FRONT[:, None] + lead, FRONT[:, None])
     truth = indicators(*exact, REFERENCE, AXES, RANGES)
     names = ("hypervolume_a", "difference", "ratio", "epsilon_a", "igd_plus_b")
-    held = {name: {"by_seed": 0, "by_priority": 0} for name in names}
+    held = {name: {"seed_level": 0, "run_level": 0} for name in names}
     generator = np.random.default_rng([num_seeds, sorted(KINDS).index(kind)])
     for _ in range(REPETITIONS):
         a, b = draw(generator, num_seeds, kind, lead)
@@ -73,8 +73,8 @@ def coverage(num_seeds: int, kind: str, lead: float) -> dict[str, dict[str, floa
         for name, ways in held.items():
             true = getattr(truth, name).value
             for way in ways:
-                interval = getattr(getattr(found, name), way)
-                ways[way] += interval.low - 1e-12 <= true <= interval.high + 1e-12
+                low, high = getattr(getattr(found, name), way)
+                ways[way] += low - 1e-12 <= true <= high + 1e-12
     shares = {n: {w: c / REPETITIONS for w, c in ways.items()} for n, ways in held.items()}
     print(f"{num_seeds=} {kind=} {lead=}", shares)
     return shares
@@ -82,21 +82,21 @@ def coverage(num_seeds: int, kind: str, lead: float) -> dict[str, dict[str, floa
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
 @pytest.mark.parametrize("kind", KINDS)
-def test_intervals_by_whole_seeds_cover_whatever_a_seed_does(num_seeds, kind):
+def test_seed_level_intervals_cover_under_every_kind_of_noise(num_seeds, kind):
     found = coverage(num_seeds, kind, LEAD)
     for name in ("hypervolume_a", "difference", "ratio"):
-        assert found[name]["by_seed"] > COVERED - three_errors(COVERED, REPETITIONS), name
+        assert found[name]["seed_level"] > COVERED - three_errors(COVERED, REPETITIONS), name
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_stratified_intervals_cover_independent_runs_alone(num_seeds):
+def test_run_level_intervals_cover_independent_runs_only(num_seeds):
     alone = coverage(num_seeds, "independent", LEAD)
     effect = coverage(num_seeds, "method x seed", LEAD)
     for name in ("hypervolume_a", "difference", "ratio"):
-        assert alone[name]["by_priority"] > COVERED - three_errors(COVERED, REPETITIONS), name
+        assert alone[name]["run_level"] > COVERED - three_errors(COVERED, REPETITIONS), name
         # An effect as large as the noise is in the mean of nine priorities three times as large:
         # about .7 are covered.
-        assert effect[name]["by_priority"] < 0.70 + three_errors(0.70, REPETITIONS), name
+        assert effect[name]["run_level"] < 0.70 + three_errors(0.70, REPETITIONS), name
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
@@ -105,8 +105,8 @@ def test_noise_pushes_epsilon_up_and_its_intervals_cover_less(num_seeds, kind):
     # Equal fronts, where it is worst: what the report says is 7 of 10.
     found = coverage(num_seeds, kind, 0.0)
     for name in ("epsilon_a", "igd_plus_b"):
-        assert found[name]["by_seed"] > 0.70 - three_errors(0.70, REPETITIONS), name
-        assert found["difference"]["by_seed"] > COVERED - three_errors(COVERED, REPETITIONS)
+        assert found[name]["seed_level"] > 0.70 - three_errors(0.70, REPETITIONS), name
+        assert found["difference"]["seed_level"] > COVERED - three_errors(COVERED, REPETITIONS)
 
 
 def rejected(
@@ -123,19 +123,19 @@ def rejected(
     return share
 
 
-# With 3 seeds no p by whole seeds is below 2 / 8, with 5 none below 2 / 32.
+# With 3 seeds no seed-level p is below 2 / 8, with 5 none below 2 / 32.
 @pytest.mark.parametrize(("num_seeds", "level"), [(3, 0.25), (5, 0.0625), (10, 0.05)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_test_of_whole_seeds_keeps_its_size(num_seeds, level, kind):
+def test_seed_level_test_keeps_its_size(num_seeds, level, kind):
     repetitions = TEST_REPETITIONS[num_seeds]
-    found = rejected(hypervolume_test, num_seeds, kind, level, repetitions)
+    found = rejected(seed_level_test, num_seeds, kind, level, repetitions)
     assert abs(found - level) < three_errors(level, repetitions)
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_the_test_within_priorities_keeps_its_size_for_independent_runs_alone(num_seeds):
-    alone = rejected(within_priority_test, num_seeds, "independent", 0.05, WITHIN_REPETITIONS)
-    assert abs(alone - 0.05) < three_errors(0.05, WITHIN_REPETITIONS)
+def test_run_level_test_keeps_its_size_for_independent_runs_only(num_seeds):
+    alone = rejected(run_level_test, num_seeds, "independent", 0.05, RUN_LEVEL_REPETITIONS)
+    assert abs(alone - 0.05) < three_errors(0.05, RUN_LEVEL_REPETITIONS)
     # With an effect of method x seed it finds a difference in every second to fourth null.
-    effect = rejected(within_priority_test, num_seeds, "method x seed", 0.05, WITHIN_REPETITIONS)
+    effect = rejected(run_level_test, num_seeds, "method x seed", 0.05, RUN_LEVEL_REPETITIONS)
     assert effect > 0.25

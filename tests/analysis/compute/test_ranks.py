@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.compute.inference import smallest_p
+from analysis.compute.inference import minimum_p
 from analysis.compute.ranks import (
     RankedMetric,
     block_tests,
@@ -187,7 +187,7 @@ def test_a_seed_with_all_its_priorities_is_one_observation(num_seeds):
     (test,), untested = pair_tests(trials, "by", SCORE, "seed", ["priorities"])
     assert not untested
     assert test.paired
-    assert test.p == test.smallest_p == smallest_p(num_seeds) == 2 / 2**num_seeds
+    assert test.p == test.smallest_p == minimum_p(num_seeds) == 2 / 2**num_seeds
     assert test.difference == pytest.approx(1 if test.method_a == "a" else -1)
 
 
@@ -465,7 +465,7 @@ def test_a_store_of_priorities_reaches_the_p_of_its_seeds(tmp_path, capsys):
     fill(store, seeds=2, shift=0.3)
     assert main([str(store.root), "--out", str(tmp_path / "out")]) == 0
     tests = pd.read_csv(tmp_path / "out" / "rank_tests.csv")
-    assert set(tests["smallest_p"]) == {smallest_p(2)} == {0.5}
+    assert set(tests["smallest_p"]) == {minimum_p(2)} == {0.5}
     assert tests["p"].min() >= 0.5
     assert "0 of 4 differences" in capsys.readouterr().out
 

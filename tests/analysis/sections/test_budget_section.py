@@ -98,7 +98,7 @@ def test_a_seed_missing_at_one_priority_is_left_out_and_said(store, synthetic):
     curve = section.values["curves"][0]
     assert (curve["arm"], curve["num_seeds"]) == ("lsb", 2)
     assert "4 runs of lsb are not counted" in words(section)
-    assert "different seeds at 1 priority" in words(section)
+    assert "their seeds that are done at every priority differ" in words(section)
 
 
 def test_methods_without_priorities_have_seconds_and_no_curve(store, synthetic):
