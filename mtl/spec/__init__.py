@@ -8,10 +8,17 @@ from mtl.spec.run import (
     check_priorities,
     equal_priorities,
 )
+from mtl.spec.sections import DATASETS, SPLITS, TASKS, DataSpec, NetworkSpec, OptimizerSpec
 
 __all__ = [
+    "DATASETS",
     "NUMERICS_VERSION",
     "PERIOD_FIELDS",
+    "SPLITS",
+    "TASKS",
+    "DataSpec",
+    "NetworkSpec",
+    "OptimizerSpec",
     "RunSpec",
     "Runtime",
     "check_priorities",

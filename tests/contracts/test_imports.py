@@ -14,10 +14,6 @@ MTL_NEEDS = {
 }  # fmt: skip
 
 
-# What analysis may know of mtl: files, the names in them, and how they are read.
-OF_MTL_FOR_ANALYSIS = {"names", "plan_file", "records", "spec", "store", "strict"}
-
-
 def imported_packages(path: Path) -> set[str]:
     """Return the top-level names that a module imports anywhere in its source."""
     names: set[str] = set()
@@ -32,17 +28,6 @@ def imported_packages(path: Path) -> set[str]:
 def test_one_training_needs_nothing_beyond_its_list() -> None:
     needed = {name for path in ROOT.glob("mtl/**/*.py") for name in imported_packages(path)}
     assert needed <= MTL_NEEDS
-
-
-def test_analysis_knows_of_mtl_only_what_reads_results() -> None:
-    modules = {
-        node.module.removeprefix("mtl.")
-        for path in ROOT.glob("analysis/**/*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mtl"
-        if node.module is not None
-    }
-    assert modules <= OF_MTL_FOR_ANALYSIS
 
 
 def test_ray_is_imported_in_the_launch_package_only() -> None:

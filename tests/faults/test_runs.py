@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from mtl.store import Store
-from sweeps.status import journal
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     Sweeps,
@@ -140,7 +139,7 @@ def test_a_clock_set_back_changes_nothing(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(time, "time", lambda: real_time() - back)
-    monkeypatch.setattr(journal, "datetime", Clock)
+    monkeypatch.setattr("sweeps.text.datetime", Clock)
     sweeps.wrap = after_epoch("fixed", printed_seed(2).randrange(1, 4), set_back)
     status, _, said = sweeps.here(store, *EPOCHS)
     assert (status, said.splitlines()[0][:18]) == (1, "Stopped by SIGTERM")

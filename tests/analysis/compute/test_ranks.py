@@ -347,7 +347,7 @@ def test_the_command_on_table_s3(tmp_path, capsys):
 def test_the_command_in_another_process_writes_the_same_bytes(tmp_path):
     arguments = [str(TABLE_S3), "--by", "algorithm", "--out"]
     main([*arguments, str(tmp_path / "a")])
-    script = Path(__file__).parents[2] / "analysis" / "ranking.py"
+    script = Path(__file__).parents[3] / "analysis" / "ranking.py"
     subprocess.run(
         [sys.executable, str(script), *arguments, str(tmp_path / "b")],
         check=True, capture_output=True, cwd=tmp_path,

@@ -66,7 +66,7 @@ def test_workers_end_by_themselves_when_the_one_that_started_them_is_killed(tmp_
     )
     script = tmp_path / "script.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     parent = subprocess.Popen([sys.executable, str(script)], env=environment)
     workers: dict[int, str] = {}
     try:

@@ -32,7 +32,7 @@ from sweeps.status.display import PlainDisplay
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
-SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
+SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
 OBJECT_STORE = 80_000_000
 
 # Ray's Cluster forgets the handles of processes that it has ended.

@@ -14,7 +14,7 @@ import yaml
 from sweeps.options import parse_command
 from sweeps.priority_grid import GRID
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = ROOT / "docs" / "cluster"
 
 SRUN = """#!/bin/bash

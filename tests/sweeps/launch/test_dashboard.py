@@ -22,7 +22,7 @@ from sweeps.launch.tune import ClusterError, started_ray
 from sweeps.text import run_label
 from tests.chromium import Chromium, find_chromium
 
-SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
+SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
 
 
 def test_a_dashboard_without_a_token_is_refused_before_ray_starts(monkeypatch):

@@ -27,7 +27,7 @@ from sweeps.status.display import PlainDisplay
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
-SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
+SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
 TINY = [
     "--divisions", "3", "--seeds", "1", "--set", "data.num_train=8", "data.num_validation=4",
     "data.num_test=4", "data.height=16", "data.width=16", "network.decoder_widths=8,8,8,8,8,8",

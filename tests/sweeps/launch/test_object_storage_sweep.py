@@ -12,7 +12,7 @@ import pytest
 
 from mtl.store import Store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = [
     "--quick", "--seeds", "1", "--divisions", "2", "--set", "batch_size=4",
     "data.height=32", "data.width=32", "data.num_train=8", "data.num_validation=4",

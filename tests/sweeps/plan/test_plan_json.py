@@ -24,7 +24,7 @@ MAINS = {
 }
 ADDED = {"pareto_search": {"num_epochs"}}
 """Command -> its keys beside those that all share."""
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[3] / "docs" / "sweeps.md"
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def test_a_refinement_to_come_is_one_key_more_until_its_runs_are_known(
     assert held["num_runs"] == 28
 
 
-def test_the_readme_describes_every_key():
-    described = re.search(r"`--plan --json` prints.*?(?=\n\n[^|])", README.read_text("utf-8"), re.S)
+def test_docs_describe_every_key():
+    described = re.search(r"`--plan --json` prints.*?(?=\n\n[^|])", DOCS.read_text("utf-8"), re.S)
     assert described is not None
     named = set(re.findall(r"^\| `(\w+)`", described.group(), re.M))
     assert named == {*KEYS, *set().union(*ADDED.values()), "most_refinement_runs"}
