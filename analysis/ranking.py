@@ -7,8 +7,7 @@ Usage:
 
 RESULTS is a store or the folder of one sweep, TABLE any CSV or Parquet with one row a trial. Every
 numeric column is ranked but `trial`, `seed`, `priority_<task>`, which say which trial a row is, and
-the ranks that a table brings along (`rank_<metric>`, `rank_min`, `rank_max`, `rank_avg`), which are
-compared with the computed ones. Trials that share seeds are tested by relabelling whole seeds.
+`rank_...`, the ranks that a table brings along. Where trials share seeds, whole seeds are permuted.
 Metrics that `mtl.records` knows bring their direction; others need it: `--metrics score:max`.
 Written are ranks.csv, rank_summary.csv and rank_tests.csv, the first two as LaTeX too.
 """
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.compute.rank_tables import Ranking, Request, rankings_of_stores, rankings_of_table
+from analysis.compute.rank_tables import Ranking, Request, ranking_of_table, rankings_of_stores
 from analysis.load.arguments import (
     TABLE_SUFFIXES,
     store_and_sweep,
@@ -27,46 +26,36 @@ from analysis.load.arguments import (
 )
 from analysis.load.axes import AnalysisError
 from analysis.load.groups import folder_name
-from analysis.sections.method_ranks import ranking_files, ranking_words
-from mtl.command_line import Parser
-from mtl.errors import StoreError, StoreUnreachableError, UsageError
+from analysis.sections.method_ranks import ranking_files, ranking_text
+from mtl.command_line import Parser, run
+from mtl.errors import UsageError
 from mtl.store import is_address
 from mtl.store.local import write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
-    try:
-        given = _parser().parse_args(argv)
-        request = Request(
-            by=given.by,
-            metrics=_metrics(given.metrics),
-            tie_tolerances=_tolerances(given.tie_tolerance),
-            blocks=given.blocks,
-            baseline=given.baseline,
-        )
-        rankings, default_out = _rankings(given.results, request)
-        out = given.out or default_out
-        for ranking in rankings:
-            folder = out / folder_name(ranking.label) if ranking.label else out
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in ranking_files(ranking).items():
-                write_atomically(folder / name, text.encode())
-            print(ranking_words(ranking))
-            print(f"Written: {folder / 'ranks.csv'}, {folder / 'rank_summary.csv'}", flush=True)
-    except (UsageError, ValueError) as error:
-        print(f"ranking: {error}", file=sys.stderr)
-        return 2
-    except (AnalysisError, StoreError, StoreUnreachableError) as error:
-        print(f"ranking: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"ranking: Expected a folder that can be written, got {error}. Give another one with "
-            "--out.",
-            file=sys.stderr,
-        )
-        return 1
+    return run("ranking", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    given = _parser().parse_args(argv)
+    request = Request(
+        by=given.by,
+        metrics=_metrics(given.metrics),
+        tie_tolerances=_tolerances(given.tie_tolerance),
+        blocks=given.blocks,
+        baseline=given.baseline,
+    )
+    rankings, default_out = _rankings(given.results, request)
+    out = given.out or default_out
+    for ranking in rankings:
+        folder = out / folder_name(ranking.label) if ranking.label else out
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ranking_files(ranking).items():
+            write_atomically(folder / name, text.encode())
+        print(ranking_text(ranking))
+        print(f"Written: {folder / 'ranks.csv'}, {folder / 'rank_summary.csv'}", flush=True)
     return 0
 
 
@@ -93,12 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--blocks",
         metavar="COLUMN",
-        help="Friedman's test over these blocks, such as data sets; at least five",
+        help="Friedman's test over these blocks, such as data sets or seeds; at least five",
     )
     parser.add_argument(
         "--baseline",
         metavar="VALUE",
-        help="of the --by column: what delta-m is relative to (a store: its single-task runs)",
+        help="of the --by column: what Delta_m is relative to (a store: its single-task runs)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
     return parser
@@ -117,7 +106,7 @@ def _rankings(text: str, request: Request) -> tuple[list[Ranking], Path]:
             raise UsageError(
                 f"Expected a file named .csv or .parquet, got {path}. Rename or convert it."
             )
-        return [rankings_of_table(path, request)], Path("ranking")
+        return [ranking_of_table(path, request)], Path("ranking")
     named = store_and_sweep(text)
     out = path / "ranking" if named[0].is_local else Path("ranking")
     return rankings_of_stores([named[0]], sweep_run_ids([named]), request), out

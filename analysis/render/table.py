@@ -45,7 +45,7 @@ class Table:
         cls,
         name: str,
         caption: str,
-        records: Sequence[Mapping[str, Any]],
+        records: Sequence[Mapping[Any, Any]],
         columns: Sequence[Column],
         *,
         num_words: int = 1,
@@ -74,7 +74,7 @@ class Table:
         )
 
 
-def _cell(column: Column, record: Mapping[str, Any]) -> str:
+def _cell(column: Column, record: Mapping[Any, Any]) -> str:
     value: Any = record if column.key is None else record[column.key]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return NONE
