@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jinja2
 import plotly.offline
 
 from analysis.compute.findings import Findings, find
-from analysis.load.axes import NONE, choose_axes
+from analysis.load.axes import NONE
 from analysis.load.priorities import Priorities
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import SPLIT, STATES, Loaded, RunState
@@ -57,8 +57,8 @@ class Built:
 
 def build(
     loaded: Loaded,
-    metrics: Mapping[str, str] | None,
-    title: str | None,
+    metrics: Mapping[str, str] | None = None,
+    title: str | None = None,
     *,
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
@@ -77,11 +77,11 @@ def build(
         static: whether figures are drawn for paper as well, in figures/.
 
     Raises:
-        AnalysisError: if the runs must not be compared.
+        UserError: if the runs must not be compared.
         ValueError: for an unknown task or metric.
     """
-    axes = choose_axes(loaded.tasks, metrics, paper_scaling=paper_scaling)
-    findings = find(loaded, axes, tuned)
+    axes, notes = loaded.axes(metrics, paper_scaling=paper_scaling)
+    findings = find(replace(loaded, notes=(*loaded.notes, *notes)), axes, tuned)
     sections = all_sections(findings, run_files)
     tables = all_tables(findings)
     words = verdict(findings)

@@ -11,49 +11,34 @@ compared.
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.load.arguments import TABLE_SUFFIXES, _asked, store_and_sweep
-from analysis.load.axes import AnalysisError, UnknownTaskError
-from analysis.report import (
-    ReportSummary,
-    default_folder,
-    in_words,
-    write_reports,
-    write_table_report,
-)
-from mtl.command_line import Parser
-from mtl.errors import StoreError, StoreUnreachableError, UsageError
+from analysis.load.plans import default_folder, stores_among, table_among
+from analysis.report import to_text, write_reports, write_table_report
+from mtl.command_line import Parser, run
+from mtl.errors import UsageError
 from mtl.records import TASK_METRICS, task_metric
-from mtl.store import is_address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 written, 1 could not be done, 2 wrong usage."""
-    try:
-        arguments = _parser().parse_args(argv)
-        metrics = _metrics(arguments.metrics)
-        reports = _reports(arguments, metrics)
-    except (UsageError, UnknownTaskError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (AnalysisError, StoreError, StoreUnreachableError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"Expected a folder that can be written, got {error}. Give another one with --out.",
-            file=sys.stderr,
-        )
-        return 1
-    try:
-        for label, summary in reports.items():
-            print(in_words(label, summary), flush=True)
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return run("pareto", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    given = _parser().parse_args(argv)
+    metrics = _metrics(given.metrics)
+    options = {"paper_scaling": given.paper_scaling, "static": given.static}
+    out = given.out or default_folder(given.results, "report")
+    table = table_among(given.results)
+    if table is not None:
+        reports = {"": write_table_report(table, out, metrics, **options)}
+    else:
+        stores, asked = stores_among(given.results)
+        reports = write_reports(stores, out, asked, metrics, **options)
+    print(to_text(reports))
     return 0
 
 
@@ -104,52 +89,9 @@ def _metrics(texts: Sequence[str]) -> dict[str, str]:
             )
         if task in metrics:
             raise UsageError(f"Expected one metric a task, got two for {task}. Name one.")
-        try:
-            task_metric(task, metric)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        task_metric(task, metric)
         metrics[task] = metric
     return metrics
-
-
-def _reports(arguments: argparse.Namespace, metrics: Mapping[str, str]) -> dict[str, ReportSummary]:
-    texts, out = arguments.results, arguments.out
-    paper_scaling, static = arguments.paper_scaling, arguments.static
-    for text in texts:
-        if not is_address(text) and not Path(text).exists():
-            raise AnalysisError(
-                f"Expected results, got {text}, which does not exist. "
-                "Give a store, a sweep's folder, a CSV or a Parquet file."
-            )
-    tables = [Path(text) for text in texts if not is_address(text) and Path(text).is_file()]
-    if tables:
-        if len(texts) > 1:
-            raise UsageError(
-                f"Expected one table or any number of stores, got {len(texts)} results with "
-                f"{len(tables)} files among them. Join the tables to one."
-            )
-        if tables[0].suffix not in TABLE_SUFFIXES:
-            raise UsageError(
-                f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
-            )
-        folder = out or Path("report")
-        report = write_table_report(
-            tables[0], folder, metrics=metrics, paper_scaling=paper_scaling, static=static
-        )
-        return {"": report}
-    named = [store_and_sweep(text) for text in texts]
-    stores = [store for store, _ in named]
-    default = default_folder(*named[0]) if len(named) == 1 else Path("report")
-    asked = _asked(named)
-    return write_reports(
-        stores,
-        out or default,
-        None if asked is None else asked.run_ids,
-        metrics,
-        paper_scaling=paper_scaling,
-        tuned=() if asked is None else asked.tuned,
-        static=static,
-    )
 
 
 if __name__ == "__main__":

@@ -19,17 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.compute.rank_tables import Ranking, Request, ranking_of_table, rankings_of_stores
-from analysis.load.arguments import (
-    TABLE_SUFFIXES,
-    store_and_sweep,
-    sweep_run_ids,
-)
-from analysis.load.axes import AnalysisError
 from analysis.load.groups import folder_name
+from analysis.load.plans import default_folder, stores_among, table_among
 from analysis.sections.method_ranks import ranking_files, ranking_text
 from mtl.command_line import Parser, run
 from mtl.errors import UsageError
-from mtl.store import is_address
 from mtl.store.local import write_atomically
 
 
@@ -47,9 +41,8 @@ def _main(argv: Sequence[str] | None) -> int:
         blocks=given.blocks,
         baseline=given.baseline,
     )
-    rankings, default_out = _rankings(given.results, request)
-    out = given.out or default_out
-    for ranking in rankings:
+    out = given.out or default_folder([given.results], "ranking")
+    for ranking in _rankings(given.results, request):
         folder = out / folder_name(ranking.label) if ranking.label else out
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in ranking_files(ranking).items():
@@ -93,23 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rankings(text: str, request: Request) -> tuple[list[Ranking], Path]:
-    """Return the rankings of what `text` names, and the folder that they go to by default."""
-    path = Path(text)
-    if not is_address(text) and not path.exists():
-        raise AnalysisError(
-            f"Expected results, got {path}, which does not exist. "
-            "Give a store, a sweep's folder, a CSV or a Parquet file."
-        )
-    if not is_address(text) and path.is_file():
-        if path.suffix not in TABLE_SUFFIXES:
-            raise UsageError(
-                f"Expected a file named .csv or .parquet, got {path}. Rename or convert it."
-            )
-        return [ranking_of_table(path, request)], Path("ranking")
-    named = store_and_sweep(text)
-    out = path / "ranking" if named[0].is_local else Path("ranking")
-    return rankings_of_stores([named[0]], sweep_run_ids([named]), request), out
+def _rankings(text: str, request: Request) -> list[Ranking]:
+    table = table_among([text])
+    if table is not None:
+        return [ranking_of_table(table, request)]
+    stores, asked = stores_among([text])
+    return rankings_of_stores(stores, asked, request)
 
 
 def _metrics(texts: Sequence[str]) -> dict[str, str | None]:

@@ -6,13 +6,17 @@ sweep asked for again answers at once.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mtl.store
 from analysis.load.axes import check_tasks
-from analysis.load.groups import folder_name, groups_of_stores
+from analysis.load.groups import Group, groups_of_stores
+from analysis.load.plans import Asked
 from analysis.load.run_files import NO_FILES, RunFiles
 from mtl.errors import StoreError
 from mtl.store import Store, read_json, write_json
@@ -20,40 +24,10 @@ from mtl.store.local import write_atomically
 
 if TYPE_CHECKING:
     from analysis.load.runs import Loaded
-    from mtl.spec import RunSpec
-
-
-def write_index(out: Path, reports: Mapping[str, "ReportSummary"], code: bytes) -> None:
-    """Write `out/report.html`, which links the report of each group, unless it is up to date.
-
-    Args:
-        out: folder that holds the groups' folders.
-        reports: label -> report.
-        code: hash of the code that makes pages.
-    """
-    rows = [
-        {
-            "label": label,
-            "link": report.path.relative_to(out).as_posix(),
-            "verdict": report.verdict,
-            "num_done": report.num_done,
-            "num_runs": report.num_runs,
-        }
-        for label, report in reports.items()
-    ]
-    fingerprint = hashlib.sha256(json.dumps(rows).encode() + code).hexdigest()
-    path = out / "report.html"
-    if path.is_file() and fingerprint in path.read_text("utf-8", errors="replace"):
-        return
-
-    from analysis.page import environment
-
-    page = environment().get_template("index.html.j2").render(rows=rows, fingerprint=fingerprint)
-    write_atomically(path, page.encode())
-
 
 SUMMARY_SCHEMA = 1
-_INPUT_FILES = ("spec.json", "result.json", "manifest.json", "error.txt")
+_LIBRARIES = ("moocore", "numpy", "pandas", "plotly", "scipy")
+"""Whose versions may change a report."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +38,7 @@ class ReportSummary:
     """report.html."""
     rebuilt: bool
     """False where inputs, code and options were those of the report that is there."""
+    title: str
     table: str
     """Operating points as plain text."""
     verdict: str
@@ -81,25 +56,34 @@ class ReportSummary:
         """Return the number of runs asked for."""
         return sum(self.counts.values())
 
+    def to_text(self) -> str:
+        """Return what a terminal shows: table, verdict, path."""
+        lines = [self.table, ""] if self.table else []  # no head without results
+        lines.append(self.verdict)
+        rest = [f"{number} {state}" for state, number in self.counts.items() if state != "done"]
+        if rest:
+            lines.append(
+                f"{self.num_done} of {self.num_runs} runs are done, {', '.join(rest)}; "
+                "the report says why."
+            )
+        lines.append(f"Report: {self.path}{'' if self.rebuilt else ' (unchanged)'}")
+        return "\n".join(lines)
 
-def default_folder(store: Store, sweep: str | None = None) -> Path:
-    """Return where the report on a sweep, or on a whole store, lies unless told otherwise.
 
-    That is in the store; a report on object storage is written to this machine's disk.
-    """
-    if not store.is_local:
-        return Path("reports") / sweep if sweep else Path("report")
-    return (store.sweep_folder(sweep) if sweep else store.root) / "report"
+def to_text(reports: Mapping[str, ReportSummary]) -> str:
+    """Return what a terminal shows of reports, under their titles if there are several."""
+    if len(reports) == 1:
+        return next(iter(reports.values())).to_text()
+    return "\n".join(f"\n{report.title}\n{report.to_text()}" for report in reports.values())
 
 
 def write_reports(
     stores: Sequence[Store],
     out: Path,
-    run_ids: Sequence[str] | None = None,
+    asked: Asked | None = None,
     metrics: Mapping[str, str] | None = None,
     *,
     paper_scaling: bool = False,
-    tuned: Sequence[str] = (),
     static: bool = False,
 ) -> dict[str, ReportSummary]:
     """Write one report for each set of runs that may be compared; return them by label.
@@ -109,185 +93,103 @@ def write_reports(
 
     Args:
         stores: opened stores; a run that several hold counts once.
-        out: folder for the reports; made if absent.
-        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
-        metrics: task -> metric or alias, for the sets that have the task.
+        out: folder for report.html, tables/ and summary.json; made if absent.
+        asked: the runs asked for, in order; None means all that the stores hold or plan.
+        metrics: task -> metric or alias that judges it, for the sets that have the task.
         paper_scaling: see `analysis.load.axes.choose_axes`.
-        tuned: see `analysis.load.groups.common_fields`; of whole stores, their searches say.
         static: whether figures are written as SVG, PDF and PNG too, in figures/.
 
     Raises:
-        AnalysisError: if there is no run.
-        UnknownTaskError: for a metric on a task that no set has.
-        ValueError: for an unknown metric.
+        UserError: if there is no run.
+        UsageError: for an unknown metric, or one on a task that no set has.
     """
-    groups = groups_of_stores(stores, run_ids, tuned)
+    groups = groups_of_stores(stores, asked)
     metrics = metrics or {}
-    tasks = list(dict.fromkeys(task for group in groups.values() for task in group.tasks))
+    tasks = list(dict.fromkeys(task for group in groups for task in group.tasks))
     if tasks:
         check_tasks(metrics, tasks)
-    if len(groups) < 2:
-        known = metrics if tasks else {}
-        fields = next((group.tuned for group in groups.values()), tuned)
-        single = write_report(
-            stores,
-            out,
-            run_ids=run_ids,
-            metrics=known,
-            paper_scaling=paper_scaling,
-            tuned=fields,
-            static=static,
-            specs=next((group.specs for group in groups.values()), None),
-        )
-        return {"": single}
-    alone = [
-        run_id for group in groups.values() if len(group.tasks) == 1 for run_id in group.run_ids
-    ]
-    reports = {
-        label: write_report(
-            stores,
-            out / folder_name(label),
-            run_ids=group.run_ids,
-            metrics={task: name for task, name in metrics.items() if task in group.tasks},
-            title=f"Operating points: {label.replace(',', ', ')}",
-            paper_scaling=paper_scaling,
-            tuned=group.tuned,
-            static=static,
-            specs=group.specs,
-            baseline_ids=alone if len(group.tasks) > 1 else (),
-        )
-        for label, group in groups.items()
-    }
-    _remove_single(out)
-    write_index(out, reports, _code_digest())
+    alone = [run_id for group in groups if len(group.tasks) == 1 for run_id in group.run_ids]
+    if len(groups) > 1:
+        _remove_single(out)
+    reports = {}
+    for group in groups:
+        options = {
+            "metrics": {task: name for task, name in metrics.items() if task in group.tasks},
+            "title": f"Operating points: {group.title}" if group.title else "Operating points",
+            "paper_scaling": paper_scaling,
+            "tuned": group.tuned,
+            "static": static,
+        }
+        folder = out / group.folder if len(groups) > 1 else out
+        baseline_ids = alone if len(group.tasks) > 1 else []
+        reports[group.label] = _write_group(stores, group, folder, options, baseline_ids)
+    if len(groups) > 1:
+        _write_index(out, reports)
     return reports
 
 
-def _remove_single(out: Path) -> None:
-    """Remove what an earlier report on a single set left, so that it counts as never built."""
-    earlier = _earlier(out)
-    (out / "summary.json").unlink(missing_ok=True)
-    for name in earlier.get("files", ()):
-        (out / name).unlink(missing_ok=True)
-
-
-def in_words(label: str, summary: ReportSummary) -> str:
-    """Return what a terminal shows of a report: label, table, verdict, path."""
-    lines = [f"\n{label}"] if label else []
-    lines += [summary.table, ""] if summary.table else []  # no head without results
-    lines.append(summary.verdict)
-    rest = [f"{number} {state}" for state, number in summary.counts.items() if state != "done"]
-    if rest:
-        lines.append(
-            f"{summary.num_done} of {summary.num_runs} runs are done, {', '.join(rest)}; "
-            "the report says why."
-        )
-    lines.append(f"Report: {summary.path}{'' if summary.rebuilt else ' (unchanged)'}")
-    return "\n".join(lines)
-
-
-def write_report(
+def _write_group(
     stores: Sequence[Store],
+    group: Group,
     out: Path,
-    *,
-    run_ids: Sequence[str] | None = None,
-    metrics: Mapping[str, str] | None = None,
-    title: str | None = None,
-    paper_scaling: bool = False,
-    tuned: Sequence[str] = (),
-    static: bool = False,
-    specs: "Mapping[str, RunSpec] | None" = None,
-    baseline_ids: Sequence[str] = (),
+    options: Mapping[str, Any],
+    baseline_ids: Sequence[str],
 ) -> ReportSummary:
-    """Write the report on the runs of one or several stores to `out`.
-
-    Args:
-        stores: opened stores; a run that several hold counts once.
-        out: folder for report.html, tables/ and summary.json; made if absent.
-        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
-        metrics: task -> metric or alias that judges it; see `analysis.load.axes.choose_axes`.
-        title: of the page.
-        paper_scaling: see `analysis.load.axes.choose_axes`.
-        tuned: see `analysis.load.groups.common_fields`.
-        static: see `write_reports`.
-        specs: see `analysis.load.runs.load_stores`.
-        baseline_ids: single-task runs; those under the settings of the runs are their baselines.
-
-    Raises:
-        AnalysisError: if there is no run, or the runs must not be compared.
-        ValueError: for an unknown task or metric.
-    """
-
     def load() -> "Loaded":
         from analysis.load.baselines import with_baselines
         from analysis.load.runs import load_stores
 
-        return with_baselines(load_stores(stores, run_ids, specs), stores, baseline_ids)
+        loaded = load_stores(stores, group.run_ids, group.specs)
+        return with_baselines(loaded, stores, baseline_ids)
 
-    inputs = _store_inputs(stores, None if run_ids is None else [*run_ids, *baseline_ids])
-    options = PageOptions(metrics or {}, title, paper_scaling, tuple(tuned), static)
+    inputs = _store_inputs(stores, [*group.run_ids, *baseline_ids])
     return _write(out, inputs, load, options, RunFiles(stores))
 
 
 def write_table_report(
     path: Path,
     out: Path,
-    *,
     metrics: Mapping[str, str] | None = None,
-    title: str | None = None,
+    *,
     paper_scaling: bool = False,
     static: bool = False,
 ) -> ReportSummary:
-    """Write the report on a tidy CSV or Parquet to `out`; see `write_report`."""
+    """Write the report on a tidy CSV or Parquet to `out`; see `write_reports`."""
 
     def load() -> "Loaded":
         from analysis.load.table import load_table
 
         return load_table(path)
 
-    inputs = hashlib.sha256(path.read_bytes())
-    options = PageOptions(metrics or {}, title, paper_scaling, (), static)
-    return _write(out, inputs, load, options, NO_FILES)
-
-
-@dataclass(frozen=True)
-class PageOptions:
-    """How a page was asked for; another one is built again."""
-
-    metrics: Mapping[str, str]
-    title: str | None
-    paper_scaling: bool
-    tuned: tuple[str, ...]
-    static: bool
+    options = {"metrics": dict(metrics or {}), "paper_scaling": paper_scaling, "static": static}
+    return _write(out, [path.read_bytes()], load, options, NO_FILES)
 
 
 def _write(
     out: Path,
-    inputs: Any,
+    inputs: Sequence[bytes],
     load: Callable[[], "Loaded"],
-    options: PageOptions,
+    options: Mapping[str, Any],
     run_files: RunFiles,
 ) -> ReportSummary:
-    inputs.update(json.dumps(asdict(options), sort_keys=True).encode())
-    inputs.update(_code_digest())
-    fingerprint = inputs.hexdigest()
+    """Write a report unless that of the same inputs, code and options is there.
+
+    Args:
+        out: its folder.
+        inputs: all that it is made of.
+        load: reads them.
+        options: keyword arguments of `analysis.page.build`.
+        run_files: see `analysis.page.build`.
+    """
+    fingerprint = _digest([*inputs, json.dumps(options, sort_keys=True).encode(), _code()])
     earlier = _earlier(out)
-    if earlier.get("fingerprint") == fingerprint and all(
-        (out / name).is_file() for name in earlier["files"]
-    ):
+    is_same = earlier.get("fingerprint") == fingerprint
+    if is_same and all((out / name).is_file() for name in earlier["files"]):
         return _summary(out, earlier, rebuilt=False)
 
     from analysis.page import build
 
-    built = build(
-        load(),
-        options.metrics,
-        options.title,
-        paper_scaling=options.paper_scaling,
-        tuned=options.tuned,
-        run_files=run_files,
-        static=options.static,
-    )
+    built = build(load(), run_files=run_files, **options)
     files = {**built.files, "report.html": built.html}
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -311,6 +213,7 @@ def _summary(out: Path, summary: Mapping[str, Any], *, rebuilt: bool) -> ReportS
     return ReportSummary(
         path=out / "report.html",
         rebuilt=rebuilt,
+        title=summary["title"],
         table=summary["terminal_table"],
         verdict=summary["verdict"]["headline"],
         counts=summary["counts"],
@@ -327,53 +230,76 @@ def _earlier(out: Path) -> dict[str, Any]:
     return summary if known else {}
 
 
-def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str] | None) -> Any:
-    """Return a hash over everything that a report reads from the stores."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(None if run_ids is None else list(run_ids)).encode())
-    for number, store in enumerate(stores):
-        if run_ids is None:
-            for sweep in store.sweep_names():
-                _add(digest, store.read, store.sweep_key(sweep, "plan.json"), f"{number}/{sweep}")
-        for run_id in store.run_ids() if run_ids is None else run_ids:
-            held = {
-                name: _add(
-                    digest, store.read, store.run_key(run_id, name), f"{number}/{run_id}/{name}"
-                )
-                for name in _INPUT_FILES
-            }
-            if not held["result.json"]:
-                log = store.run_key(run_id, "epochs.jsonl")
-                _add(digest, store.read_log, log, f"{number}/{run_id}/epochs")
-                digest.update(b"checkpoint" if store.has_checkpoint(run_id) else b"none")
-    return digest
+def _remove_single(out: Path) -> None:
+    """Remove what an earlier report on a single set left, so that it counts as never built."""
+    earlier = _earlier(out)
+    (out / "summary.json").unlink(missing_ok=True)
+    for name in earlier.get("files", ()):
+        (out / name).unlink(missing_ok=True)
 
 
-def _add(digest: Any, read: Callable[[str], bytes], key: str, name: str) -> bool:
-    """Add a file to the digest if it is there; return whether it is."""
-    try:
-        data = read(key)
-    except FileNotFoundError:
-        return False
-    digest.update(f"{name} {len(data)}\n".encode())
-    digest.update(data)
-    return True
-
-
-def _code_digest() -> bytes:
-    """Return a hash of the code that makes reports: new code builds them again."""
-    import mtl.records
-    import mtl.spec
-
-    here = Path(__file__).parent
-    sources = [
-        *here.rglob("*.py"),
-        *here.glob("templates/*"),
-        Path(str(mtl.records.__file__)),
-        Path(str(mtl.spec.__file__)),
+def _write_index(out: Path, reports: Mapping[str, ReportSummary]) -> None:
+    """Write `out/report.html`, which links the report of each group, unless it is up to date."""
+    rows = [
+        {
+            "title": report.title,
+            "link": report.path.relative_to(out).as_posix(),
+            "verdict": report.verdict,
+            "num_done": report.num_done,
+            "num_runs": report.num_runs,
+        }
+        for report in reports.values()
     ]
+    fingerprint = _digest([json.dumps(rows).encode(), _code()])
+    path = out / "report.html"
+    if path.is_file() and fingerprint in path.read_text("utf-8", errors="replace"):
+        return
+
+    from analysis.page import environment
+
+    page = environment().get_template("index.html.j2").render(rows=rows, fingerprint=fingerprint)
+    write_atomically(path, page.encode())
+
+
+def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str]) -> list[bytes]:
+    """Return what tells of every file of the runs whether it changed: name, size and time."""
+
+    def files_of(run_id: str) -> str:
+        return json.dumps([run_id, [_files(store, store.run_key(run_id)) for store in stores]])
+
+    return [text.encode() for text in stores[0].for_each(files_of, run_ids)]
+
+
+def _files(store: Store, key: str) -> list[tuple[str, int, float]]:
+    if not store.is_local:
+        objects = store.storage.listed(key)  # type: ignore[attr-defined]  # is object storage
+        return sorted((held.name, held.num_bytes, held.written) for held in objects)
+    found, run_folder = [], store.root / key
+    for folder, _, names in os.walk(run_folder):
+        for name in names:
+            if not name.startswith("."):  # locks and files half written
+                path = os.path.join(folder, name)
+                status = os.lstat(path)
+                place = os.path.relpath(path, run_folder)
+                found.append((place, status.st_size, status.st_mtime_ns))
+    return sorted(found)
+
+
+def _code() -> bytes:
+    """Return a hash of all code that takes part in a report: new code builds it again."""
+    here, below = Path(__file__).parent, Path(mtl.store.__file__).parents[1]
+    folders = (here, below / "spec", below / "store")
+    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix != ".pyc"]
+    paths += below.glob("*.py")
+    sources = []
+    for path in filter(Path.is_file, sorted(paths)):
+        sources += [bytes(path.relative_to(below.parent)), path.read_bytes()]
+    return _digest([*sources, *(version(name).encode() for name in _LIBRARIES)]).encode()
+
+
+def _digest(parts: Sequence[bytes]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(sources):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.digest()
+    for part in parts:
+        digest.update(b"%d " % len(part))
+        digest.update(part)
+    return digest.hexdigest()

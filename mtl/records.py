@@ -4,6 +4,7 @@ Metrics are nested as `{split: {task: {metric: number or None}}}`; None means th
 nothing to measure it on. No NaN is ever written.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ RESULT_SCHEMA = 1
 PAUSED_AFTER = "paused_after"
 """Entry of the manifest of a run that was left on purpose: the epochs it has finished."""
 
+
+MAX_VALUE = 1e30
+"""Products of nine metrics up to this size are still floats."""
 
 TaskMetrics = dict[str, dict[str, float | None]]
 """task -> metric -> value."""
@@ -36,6 +40,28 @@ class Metric:
     display_factor: float = 1.0
     display_unit: str | None = None
     """Unit after `display_factor`; None means `unit`."""
+    low: float = -math.inf
+    high: float = math.inf
+    """Values outside are mistakes, such as -1 for a missing one."""
+
+    @property
+    def range_text(self) -> str:
+        """Return the range as it follows `a value`."""
+        if self.high == math.inf:
+            return f"of {self.low:g} or more"
+        return f"between {self.low:g} and {self.high:g}"
+
+    def problem(self, value: float) -> str:
+        """Return why a value cannot be used, as a noun; empty if it can."""
+        if math.isnan(value):
+            return "no value"
+        if math.isinf(value):
+            return "an infinite value"
+        if abs(value) > MAX_VALUE:
+            return "a value too large to compute with"
+        if not self.low <= value <= self.high:
+            return f"{value:g} where only a value {self.range_text} is possible"
+        return ""
 
     def shown(self, value: float | None) -> str:
         """Return `value` as a person reads it, with its unit."""
@@ -46,54 +72,52 @@ class Metric:
 
 
 def _share(name: str, meaning: str) -> Metric:
-    return Metric(name, "share", "max", 1, meaning, display_factor=100.0, display_unit="%")
+    return Metric(name, "share", "max", 1, meaning, 100.0, "%", low=0.0, high=1.0)
+
+
+def _error(name: str, unit: str, decimals: int, meaning: str, high: float = math.inf) -> Metric:
+    return Metric(name, unit, "min", decimals, meaning, low=0.0, high=high)
 
 
 METRICS: dict[str, Metric] = {
-    "delta1": _share(
-        "delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"
-    ),
-    "rmse": Metric("rmse", "m", "min", 3, "root mean square depth error over all pixels"),
-    "abs": Metric("abs", "m", "min", 3, "mean absolute depth error over all pixels"),
-    "rel": Metric("rel", "ratio", "min", 3, "mean of |prediction - target| / target"),
-    "mean_angle": Metric("mean_angle", "degrees", "min", 1, "mean angle to the target normal"),
-    "median_angle": Metric(
-        "median_angle", "degrees", "min", 1, "median angle to the target normal"
-    ),
-    "within_11_25": _share("within_11_25", "share of normals within 11.25 degrees"),
-    "within_22_5": _share("within_22_5", "share of normals within 22.5 degrees"),
-    "within_30": _share("within_30", "share of normals within 30 degrees"),
-    "miou": _share("miou", "mean intersection over union from one confusion matrix over the split"),
-    "pixel_accuracy": _share("pixel_accuracy", "share of pixels with the right class"),
-    "abs_log": Metric(
-        "abs_log",
-        "natural log",
-        "min",
-        3,
-        "mean |log prediction - log target|, the depth loss without regularisers",
-    ),
-    "rmse_per_image": Metric(
-        "rmse_per_image", "m", "min", 3, "root mean square depth error of an image, mean of images"
-    ),
-    "inner_error": Metric(
-        "inner_error",
-        "1 - product",
-        "min",
-        3,
-        "mean of 1 - inner product with the target normal, the prediction not renormalised: the "
-        "normal loss without regulariser; below 0 where predictions are too long",
-    ),
-    "cross_entropy": Metric(
-        "cross_entropy", "nats", "min", 3, "the segmentation loss without regulariser"
-    ),
-    "miou_per_image": _share(
-        "miou_per_image",
-        "mean intersection over union of an image over the classes in its target or prediction, "
-        "mean of images: the older definition",
-    ),
-    "l1": Metric(
-        "l1", "value", "min", 5, "mean |prediction - target|, the loss without regulariser"
-    ),
+    metric.name: metric
+    for metric in (
+        _share("delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"),
+        _error("rmse", "m", 3, "root mean square depth error over all pixels"),
+        _error("abs", "m", 3, "mean absolute depth error over all pixels"),
+        _error("rel", "ratio", 3, "mean of |prediction - target| / target"),
+        _error("mean_angle", "degrees", 1, "mean angle to the target normal", 180.0),
+        _error("median_angle", "degrees", 1, "median angle to the target normal", 180.0),
+        _share("within_11_25", "share of normals within 11.25 degrees"),
+        _share("within_22_5", "share of normals within 22.5 degrees"),
+        _share("within_30", "share of normals within 30 degrees"),
+        _share("miou", "mean intersection over union from one confusion matrix over the split"),
+        _share("pixel_accuracy", "share of pixels with the right class"),
+        _error(
+            "abs_log",
+            "natural log",
+            3,
+            "mean |log prediction - log target|, the depth loss without regularisers",
+        ),
+        _error(
+            "rmse_per_image", "m", 3, "root mean square depth error of an image, mean of images"
+        ),
+        Metric(
+            "inner_error",
+            "1 - product",
+            "min",
+            3,
+            "mean of 1 - inner product with the target normal, the prediction not renormalised: "
+            "the normal loss without regulariser; below 0 where predictions are too long",
+        ),
+        _error("cross_entropy", "nats", 3, "the segmentation loss without regulariser"),
+        _share(
+            "miou_per_image",
+            "mean intersection over union of an image over the classes in its target or "
+            "prediction, mean of images: the older definition",
+        ),
+        _error("l1", "value", 5, "mean |prediction - target|, the loss without regulariser"),
+    )
 }
 
 METRIC_ALIASES: dict[str, str] = {"acc": "pixel_accuracy", "delta30": "within_30"}

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from mtl.command_line import INCOMPLETE_STATUS, in_words
 from mtl.data.prepared import prepare
-from mtl.errors import StoreError, UsageError
+from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
 from sweeps.launch.execution import Execution
@@ -80,17 +81,18 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
         False if a report could not be made; then why is printed.
     """
     from analysis import report
-    from analysis.load.axes import AnalysisError
+    from analysis.load.plans import Asked
 
-    folder = report.default_folder(store, plan.name)
+    folder = Path("reports") / plan.name
+    if store.is_local:
+        folder = store.sweep_folder(plan.name) / "report"
     try:
-        reports = report.write_reports([store], folder, plan.run_ids, tuned=tuned)
-    except (AnalysisError, ValueError) as error:
+        reports = report.write_reports([store], folder, Asked(tuple(plan.run_ids), tuple(tuned)))
+    except (UserError, ValueError) as error:
         # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
         print(f"No report: {error}", file=sys.stderr)
         return False
-    for label, summary in reports.items():
-        print(report.in_words(label, summary))
+    print(report.to_text(reports))
     return True
 
 

@@ -151,7 +151,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
         tuned: see `analysis.load.groups.common_fields`.
 
     Raises:
-        AnalysisError: if the runs differ in anything but what is compared.
+        UserError: if the runs differ in anything but what is compared.
     """
     common = common_fields(loaded.fields, tuned)
     excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}

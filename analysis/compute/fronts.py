@@ -82,13 +82,13 @@ def minimised(values: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
 
 
 def unusable(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, str]:
-    """Return run id -> why the run has no finite value on every axis."""
+    """Return run id -> why the run has no usable value on every axis."""
     reasons: dict[str, list[str]] = {}
     for axis in axes:
         values = runs.get(axis.column, pd.Series(np.nan, index=runs.index)).astype(float)
         for run_id, value in zip(runs["run_id"], values, strict=True):
-            if not math.isfinite(value):
-                what = "no value" if math.isnan(value) else "an infinite value"
+            what = axis.metric.problem(value)
+            if what:
                 reasons.setdefault(str(run_id), []).append(f"{what} for {axis.column}")
     return {run_id: "test split holds " + " and ".join(r) for run_id, r in reasons.items()}
 

@@ -19,15 +19,15 @@ from analysis.compute.ranks import (
     pair_tests,
     rank_table,
 )
-from analysis.load.axes import AnalysisError, known_columns, metric_column, shown_number
-from analysis.load.baselines import Baselines, baselines, spec_of
-from analysis.load.groups import COMPARED, comparable_groups
-from analysis.load.plans import planned_or_present
+from analysis.load.axes import known_columns, metric_column, shown_number
+from analysis.load.baselines import Baselines, baselines
+from analysis.load.groups import COMPARED, groups_of_stores
+from analysis.load.plans import Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import load_stores
 from analysis.load.table import column_numbers, read_table
 from analysis.load.text import counted, listed
-from mtl.errors import UsageError
+from mtl.errors import UsageError, UserError
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.spec.strict import checked_name
 from mtl.store import Store
@@ -96,7 +96,7 @@ def ranking_of_table(path: Path, request: Request) -> Ranking:
     """Return the ranking of a CSV or Parquet with one row a trial.
 
     Raises:
-        AnalysisError: if it cannot be read or ranked.
+        UserError: if it cannot be read or ranked.
         UsageError: for a request that does not fit it.
     """
     frame = read_table(path, "trial", [request.by, *([request.blocks] if request.blocks else [])])
@@ -140,7 +140,7 @@ def _metrics_of_table(
     others = [str(n) for n in frame if n not in reserved and not str(n).startswith(PRINTED)]
     chosen = [*asked] or [n for n in others if pd.api.types.is_numeric_dtype(frame[n])]
     if not chosen:
-        raise AnalysisError(
+        raise UserError(
             f"Expected a numeric column to rank in {path}, got none. Add columns of metrics."
         )
     tolerances = _tolerances(request, chosen)
@@ -178,7 +178,7 @@ def _check_values(frame: pd.DataFrame, ranked: RankedMetric, path: Path) -> None
     values = frame[ranked.column]
     shares = values[(values > 0) & (values < 1)]
     if ranked.metric.unit == "share" and ranked.factor == 1 and len(shares):
-        raise AnalysisError(
+        raise UserError(
             f"Expected either shares or percentages in column {ranked.column} of {path}, got "
             f"{values.max():g} and {shares.iloc[0]:g}. Give all in one of them."
         )
@@ -205,7 +205,7 @@ def _without_copies(
     twice = kept[kept.duplicated(list(names))]
     if len(twice):
         where = ", ".join(f"{name} {identifier_text(twice.iloc[0][name])}" for name in names)
-        raise AnalysisError(f"Expected one row a trial in {path}, got two of {where}. Remove one.")
+        raise UserError(f"Expected one row a trial in {path}, got two of {where}. Remove one.")
     if copies.any():
         rows = counted(int(copies.sum()), "row that repeats", "rows that repeat")
         notes.append(f"Left out: {rows} an earlier one.")
@@ -238,25 +238,23 @@ def _tolerances(request: Request, chosen: Sequence[str]) -> Mapping[str, float]:
 
 
 def rankings_of_stores(
-    stores: Sequence[Store], run_ids: Sequence[str] | None, request: Request
+    stores: Sequence[Store], asked: Asked | None, request: Request
 ) -> list[Ranking]:
     """Return a ranking for each set of a store's runs that may be compared.
 
     Single-task runs are the baseline of Delta_m and are not ranked beside others.
 
     Raises:
-        AnalysisError: if there is nothing to rank.
+        UserError: if there is nothing to rank.
         UsageError: for a request that does not fit the runs.
     """
     checked_name(request.by, ("method", "arm", *SPEC_FIELDS), "column to rank a store's runs by")
-    asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
-    specs = {run_id: spec for run_id in asked if (spec := spec_of(stores, run_id)) is not None}
-    single = {i: s for i, s in specs.items() if len(s.tasks) == 1}
-    joint = {i: s for i, s in specs.items() if len(s.tasks) > 1}
-    compared = (*COMPARED, SPEC_FIELDS.get(request.by, "method"))
+    groups = groups_of_stores(stores, asked, (*COMPARED, SPEC_FIELDS.get(request.by, "method")))
+    joint = [group for group in groups if len(group.tasks) > 1]
+    single = {i: s for group in groups for i, s in group.specs.items() if len(s.tasks) == 1}
     found = []
-    for label, ids in comparable_groups(joint, compared).items():
-        loaded = load_stores(stores, ids)
+    for group in joint:
+        loaded = load_stores(stores, group.run_ids, group.specs)
         if loaded.runs.empty:
             continue
         notes = [
@@ -268,14 +266,15 @@ def rankings_of_stores(
         if request.by in SPEC_FIELDS and len(set(frame["arm"])) > 1:
             settings.append("arm")
         metrics = _metrics_of_tasks(frame, loaded.tasks, request)
-        held = baselines(stores, single, joint[ids[0]])
+        held = baselines(stores, single, group.specs[str(loaded.runs["run_id"].iloc[0])])
+        label = group.label if len(joint) > 1 else ""
         names = [*settings, "seed"]
         task_of = _task_of_columns(loaded.tasks)
         found.append(
             _ranking(label, frame, names, settings, metrics, request, held, task_of, notes)
         )
     if not found:
-        raise AnalysisError(
+        raise UserError(
             "Expected finished runs of two tasks or more, got none to rank. Train some first."
         )
     return found
@@ -386,7 +385,7 @@ def _ranking(
         notes.append(f"Left out: {where}, without a finite value of {', '.join(lacking)}.")
     frame = frame[finite].reset_index(drop=True)
     if frame.empty:
-        raise AnalysisError(
+        raise UserError(
             f"Expected rows with a finite value of {', '.join(columns)}, got none. Choose other "
             "columns with --metrics."
         )

@@ -1,14 +1,14 @@
 """By which metric each task is judged, and how metrics and priorities are written for people."""
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from mtl.errors import UsageError, UserError
 from mtl.records import (
     LOSS_METRIC,
     METRICS,
@@ -24,18 +24,10 @@ NONE = "\N{EN DASH}"
 """Shown where there is no value."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
-LARGEST_DENOMINATOR = 64
+MAX_DENOMINATOR = 64
 """Priorities are written as fractions up to this denominator, beyond it as decimals."""
-FEWEST_JOINED = 4
+MIN_JOINED = 4
 """So many equal priorities in a row are written as their number and one of them."""
-
-
-class AnalysisError(UserError):
-    """Results that cannot be analysed, in one sentence for their user."""
-
-
-class UnknownTaskError(UsageError):
-    """A metric asked for on a task that no run has."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +127,7 @@ def choose_axes(
         paper_scaling: show the errors of `PAPER_FACTORS` multiplied as the supplement prints them.
 
     Raises:
-        UnknownTaskError: for a task that the runs do not have.
-        ValueError: for a metric that the task does not have.
+        UsageError: for a task that the runs do not have, or a metric that the task does not have.
     """
     metrics = metrics or {}
     check_tasks(metrics, tasks)
@@ -165,12 +156,9 @@ def _as_in_the_paper(axis: Axis) -> Axis:
 
 
 def check_tasks(asked: Iterable[str], tasks: Sequence[str]) -> None:
-    """Raise an `UnknownTaskError` unless `tasks` hold every one of those asked for."""
+    """Raise a `UsageError` unless `tasks` hold every one of those asked for."""
     for task in asked:
-        try:
-            checked_name(task, tasks, "task of these results")
-        except ValueError as error:
-            raise UnknownTaskError(str(error)) from error
+        checked_name(task, tasks, "task of these results")
 
 
 def signs(axes: Sequence[Axis]) -> np.ndarray:
@@ -181,28 +169,34 @@ def signs(axes: Sequence[Axis]) -> np.ndarray:
 def priority_texts(
     grid: Iterable[tuple[float, ...]],
 ) -> dict[tuple[float, ...], str]:
-    """Return every setting of a grid as people write it, all in one way.
+    """Return every setting of a grid as people write it, all in one way, no two alike.
 
     (0.1, 0.9) where two decimals say it exactly for the whole grid, else (1/6, 5/6) where
-    fractions do, else three digits. Four or more
-    equal ones in a row are joined as in (4 of 0.1, 0.6).
+    fractions do, else as few digits as tell the settings apart, at least three. Four or more equal
+    ones in a row are joined as in (4 of 0.1, 0.6).
     """
     settings = list(dict.fromkeys(grid))
     values = {value for setting in settings for value in setting}
-    for write in (_as_short_decimal, _as_fraction):
+    writers: list[Callable[[float], str | None]] = [_as_short_decimal, _as_fraction]
+    writers += [functools.partial(_with_digits, digits) for digits in range(3, 18)]
+    shown: dict[tuple[float, ...], str] = {}
+    for write in writers:
         texts = {value: write(value) for value in values}
-        if all(texts.values()):
+        shown = {s: f"({_joined([str(texts[value]) for value in s])})" for s in settings}
+        if all(texts.values()) and len(set(shown.values())) == len(settings):
             break
-    else:
-        texts = {value: f"{value:.3g}" for value in values}
-    return {setting: f"({_joined([str(texts[v]) for v in setting])})" for setting in settings}
+    return shown
+
+
+def _with_digits(digits: int, value: float) -> str:
+    return f"{value:.{digits}g}"
 
 
 def _joined(texts: Sequence[str]) -> str:
     parts: list[str] = []
     for text, group in itertools.groupby(texts):
         count = len(list(group))
-        parts += [f"{count} of {text}"] if count >= FEWEST_JOINED else [text] * count
+        parts += [f"{count} of {text}"] if count >= MIN_JOINED else [text] * count
     return ", ".join(parts)
 
 
@@ -212,6 +206,6 @@ def _as_short_decimal(value: float) -> str | None:
 
 
 def _as_fraction(value: float) -> str | None:
-    fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    fraction = Fraction(value).limit_denominator(MAX_DENOMINATOR)
     # CSV files from elsewhere often hold 1/6 as 0.166667.
     return str(fraction) if fraction and abs(float(fraction) - value) < 1e-6 else None

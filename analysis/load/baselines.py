@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from analysis.load.groups import COMPARED
+from analysis.load.groups import COMPARED, specs_of
 from analysis.load.runs import Loaded, load_stores
-from mtl.errors import StoreError
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 Baselines = Mapping[str, Mapping[int, float]]
 """Metric column -> seed -> value on the test split."""
@@ -57,7 +52,7 @@ def baselines(stores: Sequence[Store], specs: Mapping[str, RunSpec], joint: RunS
     return found
 
 
-def _by_seed(runs: "pd.DataFrame", task: str) -> dict[str, dict[int, float]]:
+def _by_seed(runs: pd.DataFrame, task: str) -> dict[str, dict[int, float]]:
     if runs.empty:
         return {}
     columns = [str(name) for name in runs.columns if str(name).startswith(f"{task}_")]
@@ -74,19 +69,6 @@ def with_baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Sequence[st
     """Return `loaded` with the baselines of its runs among `run_ids`."""
     if loaded.runs.empty or not run_ids:
         return loaded
-    joint = spec_of(stores, str(loaded.runs["run_id"].iloc[0]))
-    read = {run_id: spec_of(stores, run_id) for run_id in run_ids}
-    specs = {run_id: spec for run_id, spec in read.items() if spec is not None}
-    if joint is None:
-        return loaded
-    return replace(loaded, baselines=baselines(stores, specs, joint))
-
-
-def spec_of(stores: Sequence[Store], run_id: str) -> RunSpec | None:
-    """Return the spec of a run, None where no store has one that can be read."""
-    for store in stores:
-        try:
-            return store.spec(run_id)
-        except (OSError, ValueError, StoreError):
-            continue
-    return None
+    done = str(loaded.runs["run_id"].iloc[0])
+    joint = specs_of(stores, [done])[done]
+    return replace(loaded, baselines=baselines(stores, specs_of(stores, run_ids), joint))

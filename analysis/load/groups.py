@@ -3,12 +3,12 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from analysis.load.axes import AnalysisError
-from analysis.load.plans import planned, planned_or_present, searches
-from mtl.errors import StoreError
+from analysis.load.plans import Asked, planned, planned_or_present, searches
+from analysis.load.text import first_listed, listed
+from mtl.errors import StoreError, UserError
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store
@@ -22,8 +22,80 @@ COMPARED = (
     "period_steps",
 )
 """Spec fields in which compared runs may differ, with everything below them."""
-MOST_SHOWN = 4
+MAX_NAMED = 4
 """Values of a differing field that the message lists."""
+MAX_FOLDER_NAME = 80
+"""Longer labels are cut to this and told apart by a hash."""
+
+Difference = tuple[str, Any]
+"""A dotted spec field and its value, in which a group differs from the others."""
+UNKNOWN: Difference = ("spec", "unknown")
+"""Of runs that have no readable spec.json, where the others make several groups."""
+SWEEP = "sweep"
+"""Stands for a field where a group is what a search reports."""
+OTHERS: Difference = (SWEEP, "others")
+"""Of the one group that no search reports."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in what a report compares."""
+
+    run_ids: tuple[str, ...]
+    tasks: tuple[str, ...]
+    """Empty where no run has a readable spec."""
+    specs: Mapping[str, RunSpec] = field(default_factory=dict)
+    """Run id -> spec, for those of its runs, and maybe others, that have a readable one."""
+    tuned: tuple[str, ...] = ()
+    """See `common_fields`."""
+    differences: tuple[Difference, ...] = ()
+    """What the group does not share with the others; empty for a single group."""
+
+    @property
+    def label(self) -> str:
+        """Return the differences as a key: `tasks=depth+normal,epochs=12`."""
+        return label_of(self.differences)
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the group's folder; no two groups share one."""
+        return folder_name(self.label)
+
+    @property
+    def title(self) -> str:
+        """Return the tasks and the other differences as people say them."""
+        parts = [listed(self.tasks)] if self.tasks else []
+        parts += [_words(*held) for held in self.differences if held[0] != "tasks"]
+        return ", ".join(parts)
+
+
+def label_of(differences: Sequence[Difference]) -> str:
+    """Return differences as a key: `tasks=depth+normal,epochs=12`; empty for none."""
+    return ",".join(f"{name}={_text(value)}" for name, value in differences)
+
+
+def _text(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _words(name: str, value: Any) -> str:
+    """Return `learning rate 0.001` of `optimizer.learning_rate`."""
+    if (name, value) == UNKNOWN:
+        return "runs whose settings cannot be read"
+    if (name, value) == OTHERS:
+        return "without the searches"
+    if name == SWEEP:
+        return f"search {value}"
+    shown = listed(list(map(str, value))) if isinstance(value, list | tuple) else str(value)
+    return f"{re.sub('[._]', ' ', name.removeprefix('optimizer.'))} {shown}"
+
+
+def folder_name(label: str) -> str:
+    """Return the name of a folder for a label; no two labels share one."""
+    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", label)
+    if name == label and len(name) <= MAX_FOLDER_NAME:
+        return name
+    return f"{name[:MAX_FOLDER_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def common_fields(
@@ -37,7 +109,7 @@ def common_fields(
             looked for.
 
     Raises:
-        AnalysisError: naming the fields, and their values, in which the runs differ.
+        UserError: naming the fields, and their values, in which the runs differ.
     """
     kinds: dict[str, list[Any]] = {}
     for values in fields.values():
@@ -48,37 +120,15 @@ def common_fields(
                     held.append(value)
     differing = {name: held for name, held in kinds.items() if len(held) > 1}
     if differing:
-        listed = "; ".join(f"{name} ({_shown(held)})" for name, held in sorted(differing.items()))
-        raise AnalysisError(
+        shown = "; ".join(
+            f"{name} ({first_listed([*map(str, held)], MAX_NAMED)})"
+            for name, held in sorted(differing.items())
+        )
+        raise UserError(
             "Expected runs that differ only in method, priorities, seed and method options, got "
-            f"runs that differ in {listed}. Give the runs of each value on their own."
+            f"runs that differ in {shown}. Give the runs of each value on their own."
         )
     return {name: held[0] for name, held in sorted(kinds.items())}
-
-
-def _shown(values: list[Any]) -> str:
-    texts = [str(value) for value in values[:MOST_SHOWN]]
-    more = len(values) - len(texts)
-    return ", ".join(texts) + (f" and {more} more" if more else "")
-
-
-UNKNOWN = "spec=unknown"
-"""Label of the runs that have no readable spec.json, where the others make several groups."""
-LONGEST_FOLDER_NAME = 80
-"""Longer labels are cut to this and told apart by a hash."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ only in what a report compares."""
-
-    run_ids: tuple[str, ...]
-    tasks: tuple[str, ...]
-    """Empty where no run has a readable spec."""
-    specs: Mapping[str, RunSpec] = field(default_factory=dict)
-    """Run id -> spec, for those of its runs, and maybe others, that have a readable one."""
-    tuned: tuple[str, ...] = ()
-    """See `analysis.load.groups.common_fields`."""
 
 
 def comparable_groups(
@@ -94,104 +144,31 @@ def comparable_groups(
     Args:
         specs: run id -> spec.
         compared: fields in which the runs of a group may differ, with everything below them.
-        tuned: see `analysis.load.groups.common_fields`.
+        tuned: see `common_fields`.
     """
+    return {label_of(held): ids for held, ids in _parted(specs, compared, tuned).items()}
+
+
+def _parted(
+    specs: Mapping[str, RunSpec], compared: Sequence[str], tuned: Sequence[str]
+) -> dict[tuple[Difference, ...], list[str]]:
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    names = [name for name in _names(fields, compared) if name not in tuned]
-    varying = [name for name in names if _varies(name, list(fields.values()))]
-    groups: dict[str, list[str]] = {}
-    for run_id, held in fields.items():
-        parts = [f"{name}={_text(held[name])}" for name in varying if name in held]
-        groups.setdefault(",".join(parts), []).append(run_id)
-    return groups
-
-
-def groups_of_stores(
-    stores: Sequence[Store], run_ids: Sequence[str] | None = None, tuned: Sequence[str] = ()
-) -> dict[str, Group]:
-    """Return label -> group of the runs of the stores, done or not, by their spec.json.
-
-    Runs without a readable spec join a single group, or make one of their own beside several. Of
-    whole stores, what a search reports is a group of its own, `sweep=NAME`.
-
-    Args:
-        stores: opened stores.
-        run_ids: the runs asked for, in order; None means all that the stores hold or plan.
-        tuned: see `analysis.load.groups.common_fields`.
-    """
-    if run_ids is not None:
-        return _groups(stores, run_ids, tuned)
-    found = searches(stores)
-    order = {run_id: at for at, run_id in enumerate(planned(stores, of_searches=False))}
-    apart = {run_id for asked in found.values() for run_id in asked.run_ids} - order.keys()
-    others = [run_id for run_id in planned_or_present(stores) if run_id not in apart]
-    parts = {"": _groups(stores, others, (), order)}
-    for name, asked in found.items():
-        parts[f"sweep={name}"] = _groups(stores, asked.run_ids, asked.tuned)
-    groups = {
-        ",".join(filter(None, (part, label))): group
-        for part, held in parts.items()
-        for label, group in held.items()
-    }
-    return {"": next(iter(groups.values()))} if len(groups) == 1 else groups
-
-
-def _groups(
-    stores: Sequence[Store],
-    run_ids: Sequence[str],
-    tuned: Sequence[str],
-    order: Mapping[str, int] | None = None,
-) -> dict[str, Group]:
-    """Return label -> group, in the order of `run_ids`, or in `order` and then by content."""
-    asked = list(dict.fromkeys(run_ids))
-    specs = {run_id: spec for run_id in asked if (spec := _spec(stores, run_id)) is not None}
-    if order is not None:
-        asked.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
-    found = comparable_groups({i: specs[i] for i in asked if i in specs}, tuned=tuned)
-    groups = {
-        label: Group(tuple(ids), specs[ids[0]].tasks, specs, tuple(tuned))
-        for label, ids in found.items()
-    }
-    unknown = tuple(run_id for run_id in asked if run_id not in specs)
-    if len(groups) == 1:
-        (group,) = groups.values()
-        return {"": Group(tuple(asked), group.tasks, specs, tuple(tuned))}
-    if unknown:
-        groups[UNKNOWN if groups else ""] = Group(unknown, ())
-    return groups
-
-
-def folder_name(label: str) -> str:
-    """Return the name of a group's folder; no two labels share one."""
-    name = re.sub(r"[^A-Za-z0-9._=+,-]", "_", label)
-    if name == label and len(name) <= LONGEST_FOLDER_NAME:
-        return name
-    return f"{name[:LONGEST_FOLDER_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-
-
-def _spec(stores: Sequence[Store], run_id: str) -> RunSpec | None:
-    for store in stores:
-        try:
-            spec = store.spec(run_id)
-        except (OSError, ValueError, StoreError):
-            continue
-        if spec.run_id() == run_id:
-            return spec
-    return None
-
-
-def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:
-    return ("", (), 0) if spec is None else (spec.method, spec.priorities or (), spec.seed)
-
-
-def _names(fields: Mapping[str, Mapping[str, Any]], compared: Sequence[str]) -> list[str]:
-    """Return all fields that must be alike, in order of appearance."""
     names = dict.fromkeys(name for held in fields.values() for name in held)
-    return [name for name in names if not {name, name.split(".")[0]} & set(compared)]
+    varying = [
+        name
+        for name in names
+        if not {name, name.split(".")[0]} & {*compared, *tuned}
+        if _varies(name, list(fields.values()))
+    ]
+    groups: dict[tuple[Difference, ...], list[str]] = {}
+    for run_id, held in fields.items():
+        parts = tuple((name, _hashable(held[name])) for name in varying if name in held)
+        groups.setdefault(parts, []).append(run_id)
+    return groups
 
 
 def _varies(name: str, fields: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the runs that hold a field differ in it, as the guard sees it.
+    """Return whether the runs that hold a field differ in it, as `common_fields` sees it.
 
     Loss units are named by the tasks, which a label holds already, so absence says nothing.
     """
@@ -199,5 +176,87 @@ def _varies(name: str, fields: Sequence[Mapping[str, Any]]) -> bool:
     return any(value != values[0] for value in values)
 
 
-def _text(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def groups_of_stores(
+    stores: Sequence[Store], asked: Asked | None = None, compared: Sequence[str] = COMPARED
+) -> list[Group]:
+    """Return the groups of the runs of the stores, done or not, by their spec.json.
+
+    Runs without a readable spec join a single group, or make one of their own beside several. Of
+    whole stores, what a search reports is a group of its own.
+
+    Args:
+        stores: opened stores.
+        asked: the runs asked for, in order; None means all that the stores hold or plan.
+        compared: fields in which the runs of a group may differ, with everything below them.
+
+    Raises:
+        UserError: if there is no run.
+    """
+    found = searches(stores) if asked is None else {}
+    if asked is not None:
+        groups = _groups(stores, asked, compared)
+    else:
+        order = {run_id: at for at, run_id in enumerate(planned(stores, of_searches=False))}
+        apart = {run_id for held in found.values() for run_id in held.run_ids} - order.keys()
+        others = [run_id for run_id in planned_or_present(stores) if run_id not in apart]
+        groups = _groups(stores, Asked(tuple(others)), compared, order)
+    if len(groups) == 1 and found:
+        groups = [replace(groups[0], differences=(OTHERS,))]
+    for name, held in found.items():
+        groups += [
+            replace(group, differences=((SWEEP, name), *group.differences))
+            for group in _groups(stores, held, compared)
+        ]
+    if not groups:
+        raise UserError(
+            "Expected at least one run, got stores that hold and plan none (a search counts once "
+            "it is over). Start a sweep first: python sweeps/priority_grid.py."
+        )
+    return groups if len(groups) > 1 else [replace(groups[0], differences=())]
+
+
+def _groups(
+    stores: Sequence[Store],
+    asked: Asked,
+    compared: Sequence[str],
+    order: Mapping[str, int] | None = None,
+) -> list[Group]:
+    """Return the groups, in the order of what is asked, or in `order` and then by content."""
+    ids = list(dict.fromkeys(asked.run_ids))
+    specs = specs_of(stores, ids)
+    if order is not None:
+        ids.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
+    found = _parted({i: specs[i] for i in ids if i in specs}, compared, asked.tuned)
+    if len(found) == 1:
+        return [Group(tuple(ids), next(iter(specs.values())).tasks, specs, asked.tuned)]
+    groups = [
+        Group(tuple(held), specs[held[0]].tasks, specs, asked.tuned, differences)
+        for differences, held in found.items()
+    ]
+    unknown = tuple(run_id for run_id in ids if run_id not in specs)
+    return [*groups, Group(unknown, (), differences=(UNKNOWN,))] if unknown else groups
+
+
+def specs_of(stores: Sequence[Store], run_ids: Sequence[str]) -> dict[str, RunSpec]:
+    """Return run id -> spec, of those runs of which a store has a readable one of their own."""
+
+    def spec_of(run_id: str) -> RunSpec | None:
+        for store in stores:
+            try:
+                spec = store.spec(run_id)
+            except (OSError, ValueError, StoreError):
+                continue
+            if spec.run_id() == run_id:
+                return spec
+        return None
+
+    found = stores[0].for_each(spec_of, run_ids) if stores else []
+    return {i: spec for i, spec in zip(run_ids, found, strict=True) if spec is not None}
+
+
+def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:
+    return ("", (), 0) if spec is None else (spec.method, spec.priorities or (), spec.seed)

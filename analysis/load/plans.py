@@ -1,13 +1,17 @@
-"""Which runs were asked for, as the plans of sweeps say; needs no pandas."""
+"""Which runs are asked for: by a command's arguments and the plans of sweeps; needs no pandas."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from analysis.load.axes import AnalysisError
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError, UserError
 from mtl.records import PAUSED_AFTER
-from mtl.store import Store
+from mtl.store import Store, check_sweep_name, is_address
 from mtl.store.plan_file import PlanFile, PlanFileError, parse_plan
+
+TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,90 @@ class Asked:
     """See `analysis.load.groups.common_fields`; only a search has any."""
 
 
+def table_among(texts: Sequence[str]) -> Path | None:
+    """Return the table that a command's arguments name; None where they name stores or sweeps.
+
+    Raises:
+        UserError: if something named is not there.
+        UsageError: for a table among other results, or a file that is no table.
+    """
+    paths = [Path(text) for text in texts if not is_address(text)]
+    for path in paths:
+        if not path.exists():
+            raise UserError(
+                f"Expected results, got {path}, which does not exist. "
+                "Give a store, a sweep's folder, a CSV or a Parquet file."
+            )
+    tables = [path for path in paths if path.is_file()]
+    if not tables:
+        return None
+    if len(texts) > 1:
+        raise UsageError(
+            f"Expected one table or any number of stores, got {len(texts)} results with "
+            f"{len(tables)} files among them. Join the tables to one."
+        )
+    if tables[0].suffix not in TABLE_SUFFIXES:
+        raise UsageError(
+            f"Expected a file named .csv or .parquet, got {tables[0]}. Rename or convert it."
+        )
+    return tables[0]
+
+
+def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
+    """Return the stores that a command's arguments name, and the runs if sweeps are among them.
+
+    Raises:
+        UserError: see `asked_by`.
+        UsageError: for a search named among other results.
+    """
+    named = [_store_and_sweep(text) for text in texts]
+    stores = [store for store, _ in named]
+    if all(sweep is None for _, sweep in named):
+        return stores, None
+    parts = [
+        Asked(tuple(planned_or_present([store]))) if sweep is None else asked_by(store, sweep)
+        for store, sweep in named
+    ]
+    if len(parts) == 1:
+        return stores, parts[0]
+    if any(part.tuned for part in parts):
+        raise UsageError(
+            f"Expected a search on its own, got it among {len(parts)} results: its methods have "
+            "tuned values of their own. Name it alone, or whole stores."
+        )
+    return stores, Asked(tuple(dict.fromkeys(i for part in parts for i in part.run_ids)))
+
+
+def default_folder(texts: Sequence[str], name: str) -> Path:
+    """Return where a command writes unless told otherwise.
+
+    That is folder `name` in the store or sweep that is named; for several, for a table and for
+    object storage it lies on this machine, in the current folder.
+    """
+    if len(texts) > 1:
+        return Path(name)
+    (text,) = texts
+    if is_address(text):
+        _, sweep = _store_and_sweep(text)
+        return Path(f"{name}s") / sweep if sweep else Path(name)
+    return Path(text) / name if Path(text).is_dir() else Path(name)
+
+
+def _store_and_sweep(text: str) -> tuple[Store, str | None]:
+    """Return the store, and the sweep if `text` names one of its sweeps and not the whole."""
+    if is_address(text):
+        parts = urlsplit(text)
+        above, _, name = parts.path.rstrip("/").rpartition("/")
+        if above.endswith("/sweeps"):
+            root = parts._replace(path=above.removesuffix("/sweeps")).geturl()
+            return Store(root, create=False), check_sweep_name(name)
+        return Store(text, create=False), None
+    path = Path(text).absolute()
+    if path.parent.name == "sweeps" and (path / "plan.json").exists():
+        return Store(path.parent.parent, create=False), path.name
+    return Store(path, create=False), None
+
+
 def planned_or_present(stores: Sequence[Store]) -> list[str]:
     """Return every run id that a plan of the stores lists, in order, then the others present.
 
@@ -28,8 +116,13 @@ def planned_or_present(stores: Sequence[Store]) -> list[str]:
     plans = _plans(stores).values()
     steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
     steps -= {run_id for plan in plans for run_id in plan.reported}
-    present = [run_id for store in stores for run_id in store.run_ids()]
-    paused = {run_id for store in stores for run_id in store.run_ids() if is_paused(store, run_id)}
+    present: list[str] = []
+    paused: set[str] = set()
+    for store in stores:
+        run_ids = store.run_ids()
+        are_paused = store.for_each(functools.partial(is_paused, store), run_ids)
+        present += run_ids
+        paused |= {run_id for run_id, is_left in zip(run_ids, are_paused, strict=True) if is_left}
     return [
         run_id
         for run_id in dict.fromkeys(planned(stores) + present)
@@ -77,15 +170,20 @@ def asked_by(store: Store, sweep: str) -> Asked:
     """Return the runs of a sweep in plan order; of a search the points that it reports.
 
     Raises:
-        AnalysisError: if the plan is damaged or of another schema, or a search is not over.
-        FileNotFoundError: if there is no such sweep.
+        UserError: if there is no such sweep, its plan is damaged or of another schema, or a search
+            is not over.
     """
-    plan = _plan(store, sweep)
+    place = store.place(store.sweep_key(sweep))
+    try:
+        plan = _plan(store, sweep)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"Expected results, got {place}, which does not exist. Give a store or a sweep in it."
+        ) from error
     if plan.tuned and not plan.reported:
-        raise AnalysisError(
-            f"Expected a search that has come to its end, got {store.place(store.sweep_key(sweep))}"
-            ", which has chosen no points yet. Start the same command again; sweeps/watch.py shows "
-            "where it stands."
+        raise UserError(
+            f"Expected a search that has come to its end, got {place}, which has chosen no points "
+            "yet. Start the same command again; sweeps/watch.py shows where it stands."
         )
     return Asked(tuple(plan.reported), plan.tuned)
 
@@ -103,4 +201,4 @@ def _plan(store: Store, sweep: str) -> PlanFile:
     try:
         return parse_plan(store.read_json(key))
     except PlanFileError as error:
-        raise AnalysisError(error.sentence(store.place(key))) from error
+        raise UserError(error.sentence(store.place(key))) from error

@@ -6,15 +6,16 @@ and whatever else a reader must know is a sentence in `Loaded.notes`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 
-from analysis.load.axes import AnalysisError, metric_column
-from analysis.load.plans import is_paused, planned, planned_or_present
+from analysis.load.axes import Axis, choose_axes, metric_column
+from analysis.load.groups import groups_of_stores
+from analysis.load.plans import is_paused
 from analysis.load.priorities import priority_values
-from mtl.errors import StoreError, UsageError
-from mtl.records import Result, SplitMetrics
+from mtl.errors import StoreError, UserError
+from mtl.records import PLOTTED_METRIC, TASK_METRICS, Result, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store
@@ -53,6 +54,10 @@ class RunState:
     priorities: tuple[float, ...] | None = None
     seed: int | None = None
 
+    def of(self, spec: RunSpec, arm: str) -> Self:
+        """Return the state with what the run's spec says."""
+        return replace(self, arm=arm, priorities=spec.priorities, seed=spec.seed)
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -77,6 +82,31 @@ class Loaded:
     baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """Metric column -> seed -> value of single-task runs; see `analysis.load.baselines`."""
 
+    def axes(
+        self, metrics: Mapping[str, str] | None = None, *, paper_scaling: bool = False
+    ) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+        """Return one axis a task, and a note on each task that no run has the usual metric of.
+
+        Args:
+            metrics: see `analysis.load.axes.choose_axes`; by default a task is judged by its usual
+                metric, or else by its first one that some run has.
+            paper_scaling: see `analysis.load.axes.choose_axes`.
+        """
+        chosen, notes = dict(metrics or {}), []
+        for task in self.tasks:
+            held = [name for name in TASK_METRICS.get(task, ()) if self._has(task, name)]
+            if task not in chosen and held and PLOTTED_METRIC[task] not in held:
+                chosen[task] = held[0]
+                notes.append(
+                    f"No run has {PLOTTED_METRIC[task]} of {task}, so {held[0]} is shown; "
+                    f"--metrics {task}=NAME chooses another."
+                )
+        return choose_axes(self.tasks, chosen, paper_scaling=paper_scaling), tuple(notes)
+
+    def _has(self, task: str, metric: str) -> bool:
+        column = metric_column(task, metric)
+        return column in self.runs and bool(self.runs[column].notna().any())
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -86,6 +116,28 @@ class _Read:
     spec: RunSpec | None = None
     result: Result | None = None
     manifest: Mapping[str, Any] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return a done run's row of the run table."""
+        spec, result, manifest = self.spec, self.result, self.manifest or {}
+        assert spec is not None
+        assert result is not None
+        chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
+        return {
+            "run_id": self.state.run_id,
+            "method": spec.method,
+            "arm": self.state.arm,
+            "architecture": spec.network.architecture,
+            "encoder": spec.network.encoder,
+            "seed": spec.seed,
+            "epochs": result.epochs,
+            "selection": result.selection,
+            **priority_values(spec.priorities, spec.tasks),
+            **spec.method_settings,
+            **_metric_columns(result.selected_metrics),
+            **{f"{VALIDATION}_{column}": value for column, value in chosen_on.items()},
+            **{name: manifest.get(name) for name in ("wall_seconds", "device_seconds")},
+        }
 
 
 def load_stores(
@@ -97,52 +149,48 @@ def load_stores(
 
     Args:
         stores: opened stores.
-        run_ids: the runs asked for, in order; None means every run that a plan in the stores
-            lists, in its order, then the others in them by method, priorities and seed.
+        run_ids: the runs asked for, in order; None means those of all `groups_of_stores`.
         specs: those that were read already, by run id.
 
     Raises:
-        AnalysisError: if there is no run at all, or the runs do not share their tasks.
+        UserError: if there is no run at all, or the runs do not share their tasks.
     """
-    asked = list(dict.fromkeys(planned_or_present(stores) if run_ids is None else run_ids))
-    if not asked:
-        raise AnalysisError(
-            "Expected at least one run, got stores that hold and plan none (a search counts once "
-            "it is over). Start a sweep first: python sweeps/priority_grid.py."
-        )
-    notes: list[str] = []
-    known = specs or {}
-    found = [_first_of_stores(stores, run_id, known.get(run_id), notes) for run_id in asked]
     if run_ids is None:
-        order = {run_id: index for index, run_id in enumerate(planned(stores))}
-        found.sort(key=lambda read: (order.get(read.state.run_id, len(order)), *_by_content(read)))
-    tasks = _shared_tasks([read.spec for read in found if read.spec is not None])
-    arms = arm_names(
-        {
-            r.state.run_id: (r.spec.method, r.spec.method_settings)
-            for r in found
-            if r.spec is not None
-        }
-    )
-    states = tuple(
-        replace(
-            read.state,
-            arm=arms[read.state.run_id],
-            priorities=read.spec.priorities,
-            seed=read.spec.seed,
-        )
-        if read.spec
-        else read.state
-        for read in found
-    )
-    done = [read for read in found if read.state.state == "done"]
+        run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]
+    known, notes = specs or {}, []
+
+    def read(run_id: str) -> list[_Read]:
+        holding = [store for store in stores if store.has_run(run_id)]
+        return [_read(store, run_id, known.get(run_id)) for store in holding]
+
+    asked = list(dict.fromkeys(run_ids))
+    found = []
+    for run_id, reads in zip(asked, stores[0].for_each(read, asked), strict=True):
+        results = [held.result for held in reads if held.result is not None]
+        if any(result != results[0] for result in results[1:]):
+            notes.append(
+                f"Run {run_id} has different results in {len(results)} stores; "
+                "the one in the store named first is shown."
+            )
+        absent = _Read(RunState(run_id, "missing", "planned, never started"))
+        found.append(min(reads, key=lambda r: _PRECEDENCE.index(r.state.state), default=absent))
+    with_spec = {held.state.run_id: held.spec for held in found if held.spec is not None}
+    arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
+    found = [
+        held
+        if held.spec is None
+        else replace(held, state=held.state.of(held.spec, arms[held.state.run_id]))
+        for held in found
+    ]
+    done = [held for held in found if held.state.state == "done"]
+    manifests = {r.state.run_id: r.manifest for r in done if r.manifest is not None}
     return Loaded(
-        tasks=tasks,
-        runs=pd.DataFrame([_row(read, arms[read.state.run_id]) for read in done]),
-        states=states,
-        fields={r.state.run_id: flat(r.spec.to_dict()) for r in done if r.spec is not None},
-        manifests={r.state.run_id: r.manifest for r in done if r.manifest is not None},
-        prior=_shared_prior([r.manifest for r in done if r.manifest is not None], notes),
+        tasks=_shared_tasks(list(with_spec.values())),
+        runs=pd.DataFrame([held.row() for held in done]),
+        states=tuple(held.state for held in found),
+        fields={i: flat(with_spec[i].to_dict()) for i in (r.state.run_id for r in done)},
+        manifests=manifests,
+        prior=_shared_prior(list(manifests.values()), notes),
         notes=tuple(notes),
     )
 
@@ -167,22 +215,6 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
         ]
         names[run_id] = f"{method} ({', '.join(varying)})" if varying else method
     return names
-
-
-def _first_of_stores(
-    stores: Sequence[Store], run_id: str, spec: RunSpec | None, notes: list[str]
-) -> _Read:
-    holding = [store for store in stores if store.has_run(run_id)]
-    reads = [_read(store, run_id, spec) for store in holding]
-    if not reads:
-        return _Read(RunState(run_id, "missing", "planned, never started"))
-    results = [read.result for read in reads if read.result is not None]
-    if any(result != results[0] for result in results[1:]):
-        notes.append(
-            f"Run {run_id} has different results in {len(results)} stores; "
-            "the one in the store named first is shown."
-        )
-    return min(reads, key=lambda read: _PRECEDENCE.index(read.state.state))
 
 
 def _read(store: Store, run_id: str, spec: RunSpec | None) -> _Read:
@@ -223,36 +255,6 @@ def _state_without_result(store: Store, run_id: str, spec: RunSpec) -> RunState:
     return RunState(run_id, "missing", "planned, no epoch finished")
 
 
-def _by_content(read: _Read) -> tuple[Any, ...]:
-    """Return a sorting key that, unlike a run id, means something to a reader."""
-    if read.spec is None:
-        return ("", (), 0, read.state.run_id)
-    return (read.spec.method, read.spec.priorities or (), read.spec.seed, read.state.run_id)
-
-
-def _row(read: _Read, arm: str) -> dict[str, Any]:
-    spec, result, manifest = read.spec, read.result, read.manifest or {}
-    if spec is None or result is None:
-        raise UsageError("Expected a done run, got one without spec or result.")
-    row: dict[str, Any] = {
-        "run_id": read.state.run_id,
-        "method": spec.method,
-        "arm": arm,
-        "architecture": spec.network.architecture,
-        "encoder": spec.network.encoder,
-        "seed": spec.seed,
-        "epochs": result.epochs,
-        "selection": result.selection,
-    }
-    row |= priority_values(spec.priorities, spec.tasks)
-    row |= spec.method_settings
-    row |= _metric_columns(result.selected_metrics)
-    chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
-    row |= {f"{VALIDATION}_{column}": value for column, value in chosen_on.items()}
-    row |= {name: manifest.get(name) for name in ("wall_seconds", "device_seconds")}
-    return row
-
-
 def _metric_columns(metrics: SplitMetrics, split: str = SPLIT) -> dict[str, float | None]:
     return {
         metric_column(task, name): value
@@ -268,7 +270,7 @@ def _shared_tasks(specs: Sequence[RunSpec]) -> tuple[str, ...]:
         return ()
     if len(kinds) > 1:
         listed = " and ".join("+".join(kind) for kind in kinds)
-        raise AnalysisError(
+        raise UserError(
             f"Expected runs of one set of tasks, got {listed}. "
             "Give the runs of each set of tasks on their own."
         )

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load.axes import AnalysisError, known_columns, metric_column, priority_texts
+from analysis.load.axes import known_columns, metric_column, priority_texts
 from analysis.load.baselines import Baselines
 from analysis.load.priorities import PRIORITY_PREFIX, setting_of
 from analysis.load.runs import VALIDATION, Loaded, RunState, arm_names
 from analysis.load.text import counted, first_listed
+from mtl.errors import UserError
 from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
@@ -47,7 +48,7 @@ def load_table(path: Path) -> Loaded:
     """Return the runs in a tidy CSV or Parquet file.
 
     Raises:
-        AnalysisError: if the file cannot be read, lacks columns, holds text where a number
+        UserError: if the file cannot be read, lacks columns, holds text where a number
             belongs, or holds two rows for one run.
     """
     frame = read_table(path, text=("method",))
@@ -82,7 +83,7 @@ def load_table(path: Path) -> Loaded:
     alone = alone[runs.index]
     joint = runs[~alone].reset_index(drop=True)
     if joint.empty:
-        raise AnalysisError(
+        raise UserError(
             f"Expected runs of several tasks in {path}, got rows of single tasks only. Add the "
             "runs that they are the baselines of, or give the columns of one task alone."
         )
@@ -100,17 +101,17 @@ def read_table(path: Path, row: str = "run", text: Sequence[str] = ()) -> pd.Dat
             be called None or NA, which in other columns mean an empty cell.
 
     Raises:
-        AnalysisError: if it cannot be read, has no row or a column of `text` has an empty cell.
+        UserError: if it cannot be read, has no row or a column of `text` has an empty cell.
     """
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, text)
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise AnalysisError(
+        raise UserError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
             f"Give a CSV or Parquet file with one row a {row}."
         ) from error
     if frame.empty:
-        raise AnalysisError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
+        raise UserError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
     return frame.assign(**{name: _as_text(frame, name, path) for name in text if name in frame})
 
 
@@ -119,7 +120,7 @@ def _as_text(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     empty = frame[name].isna() | (values.str.strip() == "")
     if empty.any():
         position = int(np.flatnonzero(empty)[0])
-        raise AnalysisError(
+        raise UserError(
             f"Expected a value in column {name} of {path}, got an empty cell in row "
             f"{position + 1} after the head. Fill it in, or remove the row."
         )
@@ -143,14 +144,14 @@ def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
         lacking.append(f"{PRIORITY}<task>")
     if lacking:
         needed = " Seeds are needed for a comparison: methods are matched by seed."
-        raise AnalysisError(
+        raise UserError(
             f"Expected columns method, seed and {PRIORITY}<task> in {path}, got none named "
             f"{', '.join(lacking)}. Its columns: {', '.join(map(str, frame.columns))}."
             f"{needed if 'seed' in lacking else ''}"
         )
     unknown = [task for task in tasks if task not in TASK_METRICS]
     if unknown:
-        raise AnalysisError(
+        raise UserError(
             f"Expected columns {PRIORITY}<task> of known tasks in {path}, got "
             f"{', '.join(unknown)}. Known: {', '.join(sorted(TASK_METRICS))}."
         )
@@ -171,7 +172,7 @@ def _metric_columns(frame: pd.DataFrame, tasks: Sequence[str], path: Path) -> di
                     found[metric_column(task, name)] = column
                     break
         if not any(column in found for column in known_columns([task])):
-            raise AnalysisError(
+            raise UserError(
                 f"Expected a column with a metric of {task} in {path}, got none. "
                 f"Name it {' or '.join(known_columns([task]))}."
             )
@@ -182,13 +183,13 @@ def column_numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     """Return a column of a table as floats, empty cells as NaN.
 
     Raises:
-        AnalysisError: for text, naming its row.
+        UserError: for text, naming its row.
     """
     values = pd.to_numeric(frame[name], errors="coerce").astype(float)
     wrong = values.isna() & frame[name].notna()
     if wrong.any():
         position = int(np.flatnonzero(wrong)[0])
-        raise AnalysisError(
+        raise UserError(
             f"Expected numbers in column {name} of {path}, got {frame[name].iloc[position]!r} in "
             f"row {position + 1} after the head. Correct it, or leave it empty."
         )
@@ -200,7 +201,7 @@ def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     wrong = ~np.isfinite(values) | (values != values.round())
     if wrong.any():
         position = int(np.flatnonzero(wrong)[0])
-        raise AnalysisError(
+        raise UserError(
             f"Expected whole numbers in column {name} of {path}, got "
             f"{frame[name].iloc[position]!r} in row {position + 1} after the head. Correct it."
         )
@@ -213,7 +214,7 @@ def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
         return values
     for value in values[np.isfinite(values) & ((values < 0) | (values > 1))]:
         remedy = "Divide percentages by 100" if value > 1 else "Correct it"
-        raise AnalysisError(
+        raise UserError(
             f"Expected shares between 0 and 1 in column {source}, got {value:g}. {remedy}."
         )
     return values
@@ -226,7 +227,7 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
     wrong = partly.to_numpy() | (values <= 0).any(axis=1) | np.isinf(values).any(axis=1)
     if wrong.any():
         position = int(np.flatnonzero(wrong)[0])
-        raise AnalysisError(
+        raise UserError(
             f"Expected a positive priority for each task, or none for any, in {path}, got "
             f"{priorities.iloc[position].tolist()} in row {_row(priorities, position)} after the "
             "head. Correct it; a network trained for one task alone has 1 for it and 0 for the "
@@ -236,7 +237,7 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
     far = off > ROUNDED_SUM + 1e-9
     if far.any():
         position = int(np.flatnonzero(far)[0])
-        raise AnalysisError(
+        raise UserError(
             f"Expected priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}, "
             f"got {priorities.iloc[position].tolist()} in row {_row(priorities, position)} after "
             "the head. Divide each by their sum."
@@ -314,7 +315,7 @@ def _baselines(
         task = next(task for task in tasks if row[f"{PRIORITY}{task}"] == 1)
         other = [c for c in metrics if c not in known_columns([task]) and not pd.isna(row[c])]
         if other:
-            raise AnalysisError(
+            raise UserError(
                 f"Expected metrics of {task} alone in {place} of {path}, which has priority 1 for "
                 f"{task} and 0 for the others, got {', '.join(other)} too. Leave those cells empty."
             )
@@ -331,7 +332,7 @@ def _baselines(
             continue
         key = (task, int(row["seed"]))
         if key in seen:
-            raise AnalysisError(
+            raise UserError(
                 f"Expected one single-task run a seed in {path}, got two of {task} with seed "
                 f"{key[1]}. Remove one."
             )
@@ -371,14 +372,14 @@ def _loaded(
     for row in rows:
         setting = setting_of(row, tasks)
         if row["run_id"] in seen:
-            raise AnalysisError(
+            raise UserError(
                 f"Expected one row a run in {path}, got two with run_id {row['run_id']}. "
                 "Remove one, or name them apart."
             )
         key = (arms[row["run_id"]], setting, row["seed"])
         if key in seen:
             where = "without priorities" if setting is None else f"at priorities {texts[setting]}"
-            raise AnalysisError(
+            raise UserError(
                 f"Expected one row a run in {path}, got two for method {row['method']}, seed "
                 f"{row['seed']} {where} ({seen[key]} and {row['run_id']}). Remove one."
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report import write_reports
 from tests.chromium import Chromium, find_chromium
 
 WIDTHS = (1280, 390)
@@ -49,7 +49,7 @@ async def _look(page: Path, act: Callable[[Chromium], Any]) -> Any:
 
 @pytest.fixture
 def page(full_store, tmp_path: Path) -> Path:
-    return write_report([full_store], tmp_path / "report").path
+    return write_reports([full_store], tmp_path / "report")[""].path
 
 
 @needs_browser

@@ -16,11 +16,12 @@ import pytest
 from analysis.compute.findings import find
 from analysis.compute.fronts import hypervolume
 from analysis.load.axes import TIMES, choose_axes
+from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.load.table import load_table
 from analysis.page import build, state_matrix
 from analysis.pareto import main
-from analysis.report import write_report
+from analysis.report import write_reports
 from analysis.sections.verdict import verdict
 from mtl.spec import RunSpec
 from mtl.spec.sections import DataSpec
@@ -75,7 +76,7 @@ def test_command_on_a_finished_store(full_store, capsys):
 
 
 def test_page_is_self_contained_and_complete(full_store):
-    summary = write_report([full_store], full_store.root / "out")
+    summary = write_reports([full_store], full_store.root / "out")[""]
     page = summary.path.read_text()
     resources = Resources()
     resources.feed(page)
@@ -117,36 +118,38 @@ def test_subtitle_names_the_data_as_their_owner_does(labels, shown, store, synth
         manifest = {"data": {"name": "folder", "label": label, "folder_hash": data.prepared}}
         metrics = synthetic.depth_and_segmentation(0.7, 0.6)
         synthetic.finish(store, spec, metrics, manifest=manifest)
-    page = write_report([store], store.root / "report").path.read_text("utf-8")
+    page = write_reports([store], store.root / "report")[""].path.read_text("utf-8")
     subtitle = page[page.index("runs done") : page.index("<nav")]
     assert shown in subtitle
 
 
 def test_unchanged_report_is_not_built_again(full_store, synthetic):
     out = full_store.root / "report"
-    first = write_report([full_store], out)
+    first = write_reports([full_store], out)[""]
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    again = write_report([full_store], out)
+    again = write_reports([full_store], out)[""]
     assert (first.rebuilt, again.rebuilt) == (True, False)
     assert again.table == first.table
     assert (again.verdict, again.num_done) == (first.verdict, 20)
     assert times == {path: path.stat().st_mtime_ns for path in times}
-    assert write_report([full_store], out, metrics={"depth": "rmse"}).rebuilt
-    assert write_report([full_store], out).rebuilt, "options are part of the inputs"
+    assert write_reports([full_store], out, metrics={"depth": "rmse"})[""].rebuilt
+    assert write_reports([full_store], out)[""].rebuilt, "options are part of the inputs"
     full_store.write_error(full_store.write_spec(synthetic.make_spec("lsb", 0.9, 0)), "killed")
-    assert write_report([full_store], out).counts == {"done": 20, "failed": 1}
+    assert write_reports([full_store], out)[""].counts == {"done": 20, "failed": 1}
     (out / "tables" / "spread.tex").unlink(missing_ok=True)
     (out / "report.html").unlink()
-    assert write_report([full_store], out).rebuilt, "a file is gone"
+    assert write_reports([full_store], out)[""].rebuilt, "a file is gone"
 
 
 def test_two_builds_are_equal_to_the_byte(full_store):
-    pages = [write_report([full_store], full_store.root / name).path.read_bytes() for name in "ab"]
+    pages = [
+        write_reports([full_store], full_store.root / name)[""].path.read_bytes() for name in "ab"
+    ]
     assert pages[0] == pages[1]
 
 
 def test_unchanged_report_loads_neither_pandas_nor_plotly(full_store):
-    write_report([full_store], full_store.root / "report")
+    write_reports([full_store], full_store.root / "report")
     code = (
         "import sys\nfrom analysis.pareto import main\n"
         f"assert main([{str(full_store.root)!r}]) == 0\n"
@@ -265,7 +268,7 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic)
         "Of lsb seed 1 is left out"
     )
     assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.limits
-    page = build(load_stores([store]), None, None)
+    page = build(load_stores([store]))
     assert "No hypervolume is shown" not in page.html
     assert ">not compared<" not in page.html
     table = pd.read_csv(io.StringIO(page.files["tables/comparisons.csv"]))
@@ -280,7 +283,7 @@ def test_methods_that_share_nothing_are_not_compared(store, synthetic):
     words = verdict(findings)
     assert words.headline == "No comparison: lsb and fixed share no priority."
     assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.limits
-    page = build(load_stores([store]), None, None)
+    page = build(load_stores([store]))
     assert "are not compared: lsb and fixed share no priority." in page.html
 
 
@@ -311,7 +314,7 @@ def test_many_methods_make_a_short_verdict(tmp_path):
     assert len(words.statements) == 14
     assert words.statements[6] == "429 more comparisons are in the table of differences."
     assert words.statements[13] == "24 more methods are in the table of ranges over spread."
-    assert len(build(loaded, None, None).html.split("runs done")[0]) < 20_000
+    assert len(build(loaded).html.split("runs done")[0]) < 20_000
 
 
 def test_priorities_that_a_method_lacks_are_empty_cells(store, synthetic):
@@ -452,7 +455,7 @@ def test_store_with_nothing_done_says_what_is_planned(store, synthetic, capsys):
 
 def test_run_ids_choose_and_order_the_runs(full_store, synthetic):
     chosen = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (1, 0, 7)]
-    summary = write_report([full_store], full_store.root / "out", run_ids=chosen)
+    summary = write_reports([full_store], full_store.root / "out", Asked(tuple(chosen)))[""]
     assert (summary.num_done, summary.num_runs, summary.counts) == (2, 3, {"done": 2, "missing": 1})
     assert [s["run_id"] for s in read(full_store.root / "out")["states"]] == chosen
 
@@ -552,13 +555,13 @@ def test_paper_scaling_changes_what_is_shown_and_nothing_else(store, synthetic, 
 def test_folder_that_cannot_be_written(full_store, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main([str(full_store.root), "--out", str(tmp_path / "file" / "out")]) == 1
-    assert "folder that can be written" in capsys.readouterr().err
+    assert "file/out: Not a directory" in capsys.readouterr().err
 
 
 def test_summary_holds_no_nan(full_store, synthetic):
     spec = synthetic.make_spec("equal", None, 0)
     synthetic.finish(full_store, spec, synthetic.depth_and_segmentation(0.78, 0.66), manifest={})
-    write_report([full_store], full_store.root / "out")
+    write_reports([full_store], full_store.root / "out")
     text = (full_store.root / "out" / "summary.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
     assert math.isfinite(read(full_store.root / "out")["hypervolumes"]["lsb"])

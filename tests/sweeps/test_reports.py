@@ -45,7 +45,7 @@ def test_each_group_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[
     folder = store.sweep_folder("grid") / "report"
     pages = sorted(path.relative_to(folder).parts[0] for path in folder.rglob("report.html"))
     assert pages == ["epochs=1000", "epochs=7", "report.html"]
-    assert "epochs=7\nmethod" in capsys.readouterr().out
+    assert "depth and segmentation, epochs 7\nmethod" in capsys.readouterr().out
 
 
 def test_baselines_have_reports_of_their_own(

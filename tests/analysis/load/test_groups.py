@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from analysis.compute.findings import find
-from analysis.load.axes import AnalysisError, UnknownTaskError, choose_axes
-from analysis.load.groups import UNKNOWN, comparable_groups, folder_name, groups_of_stores
+from analysis.load.axes import choose_axes
+from analysis.load.groups import Group, comparable_groups, folder_name, groups_of_stores
+from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.pareto import main
 from analysis.report import write_reports
+from mtl.errors import UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
 
@@ -23,6 +25,11 @@ def grid(**changes: object) -> dict[str, RunSpec]:
         for seed in (0, 1)
     ]
     return {spec.run_id(): spec for spec in specs}
+
+
+def by_label(stores, run_ids=None) -> dict[str, Group]:
+    asked = None if run_ids is None else Asked(tuple(run_ids))
+    return {group.label: group for group in groups_of_stores(stores, asked)}
 
 
 def two_groups(store, synthetic) -> None:
@@ -49,7 +56,7 @@ def test_a_period_is_an_option_of_the_methods_that_have_one(store, synthetic, tm
         for period in (None, 5):
             spec = synthetic.make_spec("lsb", 0.5, seed, period_steps=period)
             synthetic.finish(store, spec, values)
-    (group,) = groups_of_stores([store]).values()
+    (group,) = groups_of_stores([store])
     assert len(group.run_ids) == 6
     loaded = load_stores([store])
     assert set(loaded.runs["arm"]) == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
@@ -90,16 +97,16 @@ def test_planned_runs_belong_to_the_group_of_their_spec(store, synthetic):
     planned = store.write_spec(synthetic.make_spec("lsb", 0.5, 1, epochs=7))
     unknown = synthetic.make_spec("lsb", 0.5, 9).run_id()
     synthetic.write_plan(store, "grid", [planned, unknown])
-    groups = groups_of_stores([store])
+    groups = by_label([store])
     assert {label: len(group.run_ids) for label, group in groups.items()} == {
         "epochs=7": 3,
         "epochs=12": 4,
-        UNKNOWN: 1,
+        "spec=unknown": 1,
     }
     assert groups["epochs=7"].run_ids[0] == planned, "planned runs come first"
-    assert groups[UNKNOWN].run_ids == (unknown,)
+    assert groups["spec=unknown"].run_ids == (unknown,)
     seven = groups["epochs=7"].run_ids
-    assert list(groups_of_stores([store], [*seven, unknown])) == [""], "nothing else it could be"
+    assert list(by_label([store], [*seven, unknown])) == [""], "nothing else it could be"
 
 
 def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, capsys):
@@ -110,10 +117,11 @@ def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, c
     assert not (folder / "summary.json").exists()
     index = (folder / "report.html").read_text()
     for label in ("epochs=12", "epochs=7"):
-        assert f"\n{label}\nmethod" in shown
+        words = f"Operating points: depth and segmentation, {label.replace('=', ' ')}"
+        assert f"\n{words}\nmethod" in shown
         assert f"Report: {folder / label / 'report.html'}" in shown
         page = (folder / label / "report.html").read_text()
-        assert f"<h1>Operating points: {label}</h1>" in page
+        assert f"<h1>{words}</h1>" in page
         assert f'href="{label.replace("=", "%3D")}/report.html"' in index
     assert "2 of 2 runs done" in index
     assert "4 of 4 runs done" in index
@@ -128,7 +136,7 @@ def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, c
 def test_one_group_then_two_then_one_leaves_nothing_stale(store, synthetic, tmp_path):
     two_groups(store, synthetic)
     out = tmp_path / "out"
-    single = list(groups_of_stores([store])["epochs=12"].run_ids)
+    single = Asked(by_label([store])["epochs=12"].run_ids)
     page = write_reports([store], out, single)[""].path.read_text()
     assert "Operating points: depth and segmentation" in page
     assert set(write_reports([store], out)) == {"epochs=12", "epochs=7"}
@@ -151,8 +159,8 @@ def test_metrics_apply_where_their_task_is(store, synthetic, tmp_path, capsys):
         "tasks=depth+segmentation,epochs=7": True,
         "tasks=depth+normal,epochs=12": False,
     }
-    two_tasks = groups_of_stores([store])["tasks=depth+segmentation,epochs=7"].run_ids
-    with pytest.raises(UnknownTaskError, match="normal"):
+    two_tasks = Asked(by_label([store])["tasks=depth+segmentation,epochs=7"].run_ids)
+    with pytest.raises(UsageError, match="normal"):
         write_reports([store], out, two_tasks, {"normal": "within_30"})
 
 
@@ -175,7 +183,7 @@ def test_runs_that_a_search_paused_are_no_results_and_open_no_report(store, synt
     tried = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.5))
     paused = store.write_spec(tried)
     store.write_manifest(paused, {"paused_after": 2})
-    assert groups_of_stores([store])[""].run_ids == (done.run_id(),)
+    assert by_label([store])[""].run_ids == (done.run_id(),)
     # Asked for by name it is told, as paused and not as failed or missing.
     (state,) = load_stores([store], [paused]).states
     assert (state.state, state.reason) == ("paused", "paused after epoch 0 of 12")
@@ -193,10 +201,10 @@ def test_fields_that_were_tuned_for_each_method_do_not_part_the_methods(store, s
             values = synthetic.depth_and_segmentation(0.5 + p / 2, 0.9 - p / 2)
             ids.append(synthetic.finish(store, spec, values))
     field = "optimizer.learning_rate"
-    assert len(write_reports([store], tmp_path / "apart", ids)) == 2
-    reports = write_reports([store], tmp_path / "together", ids, tuned=[field])
+    assert len(write_reports([store], tmp_path / "apart", Asked(tuple(ids)))) == 2
+    reports = write_reports([store], tmp_path / "together", Asked(tuple(ids), (field,)))
     assert list(reports) == [""]
     page = (tmp_path / "together" / "report.html").read_text()
     assert f"{field} was tuned for each method by itself: lsb 0.002; fixed 0.004." in page
-    with pytest.raises(AnalysisError, match="learning_rate"):
+    with pytest.raises(UserError, match="learning_rate"):
         find(load_stores([store]), choose_axes(["depth", "segmentation"]))

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 
 from analysis.compute.findings import find
-from analysis.load.axes import AnalysisError, choose_axes, priority_texts
+from analysis.load.axes import choose_axes, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.plans import planned_or_present
 from analysis.load.runs import arm_names, load_stores
 from analysis.load.table import load_table
 from analysis.page import build
+from mtl.errors import UserError
 from mtl.store import Store
 
 
@@ -121,21 +122,21 @@ def test_a_spec_that_is_not_its_folders_is_damaged(store, synthetic):
 
 
 def test_no_run_at_all_is_an_error(store):
-    with pytest.raises(AnalysisError, match=r"at least one run.*Start a sweep"):
+    with pytest.raises(UserError, match=r"at least one run.*Start a sweep"):
         load_stores([store])
 
 
 def test_a_plan_of_another_schema_is_an_error(store, synthetic):
     folder = synthetic.write_plan(store, "grid", [])
     (folder / "plan.json").write_text('{"schema": 9}')
-    with pytest.raises(AnalysisError, match="schema 1, got schema 9 .* Use the release"):
+    with pytest.raises(UserError, match="schema 1, got schema 9 .* Use the release"):
         load_stores([store])
 
 
 def test_runs_of_different_tasks_are_refused(store, synthetic):
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0, tasks=("depth", "normal")))
-    with pytest.raises(AnalysisError, match=r"depth\+normal"):
+    with pytest.raises(UserError, match=r"depth\+normal"):
         load_stores([store])
 
 
@@ -144,7 +145,7 @@ def test_guard_names_every_field_that_differs(store, synthetic):
     for changes in ({}, {"epochs": 24}, {"batch_size": 4}):
         synthetic.finish(store, synthetic.make_spec("lsb", 0.5, 0, **changes), values)
     loaded = load_stores([store])
-    with pytest.raises(AnalysisError) as caught:
+    with pytest.raises(UserError) as caught:
         find(loaded, choose_axes(loaded.tasks))
     message = str(caught.value)
     assert "batch_size (" in message
@@ -331,7 +332,7 @@ def test_table_with_plain_names_and_aliases(tmp_path):
 def test_bad_tables_are_refused_with_a_sentence(tmp_path, changes, message):
     path = tmp_path / "t.csv"
     table(**changes).to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match=message):
+    with pytest.raises(UserError, match=message):
         load_table(path)
 
 
@@ -341,13 +342,13 @@ def test_a_method_is_named_by_the_letters_that_stand_there(tmp_path, name):
     table(method=[name, "fixed", "equal"]).to_csv(path, index=False)
     loaded = load_table(path)
     assert loaded.runs["arm"].tolist() == [name, "fixed", "equal"]
-    assert name in build(loaded, None, None).html
+    assert name in build(loaded).html
 
 
 def test_an_empty_method_in_a_parquet_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
     table(method=["lsb", "fixed", None]).to_parquet(path)
-    with pytest.raises(AnalysisError, match="empty cell in row 3"):
+    with pytest.raises(UserError, match="empty cell in row 3"):
         load_table(path)
 
 
@@ -401,7 +402,7 @@ def test_two_single_task_rows_of_a_seed_are_refused(tmp_path):
     both.assign(
         segmentation_miou=both["segmentation_miou"].where(both["method"] != "alone")
     ).to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match="one single-task run a seed .* two of depth"):
+    with pytest.raises(UserError, match="one single-task run a seed .* two of depth"):
         load_table(path)
 
 
@@ -426,7 +427,7 @@ def test_rounded_priorities_are_taken_with_a_note(tmp_path):
 def test_lacking_columns_are_named(tmp_path, dropped, message):
     path = tmp_path / "t.csv"
     table().drop(columns=dropped).to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match=message):
+    with pytest.raises(UserError, match=message):
         load_table(path)
 
 
@@ -445,7 +446,7 @@ def test_a_metric_of_several_tasks_is_told_apart_by_its_task(tmp_path):
     assert (row["edge2d_l1"], row["edge3d_l1"]) == (0.02, 0.001)
     columns["l1"] = columns.pop("edge3d_l1")
     pd.DataFrame(columns).to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match="metric of edge3d .* Name it edge3d_l1"):
+    with pytest.raises(UserError, match="metric of edge3d .* Name it edge3d_l1"):
         load_table(path)
     alone = {k: v for k, v in columns.items() if "edge2d" not in k}
     pd.DataFrame(alone).to_csv(path, index=False)
@@ -463,7 +464,7 @@ def test_guard_watches_tables_too(tmp_path):
     path = tmp_path / "t.csv"
     table(epochs=[10, 20, 10]).to_csv(path, index=False)
     loaded = load_table(path)
-    with pytest.raises(AnalysisError, match=r"differ in epochs \(10.0, 20.0\)"):
+    with pytest.raises(UserError, match=r"differ in epochs \(10.0 and 20.0\)"):
         find(loaded, choose_axes(loaded.tasks))
 
 
@@ -476,7 +477,7 @@ def test_validation_values_are_loaded_and_come_back_from_a_table(full_store, tmp
         assert (
             loaded.runs[column].tolist() == loaded.runs[column.removeprefix("validation_")].tolist()
         )
-    built = build(loaded, None, None)
+    built = build(loaded)
     path = tmp_path / "runs.csv"
     path.write_text(built.files["tables/runs.csv"])
     again = load_table(path)
@@ -491,5 +492,5 @@ def test_methods_of_a_table_keep_their_names_and_none_is_empty(tmp_path):
     path.write_text(f"{head}None,0,1,.5\nNA,0,1,.6\n")
     assert load_table(path).runs["method"].tolist() == ["None", "NA"]
     path.write_text(f"{head}lsb,0,1,.5\n,0,1,.6\n")
-    with pytest.raises(AnalysisError, match="column method .* empty cell in row 2"):
+    with pytest.raises(UserError, match="column method .* empty cell in row 2"):
         load_table(path)

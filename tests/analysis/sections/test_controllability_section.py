@@ -80,7 +80,7 @@ def test_a_constant_metric_is_named(store, synthetic):
     assert (depth.control.rank_correlation, depth.control.span) == (None, 0.0)
     assert segmentation.control.rank_correlation == pytest.approx(1.0)
     assert "Constant, so without any correlation: depth_delta1 of lsb" in words(section)
-    json.dumps(build(load_stores([store]), None, None).summary, allow_nan=False)
+    json.dumps(build(load_stores([store])).summary, allow_nan=False)
 
 
 def test_one_seed_and_one_priority_are_said(store, synthetic):

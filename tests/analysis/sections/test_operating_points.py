@@ -310,7 +310,7 @@ def test_every_method_at_once(store, synthetic):
         covered = sum(np.prod(text_size(a["text"], size.font)) for a in labels)
         inner = (size.width - size.left - size.right) * (size.height - size.top - size.bottom)
         assert covered <= MOST_COVERED * inner
-    page = build(load_stores([store]), None, None).html
+    page = build(load_stores([store])).html
     assert "torchjd:NashMTL" in page
 
 
@@ -335,7 +335,7 @@ def test_any_number_of_tasks(store, synthetic, number):
         if "keypoint2d" in figure.panels[0].y.title:
             for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
                 assert variant["margin"]["l"] > size.left, "ticks of 0.0005 are longer than of 50"
-    built = build(load_stores([store]), None, None)
+    built = build(load_stores([store]))
     assert ("more pairs of tasks" in built.html) == (len(figures) > 6)
     assert built.html.count('id="operating_points_') == len(figures)
     json.dumps(built.summary, allow_nan=False)

@@ -15,7 +15,7 @@ from analysis.load.matched import by_point
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import load_stores
 from analysis.load.table import load_table
-from analysis.report import write_report, write_table_report
+from analysis.report import write_reports, write_table_report
 from analysis.sections.picker import picker
 from mtl.spec import RunSpec
 from tests.chromium import Chromium, find_chromium
@@ -161,7 +161,7 @@ def test_many_points_are_bounded_in_words_and_size(tmp_path):
 
 def test_page_holds_no_folder_of_this_machine(full_store, tmp_path):
     keep_networks(full_store)
-    page = write_report([full_store], tmp_path / "out").path.read_text()
+    page = write_reports([full_store], tmp_path / "out")[""].path.read_text()
     assert str(full_store.root) not in page
     assert str(tmp_path) not in page
 
@@ -257,7 +257,7 @@ def test_ties_are_said_and_not_certified_in_words_and_in_the_page(tmp_path):
 @needs_browser
 def test_page_of_a_store_shows_values_and_the_command(full_store, tmp_path):
     keep_networks(full_store)
-    page = write_report([full_store], tmp_path / "out").path
+    page = write_reports([full_store], tmp_path / "out")[""].path
     section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
     points = section.data["points"]
 
@@ -294,7 +294,7 @@ def test_page_of_a_store_shows_values_and_the_command(full_store, tmp_path):
 
 @needs_browser
 def test_without_a_kept_network_there_is_no_command(full_store, tmp_path):
-    page = write_report([full_store], tmp_path / "out").path
+    page = write_reports([full_store], tmp_path / "out")[""].path
 
     async def act(browser):
         assert await browser.run("document.getElementById('picker-run').hidden")
@@ -345,7 +345,7 @@ def test_keyboard_labels_and_narrow_pages(tmp_path):
 @pytest.mark.parametrize("place", ["sweeps/mine/report", "sweeps/mine/report/a,b"])
 def test_a_page_in_its_store_names_the_store(full_store, place):
     keep_networks(full_store)
-    page = write_report([full_store], full_store.root / place).path
+    page = write_reports([full_store], full_store.root / place)[""].path
     assert str(full_store.root) not in page.read_text()
 
     async def look() -> str:
