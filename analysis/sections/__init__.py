@@ -23,7 +23,7 @@ SECTIONS: dict[str, MakeSection] = {
     "picker": picker,
     "attainment": attainment,
     "indicators": front_indicators,
-    "ledger": dominance,
+    "dominance": dominance,
     "compute_budget": compute_budget,
     "controllability": controllability,
     "many_tasks": many_tasks,

@@ -9,12 +9,9 @@ from hypothesis.extra import numpy as hnp
 
 from analysis.compute.attainment import (
     attained_share,
-    attainment_band,
-    attainment_cells,
+    attainment_difference,
     attainment_surface,
 )
-from analysis.load.axes import Axis
-from mtl.records import METRICS
 
 results = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(0, 6).map(float)
@@ -47,15 +44,38 @@ def test_share_is_that_of_the_definition(seeds, z):
 
 @given(seeds_of_results, seeds_of_results, st.tuples(st.floats(0, 8), st.floats(0, 8)))
 def test_difference_is_exact_with_unequal_numbers_of_seeds(a, b, z):
-    found = attainment_cells(a, b, *BOX, MANY)
-    assert found.is_exact
+    found = attainment_difference(a, b, *BOX, MANY)
     i = np.searchsorted(found.x_edges, z[0], side="right") - 1
     j = np.searchsorted(found.y_edges, z[1], side="right") - 1
-    value = found.difference[i, j]
     wanted = np.mean([attains(p, z) for p in a]) - np.mean([attains(p, z) for p in b])
-    assert value == pytest.approx(wanted)
-    turned = attainment_cells(b, a, *BOX, MANY)
+    assert found.difference[i, j] == pytest.approx(wanted)
+    turned = attainment_difference(b, a, *BOX, MANY)
     assert (turned.difference == -found.difference).all()
+    assert turned.led == found.led[::-1]
+
+
+def test_led_shares_and_largest_difference_by_hand():
+    # In the box (0, 0) to (4, 4): both seeds of a attain 2 x 2 from (2, 2), b's one seed 3 x 1
+    # from (1, 3): b alone leads on 1 x 1, a alone on 2 x 1; on 2 x 1 all are equal.
+    a, b = [np.array([[2.0, 2.0]])] * 2, [np.array([[1.0, 3.0]])]
+    found = attainment_difference(a, b, np.zeros(2), np.full(2, 4.0), MANY)
+    assert found.led == (2 / 16, 1 / 16)
+    i, j = found.largest()
+    # Both lead by all of their seeds; a is named.
+    assert (found.x_edges[i], found.y_edges[j], found.difference[i, j]) == (2.0, 2.0, 1.0)
+    assert attainment_difference(a, a, np.zeros(2), np.full(2, 4.0), MANY).largest() is None
+
+
+def test_too_many_cells_are_evenly_spaced_and_exact_at_their_best_corners():
+    generator = np.random.default_rng(5)
+    print("seed 5")
+    a, b = ([generator.random((9, 2)) * 8 for _ in range(3)] for _ in range(2))
+    found = attainment_difference(a, b, *BOX, 7)
+    assert found.difference.shape == (7, 7)
+    for i, x in enumerate(found.x_edges[:-1]):
+        for j, y in enumerate(found.y_edges[:-1]):
+            shares = [np.mean([attains(p, (x, y)) for p in side]) for side in (a, b)]
+            assert found.difference[i, j] == pytest.approx(shares[0] - shares[1])
 
 
 @given(seeds_of_results, st.randoms(use_true_random=False))
@@ -104,60 +124,12 @@ def test_what_cannot_be_attained_is_refused(seeds, message):
     with pytest.raises(ValueError, match=message):
         attainment_surface(seeds, 0.5)
     with pytest.raises(ValueError, match=message):
-        attainment_cells(seeds, [np.zeros((1, 2))], *BOX, MANY)
+        attainment_difference(seeds, [np.zeros((1, 2))], *BOX, MANY)
 
 
 def test_inputs_may_be_read_only():
     points = np.array([[0.0, 1.0]])
     points.flags.writeable = False
-    assert not attainment_cells([points], [points], *BOX, MANY).difference.any()
+    assert not attainment_difference([points], [points], *BOX, MANY).difference.any()
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         attainment_surface([points], 0.0)
-
-
-def test_the_band_by_hand_in_metric_units():
-    # Higher is better on both. Four seeds of one point each: (.2, .8), (.4, .6), (.6, .4), (.3, .3)
-    # over the reference (0, 0). Two of four attain (.4, .4) (the second and third) and (.2, .6)
-    # (the first and second); three attain (.3, .3) (all but the first) and (.2, .4) (all but the
-    # last).
-    axes = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
-    seeds = [np.array([p]) for p in ((0.2, 0.8), (0.4, 0.6), (0.6, 0.4), (0.3, 0.3))]
-    band = attainment_band(seeds, np.array([0.0, 0.0]), axes)
-    assert band.num_seeds == 4
-    assert {(0.4, 0.4), (0.2, 0.6)} <= set(band.median)
-    assert (band.median[0][1], band.median[-1][0]) == (0.0, 0.0)
-    assert band.outline[0] == band.outline[-1]
-    # Area of the outline = area that a quarter attain minus what three quarters do:
-    # .6 x .4 + .4 x .2 + .2 x .2 = .36, and .3 x .3 + .2 x .1 = .11.
-    assert polygon_area(band.outline) == pytest.approx(0.36 - 0.11)
-
-
-@given(seeds_of_results)
-def test_the_band_lies_between_its_surfaces(seeds):
-    axes = (Axis("depth", METRICS["rmse"]), Axis("segmentation", METRICS["miou"]))
-    turned = [points * np.array([1.0, -1.0]) for points in seeds]
-    corner = np.array([7.0, 7.0])
-    band = attainment_band(turned, corner * np.array([1.0, -1.0]), axes)
-    # Every value is below 7, so every seed attains something in the box.
-    surfaces = [attainment_surface(seeds, share) for share in (0.25, 0.75)]
-    areas = [moocore.hypervolume(points, ref=corner) for points in surfaces]
-    assert polygon_area(band.outline) == pytest.approx(areas[0] - areas[1])
-    median = attainment_surface(seeds, 0.5) * np.array([1.0, -1.0])
-    assert set(map(tuple, median)) <= set(band.median)
-
-
-def test_a_band_outside_the_box_is_empty():
-    axes = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
-    band = attainment_band([np.array([[0.1, 0.1]])], np.array([0.5, 0.5]), axes)
-    assert (band.median, band.outline) == ((), ())
-    # One of two seeds in the box: the band reaches down to the reference.
-    two = [np.array([[0.1, 0.1]]), np.array([[0.6, 0.7]])]
-    band = attainment_band(two, np.array([0.5, 0.5]), axes)
-    assert polygon_area(band.outline) == pytest.approx(0.1 * 0.2)
-
-
-def polygon_area(outline) -> float:
-    if not outline:
-        return 0.0
-    x, y = np.array(outline).T
-    return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2

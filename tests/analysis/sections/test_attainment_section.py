@@ -1,9 +1,6 @@
-"""The section on attainment draws, tabulates and says what `analysis.attainment` computes."""
-
-import importlib
+"""The section on attainment draws and says what `analysis.compute.attainment` computes."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from analysis.load.run_files import NO_FILES
@@ -71,45 +68,38 @@ def test_numbers_of_seeds_are_said_and_medians_drawn():
     assert "3 seeds of lsb and 2 of fixed" in figure.caption
     lines = [m for m in figure.panels[0].marks if isinstance(m, Line)]
     assert len({(line.colour, line.dash) for line in lines}) == 2
-    medians = section.values["comparisons"][0]["medians"]
+    (comparison,) = section.values["comparisons"]
+    medians = comparison["medians"]
     for line, median in zip(lines, medians, strict=True):
         np.testing.assert_allclose(np.array(median) * 100, np.transpose([line.x, line.y]))
 
 
-def test_largest_differences_are_where_the_table_says():
+def test_largest_difference_is_where_the_words_say():
     rows = drawn_rows()
     section = attainment(made_findings(rows), NO_FILES)
-    table = next(t for t in section.tables if t.name == "attainment_difference")
-    numbers = {"lsb": 3, "fixed": 2}
-    for row in table.raw.to_dict("records"):
-        place = (row["level_x"], row["level_y"])
-        for side in ("ahead", "behind"):
-            arm = row[f"method_{side}"]
-            wanted = share(rows, arm, np.array(place) - 1e-9, numbers[arm])
-            assert row[f"share_of_seeds_{side}"] == pytest.approx(wanted)
-            assert row[f"num_seeds_{side}"] == numbers[arm]
-    cells = next(t for t in section.tables if t.name.startswith("attainment_cells"))
-    assert (cells.raw["difference"] != 0).all()
-    areas = cells.raw["share_of_x"] * cells.raw["share_of_y"]
-    for sign, row in zip((1, -1), table.raw.to_dict("records"), strict=True):
-        led = areas[np.sign(cells.raw["difference"]) == sign].sum()
-        assert row["share_of_plane"] == pytest.approx(led)
-    assert f"the CSV holds all {len(cells.raw)} cells" in cells.caption
-    assert "differ most where depth delta1 at least" in section.lead
-
-
-def test_rows_and_columns_in_any_order_give_the_same():
-    rows = drawn_rows()
-    findings = made_findings(rows)
-    shuffled = made_findings([rows[i] for i in np.random.default_rng(2).permutation(len(rows))])
-    tables = [attainment(f, NO_FILES).tables[0].raw for f in (findings, shuffled)]
-    pd.testing.assert_frame_equal(
-        tables[0].sort_values("method_ahead", ignore_index=True),
-        tables[1].sort_values("method_ahead", ignore_index=True),
+    (comparison,) = section.values["comparisons"]
+    largest = comparison["largest_difference"]
+    place = np.array(largest["levels"]) - 1e-9
+    shares = [share(rows, "lsb", place, 3), share(rows, "fixed", place, 2)]
+    assert [largest["share_of_seeds_a"], largest["share_of_seeds_b"]] == pytest.approx(shares)
+    x, y = (f"{100 * level:.2f} %" for level in largest["levels"])
+    assert f"differ most where depth delta1 at least {x} and segmentation miou at least {y}" in (
+        section.lead
     )
+    counts = f"{round(3 * shares[0])} of 3 seeds of lsb and {round(2 * shares[1])} of 2 of fixed"
+    assert counts in section.lead
 
 
-def test_a_seed_that_misses_a_priority_is_left_out_aloud():
+def test_order_of_runs_does_not_matter():
+    rows = drawn_rows()
+    shuffled = [rows[i] for i in np.random.default_rng(2).permutation(len(rows))]
+    # The paper's pair leads in any order.
+    sections = [attainment(made_findings(r), NO_FILES) for r in (rows, shuffled)]
+    assert sections[0].lead == sections[1].lead
+    assert sections[0].values == sections[1].values
+
+
+def test_seed_that_misses_a_priority_is_left_out_with_a_note():
     rows = [r for r in drawn_rows((3, 3)) if r[:3] != ("fixed", PRIORITIES[1], 2)]
     section = attainment(made_findings(rows), NO_FILES)
     assert "3 seeds of lsb and 2 of fixed" in section.figures[0].caption
@@ -126,7 +116,7 @@ def test_a_seed_that_misses_a_priority_is_left_out_aloud():
         ),
     ],
 )
-def test_what_is_not_drawn_is_said(rows, words):
+def test_undrawn_comparison_is_explained(rows, words):
     section = attainment(made_findings(rows), NO_FILES)
     assert words in section.lead
     assert not section.figures
@@ -146,32 +136,23 @@ def test_a_constant_metric_is_drawn_without_error():
     assert np.isfinite(cells.values).all()
 
 
-def test_many_runs_are_shown_at_a_bounded_number_of_places(monkeypatch):
-    # The package holds the function under the module's name.
-    module = importlib.import_module("analysis.sections.attainment")
-    monkeypatch.setattr(module, "MOST_CELLS", 7)
-    rows = drawn_rows((6, 6))
-    section = attainment(made_findings(rows), NO_FILES)
-    (cells,) = (m for m in section.figures[0].panels[0].marks if isinstance(m, Cells))
-    assert cells.values.shape == (7, 7)
-    assert "7 by 7 places" in section.figures[0].caption
-    for i in range(7):
-        for j in range(7):
-            place = (sum(cells.x_edges[i : i + 2]) / 200, sum(cells.y_edges[j : j + 2]) / 200)
-            wanted = share(rows, "lsb", place, 6) - share(rows, "fixed", place, 6)
-            assert cells.values[i, j] == pytest.approx(wanted)
+def test_first_pair_of_methods_with_enough_runs_is_shown():
+    arms = ("m<script>$_", "fixed", "lsb")
+    section = attainment(made_findings(drawn_rows((2, 2, 2), arms=arms)), NO_FILES)
+    (figure,) = section.figures
+    assert (section.values["method_a"], section.values["method_b"]) == ("lsb", "fixed")
+    assert figure.name.replace("_", "").isalnum()
+    few = attainment(made_findings(drawn_rows((2, 1, 2), arms=arms)), NO_FILES)
+    assert (few.values["method_a"], few.values["method_b"]) == ("m<script>$_", "lsb")
+    assert any("2 and 1 seeds are complete" in p for p in few.parts if isinstance(p, str))
 
 
-def test_many_methods_are_bounded_and_the_papers_pair_leads():
-    arms = (*(f"m<script>{k}$_" for k in range(5)), "fixed", "lsb")
-    section = attainment(made_findings(drawn_rows((2,) * 7, arms=arms)), NO_FILES)
-    assert len(section.figures) == 3
-    assert section.values["comparisons"][0]["method_a"] == "lsb"
-    # 7 methods make 21 pairs.
-    assert any("18 of 21 combinations" in p for p in section.parts if isinstance(p, str))
-    names = [t.name for t in section.tables] + [f.name for f in section.figures]
-    assert len(set(names)) == len(names)
-    assert all(name.replace("_", "").isalnum() for name in names)
+def test_three_tasks_have_a_panel_and_a_sentence_each():
+    rows = [(a, (*np.array(p) / 2, 0.5), s, (*v, sum(v) / 2)) for a, p, s, v in drawn_rows()]
+    section = attainment(made_findings(rows, ("depth", "segmentation", "edge2d")), NO_FILES)
+    assert len(section.figures[0].panels) == 3
+    words = [section.lead, *(p for p in section.parts if isinstance(p, str))]
+    assert sum(text.startswith("On ") for text in words) == 3
 
 
 def test_methods_that_never_differ_are_said_to_differ_nowhere():
