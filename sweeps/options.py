@@ -13,7 +13,7 @@ from mtl.command_line import SentenceParser
 from mtl.errors import UsageError
 from mtl.spec import Runtime
 from mtl.spec.encoders import weights_file_id
-from mtl.spec.methods import AGGREGATORS, SCALARIZERS, TORCHJD
+from mtl.spec.methods import TORCHJD, TORCHJD_METHODS
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import flat, parse_yaml
 from mtl.store import check_sweep_name
@@ -342,7 +342,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _every_method(names: Sequence[str]) -> tuple[str, ...]:
-    every = tuple(TORCHJD + name for name in (*SCALARIZERS, *AGGREGATORS))
+    every = tuple(TORCHJD + name for name in TORCHJD_METHODS)
     return tuple(m for name in names for m in (every if name == EVERY_TORCHJD else (name,)))
 
 

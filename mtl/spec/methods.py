@@ -1,8 +1,11 @@
 """The weighting methods by name and what each asks of its user; no torch.
 
-`torchjd:<Name>` is a scalarizer or gradient aggregator of the library TorchJD, an optional extra.
-Where the library has no default for a parameter, the one given here is its paper's or the
-mildest; a contract test compares the table with the library.
+`torchjd:<Name>` is a gradient aggregator, or FAMO, of the library TorchJD, an optional extra. Where
+the library has no default for a parameter, the one given here is its paper's or the mildest; a
+contract test compares the table with the library.
+
+A new method is an entry here, a `Weighting` in a file of `mtl.weighting`, and an entry in
+`mtl.weighting.WEIGHTINGS`.
 """
 
 from collections.abc import Mapping
@@ -26,6 +29,10 @@ class MethodNeeds:
     """Options that must be above 0; the others must be at least 0."""
     least: Mapping[str, float] = field(default_factory=dict)
     """Options that must be at least this."""
+    draws: bool = False
+    """True where the method draws random numbers: it is told the run's seed."""
+    uses_loss_kinds: bool = False
+    """True where the method treats regressions and classifications differently."""
     has_periods: bool = False
     """True where the weights are set anew after each period."""
     least_tasks: int = 1
@@ -33,14 +40,6 @@ class MethodNeeds:
     needs_gradients: bool = False
     """True where the gradients of each task are looked at: one backward pass a task, and an
     architecture that shares parameters. These act on each micro-batch, not on the whole batch."""
-
-
-def _learned(rate: float) -> MethodNeeds:
-    return MethodNeeds(options={"weight_lr": rate}, positive_options=frozenset({"weight_lr"}))
-
-
-def _positive(**options: OptionValue) -> MethodNeeds:
-    return MethodNeeds(options=options, positive_options=frozenset(options))
 
 
 OWN_METHODS: dict[str, MethodNeeds] = {
@@ -54,8 +53,12 @@ OWN_METHODS: dict[str, MethodNeeds] = {
         has_periods=True,
     ),
     # At the network's own rate of the supplement, section 3.
-    "uncertainty": _learned(1e-4),
-    "imtl_l": _learned(1e-4),
+    "uncertainty": MethodNeeds(
+        options={"weight_lr": 1e-4},
+        positive_options=frozenset({"weight_lr"}),
+        uses_loss_kinds=True,
+    ),
+    "imtl_l": MethodNeeds(options={"weight_lr": 1e-4}, positive_options=frozenset({"weight_lr"})),
     "dwa": MethodNeeds(
         options={"temperature": 2.0},
         positive_options=frozenset({"temperature"}),
@@ -67,32 +70,11 @@ OWN_METHODS: dict[str, MethodNeeds] = {
         positive_options=frozenset({"weight_lr"}),
         needs_gradients=True,
     ),
-    "rlw": MethodNeeds(),
+    "rlw": MethodNeeds(draws=True),
     "stch": MethodNeeds(
         takes_priorities=True, options={"mu": 0.1}, positive_options=frozenset({"mu"})
     ),
 }
-
-SCALARIZERS: dict[str, MethodNeeds] = {
-    "Constant": MethodNeeds(),
-    "COSMOS": MethodNeeds(options={"lambda_": 1.0}),
-    "DWA": MethodNeeds(
-        options={"temperature": 2.0},
-        positive_options=frozenset({"temperature"}),
-        has_periods=True,
-    ),
-    "FAMO": MethodNeeds(options={"lr": 0.025, "weight_decay": 1e-3}),
-    "GeometricMean": MethodNeeds(),
-    "IMTLL": _learned(1e-4),
-    "Mean": MethodNeeds(),
-    "PBI": MethodNeeds(options={"theta": 5.0}),
-    "Random": MethodNeeds(),
-    "STCH": _positive(mu=0.1),
-    "Sum": MethodNeeds(),
-    "UW": _learned(1e-4),
-}
-"""TorchJD's functions of the losses. `weight_lr` is ours: the library leaves that step to its
-user."""
 
 
 def _aggregator(
@@ -101,12 +83,14 @@ def _aggregator(
     return MethodNeeds(
         options=options,
         positive_options=frozenset(positive),
+        draws=True,
         least_tasks=least_tasks,
         needs_gradients=True,
     )
 
 
-AGGREGATORS: dict[str, MethodNeeds] = {
+TORCHJD_METHODS: dict[str, MethodNeeds] = {
+    "FAMO": MethodNeeds(options={"lr": 0.025, "weight_decay": 1e-3}, draws=True),
     "AlignedMTL": _aggregator(),
     "CAGrad": _aggregator(c=0.4, norm_eps=1e-4),
     "ConFIG": _aggregator(),
@@ -130,14 +114,14 @@ AGGREGATORS: dict[str, MethodNeeds] = {
     "TrimmedMean": _aggregator(trim_number=0),
     "UPGrad": _aggregator(),
 }
-"""TorchJD's functions of the Jacobian. Its Constant, Mean, Random and Sum are the scalarizers of
-the same names, which give the same gradient in one backward pass."""
+"""TorchJD's aggregators of the tasks' gradients, and FAMO. Its other functions of the losses are
+our own methods, or weights that no priority steers."""
 
 TORCHJD = "torchjd:"
 
 METHODS: dict[str, MethodNeeds] = {
     **OWN_METHODS,
-    **{TORCHJD + name: needs for name, needs in {**SCALARIZERS, **AGGREGATORS}.items()},
+    **{TORCHJD + name: needs for name, needs in TORCHJD_METHODS.items()},
 }
 
 
@@ -146,5 +130,5 @@ def check_method(name: str) -> str:
     if name in METHODS:
         return name
     if name.startswith(TORCHJD):
-        checked_name(name.removeprefix(TORCHJD), {**SCALARIZERS, **AGGREGATORS}, "TorchJD method")
+        checked_name(name.removeprefix(TORCHJD), TORCHJD_METHODS, "TorchJD method")
     return checked_name(name, [*OWN_METHODS, f"{TORCHJD}<Name>"], "method")

@@ -227,8 +227,6 @@ class RunSpec:
                     f"got {list(self.priorities)}."
                 )
             return None
-        if self.priorities is None:
-            return equal_priorities(self.tasks)
         return check_priorities(self.priorities, self.tasks)
 
     def _resolved_options(self) -> dict[str, OptionValue]:
@@ -315,12 +313,14 @@ def equal_priorities(tasks: Sequence[str]) -> tuple[float, ...]:
     return tuple(canonical_float(1 / len(tasks)) for _ in tasks)
 
 
-def check_priorities(priorities: Sequence[float], tasks: Sequence[str]) -> tuple[float, ...]:
-    """Return `priorities` rounded to 12 digits.
+def check_priorities(priorities: Sequence[float] | None, tasks: Sequence[str]) -> tuple[float, ...]:
+    """Return `priorities` rounded to 12 digits, or equal ones for None.
 
     Raises:
         ValueError: unless there is one positive number per task and they sum to 1 within 1e-6.
     """
+    if priorities is None:
+        return equal_priorities(tasks)
     if len(priorities) != len(tasks):
         raise UsageError(
             f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, "

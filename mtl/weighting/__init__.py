@@ -9,13 +9,12 @@
 A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.methods`.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from mtl.errors import UsageError
-from mtl.spec.methods import AGGREGATORS, METHODS, SCALARIZERS, TORCHJD, OptionValue, check_method
+from mtl.spec.methods import METHODS, TORCHJD, TORCHJD_METHODS, OptionValue, check_method
 from mtl.spec.sections import LOSS_KINDS, LossKind
 from mtl.spec.strict import checked_name
 from mtl.weighting.base import Weighting
@@ -29,8 +28,8 @@ from mtl.weighting.lsb import LSB
 from mtl.weighting.rlw import RLW
 from mtl.weighting.scaled_fixed import ScaledFixed
 from mtl.weighting.stch import STCH
-from mtl.weighting.torchjd.aggregators import TorchJDAggregator
-from mtl.weighting.torchjd.scalarizers import SCALARIZER_ADAPTERS
+from mtl.weighting.torchjd.aggregator import TorchJDAggregator
+from mtl.weighting.torchjd.famo import FAMO
 from mtl.weighting.uncertainty import Uncertainty
 
 WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
@@ -45,8 +44,12 @@ WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
     "scaled_fixed": ScaledFixed,
     "stch": STCH,
     "uncertainty": Uncertainty,
-    **{TORCHJD + name: partial(SCALARIZER_ADAPTERS[name], name) for name in SCALARIZERS},
-    **{TORCHJD + name: partial(TorchJDAggregator, name) for name in AGGREGATORS},
+    "torchjd:FAMO": FAMO,
+    **{
+        TORCHJD + name: partial(TorchJDAggregator, name)
+        for name, needs in TORCHJD_METHODS.items()
+        if needs.needs_gradients
+    },
 }
 
 __all__ = ["WEIGHTINGS", "Weighting", "build_weighting"]
@@ -81,23 +84,22 @@ def build_weighting(
     if isinstance(tasks, str):
         raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
     kinds = _loss_kinds(tasks, loss_kinds or {})
+    needs = METHODS[method]
     for name in options:
-        checked_name(name, METHODS[method].options, f"option of method {method!r}")
-    build = WEIGHTINGS[method]
-    known = inspect.signature(build).parameters
+        checked_name(name, needs.options, f"option of method {method!r}")
     arguments: dict[str, Any] = dict(options)
-    if "loss_kinds" in known:
-        arguments["loss_kinds"] = kinds
-    if "seed" in known:
-        arguments["seed"] = seed
-    if METHODS[method].takes_priorities:
-        return build(tasks, priorities=priorities, **arguments)
-    if priorities is not None:
+    if needs.takes_priorities:
+        arguments["priorities"] = priorities
+    elif priorities is not None:
         raise UsageError(
             f"Expected no priorities for method {method!r}, which takes none, "
             f"got {list(priorities)}."
         )
-    return build(tasks, **arguments)
+    if needs.draws:
+        arguments["seed"] = seed
+    if needs.uses_loss_kinds:
+        arguments["loss_kinds"] = kinds
+    return WEIGHTINGS[method](tasks, **arguments)
 
 
 def _loss_kinds(tasks: Sequence[str], given: Mapping[str, LossKind]) -> dict[str, LossKind]:

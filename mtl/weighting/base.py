@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtl.errors import UsageError
+from mtl.spec import check_priorities
 
 
 class Weighting(nn.Module, ABC):
@@ -48,7 +49,7 @@ class Weighting(nn.Module, ABC):
     def forward(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None = None
     ) -> Float[Tensor, ""]:
-        """Return the overall loss and take note of the losses for the period means.
+        """Return the overall loss and add the losses to the sums behind the period means.
 
         Args:
             losses: one scalar a task, with gradients.
@@ -58,12 +59,12 @@ class Weighting(nn.Module, ABC):
         Raises:
             ValueError: if there is not one loss a task.
         """
-        return self._overall(*self._noted(losses, present))
+        return self._overall(*self._recorded(losses, present))
 
-    def _noted(
+    def _recorded(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None
     ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
-        """Take note for the period means; return the losses, 0 where absent, and present."""
+        """Add to the sums of the period; return the losses, 0 where absent, and present."""
         if losses.shape != (len(self.tasks),):
             raise UsageError(
                 f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
@@ -134,8 +135,8 @@ class Weighting(nn.Module, ABC):
         """Update what is learnt about the weights; called after each step of the optimizer.
 
         Args:
-            losses_again: gives the losses of the same batch, computed anew with the network as it
-                is after the step, without gradients; for the method that compares the two.
+            losses_again: gives the losses of the same batch, computed again with the network as
+                it is after the step, without gradients; for the method that compares the two.
         """
         del losses_again
 
@@ -177,6 +178,26 @@ class Weighting(nn.Module, ABC):
             counted: False for a task that was absent the whole period; its mean is meaningless.
             epochs: how long the period was.
         """
+
+
+class Prioritised(Weighting):
+    """A method that the user's priorities steer.
+
+    Args:
+        tasks: distinct names.
+        priorities: one positive number a task, summing to 1; None means equal ones.
+
+    Raises:
+        ValueError: for priorities outside these ranges.
+    """
+
+    priorities: Tensor
+    """float64, shape (num_tasks,)."""
+
+    def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
+        super().__init__(tasks)
+        given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
+        self.register_buffer("priorities", given, persistent=False)
 
 
 def check_positive_option(name: str, value: float) -> float:

@@ -1,7 +1,5 @@
 """Equal weighting: every loss counts 1/n."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -10,9 +8,6 @@ from mtl.weighting.base import Weighting
 
 class Equal(Weighting):
     """The mean of the task losses (supplement, section 3: each method's first weights)."""
-
-    def __init__(self, tasks: Sequence[str]) -> None:
-        super().__init__(tasks)
 
     @property
     def weights(self) -> Tensor:

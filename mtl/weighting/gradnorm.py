@@ -119,7 +119,7 @@ class GradNorm(Weighting):
                 "gradients there, got none. Choose an architecture that shares parameters."
             )
         roots = task_roots(losses)
-        losses, present = self._noted(losses, present)
+        losses, present = self._recorded(losses, present)
         self.first_losses.note(self.tasks, losses, present)
         for i, is_present in enumerate(present.tolist()):
             if is_present:

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from mtl.errors import UsageError
-from mtl.spec import check_priorities, equal_priorities
-from mtl.weighting.base import Weighting, check_positive_mean
+from mtl.weighting.base import Prioritised, check_positive_mean
 
 
-class LSB(Weighting):
+class LSB(Prioritised):
     r"""Keeps the loss scales of the tasks in proportion to their priority factors.
 
     With period t = 1, 2, ..., the mean l_i^t of task loss i over period t (regularisers
@@ -57,7 +56,6 @@ class LSB(Weighting):
         ValueError: for priorities, a rate or a clamp outside these ranges.
     """
 
-    priorities: Tensor
     current_weights: Tensor
     last_means: Tensor
     has_mean: Tensor
@@ -73,7 +71,7 @@ class LSB(Weighting):
         increase_rate: float = 0.02,
         clamp: float | None = None,
     ) -> None:
-        super().__init__(tasks)
+        super().__init__(tasks, priorities=priorities)
         if not (math.isfinite(increase_rate) and increase_rate >= 0):
             raise UsageError(
                 f"Expected increase_rate to be finite and at least 0, got {increase_rate}."
@@ -84,17 +82,10 @@ class LSB(Weighting):
             )
         self.increase_rate = increase_rate
         self.clamp = clamp
-        given = torch.tensor(
-            check_priorities(
-                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
-            ),
-            dtype=torch.float64,
-        )
-        self.register_buffer("priorities", given, persistent=False)
-        self.register_buffer("current_weights", given.clone())
-        self.register_buffer("last_means", torch.ones_like(given))
-        self.register_buffer("has_mean", torch.zeros_like(given, dtype=torch.bool))
-        self.register_buffer("current_difficulties", torch.ones_like(given))
+        self.register_buffer("current_weights", self.priorities.clone())
+        self.register_buffer("last_means", torch.ones_like(self.priorities))
+        self.register_buffer("has_mean", torch.zeros_like(self.priorities, dtype=torch.bool))
+        self.register_buffer("current_difficulties", torch.ones_like(self.priorities))
         self.register_buffer("periods_ended", torch.zeros((), dtype=torch.int64))
         self.register_buffer("epochs_elapsed", torch.zeros((), dtype=torch.float64))
 

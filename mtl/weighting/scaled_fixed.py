@@ -6,12 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.spec import check_priorities, equal_priorities
-from mtl.weighting.base import Weighting
+from mtl.weighting.base import Prioritised
 from mtl.weighting.first_losses import FirstLosses
 
 
-class ScaledFixed(Weighting):
+class ScaledFixed(Prioritised):
     r"""Fixed weighting after each loss is measured in units of its first value.
 
     A baseline between `fixed`, which knows nothing of the losses' units, and `lsb`, which keeps
@@ -31,17 +30,8 @@ class ScaledFixed(Weighting):
             loss is not positive and finite.
     """
 
-    priorities: Tensor
-
     def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
-        super().__init__(tasks)
-        given = torch.tensor(
-            check_priorities(
-                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
-            ),
-            dtype=torch.float64,
-        )
-        self.register_buffer("priorities", given, persistent=False)
+        super().__init__(tasks, priorities=priorities)
         self.first_losses = FirstLosses(len(self.tasks))
 
     @property

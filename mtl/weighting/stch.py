@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.spec import check_priorities, equal_priorities
-from mtl.weighting.base import Weighting, check_positive_option
+from mtl.weighting.base import Prioritised, check_positive_option
 
 
-class STCH(Weighting):
+class STCH(Prioritised):
     r"""A smooth maximum of the weighted losses; it reaches fronts that are not convex.
 
     The paper's scalarisation with preferences p, our priorities, and the ideal point 0, which
@@ -31,7 +30,6 @@ class STCH(Weighting):
         ValueError: for priorities or mu outside these ranges.
     """
 
-    priorities: Tensor
     last_weights: Tensor
 
     def __init__(
@@ -41,16 +39,9 @@ class STCH(Weighting):
         priorities: Sequence[float] | None = None,
         mu: float = 0.1,
     ) -> None:
-        super().__init__(tasks)
+        super().__init__(tasks, priorities=priorities)
         self.mu = check_positive_option("mu", mu)
-        given = torch.tensor(
-            check_priorities(
-                equal_priorities(self.tasks) if priorities is None else priorities, self.tasks
-            ),
-            dtype=torch.float64,
-        )
-        self.register_buffer("priorities", given, persistent=False)
-        self.register_buffer("last_weights", given.clone())
+        self.register_buffer("last_weights", self.priorities.clone())
 
     @property
     def weights(self) -> Tensor:

@@ -63,7 +63,7 @@ positive = st.floats(0.05, 1)
 simplex = st.tuples(positive, positive, positive).map(lambda p: tuple(x / sum(p) for x in p))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5))
 def test_log_space_equals_the_printed_equations(
     priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
@@ -75,7 +75,7 @@ def test_log_space_equals_the_printed_equations(
         assert g.tolist() == pytest.approx(e, rel=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5))
 def test_the_overall_loss_is_kept_when_weights_change(
     priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
@@ -87,7 +87,7 @@ def test_the_overall_loss_is_kept_when_weights_change(
         assert (after @ last).item() == pytest.approx((before @ last).item(), rel=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories, st.integers(0, 2), st.floats(1e-3, 1e3))
 def test_shares_do_not_know_the_unit_of_a_loss(
     priorities: tuple[float, ...], means: list[list[float]], task: int, unit: float
@@ -106,7 +106,7 @@ def test_shares_do_not_know_the_unit_of_a_loss(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=0)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories)
 def test_without_beta_the_loss_scales_stand_in_the_ratio_of_the_priorities(
     priorities: tuple[float, ...], means: list[list[float]]
@@ -119,7 +119,7 @@ def test_without_beta_the_loss_scales_stand_in_the_ratio_of_the_priorities(
         torch.testing.assert_close(shares, weighting.priorities, rtol=1e-9, atol=0)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(histories)
 def test_equal_priorities_without_beta_are_the_geometric_mean_one_period_late(
     means: list[list[float]],
@@ -171,10 +171,10 @@ def test_a_huge_beta_does_not_overflow() -> None:
 
 def test_the_period_mean_is_over_its_steps_in_float64() -> None:
     weighting = lsb()
-    for _ in range(10_000):
+    for _ in range(2_000):
         weighting(torch.tensor([1e-8, 0.1, 1.0]))  # float32, as in training
     means = weighting.period_means()
-    # float32 values of 1e-8 and 0.1; a float32 sum would be off by 1e-4.
+    # float32 values of 1e-8 and 0.1; a float32 sum would be off by 1e-5.
     assert means[0] == pytest.approx(float(torch.tensor(1e-8)), rel=1e-10)
     assert means[1] == pytest.approx(float(torch.tensor(0.1)), rel=1e-10)
 
@@ -237,7 +237,7 @@ def test_the_clamp_binds_each_weight_by_itself() -> None:
     assert weights[2].tolist() == pytest.approx([7 / 6, 7 / 12, 7 / 54])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5), st.floats(1, 4))
 def test_no_weight_changes_by_more_than_the_clamp(
     priorities: tuple[float, ...], means: list[list[float]], rate: float, clamp: float
@@ -249,7 +249,7 @@ def test_no_weight_changes_by_more_than_the_clamp(
         assert (ratio >= (1 - 1e-12) / clamp).all()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(simplex, histories)
 def test_a_clamp_that_never_binds_changes_nothing(
     priorities: tuple[float, ...], means: list[list[float]]

@@ -1,4 +1,4 @@
-"""What the adapters of the library TorchJD have in common (its release 0.18; MIT licence).
+"""What the two adapters of the library TorchJD have in common (its release 0.18; MIT licence).
 
 TorchJD is an optional extra and imported when a method of it is built.
 """

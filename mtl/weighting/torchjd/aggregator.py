@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtl.errors import UsageError
-from mtl.spec.methods import AGGREGATORS, OptionValue
+from mtl.spec.methods import TORCHJD_METHODS, OptionValue
 from mtl.streams import global_stream
 from mtl.weighting.gradients import gradients, task_roots, trainable
 from mtl.weighting.torchjd.base import TorchJD
@@ -31,7 +31,7 @@ class TorchJDAggregator(TorchJD):
     no overall loss, so a call of the weighting itself is refused.
 
     Args:
-        name: of the aggregator, in `mtl.spec.methods.AGGREGATORS`.
+        name: of the aggregator, in `mtl.spec.methods.TORCHJD_METHODS`.
         tasks: distinct names.
         seed: of the draws of those that draw.
         options: of the aggregator; those left out are as in `mtl.spec.methods`.
@@ -45,7 +45,7 @@ class TorchJDAggregator(TorchJD):
     def __init__(
         self, name: str, tasks: Sequence[str], *, seed: int = 0, **options: OptionValue
     ) -> None:
-        options = {**AGGREGATORS[name].options, **options}
+        options = {**TORCHJD_METHODS[name].options, **options}
         super().__init__(name, tasks, seed, options)
         self.last_weights: Tensor | None = None
         # One try, on an object of its own: too few tasks are refused now, not after data loading.
@@ -110,7 +110,7 @@ class TorchJDAggregator(TorchJD):
                 f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
             )
         roots = task_roots(losses)
-        losses, present = self._noted(losses, present)
+        losses, present = self._recorded(losses, present)
         is_present = present.tolist()
         rows = []
         for i, parameters in enumerate(own):
