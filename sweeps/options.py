@@ -1,6 +1,8 @@
-"""The options that all sweeps share, from the command line and a YAML file.
+"""The command line and the YAML file that all sweeps share.
 
-Values come from, later ones winning: the sweep's own table, `--quick`, the YAML file, the flags.
+Later ones win: the sweep's own table, `--preset`, `--quick`, the YAML file, the command line.
+Within the file, and within the command line, a field is set once: `--epochs 20 --set epochs=10` is
+refused.
 """
 
 import argparse
@@ -9,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtl.command_line import SentenceParser
+from mtl.command_line import Parser
 from mtl.errors import UsageError
 from mtl.spec import Runtime
 from mtl.spec.encoders import weights_file_id
@@ -24,36 +26,96 @@ from sweeps.plan.fields import field_values, parse_assignment
 from sweeps.plan.presets import Preset, check_labelled, check_size, preset, stand_in_note
 from sweeps.plan.refine import check_refinable
 
-OWN_FLAGS = {
+AXIS_FLAGS = {
+    "architectures": "network.architecture",
+    "epochs": "epochs",
+    "dataset": "data.name",
+    "encoder_weights": "network.encoder_weights",
+}
+"""Flag -> the field of RunSpec whose values it holds."""
+FLAG_FIELDS = {
+    "tasks": "tasks",
+    "methods": "method",
+    "seeds": "seed",
+    "divisions": "priorities",
+    **AXIS_FLAGS,
+}
+"""Flag -> the field of RunSpec that it decides."""
+FLAGS_ONLY = {
     "tasks": "--tasks",
     "method": "--methods",
     "seed": "--seeds N (0 to N-1)",
-    "numerics_version": "the release of the code that computes it",
+    "numerics_version": "the release of the code",
 }
-"""Fields of RunSpec that --set does not take -> what sets them."""
-SHORTHANDS = {"architectures": "network.architecture", "epochs": "epochs", "dataset": "data.name"}
-"""Flag -> the field that it is an axis of."""
-FILE_OPTIONS = (
+"""Fields that --set and the YAML file do not take -> what sets them."""
+FILE_FLAGS = (
     "preset",
     "tasks",
     "methods",
+    "architectures",
     "divisions",
     "baselines",
     "refine",
     "seeds",
-    *SHORTHANDS,
+    "epochs",
+    "dataset",
 )
-"""Flags that a YAML file may hold beside RunSpec's fields."""
+"""Flags that the YAML file may hold beside RunSpec's fields."""
+EVERY_TORCHJD = f"{TORCHJD}*"
+
+Axes = dict[str, tuple[Any, ...]]
+"""Dotted field -> its values."""
 
 
-def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-    """Return the flags and the axes that a YAML file holds.
+@dataclass(frozen=True)
+class Request:
+    """What one source, the YAML file or the command line, asks for."""
+
+    flags: Mapping[str, Any]
+    """Those of `FILE_FLAGS` and `AXIS_FLAGS` that were given, by name."""
+    axes: Axes
+    """Of the fields given by their own name."""
+    file: str | None = None
+    """None for the command line."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field that is set by two means, or by --set where only a flag sets it."""
+        place = self.file or "--set"
+        for dotted in FLAGS_ONLY.keys() & self.axes.keys():
+            raise UsageError(f"Expected no {dotted} in {place}: it is set by {FLAGS_ONLY[dotted]}.")
+        for flag, dotted in FLAG_FIELDS.items():
+            if flag in self.flags and dotted in self.axes:
+                means = f"--{flag.replace('_', '-')} and by --set"
+                if self.file:
+                    means = f"{flag} and by {dotted} in {self.file}"
+                raise UsageError(f"Expected {dotted} once, got it by {means}. Leave one out.")
+
+    def over(self, base: "Request") -> "Request":
+        """Return this request, completed by `base` where it says nothing of a field."""
+        decided = {FLAG_FIELDS.get(flag, flag) for flag in self.flags} | self.axes.keys()
+        flags = {k: v for k, v in base.flags.items() if FLAG_FIELDS.get(k, k) not in decided}
+        axes = {k: v for k, v in base.axes.items() if k not in decided}
+        return Request({**flags, **self.flags}, {**axes, **self.axes})
+
+    def all_axes(self) -> Axes:
+        """Return the axes, those given by a flag included."""
+        by_flag = {
+            field: field_values(field, self.flags[flag])
+            for flag, field in AXIS_FLAGS.items()
+            if flag in self.flags
+        }
+        return {**self.axes, **by_flag}
+
+
+def read_config(path: str) -> Request:
+    """Return what a YAML file asks for.
 
     Names are those of the flags (`methods: [lsb, fixed]`) and of RunSpec's fields, dotted or
     nested; a list is an axis.
 
     Raises:
-        ValueError: for a file that cannot be read, an unknown name, or a value of a wrong type.
+        UsageError: for a file that cannot be read, an unknown name, a field set twice, or a value
+            of a wrong type.
     """
     try:
         held = parse_yaml(Path(path).read_text("utf-8-sig"))
@@ -62,42 +124,43 @@ def read_config(path: str) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
         raise UsageError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
     if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
         raise UsageError(f"Expected names with values in {path}, got {type(held).__name__}.")
-    options = {name: _file_option(name, held[name], path) for name in FILE_OPTIONS if name in held}
-    axes = {}
-    for dotted, value in flat({k: v for k, v in held.items() if k not in FILE_OPTIONS}).items():
-        refuse_own_flags(dotted, path)
-        axes[dotted] = field_values(dotted, value)
-    return options, axes
+    flags = {name: _file_flag(name, held.pop(name), path) for name in FILE_FLAGS if name in held}
+    axes: Axes = {}
+    for name, value in held.items():
+        for dotted, values in flat({name: value}).items():
+            if dotted in axes:
+                raise UsageError(f"Expected {dotted} once in {path}, got it twice.")
+            axes[dotted] = values if dotted in FLAGS_ONLY else field_values(dotted, values)
+    return Request(flags, axes, path)
 
 
-def _file_option(name: str, value: Any, path: str) -> Any:
+def _file_flag(name: str, value: Any, path: str) -> Any:
     """Return a flag's value as argparse would have given it."""
-    if name == "baselines":
-        if not isinstance(value, bool):
-            raise UsageError(f"Expected true or false for {name} in {path}, got {value!r}.")
+    if name in AXIS_FLAGS:
         return value
-    if name in ("divisions", "refine", "seeds"):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"Expected a whole number for {name} in {path}, got {value!r}.")
-        return value
-    if name in ("epochs", "dataset", "preset"):
-        return value
-    words = value if isinstance(value, list) else [value]
-    if name == "tasks" and all(isinstance(word, str) for word in words):
-        words = [words]
-    inner = words if name == "tasks" else [words]
-    if not all(isinstance(w, list) and all(isinstance(x, str) for x in w) for w in inner):
-        raise UsageError(f"Expected a list of names for {name} in {path}, got {value!r}.")
-    return words
+    kind: type = {"baselines": bool, "preset": str, "tasks": list, "methods": list}.get(name, int)
+    if kind is list:
+        value = value if isinstance(value, list) else [value]
+        is_one_set = name == "tasks" and all(isinstance(task, str) for task in value)
+        value = [value] if is_one_set else value
+        lists = value if name == "tasks" else [value]
+        fits = all(isinstance(x, list) and all(isinstance(y, str) for y in x) for x in lists)
+    else:
+        fits = type(value) is kind
+    if not fits:
+        kinds = {bool: "true or false", str: "a name", list: "names", int: "a whole number"}
+        raise UsageError(f"Expected {kinds[kind]} for {name} in {path}, got {value!r}.")
+    return value
 
 
-def refuse_own_flags(dotted: str, place: str) -> None:
-    """Raise a `ValueError` for a field that a flag sets."""
-    if dotted in OWN_FLAGS:
-        raise UsageError(f"Expected no {dotted} in {place}: it is set by {OWN_FLAGS[dotted]}.")
-
-
-EVERY_TORCHJD = f"{TORCHJD}*"
+def _set_axes(assignments: Sequence[str]) -> Axes:
+    axes: Axes = {}
+    for text in assignments:
+        dotted, values = parse_assignment(text)
+        if dotted in axes:
+            raise UsageError(f"Expected {dotted} once after --set, got it twice. Join its values.")
+        axes[dotted] = values
+    return axes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +182,7 @@ class Command:
     notes: tuple[str, ...]
     """What the user should know before anything starts."""
     given: Mapping[str, Any]
-    """Every flag by its name, as it was given, for the options that one sweep alone has."""
+    """Every flag by its name, for the options that one sweep alone has."""
 
 
 AddOptions = Callable[[argparse.ArgumentParser], None]
@@ -130,7 +193,7 @@ def make_parser(
     kind: str, description: str, add_options: AddOptions | None = None
 ) -> argparse.ArgumentParser:
     """Return the parser of a sweep's command line."""
-    parser = SentenceParser(prog=f"{kind}.py", description=description, allow_abbrev=False)
+    parser = Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
     what = parser.add_argument_group("what is trained")
     what.add_argument(
         "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
@@ -245,7 +308,7 @@ def parse_command(
         add_options: the options that this sweep alone has; they come back in `Command.given`.
 
     Raises:
-        ValueError: for wrong usage, in one sentence.
+        UsageError: for wrong usage, in one sentence.
     """
     given = make_parser(kind, description, add_options).parse_args(argv)
     if given.json and not given.plan:
@@ -254,63 +317,14 @@ def parse_command(
         raise UsageError("Expected --probe together with --plan and without --json.")
     if not given.store.strip():
         raise UsageError("Expected a folder after --store, got an empty name.")
-    chosen = {name: getattr(given, name) for name in FILE_OPTIONS}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    from_file, file_axes = read_config(given.config) if given.config else ({}, {})
-    wanted = {**from_file, **chosen}
-    axes = {**file_axes, **_shorthand_axes(wanted), **_set_axes(given.set)}
-    if given.encoder_weights is not None:
-        if "network.encoder_weights" in axes:
-            raise UsageError(
-                "Expected either --encoder-weights or network.encoder_weights, got both. "
-                "Leave one out."
-            )
-        axes["network.encoder_weights"] = (weights_file_id(given.encoder_weights),)
-    axes, held_tasks = dataset_axes(axes, given.data_root)
-    notes = []
-    quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
-    if "preset" in wanted:
-        chosen_preset = preset(wanted["preset"])
-        table, quick_fields = _preset_table(table, chosen_preset), chosen_preset.quick_fields
-        if "data.name" not in axes:
-            check_labelled(chosen_preset, wanted.get("tasks", ()))
-            sizes = prepared_sizes(chosen_preset.dataset.lower(), given.data_root)
-            notes.append(stand_in_note(chosen_preset, sizes))
-        elif held_tasks is not None:
-            ((name,), (height,), (width,)) = (
-                axes[f"data.{field}"] for field in ("name", "height", "width")
-            )
-            check_size(chosen_preset, name, height, width)
-    if held_tasks is not None:
-        check_has_tasks(
-            axes["data.name"][0], held_tasks, wanted.get("tasks", table.task_sets), TASKS
-        )
-        scenes_only = {k: v for k, v in table.fields.items() if not k.startswith("data.")}
-        table = replace(table, fields=scenes_only)
-    if given.quick:
-        table, note = _quickened(table, quick_fields, wanted, axes)
-        notes.append(note)
-    grid = replace(
-        table,
-        task_sets=tuple(map(tuple, wanted.get("tasks", table.task_sets))),
-        methods=_every_method(wanted.get("methods", table.methods)),
-        divisions=wanted.get("divisions", table.divisions),
-        seeds=wanted.get("seeds", table.seeds),
-        fields={k: v for k, v in table.fields.items() if k not in axes},
-        axes={**table.axes, **axes},
-        baselines=wanted.get("baselines", table.baselines),
-    )
-    check_grid(grid)
-    refine = wanted.get("refine")
-    if refine is not None:
-        check_refinable(grid, refine)
-    notes += [*given_twice(grid), *left_out(grid)]
+    request = _request(given)
+    grid, notes = _asked_grid(table, request, given.data_root, quick=given.quick)
     return Command(
         kind=kind,
         name=check_sweep_name(given.name),
         store=given.store,
         grid=grid,
-        refine=refine,
+        refine=request.flags.get("refine"),
         execution=Execution(
             address=given.address,
             cpus_per_run=given.cpus_per_run,
@@ -331,9 +345,60 @@ def parse_command(
         plan_only=given.plan,
         as_json=given.json,
         probe=given.probe,
-        notes=tuple(notes),
-        given={**vars(given), **wanted},
+        notes=notes,
+        given={**vars(given), **request.flags},
     )
+
+
+def _request(given: argparse.Namespace) -> Request:
+    """Return what the command line asks for, completed by the YAML file."""
+    flags = {name: getattr(given, name) for name in FILE_FLAGS if getattr(given, name) is not None}
+    if given.encoder_weights is not None:
+        flags["encoder_weights"] = weights_file_id(given.encoder_weights)
+    line = Request(flags, _set_axes(given.set))
+    return line.over(read_config(given.config)) if given.config else line
+
+
+def _asked_grid(
+    table: Grid, request: Request, data_root: str | None, *, quick: bool
+) -> tuple[Grid, tuple[str, ...]]:
+    """Return the table as the request changes it, and what the user should know of that."""
+    flags = request.flags
+    axes, held_tasks = dataset_axes(request.all_axes(), data_root)
+    notes = []
+    quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
+    if "preset" in flags:
+        chosen = preset(flags["preset"])
+        table, quick_fields = _preset_table(table, chosen), chosen.quick_fields
+        if "data.name" not in axes:
+            check_labelled(chosen, flags.get("tasks", ()))
+            sizes = prepared_sizes(chosen.dataset.lower(), data_root)
+            notes.append(stand_in_note(chosen, sizes))
+        elif held_tasks is not None:
+            sides = (axes[f"data.{side}"][0] for side in ("height", "width"))
+            check_size(chosen, axes["data.name"][0], *sides)
+    if held_tasks is not None:
+        tasks = flags.get("tasks", table.task_sets)
+        check_has_tasks(axes["data.name"][0], held_tasks, tasks, TASKS)
+        kept = {k: v for k, v in table.fields.items() if not k.startswith("data.")}
+        table = replace(table, fields=kept)
+    if quick:
+        table, note = _quickened(table, quick_fields, flags, axes)
+        notes.append(note)
+    grid = replace(
+        table,
+        task_sets=tuple(map(tuple, flags.get("tasks", table.task_sets))),
+        methods=_every_method(flags.get("methods", table.methods)),
+        divisions=flags.get("divisions", table.divisions),
+        seeds=flags.get("seeds", table.seeds),
+        fields={k: v for k, v in table.fields.items() if k not in axes},
+        axes={**table.axes, **axes},
+        baselines=flags.get("baselines", table.baselines),
+    )
+    check_grid(grid)
+    if "refine" in flags:
+        check_refinable(grid, flags["refine"])
+    return grid, (*notes, *given_twice(grid), *left_out(grid))
 
 
 def _absolute(path: str | None) -> str | None:
@@ -361,27 +426,8 @@ def _preset_table(table: Grid, chosen: Preset) -> Grid:
     )
 
 
-def _set_axes(assignments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    axes = {}
-    for text in assignments:
-        dotted, values = parse_assignment(text)
-        refuse_own_flags(dotted, "--set")
-        if dotted in axes:
-            raise UsageError(f"Expected {dotted} once after --set, got it twice. Join its values.")
-        axes[dotted] = values
-    return axes
-
-
-def _shorthand_axes(wanted: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    return {
-        field: field_values(field, wanted[flag])
-        for flag, field in SHORTHANDS.items()
-        if flag in wanted
-    }
-
-
 def _quickened(
-    table: Grid, fields: Mapping[str, Any], wanted: Mapping[str, Any], axes: Mapping[str, Any]
+    table: Grid, fields: Mapping[str, Any], flags: Mapping[str, Any], axes: Mapping[str, Any]
 ) -> tuple[Grid, str]:
     """Return the small version of `table`, and a sentence that says what shrank."""
     small = {name: v for name, v in {**fields, **table.quick}.items() if name not in axes}
@@ -389,12 +435,12 @@ def _quickened(
         small = {name: v for name, v in small.items() if not name.startswith("data.")}
     changes = [f"{name} {v} instead of {table.fields[name]}" for name, v in small.items()]
     divisions, seeds = table.divisions, table.seeds
-    if divisions is not None and "divisions" not in wanted and "priorities" not in axes:
-        largest = max(len(tasks) for tasks in wanted.get("tasks", table.task_sets))
+    if divisions is not None and "divisions" not in flags and "priorities" not in axes:
+        largest = max(len(tasks) for tasks in flags.get("tasks", table.task_sets))
         divisions = max(defaults.QUICK_DIVISIONS, largest)
         if divisions != table.divisions:
             changes.append(f"divisions {divisions} instead of {table.divisions}")
-    if "seeds" not in wanted:
+    if "seeds" not in flags:
         seeds = defaults.QUICK_SEEDS
         changes.append(f"seeds {seeds} instead of {table.seeds}")
     quick = replace(table, divisions=divisions, seeds=seeds, fields={**table.fields, **small})

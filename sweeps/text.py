@@ -1,11 +1,15 @@
 """Durations, sizes and runs as people read them."""
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from mtl.spec import RunSpec
 
 Range = tuple[float, float]
+
+_NAMED = ("method", "tasks", "priorities", "seed")
 
 _EXCEPTION = re.compile(r"((?:\w+\.)+)(\w+: )")
 """How a traceback's last line begins, unless the exception is one of Python's own."""
@@ -51,11 +55,25 @@ def priorities_text(spec: RunSpec) -> str:
     return "-" if spec.priorities is None else " / ".join(f"{p:.3g}" for p in spec.priorities)
 
 
-def run_text(spec: RunSpec) -> str:
-    """Return what tells a run from its neighbours in a few words."""
+def run_text(spec: RunSpec, varies: Iterable[str] = ()) -> str:
+    """Return what tells a run from its neighbours in a few words.
+
+    Args:
+        spec: of the run.
+        varies: dotted fields in which the runs of its plan differ; they are named.
+    """
     pairs = zip(spec.tasks, spec.priorities or [None] * len(spec.tasks), strict=True)
     tasks = ", ".join(task if p is None else f"{task} {p:.3g}" for task, p in pairs)
-    return f"{spec.method}, {tasks}, seed {spec.seed}"
+    fields = {name: _field(spec, name) for name in varies if name not in _NAMED}
+    others = "".join(f", {name} {value}" for name, value in fields.items() if value is not None)
+    return f"{spec.method}, {tasks}, seed {spec.seed}{others}"
+
+
+def _field(spec: RunSpec, dotted: str) -> Any:
+    value: Any = spec
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+    return value
 
 
 def run_label(run_id: str, spec: RunSpec) -> str:

@@ -30,7 +30,7 @@ Range = tuple[float, float]
 StepKey = tuple[Any, ...]
 """What `step_key` returns."""
 
-MOST_RUNS_READ = 200
+MAX_RUNS_READ = 200
 """Finished runs that are looked at; more would not sharpen the range."""
 OBSERVED_MARGIN = 0.1
 """Share by which the range of earlier runs is widened on both sides."""
@@ -38,7 +38,7 @@ PROBE_MARGIN = 0.15
 """Share by which the range from timed steps is wide on both sides."""
 BYTES_PER_PARAMETER = 4
 TRAINING_COPIES = 3
-"""A checkpoint of a run under way holds each parameter and AdamW's two moments."""
+"""A checkpoint of a running run holds each parameter and AdamW's two moments."""
 RECORD_BYTES = 20_000
 """spec, manifest, result and folder entries of a run."""
 EPOCH_BYTES = 1_500
@@ -143,20 +143,34 @@ def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     return (*step_key(spec), gradients)
 
 
-def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
-    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`.
+def _finished_runs(store: Store) -> list[tuple[RunSpec, dict[str, Any]]]:
+    """Return spec and manifest of finished runs, `MAX_RUNS_READ` at most.
 
     Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
-    rates: dict[tuple[Any, ...], list[float]] = {}
-    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
-    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
+
+    def read(run_id: str) -> tuple[RunSpec, dict[str, Any]] | None:
         try:
-            seconds = float((store.manifest(run_id) or {})["wall_seconds"])
-            spec = store.spec(run_id)
-        except (OSError, StoreError, ValueError, KeyError, TypeError):
-            continue
-        if seconds > 0:
+            manifest = store.manifest(run_id) if store.is_done(run_id) else None
+            return None if manifest is None else (store.spec(run_id), manifest)
+        except (OSError, StoreError, ValueError):
+            return None
+
+    run_ids, found = store.run_ids(), []
+    for start in range(0, len(run_ids), MAX_RUNS_READ):
+        read_now = store.for_each(read, run_ids[start : start + MAX_RUNS_READ])
+        found += [run for run in read_now if run is not None]
+        if len(found) >= MAX_RUNS_READ:
+            break
+    return found[:MAX_RUNS_READ]
+
+
+def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
+    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`."""
+    rates: dict[tuple[Any, ...], list[float]] = {}
+    for spec, manifest in _finished_runs(store):
+        seconds = manifest.get("wall_seconds")
+        if isinstance(seconds, int | float) and seconds > 0:
             rate = seconds / (spec.epochs * spec.data.num_train)
             rates.setdefault(rate_key(spec), []).append(rate)
     return {
@@ -170,16 +184,12 @@ def observed_memory(store: Store, specs: Iterable[RunSpec]) -> int:
 
     0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
     """
-    taken: dict[tuple[Any, ...], int] = {}
-    finished = (run_id for run_id in store.run_ids() if store.is_done(run_id))
-    for run_id, _ in zip(finished, range(MOST_RUNS_READ), strict=False):
-        try:
-            peak = int((store.manifest(run_id) or {})["peak_memory_bytes"])
-            key = rate_key(store.spec(run_id))
-        except (OSError, StoreError, ValueError, KeyError, TypeError):
-            continue
-        taken[key] = max(peak, taken.get(key, 0))
     wanted = {rate_key(spec) for spec in specs}
+    taken: dict[tuple[Any, ...], int] = {}
+    for spec, manifest in _finished_runs(store) if wanted else ():
+        peak = manifest.get("peak_memory_bytes")
+        if isinstance(peak, int):
+            taken[rate_key(spec)] = max(peak, taken.get(rate_key(spec), 0))
     return max((taken[key] for key in wanted), default=0) if wanted <= taken.keys() else 0
 
 
@@ -313,7 +323,7 @@ def seconds_per_image(data: DataSpec) -> float:
     return per_megapixel * data.height * data.width / 1e6
 
 
-MOST_HOURS = 24 * 366
+MAX_HOURS = 24 * 366
 
 
 @dataclass(frozen=True)
@@ -346,9 +356,9 @@ def budget_of(hours: float | None, clock: Callable[[], float] = time.monotonic) 
 
 def check_hours(hours: float) -> float:
     """Return `hours`; raise a `ValueError` unless a sweep can be given that long."""
-    if not 0 < hours <= MOST_HOURS:  # not true of NaN either
+    if not 0 < hours <= MAX_HOURS:  # not true of NaN either
         raise UsageError(
-            f"Expected --budget above 0 and at most {MOST_HOURS} hours, got {hours:g}. Leave it "
+            f"Expected --budget above 0 and at most {MAX_HOURS} hours, got {hours:g}. Leave it "
             "out for no limit."
         )
     return hours

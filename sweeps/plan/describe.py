@@ -10,7 +10,7 @@ from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
 from sweeps.text import counted, duration_range, priorities_text, size
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 """Runs listed for people; --json lists all."""
 FIRST_PERIOD_WITH_RATE = 3
 """LSB's difficulties compare the losses of two periods before."""
@@ -28,26 +28,25 @@ def plan_json(
         num_to_come: runs at most that a refinement adds, whose priorities are not known yet; named
             only where there are any.
     """
-    to_come = {"most_refinement_runs": num_to_come} if num_to_come else {}
-    return {
+    held = {
         "num_runs": len(plan.specs),
         "num_done": len(done),
         "runs": [
             {"run_id": run_id, "spec": spec.to_dict(), "done": run_id in done}
-            for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
+            for run_id, spec in plan.runs.items()
         ],
         "expected_seconds": [round(seconds, 1) for seconds in cost.seconds],
         "expected_bytes": cost.num_bytes,
-        **to_come,
     }
+    return held | ({"most_refinement_runs": num_to_come} if num_to_come else {})
 
 
 def refinement_note(num_points: int, num_runs: int) -> str:
     """Return what `--refine` adds once the grid is trained."""
     what = "priority" if num_points == 1 else "priorities"
     return (
-        f"--refine adds {num_points} {what} in the widest gaps of the measured front once these "
-        f"runs are done: {counted(num_runs, 'run')} at most, not counted below."
+        f"--refine then adds {num_points} {what} in the widest gaps of the measured front: at most "
+        f"{counted(num_runs, 'run')}, not counted here."
     )
 
 
@@ -81,64 +80,57 @@ def _num_periods(spec: RunSpec) -> int:
     return spec.epochs * spec.steps_per_epoch // spec.period_steps
 
 
-def plan_text(
-    plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, concurrency: int
+def sums_text(
+    plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
 ) -> str:
-    """Return the plan as a table with its sums.
+    """Return how many runs are done and to do, and what those cost; see `plan_text`."""
+    to_do = plan.without({*done, *failed})
+    epochs = sum(spec.epochs for spec in to_do.values())
+    text = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {len(to_do):,} to do"
+    if to_do:
+        text += f" ({counted(epochs, 'epoch')})"
+    if failed:
+        text += f", {len(failed):,} failed earlier (--retry-failed tries them again)"
+    return f"{text}.{expected_text(cost, slots) if to_do else ''}"
+
+
+def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
+    """Return the line that says what an estimate expects."""
+    return (
+        f"\nExpected: {at_most}{duration_range(cost.seconds)} with {counted(slots, 'run')} at a "
+        f"time, {size(cost.num_bytes)} of disk; from {cost.source}."
+    )
+
+
+def plan_text(
+    plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
+) -> str:
+    """Return the plan's sums and a table of its runs.
 
     Args:
         plan: the runs.
         done: ids of those that are done.
         failed: ids of those that failed earlier and would not be tried again.
         cost: of the others.
-        concurrency: runs side by side.
+        slots: runs side by side.
     """
-    shown_apart = {"tasks", "method", "priorities", "seed", "epochs"}
-    rows = [["run", "tasks", "method", "priorities", "seed", "epochs", "varies", "state"]]
-    varies = [name for name in plan.varies if name not in shown_apart]
-    for run_id, spec in list(zip(plan.run_ids, plan.specs, strict=True))[:MOST_ROWS]:
+    columns = {"tasks", "method", "priorities", "seed", "epochs"}
+    varies = [name for name in plan.varies if name not in columns]
+    rows = [["run", "tasks", "method", "priorities", "seed", "epochs", "state", "varies"]]
+    for run_id, spec in list(plan.runs.items())[:MAX_ROWS]:
         state = "done" if run_id in done else "failed" if run_id in failed else "to do"
-        values = _values(spec, varies)
-        rows.append(
-            [
-                run_id,
-                " ".join(spec.tasks),
-                spec.method,
-                priorities_text(spec),
-                str(spec.seed),
-                str(spec.epochs),
-                values,
-                state,
-            ]
-        )
+        held = spec_fields(spec)
+        values = " ".join(f"{name}={held[name]}" for name in varies if name in held)
+        settings = (" ".join(spec.tasks), spec.method, priorities_text(spec))
+        rows.append([run_id, *settings, str(spec.seed), str(spec.epochs), state, values])
     if not varies:
-        rows = [[*row[:6], row[7]] for row in rows]
-    lengths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(length) for cell, length in zip(row, lengths, strict=True)).rstrip()
+        rows = [row[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [sums_text(plan, done, failed, cost, slots), ""]
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    if len(plan.specs) > MOST_ROWS:
-        lines.append(f"... and {len(plan.specs) - MOST_ROWS:,} more; --json lists all.")
-    num_to_do = len(plan.specs) - len(done) - len(failed)
-    epochs_to_do = sum(
-        spec.epochs
-        for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
-        if run_id not in done and run_id not in failed
-    )
-    counts = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {num_to_do:,} to do"
-    counts += f" ({counted(epochs_to_do, 'epoch')})"
-    if failed:
-        counts += f", {len(failed):,} failed earlier (--retry-failed tries them again)"
-    lines += ["", f"{counts}."]
-    if num_to_do:
-        lines.append(
-            f"Expected: {duration_range(cost.seconds)} with {counted(concurrency, 'run')} at a "
-            f"time, and {size(cost.num_bytes)} of disk; from {cost.source}."
-        )
+    if len(plan.specs) > MAX_ROWS:
+        lines.append(f"... and {len(plan.specs) - MAX_ROWS:,} more; --json lists all.")
     return "\n".join(lines)
-
-
-def _values(spec: RunSpec, varies: Collection[str]) -> str:
-    held = spec_fields(spec)
-    return " ".join(f"{name}={held[name]}" for name in varies if name in held)

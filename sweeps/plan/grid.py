@@ -7,7 +7,7 @@ it; and at each priority all methods side by side.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ __all__ = [
 ARCHITECTURE_FIELD = "network.architecture"
 CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
 
-MOST_RUNS = 100_000
+MAX_RUNS = 100_000
 """Of one grid; more is a slip of the finger, and would take minutes to even list."""
 
 
@@ -54,6 +54,15 @@ class Plan:
     """Of `specs`, in the same order."""
     varies: dict[str, list[Any]]
     """Dotted field -> its values, for the fields in which the runs differ."""
+
+    @property
+    def runs(self) -> dict[str, RunSpec]:
+        """Return run id -> spec."""
+        return dict(zip(self.run_ids, self.specs, strict=True))
+
+    def without(self, settled: Container[str]) -> dict[str, RunSpec]:
+        """Return run id -> spec of the runs that are not in `settled`."""
+        return {run_id: spec for run_id, spec in self.runs.items() if run_id not in settled}
 
 
 def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
@@ -295,9 +304,9 @@ def check_grid(grid: Grid) -> None:
         )
     _check_anything_is_left(grid)
     num_runs = _num_runs(grid)
-    if num_runs > MOST_RUNS:
+    if num_runs > MAX_RUNS:
         raise UsageError(
-            f"Expected a grid of at most {MOST_RUNS:,} runs, got {num_runs:,}. Use fewer "
+            f"Expected a grid of at most {MAX_RUNS:,} runs, got {num_runs:,}. Use fewer "
             "--divisions, --seeds or values."
         )
 

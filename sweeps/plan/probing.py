@@ -10,7 +10,7 @@ from sweeps.text import size
 
 Probed = tuple[RunSpec, ProbeResult]
 
-LEAST_SECONDS = 3.0
+MIN_SECONDS = 3.0
 """Of timed steps: the median of a few is off by as much as a tenth."""
 
 
@@ -30,7 +30,7 @@ def probe_networks(specs: Iterable[RunSpec], data_root: str | None) -> list[Prob
         data_root: folder of prepared data, which tell the number of classes.
     """
     return [
-        (spec, probe(spec, info_of(spec.data, data_root), least_seconds=LEAST_SECONDS))
+        (spec, probe(spec, info_of(spec.data, data_root), least_seconds=MIN_SECONDS))
         for spec in distinct_networks(specs)
     ]
 

@@ -1,18 +1,19 @@
-"""The search: tune, explore, choose, confirm; every step decided once and read again afterwards.
+"""The search: tune, explore, choose, confirm.
 
 1. Tune, for each method: candidates of learning rate and increase rate are trained to the first
-   rung at a few priorities; the better half goes on to the next rung, from its checkpoints.
+   rung at a few priorities; the better half goes on to the next rung, from its checkpoints
+   (successive halving).
 2. Explore: priorities on the continuous simplex, with the best candidate's settings and seed 0.
    The first are those of the tuning, whose runs go on where they were left.
 3. Choose on validation the points that together cover the most hypervolume.
 4. Confirm: the chosen points are trained with every other seed as well, and reported.
 
-All methods go through the same steps side by side with the same numbers, so that none gets more
-epochs than another. Everything depends on the store's records and the decisions alone: started
-again, the search finds its runs trained and goes on.
+All methods take the same steps side by side, so that none gets more epochs than another. What
+comes next depends on the store's records and the decisions alone: started again, the search goes
+on where it was.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,16 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compute.fronts import REFERENCE_MARGIN, minimised, minimised_hypervolume, nondominated
-from analysis.load.axes import choose_axes
-from mtl.errors import UserError
-from mtl.records import TaskMetrics
+from analysis.compute.fronts import REFERENCE_MARGIN, minimised_hypervolume, nondominated
 from mtl.spec import RunSpec
 from mtl.store import Store
-from sweeps.search.decisions import DecisionLog, begin, decided_specs, ranges_of
+from sweeps.search.decisions import ranges_of
 from sweeps.search.options import (
-    TUNED,
-    Interval,
     Point,
     SearchOptions,
     num_promoted,
@@ -40,8 +36,8 @@ from sweeps.search.options import (
     units_of,
     with_parameters,
 )
-from sweeps.search.study import Asked, Study, open_storage, real_range
-from sweeps.text import counted, failure_sentence
+from sweeps.search.study import SearchError, TrainBatch, Trials
+from sweeps.text import counted
 
 
 def reference_of(points: np.ndarray) -> np.ndarray:
@@ -97,161 +93,11 @@ def best_subset(points: Mapping[int, Sequence[float]], size: int) -> list[int]:
     return chosen
 
 
-TrainBatch = Callable[[str, Sequence[RunSpec], int | None], None]
-"""Train runs to their end, or to the epoch given last, as far as they do not fail; the first
-argument says in words what for."""
-
-
-class SearchError(UserError):
-    """The search cannot go on, in one sentence for its user."""
-
-
-class Trials:
-    """A search's settings, decisions, studies and runs.
-
-    Args:
-        bases: method -> its run with the given settings; see `options.search_bases`.
-        options: of the search.
-        store: where the runs are.
-        folder: of the sweep in the store, for decisions.jsonl and study.log.
-        train: trains a batch.
-
-    Raises:
-        ValueError: if the decisions in `folder` were made with other settings.
-        StoreError: if they cannot be read.
-    """
-
-    def __init__(
-        self,
-        bases: Mapping[str, RunSpec],
-        options: SearchOptions,
-        store: Store,
-        folder: Path,
-        train: TrainBatch,
-    ) -> None:
-        self.bases, self.options, self.store, self._train = dict(bases), options, store, train
-        self.log = DecisionLog(folder / "decisions.jsonl")
-        begin(self.log, self.bases, options)
-        self.axes = choose_axes(next(iter(self.bases.values())).tasks)
-        self.runs = {spec.run_id(): spec for spec in decided_specs(bases, options, self.log)}
-        """Run id -> spec of every run that was ever asked for."""
-        self._storage = open_storage(folder / "study.log")
-
-    def study(self, name: str, intervals: Mapping[str, Interval]) -> Study:
-        """Return a new study of these parameters, those of `TUNED` on a logarithmic scale."""
-        options = self.options
-        return Study(
-            self._storage,
-            name,
-            {k: real_range(*v, log=k in TUNED) for k, v in intervals.items()},
-            len(self.axes),
-            options.sampler,
-            options.population,
-            options.search_seed,
-        )
-
-    def generations(self, number: int) -> list[range]:
-        """Return the trials 0 to `number` - 1, those together that are asked for together."""
-        step = self.options.population
-        return [range(i, min(i + step, number)) for i in range(0, number, step)]
-
-    # Training, and what the store says of runs.
-
-    def train(self, what: str, specs: Sequence[RunSpec], pause_after: int | None) -> None:
-        """Train a batch.
-
-        Raises:
-            SearchError: if nothing of the search could be trained yet. Nothing is told of it
-                then, so that all of it may be tried again.
-        """
-        self.runs |= {spec.run_id(): spec for spec in specs}
-        self._train(what, specs, pause_after)
-        if any(self.epochs_of(run_id) for run_id in self.runs):
-            return
-        reasons = (failure_sentence(self.store.error(spec.run_id())) for spec in specs)
-        raise SearchError(
-            f"All of the first {counted(len(specs), 'run')} failed, one with: {next(reasons)} "
-            "Under this name the settings stand: to change one, give another --name as well. "
-            "Where the cause is none of them, mend it, and --retry-failed tries them again."
-        )
-
-    def epochs_of(self, run_id: str) -> int:
-        """Return how many epochs a run has been trained."""
-        return len(self.store.epochs(run_id))
-
-    def failed(self, run_id: str) -> bool:
-        """Return whether a run's last word was a failure."""
-        return self.store.error(run_id) is not None
-
-    def objectives(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
-        """Return a run's validation metrics, minimised, or None if it has none.
-
-        Args:
-            spec: of the run.
-            epoch: after which; None means the epoch that the run itself selected.
-        """
-        run_id = spec.run_id()
-        metrics: TaskMetrics | None = None
-        if epoch is None:
-            result = self.store.result(run_id) if self.store.is_done(run_id) else None
-            metrics = None if result is None else result.selected_metrics["validation"]
-        else:
-            records = self.store.epochs(run_id)
-            metrics = records[epoch - 1].metrics["validation"] if len(records) >= epoch else None
-        if metrics is None:
-            return None
-        values = [metrics[axis.task][axis.metric.name] for axis in self.axes]
-        if any(value is None for value in values):
-            return None
-        return minimised(np.array(values, dtype=np.float64), self.axes)
-
-    # Asking and telling.
-
-    def ask(
-        self,
-        study: Study,
-        kind: str,
-        about: tuple[str, int],
-        fixed: Mapping[str, float] | None,
-        extra: Callable[[Mapping[str, float]], Mapping[str, Any]] = lambda params: {},
-    ) -> dict[str, Any]:
-        """Return a trial's decision: the recorded one, which the study takes over, or a new one."""
-        held = self.log.get(kind, *about)
-        if held is not None:
-            study.add(Asked(held["params"], held["sampler_state"]))
-            return held
-        asked = study.ask(fixed)
-        decision = {**extra(asked.params), "params": asked.params}
-        decision["sampler_state"] = asked.sampler_state
-        return self.log.decide(kind, *about, make=lambda: decision)
-
-    def tell(
-        self, study: Study, kind: str, about: tuple[str, int], values: np.ndarray | None
-    ) -> None:
-        """Tell a trial's values, or None if it failed; what was told once stands."""
-        plain = None if values is None else [float(v) for v in values]
-        held = self.log.decide(kind, *about, make=lambda: {"values": plain})["values"]
-        study.tell(about[1], held)
-
-    def told(self, kind: str, method: str, number: int) -> list[float] | None:
-        """Return the values that a trial was told with; None if it failed or was not told yet."""
-        told = self.log.get(kind, method, number)
-        return None if told is None else told["values"]
-
-    def is_untold(self, kind: str, method: str, number: int) -> bool:
-        """Return whether a trial is still to be told."""
-        return self.log.get(kind, method, number) is None
-
-
 Candidates = Mapping[int, RunSpec]
 
 
 class Tuning:
-    """Candidates of all methods, trained side by side from rung to rung.
-
-    Args:
-        trials: of the search; a study is added for each method.
-    """
+    """Candidates of all methods, trained side by side from rung to rung."""
 
     def __init__(self, trials: Trials) -> None:
         self._trials = trials
@@ -340,13 +186,13 @@ class Tuning:
                     study = self._studies[method]
                     asked = trials.ask(study, "candidate", (method, i), given)
                     candidates[method][i] = with_parameters(base, asked["params"])
-            untold = {
+            pending = {
                 method: [
-                    c for i, c in found.items() if trials.is_untold("candidate_told", method, i)
+                    c for i, c in found.items() if trials.is_pending("candidate_told", method, i)
                 ]
                 for method, found in candidates.items()
             }
-            self._train(0, untold)
+            self._train(0, pending)
             for method in trials.bases:
                 for i in generation:
                     points = self._objectives(candidates[method][i], self._rungs[0])
@@ -396,11 +242,6 @@ def _tuned(best: int, candidates: Candidates) -> dict[str, Any]:
     return {"candidate": best, "params": parameters_of(candidates[best])}
 
 
-__all__ = ["Outcome", "Search", "SearchError"]
-
-UNIT = (0.0, 1.0)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a search found."""
@@ -412,34 +253,34 @@ class Outcome:
     num_epochs: int
     """Trained in all, tuning included; of failed runs those that the store still holds."""
     num_paused: int
-    """Runs that were left in the tuning; they are no results."""
+    """Runs that were left in the tuning."""
     num_explored: int
     """Points tried."""
     num_failed: int
-    """Runs of the tuning and the exploring that failed; what followed rests on it."""
+    """Runs of the tuning and the exploring that failed; what was decided rests on that."""
 
-    def in_words(self) -> str:
+    def to_text(self) -> str:
         """Return what was done, and with which settings, for people."""
         tuned = [
             f"{method} with " + ", ".join(f"{n} {v:.3g}" for n, v in parameters_of(s[0]).items())
             for method, s in self.points.items()
         ]
-        words = (
+        text = (
             f"Searched with {counted(self.num_epochs, 'epoch')} in all: "
             f"{counted(self.num_explored, 'point')} tried, {counted(self.num_paused, 'run')} of "
-            f"the tuning left before its end and no result. {'; '.join(tuned)}."
+            f"the tuning left before its end, no result. Settings: {'; '.join(tuned)}."
         )
         if self.num_failed:
-            words += (
+            text += (
                 f" {counted(self.num_failed, 'run')} of the tuning or the exploring failed, and "
-                "what was decided rests on that: --retry-failed leaves them, another --name tries "
-                "them again and uses finished runs again."
+                "what was decided rests on that: --retry-failed leaves them; another --name tries "
+                "them again and uses finished runs."
             )
-        return words
+        return text
 
 
 class Search:
-    """A search under way; see `Trials` for its arguments and what it raises."""
+    """A search; see `Trials` for its arguments and what it raises."""
 
     def __init__(
         self,
@@ -454,7 +295,7 @@ class Search:
         num_tasks = len(next(iter(self._bases.values())).tasks)
         self._tuning_points = tuning_points(num_tasks)
         self._tuning = Tuning(self._trials)
-        units = {f"unit_{i}": UNIT for i in range(num_tasks - 1)}
+        units = {f"unit_{i}": (0.0, 1.0) for i in range(num_tasks - 1)}
         self._studies = {m: self._trials.study(f"priorities {m}", units) for m in self._bases}
 
     def run(self) -> Outcome:
@@ -530,7 +371,7 @@ class Search:
                 explored[method][i]
                 for i in generation
                 for method in self._bases
-                if trials.is_untold("told", method, i)
+                if trials.is_pending("told", method, i)
             ]
             if specs:
                 trials.train("Exploring priorities", specs, None)
@@ -560,7 +401,7 @@ class Search:
 
         def make() -> dict[str, Any]:
             told = {i: self._trials.told("told", method, i) for i in range(options.trials)}
-            # A sampler may ask the same twice; the second adds nothing.
+            # A sampler may ask for the same point twice; the second adds nothing.
             first = {explored[i].run_id(): i for i in reversed(range(options.trials))}
             points = {i: v for i, v in told.items() if v is not None and i in first.values()}
             return {"chosen": best_subset(points, options.points)}

@@ -1,4 +1,7 @@
-"""What a search is asked for, from its command line; needs neither optuna nor torch."""
+"""What a search is asked for: its flags, its epochs, the parameters it tunes, the priorities.
+
+Needs neither optuna nor torch.
+"""
 
 import argparse
 import math
@@ -12,7 +15,7 @@ from mtl.spec.methods import METHODS
 from mtl.spec.strict import canonical_float, checked_name
 from sweeps.options import Command
 from sweeps.plan import Grid, grid_specs
-from sweeps.plan.lattice import simplex_lattice
+from sweeps.plan.lattice import Point, simplex_lattice
 from sweeps.text import counted
 
 REDUCTION = 2
@@ -86,7 +89,7 @@ class EpochBudget:
             tuning = math.ceil(self.candidates / population) + len(rung_epochs(self.epochs)) - 1
         return tuning + math.ceil(self.trials / population) + (self.seeds > 1)
 
-    def in_words(self, num_methods: int) -> str:
+    def to_text(self, num_methods: int) -> str:
         """Return what `num_methods` methods take at most, for people."""
         tuning = "no tuning"
         if self.candidates > 1:
@@ -96,21 +99,11 @@ class EpochBudget:
                 f"{rungs} ({counted(self.tuning_epochs, 'epoch')})"
             )
         return (
-            f"At most {counted(num_methods * self.num_runs, 'run')} and "
-            f"{counted(num_methods * self.num_epochs, 'epoch')}; each of "
+            f"At most {counted(num_methods * self.num_runs, 'run')}, "
+            f"{counted(num_methods * self.num_epochs, 'epoch')}. Each of "
             f"{counted(num_methods, 'method')}: {tuning}, {counted(self.trials, 'point')} tried, "
-            f"{counted(self.points, 'point')} trained with {counted(self.seeds, 'seed')}."
+            f"{self.points} of them trained with {counted(self.seeds, 'seed')}."
         )
-
-
-@dataclass(frozen=True)
-class Most:
-    """What the whole search takes at most."""
-
-    num_runs: int
-    num_epochs: int
-    store_bytes: int
-    """That the store will grow by from now on."""
 
 
 LEARNING_RATE = "optimizer.learning_rate"
@@ -120,9 +113,9 @@ TUNED = (LEARNING_RATE, INCREASE_RATE)
 LEARNING_RATE_FACTOR = 4.0
 """Without --learning-rates: from the given one divided by this to it times this."""
 DEFAULT_INCREASE_RATES = (0.002, 0.5)
-SAMPLER_NAMES = ("tpe", "nsga2", "random")
 
 Interval = tuple[float, float]
+SAMPLER_NAMES = ("tpe", "nsga2", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +255,19 @@ def _count(given: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
+def epoch_budget(bases: Mapping[str, RunSpec], options: SearchOptions) -> EpochBudget:
+    """Return the budget of each method."""
+    base = next(iter(bases.values()))
+    return EpochBudget(
+        epochs=base.epochs,
+        num_tasks=len(base.tasks),
+        candidates=options.candidates,
+        trials=options.trials,
+        points=options.points,
+        seeds=options.seeds,
+    )
+
+
 def _affordable(
     epochs: int, bases: Mapping[str, RunSpec], candidates: int, points: int, seeds: int
 ) -> int:
@@ -326,20 +332,17 @@ def with_parameters(spec: RunSpec, params: Mapping[str, float]) -> RunSpec:
     return replace(changed, method_options=options)
 
 
-LEAST_PRIORITY = 0.02
-"""No task is given less: at a priority of nearly 0 a task is not learnt, whatever the method."""
-
-Point = tuple[float, ...]
+MIN_PRIORITY = 0.02
+"""No task is given less: at a priority of nearly 0 no method learns a task."""
 
 
 def priorities_of(units: Sequence[float]) -> Point:
     """Return priorities that are uniform over the simplex for independent uniform `units`.
 
-    A stick of length 1 is broken one task at a time: of what is left, task i takes the share
-    1 - (1 - u_i)^(1 / (K - i)), i from 1 to K - 1, and the last task takes the rest. With K tasks
-    such a share has the density (K - i) (1 - share)^(K - i - 1), which makes the priorities'
-    joint density constant, that is Dirichlet(1, ..., 1). Then the simplex is shrunk towards its
-    centre so that every priority is at least `LEAST_PRIORITY`, which keeps the density constant.
+    Stick-breaking: of what is left of a stick of length 1, task i of K takes the share
+    1 - (1 - u_i)^(1 / (K - i)), and the last task takes the rest; that is Dirichlet(1, ..., 1).
+    Then the simplex is shrunk towards its centre so that every priority is at least
+    `MIN_PRIORITY`, which keeps the density constant.
 
     Args:
         units: K - 1 numbers from 0 to 1.
@@ -353,17 +356,17 @@ def priorities_of(units: Sequence[float]) -> Point:
         share = 1 - (1 - unit) ** (1 / (num_tasks - 1 - position))
         pieces.append(rest * share)
         rest *= 1 - share
-    free = 1 - num_tasks * LEAST_PRIORITY
-    return tuple(canonical_float(LEAST_PRIORITY + free * piece) for piece in (*pieces, rest))
+    free = 1 - num_tasks * MIN_PRIORITY
+    return tuple(canonical_float(MIN_PRIORITY + free * piece) for piece in (*pieces, rest))
 
 
 def units_of(priorities: Sequence[float]) -> tuple[float, ...]:
     """Return the units of which `priorities_of` makes these priorities."""
     num_tasks = len(priorities)
-    free = 1 - num_tasks * LEAST_PRIORITY
+    free = 1 - num_tasks * MIN_PRIORITY
     rest, units = 1.0, []
     for position, priority in enumerate(priorities[:-1]):
-        piece = (priority - LEAST_PRIORITY) / free
+        piece = (priority - MIN_PRIORITY) / free
         units.append(1 - (1 - piece / rest) ** (num_tasks - 1 - position))
         rest -= piece
     return tuple(canonical_float(unit) for unit in units)

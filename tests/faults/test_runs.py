@@ -93,7 +93,7 @@ def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
     assert len(outcome(store)) == 1
     status, out, _ = sweeps.here(store, *EPOCHS)
     assert status == 1
-    assert "1 failed earlier and left alone (--retry-failed tries them)" in out
+    assert "1 failed earlier (--retry-failed tries them again)" in out
     assert sweeps.here(store, *EPOCHS, "--retry-failed")[0] == 0
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
@@ -164,7 +164,7 @@ def test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice(
     kept = finished_files(store)
     status, out, _ = sweeps.here(store, *EPOCHS, "--seeds", "2")  # and more again
     assert status == 0
-    assert "4 runs: 1 done, 3 to do." in out
+    assert "4 runs: 1 done, 3 to do (" in out
     assert_as_undisturbed(store, undisturbed(*EPOCHS, "--seeds", "2"), kept)
     assert sorted(sweeps.trained.values()) == [4, 4, 4, 4]
     plan = store / "sweeps/priority_grid/plan.json"

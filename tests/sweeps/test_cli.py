@@ -117,6 +117,11 @@ def test_long_plans_are_listed_in_part(tmp_path, capsys):
         (["--set", "priorities=[-0.5,1.5]"], "positive priorities"),
         (["--set", "method=lsb"], "set by --methods"),
         (["--set", "epochs=2", "epochs=3"], "got it twice"),
+        (["--epochs", "20", "--set", "epochs=10"], "epochs once, got it by --epochs and by --set"),
+        (["--architectures", "mtan", "--set", "network.architecture=mtan"], "by --architectures"),
+        (["--dataset", "nyuv2", "--set", "data.name=scenes"], "data.name once"),
+        (["--divisions", "4", "--set", "priorities=[0.5,0.5]"], "priorities once"),
+        (["--seeds", "3", "--set", "seed=1"], "set by --seeds"),
         (["--methods", "fixed", "--set", "method_options.increase_rate=0.1"], "option of fixed"),
         (["--divisions", "1"], "--divisions 2 or more"),
         (["--seeds", "0"], "at least 1 seed"),
@@ -247,6 +252,12 @@ def test_config_file_holds_flags_and_fields_and_flags_win(tmp_path):
         "epochs": (5,),
         "data.name": ("scenes",),
     }
+    # The line wins over the file by whatever means either sets a field.
+    config.write_text("epochs: 7\narchitectures: [mtan]\npriorities: [[0.2, 0.8]]\n")
+    line = ("--set", "epochs=5", "network.architecture=full_sharing", "--divisions", "3")
+    grid = parsed("--config", str(config), *line).grid
+    assert grid.axes == {"epochs": (5,), "network.architecture": ("full_sharing",)}
+    assert grid.divisions == 3
     config.write_text("tasks: [[depth, normal], [depth, segmentation]]")
     assert len(parsed("--config", str(config)).grid.task_sets) == 2
 
@@ -255,12 +266,17 @@ def test_config_file_holds_flags_and_fields_and_flags_win(tmp_path):
     ("text", "says"),
     [
         ("- a\n- b\n", "Expected names with values"),
-        ("methods: {a: 1}", "list of names for methods"),
+        ("methods: {a: 1}", "names for methods"),
         ("seeds: many", "whole number for seeds"),
         ("refine: 1.5", "whole number for refine"),
         ("baselines: 1", "true or false for baselines"),
         ("optimizer.lerning_rate: 1", "Did you mean optimizer.learning_rate"),
         ("seed: 4", "set by --seeds"),
+        (
+            "dataset: scenes\ndata.name: scenes",
+            "data.name once, got it by dataset and by data.name",
+        ),
+        ("optimizer: {beta1: 0.8}\noptimizer.beta1: 0.9", "optimizer.beta1 once"),
         ("a: [", "does not parse"),
         ("x: !!python/object/apply:os.system [date]", "does not parse"),
     ],
@@ -327,7 +343,7 @@ def test_failed_runs_are_left_alone_unless_tried_again(again, tmp_path, capsys, 
     status = main(["--store", str(store.root), *(["--retry-failed"] if again else [])])
     said = capsys.readouterr()
     assert (status, launched) == ((0, [failed]) if again else (1, []))
-    assert ("1 failed earlier and left alone (--retry-failed tries them)" in said.out) != again
+    assert ("1 failed earlier (--retry-failed tries them again)" in said.out) != again
     assert ("loss is not finite" in said.err) != again
     assert store.is_done(failed) == again
 
@@ -349,7 +365,7 @@ def test_a_spent_budget_ends_with_1_what_is_left_and_a_report(tmp_path, capsys, 
     assert main(["--store", str(tmp_path / "s"), "--budget", "0.5"]) == 1
     said = capsys.readouterr()
     assert "1 of 20 runs done." in said.out
-    assert "The budget of 0.5 h leaves no time for 19 runs more; they would take" in said.err
+    assert "The budget of 0.5 h is spent: 19 runs left, about " in said.err
     assert said.err.endswith("The same command continues.\n")
     assert reported == [1]
     status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())

@@ -205,8 +205,7 @@ def test_the_plan_says_how_much_a_budget_holds(tmp_path, capsys, monkeypatch):
 
 def test_the_end_says_what_is_left(stage):
     progress = stage.launch(35)
-    text = out_of_time_text(progress.snapshot(), Execution(budget_hours=0.5))
+    text = out_of_time_text(progress.snapshot(), 0.5)
     assert text == (
-        "The budget of 0.5 h leaves no time for 2 runs more; they would take 18 s to 22 s. "
-        "The same command continues."
+        "The budget of 0.5 h is spent: 2 runs left, about 18 s to 22 s. The same command continues."
     )

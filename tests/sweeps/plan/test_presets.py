@@ -308,7 +308,7 @@ def test_a_weights_file_is_named_by_its_hash_and_checked_before_the_start(tmp_pa
     torch.save(timm.create_model("test_efficientnet").state_dict(), own)
     torch.save(timm.create_model("test_resnet").state_dict(), other)
     both = ["--encoder-weights", str(own), "--set", "network.encoder_weights=random"]
-    with pytest.raises(ValueError, match="either --encoder-weights or network.encoder_weights"):
+    with pytest.raises(ValueError, match="once, got it by --encoder-weights and by --set"):
         parse_command("priority_grid", "", both, GRID)
     command = parse_command("priority_grid", "", ["--encoder-weights", str(own)], GRID)
     (weights,) = {spec.network.encoder_weights for spec in grid_specs(command.grid)}

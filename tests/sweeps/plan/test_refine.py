@@ -129,8 +129,8 @@ def test_the_whole_road(tmp_path, launched, capsys):
     argv = ["--store", str(tmp_path), "--refine", "2"]
     assert main([*argv, "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "--refine adds 2 priorities" in out
-    assert "8 runs at most, not counted below" in out  # 2 priorities x 2 methods x 2 seeds
+    assert "--refine then adds 2 priorities" in out
+    assert "at most 8 runs, not counted here" in out  # 2 priorities x 2 methods x 2 seeds
 
     assert main(argv) == 0
     out = capsys.readouterr().out

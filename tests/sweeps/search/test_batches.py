@@ -11,7 +11,6 @@ from mtl.store.plan_file import parse_plan
 from mtl.store.states import list_runs
 from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
-from sweeps.search import command
 
 OPTIONS = [
     "--epochs", "16", "--seeds", "2", "--points", "3", "--trials", "6", "--candidates", "4",
@@ -58,7 +57,7 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
         )
 
     monkeypatch.setattr(driver, "launch", launch)
-    monkeypatch.setattr(command, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr("sweeps.command.prepare", lambda *_, **__: None)
     seen.status = status
     seen.run = lambda *more: main([*OPTIONS, "--store", str(store.root), *more])
     return seen
@@ -157,7 +156,7 @@ def test_a_stop_is_said_and_the_same_command_continues(stage, capsys):
     assert stage.run() == 1
     said = capsys.readouterr().err
     assert said == (
-        "pareto_search: Stopped by SIGTERM. What is done is kept, and the same command continues.\n"
+        "pareto_search: Stopped by SIGTERM. What is done is kept; the same command continues.\n"
     )
     status = stage.status()
     begun = len(stage.store.run_ids())
@@ -217,7 +216,7 @@ def test_what_was_told_as_failed_stays_and_that_is_said(stage, capsys):
     failed = {r for r in stage.store.run_ids() if stage.store.error(r) is not None}
     stage.training.fails = lambda spec: False
     assert stage.run("--sampler", "random", "--trials", "9", "--retry-failed") == 0
-    assert "--retry-failed leaves them, another --name tries them again" in capsys.readouterr().out
+    assert "--retry-failed leaves them; another --name tries them again" in capsys.readouterr().out
     assert {r for r in stage.store.run_ids() if stage.store.error(r) is not None} == failed
 
 
@@ -225,8 +224,8 @@ def test_where_nothing_could_be_trained_retry_failed_tries_all_of_it_again(stage
     stage.training.fails = lambda spec: True
     assert stage.run() == 1
     said = capsys.readouterr().err
-    assert "to change one, give another --name as well. " in said
-    assert "mend it, and --retry-failed tries them again." in said
+    assert "to change a setting of the search, give another --name" in said
+    assert "Mend the cause and try again with --retry-failed" in said
     # As said: other settings are refused under this name, and another one takes them.
     slower = ("--learning-rates", "2e-5", "7e-4")
     assert stage.run(*slower) == 2

@@ -11,10 +11,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mtl.store.merge import remove_runs
-from sweeps.search.command import epoch_budget_of
 from sweeps.search.decisions import DecisionLog, decided_specs
 from sweeps.search.engine import Search, SearchError
-from sweeps.search.options import LEARNING_RATE
+from sweeps.search.options import LEARNING_RATE, epoch_budget
 
 SAMPLERS = ("tpe", "nsga2", "random")
 
@@ -42,7 +41,7 @@ def test_what_is_found_and_what_it_costs(played, sampler):
     # No epoch is trained twice: what was paused goes on where it was left.
     assert len(set(training.trained)) == len(training.trained)
     assert outcome.num_epochs == len(training.trained)
-    assert outcome.num_epochs <= 2 * epoch_budget_of(bases, options).num_epochs
+    assert outcome.num_epochs <= 2 * epoch_budget(bases, options).num_epochs
     # Best of the candidates: the one nearest to the best rate among those that did not diverge.
     tuned = {d["method"]: d["params"][LEARNING_RATE] for d in decisions(data, "tuned")}
     for method, rate in tuned.items():

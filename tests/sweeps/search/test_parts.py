@@ -9,7 +9,7 @@ from sweeps import pareto_search
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.engine import best_subset, ranked
 from sweeps.search.options import (
-    LEAST_PRIORITY,
+    MIN_PRIORITY,
     EpochBudget,
     num_promoted,
     priorities_of,
@@ -34,8 +34,8 @@ def test_stick_breaking_is_uniform_and_has_a_way_back(num_tasks):
     print(f"seed {seed}")
     units = np.random.default_rng(seed).random((20_000, num_tasks - 1))
     points = np.array([priorities_of(list(u)) for u in units])
-    assert points.min() >= LEAST_PRIORITY - 1e-12
-    free = (points - LEAST_PRIORITY) / (1 - num_tasks * LEAST_PRIORITY)
+    assert points.min() >= MIN_PRIORITY - 1e-12
+    free = (points - MIN_PRIORITY) / (1 - num_tasks * MIN_PRIORITY)
     # Dirichlet(1, ..., 1): every coordinate has mean 1/K and variance (K - 1) / (K^2 (K + 1)).
     assert free.mean(axis=0) == pytest.approx(1 / num_tasks, abs=0.01)
     variance = (num_tasks - 1) / (num_tasks**2 * (num_tasks + 1))
