@@ -241,6 +241,8 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
         print(f"No report: {error}", file=sys.stderr)
         return False
     print(report.to_text(reports))
+    if len(reports) > 1:
+        print(f"\nAll reports: {folder / 'report.html'}")
     return True
 
 
