@@ -1,4 +1,4 @@
-"""Three tasks at once: places in the triangle of priorities, differences and winners there.
+"""Three tasks at once: places in the triangle of priorities, and differences of methods there.
 
 The corners of the triangle are the tasks; a setting stands where its three priorities say, at a
 corner if one task had all of it. Nothing here reads files or draws.
@@ -30,18 +30,6 @@ class Difference:
     """One an axis: share of the seeds in which the first method is better; a tie counts half."""
 
 
-@dataclass(frozen=True)
-class Winner:
-    """Which method is best on one axis at one priority, and in how many of the seeds."""
-
-    priorities: tuple[float, ...]
-    arm: str | None
-    """None where no method alone is ahead, neither by seeds nor, where those tie, by means."""
-    agreeing: float
-    """Share of the seeds in which the winner alone is best; 0 without a winner."""
-    num_seeds: int
-
-
 def in_triangle(priorities: np.ndarray) -> np.ndarray:
     """Return where settings stand in the triangle of `CORNERS`.
 
@@ -70,7 +58,7 @@ def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tup
     Only seeds that both have there are counted; a priority without any is left out.
     """
     found = []
-    for key in _settings(runs, arm_a):
+    for key in sorted(key for arm, key in runs if arm == arm_a and key is not None):
         pair = (runs[(arm_a, key)], runs.get((arm_b, key), {}))
         seeds = shared_seeds(pair)
         if not seeds:
@@ -87,45 +75,3 @@ def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tup
             )
         )
     return tuple(found)
-
-
-def winners(
-    runs: Runs, arms: Sequence[str], axes: Sequence[Axis], index: int
-) -> tuple[Winner, ...]:
-    """Return the winner on axis `index` at every priority that all of `arms` have.
-
-    The winner is the method that alone is best in more of the seeds that all have than any other;
-    where two are best in equally many, the better mean decides, and where that is equal too there
-    is none.
-    """
-    if not arms:
-        return ()
-    sign = -float(signs(axes)[index])
-    found = []
-    for key in _settings(runs, arms[0]):
-        held = [runs.get((arm, key), {}) for arm in arms]
-        seeds = shared_seeds(held)
-        if not seeds:
-            continue
-        scores = sign * np.array([[of[seed][index] for seed in seeds] for of in held])
-        best = scores == scores.max(axis=0)
-        alone = best & (best.sum(axis=0) == 1)
-        counts = alone.sum(axis=1)
-        leading = np.flatnonzero(counts == counts.max())
-        if len(leading) > 1 and counts.max() > 0:
-            means = scores[leading].mean(axis=1)
-            leading = leading[means == means.max()]
-        won = len(leading) == 1 and counts.max() > 0
-        found.append(
-            Winner(
-                key,
-                arms[int(leading[0])] if won else None,
-                float(counts.max() / len(seeds)) if won else 0.0,
-                len(seeds),
-            )
-        )
-    return tuple(found)
-
-
-def _settings(runs: Runs, arm: str) -> list[tuple[float, ...]]:
-    return sorted(key for name, key in runs if name == arm and key is not None)

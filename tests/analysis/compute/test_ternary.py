@@ -1,11 +1,11 @@
-"""Places in the triangle of priorities, differences and winners there."""
+"""Places in the triangle of priorities, and differences of methods there."""
 
 import math
 
 import numpy as np
 import pytest
 
-from analysis.compute.ternary import CORNERS, differences, in_triangle, winners
+from analysis.compute.ternary import CORNERS, differences, in_triangle
 from analysis.load.axes import choose_axes
 
 AXES = choose_axes(("depth", "normal", "segmentation"), {"depth": "rmse"})
@@ -67,52 +67,3 @@ def test_difference_over_the_seeds_of_both():
     assert turned.gains == pytest.approx((0.25, 0.05, 0.0))
     assert differences(RUNS, "lsb", "equal", AXES) == ()
     assert differences(RUNS, "lsb", "nobody", AXES) == ()
-
-
-def test_winner_by_seeds_then_by_means_then_nobody():
-    rmse, normal, segmentation = (winners(RUNS, ["lsb", "fixed"], AXES, k) for k in range(3))
-    # One seed each; mean rmse 1.5 against 1.25, mean normal 0.55 against 0.6.
-    assert [(w.arm, w.agreeing, w.num_seeds) for w in rmse] == [("fixed", 0.5, 2)]
-    assert [(w.arm, w.agreeing) for w in normal] == [("fixed", 0.5)]
-    assert [(w.arm, w.agreeing) for w in segmentation] == [(None, 0.0)]
-    assert winners(RUNS, [], AXES, 0) == ()
-    # Three methods, one of which is nowhere with the others: nothing to say.
-    assert winners(RUNS, ["lsb", "fixed", "nobody"], AXES, 0) == ()
-
-
-def test_most_seeds_win_over_the_better_mean():
-    runs = {
-        ("a", P): {0: values(1, 0, 0), 1: values(1, 0, 0), 2: values(100, 0, 0)},
-        ("b", P): {0: values(2, 0, 0), 1: values(2, 0, 0), 2: values(1, 0, 0)},
-    }
-    (won,) = winners(runs, ["a", "b"], AXES, 0)
-    assert (won.arm, won.agreeing, won.num_seeds) == ("a", pytest.approx(2 / 3), 3)
-
-
-def test_brute_force_over_random_runs():
-    generator = np.random.default_rng(3)
-    arms = ["a", "b", "c"]
-    runs = {}
-    for arm in arms:
-        for priorities in (P, Q):
-            seeds = [s for s in range(6) if generator.random() < 0.8]
-            runs[(arm, priorities)] = {s: generator.integers(0, 4, 3) / 4 for s in seeds}
-    before = {key: {s: v.copy() for s, v in held.items()} for key, held in runs.items()}
-    for k, sign in enumerate((-1, 1, 1)):
-        for won in winners(runs, arms, AXES, k):
-            shared = [s for s in range(6) if all(s in runs[(a, won.priorities)] for a in arms)]
-            counts = dict.fromkeys(arms, 0)
-            for seed in shared:
-                own = {a: sign * runs[(a, won.priorities)][seed][k] for a in arms}
-                best = [a for a in arms if own[a] == max(own.values())]
-                if len(best) == 1:
-                    counts[best[0]] += 1
-            assert won.num_seeds == len(shared)
-            if won.arm is not None:
-                assert counts[won.arm] == max(counts.values())
-                assert won.agreeing == counts[won.arm] / len(shared)
-            else:
-                assert list(counts.values()).count(max(counts.values())) > 1
-    for key, held in before.items():
-        for seed, value in held.items():
-            assert (runs[key][seed] == value).all()
