@@ -32,11 +32,9 @@ from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.store import Store
 from mtl.store.local import write_atomically
+from mtl.tasks import TASKS
 from mtl.training import load_network
 from mtl.training.evaluation import predict
-
-SHORTEST_NORMAL = 1e-6
-"""A predicted normal shorter than this has no direction and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,10 @@ def predict_image(
     return Prediction(shown, {task: _array(task, v[0]) for task, v in predictions.items()})
 
 
-def _array(task: str, values: Tensor) -> np.ndarray:
+def _array(task: str, prediction: Tensor) -> np.ndarray:
     """Return the prediction (channels, height, width) of a task as its users read it."""
-    if task == "segmentation":
-        return values.argmax(0).to(torch.uint8).cpu().numpy()
-    if task == "normal":
-        length = values.norm(dim=0, keepdim=True)
-        values = torch.where(length > SHORTEST_NORMAL, values / length, values)
-    return values.permute(1, 2, 0).float().cpu().numpy()
+    values = TASKS[task].readable(prediction).cpu().numpy()
+    return values if values.ndim == 2 else values.transpose(1, 2, 0)
 
 
 def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str]) -> None:

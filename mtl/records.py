@@ -1,15 +1,15 @@
-"""What a run reports: metrics with unit and direction, epoch records and results; no torch.
+"""What a run reports: metrics by name, epoch records and results; no torch.
 
 Metrics are nested as `{split: {task: {metric: number or None}}}`; None means that the split held
 nothing to measure it on. No NaN is ever written.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtl.errors import UsageError
 from mtl.spec.strict import checked_name
+from mtl.spec.tasks import DECLARED_TASKS, Metric
 
 RESULT_SCHEMA = 1
 """Version of `result.json` and of the lines of `epochs.jsonl`."""
@@ -26,146 +26,17 @@ SplitMetrics = dict[str, TaskMetrics]
 """split -> task -> metric -> value."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number that says how well a task is solved."""
-
-    name: str
-    unit: str
-    direction: Literal["min", "max"]
-    """`max` where higher is better."""
-    decimals: int
-    """Decimals shown, after `display_factor`."""
-    meaning: str
-    display_factor: float = 1.0
-    display_unit: str | None = None
-    """Unit after `display_factor`; None means `unit`."""
-    low: float = -math.inf
-    high: float = math.inf
-    """Values outside are mistakes, such as -1 for a missing one."""
-
-    @property
-    def range_text(self) -> str:
-        """Return the range as it follows `a value`."""
-        if self.high == math.inf:
-            return f"of {self.low:g} or more"
-        return f"between {self.low:g} and {self.high:g}"
-
-    def problem(self, value: float) -> str:
-        """Return why a value cannot be used, as a noun; empty if it can."""
-        if math.isnan(value):
-            return "no value"
-        if math.isinf(value):
-            return "an infinite value"
-        if abs(value) > MAX_VALUE:
-            return "a value too large to compute with"
-        if not self.low <= value <= self.high:
-            return f"{value:g} where only a value {self.range_text} is possible"
-        return ""
-
-    def shown(self, value: float | None) -> str:
-        """Return `value` as a person reads it, with its unit."""
-        if value is None:
-            return "none"
-        unit = self.unit if self.display_unit is None else self.display_unit
-        return f"{value * self.display_factor:.{self.decimals}f}{'' if unit == '%' else ' '}{unit}"
-
-
-def _share(name: str, meaning: str) -> Metric:
-    return Metric(name, "share", "max", 1, meaning, 100.0, "%", low=0.0, high=1.0)
-
-
-def _error(name: str, unit: str, decimals: int, meaning: str, high: float = math.inf) -> Metric:
-    return Metric(name, unit, "min", decimals, meaning, low=0.0, high=high)
-
-
 METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        _share("delta1", "share of pixels with max(prediction/target, target/prediction) < 1.25"),
-        _error("rmse", "m", 3, "root mean square depth error over all pixels"),
-        _error("abs", "m", 3, "mean absolute depth error over all pixels"),
-        _error("rel", "ratio", 3, "mean of |prediction - target| / target"),
-        _error("mean_angle", "degrees", 1, "mean angle to the target normal", 180.0),
-        _error("median_angle", "degrees", 1, "median angle to the target normal", 180.0),
-        _share("within_11_25", "share of normals within 11.25 degrees"),
-        _share("within_22_5", "share of normals within 22.5 degrees"),
-        _share("within_30", "share of normals within 30 degrees"),
-        _share("miou", "mean intersection over union from one confusion matrix over the split"),
-        _share("pixel_accuracy", "share of pixels with the right class"),
-        _error(
-            "abs_log",
-            "natural log",
-            3,
-            "mean |log prediction - log target|, the depth loss without regularisers",
-        ),
-        _error(
-            "rmse_per_image", "m", 3, "root mean square depth error of an image, mean of images"
-        ),
-        Metric(
-            "inner_error",
-            "1 - product",
-            "min",
-            3,
-            "mean of 1 - inner product with the target normal, the prediction not renormalised: "
-            "the normal loss without regulariser; below 0 where predictions are too long",
-        ),
-        _error("cross_entropy", "nats", 3, "the segmentation loss without regulariser"),
-        _share(
-            "miou_per_image",
-            "mean intersection over union of an image over the classes in its target or "
-            "prediction, mean of images: the older definition",
-        ),
-        _error("l1", "value", 5, "mean |prediction - target|, the loss without regulariser"),
-    )
+    metric.name: metric for task in DECLARED_TASKS.values() for metric in task.metrics
 }
-
 METRIC_ALIASES: dict[str, str] = {"acc": "pixel_accuracy", "delta30": "within_30"}
 """Names that papers print -> ours."""
-
 TASK_METRICS: dict[str, tuple[str, ...]] = {
-    "depth": ("delta1", "rmse", "abs", "rel", "abs_log", "rmse_per_image"),
-    "normal": (
-        "mean_angle",
-        "median_angle",
-        "within_11_25",
-        "within_22_5",
-        "within_30",
-        "inner_error",
-    ),
-    "segmentation": ("miou", "pixel_accuracy", "cross_entropy", "miou_per_image"),
-    "curvature": ("l1",),
-    "reshading": ("l1",),
-    "edge2d": ("l1",),
-    "edge3d": ("l1",),
-    "keypoint2d": ("l1",),
-    "keypoint3d": ("l1",),
+    name: task.metric_names for name, task in DECLARED_TASKS.items()
 }
 """Metrics of each task, in the order of tables."""
-
-PLOTTED_METRIC: dict[str, str] = {
-    "depth": "delta1",
-    "normal": "within_30",
-    "segmentation": "miou",
-    "curvature": "l1",
-    "reshading": "l1",
-    "edge2d": "l1",
-    "edge3d": "l1",
-    "keypoint2d": "l1",
-    "keypoint3d": "l1",
-}
-"""Task -> metric on its axis by default: those of Figure S-6 where it has one."""
-
-LOSS_METRIC: dict[str, str] = {
-    **dict.fromkeys(TASK_METRICS, "l1"),
-    "depth": "abs_log",
-    "normal": "inner_error",
-    "segmentation": "cross_entropy",
-}
-"""Task -> its loss without regularisers, by which the supplement evaluates Taskonomy."""
-
-PAPER_FACTORS: dict[str, int] = {"edge2d": 10, "edge3d": 100, "keypoint2d": 100}
-"""Task -> factor on its printed l1 in the supplement (section 2); stored values have none."""
+PLOTTED_METRIC: dict[str, str] = {name: task.plotted for name, task in DECLARED_TASKS.items()}
+LOSS_METRIC: dict[str, str] = {name: task.loss_metric for name, task in DECLARED_TASKS.items()}
 
 
 def task_metric(task: str, name: str) -> Metric:

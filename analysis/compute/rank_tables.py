@@ -30,6 +30,7 @@ from analysis.load.text import counted, listed
 from mtl.errors import UsageError, UserError
 from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.spec.strict import checked_name
+from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
 
 PRINTED = "rank_"
@@ -42,13 +43,6 @@ SPEC_FIELDS = {"architecture": "network.architecture", "encoder": "network.encod
 """What runs of a store can be ranked by, beside the method -> their field."""
 DELTA_COLUMNS = ("delta_m_percent_tasks_first", "delta_m_percent_metrics_flat")
 """Of the summary, where there is a baseline; see `analysis.compute.ranks.delta_m`."""
-RANKED_METRICS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(TASK_METRICS, ("l1",)),
-    "depth": ("delta1", "rmse"),
-    "normal": ("within_30", "mean_angle"),
-    "segmentation": ("miou", "pixel_accuracy"),
-}
-"""Task -> metrics of a store's runs that are ranked by default: those of Table S-3."""
 
 
 @dataclass(frozen=True)
@@ -285,13 +279,13 @@ def ranking_of_trials(runs: pd.DataFrame, tasks: Sequence[str], held: Baselines)
 
     Args:
         runs: see `analysis.load.runs.Loaded`; at most one a seed and arm.
-        tasks: whose metrics of `RANKED_METRICS` are ranked, as far as the runs have them.
+        tasks: whose metrics are ranked, as far as the runs have them.
         held: single-task runs that Delta_m is relative to; may be empty.
 
     Returns:
         The ranking, or None where no run has a finite value of every metric.
     """
-    wanted = [metric_column(task, name) for task in tasks for name in RANKED_METRICS[task]]
+    wanted = [metric_column(task, name) for task in tasks for name in DECLARED_TASKS[task].ranked]
     lacking = [c for c in wanted if c not in runs or runs[c].isna().all()]
     asked = {column: None for column in wanted if column not in lacking}
     if not asked or not np.isfinite(runs[[*asked]].to_numpy(float)).all(axis=1).any():
@@ -323,8 +317,8 @@ def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFra
 def _metrics_of_tasks(
     frame: pd.DataFrame, tasks: Sequence[str], request: Request
 ) -> list[RankedMetric]:
-    """Return the metrics of a store's runs: those asked for, or the tasks' `RANKED_METRICS`."""
-    columns = [metric_column(task, name) for task in tasks for name in RANKED_METRICS[task]]
+    """Return the metrics of a store's runs: those asked for, or those that tasks declare."""
+    columns = [metric_column(task, name) for task in tasks for name in DECLARED_TASKS[task].ranked]
     chosen = [_full_name(name, frame) for name in request.metrics or ()] or columns
     given = {_full_name(n, frame): v for n, v in (request.tie_tolerances or {}).items()}
     tolerances = _tolerances(replace(request, tie_tolerances=given), chosen)

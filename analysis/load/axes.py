@@ -12,13 +12,13 @@ import numpy as np
 from mtl.records import (
     LOSS_METRIC,
     METRICS,
-    PAPER_FACTORS,
     PLOTTED_METRIC,
     TASK_METRICS,
     Metric,
     task_metric,
 )
 from mtl.spec.strict import checked_name
+from mtl.spec.tasks import DECLARED_TASKS
 
 NONE = "\N{EN DASH}"
 """Shown where there is no value."""
@@ -124,7 +124,7 @@ def choose_axes(
     Args:
         tasks: of the runs.
         metrics: task -> metric name or alias; tasks left out take `PLOTTED_METRIC`.
-        paper_scaling: show the errors of `PAPER_FACTORS` multiplied as the supplement prints them.
+        paper_scaling: show the errors multiplied as the supplement prints them.
 
     Raises:
         UsageError: for a task that the runs do not have, or a metric that the task does not have.
@@ -141,7 +141,7 @@ def choose_axes(
 
 def _as_in_the_paper(axis: Axis) -> Axis:
     """Return the axis with the factor of the supplement's tables; only what is shown changes."""
-    factor = PAPER_FACTORS.get(axis.task, 1)
+    factor = DECLARED_TASKS[axis.task].paper_factor
     metric = axis.metric
     if factor == 1 or metric.name != LOSS_METRIC[axis.task]:
         return axis

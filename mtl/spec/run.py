@@ -18,42 +18,15 @@ from typing import Any, Literal
 from mtl.errors import UsageError
 from mtl.spec.methods import METHODS, MethodNeeds, OptionValue, check_method
 from mtl.spec.sections import (
-    ARCHITECTURES,
-    DATASETS,
-    LOSS_KINDS,
-    SCENE_VARIANTS,
-    SCENES_VERSION,
     SHARING_NOTHING,
-    SPLITS,
     TASKS,
     DataSpec,
-    LossKind,
     NetworkSpec,
     OptimizerSpec,
     check_at_least,
     check_positive,
 )
 from mtl.spec.strict import build_dataclass, canonical_float, checked_name, plain
-
-__all__ = [
-    "ARCHITECTURES",
-    "DATASETS",
-    "LOSS_KINDS",
-    "METHODS",
-    "PERIOD_FIELDS",
-    "SCENES_VERSION",
-    "SCENE_VARIANTS",
-    "SHARING_NOTHING",
-    "SPLITS",
-    "TASKS",
-    "DataSpec",
-    "LossKind",
-    "MethodNeeds",
-    "NetworkSpec",
-    "OptimizerSpec",
-    "RunSpec",
-    "Runtime",
-]
 
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""

@@ -8,10 +8,9 @@ from typing import Literal
 from mtl.errors import UsageError
 from mtl.spec.encoders import check_encoder_name, check_encoder_weights
 from mtl.spec.strict import canonical_float, checked_name, round_floats
+from mtl.spec.tasks import DECLARED_TASKS
 
 _HASH = re.compile("[0-9a-f]{16}")
-
-LossKind = Literal["regression", "classification"]
 
 ARCHITECTURES: tuple[str, ...] = (
     "single_task",
@@ -22,19 +21,7 @@ ARCHITECTURES: tuple[str, ...] = (
 )
 SHARING_NOTHING: tuple[str, ...] = ("single_task",)
 """Architectures in which no parameter serves two tasks."""
-TASKS: tuple[str, ...] = (
-    "depth",
-    "normal",
-    "segmentation",
-    "curvature",
-    "reshading",
-    "edge2d",
-    "edge3d",
-    "keypoint2d",
-    "keypoint3d",
-)
-LOSS_KINDS: dict[str, LossKind] = {"segmentation": "classification"}
-"""Task -> kind of its loss; those left out are regressions."""
+TASKS: tuple[str, ...] = tuple(DECLARED_TASKS)
 DATASETS: tuple[str, ...] = ("scenes", "nyuv2", "nyuv2_mtan", "taskonomy", "folder")
 SCENE_VARIANTS: tuple[str, ...] = ("simple", "rooms")
 SCENES_VERSION = 1

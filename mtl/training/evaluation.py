@@ -8,7 +8,7 @@ from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 
 EVALUATION_BATCH_SIZE = 32
 

@@ -29,7 +29,7 @@ from mtl.spec.sections import SPLITS
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
 from mtl.streams import global_stream
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 from mtl.training.checkpoint import (
     Progress,
     Selected,

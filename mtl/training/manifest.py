@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtl.data.batches import MappedSplit
 from mtl.data.manifest import data_info, read_manifest
+from mtl.data.sample import DataInfo
 from mtl.records import TASK_METRICS, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.store import write_json
 from mtl.store.code_version import code_version
-from mtl.tasks.registry import TASKS, per_pixel_prior
+from mtl.tasks import TASKS, Task
 
 
 def environment() -> dict[str, str]:
@@ -129,3 +130,22 @@ def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]
     with suppress(OSError):
         write_json(path, metrics)
     return metrics
+
+
+def per_pixel_prior(
+    task: Task, train: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], info: DataInfo
+) -> dict[str, float | None]:
+    """Return the metrics, on another split, of the best prediction that ignores the image.
+
+    Args:
+        task: the task.
+        train: (targets, valid) of the training split.
+        other: (targets, valid) of the split to measure on.
+        info: the data set.
+    """
+    prediction = task.prior(*train, info)
+    metrics = task.metrics(info)
+    targets, valid = other
+    for target, mask in zip(targets.split(64), valid.split(64), strict=True):
+        metrics.update(prediction.expand(len(mask), -1, -1, -1), target, mask)
+    return metrics.compute()

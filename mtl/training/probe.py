@@ -24,7 +24,7 @@ from mtl.networks.base import MultiTaskNetwork
 from mtl.networks.encoders import Encoder, StageEncoder
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 from mtl.training.evaluation import memory_format, predict
 from mtl.training.step import EpochLog, Stepper, task_losses
 from mtl.weighting import build_weighting
@@ -144,7 +144,7 @@ def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:
     targets = {}
     for task in spec.tasks:
         channels = TASKS[task].num_channels(info)
-        if TASKS[task].loss_kind == "classification":
+        if TASKS[task].declared.loss_kind == "classification":
             targets[task] = torch.randint(channels, shape, generator=generator)
         else:
             targets[task] = torch.rand(shape[0], channels, *shape[1:], generator=generator)

@@ -20,7 +20,7 @@ from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.store import Store
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 from mtl.training.evaluation import predict
 
 

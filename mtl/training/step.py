@@ -12,7 +12,7 @@ from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork, kept_statistics
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 from mtl.training.evaluation import predict
 from mtl.weighting.base import Weighting
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from mtl.errors import UsageError
 from mtl.spec.methods import METHODS, TORCHJD, TORCHJD_METHODS, OptionValue, check_method
-from mtl.spec.sections import LOSS_KINDS, LossKind
 from mtl.spec.strict import checked_name
+from mtl.spec.tasks import DECLARED_TASKS, LossKind
 from mtl.weighting.base import Weighting
 from mtl.weighting.dwa import DWA
 from mtl.weighting.equal import Equal
@@ -103,8 +103,9 @@ def build_weighting(
 
 
 def _loss_kinds(tasks: Sequence[str], given: Mapping[str, LossKind]) -> dict[str, LossKind]:
-    """Return the kind of each task's loss."""
+    """Return the kind of each task's loss, as far as it is known."""
     for task, kind in given.items():
         checked_name(task, tasks, "task of loss_kinds")
         checked_name(kind, ("regression", "classification"), f"loss kind of task {task!r}")
-    return {task: given.get(task, LOSS_KINDS.get(task, "regression")) for task in tasks}
+    known = {task: DECLARED_TASKS[task].loss_kind for task in tasks if task in DECLARED_TASKS}
+    return {**known, **given}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtl.spec.sections import LossKind
+from mtl.spec.tasks import LossKind
 from mtl.weighting.learned import Learned
 
 FACTORS: dict[LossKind, float] = {"regression": 0.5, "classification": 1.0}

@@ -20,7 +20,7 @@ from mtl.data.batches import (
 from mtl.data.prepared import prepare
 from mtl.data.scenes.recipe import scenes_info
 from mtl.spec.sections import DataSpec
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 
 CPU = torch.device("cpu")
 DATA = DataSpec(height=16, width=24, num_train=10, num_validation=3, num_test=3)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.tasks import losses
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
 
 INFO = DataInfo(classes=tuple("abcde"), depth_range_m=(0.5, 10.0))
 MAPS = ("curvature", "reshading", "edge2d", "edge3d", "keypoint2d", "keypoint3d")
@@ -17,6 +16,17 @@ MAPS = ("curvature", "reshading", "edge2d", "edge3d", "keypoint2d", "keypoint3d"
 
 def all_valid(prediction: Tensor) -> Tensor:
     return torch.ones(prediction.shape[0], *prediction.shape[-2:], dtype=torch.bool)
+
+
+def regularizer(
+    name: str, prediction: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+) -> Tensor:
+    """Return the regulariser, of all pixels and with a target of zeros unless given."""
+    if target is None:
+        zeros = torch.zeros_like(prediction)
+        target = zeros[:, 0].long() if name == "segmentation" else zeros
+    valid = all_valid(prediction) if valid is None else valid
+    return TASKS[name].regularizer(prediction, target, valid, INFO)
 
 
 def test_depth_loss_by_hand() -> None:
@@ -69,8 +79,8 @@ def test_segmentation_loss_by_hand() -> None:
 
 def test_logits_below_the_bound_are_not_regularised() -> None:
     prediction = torch.full((1, 5, 1, 1), -10.0)
-    assert losses.logit_excess(prediction).item() == 0
-    assert losses.logit_excess(prediction - 1).item() == pytest.approx(5)  # five classes, 1 each
+    assert regularizer("segmentation", prediction) == 0
+    assert regularizer("segmentation", prediction - 1) == pytest.approx(5)  # five classes, 1 each
 
 
 @pytest.mark.parametrize("name", MAPS[1:])
@@ -104,7 +114,7 @@ def test_spreads_are_of_images_and_of_valid_pixels() -> None:
     prediction = torch.tensor([[0.0, 2, 50], [0, 10, 5], [7, 8, 9]]).reshape(3, 1, 1, 3)
     target = torch.tensor([[0.0, 6, 0], [4, 6, 0], [1, 2, 3]]).reshape(3, 1, 1, 3)
     valid = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]]).bool().reshape(3, 1, 3)
-    assert losses.spread_difference(prediction, target, valid).item() == pytest.approx(3)
+    assert regularizer("edge2d", prediction, target, valid).item() == pytest.approx(3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-30])
@@ -112,7 +122,7 @@ def test_a_constant_map_has_a_finite_gradient(value: float) -> None:
     # The standard deviation has a kink at 0.
     prediction = torch.full((2, 1, 3, 3), value, requires_grad=True)
     target = torch.rand(2, 1, 3, 3)
-    losses.spread_difference(prediction, target, all_valid(prediction)).backward()
+    regularizer("edge2d", prediction, target, all_valid(prediction)).backward()
     assert prediction.grad is not None
     assert prediction.grad.isfinite().all()
 
@@ -120,7 +130,7 @@ def test_a_constant_map_has_a_finite_gradient(value: float) -> None:
 def test_the_spread_pulls_a_map_apart_that_is_too_flat() -> None:
     target = torch.tensor([0.0, 4]).reshape(1, 1, 1, 2)
     prediction = torch.tensor([1.9, 2.1]).reshape(1, 1, 1, 2).requires_grad_()
-    losses.spread_difference(prediction, target, all_valid(prediction)).backward()
+    regularizer("edge2d", prediction, target, all_valid(prediction)).backward()
     # sigma^ = (b - a) / 2, so d|sigma^ - sigma| = (1/2, -1/2) for (a, b).
     assert prediction.grad is not None
     torch.testing.assert_close(prediction.grad.flatten(), torch.tensor([0.5, -0.5]))
@@ -135,6 +145,6 @@ def test_spread_equals_numpys_standard_deviation() -> None:
         abs(np.std(p.numpy().astype(np.float64)[:, v]) - np.std(t.numpy().astype(np.float64)[:, v]))
         for p, t, v in zip(prediction, target, valid.numpy(), strict=True)
     ]
-    got = losses.spread_difference(prediction, target, valid)
+    got = regularizer("edge2d", prediction, target, valid)
     # A spread of 3e-4 about 5: a difference of squares would lose it in float32.
     assert got.item() == pytest.approx(np.mean(expected), rel=5e-3)

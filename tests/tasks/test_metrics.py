@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.tasks.metrics import DepthMetrics, MapMetrics, NormalMetrics, SegmentationMetrics
-from mtl.tasks.registry import TASKS, per_pixel_prior
+from mtl.tasks import TASKS
+from mtl.tasks.depth import DepthMetrics
+from mtl.tasks.maps import MapMetrics
+from mtl.tasks.normal import NormalMetrics
+from mtl.tasks.segmentation import SegmentationMetrics
+from mtl.training.manifest import per_pixel_prior
 
 INFO = DataInfo(classes=tuple("abcd"), depth_range_m=(0.5, 10.0))
 NAMES = pytest.mark.parametrize("name", sorted(TASKS))

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from mtl.data.sample import DataInfo
 from mtl.records import LOSS_METRIC
-from mtl.tasks import losses
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
+from mtl.tasks.maps import absolute_error
 
 INFO = DataInfo(classes=tuple("abcde"), depth_range_m=(0.5, 10.0))
 NAMES = pytest.mark.parametrize("name", sorted(TASKS))
@@ -210,7 +210,7 @@ def test_the_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name
     assert prior.shape == (1, *target.shape[1:])
 
     def total(guess: Tensor) -> float:
-        return float(losses.absolute_error(guess.expand_as(target), target)[valid].sum())
+        return float(absolute_error(guess.expand_as(target), target)[valid].sum())
 
     least = total(prior)
     for other in (*target, prior + 0.05, prior - 0.05):

@@ -19,8 +19,8 @@ from mtl.data.prepared import prepare
 from mtl.records import PLOTTED_METRIC
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from mtl.tasks.metrics import SegmentationMetrics
-from mtl.tasks.registry import TASKS
+from mtl.tasks import TASKS
+from mtl.tasks.segmentation import SegmentationMetrics
 from mtl.training import fit
 from mtl.training.fit import _Run
 from mtl.training.step import task_losses

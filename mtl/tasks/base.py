@@ -1,0 +1,181 @@
+"""What every task has in common: a loss over valid pixels, metrics pooled over a split.
+
+A task loss is the mean of its error map over the valid pixels of the batch plus its regularisers
+(the supplement, section 2). Predictions, targets and masks must have equal shapes; nothing
+broadcasts. Where no pixel is valid the loss is 0 and has zero gradients (training passes such a
+task on as absent).
+
+Shapes: predictions and continuous targets (batch, channels, height, width); class targets
+(batch, height, width); `valid` and error maps (batch, height, width).
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mtl.data.sample import DataInfo
+from mtl.errors import UsageError
+from mtl.spec.tasks import DECLARED_TASKS
+
+ErrorMap = Float[Tensor, "batch height width"]
+Valid = Bool[Tensor, "batch height width"]
+
+
+class PooledMetrics(ABC):
+    """Metrics over a whole split: what batches give is added, the ratios are taken at the end.
+
+    Sums are float64 on the device of the first batch. Definitions, units and directions:
+    `mtl.spec.tasks`.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    """Of the metrics, in the order of tables."""
+
+    def __init__(self) -> None:
+        self._totals: list[Tensor] = []
+
+    def update(self, prediction: Tensor, target: Tensor, valid: Valid) -> None:
+        """Add a batch."""
+        sums = self._sums(prediction, target, valid)
+        earlier = self._totals or [torch.zeros_like(part) for part in sums]
+        self._totals = [before + part for before, part in zip(earlier, sums, strict=True)]
+
+    def compute(self) -> dict[str, float | None]:
+        """Return metric -> value over all that was added, None if no pixel was valid."""
+        found = self._ratios(*self._totals) if self._totals else None
+        return found or dict.fromkeys(self.names)
+
+    @abstractmethod
+    def _sums(self, prediction: Tensor, target: Tensor, valid: Valid) -> list[Tensor]:
+        """Return what to add up over the batches."""
+
+    @abstractmethod
+    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return metric -> value from the sums; None if no pixel was valid."""
+
+
+class Task(ABC):
+    """One pixelwise problem; `info` describes the data set.
+
+    Args:
+        name: in `mtl.spec.tasks.DECLARED_TASKS`.
+    """
+
+    mirror_signs: ClassVar[tuple[float, ...] | None] = None
+    """Factor of each target channel under a horizontal flip; None means that none changes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.declared = DECLARED_TASKS[name]
+
+    def num_channels(self, info: DataInfo) -> int:
+        """Return the channels of the prediction (c_0 of the supplement's Figure S-1)."""
+        number = self.declared.num_channels
+        return len(info.classes) if number is None else number
+
+    @abstractmethod
+    def error_map(self, prediction: Tensor, target: Tensor, info: DataInfo) -> ErrorMap:
+        """Return the loss of each pixel, before the mean."""
+
+    @abstractmethod
+    def regularizer(
+        self, prediction: Tensor, target: Tensor, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, ""]:
+        """Return what is added to the mean of the error map."""
+
+    @abstractmethod
+    def metrics(self, info: DataInfo) -> PooledMetrics:
+        """Return sums of the task's metrics, nothing added yet."""
+
+    @abstractmethod
+    def prior(
+        self, targets: Tensor, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, "1 channels height width"]:
+        """Return the best prediction at each pixel that does not look at the image.
+
+        Args:
+            targets: of a training split.
+            valid: likewise.
+            info: the data set.
+        """
+
+    def readable(self, prediction: Float[Tensor, "channels height width"]) -> Tensor:
+        """Return a prediction as its users read it."""
+        return prediction
+
+    def loss(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        info: DataInfo,
+        regularizers: bool = True,
+    ) -> Float[Tensor, ""]:
+        """Return the task loss over the valid pixels of a batch.
+
+        Args:
+            prediction: (batch, channels, height, width).
+            target: (batch, channels, height, width), or (batch, height, width) for classes.
+            valid: (batch, height, width), True = counted.
+            info: the data set.
+            regularizers: False leaves the mean of the error map alone, by which the supplement
+                evaluates Taskonomy.
+
+        Raises:
+            ValueError: if the shapes do not fit; nothing broadcasts.
+        """
+        check_same_shape(prediction, target, valid)
+        target = _where_valid(target, valid)
+        mean = masked_mean(self.error_map(prediction, target, info), valid)
+        if not regularizers:
+            return mean
+        return mean + self.regularizer(prediction, target, valid, info)
+
+    def errors(
+        self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the loss of each pixel, regularisers left out; 0 where it is not valid.
+
+        0 adds nothing to a sum of error maps over tasks; the mask tells it from a perfect pixel.
+        Arguments and errors are those of `loss`.
+        """
+        check_same_shape(prediction, target, valid)
+        errors = self.error_map(prediction, _where_valid(target, valid), info)
+        return torch.where(valid, errors, torch.zeros_like(errors))
+
+
+def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:
+    """Return the mean of `values` over valid pixels, 0 where there are none.
+
+    What stands in invalid pixels, NaN included, reaches neither the value nor the gradient.
+    """
+    kept = torch.where(valid, values, torch.zeros_like(values))
+    return kept.sum() / valid.sum().clamp(min=1)
+
+
+def check_same_shape(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
+    """Raise a `ValueError` unless prediction, target and mask are of the same pixels."""
+    of_target = (target.shape[0], *target.shape[-2:])
+    of_prediction = (prediction.shape[0], *prediction.shape[-2:])
+    if prediction.ndim != 4 or of_prediction != of_target or of_target != tuple(valid.shape):
+        raise UsageError(
+            "Expected prediction (batch, channels, height, width), target and valid of the same "
+            f"pixels, got {tuple(prediction.shape)}, {tuple(target.shape)}, {tuple(valid.shape)}."
+        )
+    if target.ndim == 4 and target.shape != prediction.shape:
+        raise UsageError(
+            f"Expected a target of the prediction's shape {tuple(prediction.shape)}, "
+            f"got {tuple(target.shape)}."
+        )
+
+
+def _where_valid(target: Tensor, valid: Tensor) -> Tensor:
+    """Return the target with 0 at invalid pixels.
+
+    What stands there, NaN included, must not reach a gradient (0 x NaN is NaN).
+    """
+    mask = valid if target.ndim == valid.ndim else valid[:, None]
+    return torch.where(mask, target, torch.zeros_like(target))

@@ -1,0 +1,116 @@
+"""Depth in metres: equations (2) to (4) of the supplement."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mtl.data.sample import DataInfo
+from mtl.spec.tasks import DECLARED_TASKS
+from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid, masked_mean
+
+SMALLEST_DEPTH_SHARE = 0.01
+"""The logarithm of a predicted depth is taken of at least this share of the shortest depth."""
+
+Depths = Float[Tensor, "batch 1 height width"]
+
+
+class Depth(Task):
+    """The logarithms' difference, and a regulariser that keeps predictions in range."""
+
+    def error_map(self, prediction: Depths, target: Depths, info: DataInfo) -> ErrorMap:
+        """Return |log D^ - log D| per pixel, equation (2)."""
+        return log_depth_error(prediction, target, info.depth_range_m)
+
+    def regularizer(
+        self, prediction: Depths, target: Depths, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, ""]:
+        """Return how far predictions lie outside the range, metres, equations (3), (4).
+
+        The supplement prints D without a hat in (4), which would make it a constant; read as D^.
+        """
+        del target
+        shortest, longest = info.depth_range_m
+        below = (prediction.clamp(max=shortest) - shortest).abs()
+        above = (prediction.clamp(min=longest) - longest).abs()
+        return masked_mean((below + above).squeeze(1), valid)
+
+    def metrics(self, info: DataInfo) -> "DepthMetrics":
+        """Return sums of errors and ratios."""
+        return DepthMetrics(info.depth_range_m)
+
+    def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
+        """Return the median over images of the valid depths; the middle of the range elsewhere."""
+        depths = torch.where(valid, targets.squeeze(1), torch.full((), float("nan")))
+        medians = depths.nanmedian(dim=0).values
+        middle = torch.full_like(medians, sum(info.depth_range_m) / 2)
+        return torch.where(medians.isnan(), middle, medians)[None, None]
+
+
+def log_depth_error(
+    prediction: Depths, target: Depths, depth_range_m: tuple[float, float]
+) -> ErrorMap:
+    """Return |log D^ - log D| per pixel, equation (2).
+
+    Deviation: D^ is a linear output and may be negative, so the logarithm is taken of
+    max(D^, 0.01 d_min); below that the regulariser (3) alone pulls the prediction up.
+
+    Args:
+        prediction: depths in metres, any sign.
+        target: depths in metres; positive where valid.
+        depth_range_m: shortest and longest depth of the data set.
+    """
+    smallest = SMALLEST_DEPTH_SHARE * depth_range_m[0]
+    difference = prediction.clamp(min=smallest).log() - target.clamp(min=smallest).log()
+    return difference.abs().squeeze(1)
+
+
+class DepthMetrics(PooledMetrics):
+    """Ratios and errors of depths over all valid pixels, and rmse image by image.
+
+    Args:
+        depth_range_m: of the data set; it sets the floor under the logarithm, as in the loss.
+    """
+
+    names = DECLARED_TASKS["depth"].metric_names
+
+    def __init__(self, depth_range_m: tuple[float, float]) -> None:
+        super().__init__()
+        self.depth_range_m = depth_range_m
+
+    def _sums(self, prediction: Depths, target: Depths, valid: Valid) -> list[Tensor]:
+        """Return one vector; a prediction of 0 or less is within no ratio."""
+        predicted = prediction.squeeze(1)[valid].double()
+        true = target.squeeze(1)[valid].double()
+        error = (predicted - true).abs()
+        # max(p/t, t/p) < 1.25 without dividing by a prediction that may be 0 or negative.
+        close = (predicted < 1.25 * true) & (true < 1.25 * predicted)
+        logs = log_depth_error(prediction, target, self.depth_range_m)
+        square = (prediction.double() - target.double()).squeeze(1).square()
+        square = torch.where(valid, square, torch.zeros_like(square))
+        per_image = valid.sum(dim=(1, 2))
+        # The root of the mean over each image; one without a valid pixel adds 0.
+        rmse = (square.sum(dim=(1, 2)) / per_image.clamp(min=1)).sqrt()
+        sums = [
+            torch.full_like(error.sum(), error.numel()),
+            close.double().sum(),
+            error.square().sum(),
+            error.sum(),
+            (error / true).sum(),
+            logs[valid].double().sum(),
+            rmse.sum(),
+            (per_image > 0).double().sum(),
+        ]
+        return [torch.stack(sums)]
+
+    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        count, close, square, absolute, relative, logs, rmse, num_images = totals[0].tolist()
+        if not count:
+            return None
+        return {
+            "delta1": close / count,
+            "rmse": (square / count) ** 0.5,
+            "abs": absolute / count,
+            "rel": relative / count,
+            "abs_log": logs / count,
+            "rmse_per_image": rmse / num_images,
+        }

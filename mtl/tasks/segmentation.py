@@ -1,0 +1,120 @@
+"""Semantic segmentation: equations (7) and (8) of the supplement."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mtl.data.sample import DataInfo
+from mtl.errors import UsageError
+from mtl.spec.tasks import DECLARED_TASKS
+from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid, masked_mean
+
+MAX_LOGIT = 10.0
+"""f_max of the supplement's equation (8)."""
+
+Scores = Float[Tensor, "batch classes height width"]
+Classes = Int[Tensor, "batch height width"]
+
+
+class Segmentation(Task):
+    """Cross-entropy, and a regulariser that keeps the scores small."""
+
+    def error_map(self, prediction: Scores, target: Classes, info: DataInfo) -> ErrorMap:
+        """Return -log of the probability given to the target class, in nats, equation (7)."""
+        del info
+        return cross_entropy_error(prediction, target)
+
+    def regularizer(
+        self, prediction: Scores, target: Classes, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, ""]:
+        """Return the mean of the sum over classes of max(|f^|, 10) - 10, equation (8)."""
+        del target, info
+        excess = (prediction.abs().clamp(min=MAX_LOGIT) - MAX_LOGIT).sum(dim=1)
+        return masked_mean(excess, valid)
+
+    def metrics(self, info: DataInfo) -> "SegmentationMetrics":
+        """Return a confusion matrix and sums."""
+        return SegmentationMetrics(len(info.classes))
+
+    def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
+        """Return how many images have each class at a pixel: scores whose maximum is the mode."""
+        counts = [((targets == c) & valid).sum(dim=0) for c in range(len(info.classes))]
+        return torch.stack(counts)[None].float()
+
+    def readable(self, prediction: Float[Tensor, "classes height width"]) -> Tensor:
+        """Return the classes, uint8 (height, width)."""
+        return prediction.argmax(0).to(torch.uint8)
+
+
+def cross_entropy_error(prediction: Scores, target: Classes) -> ErrorMap:
+    """Return -log of the probability given to the target class, in nats, equation (7).
+
+    Raises:
+        ValueError: on the CPU, for a class that the prediction does not have; on a GPU the check
+            would wait for the device in each step (prepared data are checked beforehand).
+    """
+    num_classes = prediction.shape[1]
+    if target.device.type == "cpu" and target.numel():
+        least, most = (int(x) for x in target.aminmax())
+        if least < 0 or most >= num_classes:
+            raise UsageError(
+                f"Expected classes from 0 to {num_classes - 1}, got {most if least >= 0 else least}"
+                ". Mark such pixels as not valid, or give the prediction more classes."
+            )
+    return functional.cross_entropy(prediction, target, reduction="none")
+
+
+class SegmentationMetrics(PooledMetrics):
+    """miou and pixel accuracy from one confusion matrix over the split, and miou image by image.
+
+    Args:
+        num_classes: classes of the data set; one that neither occurs nor is predicted, in the
+            split or in the image, is left out of the mean.
+    """
+
+    names = DECLARED_TASKS["segmentation"].metric_names
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def _sums(self, prediction: Scores, target: Classes, valid: Valid) -> list[Tensor]:
+        """Return the confusion matrix, and sums; the highest score wins."""
+        batch, classes = len(valid), self.num_classes
+        known = torch.where(valid, target, torch.zeros_like(target)).long()
+        image = torch.arange(batch, device=valid.device)[:, None, None]
+        cell = (image * classes + known) * classes + prediction.argmax(dim=1)
+        cells = torch.bincount(cell[valid], minlength=batch * classes**2)
+        per_image = cells.reshape(batch, classes, classes)
+        has_pixels = valid.flatten(1).any(dim=1)
+        entropy = cross_entropy_error(prediction, known)[valid]
+        sums = [
+            entropy.double().sum(),
+            _mean_ious(per_image.double()).sum(),
+            has_pixels.double().sum(),
+        ]
+        return [per_image.sum(dim=0), torch.stack(sums)]
+
+    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        confusion = totals[0].double()
+        count = float(confusion.sum())
+        if count == 0:
+            return None
+        hits = confusion.diagonal()
+        unions = confusion.sum(0) + confusion.sum(1) - hits
+        occurring = unions > 0
+        entropy, iou, num_images = totals[1].tolist()
+        return {
+            "miou": float((hits[occurring] / unions[occurring]).mean()),
+            "pixel_accuracy": float(hits.sum() / confusion.sum()),
+            "cross_entropy": entropy / count,
+            "miou_per_image": iou / num_images,
+        }
+
+
+def _mean_ious(confusion: Float[Tensor, "batch classes classes"]) -> Float[Tensor, " batch"]:
+    """Return each image's mean IoU over the classes that occur in it, 0 where none does."""
+    hits = confusion.diagonal(dim1=1, dim2=2)
+    unions = confusion.sum(dim=1) + confusion.sum(dim=2) - hits
+    return (hits / unions.clamp(min=1)).sum(dim=1) / (unions > 0).sum(dim=1).clamp(min=1)
