@@ -1,4 +1,4 @@
-"""What does a front cost? Hypervolume by number of runs, runs to match, seconds; values in and out.
+"""What does a front cost? Hypervolume by number of runs, runs to match, seconds.
 
 A budget of fewer runs means fewer priorities, each with all seeds of the method: hypervolumes of
 pooled seeds grow with the runs alone and are never compared. Which priorities a smaller budget
@@ -9,10 +9,11 @@ a random choice of m of them with probability 1 - C(K - j, m) / C(K, m).
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import special, stats
 
 from analysis.compute.dominance import dominates
@@ -21,6 +22,7 @@ from analysis.compute.inference import (
     LEVEL,
     MIN_SEEDS,
     SAMPLING_SEED,
+    Interval,
     seed_widening,
     symmetric_interval,
 )
@@ -29,15 +31,9 @@ from analysis.load.text import no_width
 from mtl.errors import UsageError
 
 NUM_RESAMPLES = 200
-MOST_CELLS = 4_000_000
-"""Volumes are computed exactly up to this many cells between the points' coordinates."""
-MOST_CELLS_RESAMPLED = 20_000
-"""The same for each resample."""
-MOST_COMPARISONS = 20_000_000
-"""Beyond, volumes are sampled: places times points times axes."""
-MOST_COMPARISONS_RESAMPLED = 2_000_000
-FEWEST_PLACES = 512
-MOST_BUDGETS = 24
+MAX_CELLS = 4_000_000
+"""Cells between the points' coordinates up to which a curve is computed."""
+MAX_BUDGETS = 24
 """Numbers of priorities at which a curve is computed."""
 
 
@@ -51,13 +47,9 @@ class BudgetCurve:
     """Rising from 1 to the whole grid."""
     expected: tuple[float, ...]
     """Mean over all choices of so many priorities."""
-    interval: tuple[tuple[float, float], ...] | None
-    """Of each, by resampling whole seeds; None with fewer than `MIN_SEEDS`, and where all
-    resamples agree."""
-    is_exact: bool
-    """Else volumes were sampled at `num_places` places with `sampling_seed`."""
-    num_places: int | None
-    sampling_seed: int | None
+    interval: tuple[Interval, ...] | None
+    """Of each, by resampling whole seeds; None with fewer than `MIN_SEEDS`, and where all resamples
+    agree."""
     resampled: np.ndarray
     """(resamples, budgets), widened about `expected`; for what is derived from the curve."""
 
@@ -76,43 +68,70 @@ class Match:
     num_runs: int | None
     """None if its own whole grid does not reach it."""
     interval: tuple[int | None, int | None] | None
-    """Of the number, over resampled seeds; None within is "not reached", as a whole
-    fewer than `MIN_SEEDS` seeds, or resamples that all agree."""
+    """Of the number, over resampled seeds; None within is "not reached", as a whole fewer than
+    `MIN_SEEDS` seeds, or resamples that all agree."""
     num_runs_rival: int
     share_reached: float | None
     """Of resamples in which it is reached; None with fewer than `MIN_SEEDS` seeds."""
-    num_agreeing: int | None
-    """Seeds, if all their resamples agree with the number; there is no interval then."""
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """Seconds an epoch of a method's runs, relative to the median of a base method."""
+def budget_curve(
+    arm: str, runs: np.ndarray, reference: Reference, axes: Sequence[Axis]
+) -> BudgetCurve | None:
+    """Return hypervolume against the number of priorities.
 
-    arm: str
-    num_runs: int
-    """Those that report seconds."""
-    seconds: tuple[float, float, float]
-    """An epoch: lower quartile, median, upper quartile."""
-    ratio: tuple[float, float, float]
-    """The same divided by the base's median."""
+    None where the points are too many for exact volumes on so many axes, see `MAX_CELLS`.
+
+    Args:
+        arm: its name.
+        runs: (priorities, seeds, axes) in metric units, at least one of each.
+        reference: for the hypervolume.
+        axes: of the last dimension.
+
+    Raises:
+        ValueError: for another shape, or values that are not finite.
+    """
+    if runs.ndim != 3 or 0 in runs.shape:
+        raise UsageError(
+            "Expected runs at one priority or more with one seed or more, got an array of shape "
+            f"{runs.shape}."
+        )
+    num_points, num_seeds, num_axes = runs.shape
+    if num_points**num_axes > MAX_CELLS:
+        return None
+    low, corner = minimised(runs, axes), minimised(np.array(reference.point), axes)
+    numbers = _budgets(num_points)
+
+    def volumes(seeds: np.ndarray) -> np.ndarray:
+        means = low[:, seeds].mean(axis=1)
+        return expected_hypervolumes(dominance_volumes(means, corner), numbers)
+
+    expected = volumes(np.arange(num_seeds))
+    resampled, interval = np.zeros((0, len(numbers))), None
+    if num_seeds >= MIN_SEEDS:
+        drawn = np.array([volumes(seeds) for seeds in _resamples(num_seeds)])
+        widening = seed_widening(num_seeds)
+        if not all(map(no_width, drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist())):
+            ends = [
+                symmetric_interval(value, drawn[:, k], widening)
+                for k, value in enumerate(expected.tolist())
+            ]
+            interval = tuple((max(low_end, 0.0), high_end) for low_end, high_end in ends)
+        # Laid about the mean of the resamples: means over fewer distinct seeds scatter more, and
+        # scatter alone raises a hypervolume.
+        resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * widening, 0.0)
+    return BudgetCurve(arm, num_seeds, numbers, tuple(expected.tolist()), interval, resampled)
 
 
-def dominance_volumes(
-    points: np.ndarray,
-    reference: np.ndarray,
-    places: np.ndarray | None = None,
-) -> np.ndarray:
+def dominance_volumes(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the volumes that are dominated by exactly 0, 1, ... K of the points.
 
     Entry 0 is the volume of the box between the best coordinates and the reference that no point
-    dominates.
+    dominates. Computed from up to K^axes cells between the points' coordinates.
 
     Args:
         points: (K, axes), minimised and finite.
         reference: (axes,), minimised.
-        places: (n, axes) in the unit cube at which volumes are sampled; None computes them exactly
-            from the cells between the points' coordinates, up to K^axes of them.
 
     Returns:
         (K + 1,) volumes.
@@ -121,15 +140,6 @@ def dominance_volumes(
     inside = points[(points < reference).all(axis=1)]
     if len(inside) == 0:
         return np.zeros(num_points + 1)
-    low = inside.min(axis=0)
-    box = float(np.prod(reference - low))
-    if places is not None:
-        at = low + places * (reference - low)
-        reached = np.ones((len(at), len(inside)), dtype=bool)
-        for axis in range(num_axes):
-            reached &= inside[None, :, axis] <= at[:, None, axis]
-        counts = reached.sum(axis=1)
-        return np.bincount(counts, minlength=num_points + 1) * (box / len(at))
     edges = [np.unique(inside[:, axis]) for axis in range(num_axes)]
     counts = np.zeros([len(values) for values in edges], dtype=np.intp)
     where = tuple(np.searchsorted(values, inside[:, k]) for k, values in enumerate(edges))
@@ -168,76 +178,12 @@ def expected_hypervolumes(volumes: np.ndarray, numbers: Sequence[int]) -> np.nda
     return np.array(result)
 
 
-def budget_curve(
-    arm: str, runs: np.ndarray, reference: Reference, axes: Sequence[Axis]
-) -> BudgetCurve:
-    """Return hypervolume against the number of priorities.
-
-    Args:
-        arm: its name.
-        runs: (priorities, seeds, axes) in metric units, at least one of each.
-        reference: for the hypervolume.
-        axes: of the last dimension.
-
-    Raises:
-        ValueError: for another shape, or values that are not finite.
-    """
-    if runs.ndim != 3 or 0 in runs.shape:
-        raise UsageError(
-            "Expected runs at one priority or more with one seed or more, got an array of shape "
-            f"{runs.shape}."
-        )
-    low, corner = minimised(runs, axes), minimised(np.array(reference.point), axes)
-    num_points, num_seeds, num_axes = low.shape
-    numbers = _budgets(num_points)
-    is_exact = num_points**num_axes <= MOST_CELLS
-    places = None if is_exact else _places(num_points, num_axes, MOST_COMPARISONS)
-    expected = expected_hypervolumes(dominance_volumes(low.mean(axis=1), corner, places), numbers)
-    resampled, interval = np.zeros((0, len(numbers))), None
-    if num_seeds >= MIN_SEEDS:
-        coarse = None
-        if num_points**num_axes > MOST_CELLS_RESAMPLED:
-            coarse = _places(num_points, num_axes, MOST_COMPARISONS_RESAMPLED)
-
-        def volumes(seeds: np.ndarray) -> np.ndarray:
-            means = low[:, seeds].mean(axis=1)
-            return expected_hypervolumes(dominance_volumes(means, corner, coarse), numbers)
-
-        drawn = np.array([volumes(seeds) for seeds in _resamples(num_seeds)])
-        widening = seed_widening(num_seeds)
-        if not all(map(no_width, drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist())):
-            interval = _interval(expected, drawn - volumes(np.arange(num_seeds)), widening)
-        # Laid about the mean of the resamples: means over fewer distinct seeds scatter more, and
-        # scatter alone raises a hypervolume.
-        resampled = np.maximum(expected + (drawn - drawn.mean(axis=0)) * widening, 0.0)
-    return BudgetCurve(
-        arm=arm,
-        num_seeds=num_seeds,
-        num_priorities=numbers,
-        expected=tuple(map(float, expected)),
-        interval=interval,
-        is_exact=is_exact,
-        num_places=None if places is None else len(places),
-        sampling_seed=None if is_exact else SAMPLING_SEED,
-        resampled=resampled,
-    )
-
-
 def _budgets(num_points: int) -> tuple[int, ...]:
-    """Return 1 to K, or as many as `MOST_BUDGETS` of them, equal steps of the logarithm."""
-    if num_points <= MOST_BUDGETS:
+    """Return 1 to K, or as many as `MAX_BUDGETS` of them, equal steps of the logarithm."""
+    if num_points <= MAX_BUDGETS:
         return tuple(range(1, num_points + 1))
-    spaced = np.geomspace(1, num_points, MOST_BUDGETS).tolist()
+    spaced = np.geomspace(1, num_points, MAX_BUDGETS).tolist()
     return tuple(dict.fromkeys(map(round, spaced)))
-
-
-def _places(num_points: int, num_axes: int, most: int) -> np.ndarray:
-    """Return places of the unit cube, drawn with `SAMPLING_SEED`."""
-    number = max(most // (num_points * num_axes), FEWEST_PLACES)
-    # A power of two keeps a Sobol sequence balanced.
-    power = int(math.log2(number))
-    sobol = stats.qmc.Sobol(num_axes, scramble=True, rng=np.random.default_rng(SAMPLING_SEED))
-    return sobol.random_base2(power)
 
 
 def _resamples(num_seeds: int) -> list[np.ndarray]:
@@ -248,21 +194,10 @@ def _resamples(num_seeds: int) -> list[np.ndarray]:
     return list(generator.integers(0, num_seeds, size=(NUM_RESAMPLES, num_seeds)))
 
 
-def _interval(
-    expected: np.ndarray, away: np.ndarray, widening: float
-) -> tuple[tuple[float, float], ...]:
-    """Return the interval of each volume, (resamples, budgets) being `away` from `expected`."""
-    found = [
-        symmetric_interval(float(value), value + away[:, k], widening)
-        for k, value in enumerate(expected)
-    ]
-    return tuple((max(low, 0.0), high) for low, high in found)
-
-
 def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
     """Return how many runs of `curve` reach the hypervolume of the whole grid of `rival`.
 
-    Both must have the same priorities and seeds; see `inference.why_not_comparable`.
+    Both must have the same priorities and seeds.
 
     Raises:
         ValueError: for unequal budgets.
@@ -272,61 +207,111 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
             f"Expected curves of equal budgets, got {curve.num_runs[-1]} runs of {curve.arm} and "
             f"{rival.num_runs[-1]} of {rival.arm}."
         )
-    interval, share, agreeing = None, None, None
-    first = _first_reaching(np.array(curve.expected), rival.expected[-1])
-    if len(curve.resampled):
-        # The same resample of both has the same seeds.
-        reached = [
-            _first_reaching(own, float(other[-1]))
-            for own, other in zip(curve.resampled, rival.resampled, strict=True)
-        ]
-        order = sorted(len(curve.num_runs) if r is None else r for r in reached)
-        ends = (
-            order[math.floor((1 - LEVEL) / 2 * (len(order) - 1))],
-            order[math.ceil((1 + LEVEL) / 2 * (len(order) - 1))],
+    runs: list[int | None] = [*curve.num_runs, None]
+    # The same resample of both has the same seeds.
+    reached = sorted(
+        _first_reaching(own, float(other[-1]))
+        for own, other in zip(curve.resampled, rival.resampled, strict=True)
+    )
+    interval = None
+    if reached and reached[0] != reached[-1]:
+        interval = (
+            runs[reached[math.floor((1 - LEVEL) / 2 * (len(reached) - 1))]],
+            runs[reached[math.ceil((1 + LEVEL) / 2 * (len(reached) - 1))]],
         )
-        runs: list[int | None] = [*curve.num_runs, None]
-        if all(r == first for r in reached):
-            agreeing = curve.num_seeds
-        else:
-            interval = (runs[ends[0]], runs[ends[1]])
-        share = sum(r is not None for r in reached) / len(reached)
     return Match(
         arm=curve.arm,
         rival=rival.arm,
-        num_runs=None if first is None else curve.num_runs[first],
+        num_runs=runs[_first_reaching(np.array(curve.expected), rival.expected[-1])],
         interval=interval,
         num_runs_rival=rival.num_runs[-1],
-        share_reached=share,
-        num_agreeing=agreeing,
+        share_reached=float(np.mean(np.array(reached) < len(curve.num_runs))) if reached else None,
     )
 
 
-def _first_reaching(values: np.ndarray, level: float) -> int | None:
+def _first_reaching(values: np.ndarray, level: float) -> int:
+    """Return the first place where a curve reaches a level, the number of places if none does."""
     # A billionth less: a curve reaches its own end, however its sums were rounded.
     reached = np.flatnonzero(values >= level - 1e-9 * abs(level))
-    return int(reached[0]) if len(reached) else None
+    return int(reached[0]) if len(reached) else len(values)
 
 
-def overheads(seconds: dict[str, np.ndarray], base: str) -> tuple[Overhead, ...]:
-    """Return what an epoch costs with each method, relative to `base`.
+SECONDS = {"device_seconds": "device", "wall_seconds": "wall"}
+"""Column of the runs -> kind of seconds, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What the runs report of their time."""
+
+    kind: str
+    """`device` or `wall`."""
+    per: str
+    """What `each` is of: `epoch`, or `run` where the runs do not say their epochs."""
+    each: Mapping[str, np.ndarray]
+    """Method -> seconds of each of its runs that reports them."""
+    mean_of_run: Mapping[str, float]
+    """Method -> mean seconds of a whole run."""
+    num_silent: int
+    """Runs without seconds."""
+
+
+def run_seconds(runs: pd.DataFrame) -> Seconds | None:
+    """Return the seconds that most methods report, device before wall; None if no run does.
 
     Args:
-        seconds: method -> seconds an epoch of each of its runs, positive and finite, at least one.
+        runs: one row a run, see `analysis.compute.findings.Findings.runs`.
+    """
+    known = {}
+    for column in SECONDS:
+        if column in runs:
+            values = runs[column].astype(float)
+            known[column] = runs[np.isfinite(values) & (values > 0)]
+    if not any(map(len, known.values())):
+        return None
+    column = max(known, key=lambda name: known[name]["arm"].nunique())
+    rows = known[column]
+    seconds = rows[column].astype(float)
+    has_epochs = "epochs" in rows and bool((rows["epochs"].astype(float) > 0).all())
+    each = seconds / rows["epochs"].astype(float) if has_epochs else seconds
+    return Seconds(
+        kind=SECONDS[column],
+        per="epoch" if has_epochs else "run",
+        each={str(arm): of_arm.to_numpy() for arm, of_arm in each.groupby(rows["arm"], sort=False)},
+        mean_of_run={
+            str(arm): float(of_arm.mean())
+            for arm, of_arm in seconds.groupby(rows["arm"], sort=False)
+        },
+        num_silent=len(runs) - len(rows),
+    )
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Seconds of a method's runs, relative to the median of a base method."""
+
+    arm: str
+    num_runs: int
+    """Those that report seconds."""
+    seconds: tuple[float, float, float]
+    """Lower quartile, median, upper quartile."""
+    ratio: tuple[float, float, float]
+    """The same divided by the base's median."""
+
+
+def overheads(seconds: Mapping[str, np.ndarray], base: str) -> tuple[Overhead, ...]:
+    """Return what each method costs relative to `base`, which comes first.
+
+    Args:
+        seconds: method -> seconds of each of its runs, positive and finite, at least one.
         base: one of the methods.
     """
     unit = float(np.median(seconds[base]))
     found = []
-    for arm, values in seconds.items():
-        low, median, high = (float(v) for v in np.quantile(values, [0.25, 0.5, 0.75]))
-        found.append(
-            Overhead(
-                arm=arm,
-                num_runs=len(values),
-                seconds=(low, median, high),
-                ratio=(low / unit, median / unit, high / unit),
-            )
-        )
+    for arm in (base, *(arm for arm in seconds if arm != base)):
+        low, median, high = np.quantile(seconds[arm], [0.25, 0.5, 0.75]).tolist()
+        ratio = (low / unit, median / unit, high / unit)
+        found.append(Overhead(arm, len(seconds[arm]), (low, median, high), ratio))
     return tuple(found)
 
 
@@ -344,7 +329,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class UntunedQuestion:
+class EqualPriorityQuestion:
     """A method at equal priorities against the best of a rival's whole grid."""
 
     arm: str
@@ -387,14 +372,14 @@ def best_of_grid(means: np.ndarray, axes: Sequence[Axis]) -> int:
     return int(np.argmax(((centre - low) / unit).mean(axis=1)))
 
 
-def untuned_question(
+def equal_priority_question(
     arm: str,
     runs: np.ndarray,
     rival: str,
     grid: np.ndarray,
     axes: Sequence[Axis],
     validation: np.ndarray | None,
-) -> UntunedQuestion:
+) -> EqualPriorityQuestion:
     """Return how a method at equal priorities does against the best of a rival's grid.
 
     Args:
@@ -419,7 +404,7 @@ def untuned_question(
     better = -signs(axes) * differences
     own = minimised(runs, axes).mean(axis=0)
     others = minimised(grid, axes).mean(axis=1)
-    return UntunedQuestion(
+    return EqualPriorityQuestion(
         arm=arm,
         rival=rival,
         chosen=chosen,

@@ -1,8 +1,8 @@
 """Does a metric follow its priority? Rank correlation, violations, span and evenness.
 
-A method that can be steered gives a task more when the task's priority rises. For each seed the
-metrics of the runs along the priorities are one curve; what is said is the mean over these curves,
-with an interval from resampling whole seeds.
+A controllable method gives a task more when the task's priority rises. For each seed the metrics of
+the runs along the priorities are one curve; reported is the mean over these curves, with an
+interval from resampling whole seeds.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.compute.inference import LEVEL, MIN_SEEDS, SAMPLING_SEED, run_widening
+from analysis.compute.inference import LEVEL, MIN_SEEDS, SAMPLING_SEED, Interval, run_widening
 from analysis.load.text import no_width
 from mtl.errors import UsageError
 
@@ -24,7 +24,7 @@ class Control:
 
     rank_correlation: float | None
     """Kendall's tau-b of gain and priority, mean over seeds; None where the metric is constant."""
-    interval: tuple[float, float] | None
+    interval: Interval | None
     """Of the mean over seeds, by resampling them; None with fewer than `MIN_SEEDS`, or where
     all agree: resampling them says nothing."""
     num_agreeing: int | None
@@ -88,7 +88,7 @@ def _mean_at_each(priorities: np.ndarray, gains: np.ndarray) -> np.ndarray:
     return np.array([gains[priorities == p].mean() for p in np.unique(priorities)])
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def _interval(values: np.ndarray) -> Interval:
     """Return the percentile interval of the mean, widened about it; within what a tau can be."""
     generator = np.random.default_rng(SAMPLING_SEED)
     n = len(values)

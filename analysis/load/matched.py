@@ -40,6 +40,21 @@ class ArmRuns:
     num_left_out: int
     """Runs of seeds that some priority lacks."""
 
+    @property
+    def note(self) -> str:
+        """Return what is left out as a sentence; "" where every seed is complete."""
+        if not self.seeds:
+            return (
+                f"{self.arm} is left out: no seed is done at all {len(self.priorities)} of its "
+                "priorities."
+            )
+        if self.num_left_out:
+            return (
+                f"{self.num_left_out} runs of {self.arm} are left out: their seeds are not done "
+                "at every priority."
+            )
+        return ""
+
 
 @dataclass(frozen=True)
 class MatchedRuns:

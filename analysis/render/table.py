@@ -23,6 +23,29 @@ class Column:
     A value that is None or NaN is shown as a dash."""
 
 
+def interval_columns(
+    head: str,
+    show: Callable[[Mapping[str, Any], float], str],
+    low: str = "low",
+    high: str = "high",
+) -> tuple[Column, ...]:
+    """Return the columns of an interval: "1.2 to 3.4" where it is shown, both ends in the CSV.
+
+    Args:
+        head: over the shown column.
+        show: text of an end, from its record and the value.
+        low: key of the low end; None there is no interval.
+        high: key of the high end.
+    """
+
+    def text(record: Mapping[str, Any]) -> str:
+        if record[low] is None:
+            return NONE
+        return f"{show(record, record[low])} to {show(record, record[high])}"
+
+    return Column(None, head, text), Column(low), Column(high)
+
+
 @dataclass(frozen=True)
 class Table:
     """One table of the report."""

@@ -16,13 +16,13 @@ from analysis.compute.inference import (
     seed_level_test,
     seed_widening,
 )
-from analysis.load.axes import MINUS, NONE, place_words, shown_number, volume_unit
+from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
 from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Rule, Scale, mark_of
 from analysis.render.section import Part, Section
-from analysis.render.table import Column, Table
+from analysis.render.table import Column, Table, interval_columns
 
 MAX_PAIRS = 6
 MAX_NAME_BESIDE = 18
@@ -125,8 +125,10 @@ def _lead(pair: Pair) -> str:
     elif found.ratio.value is None:
         first = f"{b} has no hypervolume above the reference point, so there is no ratio to it."
     else:
-        interval = found.ratio.seed_level
-        between = f"{PERCENT} interval {_shown(interval, '.3f')}; " if interval else ""
+        between = ""
+        if found.ratio.seed_level is not None:
+            low, high = found.ratio.seed_level
+            between = f"{PERCENT} interval {low:.3f} to {high:.3f}; "
         first = (
             f"{a} has {found.ratio.value:.3f} times the hypervolume of {b} ({between}permutation "
             f"test p = {test.p:.2g}, minimum attainable {test.minimum_p:.2g})."
@@ -288,8 +290,8 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
                 "method_b": b,
                 "indicator": field,
                 "words": words.format(a=a, b=b),
+                "form": form,
                 "value": indicator.value,
-                "shown": shown_number(indicator.value, form),
                 "num_seeds": found.num_seeds,
                 "num_priorities": found.num_priorities,
                 "num_resamples": found.num_resamples,
@@ -302,7 +304,6 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
                 if field != "difference":
                     test = None
                 record[f"low_{level}"], record[f"high_{level}"] = interval or (None, None)
-                record[f"interval_{level}"] = _shown(interval, form)
                 record[f"p_{level}"] = None if test is None else test.p
                 record[f"minimum_p_{level}"] = None if test is None else test.minimum_p
             records.append(record)
@@ -312,10 +313,17 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         *(Column(key) for key in ("method_a", "method_b", "indicator")),
         Column(None, "indicator", lambda record: record["words"]),
         Column("value"),
-        Column(None, "value", lambda record: record["shown"]),
-        *(Column(f"{end}_{level}") for level, _ in levels for end in ("low", "high")),
-        Column(None, "seed-level interval", lambda record: record["interval_seed_level"]),
-        Column(None, "run-level interval", lambda record: record["interval_run_level"]),
+        Column(None, "value", lambda record: shown_number(record["value"], record["form"])),
+        *(
+            column
+            for level, name in levels
+            for column in interval_columns(
+                f"{name} interval",
+                lambda record, end: shown_number(end, record["form"]),
+                f"low_{level}",
+                f"high_{level}",
+            )
+        ),
         *(Column(f"p_{level}", f"{name} p", ".2g") for level, name in levels),
         *(Column(f"minimum_p_{level}") for level, _ in levels),
         *(Column(key) for key in ("num_seeds", "num_priorities", "num_resamples")),
@@ -340,9 +348,3 @@ def _range_words(findings: Findings, ranges: Sequence[float]) -> str:
         f"{axis.name} none, as it is the same in all runs" for axis, width in held if not width
     ]
     return ", ".join(parts)
-
-
-def _shown(interval: Interval | None, form: str) -> str:
-    if interval is None:
-        return NONE
-    return " to ".join(shown_number(end, form) for end in interval)

@@ -1,4 +1,4 @@
-"""The section on steering draws and says what `analysis.controllability` computes."""
+"""The section on controllability draws and says what `analysis.compute` computes."""
 
 import json
 
@@ -29,7 +29,7 @@ def words(section) -> str:
 def test_correlation_is_that_of_each_seeds_runs(full_store):
     findings, section = section_of(full_store)
     found = next(
-        s for s in section.values["steering"] if (s.arm, s.column) == ("lsb", "segmentation_miou")
+        s for s in section.values["responses"] if (s.arm, s.column) == ("lsb", "segmentation_miou")
     )
     runs = findings.runs[findings.runs["arm"] == "lsb"]
     taus = [
@@ -47,7 +47,7 @@ def test_lower_is_better_counts_as_gain_and_its_axis_is_reversed(full_store):
     # The synthetic rmse is 1.5 - delta1.
     _, by_rmse = section_of(full_store, depth="rmse")
     _, by_delta1 = section_of(full_store)
-    rmse, delta1 = (s.values["steering"][0].control for s in (by_rmse, by_delta1))
+    rmse, delta1 = (s.values["responses"][0].control for s in (by_rmse, by_delta1))
     assert rmse.rank_correlation == delta1.rank_correlation
     assert rmse.violations == delta1.violations
     worse, better = by_rmse.figures[0].panels[0].y.limits
@@ -62,46 +62,43 @@ def test_figure_draws_means_and_single_seeds(full_store):
     mine = [p for p in findings.points if p.arm == "lsb"]
     assert means[0].x == pytest.approx([p.priorities[0] for p in mine])
     assert means[0].y == pytest.approx([p.means[0] * 100 for p in mine])
-    ghosts = [m for m in panel.marks if isinstance(m, Points) and m.opacity < 1]
-    assert len(ghosts) == 4
-    drawn = sorted(y for m in ghosts for y in m.y)
+    singles = [m for m in panel.marks if isinstance(m, Points) and m.opacity < 1]
+    assert len(singles) == 4
+    drawn = sorted(y for m in singles for y in m.y)
     assert drawn == pytest.approx(sorted(findings.runs["depth_delta1"] * 100))
     # A line over the means and a faint one for each seed, of both methods.
     assert len([m for m in panel.marks if isinstance(m, Line)]) == 2 + 4
 
 
-def test_a_constant_metric_is_named(store, synthetic):
+def test_constant_metric_has_no_correlation(store, synthetic):
     for seed in range(2):
         for priority in synthetic.priorities:
             values = synthetic.depth_and_segmentation(0.5, 0.4 + 0.1 * (1 - priority))
             synthetic.finish(store, synthetic.make_spec("lsb", priority, seed), values)
     _, section = section_of(store)
-    depth, segmentation = section.values["steering"]
+    depth, segmentation = section.values["responses"]
     assert (depth.control.rank_correlation, depth.control.span) == (None, 0.0)
     assert segmentation.control.rank_correlation == pytest.approx(1.0)
-    assert "Constant, so without any correlation: depth_delta1 of lsb" in words(section)
+    assert "depth delta1 \N{EN DASH}, 0 of 4 steps back" in section.lead
     json.dumps(build(load_stores([store])).summary, allow_nan=False)
 
 
-def test_one_seed_and_one_priority_are_said(store, synthetic):
+def test_one_priority_shows_nothing(store, synthetic):
     synthetic.finish(
         store, synthetic.make_spec("lsb", 0.5, 0), synthetic.depth_and_segmentation(0.5, 0.5)
     )
     _, section = section_of(store)
     assert section.parts == ()
-    assert "No method has runs at two priorities" in section.lead
-    synthetic.fill(store, seeds=1)
-    _, section = section_of(store)
-    assert "With fewer than 3 seeds there is no interval" in words(section)
+    assert "No method has complete runs at two priorities" in section.lead
 
 
-def test_seeds_missing_at_a_priority_are_said(store, synthetic):
+def test_incomplete_seed_is_left_out_with_a_note(store, synthetic):
     synthetic.fill(
         store, seeds=3, skip=lambda s: (s.method, s.seed) == ("lsb", 2) and s.priorities[0] > 0.8
     )
     _, section = section_of(store)
-    assert section.values["steering"][0].num_seeds == 2
-    assert "4 of lsb" in words(section)
+    assert section.values["responses"][0].num_seeds == 2
+    assert "4 runs of lsb are left out" in words(section)
 
 
 def test_three_tasks_average_settings_that_share_a_priority(store, synthetic):
@@ -115,13 +112,13 @@ def test_three_tasks_average_settings_that_share_a_priority(store, synthetic):
             store, RunSpec(method="lsb", tasks=tasks, priorities=priorities, epochs=12), values
         )
     _, section = section_of(store)
-    found = section.values["steering"]
+    found = section.values["responses"]
     assert [(s.num_priorities, s.control.num_steps) for s in found] == [(2, 1)] * 3
     assert len(section.figures[0].panels) == 3
     assert "several settings give a task the same priority" in words(section)
 
 
-def test_seeds_that_agree_have_no_interval_but_words(store, synthetic):
+def test_agreeing_seeds_have_no_interval(store, synthetic):
     for seed in range(3):
         for priority in synthetic.priorities:
             values = synthetic.depth_and_segmentation(0.5 + 0.1 * priority, 0.4 + 0.1 * priority)
