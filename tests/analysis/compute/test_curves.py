@@ -1,11 +1,11 @@
-"""Trends: curves over epochs and seeds, and how far the loss scales end apart."""
+"""Curves over epochs and seeds, and how far the loss scales end apart."""
 
 import math
 from typing import Any
 
 import pytest
 
-from analysis.compute.curves import check_records, trends
+from analysis.compute.curves import check_records, curves, end_ratios
 from mtl.records import EpochRecord
 
 TASKS = ("depth", "segmentation")
@@ -30,64 +30,39 @@ def record(
     )
 
 
+def rows_of(records: dict[int, list[EpochRecord]], quantity: str) -> list[tuple[Any, ...]]:
+    """Return (task, epoch, mean, lowest, highest, number of seeds) of a quantity."""
+    found = curves(records, TASKS)
+    held = found[found["quantity"] == quantity].drop(columns="quantity")
+    return list(held.itertuples(index=False, name=None))
+
+
 def test_curves_are_means_and_ranges_over_the_seeds_that_have_a_value() -> None:
-    found = trends(
-        {
-            0: [record(1, [1.0, 4.0]), record(2, [2.0, None])],
-            3: [record(1, [3.0, 6.0])],
-        },
-        TASKS,
-    )
-    depth, segmentation = found.curves["loss_scales"]
-    assert found.seeds == (0, 3)
-    assert depth.epochs == (1, 2)
-    assert depth.means == (2.0, 2.0)  # (1 + 3) / 2, then seed 0 alone
-    assert (depth.lows, depth.highs, depth.counts) == ((1.0, 2.0), (3.0, 2.0), (2, 1))
-    # No seed has a segmentation scale at epoch 2: it is left out, not 0.
-    assert (segmentation.epochs, segmentation.means) == ((1,), (5.0,))
+    records = {0: [record(1, [1.0, 4.0]), record(2, [2.0, None])], 3: [record(1, [3.0, 6.0])]}
+    assert rows_of(records, "loss_scales") == [
+        ("depth", 1, 2.0, 1.0, 3.0, 2),
+        ("depth", 2, 2.0, 2.0, 2.0, 1),  # seed 0 alone
+        # No seed has a segmentation scale at epoch 2: it is left out, not 0.
+        ("segmentation", 1, 5.0, 4.0, 6.0, 2),
+    ]
 
 
 def test_a_method_lacks_what_its_records_do_not_hold() -> None:
-    found = trends({0: [record(1), record(2)]}, TASKS)
-    assert set(found.curves) == {"losses"}
-    assert found.spread is None
+    assert set(curves({0: [record(1), record(2)]}, TASKS)["quantity"]) == {"losses"}
     # LSB has difficulties from its third period on.
-    lsb = trends({0: [record(1), record(2, difficulties=[0.9, 1.1])]}, TASKS)
-    assert [curve.epochs for curve in lsb.curves["difficulties"]] == [(2,), (2,)]
+    lsb = rows_of({0: [record(1), record(2, difficulties=[0.9, 1.1])]}, "difficulties")
+    assert [row[:2] for row in lsb] == [("depth", 2), ("segmentation", 2)]
+    assert [row[0] for row in rows_of({0: [record(1, losses=[1.0, None])]}, "losses")] == ["depth"]
 
 
-def test_a_task_absent_throughout_has_an_empty_curve() -> None:
-    depth, segmentation = trends({0: [record(1, losses=[1.0, None])]}, TASKS).curves["losses"]
-    assert depth.means == (1.0,)
-    assert (segmentation.epochs, segmentation.means, segmentation.counts) == ((), (), ())
+def test_ratios_are_of_the_last_epoch_of_each_seed() -> None:
+    records = {0: [record(1, [1.0, 4.0]), record(2, [1.2, 1.0])], 1: [record(5, [1.0, 3.0])]}
+    assert end_ratios(records) == (1.2, 3.0)
 
 
-def test_the_spread_is_of_each_seed_and_settles_where_it_stays_near() -> None:
-    records = {
-        # Ratios 4, 1.5, 2, 1.25, 1.2: near for good from epoch 4 on.
-        0: [record(e, s) for e, s in enumerate(
-            ([1.0, 4.0], [1.0, 1.5], [2.0, 1.0], [1.0, 1.25], [1.2, 1.0]), start=1)],
-        1: [record(1, [1.0, 1.0]), record(5, [1.0, 3.0])],
-    }  # fmt: skip
-    spread = trends(records, TASKS).spread
-    assert spread is not None
-    assert spread.epochs == (5, 5)
-    assert spread.ratios == (1.2, 3.0)
-    assert spread.median == pytest.approx(2.1)
-    assert spread.settled == (4, None)
-    always = trends({0: [record(2, [1.0, 1.5])]}, TASKS).spread
-    assert always is not None
-    assert always.settled == (2,)  # at 1.5 counts as within
-
-
-@pytest.mark.parametrize("scales", [[1.0, None], [1.0, 0.0], [-1.0, 2.0], None])
-def test_no_spread_without_positive_scales_at_the_end(scales: Any) -> None:
-    assert trends({0: [record(1, [1.0, 1.0]), record(2, scales)]}, TASKS).spread is None
-
-
-def test_a_single_task_has_no_spread() -> None:
-    single = [record(1, [1.0], losses=[1.0])]
-    assert trends({0: single}, ("depth",)).spread is None
+@pytest.mark.parametrize("scales", [[1.0, None], [1.0, 0.0], [-1.0, 2.0], [1.0], None])
+def test_no_ratio_without_positive_scales_of_every_task_at_the_end(scales: Any) -> None:
+    assert end_ratios({0: [record(1, [1.0, 1.0]), record(2, scales)]}) == ()
 
 
 @pytest.mark.parametrize(
@@ -106,10 +81,10 @@ def test_a_single_task_has_no_spread() -> None:
         ([record(1, difficulties=[True, 1.0])], "no numbers"),
     ],
 )
-def test_records_of_unknown_origin_are_refused_in_words(records: Any, words: str) -> None:
+def test_untrusted_records_are_refused_in_a_sentence(records: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_records(records, 2)
 
 
-def test_good_records_pass_with_none_in_them() -> None:
+def test_none_is_a_good_value() -> None:
     check_records([record(1, [None, 1.0], losses=[None, None]), record(7)], 2)

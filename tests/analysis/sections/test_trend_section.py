@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from analysis.compute.findings import Findings, find
-from analysis.load.axes import NONE, choose_axes
+from analysis.load.axes import choose_axes
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import load_stores
 from analysis.render.panels import Area, Line, Points
 from analysis.render.section import Section
-from analysis.sections.trends import FEWEST_EPOCHS, MOST_EPOCHS, most_epochs, trend_section
+from analysis.sections.trends import MAX_EPOCHS, trend_section
 from analysis.trends import main
 from mtl.records import EpochRecord
 from mtl.store import Store
@@ -71,11 +71,9 @@ def test_the_lead_says_how_far_apart_the_scales_end(
     made = section(store)
     # Medians of (1.1, 1.3) and of (4, 5).
     assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in made.lead
-    # lsb: (1 + k + .3) / (1 + k) <= 1.5 for every k >= 0, so from the start on.
-    assert "lsb from epoch 1." in made.lead
-    table = next(t for t in made.tables if t.name == "loss_scale_spread")
-    assert table.rows[1] == ("fixed", "(1/2, 1/2)", "4.5", "4 to 5", f"{NONE}, {NONE}", "2")
-    assert table.raw["largest_over_smallest_loss_scale"].tolist() == pytest.approx([1.1, 1.3, 4, 5])
+    held = {m["method"]: m["largest_over_smallest_loss_scale"] for m in made.values["methods"]}
+    assert held["lsb"] == pytest.approx((1.1, 1.3))
+    assert held["fixed"] == (4.0, 5.0)
 
 
 def test_what_is_drawn_is_what_was_recorded(store: Store, synthetic: SimpleNamespace) -> None:
@@ -95,8 +93,6 @@ def test_what_is_drawn_is_what_was_recorded(store: Store, synthetic: SimpleNames
     band = next(mark for mark in fixed.marks if isinstance(mark, Area))
     assert band.y[:12] == tuple(5.0 + 12 - e for e in range(1, 13))
     assert band.y[12:] == tuple(1.0 + 12 - e for e in range(12, 0, -1))
-    curves = made.values["methods"][1]["curves"]["loss_scales"][0]
-    assert curves["means"] == depth.y
     csv = next(t for t in made.tables if t.name == "trends").raw
     assert len(csv) == 2 * 3 * 2 * 12  # methods, quantities, tasks, epochs
     row = csv[(csv["method"] == "fixed") & (csv["quantity"] == "loss_scales")].iloc[0]
@@ -115,7 +111,7 @@ def test_only_the_runs_that_are_drawn_are_read(
     assert sorted(read) == sorted(ids.values())
 
 
-def test_damaged_and_missing_records_are_said(store: Store, synthetic: SimpleNamespace) -> None:
+def test_damaged_and_missing_records_are_named(store: Store, synthetic: SimpleNamespace) -> None:
     ids = fill(store, synthetic)
     Path(store.run_folder(ids["lsb", 0]), "epochs.jsonl").write_text("{torn")
     store.write_epochs(ids["fixed", 1], epochs_of((1.0, 2.0), losses=[1.0]))
@@ -125,25 +121,22 @@ def test_damaged_and_missing_records_are_said(store: Store, synthetic: SimpleNam
     assert "differ in their seeds: lsb 1; fixed 0" in said
 
 
-def test_nothing_readable_is_said_and_no_stores_is_no_section(
+def test_nothing_readable_is_said_and_a_table_has_no_section(
     full_store: Store,
 ) -> None:
     made = section(full_store)
     assert made.lead.startswith("No epoch records")
     assert "(lsb, seed 0) is not drawn: it has no epoch records" in words(made)
-    assert words(made).count("The same holds for its seeds 1.") == 2
+    assert words(made).count("is not drawn") == 4
     assert trend_section(found(full_store), RunFiles()) is None
 
 
-def test_methods_without_weights_are_said_not_dropped(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_methods_without_weights_are_named(store: Store, synthetic: SimpleNamespace) -> None:
     ids = fill(store, synthetic)
     for seed in (0, 1):
         bare = epochs_of((1.0, 2.0), weights=None, loss_scales=None)
         store.write_epochs(ids["fixed", seed], bare)
     made = section(store)
-    assert "Without loss weights, and so without loss scales: fixed." in words(made)
     losses = next(f for f in made.figures if f.name == "trends_losses")
     assert [panel.title for panel in losses.panels] == ["lsb", "fixed"]
     scales = next(f for f in made.figures if f.name == "trends_loss_scales")
@@ -162,10 +155,9 @@ def test_a_grid_without_equal_priorities_shows_the_nearest_and_says_so(
     assert "No finished run has equal priorities; shown are those nearest to it, (1/3, 2/3)" in said
     assert "fixed has no finished run there: it is shown at (5/6, 1/6)" in said
     assert "factor of 5 at (5/6, 1/6) and 2 at (1/3, 2/3)" in made.lead
-    assert "One seed a method" in said
 
 
-def test_values_that_a_logarithm_does_not_have_break_the_line(
+def test_values_without_a_logarithm_break_the_line(
     store: Store, synthetic: SimpleNamespace
 ) -> None:
     ids = fill(store, synthetic)
@@ -180,7 +172,7 @@ def test_values_that_a_logarithm_does_not_have_break_the_line(
     assert [len(mark.x) for mark in marks if isinstance(mark, Line)] == [10, 12]
 
 
-def test_long_trainings_are_thinned_in_the_figure_alone(
+def test_long_trainings_are_subsampled_in_the_figure_alone(
     store: Store, synthetic: SimpleNamespace
 ) -> None:
     ids = fill(store, synthetic)
@@ -189,24 +181,18 @@ def test_long_trainings_are_thinned_in_the_figure_alone(
     made = section(store)
     figure = next(f for f in made.figures if f.name == "trends_loss_scales")
     line = next(mark for mark in figure.panels[0].marks if isinstance(mark, Line))
-    assert (len(line.x), line.x[0], line.x[-1]) == (MOST_EPOCHS, 1.0, 1000.0)
-    assert f"{MOST_EPOCHS} of 1000 epochs" in figure.caption
+    assert (len(line.x), line.x[0], line.x[-1]) == (MAX_EPOCHS, 1.0, 1000.0)
+    assert f"{MAX_EPOCHS} epochs of each curve are drawn" in figure.caption
     assert len(next(t for t in made.tables if t.name == "trends").raw) == 2 * 3 * 2 * 1000
 
 
-def test_priorities_that_people_write_as_equal_count_as_equal(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_rounded_equal_priorities_count_as_equal(store: Store, synthetic: SimpleNamespace) -> None:
     spec = synthetic.make_spec("lsb", 0.4998, 0)
     synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
     store.write_epochs(spec.run_id(), epochs_of((1.0, 2.0)))
     made = section(store)
     assert "are shown at equal ones" in words(made)
     assert "unequal" not in made.lead
-
-
-def test_many_curves_are_drawn_at_fewer_epochs() -> None:
-    assert [most_epochs(n) for n in (1, 20, 40, 54)] == [MOST_EPOCHS, 100, 50, FEWEST_EPOCHS]
 
 
 def test_the_command_writes_curves_and_figures(
@@ -220,7 +206,7 @@ def test_the_command_writes_curves_and_figures(
     assert main([str(store.root), "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in told
-    names = {"loss_scale_spread.csv", "trends.csv"}
+    names = {"trends.csv"}
     names |= {
         f"trends_{quantity}.{form}"
         for quantity in ("loss_scales", "weights", "losses")
@@ -257,5 +243,5 @@ def test_the_command_on_a_table_says_that_only_stores_have_epochs(
     table.write_text("method,seed\nlsb,0\n")
     assert main([str(table)]) == 1
     message = capsys.readouterr().err
-    assert "got a file. Trends need the epoch records of runs, which only a store has" in message
+    assert "Trends need the epoch records of runs, which only a store has" in message
     assert "--store" not in message
