@@ -4,7 +4,7 @@ As in Figures S-5 and S-7 to S-9 of the supplement. `mtl.training.samples` in, p
 nothing here reads files. Arrays may come from anywhere, so every shape is checked.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,49 +21,10 @@ CLASS_COLOURS = (
 """Paul Tol's muted colours and some of his others, for the classes 0, 1, ...; they repeat."""
 NUM_LEVELS = 255
 """Colours of a scale; with the one for no value, a pixel is one byte of a PNG."""
-LARGEST_SIDE = 8192
-"""Pixels of a picture's side that are still believed."""
+MAX_SIDE = 8192
+"""Pixels of a picture's side at most."""
 CLIPPED_SHARE = 0.01
 """Of the pixels with the largest errors, which all take the last colour: a few would darken all."""
-
-
-@dataclass(frozen=True)
-class ErrorMaps:
-    """The losses at each pixel of one image; (height, width) each."""
-
-    image: np.ndarray
-    """uint8 (height, width, 3)."""
-    errors: Mapping[str, np.ndarray]
-    """Task -> float32, 0 where it is not valid."""
-    valid: Mapping[str, np.ndarray]
-
-    def mean(self, task: str) -> float | None:
-        """Return the mean error over the valid pixels; None without any."""
-        held = self.errors[task][self.valid[task]]
-        return float(held.mean(dtype=np.float64)) if held.size else None
-
-    def masked(self, task: str) -> np.ndarray:
-        """Return the errors of a task with NaN where they do not count."""
-        return np.where(self.valid[task], self.errors[task], np.nan)
-
-    def summed(self, weights: Mapping[str, float] | None = None) -> np.ndarray:
-        """Return the sum over the tasks, each times its weight; NaN where no task is valid."""
-        total = np.zeros(self.image.shape[:2], np.float32)
-        for task, errors in self.errors.items():
-            total += errors if weights is None else weights[task] * errors
-        any_valid = np.any([self.valid[task] for task in self.errors], axis=0)
-        return np.where(any_valid, total, np.nan)
-
-    def shares(self, weights: Mapping[str, float] | None = None) -> dict[str, float] | None:
-        """Return task -> its share of the sum over all pixels; None unless all are positive."""
-        parts = {
-            task: float(errors.sum(dtype=np.float64)) * (1.0 if weights is None else weights[task])
-            for task, errors in self.errors.items()
-        }
-        total = sum(parts.values())
-        if min(parts.values()) < 0 or not 0 < total < np.inf:
-            return None
-        return {task: part / total for task, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -84,7 +45,7 @@ class Estimates:
 
 
 def array_names(tasks: Sequence[str], kinds: Sequence[str]) -> frozenset[str]:
-    """Return the names of what `image_numbers` and readers of these kinds of arrays need."""
+    """Return the names of the arrays that readers of these kinds of values need."""
     return frozenset({"indices", "image", *(f"{task}_{kind}" for task in tasks for kind in kinds)})
 
 
@@ -92,7 +53,7 @@ def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     """Return the numbers of the images in the validation split.
 
     Raises:
-        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+        UsageError: if the arrays are not what `mtl.training.samples` writes.
     """
     indices = _array(arrays, "indices")
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
@@ -104,39 +65,53 @@ def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     sides = image.shape[1:3]
     is_image = image.ndim == 4 and image.dtype == np.uint8 and image.shape[3] == 3
     fits = is_image and len(image) == len(numbers) and min(sides) > 0
-    if not fits or max(sides) > LARGEST_SIDE:
+    if not fits or max(sides) > MAX_SIDE:
         raise UsageError(f"image holds {image.dtype} {image.shape}")
     return numbers
 
 
-def error_maps(
-    arrays: Mapping[str, np.ndarray], tasks: Sequence[str], image_number: int
-) -> ErrorMaps:
-    """Return the error maps of one image.
+def input_image(arrays: Mapping[str, np.ndarray], image_number: int) -> np.ndarray:
+    """Return an image, uint8 (height, width, 3).
 
     Raises:
-        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+        UsageError: if the arrays are not what `mtl.training.samples` writes.
+    """
+    return np.asarray(arrays["image"][_place(arrays, image_number)])
+
+
+def error_maps(
+    arrays: Mapping[str, np.ndarray], tasks: Sequence[str], image_number: int
+) -> dict[str, np.ndarray]:
+    """Return task -> its error at each pixel of an image, float32, NaN where it does not count.
+
+    Raises:
+        UsageError: if the arrays are not what `mtl.training.samples` writes.
     """
     place = _place(arrays, image_number)
-    shape = arrays["image"].shape[:3]
-    errors, valid = {}, {}
+    maps = {}
     for task in tasks:
         whole = _array(arrays, f"{task}_error")
-        if whole.shape != shape or whole.dtype.kind != "f":
+        if whole.shape != arrays["image"].shape[:3] or whole.dtype.kind != "f":
             raise UsageError(f"{task}_error holds {whole.dtype} {whole.shape}")
-        valid[task] = _valid(arrays, task)[place]
+        valid = _valid(arrays, task)[place]
         with np.errstate(over="ignore"):  # what is beyond float32 is refused below
-            errors[task] = np.where(valid[task], whole[place], 0).astype(np.float32)
-        if not np.isfinite(errors[task]).all():
+            maps[task] = np.where(valid, whole[place], np.nan).astype(np.float32)
+        if not np.isfinite(maps[task][valid]).all():
             raise UsageError(f"{task}_error holds NaN or infinity")
-    return ErrorMaps(arrays["image"][place], errors, valid)
+    return maps
+
+
+def summed(maps: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the sum of the error maps of all tasks; NaN where no task counts."""
+    stacked = np.stack([*maps.values()])
+    return np.where(np.isnan(stacked).all(axis=0), np.nan, np.nansum(stacked, axis=0))
 
 
 def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) -> Estimates:
     """Return target and prediction of one image.
 
     Raises:
-        ValueError: in words if the arrays are not what `mtl.training.samples` writes.
+        UsageError: if the arrays are not what `mtl.training.samples` writes.
     """
     place = _place(arrays, image_number)
     shape = arrays["image"].shape[:3]
@@ -175,24 +150,10 @@ def _valid(arrays: Mapping[str, np.ndarray], task: str) -> np.ndarray:
     return valid
 
 
-def even_weights(
-    tasks: Sequence[str], weights: Sequence[float | None] | None
-) -> dict[str, float] | None:
-    """Return loss weights brought to a mean of 1, so that methods share one colour range.
-
-    None where the method has none, some task has none, or they have no positive mean.
-    """
-    held = [weight for weight in weights or () if weight is not None]
-    if len(held) != len(tasks) or not 0 < sum(held) < np.inf:
-        return None
-    mean = sum(held) / len(held)
-    return {task: weight / mean for task, weight in zip(tasks, held, strict=True)}
-
-
-def shrink_factor(height: int, width: int, most_pixels: int) -> int:
-    """Return the least whole factor by which both sides shrink to at most `most_pixels`."""
+def shrink_factor(height: int, width: int, max_pixels: int) -> int:
+    """Return the least whole factor by which both sides shrink to at most `max_pixels`."""
     factor = 1
-    while max(height // factor, 1) * max(width // factor, 1) > most_pixels:
+    while max(height // factor, 1) * max(width // factor, 1) > max_pixels:
         factor += 1
     return factor
 
@@ -229,10 +190,10 @@ def shared_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def target_limits(shown: Iterable[Estimates]) -> tuple[float, float]:
-    """Return the range of the targets' valid pixels, shared with the predictions."""
-    held = [estimate.target[estimate.valid] for estimate in shown]
-    values = np.concatenate([h[np.isfinite(h)].ravel() for h in held])
+def target_limits(shown: Estimates) -> tuple[float, float]:
+    """Return the range of the target's valid pixels, for target and predictions."""
+    held = shown.target[shown.valid]
+    values = held[np.isfinite(held)]
     if not values.size:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())

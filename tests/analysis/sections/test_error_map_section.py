@@ -17,12 +17,11 @@ from analysis.render.html import section_views
 from analysis.render.panels import Pictures
 from analysis.render.pictures import NO_VALUE, scale_picture
 from analysis.render.section import Section
-from analysis.sections.error_maps import MOST_PIXELS, error_map_section
-from mtl.records import EpochRecord
+from analysis.sections.error_maps import MAX_PIXELS, error_map_section
 from mtl.store import Store
 
 EPOCHS = (2, 10, 12)
-WEIGHTS = {"lsb": [0.9, 0.3], "fixed": [0.5, 0.5]}
+METHODS = ("lsb", "fixed")
 HEIGHT, WIDTH = 6, 8
 
 
@@ -57,20 +56,15 @@ def error_of(method: str, epoch: int) -> tuple[float, float]:
 
 @pytest.fixture
 def filled(store: Store, synthetic: SimpleNamespace) -> dict[tuple[str, int], str]:
-    """Fill the grid, with samples and weights of the runs at equal priorities."""
+    """Fill the grid, with samples of the runs at equal priorities."""
     synthetic.write_plan(store, "priority_grid", synthetic.fill(store))
     ids = {}
-    for method, weights in WEIGHTS.items():
+    for method in METHODS:
         for seed in (0, 1):
             run_id = ids[method, seed] = synthetic.make_spec(method, 1 / 2, seed).run_id()
-            store.write_epochs(run_id, [record(e, weights) for e in range(1, 13)])
             for epoch in EPOCHS:
                 write(store, run_id, epoch, samples(error_of(method, epoch)))
     return ids
-
-
-def record(epoch: int, weights: list[float] | None) -> EpochRecord:
-    return EpochRecord(epoch, [1.0, 1.0], weights, weights, None, 0.1, {}, 1.0)  # type: ignore[arg-type]
 
 
 def section(store: Store) -> Section:
@@ -89,62 +83,48 @@ def words(made: Section) -> str:
     return " ".join(part for part in made.parts if isinstance(part, str))
 
 
-def test_sums_are_of_the_errors_and_of_the_weighted_errors(
+def test_sums_are_of_the_errors_in_one_colour_range(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
     made = section(store)
-    plain, weighted = pictures(made, "error_maps_sum"), pictures(made, "error_maps_weighted")
-    assert plain.head == ("input", "epoch 2", "epoch 10", "epoch 12")
-    assert [row.label for row in plain.rows] == ["lsb", "fixed"]
+    total = pictures(made, "error_maps_sum")
+    assert total.head == ("input", "error, epoch 2", "error, epoch 10", "error, epoch 12")
+    assert [row.label for row in total.rows] == ["lsb", "fixed"]
     # Sums of lsb: 4 + 12, 4 + 6, 4 + 6; of fixed 8 + 12, 8 + 6, 8 + 6. One range for all six.
-    limits = plain.scales[0].limits
+    limits = total.scales[0].limits
     assert limits == (0.0, 20.0)
-    for row, sums in zip(plain.rows, ((16, 10, 10), (20, 14, 14)), strict=True):
+    for row, sums in zip(total.rows, ((16, 10, 10), (20, 14, 14)), strict=True):
         for cell, value in zip(row.cells[1:], sums, strict=True):
             expected = scale_picture(np.full((HEIGHT, WIDTH), float(value)), limits, 1)
             np.testing.assert_array_equal(cell, expected)
-    np.testing.assert_array_equal(plain.rows[0].cells[0], samples((0, 0))["image"][0])
-    assert plain.rows[1].cells[0] is None
-    # Weights of (0.9, 0.3) are (1.5, 0.5) at a mean of 1: 1.5 x 4 + 0.5 x 6 = 9 at the end.
-    expected = scale_picture(np.full((HEIGHT, WIDTH), 9.0), weighted.scales[0].limits, 1)
-    np.testing.assert_array_equal(weighted.rows[0].cells[3], expected)
-    # fixed weighs both alike, so its weighted sum is the plain one.
-    assert weighted.scales[0].limits == (0.0, 20.0)
-    np.testing.assert_array_equal(weighted.rows[1].cells[3], plain.rows[1].cells[3])
-
-
-def test_the_lead_and_the_table_give_shares(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
-    made = section(store)
-    # lsb: 6 of 10 plain, 3 of 9 weighted; fixed: 6 of 14 both ways.
-    assert "segmentation makes 60% (lsb) and 43% (fixed)" in made.lead
-    assert "it makes 33% (lsb) and 43% (fixed); an even share would be 50%" in made.lead
-    raw = made.tables[0].raw
-    assert len(raw) == 2 * 3 * 2
-    last = raw[(raw["method"] == "lsb") & (raw["epoch"] == 12)].set_index("task")
-    assert last.loc["depth", "mean_error"] == 4
-    assert last.loc["depth", "weight"] == pytest.approx(1.5)
-    assert last.loc["depth", "share_of_weighted_sum"] == pytest.approx(6 / 9)
+    np.testing.assert_array_equal(total.rows[0].cells[0], samples((0, 0))["image"][0])
+    assert total.rows[1].cells[0] is None
+    # lsb: 6 of 10; fixed: 6 of 14.
+    assert "Of the summed error after epoch 12, segmentation makes 60% (lsb) and 43% (fixed)" in (
+        made.lead
+    )
     assert "All pictures are of seed 0." in words(made)
-    assert made.values["runs"] == {m: filled[m, 0] for m in WEIGHTS}
+    assert made.values["runs"] == {m: filled[m, 0] for m in METHODS}
 
 
-def test_predictions_stand_above_their_errors(
+def test_predictions_stand_beside_their_errors(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
-    depth = pictures(section(store), "predictions_depth")
-    assert depth.head == ("input, target below", "lsb", "fixed")
-    labels = [f"image {n}, {what}" for n in (0, 33) for what in ("prediction", "error")]
-    assert [row.label for row in depth.rows] == labels
-    target = samples((0, 0))["depth_target"]
+    depth = pictures(section(store), "error_maps_depth")
+    assert depth.head[:4] == ("input", "target", "prediction, epoch 12", "error, epoch 2")
     by_title = {bar.title: bar.limits for bar in depth.scales}
-    assert by_title["depth (m)"] == (target.min(), target.max())
-    expected = scale_picture(target[1, ..., 0].astype(float), by_title["depth (m)"], 1)
-    np.testing.assert_array_equal(depth.rows[3].cells[0], expected)
-    error = by_title["depth error (natural log)"]
-    expected = scale_picture(np.full((HEIGHT, WIDTH), 4.0), error, 1)
-    np.testing.assert_array_equal(depth.rows[1].cells[1], expected)
+    target, prediction = (samples((0, 0))[f"depth_{kind}"][0] for kind in ("target", "prediction"))
+    limits = by_title["depth (m)"]
+    assert limits == (target.min(), target.max())
+    first, second = depth.rows
+    for cell, values in ((first.cells[1], target), (second.cells[2], prediction)):
+        expected = scale_picture(values[..., 0].astype(float), limits, 1)
+        np.testing.assert_array_equal(cell, expected)
+    expected = scale_picture(
+        np.full((HEIGHT, WIDTH), 4.0), by_title["depth error (natural log)"], 1
+    )
+    np.testing.assert_array_equal(first.cells[3], expected)
+    assert second.cells[:2] == (None, None)
 
 
 def test_only_one_run_a_method_is_read(
@@ -166,18 +146,13 @@ def test_only_one_run_a_method_is_read(
     ("changes", "why"),
     [
         ({"depth_error": np.zeros((2, 3, 3), np.float16)}, "depth_error holds float16"),
-        ({"image": np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)}, "image 0 is another picture"),
-        (
-            {"depth_target": np.ones((2, HEIGHT, WIDTH, 1), np.float16)},
-            "the depth target of image 0 is another one",
-        ),
         (
             {"depth_error": np.full((2, HEIGHT, WIDTH), np.inf, np.float16)},
             "depth_error holds NaN or infinity",
         ),
     ],
 )
-def test_foreign_samples_leave_a_gap_and_a_word(
+def test_untrusted_samples_leave_a_gap_and_a_note(
     store: Store, filled: dict[tuple[str, int], str], changes: dict[str, Any], why: str
 ) -> None:
     run_id = filled["fixed", 0]
@@ -186,7 +161,9 @@ def test_foreign_samples_leave_a_gap_and_a_word(
     assert f"samples of run {run_id} are not shown: epoch 12 ({why}" in words(made)
     cells = pictures(made, "error_maps_sum").rows[1].cells
     assert [cell is None for cell in cells] == [True, False, False, True]
-    assert pictures(made, "predictions_depth").head == ("input, target below", "lsb")
+    assert [row.cells[2] is None for row in pictures(made, "error_maps_depth").rows] == [
+        False, True,
+    ]  # fmt: skip
 
 
 def test_the_images_shown_are_those_that_all_have(
@@ -198,7 +175,7 @@ def test_the_images_shown_are_those_that_all_have(
     for epoch in EPOCHS:
         write(store, filled["fixed", 0], epoch, samples(error_of("fixed", epoch), **changes))
     made = section(store)
-    assert made.values["images"] == [33]
+    assert made.values["image"] == 33
     assert "validation image 33" in made.lead
     assert "are not shown" not in words(made)
 
@@ -229,16 +206,6 @@ def test_no_samples_is_no_section(full_store: Store) -> None:
     assert error_map_section(findings, RunFiles()) is None
 
 
-def test_a_method_without_weights_is_said(store: Store, filled: dict[tuple[str, int], str]) -> None:
-    store.write_epochs(filled["lsb", 0], [record(e, None) for e in range(1, 13)])
-    weighted = pictures(section(store), "error_maps_weighted")
-    assert "Without loss weights: lsb." in weighted.caption
-    assert all(cell is None for cell in weighted.rows[0].cells[1:])
-    store.write_epochs(filled["fixed", 0], [])
-    made = section(store)
-    assert [p.name for p in made.pictures][:2] == ["error_maps_sum", "error_maps_depth"]
-
-
 def test_pixels_that_do_not_count_have_their_own_colour(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
@@ -247,7 +214,7 @@ def test_pixels_that_do_not_count_have_their_own_colour(
     changes = {"depth_valid": valid}
     write(store, filled["lsb", 0], 12, samples(error_of("lsb", 12), **changes))
     made = section(store)
-    cell = pictures(made, "error_maps_depth").rows[0].cells[3]
+    cell = pictures(made, "error_maps_depth").rows[0].cells[5]
     assert cell is not None
     assert tuple(cell[0, 0]) == NO_VALUE
     assert tuple(cell[0, 1]) != NO_VALUE
@@ -260,13 +227,13 @@ def test_large_noisy_pictures_stay_small_in_the_page(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
     noise = np.random.default_rng(1).random((2, 480, 640)).astype(np.float16)
-    for method in WEIGHTS:
+    for method in METHODS:
         for epoch in EPOCHS:
             changes = {"depth_error": noise, "segmentation_error": noise}
             write(store, filled[method, 0], epoch, samples((0, 0), (480, 640), **changes))
     made = section(store)
     assert "of the height and width of the images" in words(made)
     cells = [cell for p in made.pictures for row in p.rows for cell in row.cells]
-    assert sum(cell.shape[0] * cell.shape[1] for cell in cells if cell is not None) <= MOST_PIXELS
+    assert sum(cell.shape[0] * cell.shape[1] for cell in cells if cell is not None) <= MAX_PIXELS
     page = str(section_views([made], jinja2.Environment()))
     assert len(page) < 2.6e6 * 4 / 3  # base64 takes four signs for three bytes
