@@ -66,7 +66,7 @@ class Spread:
     ratio: float | None
     """range / pooled standard deviation; None where that is None or 0."""
     least_margin_over_prior: float | None
-    """Smallest improvement of a mean on the per-pixel prior; negative where one is worse."""
+    """Smallest improvement of a mean on the image-independent baseline; below 0 for a worse one."""
 
 
 def minimised(values: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
@@ -155,16 +155,16 @@ def reference_point(
 ) -> Reference | None:
     """Return one reference point for all methods, in metric units; None without any run.
 
-    The per-pixel prior where it is known on every axis: hypervolume then measures what is gained
-    over a predictor that does not look at the image, and stays put when runs are added. Otherwise
-    the worst value over all single runs of all methods, moved `REFERENCE_MARGIN` of the range over
-    the runs towards worse.
+    The image-independent baseline where it is known on every axis: hypervolume then measures what
+    is gained by looking at the image, and stays put when runs are added. Otherwise the worst value
+    over all single runs of all methods, moved `REFERENCE_MARGIN` of the range over the runs towards
+    worse.
     """
     if all(axis.column in prior for axis in axes):
         return Reference(
             tuple(prior[axis.column] for axis in axes),
-            "The reference point is the per-pixel prior; a point that is worse than it on any "
-            "axis adds nothing.",
+            "The reference point is the image-independent baseline; a point that is worse than it "
+            "on any axis adds nothing.",
         )
     if runs.empty:
         return None

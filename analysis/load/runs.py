@@ -76,7 +76,7 @@ class Loaded:
     manifests: Mapping[str, Mapping[str, Any]]
     """run id -> manifest.json, where there is one."""
     prior: Mapping[str, float]
-    """Metric column -> value of the per-pixel prior on the test split; empty where unknown."""
+    """Metric column -> test value of the image-independent baseline; empty where unknown."""
     notes: tuple[str, ...] = ()
     """Sentences that the reader must see."""
     baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
@@ -278,7 +278,7 @@ def _shared_tasks(specs: Sequence[RunSpec]) -> tuple[str, ...]:
 
 
 def _shared_prior(manifests: Sequence[Mapping[str, Any]], notes: list[str]) -> dict[str, float]:
-    """Return the per-pixel prior on the test split; it belongs to the data, not to a run.
+    """Return the image-independent baseline on the test split: one for all runs on the data.
 
     Metric by metric: a run of an earlier release lacks those that came later.
     """
@@ -290,7 +290,7 @@ def _shared_prior(manifests: Sequence[Mapping[str, Any]], notes: list[str]) -> d
                 if value is not None:
                     held.setdefault(name, set()).add(float(value))
     if any(len(values) > 1 for values in held.values()):
-        notes.append("The runs report different per-pixel priors, so none is drawn.")
+        notes.append("The runs report different image-independent baselines, so none is drawn.")
         return {}
     return {name: value for name, (value,) in held.items()}
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
@@ -24,39 +23,18 @@ from analysis.render.panels import (
 from analysis.render.plotly_json import plotly_values
 from analysis.render.section import Folded, Part, Section
 
-MOST_COLUMNS = 4
+MAX_COLUMNS = 4
 """The page's style knows so many."""
 
 
-def section_views(
-    sections: Sequence[Section], environment: jinja2.Environment
-) -> list[dict[str, Any]]:
-    """Return each section as the templates take it."""
-    return [
-        {
-            "name": section.name,
-            "title": section.title,
-            "lead": section.lead,
-            "own": _own(section, environment),
-            "parts": [_view(part) for part in section.parts],
-        }
-        for section in sections
-    ]
+def section_view(section: Section) -> dict[str, Any]:
+    """Return a section as the templates take it."""
+    return {"section": section, "parts": [_view(part) for part in section.parts]}
 
 
-def embedded(value: Any) -> str:
+def embedded(value: Any) -> Markup:
     """Return JSON that cannot end the script element it stands in."""
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-
-
-def _own(section: Section, environment: jinja2.Environment) -> Markup:
-    """Return what a section's own template makes of it, with its data before it."""
-    if section.template is None:
-        return Markup()
-    data = Markup('<script type="application/json" id="data-{}">{}</script>').format(
-        section.name, Markup(embedded(section.data))
-    )
-    return data + Markup(environment.get_template(section.template).render(section=section))
+    return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
 
 
 def _view(part: Part | Folded) -> dict[str, Any]:
@@ -82,7 +60,7 @@ def figure_view(figure: Figure) -> dict[str, Any]:
         "title": figure.title,
         "alt": figure.alt,
         "caption": figure.caption,
-        "columns": min(figure.columns, len(figure.panels), MOST_COLUMNS),
+        "columns": min(figure.columns, len(figure.panels), MAX_COLUMNS),
         "legend": [_key_view(key) for key in figure.legend],
         "panels": [_panel_view(panel, figure) for panel in figure.panels],
     }

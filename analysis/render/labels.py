@@ -178,7 +178,7 @@ class Size:
 
 CORNER = 0.75
 """Share of an axis behind which a reference line runs into the upper right corner."""
-PRIOR, SINGLE_TASK = "per-pixel prior", "single task"
+PRIOR, SINGLE_TASK = "image-independent", "single task"
 """Kinds of reference lines, as they are named in a figure."""
 MOST_OBSTACLES = 3_000
 """Boxes that labels keep clear of; of more as many evenly chosen ones count."""

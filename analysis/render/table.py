@@ -9,6 +9,9 @@ import pandas as pd
 
 from analysis.load.axes import MINUS, NONE, TIMES, shown_number
 
+MAX_ROWS = 250
+"""Rows of a table that the page shows; its files hold all."""
+
 
 @dataclass(frozen=True)
 class Column:

@@ -1,12 +1,15 @@
-"""The operating-point figures as panels: values from findings, laid out for several widths."""
+"""What a setting gives on every task at once: the figures of operating points and their means."""
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from analysis.compute.findings import Findings, steered_arms
 from analysis.compute.fronts import OperatingPoint, means_of
 from analysis.load.axes import Axis
 from analysis.load.matched import ArmRuns, arm_runs
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import SPLIT
 from analysis.render.figure_parts import MOST_LABELLED_TASKS, axis_limits, axis_title, range_text
 from analysis.render.labels import (
     PRIOR,
@@ -33,15 +36,48 @@ from analysis.render.panels import (
     Scale,
     mark_of,
 )
+from analysis.render.section import Folded, Part, Section
+from analysis.sections.overview_tables import operating_point_table, run_table
 
-MOST_GHOSTS = 3_000
+MAX_SINGLE_RUNS = 3_000
 """Single runs in a figure; of more as many evenly chosen ones are drawn."""
-MOST_BANDS = 2
+MAX_FIGURES = 6
+"""Figures beyond this number are folded away: eight tasks have 28 pairs."""
+MAX_BANDS = 2
 """Methods with a band: more of them hide each other."""
 SHARES = (0.25, 0.5, 0.75)
 """Of seeds, that attain the better edge of the band, the median and the worse edge."""
-FEWEST_FOR_MEDIAN = 3
+MIN_FOR_MEDIAN = 3
 """Seeds; the median of two is what either attains."""
+
+
+def point_section(findings: Findings, _: RunFiles) -> Section:
+    """Return the section of the operating points, with or without a figure."""
+    figures = operating_point_figures(findings)
+    parts: list[Part | Folded] = []
+    # The caption is that of all figures.
+    parts += [replace(f, caption=f.caption if k == 0 else "") for k, f in enumerate(figures)]
+    if len(figures) > MAX_FIGURES:
+        more = [replace(figure, caption="") for figure in figures[MAX_FIGURES:]]
+        parts[MAX_FIGURES:] = [Folded(f"{len(more)} more pairs of tasks", tuple(more))]
+    lead = "No run has a usable result yet."
+    if findings.points:
+        tasks = ", ".join(axis.task for axis in findings.axes)
+        few = len(findings.axes) <= MOST_LABELLED_TASKS
+        lead = f"What a setting gives on every task at once, {SPLIT} split."
+        if figures:
+            lead += (
+                f" Labels are the priorities {f'({tasks})' if few else 'of the two tasks drawn'}."
+            )
+        meanings = [f"{a.name}: {a.metric.meaning}, {a.better}." for a in findings.axes]
+        parts += [
+            operating_point_table(findings),
+            Folded(
+                "Single runs, and what the metrics mean",
+                (run_table(findings), " ".join(meanings)),
+            ),
+        ]
+    return Section("points", "Operating points", lead, tuple(parts))
 
 
 def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
@@ -49,7 +85,7 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
     if not findings.points:
         return ()
     banded = [
-        arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MOST_BANDS]
+        arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MAX_BANDS]
     ]
     pairs = itertools.combinations(range(len(findings.axes)), 2)
     return tuple(_operating_points(findings, banded, pair) for pair in pairs)
@@ -68,9 +104,9 @@ def _operating_points(
     bands = {runs.arm: _band(findings, runs, pair) for runs in banded}
     marks: list[Drawn] = [area for area, _ in bands.values() if area is not None]
     marks += _reference_lines(findings, axes)
-    every = -(-len(findings.runs) // MOST_GHOSTS)
+    every = -(-len(findings.runs) // MAX_SINGLE_RUNS)
     for arm, _, mark in arms:
-        marks.append(_ghosts(findings, arm, mark, axes, every))
+        marks.append(_single_runs(findings, arm, mark, axes, every))
     for arm, _, mark in arms:
         corners = shown_staircase(findings, arm, pair)
         if corners:
@@ -103,7 +139,9 @@ def _operating_points(
     )
 
 
-def _ghosts(findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int) -> Points:
+def _single_runs(
+    findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int
+) -> Points:
     runs = findings.runs[findings.runs["arm"] == arm].iloc[::every]
     xs, ys = (shown_values(runs[axis.column].tolist(), axis) for axis in axes)
     hover = tuple(
@@ -134,7 +172,7 @@ def _band(
     xs, ys = zip(*better, *worse[::-1], strict=True)
     mark = mark_of(findings.arms.index(runs.arm))
     band = Area(xs, ys, mark.colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
-    if len(runs.seeds) < FEWEST_FOR_MEDIAN or not median:
+    if len(runs.seeds) < MIN_FOR_MEDIAN or not median:
         return band, None
     xs, ys = zip(*median, strict=True)
     name = f"{runs.arm}, median attainment"
@@ -197,40 +235,34 @@ def _caption(
 ) -> str:
     of_two = " of these two axes" if len(findings.axes) > 2 else ""
     parts = [
-        "Large markers are means over seeds with bars of one standard deviation; small faint ones "
-        "are single seeds. Steps join a method's nondominated means; the area between them and "
-        f"the reference point is the hypervolume{of_two}. Better is right and up in this figure."
+        "Better is right and up. Large markers: means over seeds, bars of one standard deviation. "
+        "Small ones: single runs. Steps: a method's nondominated means; the area between them and "
+        f"the reference point is the hypervolume{of_two}."
     ]
     if len(findings.axes) > MOST_LABELLED_TASKS:
-        parts.append(
-            "Labels are the priorities of the two tasks drawn; hovering over a point and the table "
-            "of means tell those of the others."
-        )
+        parts.append("The table of means has the priorities of the other tasks.")
     if every > 1:
         parts.append(
-            f"Of the {len(findings.runs)} single runs one in {every} is drawn; runs.csv holds all."
+            f"One in {every} of the {len(findings.runs)} single runs is drawn; runs.csv holds all."
         )
     if num_seeds:
         shown = " and ".join(f"{arm} ({number})" for arm, number in num_seeds.items())
         two = ", with two seeds between what both and what either attain"
         parts.append(
-            f"Bands of {shown} seeds lie between what 75 % and what 25 % of the seeds attain"
+            f"Bands of {shown} seeds: between what 75 % and what 25 % of the seeds attain"
             f"{two if 2 in num_seeds.values() else ''}."
         )
     if has_medians:
-        parts.append("Dotted steps are what half of the seeds attain.")
+        parts.append("Dotted steps: what half of the seeds attain.")
     if has_arrows:
-        parts.append("Arrows lead from fixed to lsb at the same priorities.")
+        parts.append("Arrows: from fixed to lsb at the same priorities.")
     if findings.prior:
         parts.append(
-            "The dotted lines are a predictor that does not look at the image: at each pixel the "
-            "median value, mean normal or most frequent class of the training targets."
+            "Dotted lines: a baseline that does not look at the image (at each pixel the median "
+            "value, mean normal or most frequent class of the training targets)."
         )
     if any(axis.column in findings.baselines for axis in findings.axes):
-        parts.append(
-            "The lines of long dashes are the means of networks that train that task alone, "
-            "otherwise alike."
-        )
+        parts.append("Long dashes: means of networks that train that task alone, otherwise alike.")
     return " ".join(parts)
 
 
@@ -262,5 +294,5 @@ def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str
             parts.append(f"{arm}: {len(mine)} operating points, {', '.join(spans)}")
     return (
         f"Scatter plot of {axes[0].title} against {axes[1].title}. {'. '.join(parts)}. "
-        "The table below holds every value."
+        "The table below has every value."
     )

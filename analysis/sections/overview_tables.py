@@ -1,58 +1,61 @@
-"""Findings as tables: each once with full digits (CSV) and once as people read it (HTML, LaTeX)."""
+"""What every report holds: hypervolumes, ranges over the seed spread, runs, provenance."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
-from analysis.compute.findings import Findings
+from analysis.compute.findings import Comparison, Findings
 from analysis.compute.fronts import OperatingPoint
 from analysis.load.axes import MINUS, NONE, Axis, place_words, shown_number, volume_unit
-from analysis.load.priorities import priority_values, settings_of
-from analysis.render.table import Table
-
-
-def all_tables(findings: Findings) -> dict[str, Table]:
-    """Return every table by name."""
-    tables = (
-        operating_point_table(findings),
-        hypervolume_table(findings),
-        comparison_table(findings),
-        spread_table(findings),
-        budget_table(findings),
-        run_table(findings),
-        state_table(findings),
-    )
-    return {table.name: table for table in tables}
+from analysis.load.priorities import Priorities, priority_values, settings_of
+from analysis.load.run_files import RunFiles
+from analysis.load.runs import SPLIT, STATES, RunState
+from analysis.render.section import Part, Section
+from analysis.render.table import MAX_ROWS, Column, Table
+from analysis.sections.verdict import not_compared, partly_compared, single_point_words
 
 
 def operating_point_table(findings: Findings) -> Table:
     """Return one row an operating point: means and standard deviations over seeds."""
     axes = findings.axes
-    rows, raw = [], []
-    for point in findings.points:
-        cells = mean_cells(point, axes)
-        mark = "yes" if point.nondominated else ""
-        rows.append(
-            (point.arm, findings.shown_priorities(point.priorities), *cells, str(point.n), mark)
-        )
-        values = {
+    tasks = ", ".join(axis.task for axis in axes)
+    shown_names = [f"shown_{axis.column}" for axis in axes]
+    columns = [
+        Column("method", "method"),
+        Column(None, f"priorities ({tasks})", lambda record: record["priorities"]),
+        *(Column(key) for key in priority_values(None, [axis.task for axis in axes])),
+    ]
+    for axis in axes:
+        columns += [
+            Column(None, axis.title, operator.itemgetter(f"shown_{axis.column}")),
+            Column(f"{axis.column}_mean"),
+            Column(f"{axis.column}_sd"),
+        ]
+    columns += [
+        Column("num_seeds", "seeds"),
+        Column("nondominated", "nondominated", lambda value: "yes" if value else ""),
+        Column("nondominated_within_method"),
+    ]
+    records = [
+        {
             "method": point.arm,
+            "priorities": findings.shown_priorities(point.priorities),
+            **dict(zip(shown_names, mean_cells(point, axes), strict=True)),
             **point_values(point, axes),
             "nondominated": point.nondominated,
             "nondominated_within_method": point.nondominated_in_arm,
         }
-        raw.append(values)
-    tasks = ", ".join(axis.task for axis in axes)
-    return Table(
+        for point in findings.points
+    ]
+    return Table.of(
         "operating_points",
         "Operating points on the test split: mean ± standard deviation over seeds. Nondominated: "
         "no mean of any method is at least as good on every axis and better on one.",
-        ("method", f"priorities ({tasks})", *(a.title for a in axes), "seeds", "nondominated"),
-        tuple(rows),
-        pd.DataFrame(raw),
+        records,
+        columns,
         num_words=2,
-        marked=tuple(point.nondominated for point in findings.points),
+        marked=[point.nondominated for point in findings.points],
     )
 
 
@@ -72,201 +75,347 @@ def point_values(point: OperatingPoint, axes: Sequence[Axis]) -> dict[str, Any]:
     return values | {"num_seeds": point.n}
 
 
+def run_table(findings: Findings) -> Table:
+    """Return every usable run; its CSV is a tidy table that `pareto.py` reads back."""
+    tasks = [axis.task for axis in findings.axes]
+    runs = findings.runs.drop(columns="arm", errors="ignore")
+    columns = [
+        Column(None, "method", lambda record: record["arm"]),
+        Column(None, "priorities", lambda record: record["priorities"]),
+        Column(None, "run", lambda record: record["run_id"]),
+        Column(None, "seed", lambda record: str(record["seed"])),
+        *(
+            Column(None, axis.title, operator.itemgetter(f"shown_{axis.column}"))
+            for axis in findings.axes
+        ),
+        *(Column(str(name)) for name in runs),
+        *(Column(f"prior_{name}") for name in findings.prior),
+    ]
+    settings = settings_of(findings.runs, tasks)
+    records = [
+        {
+            **row,
+            "priorities": findings.shown_priorities(setting),
+            **{f"shown_{axis.column}": axis.shown(row[axis.column]) for axis in findings.axes},
+            **{f"prior_{name}": value for name, value in findings.prior.items()},
+        }
+        for row, setting in zip(findings.runs.to_dict("records"), settings, strict=True)
+    ]
+    return Table.of(
+        "runs", "Single runs behind the means, test split.", records, columns, num_words=3
+    )
+
+
+def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
+    """Return hypervolumes and their differences; None without operating points."""
+    if not findings.points:
+        return None
+    words = [*partly_compared(findings), *not_compared(findings)]
+    if findings.single_points and findings.comparisons:
+        words.append(single_point_words(findings))
+    parts: list[Part] = []
+    if findings.hypervolumes:
+        parts.append(hypervolume_table(findings))
+    elif not findings.comparisons:
+        words.append("No hypervolume is shown: no method has a front.")
+    parts += words
+    if findings.comparisons:
+        parts.append(comparison_table(findings))
+    volumes = [f"{arm} {volume:.4g}" for arm, volume in findings.hypervolumes.items()]
+    lead = "The part of the metrics' space that a front dominates: larger is better. "
+    return Section(
+        "hypervolume",
+        "Hypervolume and differences",
+        f"{lead}{', '.join(volumes)}.".replace(" .", ""),
+        tuple(parts),
+    )
+
+
 def hypervolume_table(findings: Findings) -> Table:
     """Return the hypervolume of each comparable method with the reference point."""
     reference = findings.reference
-    rows, raw = [], []
+    place, shown = {}, ""
+    if reference is not None:
+        named = zip(findings.axes, reference.point, strict=True)
+        place = {f"reference_{axis.column}": value for axis, value in named}
+        words = place_words(findings.axes, reference.point)
+        shown = f" Reference point: {words}. {reference.rule}"
+    records = []
     for arm, volume in findings.hypervolumes.items():
         mine = [point for point in findings.points if point.arm == arm]
-        num_runs = sum(point.n for point in mine)
-        rows.append((arm, f"{volume:.4g}", str(len(mine)), str(num_runs)))
-        values: dict[str, Any] = {
-            "method": arm,
-            "hypervolume": volume,
-            "num_priorities": len(mine),
-            "num_runs": num_runs,
-        }
-        if reference is not None:
-            named = zip(findings.axes, reference.point, strict=True)
-            values |= {f"reference_{axis.column}": value for axis, value in named}
-        raw.append(values)
-    shown = ""
-    if reference is not None:
-        place = place_words(findings.axes, reference.point)
-        shown = f" Reference point: {place}. {reference.rule}"
-    unit = volume_unit(findings.axes)
-    return Table(
+        counts = {"num_priorities": len(mine), "num_runs": sum(point.n for point in mine)}
+        records.append({"method": arm, "hypervolume": volume, **counts, **place})
+    return Table.of(
         "hypervolume",
-        f"Hypervolume of the means at each priority, in {unit}.{shown}",
-        ("method", "hypervolume", "priorities", "runs"),
-        tuple(rows),
-        pd.DataFrame(raw),
+        f"Hypervolume of the means at each priority, in {volume_unit(findings.axes)}.{shown}",
+        records,
+        [
+            Column("method", "method"),
+            Column("hypervolume", "hypervolume", ".4g"),
+            Column("num_priorities", "priorities"),
+            Column("num_runs", "runs"),
+            *map(Column, place),
+        ],
     )
+
+
+COMPARISON_COLUMNS = (
+    Column("method_a"),
+    Column("method_b"),
+    Column(None, "methods", lambda record: f"{record['method_a']} {MINUS} {record['method_b']}"),
+    Column("why_not"),
+    Column("num_priorities", "priorities"),
+    Column("num_seeds", "seeds"),
+    Column("difference"),
+    Column(None, "difference", lambda record: _difference(record)),
+    Column("p", "p", ".2g"),
+    Column("p_adjusted", "p after Holm", ".2g"),
+    Column("minimum_p", "minimum attainable p", ".2g"),
+    Column("minimum_p_adjusted"),
+    Column("num_permutations"),
+    Column(None, "permutations", lambda record: _permutations(record)),
+    Column("exact"),
+    Column("seed"),
+    Column("unit"),
+    Column("hypervolume_a"),
+    Column("hypervolume_b"),
+    Column("seeds"),
+    Column("left_out"),
+)
 
 
 def comparison_table(findings: Findings) -> Table:
     """Return the permutation test of each pair of methods, or why there is none."""
-    rows, raw = [], []
-    for c in findings.comparisons:
-        test = c.test
-        on = c.matched
-        values: dict[str, Any] = {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
-        names = f"{c.arm_a} {MINUS} {c.arm_b}"
-        if test is None or on is None:
-            said = "not tested" if c.untested else "not compared"
-            rows.append((names, NONE, NONE, said, *(NONE,) * 4))
-        else:
-            rows.append(
-                (
-                    names,
-                    str(on.num_priorities),
-                    str(len(on.seeds)),
-                    shown_number(test.difference, "+.3g"),
-                    f"{test.p:.2g}",
-                    shown_number(c.p_adjusted, ".2g"),
-                    f"{test.minimum_p:.2g}",
-                    f"{test.num_permutations}, {'all' if test.exact else 'drawn'}",
-                )
-            )
-            values |= {
-                **vars(test),
-                "p_adjusted": c.p_adjusted,
-                "minimum_p_adjusted": c.minimum_p_adjusted,
-                "hypervolume_a": on.hypervolumes[0],
-                "hypervolume_b": on.hypervolumes[1],
-                "num_priorities": on.num_priorities,
-                "seeds": " ".join(map(str, on.seeds)),
-                "left_out": " ".join(on.left_out),
-            }
-        raw.append(values)
-    return Table(
+    return Table.of(
         "comparisons",
-        "Differences of hypervolume with the two-sided p of relabellings of whole seeds: the runs "
-        "of a seed change method at all priorities at once. Two methods are compared on the "
-        "priorities and seeds that both have.",
-        (
-            *("methods", "priorities", "seeds", "difference", "p", "p after Holm"),
-            *("smallest reachable p", "relabellings"),
-        ),
-        tuple(rows),
-        pd.DataFrame(raw),
+        "Differences of hypervolume with the two-sided p-value of a permutation test of whole "
+        "seeds: the runs of a seed change method at all priorities at once. Two methods are "
+        "compared on the priorities and seeds that both have.",
+        [_comparison_record(comparison) for comparison in findings.comparisons],
+        COMPARISON_COLUMNS,
     )
 
 
-def spread_table(findings: Findings) -> Table:
+def _comparison_record(c: Comparison) -> dict[str, Any]:
+    record: dict[str, Any] = {column.key: None for column in COMPARISON_COLUMNS if column.key}
+    record |= {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
+    record["untested"] = c.untested
+    if c.test is not None and c.matched is not None:
+        record |= vars(c.test)
+        record |= {
+            "p_adjusted": c.p_adjusted,
+            "minimum_p_adjusted": c.minimum_p_adjusted,
+            "num_priorities": c.matched.num_priorities,
+            "num_seeds": len(c.matched.seeds),
+            "hypervolume_a": c.matched.hypervolumes[0],
+            "hypervolume_b": c.matched.hypervolumes[1],
+            "seeds": " ".join(map(str, c.matched.seeds)),
+            "left_out": " ".join(c.matched.left_out),
+        }
+    return record
+
+
+def _difference(record: Mapping[str, Any]) -> str:
+    if record["difference"] is None:
+        return "not tested" if record["untested"] else "not compared"
+    return shown_number(record["difference"], "+.3g")
+
+
+def _permutations(record: Mapping[str, Any]) -> str:
+    if record["num_permutations"] is None:
+        return NONE
+    return f"{record['num_permutations']}, {'all' if record['exact'] else 'drawn'}"
+
+
+SPREAD_COLUMNS = (
+    Column("arm", "method"),
+    Column("column"),
+    Column(None, "metric", lambda record: record["axis"].title),
+    Column("range_of_means"),
+    Column(None, "range of means", lambda record: record["axis"].shown(record["range_of_means"])),
+    Column("pooled_sd"),
+    Column(
+        None,
+        "seed spread",
+        lambda record: record["axis"].shown(record["pooled_sd"], more_decimals=1),
+    ),
+    Column("ratio", "range / spread", ".1f"),
+    Column("least_margin_over_prior"),
+    Column(
+        None,
+        "least margin",
+        lambda record: record["axis"].shown(record["least_margin_over_prior"], signed=True),
+    ),
+)
+
+
+def spread_section(findings: Findings, _: RunFiles) -> Section | None:
     """Return how far the priority moves each metric, against the spread over seeds."""
+    if not findings.spreads:
+        return None
     axes = {axis.column: axis for axis in findings.axes}
-    rows = []
-    for spread in findings.spreads:
-        axis = axes[spread.column]
-        rows.append(
-            (
-                spread.arm,
-                axis.title,
-                axis.shown(spread.range_of_means),
-                axis.shown(spread.pooled_sd, more_decimals=1),
-                shown_number(spread.ratio, ".1f"),
-                axis.shown(spread.least_margin_over_prior, signed=True),
-            )
-        )
-    return Table(
+    ratios = [spread.ratio for spread in findings.spreads if spread.ratio is not None]
+    lead = "Range of the means over the priorities against the standard deviation over seeds."
+    if ratios:
+        lead += f" The ratios lie between {min(ratios):.1f} and {max(ratios):.1f}."
+    table = Table.of(
         "range_over_spread",
         "Range of the means over the priorities, standard deviation over seeds pooled over the "
-        "priorities, their ratio, and the least margin of a mean over the per-pixel prior.",
-        ("method", "metric", "range of means", "seed spread", "range / spread", "least margin"),
-        tuple(rows),
-        pd.DataFrame([vars(spread) for spread in findings.spreads]),
+        "priorities, their ratio, and the least margin of a mean over the image-independent "
+        "baseline.",
+        [{**vars(spread), "axis": axes[spread.column]} for spread in findings.spreads],
+        SPREAD_COLUMNS,
         num_words=2,
     )
-
-
-def budget_table(findings: Findings) -> Table:
-    """Return what the done runs of each method cost."""
-    rows = [
-        (
-            budget.arm,
-            str(budget.num_runs),
-            ", ".join(map(str, budget.epochs)) or NONE,
-            _seconds(budget.wall_seconds_per_run),
-            _seconds(budget.wall_seconds),
-            _seconds(budget.device_seconds),
-        )
-        for budget in findings.provenance.budgets
-    ]
-    raw = [{**vars(b), "epochs": " ".join(map(str, b.epochs))} for b in findings.provenance.budgets]
-    return Table(
-        "budget",
-        "Cost of the runs shown. Wall seconds of runs side by side add up to more than the time "
-        "that passed.",
-        ("method", "runs", "epochs a run", "wall s a run", "wall s in all", "device s in all"),
-        tuple(rows),
-        pd.DataFrame(raw),
+    return Section(
+        "spread", "Does the priority move a metric by more than the seed does?", lead, (table,)
     )
 
 
-def run_table(findings: Findings) -> Table:
-    """Return every usable run; its CSV is a tidy table that `pareto.py` reads back."""
-    tasks = [axis.task for axis in findings.axes]
-    raw = findings.runs.drop(columns="arm", errors="ignore").copy()
-    for column, value in findings.prior.items():
-        raw[f"prior_{column}"] = value
-    rows = []
-    settings = settings_of(findings.runs, tasks)
-    for row, priorities in zip(findings.runs.to_dict("records"), settings, strict=True):
-        metrics = (axis.shown(row[axis.column]) for axis in findings.axes)
-        rows.append(
-            (
-                str(row["arm"]),
-                findings.shown_priorities(priorities),
-                str(row["run_id"]),
-                str(row["seed"]),
-                *metrics,
-            )
-        )
-    return Table(
-        "runs",
-        "Single runs behind the means, test split.",
-        ("method", "priorities", "run", "seed", *(axis.title for axis in findings.axes)),
-        tuple(rows),
-        raw,
-        num_words=3,
+STATE_COLUMNS = (
+    Column("run_id"),
+    Column("method", "method", lambda value: value or "unknown"),
+    Column("priorities"),
+    Column(None, "priorities", lambda record: record["shown_priorities"]),
+    Column("seed", "seed", lambda value: f"{value:d}"),
+    Column("state", "state"),
+    Column("reason", "reason"),
+    Column(None, "run", operator.itemgetter("run_id")),
+)
+
+
+def run_section(findings: Findings, _: RunFiles) -> Section:
+    """Return what was run and what is missing, with the reasons."""
+    counts = ", ".join(f"{number} {state}" for state, number in findings.counts.items())
+    return Section(
+        "states",
+        "What was run and what is missing",
+        f"{counts} of {len(findings.states)} runs.",
+        (state_table(findings),),
+        template="states.html.j2",
+        data={
+            "matrix": state_matrix(findings),
+            "meanings": {state: STATES[state] for state in findings.counts},
+        },
     )
 
 
 def state_table(findings: Findings) -> Table:
     """Return every run that is not in the figures, with the reason; its CSV lists all runs."""
-    rows = tuple(
-        (
-            state.arm or "unknown",
-            findings.shown_priorities(state.priorities),
-            NONE if state.seed is None else str(state.seed),
-            state.state,
-            state.reason,
-            state.run_id,
-        )
-        for state in findings.states
-        if state.state != "done"
-    )
-    raw = [
+    records = [
         {
-            "run_id": s.run_id,
-            "method": s.arm,
-            "priorities": ""
-            if s.priorities is None
-            else " ".join(f"{p:.12g}" for p in s.priorities),
-            "seed": s.seed,
-            "state": s.state,
-            "reason": s.reason,
+            **vars(state),
+            "method": state.arm,
+            "priorities": " ".join(f"{p:.12g}" for p in state.priorities or ()),
+            "shown_priorities": findings.shown_priorities(state.priorities),
         }
-        for s in findings.states
+        for state in findings.states
     ]
-    return Table(
+    table = Table.of(
         "states",
         "Runs that were asked for and are not in the figures.",
-        ("method", "priorities", "seed", "state", "reason", "run"),
-        rows,
-        pd.DataFrame(raw),
+        records,
+        STATE_COLUMNS,
         num_words=6,
+    )
+    kept = zip(table.rows, findings.states, strict=True)
+    return replace(table, rows=tuple(row for row, state in kept if state.state != "done"))
+
+
+def state_matrix(findings: Findings) -> dict[str, Any]:
+    """Return rows (method, priorities) of states by seed, None where there is no such run.
+
+    Priorities that a method lacks and others have are rows of None, unless a search chose them.
+    """
+    known = [state for state in findings.states if state.arm is not None]
+    seeds = sorted({state.seed for state in known if state.seed is not None})
+    cells: dict[tuple[str, str], dict[int | None, Any]] = {}
+    for state in known:
+        key = (str(state.arm), findings.shown_priorities(state.priorities))
+        cells.setdefault(key, {})[state.seed] = state
+    lacking = [] if findings.searched else _lacking(known)
+    # Methods with grids of their own lack each other's: the verdict says so, the table cannot.
+    if len(lacking) <= MAX_ROWS:
+        order = {arm: number for number, arm in enumerate(findings.arms)}
+        for arm, setting in lacking:
+            cells[arm, findings.shown_priorities(setting)] = {}
+        cells = dict(sorted(cells.items(), key=lambda item: order[item[0][0]]))
+    rows = [
+        {"arm": arm, "priorities": priorities, "cells": [held.get(seed) for seed in seeds]}
+        for (arm, priorities), held in cells.items()
+    ]
+    return {"seeds": seeds, "rows": rows}
+
+
+def _lacking(states: Sequence[RunState]) -> list[tuple[str, Priorities]]:
+    """Return (arm, priorities) that no state has though others of the arm and of it are there."""
+    held: dict[str, dict[Priorities, None]] = {}
+    for state in states:
+        if state.priorities is not None:
+            held.setdefault(str(state.arm), {})[state.priorities] = None
+    grid = dict.fromkeys(setting for settings in held.values() for setting in settings)
+    return [(arm, s) for arm, settings in held.items() for s in sorted(grid) if s not in settings]
+
+
+def provenance_section(findings: Findings, _: RunFiles) -> Section:
+    """Return where the numbers come from and what they cost."""
+    provenance = findings.provenance
+    return Section(
+        "provenance",
+        "Provenance and cost",
+        _provenance_lead(findings),
+        (budget_table(findings),) if provenance.budgets else (),
+        template="provenance.html.j2",
+        data={
+            "varies": provenance.varies,
+            "recorded": provenance.recorded,
+            "common": provenance.common,
+        },
+    )
+
+
+def _provenance_lead(findings: Findings) -> str:
+    held = findings.provenance
+    epochs = {budget.epochs for budget in held.budgets}
+    if not epochs:
+        return ""
+    sentences = ["Epochs a run stand in the table."]
+    if len(epochs) == 1 and len(next(iter(epochs))) == 1:
+        ((number,),) = epochs
+        sentences = [f"Equal budget: every run of every method trained {number} epochs."]
+    elif () in epochs:
+        none = "No epochs are recorded" if epochs == {()} else "Not every method's are recorded"
+        sentences = [f"{none}, so equal budget cannot be checked."]
+    if held.selections == ("last",):
+        sentences.append("The last epoch is reported: none was selected, by validation or by test.")
+    elif held.selections:
+        sentences.append(f"Epochs were selected by: {', '.join(held.selections)}.")
+    return " ".join([*sentences, f"All metrics shown are of the {SPLIT} split."])
+
+
+BUDGET_COLUMNS = (
+    Column("arm", "method"),
+    Column("num_runs", "runs"),
+    Column("epochs", "epochs a run", lambda value: value.replace(" ", ", ") or NONE),
+    Column("wall_seconds"),
+    Column("device_seconds"),
+    Column("wall_seconds_per_run", "wall s a run", lambda value: _seconds(value)),
+    Column(None, "wall s in all", lambda record: _seconds(record["wall_seconds"])),
+    Column(None, "device s in all", lambda record: _seconds(record["device_seconds"])),
+)
+
+
+def budget_table(findings: Findings) -> Table:
+    """Return what the done runs of each method cost."""
+    return Table.of(
+        "budget",
+        "Cost of the runs shown. Wall seconds of runs side by side add up to more than the time "
+        "that passed.",
+        [
+            {**vars(budget), "epochs": " ".join(map(str, budget.epochs))}
+            for budget in findings.provenance.budgets
+        ],
+        BUDGET_COLUMNS,
     )
 
 

@@ -19,9 +19,10 @@ from analysis.load.axes import TIMES, choose_axes
 from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.load.table import load_table
-from analysis.page import build, state_matrix
+from analysis.page import build
 from analysis.pareto import main
 from analysis.report import write_reports
+from analysis.sections.overview_tables import state_matrix
 from analysis.sections.verdict import verdict
 from mtl.spec import RunSpec
 from mtl.spec.sections import DataSpec
@@ -91,7 +92,7 @@ def test_page_is_self_contained_and_complete(full_store):
     for text in (
         "built to show a trade-off",
         "no evidence about real data",
-        "per-pixel prior",
+        "image-independent baseline",
         "Equal budget: every run of every method trained 12 epochs",
         "0.1.0+abc1234",
         "optimizer.learning_rate",
@@ -172,10 +173,10 @@ def test_verdict_claims_no_winner_that_is_not_carried(store, synthetic):
     synthetic.fill(store, seeds=6)
     words = verdict(findings_of(store))
     assert words.headline == (
-        "No winner: the runs carry no difference in hypervolume between fixed and lsb."
+        "No winner: fixed and lsb do not differ significantly in hypervolume."
     )
-    assert "not carried by the runs (p = " in words.statements[0]
-    assert "all 64 relabellings of whole seeds; smallest reachable p 0.031" in words.statements[0]
+    assert words.statements[0].startswith("Not significant: hypervolume ")
+    assert "minimum attainable 0.031; all 64 permutations of whole seeds" in words.statements[0]
 
 
 def test_verdict_names_a_winner_that_is_carried(store, synthetic):
@@ -183,7 +184,7 @@ def test_verdict_names_a_winner_that_is_carried(store, synthetic):
     findings = findings_of(store)
     words = verdict(findings)
     assert words.headline == "lsb covers more hypervolume than fixed."
-    assert ": carried by the runs" in words.statements[0]
+    assert words.statements[0].startswith("Significant: ")
     assert findings.comparisons[0].p_adjusted < 0.05
 
 
@@ -197,9 +198,9 @@ def test_fewer_than_six_seeds_can_carry_nothing(store, synthetic, seeds, smalles
     synthetic.fill(store, seeds=seeds, shift=0.1)
     words = verdict(findings_of(store))
     assert words.headline.startswith("No winner")
-    assert "these runs are too few to carry any difference" in words.statements[0]
-    assert f"smallest reachable p {smallest})" in words.statements[0]
-    assert any("One seed a setting" in limit for limit in words.limits) == (seeds == 1)
+    assert words.statements[0].startswith("Too few seeds for any significance: ")
+    assert f"minimum attainable {smallest};" in words.statements[0]
+    assert any("One seed a setting" in caveat for caveat in words.caveats) == (seeds == 1)
 
 
 def test_one_priority_with_six_seeds_is_enough(store, synthetic):
@@ -218,8 +219,8 @@ def test_too_few_seeds_for_so_many_pairs(store, synthetic):
     assert [c.p_adjusted for c in findings.comparisons] == pytest.approx([6 / 64] * 3)
     words = verdict(findings)
     assert words.headline.startswith("No winner")
-    assert "too few to carry any difference" in words.statements[0]
-    assert "smallest reachable p 0.031, 0.094 after Holm)" in words.statements[0]
+    assert words.statements[0].startswith("Too few seeds for any significance: ")
+    assert "minimum attainable 0.031, 0.094 after Holm;" in words.statements[0]
 
 
 def test_rows_in_another_order_give_the_same_comparison(store, synthetic):
@@ -261,13 +262,13 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match(store, synthetic)
         "on the 5 priorities and 6 seeds that both have in full."
     )
     assert words.statements[0].startswith(
-        "On the 5 priorities and 6 seeds that both have in full, hypervolume "
+        "Significant on the 5 priorities and 6 seeds that both have in full: hypervolume "
     )
-    assert words.limits[0].startswith(
+    assert words.caveats[0].startswith(
         "lsb and fixed are compared only on the 5 priorities and 6 seeds that both have in full. "
         "Of lsb seed 1 is left out"
     )
-    assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.limits
+    assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.caveats
     page = build(load_stores([store]))
     assert "No hypervolume is shown" not in page.html
     assert ">not compared<" not in page.html
@@ -282,7 +283,7 @@ def test_methods_that_share_nothing_are_not_compared(store, synthetic):
     assert (findings.hypervolumes, findings.comparisons[0].test) == ({}, None)
     words = verdict(findings)
     assert words.headline == "No comparison: lsb and fixed share no priority."
-    assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.limits
+    assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.caveats
     page = build(load_stores([store]))
     assert "are not compared: lsb and fixed share no priority." in page.html
 
@@ -306,9 +307,8 @@ def test_many_methods_make_a_short_verdict(tmp_path):
     pd.DataFrame(rows).to_csv(path, index=False)
     loaded = load_table(path)
     words = verdict(find(loaded, choose_axes(loaded.tasks)))
-    assert words.headline.endswith("between lsb, fixed, m0, m1 and 26 more.")
-    assert words.statements[0].startswith("Hypervolume")
-    assert " for lsb and " in words.statements[0]
+    assert "No winner: lsb, fixed, m0, m1 and 26 more do not differ" in words.headline
+    assert " for lsb, " in words.statements[0]
     assert " for fixed, " in words.statements[0]
     # Six comparisons, six methods, a line that counts the rest of either, and the prior is unknown.
     assert len(words.statements) == 14
@@ -332,8 +332,8 @@ def test_priorities_that_a_method_lacks_are_empty_cells(store, synthetic):
     ("shift", "said"),
     [
         # The prior is .547 and .279: counted by hand are means up to .747 and .479, .947 and .679.
-        (0.0, "Every operating point is better than the per-pixel prior"),
-        (-0.2, "prior: 3 of 10 on depth delta1 and 2 of 10 on segmentation miou."),
+        (0.0, "Every operating point beats the image-independent baseline"),
+        (-0.2, "baseline: 3 of 10 on depth delta1 and 2 of 10 on segmentation miou."),
         (-0.4, "all on depth delta1 and 7 of 10 on segmentation miou. None is better on every"),
     ],
 )
@@ -410,7 +410,7 @@ def test_a_single_task_row_is_drawn_as_a_baseline(tmp_path):
     built = build(load_table(path), None, None)
     assert built.summary["baselines"] == {"depth_delta1": {"0": 0.9}}
     assert built.summary["counts"] == {"done": 4}
-    assert " single task</li>" in built.html
+    assert "train that task alone" in built.html
 
 
 def test_methods_without_priorities_are_single_points(full_store, synthetic):
@@ -568,11 +568,9 @@ def test_summary_holds_no_nan(full_store, synthetic):
 
 
 def test_long_tables_say_what_the_page_leaves_out(full_store, monkeypatch):
-    monkeypatch.setattr("analysis.page.MOST_ROWS", 3)
-    # Tables of further sections may have as many rows.
-    monkeypatch.setattr("analysis.page.all_sections", lambda findings, files: ())
+    monkeypatch.setattr("analysis.page.MAX_ROWS", 3)
     page = build(load_stores([full_store]), None, None)
-    points = page.html[page.html.index('id="points"') : page.html.index('id="hypervolume"')]
+    points = page.html[page.html.index('id="points"') : page.html.index('id="picker"')]
     # 2 methods x 5 priorities = 10 operating points and 10 rows of states, 20 runs.
     assert points.count("The first 3 of 10 rows; the files hold all.") == 1
     assert points.count("The first 3 of 20 rows; the files hold all.") == 1

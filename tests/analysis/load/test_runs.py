@@ -248,7 +248,9 @@ def test_priors_that_differ_are_not_drawn(store, synthetic):
         synthetic.finish(store, synthetic.make_spec("lsb", 0.5, seed), values, manifest)
     loaded = load_stores([store])
     assert loaded.prior == {}
-    assert loaded.notes == ("The runs report different per-pixel priors, so none is drawn.",)
+    assert loaded.notes == (
+        "The runs report different image-independent baselines, so none is drawn.",
+    )
 
 
 @pytest.mark.parametrize(

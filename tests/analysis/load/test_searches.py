@@ -105,7 +105,7 @@ def test_hypervolumes_of_a_search_stand_side_by_side_without_a_test(store, searc
         "a point being the mean over 2 seeds. No paired test: the search chose"
         in (words.statements[0])
     )
-    assert "one setting of the optimiser" not in " ".join(words.limits)
+    assert "one setting of the optimiser" not in " ".join(words.caveats)
     assert "each method by itself: lsb 0.001; fixed 0.003" in findings.notes[-1]
 
 

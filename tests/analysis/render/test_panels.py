@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.render.html import embedded, figure_view, section_views
+from analysis.render.html import embedded, figure_view, section_view
 from analysis.render.panels import (
     PAPER,
     SCALE_COLOURS,
@@ -142,7 +142,7 @@ def test_pictures_are_embedded_pixel_by_pixel(sides):
         scales=(ColourBar("m", "sequential", (0.0, 2.0)),),
     )  # fmt: skip
     section = Section("s", "S", "lead", (shown, Folded("more", ("words",))), {})
-    (view,) = section_views([section], None)  # type: ignore[arg-type]
+    view = section_view(section)
     cells = view["parts"][0]["shown"]["rows"][0]["cells"]
     assert cells[1] == ""
     data = base64.b64decode(cells[0].removeprefix("data:image/png;base64,"))

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jinja2
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from analysis.compute.findings import find
 from analysis.load.axes import choose_axes
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import load_stores
-from analysis.render.html import section_views
+from analysis.render.html import section_view
 from analysis.render.panels import Pictures
 from analysis.render.pictures import NO_VALUE, scale_picture
 from analysis.render.section import Section
@@ -235,5 +234,5 @@ def test_large_noisy_pictures_stay_small_in_the_page(
     assert "of the height and width of the images" in words(made)
     cells = [cell for p in made.pictures for row in p.rows for cell in row.cells]
     assert sum(cell.shape[0] * cell.shape[1] for cell in cells if cell is not None) <= MAX_PIXELS
-    page = str(section_views([made], jinja2.Environment()))
+    page = str(section_view(made))
     assert len(page) < 2.6e6 * 4 / 3  # base64 takes four signs for three bytes

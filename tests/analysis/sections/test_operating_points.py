@@ -191,7 +191,7 @@ def test_single_task_runs_are_lines(full_store):
 
 
 def test_many_single_runs_are_thinned_and_said(full_store, monkeypatch):
-    monkeypatch.setattr("analysis.sections.operating_points.MOST_GHOSTS", 7)
+    monkeypatch.setattr("analysis.sections.operating_points.MAX_SINGLE_RUNS", 7)
     (figure,) = operating_point_figures(findings_of(full_store))
     ghosts = [m for name, m in drawn(figure).items() if "single seeds" in name]
     assert sum(len(m.x) for m in ghosts) <= 8
@@ -337,5 +337,5 @@ def test_any_number_of_tasks(store, synthetic, number):
                 assert variant["margin"]["l"] > size.left, "ticks of 0.0005 are longer than of 50"
     built = build(load_stores([store]))
     assert ("more pairs of tasks" in built.html) == (len(figures) > 6)
-    assert built.html.count('id="operating_points_') == len(figures)
+    assert built.html.count('id="figure-operating_points_') == len(figures)
     json.dumps(built.summary, allow_nan=False)
