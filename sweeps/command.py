@@ -7,24 +7,25 @@ and a finished sweep asked for again needs no Ray.
 """
 
 import json
+import math
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.command_line import run
 from mtl.data.prepared import prepare
-from mtl.errors import PreflightError, StoreError, UsageError, UserError
+from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
-from sweeps.launch.preflight import Checked, check_encoder_weights, check_store_disk
+from sweeps.launch.preflight import check_answers, check_encoder_weights, check_store_disk
+from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
 from sweeps.plan.cost import (
-    Budget,
     Estimate,
     StepKey,
-    budget_of,
     estimate,
     num_cpus,
     num_gpus,
@@ -34,7 +35,7 @@ from sweeps.plan.cost import (
 from sweeps.plan.describe import plan_json, plan_notes, plan_text, refinement_note, sums_text
 from sweeps.plan.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.status.display import Display, make_display
-from sweeps.status.journal import Journal, UnderWay, end_state, note_stopped, revisions, sweep_lock
+from sweeps.status.journal import Journal, end_state, note_stopped, revisions, sweep_lock
 from sweeps.status.progress import Snapshot, SweepProgress
 from sweeps.text import counted, duration, duration_range, failure_sentence, run_text
 
@@ -51,13 +52,14 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
 
     def sweep() -> int:
         command = parse_command(kind, description, argv, table)
-        budget = budget_of(command.execution.budget_hours)
+        hours = command.execution.budget_hours
+        deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
         plan = make_plan(command.name, kind, grid_specs(command.grid))
         slots = num_slots(command)
         if command.plan_only:
             _show_plan(command, plan, slots)
             return 0
-        return _train_and_report(command, plan, slots, budget)
+        return _train_and_report(command, plan, slots, deadline)
 
     return run(kind, sweep, continues=True)
 
@@ -123,35 +125,6 @@ def probed(
 
     measured = probe_networks(specs, command.runtime.data_root)
     return step_seconds(measured), tuple(probe_text(*network) for network in measured)
-
-
-def look_before_start(command: Command, plan: Plan) -> Checked | None:
-    """Return what the nodes of the cluster are found to be; None without one, or runs for it.
-
-    Before anything is written: where nobody answers, there is no store and no sweep afterwards.
-
-    Raises:
-        PreflightError: if the cluster cannot be joined, or a node lacks what the runs need.
-    """
-    if command.execution.address is None:
-        return None
-    store = existing_store(command.store)
-    if store is not None:
-        revisions(store, plan.name, plan.kind)
-    done = set() if store is None else store.done(plan.run_ids)
-    specs = list(plan.without(done).values())
-    if not specs:
-        return None
-    from sweeps.launch.driver import look_at_cluster
-    from sweeps.launch.signals import StopRequested
-    from sweeps.launch.tune import ClusterError
-
-    try:
-        return look_at_cluster(specs, command.store, command.execution, command.runtime)
-    except ClusterError as error:
-        raise PreflightError(str(error)) from error
-    except StopRequested as error:
-        raise KeyboardInterrupt from error
 
 
 def check_machine(command: Command, store: Store, specs: Collection[RunSpec], size: int) -> None:
@@ -298,16 +271,14 @@ def budget_text(cost: Estimate, hours: float, slots: int) -> str:
 # The training.
 
 
-def _train_and_report(command: Command, plan: Plan, slots: int, budget: Budget) -> int:
+def _train_and_report(command: Command, plan: Plan, slots: int, deadline: float) -> int:
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
-    checked = look_before_start(command, plan)
+    check_answers(command.execution.address)  # where nobody does, nothing is written
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
     with sweep_lock(store, plan.name) as store:
-        with UnderWay() as under_way:
-            trainer = _Trainer(command, store, slots, budget, checked, under_way)
-            trained = trainer.train_all(plan)
+        trained = _Trainer(command, store, slots, deadline).train_all(plan)
         if trained.was_stopped:
             return 1
         plan, snapshot = trained.plan, trained.progress.snapshot()
@@ -351,10 +322,8 @@ class _Trainer:
     command: Command
     store: Store
     slots: int
-    budget: Budget
-    checked: Checked | None
-    """What a look at the cluster found, if there was one."""
-    under_way: UnderWay
+    deadline: float
+    """Reading of `time.monotonic` at which the sweep stops."""
 
     def train_all(self, plan: Plan) -> _Trained:
         """Train the grid, then what --refine adds; asked again, go on where that was left."""
@@ -367,8 +336,13 @@ class _Trainer:
             if not grid.is_complete:
                 print("The priorities are refined once the whole grid is done.", file=sys.stderr)
                 return grid
-        decisions = decide(plan, self.command.grid, num_points, store)
-        record(store, plan.name, decisions)
+        try:
+            decisions = decide(plan, self.command.grid, num_points, store)
+            record(store, plan.name, decisions)
+        except BaseException:
+            if grid is not None:
+                note_stopped(grid.progress, grid.journal)
+            raise
         for decision in decisions:
             print(decision_text(decision), flush=True)
         refined = self._train(refined_plan(plan, decisions))
@@ -410,7 +384,6 @@ class _Trainer:
         print(sums_text(plan, done, failed, cost, self.slots), flush=True)
         has_ended = True
         if to_train:
-            self.under_way.launched(progress, journal)
             has_ended = self._launch(plan, progress, journal, more_follows=more_follows)
         return _Trained(plan, progress, journal, was_stopped=not has_ended)
 
@@ -420,17 +393,14 @@ class _Trainer:
         """Prepare the data and launch.
 
         Returns:
-            Whether every run has ended, well or not, but for those that the budget left no time
-            for.
+            Whether every run has ended, well or not, or the budget is spent.
         """
         from sweeps.launch.driver import launch
-        from sweeps.launch.signals import StopRequested, StopSignals
-        from sweeps.launch.tune import ClusterError
 
         command = self.command
         to_train = plan.without(progress.done | progress.failed)
         journal.event("started", num_runs=len(plan.specs), num_done=len(progress.done))
-        with StopSignals() as signals, make_display() as display:
+        with StopSignals(self.deadline) as signals, make_display() as display:
             try:
                 prepare_data(command, to_train.values(), progress, journal, display)
                 launch(
@@ -442,16 +412,13 @@ class _Trainer:
                     journal,
                     display,
                     signals,
-                    budget=self.budget,
-                    checked=self.checked,
                 )
                 stopped_by = signals.received
             except StopRequested as error:
                 stopped_by = str(error)
-            except ClusterError as error:
+            except BaseException:
                 note_stopped(progress, journal)
-                print(f"{plan.kind}: {error} {CONTINUES}", file=sys.stderr)
-                return False
+                raise
         snapshot = progress.snapshot()
         goes_on = more_follows and snapshot.is_over and not progress.failed
         journal.status(snapshot, "running" if goes_on else end_state(snapshot), now=True)

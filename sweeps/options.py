@@ -19,7 +19,7 @@ from mtl.spec.methods import TORCHJD, TORCHJD_METHODS
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import flat, parse_yaml
 from mtl.store import check_sweep_name
-from sweeps.launch.execution import Execution
+from sweeps.launch import Execution
 from sweeps.plan import Grid, check_grid, defaults, given_twice, left_out
 from sweeps.plan.datasets import check_has_tasks, dataset_axes, prepared_sizes
 from sweeps.plan.fields import field_values, parse_assignment
@@ -252,7 +252,7 @@ def make_parser(
         "--budget",
         type=float,
         metavar="HOURS",
-        help="start no run that is not expected to end in this time; the same command continues",
+        help="stop after this time; the same command continues",
     )
     where.add_argument(
         "--retry-failed", action="store_true", help="try runs again that failed earlier"

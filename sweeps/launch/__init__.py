@@ -1,6 +1,9 @@
 """Plan minus done -> Ray Tune -> store; the only package that imports ray."""
 
 import os
+from dataclasses import dataclass
+
+from mtl.errors import UsageError
 
 # Before ray is imported: it reads some of these at import.
 ENVIRONMENT = {
@@ -15,3 +18,43 @@ ENVIRONMENT = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # a stop costs at most an epoch, which is repeated
 }
 os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+
+MAX_BUDGET_HOURS = 24 * 366
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Where and how the runs of a plan are trained; nothing here changes a result."""
+
+    address: str | None = None
+    """Of a Ray cluster to join; None starts Ray on this machine."""
+    cpus_per_run: float = 1.0
+    gpus_per_run: float | None = None
+    """None means 1 where there are GPUs and 0 elsewhere."""
+    concurrency: int | None = None
+    """Runs side by side at most; None means as many as the resources allow."""
+    retry_failed: bool = False
+    budget_hours: float | None = None
+    """The sweep stops after this time, and the same command continues; None means no limit."""
+    dashboard: bool = False
+    """Start Ray's dashboard on this machine; a cluster has its own."""
+    local_data: str | None = None
+    """Folder on each node's own disk that gets a copy of the data; None reads them in place."""
+
+    def __post_init__(self) -> None:
+        """Refuse what Ray could not schedule."""
+        if not self.cpus_per_run > 0:
+            raise UsageError(f"Expected --cpus-per-run above 0, got {self.cpus_per_run:g}.")
+        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1:
+            raise UsageError(
+                "Expected --gpus-per-run from 0 to 1 (a run uses at most one GPU; 0.5 lets two "
+                f"runs share one), got {self.gpus_per_run:g}."
+            )
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"Expected --concurrency of at least 1, got {self.concurrency}.")
+        # As it stands it is not true of NaN either.
+        if self.budget_hours is not None and not 0 < self.budget_hours <= MAX_BUDGET_HOURS:
+            raise UsageError(
+                f"Expected --budget above 0 and at most {MAX_BUDGET_HOURS} hours, got "
+                f"{self.budget_hours:g}. Leave it out for no limit."
+            )

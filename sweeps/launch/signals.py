@@ -1,6 +1,8 @@
-"""SIGINT, SIGTERM and SIGUSR1: the first asks for an orderly end, the second insists."""
+"""What asks a sweep to stop: SIGINT, SIGTERM and SIGUSR1, or the end of its time."""
 
+import math
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -12,16 +14,25 @@ class StopRequested(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Catches the stop signals while it is entered.
+    """Catches the stop signals while it is entered: the first asks to stop, the second insists.
 
     While `deferring` is True the first signal only sets `received`, for a loop that looks there;
     otherwise, and at the second signal, `StopRequested` is raised.
+
+    Args:
+        deadline: reading of `time.monotonic` from which on `stop_asked` is True without a signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = math.inf) -> None:
         self.received: str | None = None
         self.deferring = False
+        self.deadline = deadline
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def stop_asked(self) -> bool:
+        """Return whether a signal has come or the time is over."""
+        return self.received is not None or time.monotonic() >= self.deadline
 
     def __enter__(self) -> Self:
         """Take the signals over."""

@@ -4,11 +4,13 @@ Imported by Ray's worker processes; torch comes in with the first training, not 
 """
 
 import functools
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.trainable import wrap_function
 from ray.util.metrics import Gauge
@@ -19,12 +21,11 @@ from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
 from mtl.store.lease import Lease, StaleLeaseError
-from sweeps.launch.cluster import keep_place, why_unfit
-from sweeps.launch.preflight import Checked
+from sweeps.launch.preflight import Needs, look
 from sweeps.text import run_label
 
 Train = Callable[..., Result]
-"""`mtl.training.fit.fit`, or what a test puts in its place."""
+"""`mtl.training.fit`, or what a test puts in its place."""
 
 LASTING_ERRORS = (RunFailedError, PreparedDataError, StoreError, ValueError)
 """Failures that a second try would repeat; of StoreErrors, those named below before it pass."""
@@ -38,32 +39,35 @@ def make_trainable(
     lease: Lease | None = None,
     local_data: str | None = None,
     publishes: bool = False,
-    checked: Checked | None = None,
+    needs: Needs | None = None,
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with `{"run_id": ...}`.
 
     It reports `{"epoch", "losses"}` after each epoch and `{"state": done, paused, failed or busy}`
     in the end; what may pass on a second try is raised, so that Tune tries again. Under a stale
     `lease` it is `busy`: the run is another driver's, and left as it is. On a node that lacks what
-    runs need it reports `{"unfit": why, "node_id"}` until Tune ends it.
+    runs need it reports `{"incompatible": why, "node_id"}` and trains nothing.
 
     Args:
-        store_address: of the store.
+        store_address: of the store, which is there: where it is not, the node does not share it.
         runtime: how runs are executed.
-        train: what to call instead of `mtl.training.fit.fit`.
+        train: what to call instead of `mtl.training.fit`.
         lease: of the sweep's driver.
         local_data: folder on the node's own disk for a copy of the data; None reads them in place.
         publishes: whether each epoch's numbers become gauges of Ray.
-        checked: what a node is compared with that was not looked at yet; None on one machine.
+        needs: what a node of a cluster must have, one that joins late too; None on one machine.
     """
 
     def train_run(config: dict[str, Any]) -> None:
         run_id = config["run_id"]
-        if checked is not None:  # before the store is opened: it would be made where it is not
-            reason = why_unfit(checked, f"runs/{run_id}/spec.json")
-            if reason is not None:
-                keep_place(reason)
-        store = Store(store_address, lease=lease)
+        if needs is not None:
+            _, lacking = look(replace(needs, run_ids=(run_id,)))
+            if lacking is not None:
+                node_id = ray.get_runtime_context().get_node_id()
+                reason = f"On node {os.uname().nodename} ({node_id[:8]}): {lacking}"
+                tune.report({"incompatible": reason, "node_id": node_id})
+                return
+        store = Store(store_address, create=False, lease=lease)
 
         def on_epoch(record: EpochRecord) -> None:
             if publishes:  # a local sweep without dashboard has nobody to publish to

@@ -13,13 +13,12 @@ import math
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import StoreError, UsageError
+from mtl.errors import StoreError
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import DataSpec
@@ -322,47 +321,6 @@ def seconds_per_image(data: DataSpec) -> float:
     return per_megapixel * data.height * data.width / 1e6
 
 
-MAX_HOURS = 24 * 366
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A time by which everything has to have ended."""
-
-    deadline: float = math.inf
-    """Clock reading, seconds; infinite where nobody set a limit."""
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def is_limited(self) -> bool:
-        """Return whether there is a limit at all."""
-        return math.isfinite(self.deadline)
-
-    @property
-    def seconds_left(self) -> float:
-        """Return the seconds until the deadline, 0 after it."""
-        return max(0.0, self.deadline - self.clock())
-
-    def allows(self, seconds: float) -> bool:
-        """Return whether what takes `seconds` from now would end by the deadline."""
-        return seconds <= self.seconds_left
-
-
-def budget_of(hours: float | None, clock: Callable[[], float] = time.monotonic) -> Budget:
-    """Return the budget of a command that starts now; None means no limit."""
-    return Budget(clock=clock) if hours is None else Budget(clock() + 3600 * hours, clock)
-
-
-def check_hours(hours: float) -> float:
-    """Return `hours`; raise a `ValueError` unless a sweep can be given that long."""
-    if not 0 < hours <= MAX_HOURS:  # not true of NaN either
-        raise UsageError(
-            f"Expected --budget above 0 and at most {MAX_HOURS} hours, got {hours:g}. Leave it "
-            "out for no limit."
-        )
-    return hours
-
-
 def runs_within(seconds: Iterable[float], slots: int, budget_seconds: float) -> int:
     """Return how many of the runs, begun in order on `slots` slots, end within a time.
 
@@ -375,9 +333,8 @@ def runs_within(seconds: Iterable[float], slots: int, budget_seconds: float) -> 
     count = 0
     for needed in seconds:
         slot = min(range(slots), key=free_at.__getitem__)
-        if free_at[slot] + needed <= budget_seconds:
-            free_at[slot] += needed
-            count += 1
+        free_at[slot] += needed
+        count += free_at[slot] <= budget_seconds
     return count
 
 

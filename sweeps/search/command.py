@@ -23,14 +23,13 @@ from sweeps.command import (
     check_machine,
     epochs_before,
     expected_cost,
-    look_before_start,
     num_slots,
     prepare_data,
     probed,
     say_failed,
     write_reports,
 )
-from sweeps.launch.preflight import Checked
+from sweeps.launch.preflight import check_answers
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
 from sweeps.plan import Grid, Plan, make_plan
@@ -223,16 +222,15 @@ def _search_and_report(asked: _Asked) -> int:
     command = asked.command
     for note in command.notes:
         print(note)
-    checked = None
-    if not asked.decided(existing_store(command.store)):
-        # Nothing is written before the cluster has answered.
-        checked = look_before_start(command, asked.plan(list(asked.bases.values())))
+    # Before anything is written: what cannot be continued, or a cluster that does not answer.
+    asked.decided(existing_store(command.store))
+    check_answers(command.execution.address)
     with sweep_lock(Store(command.store), command.name) as store:
         check_machine(command, store, asked.bases.values(), asked.bytes_to_come(store))
-        return _report(asked, store, _search(asked, store, checked))
+        return _report(asked, store, _search(asked, store))
 
 
-def _search(asked: _Asked, store: Store, checked: Checked | None) -> "Outcome":
+def _search(asked: _Asked, store: Store) -> "Outcome":
     """Search to the end; whatever ends it early is in status.json."""
     from sweeps.search.engine import Search
 
@@ -242,7 +240,7 @@ def _search(asked: _Asked, store: Store, checked: Checked | None) -> "Outcome":
     with (
         StopSignals() as signals,
         make_display() as display,
-        Batches(asked, store, journal, display, signals, plan.specs, checked) as batches,
+        Batches(asked, store, journal, display, signals, plan.specs) as batches,
     ):
         try:
             display.say(asked.to_text())
@@ -286,7 +284,6 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         display: shows progress.
         signals: entered by the caller.
         decided: the runs that earlier starts have decided on.
-        checked: what a look at the cluster found before, if there was one.
     """
 
     def __init__(
@@ -297,11 +294,10 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         display: Display,
         signals: StopSignals,
         decided: Sequence[RunSpec],
-        checked: Checked | None = None,
     ) -> None:
         self._asked, self._command = asked, asked.command
         self._store, self._journal = store, journal
-        self._display, self._signals, self._checked = display, signals, checked
+        self._display, self._signals = display, signals
         self._bytes_to_come = asked.bytes_to_come(store)
         self._decided = {spec.run_id(): spec for spec in decided}
         self._latest: tuple[Sequence[RunSpec], int | None] = ((), None)
@@ -367,7 +363,6 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
     def _launch(self, plan: Plan, pause_after: int | None) -> None:
         from sweeps.launch.driver import launch
         from sweeps.launch.session import Session
-        from sweeps.launch.tune import ClusterError
 
         command, journal = self._command, self._journal
         progress = self._progress(plan, pause_after)
@@ -377,22 +372,19 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
             of_batch = sum(stored_bytes(spec, command.runtime) for spec in plan.specs)
             further = max(0, self._bytes_to_come - of_batch)
             self._session = self._stack.enter_context(
-                Session(command.execution, plan.name, self._signals, further, self._checked)
+                Session(command.execution, plan.name, self._signals, further)
             )
-        try:
-            launch(
-                plan,
-                self._store,
-                command.execution,
-                replace(command.runtime, pause_after=pause_after),
-                progress,
-                journal,
-                self._display,
-                self._signals,
-                session=self._session,
-            )
-        except ClusterError as error:
-            raise UserError(f"{error} {CONTINUES}") from error
+        launch(
+            plan,
+            self._store,
+            command.execution,
+            replace(command.runtime, pause_after=pause_after),
+            progress,
+            journal,
+            self._display,
+            self._signals,
+            session=self._session,
+        )
         journal.status(progress.snapshot(), "running", now=True)
         if self._signals.received is not None:
             raise UserError(f"Stopped by {self._signals.received}. {CONTINUES}")

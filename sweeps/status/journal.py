@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
@@ -158,27 +157,6 @@ class Journal:
                 "expected_seconds_left": [round(s, 1) for s in snapshot.seconds_left],
             },
         )
-
-
-class UnderWay(contextlib.AbstractContextManager["UnderWay"]):
-    """The latest runs that were launched; status.json says `stopped` if an error ends them."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[SweepProgress, Journal] | None = None
-
-    def launched(self, progress: SweepProgress, journal: Journal) -> None:
-        """Take note of what is under way from now on."""
-        self._latest = progress, journal
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Write the status after an error, and let that go on."""
-        if error is not None and self._latest is not None:
-            note_stopped(*self._latest)
 
 
 def end_state(snapshot: Snapshot) -> str:

@@ -1,10 +1,9 @@
 """What is running, what is done, and how long still: a state machine without ray or terminal.
 
-Expected seconds weigh the runs against each other; the pace of the runs under way, measured wall
+Expected seconds weigh the runs against each other; the pace of the runs running, measured wall
 seconds per expected second, turns what remains into a range of seconds.
 """
 
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ PACE_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A run under way."""
+    """A run running."""
 
     run_id: str
     spec: RunSpec
@@ -107,7 +106,7 @@ class SweepProgress:
         self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
 
     def start(self, run_id: str) -> None:
-        """Count a run as under way."""
+        """Count a run as running."""
         if not self.is_settled(run_id):
             now = self._clock()
             if self._began is None:
@@ -172,21 +171,8 @@ class SweepProgress:
         low, high = self._expected.get(run_id, (1.0, 1.0))
         return max((low + high) / 2, 1e-9)
 
-    def seconds_of(self, run_id: str) -> float:
-        """Return the seconds that the rest of a run should take, at the pace measured so far."""
-        return self._remaining(run_id) * self._pace()
-
-    def seconds_of_an_epoch(self, run_id: str) -> float:
-        """Return the seconds that an epoch of a run should take, at its own pace where known."""
-        run = self.running.get(run_id)
-        pace = self._pace() if run is None or run.pace is None else run.pace
-        return self._centre(run_id) / self._length(self.runs[run_id]) * pace
-
     def _measured(self) -> list[float]:
         return [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
-
-    def _pace(self) -> float:
-        return statistics.median(self._measured() or [1.0])
 
     def _remaining(self, run_id: str) -> float:
         """Return the expected seconds of the epochs that a run has still to train."""

@@ -20,9 +20,8 @@ import psutil
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from sweeps.launch import tune
+from sweeps.launch import Execution, tune
 from sweeps.launch.driver import launch
-from sweeps.launch.execution import Execution
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import make_plan
 from sweeps.plan.defaults import DEFAULT_FIELDS
@@ -50,36 +49,36 @@ def no_op_training(num_epochs: int) -> Callable[..., Result]:
 
 
 class Watch:
-    """Passes on to a listener and notes when runs end, and how large the driver is then."""
+    """Passes on to a tracker and notes when runs end, and how large the driver is then."""
 
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
         self.process = psutil.Process()
         self.ended: list[float] = []
         self.megabytes: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._listener, name)
+        return getattr(self._tracker, name)
 
     def run_ended(self, run_id: str, state: str) -> None:
         """Note the end of a run."""
-        if run_id in self._listener.progress.running:  # Tune repeats the last report
+        if run_id in self._tracker.progress.running:  # Tune repeats the last report
             self.ended.append(time.monotonic())
             self.megabytes.append(self.process.memory_info().rss / 1e6)
-        self._listener.run_ended(run_id, state)
+        self._tracker.run_ended(run_id, state)
 
 
 def played_round(
-    run_ids: list[str], trainable: Any, resources: Any, listener: Any, *_: object
+    run_ids: list[str], trainable: Any, resources: Any, tracker: Any, *_: object
 ) -> None:
     """Start and end every run as Ray Tune would tell it, without Ray."""
     for run_id in run_ids:
-        listener.run_started(run_id)
-        listener.tick()
-        listener.run_epoch(run_id, 1, [0.5, None])
-        listener.tick()
-        listener.run_ended(run_id, "done")
-        listener.tick()
+        tracker.run_started(run_id)
+        tracker.tick()
+        tracker.run_epoch(run_id, 1, [0.5, None])
+        tracker.tick()
+        tracker.run_ended(run_id, "done")
+        tracker.tick()
 
 
 def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
@@ -88,9 +87,9 @@ def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
     plan = make_plan("scale", "priority_grid", [replace(first, seed=i) for i in range(num_runs)])
     watches: list[Watch] = []
 
-    def run_round(run_ids: Any, trainable: Any, resources: Any, listener: Any, *rest: Any) -> None:
+    def run_round(run_ids: Any, trainable: Any, resources: Any, tracker: Any, *rest: Any) -> None:
         if not watches:
-            watches.append(Watch(listener))
+            watches.append(Watch(tracker))
         inner = played_round if played else tune.tune_round
         inner(run_ids, trainable, resources, watches[0], *rest)
 

@@ -11,8 +11,8 @@ PROCESSES = "tests/faults/test_processes.py"
 RUNS = "tests/faults/test_runs.py"
 FILES = "tests/faults/test_store_files.py"
 LAUNCH = "tests/sweeps/launch/test_launch.py"
-GUARD = "tests/sweeps/launch/test_guard.py"
-GUARD_CLUSTER = "tests/sweeps/launch/test_guard_cluster.py"
+DRIVER = "tests/sweeps/launch/test_driver.py"
+WORKER = "tests/sweeps/launch/test_worker.py"
 OBJECTS = "tests/store/test_object_storage.py"
 CLUSTER = "tests/sweeps/launch/test_cluster.py"
 PREFLIGHT = "tests/sweeps/launch/test_preflight.py"
@@ -35,65 +35,63 @@ class Row:
 
 ROWS: dict[str, Row] = {
     "driver killed": Row(
-        "SIGKILL to the driver after so many epochs, or while Ray starts, by a seed; 2 or 20 times",
+        "SIGKILL to the driver, once or 20 times, after so many epochs or while Ray starts",
         (
-            f"{PROCESSES}::test_driver_killed_at_random_moments",
+            f"{PROCESSES}::test_sweep_whose_driver_is_killed_ends_with_the_same_results",
             f"{TRAINING}::test_killed_at_random_moments_it_goes_on_bit_for_bit",
         ),
         (
-            f"{PROCESSES}::test_driver_killed_at_random_moments",
+            f"{PROCESSES}::test_sweep_whose_driver_is_killed_ends_with_the_same_results",
             f"{PROCESSES}::test_nothing_of_ray_outlives_a_killed_driver",
         ),
     ),
     "stop signals": Row(
         "SIGINT, SIGTERM or SIGUSR1 to the driver after an epoch chosen by a seed",
         (
-            f"{RUNS}::test_a_signal_between_epochs_stops_in_order_and_the_next_start_goes_on",
-            f"{GUARD}::test_a_signal_ends_the_round_and_a_second_one_insists",
-            f"{LAUNCH}::test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues",
+            f"{RUNS}::test_signal_between_epochs_stops_and_the_next_start_resumes",
+            f"{DRIVER}::test_first_signal_ends_the_round_and_a_second_insists",
+            f"{LAUNCH}::test_sweep_is_stopped_continued_and_repeated_from_the_command_line",
         ),
-        (f"{PROCESSES}::test_signals_at_random_moments",),
+        (f"{PROCESSES}::test_sweep_stopped_by_a_signal_ends_with_the_same_results",),
     ),
     "stop signal to the whole group": Row(
         "SIGTERM or SIGUSR1 to the driver's process group after an epoch chosen by a seed",
-        (f"{PROCESSES}::test_a_stop_signal_to_the_whole_process_group",),
-        (f"{PROCESSES}::test_a_stop_signal_to_the_whole_process_group",),
+        (f"{PROCESSES}::test_signal_to_the_whole_process_group_leaves_runs_resumable",),
+        (f"{PROCESSES}::test_signal_to_the_whole_process_group_leaves_runs_resumable",),
     ),
     "exception in a run": Row(
         "RuntimeError out of the training after an epoch chosen by a seed",
         (
-            f"{RUNS}::test_an_exception_in_a_run_is_tried_again_from_its_checkpoint",
+            f"{RUNS}::test_run_that_raised_is_tried_again_from_its_checkpoint",
             f"{LAUNCH}::test_processes_are_reused_and_failures_treated_by_their_kind",
         ),
     ),
     "run process killed": Row(
         "SIGKILL to a process of Ray that trains, after so many epochs by a seed",
         (f"{LAUNCH}::test_processes_are_reused_and_failures_treated_by_their_kind",),
-        (f"{PROCESSES}::test_run_process_killed",),
+        (f"{PROCESSES}::test_run_whose_process_is_killed_is_tried_again",),
     ),
     "raylet lost": Row(
         "SIGKILL to the raylet of a local Ray after five epochs",
-        (f"{GUARD}::test_when_fit_dies_what_ran_is_tried_again_singly_and_nothing_is_lost",),
-        (f"{LAUNCH}::test_raylet_killed_in_the_middle_the_sweep_goes_on_to_the_same_results",),
+        (f"{DRIVER}::test_after_a_crash_the_suspects_run_singly_and_nothing_is_lost",),
+        (f"{LAUNCH}::test_sweep_whose_raylet_is_killed_ends_with_the_same_results",),
     ),
     "node lost": Row(
         "a raylet of a cluster of two killed after an epoch, another joining",
-        (
-            f"{GUARD_CLUSTER}::test_on_a_cluster_a_run_that_went_without_a_word_goes_into_another_round",
-        ),
-        (f"{CLUSTER}::test_a_lost_node_costs_at_most_one_checkpoint_interval",),
+        (f"{DRIVER}::test_run_lost_with_its_node_is_requeued_so_many_times",),
+        (f"{CLUSTER}::test_lost_node_costs_at_most_one_epoch",),
     ),
-    "node unfit": Row(
+    "node incompatible": Row(
         "a node joins after the look at the cluster, with other versions or another store",
         (
-            f"{GUARD_CLUSTER}::test_runs_that_came_to_an_unfit_node_are_put_back_and_it_is_left_out",
-            f"{GUARD_CLUSTER}::test_where_every_node_is_unfit_the_launch_ends_in_a_sentence",
-            f"{PREFLIGHT}::test_a_newcomer_that_differs_is_named",
-            f"{PREFLIGHT}::test_a_newcomer_with_another_folder_in_the_place_of_the_store_is_named",
+            f"{DRIVER}::test_runs_are_requeued_and_later_rounds_leave_an_incompatible_node_out",
+            f"{DRIVER}::test_if_every_node_is_incompatible_the_launch_ends_in_a_sentence",
+            f"{WORKER}::test_node_that_lacks_something_reports_it_and_trains_nothing",
+            f"{PREFLIGHT}::test_answers_of_nodes_are_compared_and_the_node_named",
         ),
         (
-            f"{CLUSTER}::test_a_node_that_joins_later_is_looked_at_before_its_first_run",
-            f"{CLUSTER}::test_where_no_node_is_fit_the_sweep_ends_in_a_sentence",
+            f"{CLUSTER}::test_runs_of_a_late_joining_incompatible_node_are_trained_elsewhere",
+            f"{CLUSTER}::test_if_no_node_is_compatible_the_sweep_ends_in_a_sentence",
         ),
     ),
     "object storage refuses": Row(
@@ -117,27 +115,27 @@ ROWS: dict[str, Row] = {
     ),
     "memory monitor": Row(
         "a run's process takes 8 GB under a monitor that allows 5; or fit() raises what it raises",
+        (f"{DRIVER}::test_run_that_crashes_three_rounds_is_given_up",),
         (
-            f"{GUARD}::test_a_run_that_takes_fit_down_again_and_again_is_given_up",
-            f"{LAUNCH}::test_fit_that_dies_under_real_workers_loses_nothing",
+            f"{LAUNCH}::test_crash_of_fit_under_real_workers_loses_nothing",
+            f"{PROCESSES}::test_run_killed_by_the_memory_monitor_is_trained_again",
         ),
-        (f"{PROCESSES}::test_memory_monitor_kills_a_run",),
     ),
     "disk full": Row(
         "a tmpfs of 32 MB under the store filled to the last byte after an epoch by a seed",
         (
-            f"{RUNS}::test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on",
-            f"{GUARD}::test_errors_of_the_disk_end_the_launch",
+            f"{RUNS}::test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume",
+            f"{DRIVER}::test_errors_of_the_disk_end_the_launch",
         ),
-        (f"{PROCESSES}::test_disk_full_under_ray",),
+        (f"{PROCESSES}::test_full_disk_under_ray_is_a_sentence_and_the_sweep_resumes",),
     ),
     "store file damaged": Row(
         "each kind of file truncated, emptied, or as of a newer schema between two starts",
         (
-            f"{FILES}::test_files_that_can_be_had_again_are",
-            f"{FILES}::test_a_damaged_file_is_told_with_what_to_do_and_that_helps",
-            f"{FILES}::test_a_newer_file_is_refused_and_left_as_it_is",
-            f"{FILES}::test_what_stands_beside_a_result_is_told_by_its_reader",
+            f"{FILES}::test_files_that_can_be_written_again_are",
+            f"{FILES}::test_damaged_file_is_named_with_a_remedy_that_helps",
+            f"{FILES}::test_file_of_a_newer_release_is_refused_and_left",
+            f"{FILES}::test_damage_beside_a_result_is_named_by_its_reader",
             f"{JOURNAL}::test_an_event_after_a_torn_line_is_whole",
             f"{LEASE}::test_a_damaged_lease_is_replaced_where_a_lock_decides",
             f"{LEASE}::test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs",
@@ -145,36 +143,36 @@ ROWS: dict[str, Row] = {
         ),
     ),
     "checkpoint torn": Row(
-        "latest.pt of a run under way cut in half or emptied between two starts",
+        "latest.pt of a run running cut in half or emptied between two starts",
         (
-            f"{FILES}::test_a_damaged_file_is_told_with_what_to_do_and_that_helps",
+            f"{FILES}::test_damaged_file_is_named_with_a_remedy_that_helps",
             f"{TRAINING}::test_a_damaged_checkpoint_is_told_in_words",
         ),
     ),
     "two drivers": Row(
         "the same command again while it runs (refused); under another name (shares the runs)",
         (
-            f"{LAUNCH}::test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues",
+            f"{LAUNCH}::test_sweep_is_stopped_continued_and_repeated_from_the_command_line",
             f"{JOURNAL}::test_a_second_driver_is_refused_until_the_first_is_gone",
-            f"{GUARD}::test_runs_that_another_process_trains_are_waited_for",
+            f"{DRIVER}::test_runs_of_another_process_are_waited_for",
         ),
         (f"{PROCESSES}::test_two_drivers_on_one_store_share_its_runs",),
     ),
     "loss NaN": Row(
         "a task's loss times NaN in the second step of a run",
-        (f"{RUNS}::test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it",),
+        (f"{RUNS}::test_nan_loss_fails_its_run_alone_and_can_be_retried",),
     ),
     "clock set back": Row(
         "time.time and the journal's clock a day back after an epoch, files from tomorrow",
-        (f"{RUNS}::test_a_clock_set_back_changes_nothing",),
+        (f"{RUNS}::test_clock_set_back_changes_nothing",),
     ),
     "plan edited": Row(
         "fewer runs, then more, asked for under one name; plan.json edited by hand",
-        (f"{RUNS}::test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice",),
+        (f"{RUNS}::test_edited_plan_trains_what_is_new_and_nothing_twice",),
     ),
     "worker outlives its driver": Row(
         "SIGSTOP to a run's process, SIGKILL to its driver, a new start, SIGCONT",
-        (f"{GUARD}::test_waiting_for_another_process_says_so_and_heeds_signals",),
-        (f"{PROCESSES}::test_a_worker_that_outlives_its_driver",),
+        (f"{DRIVER}::test_waiting_names_the_other_process_and_heeds_signals",),
+        (f"{PROCESSES}::test_worker_that_outlives_its_driver_is_waited_for",),
     ),
 }

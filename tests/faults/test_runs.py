@@ -48,7 +48,7 @@ def after_epoch(
     return wrap
 
 
-def test_an_exception_in_a_run_is_tried_again_from_its_checkpoint(
+def test_run_that_raised_is_tried_again_from_its_checkpoint(
     sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     def fail() -> None:
@@ -68,7 +68,7 @@ def test_an_exception_in_a_run_is_tried_again_from_its_checkpoint(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
+def test_nan_loss_fails_its_run_alone_and_can_be_retried(
     sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mtl.training import step
@@ -98,7 +98,7 @@ def test_a_loss_that_is_nan_fails_its_run_alone_and_a_later_start_can_mend_it(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-def test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on(
+def test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume(
     sweeps: Sweeps, undisturbed: Undisturbed, small_disk: Path
 ) -> None:
     store, ballast = small_disk / "store", small_disk / "ballast"
@@ -121,7 +121,7 @@ def test_a_full_disk_stops_the_sweep_in_a_sentence_and_room_lets_it_go_on(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-def test_a_clock_set_back_changes_nothing(
+def test_clock_set_back_changes_nothing(
     sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
@@ -153,7 +153,7 @@ def test_a_clock_set_back_changes_nothing(
     assert set(sweeps.trained.values()) == {4}
 
 
-def test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice(
+def test_edited_plan_trains_what_is_new_and_nothing_twice(
     sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
@@ -180,7 +180,7 @@ def test_a_plan_edited_between_starts_trains_what_is_new_and_nothing_twice(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_between_epochs_stops_in_order_and_the_next_start_goes_on(
+def test_signal_between_epochs_stops_and_the_next_start_resumes(
     number: signal.Signals, sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"

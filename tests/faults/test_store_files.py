@@ -66,7 +66,7 @@ def stopping_at(method: str, epoch: int) -> Callable[[Callable[..., Any]], Calla
 
 
 class Half:
-    """A store with a finished run and one under way, its report and a sweep's files."""
+    """A store with a finished run and one running, its report and a sweep's files."""
 
     def __init__(self, root: Path, sweeps: Sweeps) -> None:
         self.root, self.sweeps = root, sweeps
@@ -108,7 +108,7 @@ GOES_ON = {
     "lease": lambda half: half.sweep / "lease.json",
     "samples": lambda half: next(half.open.glob("samples/*.npz")),
 }
-"""Files that the next start writes anew, or that nothing depends on."""
+"""Files that the next start writes again, or that nothing depends on."""
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ GOES_ON = {
         if how != "newer" or kind not in ("lock", "samples", "lease")
     ],
 )
-def test_files_that_can_be_had_again_are(
+def test_files_that_can_be_written_again_are(
     kind: str, how: str, half: Half, undisturbed: Undisturbed
 ) -> None:
     path = GOES_ON[kind](half)
@@ -161,7 +161,7 @@ TOLD: dict[str, tuple[Callable[[Half], Path], str, Remedy]] = {
 
 @pytest.mark.parametrize("how", ["truncated", "empty"])
 @pytest.mark.parametrize("kind", TOLD)
-def test_a_damaged_file_is_told_with_what_to_do_and_that_helps(
+def test_damaged_file_is_named_with_a_remedy_that_helps(
     kind: str, how: str, half: Half, undisturbed: Undisturbed
 ) -> None:
     where, told, remedy = TOLD[kind]
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_told_with_what_to_do_and_that_helps(
     remedy(half, path)
     lost = {half.done.name} if kind == "result" else set()
     if lost:
-        kept = {}  # the run is trained anew, as was asked for
+        kept = {}  # the run is trained again, as was asked for
     assert half.again("--retry-failed") == (0, "")
     assert_as_undisturbed(half.root, undisturbed(*EPOCHS), kept, lost)
 
@@ -187,7 +187,7 @@ NEWER = {kind: where for kind, (where, *_) in TOLD.items() if kind != "manifest"
 
 
 @pytest.mark.parametrize("kind", NEWER)
-def test_a_newer_file_is_refused_and_left_as_it_is(
+def test_file_of_a_newer_release_is_refused_and_left(
     kind: str, half: Half, undisturbed: Undisturbed
 ) -> None:
     path = NEWER[kind](half)
@@ -206,7 +206,7 @@ def test_a_newer_file_is_refused_and_left_as_it_is(
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("kind", ["epochs.jsonl", "checkpoint/weights.pt"])
-def test_what_stands_beside_a_result_is_told_by_its_reader(
+def test_damage_beside_a_result_is_named_by_its_reader(
     kind: str, how: str, half: Half, undisturbed: Undisturbed
 ) -> None:
     from mtl.training import load_network

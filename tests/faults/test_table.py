@@ -13,7 +13,7 @@ PROMISED = {
     "memory monitor", "disk full", "store file damaged", "checkpoint torn", "two drivers",
     "loss NaN", "clock set back", "plan edited", "worker outlives its driver", "node lost",
     "object storage refuses", "object storage is slow", "object storage drops connections",
-    "node unfit", "stop signal to the whole group",
+    "node incompatible", "stop signal to the whole group",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pytest
 from mtl.store import Store
 from sweeps import priority_grid
 from sweeps.launch import driver, tune, worker
+from tests.sweeps.launch.stage import node, play_ray
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
 TINY = [
@@ -199,15 +200,7 @@ class Sweeps:
     """run id -> epochs trained, over all starts."""
 
     def __post_init__(self) -> None:
-        @contextlib.contextmanager
-        def no_ray(address: object, **_: object) -> Iterator[Path]:
-            yield Path()
-
-        self.monkeypatch.setattr(tune, "started_ray", no_ray)
-        self.monkeypatch.setattr(
-            tune, "largest_node", lambda: {"CPU": 1.0, "GPU": 0.0, "memory": 8e9}
-        )
-        self.monkeypatch.setattr(tune, "cluster_total", lambda name: float(name == "CPU"))
+        play_ray(self.monkeypatch, lambda: [node(CPU=1.0)])
         self.monkeypatch.setattr(
             driver,
             "launch",
@@ -232,13 +225,13 @@ class Sweeps:
         return self.wrap(fit)(spec, store, runtime, on_epoch=counted)
 
     def _round(
-        self, run_ids: Any, trainable: Any, _resources: Any, listener: Any, signals: Any, _: Path
+        self, run_ids: Any, trainable: Any, _resources: Any, tracker: Any, signals: Any, _: Path
     ) -> None:
         """Train the runs in turn, with the retries that Ray Tune would make."""
         signals.deferring = True
         for run_id in run_ids:
-            listener.run_started(run_id)
-            report = functools.partial(_report, listener, signals, run_id)
+            tracker.run_started(run_id)
+            report = functools.partial(_report, tracker, signals, run_id)
             self.monkeypatch.setattr(worker.tune, "report", report)
             for attempt in range(tune.MAX_RETRIES + 1):
                 try:
@@ -249,11 +242,11 @@ class Sweeps:
                     return
                 except Exception as error:
                     if attempt == tune.MAX_RETRIES:
-                        listener.run_given_up(run_id, repr(error))
+                        tracker.run_given_up(run_id, repr(error))
                     else:
-                        listener.run_retried(run_id, repr(error))
-                        listener.run_started(run_id)
-            listener.tick()
+                        tracker.run_retried(run_id, repr(error))
+                        tracker.run_started(run_id)
+            tracker.tick()
         signals.deferring = False
 
 
@@ -261,10 +254,10 @@ class _Stopped(BaseException):
     """A signal has come: Tune would end the trial after this report."""
 
 
-def _report(listener: Any, signals: Any, run_id: str, metrics: dict[str, Any]) -> None:
+def _report(tracker: Any, signals: Any, run_id: str, metrics: dict[str, Any]) -> None:
     if "state" in metrics:
-        listener.run_ended(run_id, metrics["state"])
+        tracker.run_ended(run_id, metrics["state"])
     else:
-        listener.run_epoch(run_id, metrics["epoch"], metrics["losses"])
+        tracker.run_epoch(run_id, metrics["epoch"], metrics["losses"])
         if signals.received is not None:
             raise _Stopped

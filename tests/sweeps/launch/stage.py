@@ -1,18 +1,17 @@
 """A launch whose rounds a test plays: nothing is trained and no Ray is started."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtl.records import Result
 from mtl.spec import Runtime
 from mtl.store import Store
-from sweeps.launch import driver, tune
+from sweeps.launch import Execution, cluster, driver, session
 from sweeps.launch.driver import launch
-from sweeps.launch.execution import Execution
-from sweeps.launch.preflight import Checked, Needs, NodeReport
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
@@ -20,14 +19,29 @@ from sweeps.status.display import PlainDisplay
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
-REPORT = NodeReport(node="node a", versions={}, free_bytes={})
-CHECKED = Checked(
-    needs=Needs(token="t", store="/s", store_bytes=0),
-    driver=REPORT,
-    example=REPORT,
-    node_ids=frozenset("a"),
-)
-"""What a look at a cluster of one node found."""
+EMPTY = {"validation": {}, "test": {}}
+
+
+def node(name: str = "a", **resources: float) -> dict[str, Any]:
+    """Return a node as `ray.nodes()` does."""
+    return {
+        "NodeID": name,
+        "NodeManagerHostname": name,
+        "NodeManagerAddress": "127.0.0.1",
+        "Resources": {"memory": 8e9, **resources},
+    }
+
+
+def play_ray(monkeypatch: pytest.MonkeyPatch, nodes: Callable[[], list[dict[str, Any]]]) -> None:
+    """Let no Ray start, and its nodes be `nodes`, all of which have what runs need."""
+
+    @contextlib.contextmanager
+    def started_ray(*_: object) -> Iterator[tuple[Path, None]]:
+        yield Path(), None
+
+    monkeypatch.setattr(session, "started_ray", started_ray)
+    monkeypatch.setattr(cluster, "alive_nodes", nodes)
+    monkeypatch.setattr(session, "preflight_nodes", lambda needs, nodes: {})
 
 
 class Stage:
@@ -42,40 +56,41 @@ class Stage:
         self.said: list[str] = []
         self.when_said: dict[str, Callable[[], None]] = {}
         self.num_starts = 0
-        self.nodes = {"CPU": 2.0, "GPU": 0.0, "memory": 8e9}
+        self.nodes = [node(CPU=2.0)]
+        play_ray(monkeypatch, lambda: self.nodes)
+        started = session.started_ray
 
-        @contextlib.contextmanager
-        def started_ray(address, **_):
+        def counted(*arguments):
             self.num_starts += 1
-            yield root
+            return started(*arguments)
 
-        monkeypatch.setattr(tune, "started_ray", started_ray)
-        monkeypatch.setattr(tune, "largest_node", lambda: self.nodes)
-        monkeypatch.setattr(tune, "cluster_total", lambda name: self.nodes[name])
+        monkeypatch.setattr(session, "started_ray", counted)
         monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
         self.progress = SweepProgress(
             dict(zip(self.ids, self.plan.specs, strict=True)), expected={}, slots=2
         )
 
-    def finish(self, listener, run_id, state="done"):
+    def write_result(self, run_id):
+        self.store.write_result(Result(run_id, "done", 1, "last", 1, EMPTY, EMPTY))
+
+    def finish(self, tracker, run_id, state="done"):
         if state == "done":
-            metrics = {"validation": {}, "test": {}}
-            self.store.write_result(Result(run_id, "done", 1, "last", 1, metrics, metrics))
+            self.write_result(run_id)
         elif state == "failed":
             self.store.write_error(
-                run_id, "Traceback\nmtl.records.RunFailedError: loss is not finite"
+                run_id, "Traceback\nmtl.errors.RunFailedError: loss is not finite"
             )
-        listener.run_ended(run_id, state)
+        tracker.run_ended(run_id, state)
 
-    def launch(self, play, execution=None):
-        """Launch; `play(run_ids, listener, signals)` is called for every round."""
+    def launch(self, play, execution=None, **signals_of):
+        """Launch; `play(run_ids, tracker, signals)` is called for every round."""
 
-        def run_round(run_ids, trainable, resources, listener, signals, scratch):
+        def run_round(run_ids, trainable, resources, tracker, signals, scratch):
             self.rounds.append((list(run_ids), resources.slots))
             self.not_on.append(resources.not_on)
             signals.deferring = True
             try:
-                play(run_ids, listener, signals)
+                play(run_ids, tracker, signals)
             finally:
                 signals.deferring = False
 
@@ -86,7 +101,7 @@ class Stage:
                     if text.startswith(beginning):
                         act()
 
-        with sweep_lock(self.store, "mine"), StopSignals() as signals:
+        with sweep_lock(self.store, "mine"), StopSignals(**signals_of) as signals:
             launch(
                 self.plan,
                 self.store,

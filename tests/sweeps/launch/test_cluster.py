@@ -3,6 +3,7 @@
 The nodes see the project's code only as it travels to them; what is installed is not looked at.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -18,14 +20,14 @@ import ray
 from ray.cluster_utils import Cluster
 
 import mtl
+from mtl.errors import PreflightError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
-from sweeps.launch import tune
-from sweeps.launch.cluster import worker_nodes
-from sweeps.launch.driver import launch, look_at_cluster
-from sweeps.launch.execution import Execution
-from sweeps.launch.preflight import PreflightError
+from sweeps.launch import Execution, tune
+from sweeps.launch.cluster import resources_of, worker_nodes
+from sweeps.launch.driver import launch
+from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import make_plan
 from sweeps.status.display import PlainDisplay
@@ -58,8 +60,11 @@ def cluster(tmp_path, monkeypatch):
     made.shutdown()
 
 
-def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, checked=None, **execution):
-    """Launch `specs` on `cluster`; return store, progress and what was said."""
+def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=None, **execution):
+    """Launch `specs` on `cluster`; return store, progress and what was said.
+
+    `before` is called with the session once the nodes of the start were looked at.
+    """
     store = Store(root)
     plan = make_plan("mine", "priority_grid", specs)
     progress = SweepProgress(dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2)
@@ -69,17 +74,27 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, checked
         def say(self, text):
             said.append(text)
 
-    with sweep_lock(store, "mine"), StopSignals() as signals:
+    display = Display(sys.stdout)
+    how = Execution(address=cluster.address, **execution)
+    with (
+        sweep_lock(store, "mine"),
+        StopSignals() as signals,
+        Session(how, "mine", signals) as session,
+    ):
+        if before is not None:
+            session.begin()
+            session.preflight(specs, store, runtime, resources_of(how, 0), display)
+            before(session)
         launch(
             plan,
             store,
-            Execution(address=cluster.address, **execution),
+            how,
             runtime,
             progress,
             Journal(store, plan),
-            Display(sys.stdout),
+            display,
             signals,
-            checked=checked,
+            session=session,
             train=train,
             run_round=run_round or tune.tune_round,
         )
@@ -123,7 +138,7 @@ def noting_training(marks: Path):
 
 
 @pytest.mark.slow
-def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_path, make_tiny):
+def test_code_travels_to_every_node_and_data_are_copied_once(cluster, tmp_path, make_tiny):
     cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
     marks, local = tmp_path / "marks", tmp_path / "local"
     marks.mkdir()
@@ -150,7 +165,6 @@ def test_code_travels_to_every_node_and_data_are_copied_once_each(cluster, tmp_p
     assert len({pid for *_, pid in noted}) == 4  # a process a run, so that each bears its name
     (copy,) = (path for path in local.iterdir() if path.is_dir())
     assert (copy / "manifest.json").exists()
-    assert not list((tmp_path / "store").glob(".preflight-*"))
 
 
 def training_on(marks: Path):
@@ -178,90 +192,97 @@ def training_on(marks: Path):
     return train
 
 
-def put_back(store: Store) -> list[dict]:
+def requeued(store: Store) -> list[dict]:
     lines = (store.sweep_folder("mine") / "events.jsonl").read_text().splitlines()
-    return [e for e in map(json.loads, lines) if e["event"] == "run_put_back"]
+    return [e for e in map(json.loads, lines) if e["event"] == "run_requeued"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_fit", [True, False])
-def test_a_node_that_joins_later_is_looked_at_before_its_first_run(
-    is_fit, cluster, tmp_path, make_tiny
-):
+def test_late_joining_node_gets_runs(cluster, tmp_path, make_tiny):
     marks = tmp_path / "marks"
     marks.mkdir()
     specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(5)]
+    late = []
+
+    def join(_session):
+        late.append(cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE))
+
     runtime = Runtime(data_root=str(tmp_path / "shared"))
-    checked = look_at_cluster(
-        specs, str(tmp_path / "store"), Execution(address=cluster.address), runtime
-    )
-    assert checked.node_ids == {cluster.first.node_id}
-    newcomer = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-    if not is_fit:  # than which the nodes of the start would be
-        versions = {**checked.driver.versions, "timm": "0.1"}
-        there = dataclasses.replace(checked.driver, versions=versions)
-        checked = dataclasses.replace(checked, driver=there, example=there)
-    store, progress, said = run_on(
-        cluster, tmp_path / "store", specs, runtime, train=training_on(marks), checked=checked
+    store, progress, _ = run_on(
+        cluster, tmp_path / "store", specs, runtime, train=training_on(marks), before=join
     )
     assert progress.done == {spec.run_id() for spec in specs}
     noted = {path.read_text() for path in marks.iterdir()}
-    if is_fit:
-        assert noted == {cluster.first.node_id, newcomer.node_id}
-        assert put_back(store) == []
-        return
-    assert noted == {cluster.first.node_id}
-    # Its worker keeps the place while runs go on elsewhere; the next round leaves the node out.
-    assert len(put_back(store)) >= 1
-    assert {event["node_id"] for event in put_back(store)} == {newcomer.node_id}
-    (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
-    assert told.startswith("Expected the same timm everywhere, got 0.1 on ")
-    assert newcomer.node_id[:8] in told
-    assert all(store.error(spec.run_id()) is None for spec in specs)
-    assert not list(store.root.glob(".preflight-*"))
+    assert noted == {cluster.first.node_id, late[0].node_id}
+    assert requeued(store) == []
 
 
 @pytest.mark.slow
-def test_where_no_node_is_fit_the_sweep_ends_in_a_sentence(cluster, tmp_path, make_tiny):
-    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(2)]
+def test_runs_of_a_late_joining_incompatible_node_are_trained_elsewhere(
+    cluster, tmp_path, make_tiny
+):
+    if not _can_hide_folders():
+        pytest.skip("no mount namespaces for this user")
+    marks, root = tmp_path / "marks", tmp_path / "store"
+    marks.mkdir()
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(5)]
     runtime = Runtime(data_root=str(tmp_path / "shared"))
-    execution = Execution(address=cluster.address)
-    checked = look_at_cluster(specs, str(tmp_path / "store"), execution, runtime)
-    there = dataclasses.replace(checked.driver, versions={**checked.driver.versions, "timm": "0"})
-    unlike = dataclasses.replace(checked, driver=there, example=there, node_ids=frozenset())
-    with pytest.raises(PreflightError, match="same timm everywhere, got 0 on"):
-        run_on(cluster, tmp_path / "store", specs, runtime, checked=unlike)
-    store = Store(tmp_path / "store")
-    assert len(put_back(store)) == len(specs)
+    with node_without(root, cluster, tmp_path) as join:
+        store, progress, said = run_on(
+            cluster, root, specs, runtime, train=training_on(marks), before=lambda _: join()
+        )
+    assert progress.done == {spec.run_id() for spec in specs}
+    assert {path.read_text() for path in marks.iterdir()} == {cluster.first.node_id}
+    assert len(requeued(store)) >= 1
+    (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
+    assert "Expected a run store, got " in told
     assert all(store.error(spec.run_id()) is None for spec in specs)
 
 
 @pytest.mark.slow
-def test_a_lost_node_costs_at_most_one_checkpoint_interval(cluster, tmp_path, make_tiny):
+def test_if_no_node_is_compatible_the_sweep_ends_in_a_sentence(cluster, tmp_path, make_tiny):
+    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(2)]
+
+    def expect_another_timm(session):
+        versions = {**session.needs.versions, "timm": "0"}
+        session.needs = dataclasses.replace(session.needs, versions=versions)
+
+    with pytest.raises(PreflightError, match="same timm everywhere, got 0 on"):
+        run_on(
+            cluster, tmp_path / "store", specs, Runtime(data_root=str(tmp_path / "shared")),
+            before=expect_another_timm,
+        )  # fmt: skip
+    store = Store(tmp_path / "store")
+    assert len(requeued(store)) == len(specs)
+    assert all(store.error(spec.run_id()) is None for spec in specs)
+
+
+@pytest.mark.slow
+def test_lost_node_costs_at_most_one_epoch(cluster, tmp_path, make_tiny):
     runtime = Runtime(data_root=str(tmp_path / "shared"), num_samples=0, device="cpu")
     specs = [RunSpec.from_dict(make_tiny(epochs=40, seed=seed)) for seed in range(2)]
     first_id = specs[0].run_id()
     lost = []
 
     class Losing:
-        """Passes on to the listener; takes the node away once its run has some epochs."""
+        """Passes on to the tracker; takes the node away once its run has some epochs."""
 
-        def __init__(self, listener):
-            self._listener = listener
+        def __init__(self, tracker):
+            self._tracker = tracker
 
         def __getattr__(self, name):
-            return getattr(self._listener, name)
+            return getattr(self._tracker, name)
 
         def tick(self):
-            self._listener.tick()
-            num_epochs = len(self._listener.store.epochs(first_id))
+            self._tracker.tick()
+            num_epochs = len(self._tracker.store.epochs(first_id))
             if not lost and num_epochs >= 5:
                 lost.append(num_epochs)
                 cluster.remove_node(cluster.first, allow_graceful=False)
                 cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
 
-    def run_round(run_ids, trainable, resources, listener, signals, scratch):
-        tune.tune_round(run_ids, trainable, resources, Losing(listener), signals, scratch)
+    def run_round(run_ids, trainable, resources, tracker, signals, scratch):
+        tune.tune_round(run_ids, trainable, resources, Losing(tracker), signals, scratch)
 
     store, progress, said = run_on(cluster, tmp_path / "store", specs, runtime, run_round=run_round)
     assert progress.done == {spec.run_id() for spec in specs}
@@ -288,26 +309,49 @@ def _can_hide_folders() -> bool:
     return tried.returncode == 0
 
 
+@contextlib.contextmanager
+def node_without(folder: Path, cluster, tmp_path: Path):
+    """Yield what starts a second node on which another, empty folder lies at the path `folder`."""
+    script = (
+        f"mount -t tmpfs none {folder} && exec {Path(sys.executable).parent}/ray start "
+        f"--address {cluster.address} --num-cpus 1 --object-store-memory {OBJECT_STORE} --block"
+    )
+    started = []
+
+    def join() -> None:
+        with open(tmp_path / "node.log", "w") as log:
+            started.append(
+                subprocess.Popen(
+                    ["unshare", "-rm", "sh", "-c", script], stdout=log, stderr=log,
+                    start_new_session=True,
+                )
+            )  # fmt: skip
+        end = time.monotonic() + 120
+        while len(worker_nodes(1, 0)) < 2:
+            assert time.monotonic() < end, (tmp_path / "node.log").read_text()
+            time.sleep(0.2)
+
+    try:
+        yield join
+    finally:
+        for node in started:
+            children = psutil.Process(node.pid).children(recursive=True)
+            for pid in (node.pid, *(child.pid for child in children)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            node.wait(30)
+
+
 @pytest.mark.slow
-def test_storage_that_is_not_shared_is_refused_before_anything_starts(cluster, tmp_path):
+def test_store_that_is_not_shared_is_refused_before_anything_starts(cluster, tmp_path):
     if not _can_hide_folders():
         pytest.skip("no mount namespaces for this user")
     store = tmp_path / "store"
     Store(store)
-    # A second node on which another, empty folder lies at the path of the store.
-    script = (
-        f"mount -t tmpfs none {store} && exec {Path(sys.executable).parent}/ray start "
-        f"--address {cluster.address} --num-cpus 1 --object-store-memory {OBJECT_STORE} --block"
-    )
-    with open(tmp_path / "node.log", "w") as log:
-        node = subprocess.Popen(
-            ["unshare", "-rm", "sh", "-c", script], stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    with node_without(store, cluster, tmp_path) as join:
         ray.init(address=cluster.address, log_to_driver=False)
-        cluster_of_two = _wait_for_two_nodes()
+        join()
         ray.shutdown()
-        assert cluster_of_two, (tmp_path / "node.log").read_text()
         ended = subprocess.run(
             [
                 sys.executable, str(SCRIPT), "--address", cluster.address, "--store", str(store),
@@ -316,34 +360,10 @@ def test_storage_that_is_not_shared_is_refused_before_anything_starts(cluster, t
             capture_output=True, text=True, timeout=300, check=False,
             env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])},
         )  # fmt: skip
-    finally:
-        family = [node.pid, *(p.pid for p in psutil.Process(node.pid).children(recursive=True))]
-        for pid in family:
-            _kill(pid)
-        node.wait(30)
     print(ended.stderr)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("priority_grid: Expected a store that all nodes share, got ")
-    assert "does not see what" in ended.stderr
+    assert ended.stderr.startswith("priority_grid: On node ")
+    assert "Expected a run store, got " in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not list(store.glob("runs/*/epochs.jsonl"))
     assert not (tmp_path / "data").exists()
-    assert not list(store.glob(".preflight-*"))
-
-
-def _wait_for_two_nodes() -> bool:
-    import time
-
-    end = time.monotonic() + 120
-    while len(worker_nodes(1, 0)) < 2:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

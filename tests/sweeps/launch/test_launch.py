@@ -1,4 +1,4 @@
-"""Real launches on Ray: first with a played training, then with the true one.
+"""Real launches on Ray: with a played training in one shared Ray, then with the true one.
 
 A played training is a function within a function, so that it travels to Ray's workers by value.
 """
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,12 +17,11 @@ import pytest
 
 from mtl.spec import Runtime
 from mtl.store import Store
-from sweeps.launch import processes, tune
+from sweeps.launch import Execution, session, tune
 from sweeps.launch.driver import launch
-from sweeps.launch.execution import Execution
+from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs, make_plan
-from sweeps.plan.cost import Budget, num_cpus
 from sweeps.priority_grid import GRID
 from sweeps.status.display import PlainDisplay
 from sweeps.status.journal import Journal, sweep_lock
@@ -34,6 +34,20 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Session]:
+    """Return a Ray that the launches of this file share."""
+    with StopSignals() as signals, Session(Execution(), "mine", signals) as held:
+        yield held
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
 def played_training(marks: Path):
     """Return a training that notes its process, and fails as `marks/<run id>` tells it."""
     folder = str(marks)
@@ -41,6 +55,7 @@ def played_training(marks: Path):
     def train(spec, store, runtime, on_epoch):
         import os
         import signal
+        import time
         from pathlib import Path
 
         from mtl.errors import RunFailedError
@@ -58,6 +73,9 @@ def played_training(marks: Path):
         with store.run_lock(run_id):
             for epoch in (1, 2):
                 on_epoch(EpochRecord(epoch, [0.5, None], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            if what == "takes long":
+                while True:
+                    time.sleep(0.05)
             if what == "fails for good":
                 raise RunFailedError("Epoch 2: loss of depth is not finite")
             if what == "is wrong":
@@ -76,7 +94,7 @@ def played_training(marks: Path):
     return train
 
 
-def play(root: Path, marks: Path, specs, *, execution=None, run_round=None, budget=None):
+def play(root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round, seconds=1e9):
     """Launch `specs` with the played training; return store, progress and what was said."""
     store = Store(root)
     plan = make_plan("mine", "priority_grid", specs)
@@ -92,19 +110,19 @@ def play(root: Path, marks: Path, specs, *, execution=None, run_round=None, budg
         def say(self, text):
             said.append(text)
 
-    with sweep_lock(store, "mine"), StopSignals() as signals:
+    with sweep_lock(store, "mine"), StopSignals(time.monotonic() + seconds) as signals:
         launch(
             plan,
             store,
-            execution or Execution(),
+            Execution(),
             Runtime(),
             progress,
             Journal(store, plan),
             Display(sys.stdout),
             signals,
-            budget=budget,
+            session=ray,
             train=played_training(marks),
-            run_round=run_round or tune.tune_round,
+            run_round=run_round,
         )
     return store, progress, said
 
@@ -113,62 +131,75 @@ def trials(marks: Path, run_id: str) -> list[list[str]]:
     return [line.split() for line in (marks / f"{run_id}.trials").read_text().splitlines()]
 
 
-def test_processes_are_reused_and_failures_treated_by_their_kind(tmp_path, capfd):
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    specs = grid_specs(GRID)[:12]
+def test_processes_are_reused_and_failures_treated_by_their_kind(tmp_path, marks, ray, capfd):
+    specs = grid_specs(GRID)[:10]
     ids = [spec.run_id() for spec in specs]
     orders = {
-        6: "fails for good", 7: "is wrong", 8: "fails once", 9: "fails always", 10: "dies once",
-        11: "dies always",
+        4: "fails for good", 5: "is wrong", 6: "fails once", 7: "fails always", 8: "dies once",
+        9: "dies always",
     }  # fmt: skip
     for index, what in orders.items():
         (marks / ids[index]).write_text(what)
-    store, progress, said = play(tmp_path / "store", marks, specs)
-    good = [*ids[:6], ids[8], ids[10]]
+    store, progress, said = play(tmp_path / "store", marks, specs, ray=ray)
+    good = [*ids[:4], ids[6], ids[8]]
     assert progress.done == set(good)
-    assert progress.failed == {ids[6], ids[7], ids[9], ids[11]}
-    assert [len(trials(marks, run_id)) for run_id in ids[6:]] == [1, 1, 2, 3, 2, 3]
-    first = [trials(marks, run_id)[0] for run_id in ids[:6]]
+    assert progress.failed == {ids[4], ids[5], ids[7], ids[9]}
+    assert [len(trials(marks, run_id)) for run_id in ids[4:]] == [1, 1, 2, 3, 2, 3]
+    first = [trials(marks, run_id)[0] for run_id in ids[:4]]
     assert len({pid for pid, *_ in first}) <= 2
     assert {tuple(rest) for _, *rest in first} <= {("cpu", "1", "", "1"), ("cpu", "1", "1")}
-    assert "not finite" in store.error(ids[6])
-    assert "Expected something else" in store.error(ids[7])
-    assert "--concurrency" in store.error(ids[11])
+    assert "not finite" in store.error(ids[4])
+    assert "Expected something else" in store.error(ids[5])
+    assert "--concurrency" in store.error(ids[9])
     assert all(store.error(run_id) is None for run_id in good)
     assert sum("Trying again" in text for text in said) == 6
     events = (store.sweep_folder("mine") / "events.jsonl").read_text()
     assert events.count('"run_retried"') == 6
     assert "ray" not in "".join(capfd.readouterr()).lower()
-    assert not list(Path("/tmp").glob(f"{processes.SCRATCH_PREFIX}{os.getpid()}-*"))
 
 
-def test_fit_that_dies_under_real_workers_loses_nothing(tmp_path):
-    marks = tmp_path / "marks"
-    marks.mkdir()
+def test_at_the_deadline_running_runs_stop_and_the_next_launch_resumes_them(tmp_path, marks, ray):
+    specs = grid_specs(GRID)[:4]
+    for spec in specs:
+        (marks / spec.run_id()).write_text("takes long")
+    began = time.monotonic()
+    store, progress, _ = play(tmp_path / "store", marks, specs, ray=ray, seconds=4.0)
+    assert time.monotonic() - began < 30
+    begun = [path.stem for path in marks.glob("*.trials")]
+    assert store.done(progress.runs) == set()  # none went on to its end behind our back
+    assert (progress.running, progress.failed) == ({}, set())
+    for spec in specs:
+        (marks / spec.run_id()).unlink()
+    store, progress, _ = play(tmp_path / "store", marks, specs, ray=ray)
+    assert progress.done == {spec.run_id() for spec in specs}
+    assert {len(trials(marks, run_id)) for run_id in begun} <= {2}
+
+
+@pytest.mark.slow
+def test_crash_of_fit_under_real_workers_loses_nothing(tmp_path, marks):
     specs = grid_specs(GRID)[:6]
     num_rounds = 0
 
-    class Dying:
-        """Passes on to the listener until three runs have ended, then takes fit() down."""
+    class Crashing:
+        """Passes on to the tracker until three runs have ended, then takes fit() down."""
 
-        def __init__(self, listener):
-            self._listener, self._num_ended = listener, 0
+        def __init__(self, tracker):
+            self._tracker, self._num_ended = tracker, 0
 
         def __getattr__(self, name):
-            return getattr(self._listener, name)
+            return getattr(self._tracker, name)
 
         def run_ended(self, run_id, state):
-            self._num_ended += run_id in self._listener.progress.running
-            self._listener.run_ended(run_id, state)
+            self._num_ended += run_id in self._tracker.progress.running
+            self._tracker.run_ended(run_id, state)
             if self._num_ended == 3:
                 raise RuntimeError("Caught unexpected exception: out of memory")
 
-    def run_round(run_ids, trainable, resources, listener, signals, scratch):
+    def run_round(run_ids, trainable, resources, tracker, signals, scratch):
         nonlocal num_rounds
         num_rounds += 1
-        heard = Dying(listener) if num_rounds == 1 else listener
-        tune.tune_round(run_ids, trainable, resources, heard, signals, processes)
+        heard = Crashing(tracker) if num_rounds == 1 else tracker
+        tune.tune_round(run_ids, trainable, resources, heard, signals, scratch)
 
     store, progress, said = play(tmp_path / "store", marks, specs, run_round=run_round)
     assert num_rounds > 1
@@ -177,47 +208,11 @@ def test_fit_that_dies_under_real_workers_loses_nothing(tmp_path):
     done_before = [spec.run_id() for spec in specs][:2]
     assert [len(trials(marks, run_id)) for run_id in done_before] == [1, 1]
     assert store.done(progress.runs) == set(progress.runs)
-
-
-def test_out_of_time_runs_are_stopped_between_epochs_and_no_other_is_started(tmp_path):
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    specs = grid_specs(GRID)[:6]
-    now = [0.0]
-
-    class Late:
-        """Passes on to the listener; once a first epoch has ended, the time is over."""
-
-        def __init__(self, listener):
-            self._listener = listener
-
-        def __getattr__(self, name):
-            return getattr(self._listener, name)
-
-        def may_go_on(self, run_id, epoch):
-            now[0] = 1000.0
-            return self._listener.may_go_on(run_id, epoch)
-
-    def run_round(run_ids, trainable, resources, listener, signals, scratch):
-        tune.tune_round(run_ids, trainable, resources, Late(listener), signals, processes)
-
-    budget = Budget(100.0, lambda: now[0])
-    store, progress, said = play(
-        tmp_path / "store", marks, specs, run_round=run_round, budget=budget
-    )
-    begun = [path.stem for path in marks.glob("*.trials")]
-    assert 1 <= len(begun) <= num_cpus()
-    assert store.done(progress.runs) == set()  # none went on to its end behind our back
-    assert (progress.running, progress.failed) == ({}, set())
-    assert sum("Out of time" in text and "after epoch 1 of" in text for text in said) == len(begun)
-
-    store, progress, _ = play(tmp_path / "store", marks, specs, budget=Budget(1e9))
-    assert progress.done == {spec.run_id() for spec in specs}
-    assert {len(trials(marks, run_id)) for run_id in begun} == {2}
+    assert not list(Path("/tmp").glob(f"{session.SCRATCH_PREFIX}{os.getpid()}-*"))
 
 
 @pytest.fixture
-def environment(tmp_path, monkeypatch) -> dict[str, str]:
+def environment(tmp_path) -> dict[str, str]:
     return os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
@@ -233,92 +228,29 @@ def last_status(store: Path) -> dict:
     return json.loads((store / "sweeps/priority_grid/status.json").read_text())
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:
+def wait_for_epochs(store: Path, least: int, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
-    while not condition():
+    while not any(
+        len(path.read_text().splitlines()) >= least for path in store.glob("runs/*/epochs.jsonl")
+    ):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 
-def has_epochs(store: Path, least: int = 1):
-    def check():
-        records = store.glob("runs/*/epochs.jsonl")
-        return any(len(path.read_text().splitlines()) >= least for path in records)
-
-    return check
-
-
-def ray_processes(of: psutil.Process) -> list[psutil.Process]:
-    return of.children(recursive=True)
-
-
-def test_a_sweep_from_the_command_line_and_again(tmp_path, environment):
-    store = tmp_path / "store"
-    first = subprocess.run(
-        command(store, "--epochs", "1"),
-        capture_output=True, text=True, env=environment, timeout=120,
-    )  # fmt: skip
-    assert (first.returncode, first.stderr) == (0, "")
-    assert len(first.stdout.splitlines()) < 25  # nothing of Ray's on the terminal
-    assert "ray" not in first.stdout.lower().replace(str(tmp_path).lower(), "")
-    assert len(results(store)) == 4
-    assert (store / "sweeps/priority_grid/report/report.html").exists()
-    status = last_status(store)
-    assert (status["state"], status["done"], status["running"]) == ("finished", 4, [])
-    before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
-
-    again = subprocess.run(
-        command(store, "--epochs", "1"),
-        capture_output=True, text=True, timeout=60,
-        env={**environment, "PYTHONPROFILEIMPORTTIME": "1"},
-    )  # fmt: skip
-    told = again.stderr.splitlines()
-    imported = {line.split("|")[-1].strip() for line in told if line.startswith("import time:")}
-    assert "sweeps.command" in imported
-    assert not {"ray", "torch"} & imported  # a repetition waits for neither
-    assert [line for line in told if not line.startswith("import time:")] == []
-    assert again.returncode == 0
-    assert "4 runs: 4 done, 0 to do." in again.stdout
-    assert "(unchanged)" in again.stdout
-    after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
-    changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
-    assert changed == {"plan.json", "lease.json"}
-
-    damaged, *others = sorted(results(store))
-    path = store / "runs" / damaged / "result.json"
-    path.write_text('{"schema": 1, "ru')
-    before = {p: p.stat().st_mtime_ns for p in store.glob("runs/*/*") if damaged not in str(p)}
-    last = subprocess.run(
-        command(store, "--epochs", "1"),
-        capture_output=True, text=True, env=environment, timeout=120,
-    )  # fmt: skip
-    assert last.returncode == 1
-    assert "1 run failed; the first is" in last.stderr
-    assert f"): Expected JSON in {path}, got a damaged file" in last.stderr
-    assert "Traceback" not in last.stdout + last.stderr
-    assert "3 of 4 runs done." in last.stdout
-    assert {p: p.stat().st_mtime_ns for p in before} == before
-    status = last_status(store)
-    assert (status["state"], status["done"], status["failed"]) == ("finished", 3, 1)
-    assert set(others) < set(results(store))
-
-
-def test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues(
-    tmp_path, environment
-):
+def test_sweep_is_stopped_continued_and_repeated_from_the_command_line(tmp_path, environment):
     store = tmp_path / "store"
     argv = command(store, "--methods", "lsb", "--epochs", "30")
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
     ) as process:  # fmt: skip
-        wait_until(has_epochs(store, 2))
-        family = ray_processes(psutil.Process(process.pid))
-        second = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60)
+        wait_for_epochs(store, 2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        second = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120)
         assert second.returncode == 1
         assert f"process {process.pid} on" in second.stderr
         os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.startswith("Stopped by SIGINT with ")
     assert said.endswith("the same command continues.\n")
@@ -329,22 +261,44 @@ def test_sigint_stops_a_second_driver_is_refused_and_the_same_command_continues(
     done_before = results(store)
     assert len(done_before) < 2
 
-    again = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120)
+    again = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=300)
     assert (again.returncode, again.stderr) == (0, "")
+    assert len(again.stdout.splitlines()) < 25  # nothing of Ray's on the terminal
+    assert "ray" not in again.stdout.lower().replace(str(tmp_path).lower(), "")
     assert len(results(store)) == 2
     assert done_before.items() <= results(store).items()
+    assert (store / "sweeps/priority_grid/report/report.html").exists()
+    status = last_status(store)
+    assert (status["state"], status["done"], status["running"]) == ("finished", 2, [])
+
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
+    repeated = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60,
+        env={**environment, "PYTHONPROFILEIMPORTTIME": "1"},
+    )  # fmt: skip
+    lines = repeated.stderr.splitlines()
+    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    assert "sweeps.command" in imported
+    assert not {"ray", "torch"} & imported  # a repetition waits for neither
+    assert [line for line in lines if not line.startswith("import time:")] == []
+    assert repeated.returncode == 0
+    assert "2 runs: 2 done, 0 to do." in repeated.stdout
+    assert "(unchanged)" in repeated.stdout
+    after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
+    changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
+    assert changed == {"plan.json", "lease.json"}
 
 
 @pytest.mark.slow
-def test_raylet_killed_in_the_middle_the_sweep_goes_on_to_the_same_results(tmp_path, environment):
+def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(tmp_path, environment):
     store, undisturbed = tmp_path / "store", tmp_path / "undisturbed"
     argv = command(store, "--epochs", "60")
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
-        wait_until(has_epochs(store, 5))
+        wait_for_epochs(store, 5)
         assert len(results(store)) < 4
-        family = ray_processes(psutil.Process(process.pid))
+        family = psutil.Process(process.pid).children(recursive=True)
         raylet = next(p for p in family if "raylet/raylet" in " ".join(p.cmdline()[:1]))
         raylet.kill()
         out, said = process.communicate(timeout=400)

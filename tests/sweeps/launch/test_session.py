@@ -1,54 +1,55 @@
-"""One Ray for several launches: started once, looked at once, started again where it died."""
+"""One Ray for several launches, its throw-away folder and its start; no Ray is started."""
 
 import contextlib
 import io
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from mtl.errors import PreflightError
 from mtl.records import Result
 from mtl.spec import Runtime
 from mtl.store import Store
-from sweeps.launch import session, tune
+from sweeps.launch import Execution, session
 from sweeps.launch.driver import launch
-from sweeps.launch.execution import Execution
-from sweeps.launch.session import Session
+from sweeps.launch.session import Session, started_ray
 from sweeps.launch.signals import StopSignals
-from sweeps.launch.tune import ClusterError
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
 from sweeps.status.display import PlainDisplay
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
-from tests.sweeps.launch.stage import CHECKED
+from tests.sweeps.launch.stage import EMPTY, node, play_ray
 
 
 class Rays:
     """Counts what would be starts and ends of Ray."""
 
     def __init__(self, monkeypatch):
-        self.starts, self.running, self.lives = 0, 0, True
+        self.starts, self.running = 0, 0
+        self.nodes = [node(CPU=2.0)]
         self.checked = []
-        monkeypatch.setattr(tune, "started_ray", self.started)
-        monkeypatch.setattr(tune, "has_nodes", lambda: self.lives)
-        nodes = {"CPU": 2.0, "GPU": 0.0, "memory": 8e9}
-        monkeypatch.setattr(tune, "largest_node", lambda: nodes)
-        monkeypatch.setattr(tune, "cluster_total", lambda name: nodes[name])
-        monkeypatch.setattr(tune, "dashboard_address", lambda: "http://127.0.0.1:1")
-        monkeypatch.setattr(session, "check_cluster", self.check)
+        play_ray(monkeypatch, lambda: self.nodes)
+        monkeypatch.setattr(session, "started_ray", self.started)
+        monkeypatch.setattr(session, "preflight_nodes", self.check)
 
     @contextlib.contextmanager
-    def started(self, *_, **__):
+    def started(self, *_):
         self.starts += 1
         self.running += 1
-        self.lives = True
+        self.nodes = [node(CPU=2.0)]
         try:
-            yield
+            yield Path(), "http://127.0.0.1:1"
         finally:
             self.running -= 1
 
-    def check(self, specs, *_, further_bytes, **__):
-        self.checked.append((len(specs), further_bytes))
-        return CHECKED
+    def check(self, needs, nodes):
+        self.checked.append((len(nodes), needs.store_bytes))
+        return {"torch": "1"}
 
 
 @pytest.fixture
@@ -56,21 +57,20 @@ def rays(monkeypatch) -> Rays:
     return Rays(monkeypatch)
 
 
-def launches(root, rays, execution, *, before_second=lambda: None, dies_in=()):
+def launches(root, rays, execution, *, before_second=lambda: None, crashes_in=()):
     """Launch two runs and then two more in one session; return what was said."""
     store = Store(root)
     said = io.StringIO()
     rounds = []
 
-    def run_round(run_ids, trainable, resources, listener, signals, scratch):
+    def run_round(run_ids, trainable, resources, tracker, signals, scratch):
         rounds.append(list(run_ids))
         for run_id in run_ids:
-            listener.run_started(run_id)
-            if len(rounds) in dies_in:
+            tracker.run_started(run_id)
+            if len(rounds) in crashes_in:
                 raise RuntimeError("Ray's node process is gone")
-            empty = {"validation": {}, "test": {}}
-            store.write_result(Result(run_id, "done", 1, "last", 1, empty, empty))
-            listener.run_ended(run_id, "done")
+            store.write_result(Result(run_id, "done", 1, "last", 1, EMPTY, EMPTY))
+            tracker.run_ended(run_id, "done")
 
     with (
         sweep_lock(store, "mine"),
@@ -88,44 +88,156 @@ def launches(root, rays, execution, *, before_second=lambda: None, dies_in=()):
             )  # fmt: skip
             assert progress.done == set(plan.run_ids)
             before_second()
+        assert (held.needs is not None) == (execution.address is not None)
     assert rays.running == 0
     return said.getvalue()
 
 
-def test_two_launches_share_one_ray_one_look_and_one_word_of_the_dashboard(tmp_path, rays):
+def test_two_launches_share_one_ray_one_preflight_and_one_line_on_the_dashboard(tmp_path, rays):
     said = launches(tmp_path / "s", rays, Execution(address="auto", dashboard=True))
     assert rays.starts == 1
-    assert rays.checked == [(2, 77)]
+    ((num_nodes, num_bytes),) = rays.checked
+    assert (num_nodes, num_bytes > 77) == (1, True)
     assert said.count("Ray's dashboard") == said.count("Checked 1 node") == 1
 
 
-def test_a_ray_that_died_between_two_launches_is_replaced_without_a_death_of_a_run(tmp_path, rays):
-    def die():
-        rays.lives = False
+def test_ray_that_crashed_between_two_launches_is_replaced(tmp_path, rays):
+    def crash():
+        rays.nodes = []
 
-    said = launches(tmp_path / "s", rays, Execution(dashboard=True), before_second=die)
+    said = launches(tmp_path / "s", rays, Execution(dashboard=True), before_second=crash)
     assert rays.starts == 2
     assert "Ray Tune ended early" not in said
     assert said.count("Ray's dashboard") == 1
     assert rays.checked == []  # the driver's own machine
 
 
-def test_a_ray_that_died_in_a_round_is_replaced_and_the_next_launch_has_the_new_one(tmp_path, rays):
-    said = launches(tmp_path / "s", rays, Execution(), dies_in=(1,))
+def test_ray_that_crashed_in_a_round_is_replaced(tmp_path, rays):
+    said = launches(tmp_path / "s", rays, Execution(), crashes_in=(1,))
     assert rays.starts == 2
     assert said.count("Ray Tune ended early (Ray's node process is gone)") == 1
 
 
-def test_nothing_to_launch_starts_nothing(tmp_path, rays):
+def test_session_without_a_launch_starts_nothing(rays):
     with StopSignals() as signals, Session(Execution(), "mine", signals):
         pass
     assert rays.starts == 0
 
 
-def test_a_ray_that_does_not_start_ends_the_launch(tmp_path, rays, monkeypatch):
-    def refuse(*_, **__):
-        raise ClusterError("Could not start Ray: no.")
+def test_ray_that_cannot_start_ends_the_launch(tmp_path, rays, monkeypatch):
+    def refuse(*_):
+        raise PreflightError("Could not start Ray: no.")
 
-    monkeypatch.setattr(tune, "started_ray", refuse)
-    with pytest.raises(ClusterError, match="Could not start"):
+    monkeypatch.setattr(session, "started_ray", refuse)
+    with pytest.raises(PreflightError, match="Could not start"):
         launches(tmp_path / "s", rays, Execution())
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Failed to connect. At all."), OSError("")])
+def test_cluster_that_cannot_be_joined_is_a_sentence_with_the_token_remedy(error, monkeypatch):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(session.ray, "init", refuse)
+    with (
+        StopSignals() as signals,
+        pytest.raises(PreflightError) as raised,
+        started_ray(Execution(address="auto"), "mine", signals),
+    ):
+        pass
+    text = str(raised.value)
+    assert text.startswith("Could not join the Ray cluster at 'auto': ")
+    assert "If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what" in text
+    assert "At all" not in text
+
+
+def test_dashboard_without_a_token_is_refused_before_ray_starts(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with (
+        StopSignals() as signals,
+        pytest.raises(PreflightError, match="Expected RAY_AUTH_MODE unset or 'token'"),
+        started_ray(Execution(dashboard=True), "mine", signals),
+    ):
+        pass
+
+
+def test_dashboard_sentence_tells_of_the_token():
+    assert session.dashboard_sentence("http://127.0.0.1:8265").startswith(
+        "Ray's dashboard: http://127.0.0.1:8265; `ray get-auth-token` prints"
+    )
+    with pytest.raises(PreflightError, match=r"pip install 'ray\[default\]'"):
+        session.dashboard_sentence(None)
+
+
+def test_token_is_taken_away_from_other_users(tmp_path):
+    token = tmp_path / "auth_token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    session._keep_token_private(token)
+    assert token.stat().st_mode & 0o777 == 0o600
+    session._keep_token_private(tmp_path / "none")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sweeps.launch.session import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def named(process_id, parent):
+    """Return a throw-away folder of a process; one of so high an id is never there."""
+    return parent / f"{session.SCRATCH_PREFIX}{process_id}-x"
+
+
+def test_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
+    folder = named(1, tmp_path)  # process 1 is always there, and not ours
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        # As seen from another container, where no such process is in /proc.
+        renamed = folder.rename(named(999_999_998, tmp_path))
+        session.remove_abandoned(tmp_path)
+        assert renamed.exists()
+        renamed.rename(folder)
+        other.kill()
+    session.remove_abandoned(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scratch_folder_without_a_lock_is_abandoned_once_its_process_is_gone(tmp_path):
+    for process_id in (1, os.getpid(), "any", 999_999_999, 10**30):
+        (named(process_id, tmp_path) / "ray/session/logs").mkdir(parents=True)
+    session.remove_abandoned(tmp_path)
+    assert set(tmp_path.iterdir()) == {named(it, tmp_path) for it in (1, os.getpid(), "any")}
+
+
+def test_scratch_folder_is_private_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "MAX_PARENT_BYTES", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with session.scratch_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+        assert folder.name.startswith(f"{session.SCRATCH_PREFIX}{os.getpid()}-")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        session.remove_abandoned(tmp_path)
+        assert [path.name for path in folder.iterdir()] == [session.SCRATCH_LOCK]
+        # Meanwhile the agents of a process that was killed before make their folder again.
+        named(999_999_999, tmp_path).mkdir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_of_sockets_fit_however_long_the_path_of_temporary_files(tmp_path, monkeypatch):
+    # 107 bytes, less those of the largest process id of Linux and of a random name of 8.
+    below = "/mtl-sweep-4194304-abcdefgh/ray/session_2026-11-22_22-42-58_123456_4194304"
+    assert 107 - len(f"{below}/sockets/plasma_store") == session.MAX_PARENT_BYTES
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "too long"))
+    with session.scratch_folder() as folder:
+        assert folder.parent == Path("/tmp")

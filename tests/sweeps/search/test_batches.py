@@ -35,7 +35,7 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
         if signals.received is not None:
             return
         held = json.loads((store.sweep_folder(plan.name) / "plan.json").read_text())
-        left = {run_id: progress.seconds_of(run_id) for run_id in plan.run_ids}
+        left = {run_id: progress._remaining(run_id) for run_id in plan.run_ids}
         begun = {run_id: len(store.epochs(run_id)) for run_id in plan.run_ids}
         pause = runtime.pause_after
         for run_id, spec in zip(plan.run_ids, plan.specs, strict=True):
@@ -174,7 +174,7 @@ def test_a_stop_is_said_and_the_same_command_continues(stage, capsys):
 
 
 def test_a_full_disk_is_told_before_anything_starts(stage, monkeypatch, capsys):
-    monkeypatch.setattr(preflight, "_free_bytes", lambda place: 1_000_000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     assert stage.run() == 1
     assert "Expected" in (said := capsys.readouterr().err)
     assert "of free disk for the results" in said
@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_before_anything_starts(stage, monkeypatch, capsys):
 
 def test_a_finished_search_needs_no_disk(stage, monkeypatch):
     assert stage.run() == 0
-    monkeypatch.setattr(preflight, "_free_bytes", lambda place: 0)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     number = len(stage.launches)
     assert stage.run() == 0
     assert len(stage.launches) == number

@@ -165,15 +165,12 @@ def test_epochs_of_earlier_processes_are_not_counted_as_work(clock):
         clock=clock,
     )
     assert progress.snapshot().seconds_left == pytest.approx((13, 13))
-    assert progress.seconds_of("run0") == pytest.approx(3)
     progress.start("run0")
     progress.epoch("run0", 8, [1, 1])
     clock.now += 2
     progress.epoch("run0", 9, [1, 1])
     # An epoch takes 2 s in place of 1: the pace is 2.
-    assert progress.seconds_of("run0") == pytest.approx(2)
-    assert progress.seconds_of("run1") == pytest.approx(20)
-    assert progress.seconds_of_an_epoch("run1") == pytest.approx(2)
+    assert progress.snapshot().seconds_left == pytest.approx((22 * 0.9, 22 * 1.1))
 
 
 def test_what_is_left_of_runs_that_will_be_paused(clock):
