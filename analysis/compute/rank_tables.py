@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,10 +26,10 @@ from analysis.load.groups import COMPARED, groups_of_stores
 from analysis.load.plans import Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import load_stores
-from analysis.load.table import column_numbers, read_table
+from analysis.load.table import column_numbers, one_setting, read_table
 from analysis.load.text import counted, listed
 from mtl.errors import UsageError, UserError
-from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS, Metric
+from mtl.records import MAX_VALUE, METRIC_ALIASES, METRICS, TASK_METRICS, Metric
 from mtl.spec.strict import checked_name
 from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
@@ -93,7 +94,9 @@ def ranking_of_table(path: Path, request: Request) -> Ranking:
         UserError: if it cannot be read or ranked.
         UsageError: for a request that does not fit it.
     """
-    frame = read_table(path, "trial", [request.by, *([request.blocks] if request.blocks else [])])
+    notes: list[str] = []
+    text = [request.by, *([request.blocks] if request.blocks else [])]
+    frame = read_table(path, "trial", text, notes)
     for option, name in (("by", request.by), ("blocks", request.blocks)):
         if name is not None and name not in frame:
             raise UsageError(
@@ -102,12 +105,15 @@ def ranking_of_table(path: Path, request: Request) -> Ranking:
             )
     priorities = [str(name) for name in frame if str(name).startswith(PRIORITY_PREFIX)]
     identifiers = [n for n in (*priorities, *TRIAL_COLUMNS) if n in frame and n != request.by]
+    numbers = {name: column_numbers(frame, name, path) for name in priorities}
+    others = [n for n in identifiers if n not in priorities]
+    frame = frame.assign(**numbers)
+    frame[priorities] = one_setting(frame, priorities, [request.by, *others], notes)
     varied = len(frame[priorities].dropna().round(9).drop_duplicates()) > 1
     settings = [name for name in priorities if varied and name != request.by]
     if request.blocks not in (None, request.by, *identifiers):
         identifiers.insert(0, str(request.blocks))
         settings.append(str(request.blocks))
-    notes: list[str] = []
     metrics = _metrics_of_table(frame, request, {request.by, *identifiers}, path, notes)
     values = frame.assign(**{m.column: column_numbers(frame, m.column, path) for m in metrics})
     for ranked in metrics:
@@ -168,8 +174,16 @@ def _metric_of_column(name: str, direction: str | None, path: Path) -> Metric:
 
 
 def _check_values(frame: pd.DataFrame, ranked: RankedMetric, path: Path) -> None:
-    """Refuse shares and percentages in one column."""
-    values = frame[ranked.column]
+    """Refuse values out of range, and shares and percentages in one column."""
+    values, metric = frame[ranked.column], ranked.metric
+    scale = metric.display_factor / ranked.factor
+    wrong = (values < metric.low * scale) | ((values > metric.high * scale) & (values <= MAX_VALUE))
+    if wrong.any():
+        raise UserError(
+            f"Expected a value {metric.range_text} in column {ranked.column} of {path}, got "
+            f"{values[wrong].iloc[0]:g} in row {np.flatnonzero(wrong)[0] + 1} after the head. "
+            "Correct it, or leave it empty."
+        )
     shares = values[(values > 0) & (values < 1)]
     if ranked.metric.unit == "share" and ranked.factor == 1 and len(shares):
         raise UserError(
@@ -370,17 +384,18 @@ def _ranking(
     """
     notes = list(notes)
     columns = [m.column for m in metrics]
-    finite = np.isfinite(frame[columns].to_numpy(float)).all(axis=1)
-    for position in np.flatnonzero(~finite):
-        row = frame.iloc[position]
-        lacking = [c for c in columns if not np.isfinite(row[c])]
-        names = (request.by, *identifiers)
-        where = ", ".join(f"{name} {identifier_text(row[name])}" for name in names)
-        notes.append(f"Left out: {where}, without a finite value of {', '.join(lacking)}.")
-    frame = frame[finite].reset_index(drop=True)
+    usable = np.ones(len(frame), dtype=bool)
+    for position, row in enumerate(frame.to_dict("records")):
+        lacking = [problem for m in metrics if (problem := _problem(m, row))]
+        usable[position] = not lacking
+        if lacking:
+            names = (request.by, *identifiers)
+            where = ", ".join(f"{name} {identifier_text(row[name])}" for name in names)
+            notes.append(f"Left out: {where}: {', '.join(lacking)}.")
+    frame = frame[usable].reset_index(drop=True)
     if frame.empty:
         raise UserError(
-            f"Expected rows with a finite value of {', '.join(columns)}, got none. Choose other "
+            f"Expected rows with a usable value of {', '.join(columns)}, got none. Choose other "
             "columns with --metrics."
         )
     table = rank_table(frame, request.by, identifiers, metrics)
@@ -402,6 +417,13 @@ def _ranking(
         checked_name(request.blocks, [*map(str, frame.columns)], "column for --blocks")
         blocks = friedman_tests(frame, request.by, request.blocks, metrics)
     return Ranking(label, table, tuple(tests), tuple(untested), tuple(blocks), tuple(notes))
+
+
+def _problem(ranked: RankedMetric, row: Mapping[Any, Any]) -> str:
+    """Return why a row cannot be ranked by a metric; empty if it can."""
+    value = float(row[ranked.column]) * ranked.factor / ranked.metric.display_factor
+    problem = ranked.metric.problem(value)
+    return f"{problem} of {ranked.column}" if problem else ""
 
 
 def _baseline_means(table: RankTable, request: Request, held: Baselines) -> dict[str, float]:

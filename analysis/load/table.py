@@ -10,7 +10,8 @@ network that was trained for this task only. It is no run of a method, whatever 
 but a baseline that the figures draw, as `analysis.load.baselines` gives them for stores.
 """
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,28 @@ import pandas as pd
 
 from analysis.load.axes import known_columns, metric_column, priority_texts
 from analysis.load.baselines import Baselines
-from analysis.load.priorities import PRIORITY_PREFIX, setting_of
+from analysis.load.priorities import PRIORITY_PREFIX, Priorities, setting_of
 from analysis.load.runs import VALIDATION, Loaded, RunState, arm_names
-from analysis.load.text import counted, first_listed
+from analysis.load.text import counted, first_listed, listed
 from mtl.errors import UserError
-from mtl.records import METRIC_ALIASES, TASK_METRICS
+from mtl.records import MAX_VALUE, METRIC_ALIASES, TASK_METRICS
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
 
-PRIORITY = PRIORITY_PREFIX
 PRIOR = "prior_"
-GUARDED = ("architecture", "encoder", "epochs", "dataset")
-"""Columns that the comparison guard watches when they are there."""
+COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")
+"""Columns in which runs that are compared must agree, where they are there."""
 EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
 """How far the priorities of a row may sum from 1, without a word and with a note."""
+ROUNDED = 5e-4
+"""Priorities that differ by no more, each, are one setting, rounded in some rows."""
+MAX_SEED = 2**53
+"""Whole numbers up to here are exact as floats, in JSON and in the page's script."""
 SECONDS = ("wall_seconds", "device_seconds")
-NAMES = ("method", "run_id")
-"""Columns that hold names, read as the letters that stand there."""
+TEXTS = ("run_id", "method", "architecture", "encoder", "dataset", "selection")
+"""Columns of text, read as the letters that stand there."""
 _OPTIONS = sorted(
-    {
-        *(option for needs in METHODS.values() for option in needs.options),
-        *PERIOD_FIELDS,
-    }
+    {*(option for needs in METHODS.values() for option in needs.options), *PERIOD_FIELDS}
 )
 
 
@@ -48,30 +49,27 @@ def load_table(path: Path) -> Loaded:
     """Return the runs in a tidy CSV or Parquet file.
 
     Raises:
-        UserError: if the file cannot be read, lacks columns, holds text where a number
-            belongs, or holds two rows for one run.
+        UserError: if the file cannot be read, lacks columns, holds text where a number belongs or
+            a value outside its metric's range, or holds two rows for one run.
     """
-    frame = read_table(path, text=("method",))
-    tasks = _tasks(frame, path)
     notes: list[str] = []
+    frame = read_table(path, "run", ("method",), notes)
+    tasks = _tasks(frame, path)
     runs = pd.DataFrame(index=frame.index)
-    runs["run_id"] = _run_ids(frame)
-    runs["method"] = frame["method"]
-    for name in ("architecture", "encoder", "dataset", "selection"):
+    for name in TEXTS:
         if name in frame:
-            runs[name] = frame[name].astype(str)
+            runs[name] = frame[name]
     runs["seed"] = _whole(frame, "seed", path)
-    priorities = [f"{PRIORITY}{task}" for task in tasks]
+    priorities = [f"{PRIORITY_PREFIX}{task}" for task in tasks]
     metrics = _metric_columns(frame, tasks, path)
-    numbers = [n for n in (*priorities, *_OPTIONS, "epochs", *SECONDS) if n in frame]
-    for name in numbers:
-        runs[name] = column_numbers(frame, name, path)
+    for name in (*priorities, *_OPTIONS, "epochs", *SECONDS):
+        if name in frame:
+            runs[name] = column_numbers(frame, name, path)
     for column, source in metrics.items():
-        runs[column] = _checked_share(column_numbers(frame, source, path), column, source)
-    for column in metrics:
+        runs[column] = _in_range(column_numbers(frame, source, path), column, source, path)
         name = f"{VALIDATION}_{column}"
         if name in frame:
-            runs[name] = _checked_share(column_numbers(frame, name, path), column, name)
+            runs[name] = _in_range(column_numbers(frame, name, path), column, name, path)
     alone = _alone(runs[priorities])
     notes += _check_priorities(runs.loc[~alone, priorities], path)
     prior = _prior(frame, metrics, path, notes)
@@ -79,7 +77,10 @@ def load_table(path: Path) -> Loaded:
     unused = [str(name) for name in frame.columns if name not in known]
     if unused:
         notes.append(f"Columns that were not used: {', '.join(unused)}.")
-    runs = _without_copies(runs, notes)
+    runs = without_copies(runs, notes)
+    rows = pd.Series([f"row {i + 1}" for i in runs.index], index=runs.index)
+    run_ids = runs.pop("run_id").fillna(rows) if "run_id" in runs else rows
+    runs.insert(0, "run_id", run_ids)
     alone = alone[runs.index]
     joint = runs[~alone].reset_index(drop=True)
     if joint.empty:
@@ -87,72 +88,136 @@ def load_table(path: Path) -> Loaded:
             f"Expected runs of several tasks in {path}, got rows of single tasks only. Add the "
             "runs that they are the baselines of, or give the columns of one task alone."
         )
+    methods = {row["run_id"]: (row["method"], _options_of(row)) for row in _rows(joint)}
+    arms = arm_names(methods)
+    joint.insert(2, "arm", [arms[run_id] for run_id in joint["run_id"]])
+    joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
     baselines = _baselines(runs[alone], joint, tasks, tuple(metrics), path, notes)
-    return _loaded(joint, tasks, prior, notes, path, baselines)
+    _check_unique(joint, tasks, path)
+    states = tuple(
+        RunState(r["run_id"], "done", "", r["arm"], setting_of(r, tasks), int(r["seed"]))
+        for r in _rows(joint)
+    )
+    fields = {
+        r["run_id"]: {n: r[n] for n in COMPARED_COLUMNS if n in r and not pd.isna(r[n])}
+        for r in _rows(joint)
+    }
+    return Loaded(tasks, joint, states, fields, {}, prior, tuple(notes), baselines)
 
 
-def read_table(path: Path, row: str = "run", text: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a CSV or Parquet file with one row a `row`.
+def read_table(
+    path: Path, row: str = "run", text: Sequence[str] = (), notes: list[str] | None = None
+) -> pd.DataFrame:
+    """Return a CSV or Parquet file with one row a `row`, numbered from 0.
 
     Args:
         path: of the file.
         row: what a row is, for messages.
-        text: columns that are read as text letter by letter, where they are there: a method may
-            be called None or NA, which in other columns mean an empty cell.
+        text: columns that are text without an empty cell, where they are there; beside `TEXTS`
+            they are read letter by letter: a method may be called None or 007.
+        notes: takes up what was mended.
 
     Raises:
-        UserError: if it cannot be read, has no row or a column of `text` has an empty cell.
+        UserError: if it cannot be read, has no row, a row longer than the head, an empty cell in a
+            column of `text` or a seed that is not exact.
     """
+    names = dict.fromkeys((*TEXTS, *text))
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, text)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, list(names))
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise UserError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
             f"Give a CSV or Parquet file with one row a {row}."
         ) from error
+    if frame.index.names != [None]:  # a Parquet file may keep columns as its index
+        frame = frame.reset_index()
+    frame = frame.reset_index(drop=True).rename(columns=lambda name: str(name).strip())
     if frame.empty:
         raise UserError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
-    return frame.assign(**{name: _as_text(frame, name, path) for name in text if name in frame})
-
-
-def _as_text(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    values = frame[name].astype(str)
-    empty = frame[name].isna() | (values.str.strip() == "")
-    if empty.any():
-        position = int(np.flatnonzero(empty)[0])
-        raise UserError(
-            f"Expected a value in column {name} of {path}, got an empty cell in row "
-            f"{position + 1} after the head. Fill it in, or remove the row."
-        )
-    return values
-
-
-def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
-    frame = pd.read_csv(path)
-    # pandas takes "None" and "NA" for empty cells, and 007 for a number; a name is its letters.
-    wanted = {*NAMES, *text}
-    names = pd.read_csv(path, usecols=lambda c: c in wanted, dtype=str, keep_default_na=False)
-    for column in names:
-        frame[column] = names[column].where(names[column] != "").to_numpy()
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"Expected one column {twice[0]} in {path}, got two. Rename one.")
+    for name in names:
+        if name in frame:
+            frame[name] = _trimmed(frame[name], notes)
+    for name in text:
+        if name in frame and frame[name].isna().any():
+            raise UserError(
+                f"Expected a value in column {name} of {path}, got an empty cell in row "
+                f"{_first(frame[name].isna())} after the head. Fill it in, or remove the row."
+            )
+    if "seed" in frame and pd.api.types.is_numeric_dtype(frame["seed"]):
+        large = frame["seed"].abs() > MAX_SEED
+        if large.any():
+            raise UserError(
+                f"Expected seeds up to {MAX_SEED:,} in {path}, got {frame['seed'][large].iloc[0]} "
+                f"in row {_first(large)} after the head: larger ones are not exact everywhere. "
+                "Number the seeds 0, 1, 2 and so on."
+            )
     return frame
 
 
+def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        head = next(lines, [])
+        for number, cells in enumerate(lines, 1):
+            if len(cells) > len(head):
+                raise UserError(
+                    f"Expected rows of {len(head)} cells in {path}, as the head has, got "
+                    f"{len(cells)} in row {number} after the head. Remove the cell or comma at "
+                    "its end, or name its column."
+                )
+    frame = pd.read_csv(path, encoding="utf-8-sig")
+    # pandas takes "None" and "NA" for empty cells, and 007 for a number; a name is its letters.
+    wanted = {name for name in frame.columns if str(name).strip() in text}
+    names = pd.read_csv(
+        path, usecols=lambda c: c in wanted, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+    )
+    return frame.assign(**{str(name): names[name] for name in names})
+
+
+def _trimmed(values: pd.Series, notes: list[str] | None) -> pd.Series:
+    """Return texts without white space around them, empty ones as missing."""
+    texts = values.astype(str).where(values.notna(), "")
+    trimmed = texts.str.strip()
+    number = int(((texts != trimmed) & (trimmed != "")).sum())
+    if number and notes is not None:
+        notes.append(
+            f"White space around the {values.name} was removed in {counted(number, 'row', 'rows')}."
+        )
+    return trimmed.where(trimmed != "", None).astype(object)
+
+
+def _first(wrong: pd.Series) -> int:
+    """Return the number of the first row that is wrong, from 1 on after the head."""
+    return int(wrong.index[np.flatnonzero(wrong)[0]]) + 1
+
+
+def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in runs.to_dict("records")]
+
+
 def _tasks(frame: pd.DataFrame, path: Path) -> tuple[str, ...]:
-    tasks = tuple(str(c)[len(PRIORITY) :] for c in frame.columns if str(c).startswith(PRIORITY))
+    tasks = tuple(
+        name.removeprefix(PRIORITY_PREFIX)
+        for name in map(str, frame)
+        if name.startswith(PRIORITY_PREFIX)
+    )
     lacking = [name for name in ("method", "seed") if name not in frame]
     if not tasks:
-        lacking.append(f"{PRIORITY}<task>")
+        lacking.append(f"{PRIORITY_PREFIX}<task>")
     if lacking:
         needed = " Seeds are needed for a comparison: methods are matched by seed."
         raise UserError(
-            f"Expected columns method, seed and {PRIORITY}<task> in {path}, got none named "
-            f"{', '.join(lacking)}. Its columns: {', '.join(map(str, frame.columns))}."
+            f"Expected columns method, seed and {PRIORITY_PREFIX}<task> in {path}, got none named "
+            f"{', '.join(lacking)}. Its columns: {', '.join(frame.columns)}."
             f"{needed if 'seed' in lacking else ''}"
         )
     unknown = [task for task in tasks if task not in TASK_METRICS]
     if unknown:
         raise UserError(
-            f"Expected columns {PRIORITY}<task> of known tasks in {path}, got "
+            f"Expected columns {PRIORITY_PREFIX}<task> of known tasks in {path}, got "
             f"{', '.join(unknown)}. Known: {', '.join(sorted(TASK_METRICS))}."
         )
     return tasks
@@ -188,10 +253,10 @@ def column_numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     values = pd.to_numeric(frame[name], errors="coerce").astype(float)
     wrong = values.isna() & frame[name].notna()
     if wrong.any():
-        position = int(np.flatnonzero(wrong)[0])
+        row = _first(wrong)
         raise UserError(
-            f"Expected numbers in column {name} of {path}, got {frame[name].iloc[position]!r} in "
-            f"row {position + 1} after the head. Correct it, or leave it empty."
+            f"Expected numbers in column {name} of {path}, got {_shown(frame[name][row - 1])} in "
+            f"row {row} after the head. Correct it, or leave it empty."
         )
     return values
 
@@ -200,22 +265,29 @@ def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     values = column_numbers(frame, name, path)
     wrong = ~np.isfinite(values) | (values != values.round())
     if wrong.any():
-        position = int(np.flatnonzero(wrong)[0])
+        row = _first(wrong)
         raise UserError(
             f"Expected whole numbers in column {name} of {path}, got "
-            f"{frame[name].iloc[position]!r} in row {position + 1} after the head. Correct it."
+            f"{_shown(frame[name][row - 1])} in row {row} after the head. Correct it."
         )
     return values.astype(int)
 
 
-def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
+def _shown(cell: Any) -> str:
+    return repr(cell.item() if hasattr(cell, "item") else cell)
+
+
+def _in_range(values: pd.Series, column: str, source: str, path: Path) -> pd.Series:
+    """Return values of a metric; refuse those outside its range, however large ones are left."""
     metric = known_columns(list(TASK_METRICS))[column]
-    if metric.unit != "share":
-        return values
-    for value in values[np.isfinite(values) & ((values < 0) | (values > 1))]:
-        remedy = "Divide percentages by 100" if value > 1 else "Correct it"
+    wrong = (values < metric.low) | ((values > metric.high) & (values <= MAX_VALUE))
+    if wrong.any():
+        row = _first(wrong)
+        percent = metric.unit == "share" and values[row - 1] > 1
         raise UserError(
-            f"Expected shares between 0 and 1 in column {source}, got {value:g}. {remedy}."
+            f"Expected a value {metric.range_text} in column {source} of {path}, got "
+            f"{values[row - 1]:g} in row {row} after the head. "
+            f"{'Divide percentages by 100.' if percent else 'Correct it, or leave it empty.'}"
         )
     return values
 
@@ -223,41 +295,79 @@ def _checked_share(values: pd.Series, column: str, source: str) -> pd.Series:
 def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
     """Return a note on rounded priorities; refuse rows that are no priorities."""
     partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
-    values = priorities.to_numpy(dtype=np.float64)
-    wrong = partly.to_numpy() | (values <= 0).any(axis=1) | np.isinf(values).any(axis=1)
+    wrong = partly | ((priorities <= 0) | (priorities == np.inf)).any(axis=1)
     if wrong.any():
-        position = int(np.flatnonzero(wrong)[0])
+        row = _first(wrong)
         raise UserError(
             f"Expected a positive priority for each task, or none for any, in {path}, got "
-            f"{priorities.iloc[position].tolist()} in row {_row(priorities, position)} after the "
-            "head. Correct it; a network trained for one task alone has 1 for it and 0 for the "
-            "others."
+            f"{list(priorities.loc[row - 1])} in row {row} after the head. Correct it; a "
+            "network trained for one task alone has 1 for it and 0 for the others."
         )
-    off = np.abs(values.sum(axis=1) - 1)
-    far = off > ROUNDED_SUM + 1e-9
-    if far.any():
-        position = int(np.flatnonzero(far)[0])
+    off = (priorities.sum(axis=1, skipna=False) - 1).abs()
+    if (off > ROUNDED_SUM + 1e-9).any():
+        row = _first(off > ROUNDED_SUM + 1e-9)
         raise UserError(
             f"Expected priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}, "
-            f"got {priorities.iloc[position].tolist()} in row {_row(priorities, position)} after "
-            "the head. Divide each by their sum."
+            f"got {list(priorities.loc[row - 1])} in row {row} after the head. Divide each by "
+            "their sum."
         )
-    if (off > EXACT_SUM).any():
-        return [
-            f"In {int((off > EXACT_SUM).sum())} of {len(off)} rows the priorities sum to 1 only "
-            f"within {ROUNDED_SUM:g}; they are taken for rounded ones."
-        ]
-    return []
+    if not (off > EXACT_SUM).any():
+        return []
+    return [
+        f"In {int((off > EXACT_SUM).sum())} of {len(off)} rows the priorities sum to 1 only "
+        f"within {ROUNDED_SUM:g}; they are taken for rounded ones."
+    ]
+
+
+def one_setting(
+    runs: pd.DataFrame, columns: Sequence[str], key: Sequence[str], notes: list[str]
+) -> pd.DataFrame:
+    """Return the priorities of runs, those of one setting that is rounded in some rows made equal.
+
+    Settings that agree within `ROUNDED` are one, unless two runs would then be the same.
+
+    Args:
+        runs: one row a run.
+        columns: of the priorities.
+        key: of what a run is, beside its priorities.
+        notes: takes up what was made equal.
+    """
+    priorities = runs[list(columns)].astype(float)
+    settings = sorted(set(priorities.dropna().itertuples(index=False, name=None)))
+    groups: list[list[Priorities]] = []
+    for setting in settings:
+        near = next((g for g in groups if np.allclose(g[0], setting, rtol=0, atol=ROUNDED)), None)
+        if near is None:
+            groups.append([setting])
+        else:
+            near.append(setting)
+    for group in (group for group in groups if len(group) > 1):
+        mine = pd.Series([tuple(row) in group for row in priorities.to_numpy()], index=runs.index)
+        if runs.loc[mine, list(key)].duplicated().any():
+            continue  # one method has both: they differ on purpose
+        exact = max(group, key=lambda setting: sum(len(repr(value)) for value in setting))
+        priorities.loc[mine] = exact
+        shown = listed([_short(setting) for setting in group if setting != exact])
+        notes.append(
+            f"Priorities {shown} are taken for {_short(exact)}: they agree within {ROUNDED:g} and "
+            "no method has both."
+        )
+    return priorities
+
+
+def _short(setting: Priorities) -> str:
+    return f"({', '.join(f'{value:.8g}' for value in setting)})"
 
 
 def _prior(
-    frame: pd.DataFrame, metrics: dict[str, str], path: Path, notes: list[str]
+    frame: pd.DataFrame, metrics: Mapping[str, str], path: Path, notes: list[str]
 ) -> dict[str, float]:
     prior = {}
     for column in metrics:
         name = f"{PRIOR}{column}"
         if name in frame:
-            values = sorted(set(column_numbers(frame, name, path).dropna()))
+            numbers = _in_range(column_numbers(frame, name, path), column, name, path)
+            values = sorted(set(numbers[numbers.abs() <= MAX_VALUE]))
             if len(values) == 1:
                 prior[column] = float(values[0])
             elif values:
@@ -265,24 +375,12 @@ def _prior(
     return prior
 
 
-def _run_ids(frame: pd.DataFrame) -> pd.Series:
-    rows = pd.Series([f"row {i + 1}" for i in range(len(frame))], index=frame.index)
-    if "run_id" not in frame:
-        return rows
-    named = frame["run_id"]
-    return named.astype(str).where(named.notna() & (named.astype(str) != ""), rows)
-
-
-def _row(part: pd.DataFrame, position: int) -> int:
-    """Return the number of a row in its file, from 1 on after the head."""
-    return int(part.index[position]) + 1
-
-
-def _without_copies(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+def without_copies(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return the rows without those that repeat an earlier one in all that is used."""
     copies = runs.duplicated()
     number = int(copies.sum())
     if number:
-        which = first_listed([str(_row(runs, int(i))) for i in np.flatnonzero(copies)], 4)
+        which = first_listed([str(i + 1) for i in copies.index[copies]], 4)
         notes.append(
             f"{counted(number, 'row repeats', 'rows repeat')} an earlier one in all that is used "
             f"and {'is' if number == 1 else 'are'} left out: row {which} after the head."
@@ -310,9 +408,10 @@ def _baselines(
     """Return the metrics of the single-task rows by seed; those of other settings are said."""
     found: dict[str, dict[int, float]] = {}
     seen: set[tuple[str, int]] = set()
+    metrics_of = known_columns(tasks)
     for index, row in alone.iterrows():
         place = f"row {int(str(index)) + 1} after the head"
-        task = next(task for task in tasks if row[f"{PRIORITY}{task}"] == 1)
+        task = next(task for task in tasks if row[f"{PRIORITY_PREFIX}{task}"] == 1)
         other = [c for c in metrics if c not in known_columns([task]) and not pd.isna(row[c])]
         if other:
             raise UserError(
@@ -338,7 +437,7 @@ def _baselines(
             )
         seen.add(key)
         for column in (c for c in metrics if c in known_columns([task])):
-            if np.isfinite(row[column]):
+            if not metrics_of[column].problem(row[column]):
                 found.setdefault(column, {})[key[1]] = float(row[column])
     return found
 
@@ -354,19 +453,9 @@ def _options_of(row: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _loaded(
-    runs: pd.DataFrame,
-    tasks: tuple[str, ...],
-    prior: dict[str, float],
-    notes: list[str],
-    path: Path,
-    baselines: Baselines,
-) -> Loaded:
-    rows: list[dict[str, Any]] = [
-        {str(k): v for k, v in r.items()} for r in runs.to_dict("records")
-    ]
-    methods = {row["run_id"]: (row["method"], _options_of(row)) for row in rows}
-    arms = arm_names(methods)
+def _check_unique(runs: pd.DataFrame, tasks: Sequence[str], path: Path) -> None:
+    """Raise a `UserError` if two rows have one run id, or one method, setting and seed."""
+    rows = _rows(runs)
     texts = priority_texts(s for row in rows if (s := setting_of(row, tasks)) is not None)
     seen: dict[Any, str] = {}
     for row in rows:
@@ -376,7 +465,7 @@ def _loaded(
                 f"Expected one row a run in {path}, got two with run_id {row['run_id']}. "
                 "Remove one, or name them apart."
             )
-        key = (arms[row["run_id"]], setting, row["seed"])
+        key = (row["arm"], setting, row["seed"])
         if key in seen:
             where = "without priorities" if setting is None else f"at priorities {texts[setting]}"
             raise UserError(
@@ -384,11 +473,3 @@ def _loaded(
                 f"{row['seed']} {where} ({seen[key]} and {row['run_id']}). Remove one."
             )
         seen |= {row["run_id"]: row["run_id"], key: row["run_id"]}
-    runs.insert(2, "arm", [arms[row["run_id"]] for row in rows])
-    states = tuple(
-        RunState(r["run_id"], "done", "", arms[r["run_id"]], setting_of(r, tasks), int(r["seed"]))
-        for r in rows
-    )
-    fields = {r["run_id"]: {n: r[n] for n in GUARDED if n in r} for r in rows}
-    fields = {i: {n: v for n, v in held.items() if v == v} for i, held in fields.items()}
-    return Loaded(tasks, runs, states, fields, {}, prior, tuple(notes), baselines)

@@ -149,5 +149,5 @@ def test_methods_without_equal_priorities_and_runs_without_a_value_are_named(sto
         synthetic.finish(store, synthetic.make_spec(method, share, 0), values)
     text = words(section_of(store)[1])
     assert "without runs at equal priorities: fixed" in text
-    assert "Left out: method equal, seed 0, without a finite value of depth_rmse" in text
+    assert "Left out: method equal, seed 0: no value of depth_rmse" in text
     assert "Not tested" in text
