@@ -71,9 +71,7 @@ def _panel_view(panel: Panel, figure: Figure) -> dict[str, Any]:
         "name": panel.name,
         "title": panel.title,
         "alt": figure.alt if len(figure.panels) == 1 else panel.title or figure.title,
-        "height": min(layout["height"] for layout in panel.layouts)
-        if panel.layouts
-        else panel.height,
+        "height": min(layout.height for layout in panel.layouts) if panel.layouts else panel.height,
         "json": embedded(plotly_values(panel)),
     }
 

@@ -5,7 +5,7 @@ units and finite; the page exchanges the colours in dark mode.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -172,6 +172,19 @@ class Rule:
     text: str = ""
     colour: str = MUTED
     dash: str = "dot"
+    text_at: Literal["end", "middle"] = "end"
+    """The text stands at the line's better end on its worse side, or half-way on its better side,
+    so that the names of two lines do not meet."""
+
+    @property
+    def text_place(self) -> tuple[float, Literal["left", "right"], Literal["top", "bottom"]]:
+        """Return the share of the line's length at which its text is anchored, and by which side.
+
+        The text of a vertical line is turned, to be read from below.
+        """
+        if self.text_at == "end":
+            return 1.0, "right", "top"
+        return 0.5, "left", "top" if self.axis == "x" else "bottom"
 
 
 @dataclass(frozen=True)
@@ -203,6 +216,40 @@ Drawn = Points | ColouredPoints | Line | Area | Cells | Rule | Label | Arrow
 
 
 @dataclass(frozen=True)
+class Callout:
+    """Words joined with a place by a line."""
+
+    x: float
+    y: float
+    offset: tuple[float, float]
+    """Of the words' centre from the place, in pixels, y downwards."""
+    text: str
+    colour: str
+    has_head: bool = False
+    """Whether the line is an arrow to the place."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A panel on a page of at least `min_width`; all in pixels."""
+
+    min_width: int
+    height: int
+    font: int
+    left: int
+    """Margins around the axes."""
+    bottom: int
+    top: int = 14
+    right: int = 16
+    callouts: tuple[Callout, ...] = ()
+
+    @property
+    def inner(self) -> tuple[float, float, float, float]:
+        """Return where the axes lie: left, top, right, bottom."""
+        return (self.left, self.top, self.min_width - self.right, self.height - self.bottom)
+
+
+@dataclass(frozen=True)
 class Panel:
     """One pair of axes with what stands on them; later marks lie above earlier ones."""
 
@@ -216,9 +263,9 @@ class Panel:
     """In pixels of the page."""
     is_equal: bool = False
     """A unit is as long on both axes, as on a map or a triangle."""
-    layouts: tuple[dict[str, Any], ...] = ()
-    """Plotly layout entries for each of `analysis.render.labels.SIZES`, where labels were placed
-    by hand; empty for panels that fit every width as they are."""
+    layouts: tuple[Layout, ...] = ()
+    """One for each width, where labels were placed in pixels; empty for panels that fit every width
+    as they are."""
 
 
 @dataclass(frozen=True)

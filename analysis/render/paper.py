@@ -3,7 +3,6 @@
 The same figure gives the same bytes each time: no dates, no random ids.
 """
 
-import html
 import io
 import math
 import textwrap
@@ -21,6 +20,7 @@ from analysis.render.panels import (
     TITLE_CHARACTERS,
     Area,
     Arrow,
+    Callout,
     Cells,
     ColouredPoints,
     Colours,
@@ -135,7 +135,7 @@ def _draw_figure(sheet: "Sheet", figure: Figure) -> None:
 
 
 def _height(panel: Panel) -> float:
-    return float(panel.layouts[-1]["height"]) if panel.layouts else float(panel.height)
+    return float(panel.layouts[-1].height if panel.layouts else panel.height)
 
 
 def _handle(key: Key) -> Any:
@@ -165,8 +165,8 @@ def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
     else:
         ax.grid(visible=True, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-    for note in panel.layouts[-1].get("annotations", ()) if panel.layouts else ():
-        _draw_note(ax, note)
+    for callout in panel.layouts[-1].callouts if panel.layouts else ():
+        _draw_callout(ax, callout)
 
 
 def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
@@ -259,29 +259,20 @@ def _cells(sheet: "Sheet", ax: "Axes", mark: Cells, order: float) -> None:
 
 def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
     style: dict[str, Any] = {"color": mark.colour, "linestyle": DASHES[mark.dash], "linewidth": 0.9}
+    along, side, edge = mark.text_place
     if mark.axis == "x":
         ax.axvline(mark.value, zorder=order, **style)
-        where: dict[str, Any] = {"xy": (mark.value, 1), "xycoords": ("data", "axes fraction")}
-        where |= {"rotation": 90, **_beside("right", "top")}
+        where: dict[str, Any] = {"xy": (mark.value, along), "xycoords": ("data", "axes fraction")}
+        where["rotation"] = 90
     else:
         ax.axhline(mark.value, zorder=order, **style)
-        where = {"xy": (1, mark.value), "xycoords": ("axes fraction", "data")}
-        where |= _beside("right", "bottom")
+        where = {"xy": (along, mark.value), "xycoords": ("axes fraction", "data")}
     if mark.text:
+        away = (-1 if side == "right" else 1, -1 if edge == "top" else 1)
+        where |= {"ha": side, "va": edge, "textcoords": "offset points"}
+        where["xytext"] = tuple(sign * BESIDE_POINTS for sign in away)
         note = ax.annotate(mark.text, **where, color=MUTED, fontsize="small", zorder=order)
         note.set_in_layout(False)
-
-
-def _beside(right_or_left: str, top_or_bottom: str) -> dict[str, Any]:
-    """Return how words are anchored at a place, with some room to it, as the page has it."""
-    away = {"left": 1, "center": 0, "right": -1, "bottom": 1, "middle": 0, "top": -1}
-    offset = (away[right_or_left] * BESIDE_POINTS, away[top_or_bottom] * BESIDE_POINTS)
-    return {
-        "xytext": offset,
-        "textcoords": "offset points",
-        "ha": right_or_left,
-        "va": "center" if top_or_bottom == "middle" else top_or_bottom,
-    }
 
 
 def _label(_: "Sheet", ax: "Axes", mark: Label, order: float) -> None:
@@ -308,40 +299,27 @@ _DRAW: dict[type[Drawn], Callable[["Sheet", "Axes", Any, float], None]] = {
 }
 
 
-def _draw_note(ax: "Axes", note: dict[str, Any]) -> None:
-    """Draw an annotation of `analysis.render.labels`, placed in pixels of its widest layout."""
-    on_paper = note.get("xref") == "paper"
-    text = html.unescape(note["text"])
-    style: dict[str, Any] = {
-        "color": note["font"]["color"],
-        "fontsize": "small",
-        "xycoords": "axes fraction" if on_paper else "data",
-        "zorder": 5,
-    }
-    place = (note["x"], note["y"])
-    if not note["showarrow"]:
-        style |= _beside(note["xanchor"], note["yanchor"])
-        turned = -note.get("textangle", 0)
-        ax.annotate(text, place, **style, rotation=turned).set_in_layout(False)
-        return
+def _draw_callout(ax: "Axes", mark: Callout) -> None:
+    """Draw words of the widest layout, whose offsets are in pixels of the page."""
     points = 72 / PIXELS_PER_INCH * WIDTH_INCHES / 10.6 * 1.3
-    has_head = note.get("arrowhead", 0) > 0
     shape = {
-        "arrowstyle": "->" if has_head else "-",
-        "color": note["arrowcolor"],
+        "arrowstyle": "->" if mark.has_head else "-",
+        "color": MUTED,
         "linewidth": 0.6,
-        "shrinkB": 0 if has_head else 4,
+        "shrinkB": 0 if mark.has_head else 4,
     }
     ax.annotate(
-        text,
-        place,
-        (note["ax"] * points, -note["ay"] * points),
+        mark.text,
+        (mark.x, mark.y),
+        (mark.offset[0] * points, -mark.offset[1] * points),
         textcoords="offset points",
         ha="center",
         va="center",
+        color=mark.colour,
+        fontsize="small",
         arrowprops=shape,
         bbox=ON_PAPER,
-        **style,
+        zorder=5,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.render.labels import FONT, SIZES
 from analysis.render.panels import (
     GRID,
     INK,
@@ -18,6 +17,7 @@ from analysis.render.panels import (
     TITLE_CHARACTERS,
     Area,
     Arrow,
+    Callout,
     Cells,
     ColouredPoints,
     Colours,
@@ -32,6 +32,7 @@ from analysis.render.panels import (
 )
 from analysis.render.scales import TICK_CHARACTERS, shortened, with_width
 
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 FONT_PIXELS = 12
 MARGIN = {"l": 12, "r": 12, "t": 12, "b": 12, "pad": 0}
 """Around panels without layouts of their own; plotly widens it for titles and ticks."""
@@ -91,15 +92,21 @@ def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str,
         ]
     return [
         {
-            "min_width": size.width,
+            "min_width": size.min_width,
             "layout": {
-                **placed,
+                "height": size.height,
+                "margin": {
+                    "l": size.left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0,
+                },
+                "font": {"size": size.font, "family": FONT, "color": INK},
                 **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
-                "annotations": [*annotations, *placed.get("annotations", ())],
+                "annotations": [
+                    *annotations, *(_callout(callout, size.font) for callout in size.callouts),
+                ],
             },
         }
-        for size, placed in zip(SIZES, panel.layouts, strict=True)
-    ]
+        for size in panel.layouts
+    ]  # fmt: skip
 
 
 def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
@@ -295,18 +302,39 @@ def _place(value: float, scale: Scale) -> float:
 
 
 def _rule_text(mark: Rule, panel: Panel) -> dict[str, Any]:
-    if mark.axis == "x":
-        place = {"xref": "x", "x": _place(mark.value, panel.x), "yref": "paper", "y": 1}
-        place |= {"textangle": -90, "xanchor": "right", "yanchor": "top"}
-    else:
-        place = {"yref": "y", "y": _place(mark.value, panel.y), "xref": "paper", "x": 1}
-        place |= {"xanchor": "right", "yanchor": "bottom"}
+    along, side, edge = mark.text_place
+    across = "y" if mark.axis == "x" else "x"
+    scale = panel.x if mark.axis == "x" else panel.y
     return {
-        **place,
+        f"{mark.axis}ref": mark.axis,
+        mark.axis: _place(mark.value, scale),
+        f"{across}ref": "paper",
+        across: along,
+        "xanchor": side,
+        "yanchor": edge,
+        "textangle": -90 if mark.axis == "x" else 0,
         "text": html.escape(mark.text),
         "font": {"size": FONT_PIXELS - 1, "color": MUTED},
         "showarrow": False,
         "borderpad": 2,
+    }
+
+
+def _callout(mark: Callout, font: int) -> dict[str, Any]:
+    return {
+        "x": mark.x,
+        "y": mark.y,
+        "ax": mark.offset[0],
+        "ay": mark.offset[1],
+        "text": html.escape(mark.text),
+        "font": {"size": font, "color": mark.colour},
+        "showarrow": True,
+        "arrowhead": 2 if mark.has_head else 0,
+        "arrowwidth": 1.4 if mark.has_head else 0.7,
+        "arrowcolor": MUTED,
+        "standoff": 0 if mark.has_head else 7,
+        "borderpad": 1,
+        "bgcolor": PAPER,
     }
 
 

@@ -12,8 +12,8 @@ from analysis.load.axes import Axis, shown_number
 from analysis.load.matched import by_point
 from analysis.load.priorities import Priorities, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.text import counted, evenly, first_items, listed
-from analysis.render.figure_parts import axis_limits, point_text, range_text, rounded, widened
+from analysis.load.text import counted, evenly, first_items, listed, no_width
+from analysis.render.figure_parts import axis_limits, point_text, range_text
 from analysis.render.panels import (
     GRID,
     INK,
@@ -177,7 +177,7 @@ def _value_figure(findings: Findings, steered: Sequence[str]) -> Figure:
                 [p.priorities for p in drawn if p.priorities],
                 [p.means[k] * axis.metric.display_factor for p in drawn],
                 "sequential",
-                widened(min(means), max(means), axis),
+                _widened(min(means), max(means), axis),
                 f"{axis.unit}, {axis.better}",
                 [point_text(findings, p) for p in drawn],
             )
@@ -305,8 +305,8 @@ def _coloured(
     """Return points at their priorities in the triangle, coloured by values."""
     places = in_triangle(np.array(settings))
     return ColouredPoints(
-        rounded(places[:, 0]),
-        rounded(places[:, 1]),
+        _rounded(places[:, 0]),
+        _rounded(places[:, 1]),
         tuple(map(float, values)),
         colours,
         limits,
@@ -327,9 +327,9 @@ def _triangle(name: str, title: str, axes: Sequence[Axis], points: ColouredPoint
             ends[:, k] = step
             ends[0, (k + 1) % 3] = ends[1, (k + 2) % 3] = 1 - step
             line = in_triangle(ends)
-            lines.append(Line(rounded(line[:, 0]), rounded(line[:, 1]), GRID, width=1.0))
+            lines.append(Line(_rounded(line[:, 0]), _rounded(line[:, 1]), GRID, width=1.0))
     around = corners[[0, 1, 2, 0]]
-    lines.append(Line(rounded(around[:, 0]), rounded(around[:, 1]), MUTED, width=1.2))
+    lines.append(Line(_rounded(around[:, 0]), _rounded(around[:, 1]), MUTED, width=1.2))
     left, right, top = (axis.task for axis in axes)
     names = (
         Label(-0.1, -0.07, left, INK, "left"),
@@ -338,3 +338,15 @@ def _triangle(name: str, title: str, axes: Sequence[Axis], points: ColouredPoint
     )
     marks = (*lines, points, *names)
     return Panel(name, SIDE, HEIGHT, marks, title, height=250, is_equal=True)
+
+
+def _widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
+    """Return limits in display units, never of no width."""
+    factor = axis.metric.display_factor
+    room = 10.0**-axis.metric.decimals if no_width(low, high) else 0.0
+    return (low * factor - room, high * factor + room)
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    """Return coordinates with five decimals, which no eye tells from more."""
+    return tuple(round(float(value), 5) for value in values)

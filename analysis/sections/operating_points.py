@@ -1,28 +1,26 @@
 """What a setting gives on every task at once: the figures of operating points and their means."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.compute.findings import Findings, steered_arms
-from analysis.compute.fronts import OperatingPoint, means_of
-from analysis.load.axes import Axis
+import numpy as np
+
+from analysis.compute.attainment import attainment_surface
+from analysis.compute.findings import PAPER_PAIR, Findings, method_of, steered_arms
+from analysis.compute.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
+from analysis.load.axes import Axis, priority_texts, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT
-from analysis.render.figure_parts import MOST_LABELLED_TASKS, axis_limits, axis_title, range_text
-from analysis.render.labels import (
-    PRIOR,
-    SIZES,
-    attained_stairs,
-    pair_arrows,
-    references,
-    shown_staircase,
-    shown_values,
-    variant,
+from analysis.render.figure_parts import (
+    axis_limits,
+    axis_title,
+    range_text,
 )
+from analysis.render.labels import PointLabel, labelled
 from analysis.render.panels import (
-    MUTED,
     Area,
     Arrow,
     Drawn,
@@ -45,10 +43,20 @@ MAX_FIGURES = 6
 """Figures beyond this number are folded away: eight tasks have 28 pairs."""
 MAX_BANDS = 2
 """Methods with a band: more of them hide each other."""
+MAX_LABELLED_TASKS = 4
+"""Beyond so many tasks a label holds the priorities of the two tasks drawn alone."""
 SHARES = (0.25, 0.5, 0.75)
 """Of seeds, that attain the better edge of the band, the median and the worse edge."""
 MIN_FOR_MEDIAN = 3
 """Seeds; the median of two is what either attains."""
+MAX_ARROWS = 12
+"""Priorities up to which points of two methods are joined."""
+MIN_ARROW = 0.04
+"""Length of an arrow, of the panel's width or height."""
+MAX_ATTAINED = 1_500
+"""Results, over all seeds, up to which bands are drawn."""
+PRIOR, SINGLE_TASK = "image-independent", "single task"
+"""Kinds of reference lines, as they are named in a figure."""
 
 
 def point_section(findings: Findings, _: RunFiles) -> Section:
@@ -63,7 +71,7 @@ def point_section(findings: Findings, _: RunFiles) -> Section:
     lead = "No run has a usable result yet."
     if findings.points:
         tasks = ", ".join(axis.task for axis in findings.axes)
-        few = len(findings.axes) <= MOST_LABELLED_TASKS
+        few = len(findings.axes) <= MAX_LABELLED_TASKS
         lead = f"What a setting gives on every task at once, {SPLIT} split."
         if figures:
             lead += (
@@ -124,14 +132,13 @@ def _operating_points(
         x=Scale(axis_title(axes[0]), ranges[0]),
         y=Scale(axis_title(axes[1]), ranges[1]),
         marks=tuple(marks),
-        layouts=tuple(variant(findings, pair, ranges, size) for size in SIZES),
     )
     num_seeds = {runs.arm: len(runs.seeds) for runs in banded if bands[runs.arm][0] is not None}
     return Figure(
         name=name,
         title=f"{axes[0].task.capitalize()} against {axes[1].task}",
         alt=_alt(findings, axes, pair),
-        panels=(panel,),
+        panels=(labelled(panel, _labels(findings, pair)),),
         caption=_caption(findings, num_seeds, bool(medians), bool(arrows), every),
         legend=tuple(
             Key(arm, mark, "both" if len(mine) > 1 else "point") for arm, mine, mark in arms
@@ -143,7 +150,7 @@ def _single_runs(
     findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int
 ) -> Points:
     runs = findings.runs[findings.runs["arm"] == arm].iloc[::every]
-    xs, ys = (shown_values(runs[axis.column].tolist(), axis) for axis in axes)
+    xs, ys = ([_shown(v, axis) for v in runs[axis.column]] for axis in axes)
     hover = tuple(
         f"{arm}, seed {seed}\n{x:.4g}, {y:.4g}"
         for seed, x, y in zip(runs["seed"], xs, ys, strict=True)
@@ -158,7 +165,7 @@ def _band(
     """Return what a quarter of the seeds attain and three quarters do not, and the median."""
     if findings.reference is None or len(runs.seeds) < 2:
         return None, None
-    stairs = attained_stairs(findings, runs, pair, SHARES)
+    stairs = _attained_stairs(findings, runs, pair, SHARES)
     if stairs is None or not stairs[0]:
         return None, None
     better, median, worse = stairs
@@ -183,16 +190,55 @@ def _reference_lines(findings: Findings, axes: Sequence[Axis]) -> list[Drawn]:
     """Return lines at the per-pixel prior and at the mean of single-task runs."""
     lines: list[Drawn] = []
     for number, axis in enumerate(axes):
-        for kind, value in references(findings, axis):
+        for kind, value in _references(findings, axis):
+            is_prior = kind == PRIOR
             lines.append(
                 Rule(
                     "x" if number == 0 else "y",
-                    value * axis.metric.display_factor,
-                    colour=MUTED,
-                    dash="dot" if kind == PRIOR else "longdash",
+                    _shown(value, axis),
+                    f"{kind} {axis.shown(value)} {axis.unit}",
+                    dash="dot" if is_prior else "longdash",
+                    text_at="end" if is_prior else "middle",
                 )
             )
     return lines
+
+
+def _label_texts(findings: Findings, pair: tuple[int, int]) -> list[str]:
+    """Return what stands beside each operating point: its priorities, or those of the two axes."""
+    if len(findings.axes) <= MAX_LABELLED_TASKS:
+        return [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
+    of_pair = [
+        None if p.priorities is None else (p.priorities[pair[0]], p.priorities[pair[1]])
+        for p in findings.points
+    ]
+    texts = priority_texts(held for held in of_pair if held is not None)
+    return [
+        point.arm if held is None else texts[held]
+        for point, held in zip(findings.points, of_pair, strict=True)
+    ]
+
+
+def _labels(findings: Findings, pair: tuple[int, int]) -> list[PointLabel]:
+    """Return what stands beside each operating point, nondominated ones first."""
+    texts = _label_texts(findings, pair)
+    order = sorted(
+        range(len(texts)),
+        key=lambda k: (
+            not findings.points[k].nondominated,
+            not findings.points[k].nondominated_in_arm,
+        ),
+    )
+    return [
+        PointLabel(
+            _shown(point.means[pair[0]], findings.axes[pair[0]]),
+            _shown(point.means[pair[1]], findings.axes[pair[1]]),
+            texts[k],
+            mark_of(findings.arms.index(point.arm)).colour,
+        )
+        for k in order
+        for point in (findings.points[k],)
+    ]
 
 
 def _means(
@@ -205,8 +251,8 @@ def _means(
         for k, axis in zip(pair, axes, strict=True)
     ]
     return Points(
-        tuple(shown_values(means[:, 0].tolist(), axes[0])),
-        tuple(shown_values(means[:, 1].tolist(), axes[1])),
+        tuple(_shown(float(value), axes[0]) for value in means[:, 0]),
+        tuple(_shown(float(value), axes[1]) for value in means[:, 1]),
         mark,
         mine[0].arm,
         tuple(_hover(findings, point, axes, pair) for point in mine),
@@ -239,7 +285,7 @@ def _caption(
         "Small ones: single runs. Steps: a method's nondominated means; the area between them and "
         f"the reference point is the hypervolume{of_two}."
     ]
-    if len(findings.axes) > MOST_LABELLED_TASKS:
+    if len(findings.axes) > MAX_LABELLED_TASKS:
         parts.append("The table of means has the priorities of the other tasks.")
     if every > 1:
         parts.append(
@@ -278,7 +324,7 @@ def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, floa
         for point in findings.points:
             sd = point.sds[k] or 0.0
             values += [point.means[k] - sd, point.means[k] + sd]
-        values += [value for _, value in references(findings, axis)]
+        values += [value for _, value in _references(findings, axis)]
         if findings.reference is not None:
             values.append(findings.reference.point[k])
         limits.append(axis_limits(values, axis))
@@ -296,3 +342,92 @@ def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str
         f"Scatter plot of {axes[0].title} against {axes[1].title}. {'. '.join(parts)}. "
         "The table below has every value."
     )
+
+
+def _references(findings: Findings, axis: Axis) -> list[tuple[str, float]]:
+    """Return what is drawn as a line at one value of an axis: (kind, value in metric units)."""
+    lines = []
+    if axis.column in findings.prior:
+        lines.append((PRIOR, findings.prior[axis.column]))
+    if axis.column in findings.baselines:
+        values = list(findings.baselines[axis.column].values())
+        lines.append((SINGLE_TASK, sum(values) / len(values)))
+    return lines
+
+
+def pair_arrows(
+    findings: Findings, pair: tuple[int, int], ranges: Sequence[tuple[float, float]]
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return (from, to) in display units, from fixed to lsb at the same priorities.
+
+    None where there are many, or several arms of either. Points that nearly coincide have none:
+    an arrow needs some length.
+    """
+    methods = method_of(findings)
+    ends = [[arm for arm, method in methods.items() if method == name] for name in PAPER_PAIR[::-1]]
+    if [len(arms) for arms in ends] != [1, 1]:
+        return []
+    axes = [findings.axes[k] for k in pair]
+    starts, tips = (
+        {
+            point.priorities: (
+                _shown(point.means[pair[0]], axes[0]),
+                _shown(point.means[pair[1]], axes[1]),
+            )
+            for point in findings.points
+            if point.arm == arms[0] and point.priorities is not None
+        }
+        for arms in ends
+    )
+    shared = [priorities for priorities in starts if priorities in tips]
+    if len(shared) > MAX_ARROWS:
+        return []
+    widths = [abs(end - start) for start, end in ranges]
+    return [
+        (starts[p], tips[p])
+        for p in shared
+        if math.hypot(*((b - a) / w for a, b, w in zip(starts[p], tips[p], widths, strict=True)))
+        > MIN_ARROW
+    ]
+
+
+def _attained_stairs(
+    findings: Findings, runs: ArmRuns, pair: tuple[int, int], shares: Sequence[float]
+) -> list[list[tuple[float, float]]] | None:
+    """Return for each share of the seeds the corners of what it attains, in display units.
+
+    None for more results than can be drawn so.
+    """
+    axes = [findings.axes[k] for k in pair]
+    seeds = []
+    for number in range(len(runs.seeds)):
+        low = minimised(runs.metrics[:, number, :][:, list(pair)], axes)
+        # What a seed attains rests on its nondominated results alone.
+        seeds.append(low[nondominated(low)])
+    if findings.reference is None or sum(map(len, seeds)) > MAX_ATTAINED:
+        return None
+    corner = np.array([findings.reference.point[k] for k in pair])
+    return [
+        [
+            (_shown(x, axes[0]), _shown(y, axes[1]))
+            for x, y in staircase(attainment_surface(seeds, share) * signs(axes), corner, axes)
+        ]
+        for share in shares
+    ]
+
+
+def shown_staircase(
+    findings: Findings, arm: str, pair: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """Return an arm's staircase over two axes in display units; empty for a single point."""
+    means = means_of(findings.points, arm)
+    if findings.reference is None or len(means) < 2:
+        return []
+    axes = [findings.axes[k] for k in pair]
+    corner = np.array([findings.reference.point[k] for k in pair])
+    corners = staircase(means[:, list(pair)], corner, axes)
+    return [(_shown(x, axes[0]), _shown(y, axes[1])) for x, y in corners]
+
+
+def _shown(value: float, axis: Axis) -> float:
+    return value * axis.metric.display_factor

@@ -11,18 +11,14 @@ from analysis.compute.findings import find
 from analysis.load.axes import choose_axes
 from analysis.load.runs import load_stores
 from analysis.page import build
-from analysis.render.labels import (
-    MOST_COVERED,
-    SIZES,
-    around,
-    overlaps,
+from analysis.render.labels import MAX_COVERED, around, overlaps, text_size
+from analysis.render.panels import DARK, LIGHT, Area, Arrow, Callout, Rule, mark_of
+from analysis.render.plotly_json import plotly_values
+from analysis.sections.operating_points import (
+    operating_point_figures,
     pair_arrows,
     shown_staircase,
-    text_size,
 )
-from analysis.render.panels import DARK, LIGHT, Area, Arrow, Rule, mark_of
-from analysis.render.plotly_json import plotly_values
-from analysis.sections.operating_points import operating_point_figures
 from mtl.records import METRICS, PLOTTED_METRIC
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
@@ -44,6 +40,10 @@ def values_of(tasks, generator) -> dict:
     return values
 
 
+def arrow_of(layout) -> Callout:
+    return next(callout for callout in layout.callouts if callout.text == "better")
+
+
 def test_metric_where_lower_is_better(full_store):
     by_rmse, by_delta1 = findings_of(full_store, depth="rmse"), findings_of(full_store)
     # The synthetic rmse is 1.5 - delta1 and its prior 1.2, so ranks agree and areas follow.
@@ -52,11 +52,12 @@ def test_metric_where_lower_is_better(full_store):
     assert reference.point == (1.2, 0.279)
     figure = operating_point_figures(by_rmse)[0]
     panel = figure.panels[0]
-    arrow = next(a for a in panel.layouts[0]["annotations"] if a["text"] == "better")
-    assert min(arrow["x"], arrow["y"]) > 0.5, "better is right and up, whatever the metric"
-    assert (arrow["ax"] < 0, arrow["ay"] > 0) == (True, True), "the arrow comes from lower left"
+    arrow = arrow_of(panel.layouts[0])
     worse, better = panel.x.limits
     assert worse > 1.2 > better
+    assert arrow.x < (worse + better) / 2, "better is right and up, whatever the metric"
+    assert arrow.y > sum(panel.y.limits) / 2
+    assert arrow.offset[0] < 0 < arrow.offset[1], "the arrow comes from lower left"
     assert "lower is better (reversed)" in panel.x.title
     low, high = panel.y.limits
     assert low < high
@@ -95,7 +96,7 @@ def test_figure_draws_the_computed_values(full_store):
     values = plotly_values(figure.panels[0])
     lines = [trace for trace in values["data"] if trace["mode"] == "lines"]
     assert all(trace["line"]["simplify"] is False for trace in lines)
-    assert len(values["variants"]) == len(SIZES)
+    assert [v["min_width"] for v in values["variants"]] == [320, 600, 900]
 
 
 def attained(findings, arm: str, x: float, y: float) -> float:
@@ -162,18 +163,18 @@ def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthe
 
 
 def test_the_arrow_to_better_leaves_its_corner_to_the_points(store, synthetic):
-    def arrows(shared: tuple[float, float]) -> list[dict]:
+    def is_upper_right(shared: tuple[float, float]) -> list[bool]:
         for k, share in enumerate((0.25, 0.5, 0.75)):
             best = shared if k == 1 else (0.6 + 0.01 * k, 0.4 - 0.01 * k)
             values = synthetic.depth_and_segmentation(*best)
             synthetic.finish(store, synthetic.make_spec("lsb", share, 0), values)
         (figure,) = operating_point_figures(findings_of(store))
-        notes = [layout["annotations"] for layout in figure.panels[0].layouts]
-        return [next(a for a in held if a["text"] == "better") for held in notes]
+        (panel,) = figure.panels
+        return [arrow_of(of).x > sum(panel.x.limits) / 2 for of in panel.layouts]
 
     # One point is best on both axes, so it stands in the upper right corner.
-    assert all(max(a["x"], a["y"]) < 0.5 for a in arrows((0.95, 0.95)))
-    assert all((a["ax"] < 0, a["ay"] > 0) == (True, True) for a in arrows((0.6, 0.41)))
+    assert is_upper_right((0.95, 0.95)) == [False] * 3
+    assert is_upper_right((0.6, 0.41)) == [True] * 3
 
 
 def test_single_task_runs_are_lines(full_store):
@@ -185,12 +186,12 @@ def test_single_task_runs_are_lines(full_store):
     assert alone == [("x", pytest.approx(85)), ("y", pytest.approx(95))]
     low, high = figure.panels[0].y.limits
     assert low < 95 < high
-    texts = [a["text"] for a in figure.panels[0].layouts[0]["annotations"]]
-    assert {"single task 85.0 %", "single task 95.0 %"} <= set(texts)
+    texts = {rule.text for rule in rules(figure)}
+    assert {"single task 85.0 %", "single task 95.0 %"} <= texts
     assert "train that task alone" in figure.caption
 
 
-def test_many_single_runs_are_thinned_and_said(full_store, monkeypatch):
+def test_many_single_runs_are_subsampled_with_a_note(full_store, monkeypatch):
     monkeypatch.setattr("analysis.sections.operating_points.MAX_SINGLE_RUNS", 7)
     (figure,) = operating_point_figures(findings_of(full_store))
     ghosts = [m for name, m in drawn(figure).items() if "single seeds" in name]
@@ -198,43 +199,28 @@ def test_many_single_runs_are_thinned_and_said(full_store, monkeypatch):
     assert "one in 3 is drawn" in figure.caption
 
 
-def boxes(figure, size, variant):
-    """Return the boxes of point labels in pixels, as the page draws them."""
-    (x0, x1), (y0, y1) = figure.panels[0].x.limits, figure.panels[0].y.limits
-    wide = size.width - size.left - size.right
-    high = size.height - size.top - size.bottom
-    for label in variant["annotations"]:
-        if label["text"].startswith("("):
-            x = size.left + (label["x"] - x0) / (x1 - x0) * wide + label["ax"]
-            y = size.height - size.bottom - (label["y"] - y0) / (y1 - y0) * high + label["ay"]
-            w, h = text_size(label["text"], size.font)
-            yield around(x, y, w / 2, h / 2)
-
-
 def test_labels_cover_neither_each_other_nor_points(full_store):
-    findings = findings_of(full_store)
-    (figure,) = operating_point_figures(findings)
-    for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
-        placed = np.array(list(boxes(figure, size, variant)))
-        assert len(placed) == 10
-        assert overlaps(placed, placed).sum() == pytest.approx(np.trace(overlaps(placed, placed)))
-        (x0, x1), (y0, y1) = figure.panels[0].x.limits, figure.panels[0].y.limits
-        wide = size.width - size.left - size.right
-        high = size.height - size.top - size.bottom
-        marks = np.array(
-            [
-                around(
-                    size.left + (p.means[0] * 100 - x0) / (x1 - x0) * wide,
-                    size.height - size.bottom - (p.means[1] * 100 - y0) / (y1 - y0) * high,
-                    5.5,
-                    5.5,
-                )
-                for p in findings.points
-            ]
-        )
-        assert overlaps(placed, marks).sum() == 0, size
+    (figure,) = operating_point_figures(findings_of(full_store))
+    (panel,) = figure.panels
+    (x0, x1), (y0, y1) = panel.x.limits, panel.y.limits
+    for layout in panel.layouts:
+        left, top, right, bottom = layout.inner
+        boxes, means = [], []
+        for label in layout.callouts:
+            if label.text.startswith("("):
+                x = left + (label.x - x0) / (x1 - x0) * (right - left)
+                y = bottom - (label.y - y0) / (y1 - y0) * (bottom - top)
+                width, height = text_size(label.text, layout.font)
+                means.append(around(x, y, 5.5, 5.5))
+                x, y = x + label.offset[0], y + label.offset[1]
+                boxes.append(around(x, y, width / 2, height / 2))
+        assert len(boxes) == 10
+        placed, markers = np.array(boxes), np.array(means)
+        shared = overlaps(placed, placed)
+        assert shared.sum() == pytest.approx(np.trace(shared))
+        assert overlaps(placed, markers).sum() == 0, layout
         assert (placed[:, 0] >= 0).all()
-        assert (placed[:, 2] <= size.width).all()
+        assert (placed[:, 2] <= layout.min_width).all()
 
 
 def contrast(a: str, b: str) -> float:
@@ -302,14 +288,13 @@ def test_every_method_at_once(store, synthetic):
     (figure,) = operating_point_figures(findings)
     means = [mark for name, mark in drawn(figure).items() if name in methods]
     assert len({(m.mark.colour, m.mark.symbol) for m in means}) == len(methods)
-    for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
-        labels = [a for a in variant["annotations"] if "bgcolor" in a and a["text"] != "better"]
-        texts = {a["text"] for a in labels}
+    for layout in figure.panels[0].layouts:
+        texts = [callout.text for callout in layout.callouts if not callout.has_head]
         best = {p.arm for p in findings.points if p.nondominated and p.priorities is None}
-        assert best <= texts, "nondominated points are labelled first"
-        covered = sum(np.prod(text_size(a["text"], size.font)) for a in labels)
-        inner = (size.width - size.left - size.right) * (size.height - size.top - size.bottom)
-        assert covered <= MOST_COVERED * inner
+        assert best <= set(texts), "nondominated points are labelled first"
+        covered = sum(np.prod(text_size(text, layout.font)) for text in texts)
+        left, top, right, bottom = layout.inner
+        assert covered <= MAX_COVERED * (right - left) * (bottom - top)
     page = build(load_stores([store])).html
     assert "torchjd:NashMTL" in page
 
@@ -333,8 +318,7 @@ def test_any_number_of_tasks(store, synthetic, number):
             worse, better = axis.limits
             assert (worse > better) == ("lower is better" in axis.title)
         if "keypoint2d" in figure.panels[0].y.title:
-            for size, variant in zip(SIZES, figure.panels[0].layouts, strict=True):
-                assert variant["margin"]["l"] > size.left, "ticks of 0.0005 are longer than of 50"
+            assert figure.panels[0].layouts[0].left > 46, "ticks of 0.0005 are longer than of 50"
     built = build(load_stores([store]))
     assert ("more pairs of tasks" in built.html) == (len(figures) > 6)
     assert built.html.count('id="figure-operating_points_') == len(figures)
