@@ -196,7 +196,7 @@ def test_many_single_runs_are_subsampled_with_a_note(full_store, monkeypatch):
     (figure,) = operating_point_figures(findings_of(full_store))
     ghosts = [m for name, m in drawn(figure).items() if "single seeds" in name]
     assert sum(len(m.x) for m in ghosts) <= 8
-    assert "one in 3 is drawn" in figure.caption
+    assert "One in 3 of the 20 single runs is drawn" in figure.caption
 
 
 def test_labels_cover_neither_each_other_nor_points(full_store):
