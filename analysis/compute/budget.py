@@ -9,7 +9,7 @@ a random choice of m of them with probability 1 - C(K - j, m) / C(K, m).
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,6 +238,23 @@ def _first_reaching(values: np.ndarray, level: float) -> int:
 
 SECONDS = {"device_seconds": "device", "wall_seconds": "wall"}
 """Column of the runs -> kind of seconds, the preferred one first."""
+BASES = ("fixed", "equal")
+"""Methods that seconds are relative to, the first that is there."""
+
+
+@dataclass(frozen=True)
+class ArmSeconds:
+    """What the runs of one method took; each time as lower quartile, median and upper quartile."""
+
+    arm: str
+    num_runs: int
+    """Those that report seconds."""
+    seconds: tuple[float, float, float]
+    """Of an epoch or a run."""
+    ratio: tuple[float, float, float]
+    """The same divided by the median of the base."""
+    mean_of_run: float
+    """Mean seconds of a whole run."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +264,9 @@ class Seconds:
     kind: str
     """`device` or `wall`."""
     per: str
-    """What `each` is of: `epoch`, or `run` where the runs do not say their epochs."""
-    each: Mapping[str, np.ndarray]
-    """Method -> seconds of each of its runs that reports them."""
-    mean_of_run: Mapping[str, float]
-    """Method -> mean seconds of a whole run."""
+    """`epoch`, or `run` where the runs do not say their epochs."""
+    arms: tuple[ArmSeconds, ...]
+    """The base first."""
     num_silent: int
     """Runs without seconds."""
 
@@ -271,48 +286,22 @@ def run_seconds(runs: pd.DataFrame) -> Seconds | None:
         return None
     column = max(known, key=lambda name: known[name]["arm"].nunique())
     rows = known[column]
-    seconds = rows[column].astype(float)
     has_epochs = "epochs" in rows and bool((rows["epochs"].astype(float) > 0).all())
-    each = seconds / rows["epochs"].astype(float) if has_epochs else seconds
-    return Seconds(
-        kind=SECONDS[column],
-        per="epoch" if has_epochs else "run",
-        each={str(arm): of_arm.to_numpy() for arm, of_arm in each.groupby(rows["arm"], sort=False)},
-        mean_of_run={
-            str(arm): float(of_arm.mean())
-            for arm, of_arm in seconds.groupby(rows["arm"], sort=False)
-        },
-        num_silent=len(runs) - len(rows),
-    )
-
-
-@dataclass(frozen=True)
-class Overhead:
-    """Seconds of a method's runs, relative to the median of a base method."""
-
-    arm: str
-    num_runs: int
-    """Those that report seconds."""
-    seconds: tuple[float, float, float]
-    """Lower quartile, median, upper quartile."""
-    ratio: tuple[float, float, float]
-    """The same divided by the base's median."""
-
-
-def overheads(seconds: Mapping[str, np.ndarray], base: str) -> tuple[Overhead, ...]:
-    """Return what each method costs relative to `base`, which comes first.
-
-    Args:
-        seconds: method -> seconds of each of its runs, positive and finite, at least one.
-        base: one of the methods.
-    """
-    unit = float(np.median(seconds[base]))
-    found = []
-    for arm in (base, *(arm for arm in seconds if arm != base)):
-        low, median, high = np.quantile(seconds[arm], [0.25, 0.5, 0.75]).tolist()
+    bases = [arm for base in BASES for arm in rows.loc[rows["method"] == base, "arm"]]
+    of_run, each = {}, {}
+    for arm in dict.fromkeys([*bases[:1], *rows["arm"]]):
+        mine = rows[rows["arm"] == arm]
+        of_run[str(arm)] = mine[column].to_numpy(float)
+        each[str(arm)] = of_run[str(arm)] / (mine["epochs"].to_numpy(float) if has_epochs else 1.0)
+    unit = float(np.median(next(iter(each.values()))))
+    arms = []
+    for arm, values in each.items():
+        low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
         ratio = (low / unit, median / unit, high / unit)
-        found.append(Overhead(arm, len(seconds[arm]), (low, median, high), ratio))
-    return tuple(found)
+        mean = float(of_run[arm].mean())
+        arms.append(ArmSeconds(arm, len(values), (low, median, high), ratio, mean))
+    per = "epoch" if has_epochs else "run"
+    return Seconds(SECONDS[column], per, tuple(arms), num_silent=len(runs) - len(rows))
 
 
 @dataclass(frozen=True)

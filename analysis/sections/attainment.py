@@ -198,16 +198,13 @@ def _difference_words(matched: MatchedRuns, view: _View) -> str:
     on = f"On {view.axes[0].task} and {view.axes[1].task}"
     cell = found.largest()
     if cell is None:
-        return f"{on}, the seeds of {a} and {b} differ nowhere: as many of each get to every level."
-    ahead, behind = (f"on {led:.0%} of the plane drawn" if led else "nowhere" for led in found.led)
-    levels = [
-        _level(axis, value) for axis, value in zip(view.axes, _corner(view, cell), strict=True)
-    ]
+        return f"{on}, the seeds of {a} and {b} differ nowhere: as many of each reach every level."
+    ahead, behind = (f"{led:.0%} of the plane drawn" if led else "no place" for led in found.led)
+    x, y = (_level(axis, value) for axis, value in zip(view.axes, _corner(view, cell), strict=True))
     return (
-        f"{on}, more of the seeds of {a} than of {b} get there {ahead}, and fewer {behind}. They "
-        f"differ most where {levels[0]} and {levels[1]} are asked for: "
-        f"{_seeds(found.share_a[cell], len(matched.seeds_a))} seeds of {a} and "
-        f"{_seeds(found.share_b[cell], len(matched.seeds_b))} of {b} have such a run."
+        f"{on}, more seeds of {a} than of {b} reach {ahead}, and fewer reach {behind}. The largest "
+        f"difference: {_seeds(found.share_a[cell], len(matched.seeds_a))} seeds of {a} and "
+        f"{_seeds(found.share_b[cell], len(matched.seeds_b))} of {b} have a run with {x} and {y}."
     )
 
 
@@ -218,6 +215,7 @@ def _corner(view: _View, cell: tuple[int, int]) -> tuple[float, float]:
 
 
 def _level(axis: Axis, value: float) -> str:
+    """Return a level that a run must reach, in words."""
     bound = "at least" if axis.metric.direction == "max" else "at most"
     return f"{axis.name} {bound} {axis.shown(value, more_decimals=1)} {axis.unit}"
 

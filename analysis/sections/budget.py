@@ -10,11 +10,9 @@ from analysis.compute.budget import (
     BudgetCurve,
     EqualPriorityQuestion,
     Match,
-    Overhead,
     Seconds,
     budget_curve,
     equal_priority_question,
-    overheads,
     run_seconds,
     runs_to_match,
 )
@@ -24,9 +22,9 @@ from analysis.load.axes import NONE, shown_number, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.text import first_items, listed
+from analysis.load.text import first_items, first_listed, listed
 from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
-from analysis.render.section import Part, Section
+from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, interval_columns
 
 MAX_ARMS = 6
@@ -34,8 +32,6 @@ MAX_ARMS = 6
 MAX_PAIRS = 10
 MAX_LINEAR_RUNS = 50
 """Runs beyond which the axis is logarithmic."""
-BASES = ("fixed", "equal")
-"""Methods that seconds are relative to, the first that is there."""
 NO_INTERVAL = f"A dash: fewer than {MIN_SEEDS} seeds, or all resamples agree."
 
 
@@ -63,21 +59,21 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     ]
     matches, refused = _matches(findings, curves, complete)
     seconds = run_seconds(findings.runs)
-    costs = _overheads(findings, seconds)
     questions = _questions(findings, files, complete)
-    parts: list[Part] = []
+    parts: list[Part | Folded] = []
     if drawn:
-        parts += [_figure(findings, drawn, note), _curve_table(drawn, seconds)]
+        every_value = Folded("Every value of the curves", (_curve_table(drawn, seconds),))
+        parts += [_figure(findings, drawn, note), every_value]
     if matches:
         parts.append(_match_table(matches))
     parts += [*words, *refused]
     if seconds is not None:
-        parts += [_seconds_table(costs, seconds), *_seconds_words(findings, seconds)]
+        parts += [_seconds_table(seconds), *_seconds_words(findings, seconds)]
     if questions:
         parts.append(_question_table(findings, complete, questions))
     if not parts:
         return None
-    lead = [*_match_lead(matches), *_seconds_lead(costs)]
+    lead = [*_match_lead(matches), *_seconds_lead(seconds)]
     lead += [_question_lead(findings, complete, question) for question in questions[:1]]
     return Section(
         name="compute_budget",
@@ -91,7 +87,7 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
                 for curve in curves.values()
             ],
             "matches": matches,
-            "overheads": costs,
+            "seconds": seconds,
             "untuned": questions,
         },
     )
@@ -136,14 +132,6 @@ def _why_not_comparable(a: ArmRuns, b: ArmRuns) -> str:
     if a.seeds != b.seeds:
         return "their seeds that are done at every priority differ"
     return ""
-
-
-def _overheads(findings: Findings, seconds: Seconds | None) -> tuple[Overhead, ...]:
-    if seconds is None:
-        return ()
-    methods = method_of(findings)
-    bases = [arm for base in BASES for arm in seconds.each if methods[arm] == base]
-    return overheads(seconds.each, (bases or list(seconds.each))[0])
 
 
 def _questions(
@@ -191,11 +179,11 @@ def _validation(
 
 
 def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) -> Figure:
-    bands = [mark for curve in curves.values() for mark in _band(findings, curve)]
-    lines = [mark for curve in curves.values() for mark in _line(findings, curve)]
     most_runs = max(curve.num_runs[-1] for curve in curves.values())
     ends = [f"{arm} {c.expected[-1]:.4g} with {c.num_runs[-1]} runs" for arm, c in curves.items()]
-    of_bands = f" Bands are {PERCENT} intervals from resampling whole seeds." if bands else ""
+    bands = ""
+    if any(curve.interval for curve in curves.values()):
+        bands = f" Bands are {PERCENT} intervals from resampling whole seeds."
     return Figure(
         name="compute_budget",
         title="Hypervolume against the budget",
@@ -205,26 +193,17 @@ def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) ->
                 "budget_runs",
                 Scale("runs trained, fewer are better", is_log=most_runs > MAX_LINEAR_RUNS),
                 Scale("hypervolume, higher is better"),
-                (*bands, *lines),
+                tuple(mark for curve in curves.values() for mark in _marks(findings, curve)),
             ),
         ),
         caption=f"Hypervolume of the means over seeds (in {volume_unit(findings.axes)}) if only "
         "so many of the priorities had been trained, each with all seeds: the mean over all "
-        f"choices of priorities.{of_bands}{note}",
+        f"choices of priorities.{bands}{note}",
         legend=tuple(Key(arm, mark_of(findings.arms.index(arm))) for arm in curves),
     )
 
 
-def _band(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
-    if curve.interval is None:
-        return []
-    xs = [float(number) for number in curve.num_runs]
-    low, high = zip(*curve.interval, strict=True)
-    colour = mark_of(findings.arms.index(curve.arm)).colour
-    return [Area((*xs, *xs[::-1]), (*high, *low[::-1]), colour, curve.arm, 0.14)]
-
-
-def _line(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
+def _marks(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
     mark = mark_of(findings.arms.index(curve.arm))
     xs = tuple(float(number) for number in curve.num_runs)
     hover = tuple(
@@ -233,15 +212,19 @@ def _line(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
             curve.num_priorities, curve.num_runs, curve.expected, strict=True
         )
     )
-    return [
+    marks: list[Drawn] = [
         Line(xs, curve.expected, mark.colour, mark.dash, curve.arm),
         Points(xs, curve.expected, mark, curve.arm, hover, size=8),
     ]
+    if curve.interval is None:
+        return marks
+    low, high = zip(*curve.interval, strict=True)
+    return [Area((*xs, *xs[::-1]), (*high, *low[::-1]), mark.colour, curve.arm, 0.14), *marks]
 
 
 def _curve_table(curves: Mapping[str, BudgetCurve], seconds: Seconds | None) -> Table:
     kind = seconds.kind if seconds is not None else "device"
-    hours = {arm: mean / 3600 for arm, mean in seconds.mean_of_run.items()} if seconds else {}
+    hours = {held.arm: held.mean_of_run / 3600 for held in seconds.arms} if seconds else {}
     records = []
     for arm, curve in curves.items():
         for k, number in enumerate(curve.num_runs):
@@ -329,22 +312,23 @@ def _match_lead(matches: Sequence[Match]) -> list[str]:
     return [f"{listed(words)}."] if words else []
 
 
-def _seconds_table(costs: Sequence[Overhead], seconds: Seconds) -> Table:
+def _seconds_table(seconds: Seconds) -> Table:
     quartiles = ("q25", "median", "q75")
     records = [
         {
-            "method": cost.arm,
-            "num_runs": cost.num_runs,
-            **{f"seconds_{q}": v for q, v in zip(quartiles, cost.seconds, strict=True)},
-            **{f"ratio_{q}": v for q, v in zip(quartiles, cost.ratio, strict=True)},
+            "method": held.arm,
+            "num_runs": held.num_runs,
+            **{f"seconds_{q}": v for q, v in zip(quartiles, held.seconds, strict=True)},
+            **{f"ratio_{q}": v for q, v in zip(quartiles, held.ratio, strict=True)},
         }
-        for cost in costs
+        for held in seconds.arms
     ]
-    base = costs[0].arm
+    base = seconds.arms[0].arm
     return Table.of(
         "overhead",
         f"{seconds.kind.capitalize()} seconds of each {seconds.per}: median and quartiles over a "
-        f"method's runs, and the same relative to the median of {base}.",
+        f"method's runs, and the median relative to that of {base}. Parallel runs slow each other "
+        "down: small differences mean nothing.",
         records,
         (
             Column("method", "method"),
@@ -352,20 +336,22 @@ def _seconds_table(costs: Sequence[Overhead], seconds: Seconds) -> Table:
             Column("seconds_median", f"{seconds.kind} s, each {seconds.per}", ".3g"),
             *interval_columns("quartiles", lambda _, s: f"{s:.3g}", "seconds_q25", "seconds_q75"),
             Column("ratio_median", f"times {base}", ".3f"),
-            *interval_columns("quartiles of it", lambda _, r: f"{r:.3f}", "ratio_q25", "ratio_q75"),
+            Column("ratio_q25"),
+            Column("ratio_q75"),
         ),
     )
 
 
 def _seconds_words(findings: Findings, seconds: Seconds) -> list[str]:
     """Return what readers must know of these seconds."""
-    words = ["Parallel runs slow each other down: small differences of seconds mean nothing."]
+    words = []
     if seconds.num_silent:
         words.append(
             f"{seconds.num_silent} of {len(findings.runs)} runs report no {seconds.kind} seconds "
             "and are not counted in these times."
         )
-    lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in seconds.each]
+    timed = {held.arm for held in seconds.arms}
+    lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in timed]
     if lacking:
         words.append(f"Without any time: {listed(lacking)}.")
     differing = [
@@ -381,14 +367,12 @@ def _seconds_words(findings: Findings, seconds: Seconds) -> list[str]:
     return words
 
 
-def _seconds_lead(costs: Sequence[Overhead]) -> list[str]:
-    others = sorted(costs[1:], key=lambda cost: cost.ratio[1])
-    if not others:
+def _seconds_lead(seconds: Seconds | None) -> list[str]:
+    if seconds is None or len(seconds.arms) < 2:
         return []
-    ends = [others[0]] if len(others) == 1 else [others[0], others[-1]]
-    each = [f"{c.arm} {c.ratio[1]:.2f} ({c.ratio[0]:.2f} to {c.ratio[2]:.2f})" for c in ends]
-    which = "Time" if len(others) == 1 else "Least and most time"
-    return [f"{which} relative to {costs[0].arm}, median and quartiles: {listed(each)}."]
+    base, *others = seconds.arms
+    each = [f"{held.arm} {held.ratio[1]:.2f}" for held in others]
+    return [f"Median time relative to {base.arm}: {first_listed(each, MAX_ARMS)}."]
 
 
 def _best(findings: Findings, runs: Mapping[str, ArmRuns], question: EqualPriorityQuestion) -> str:
@@ -426,16 +410,13 @@ def _question_table(
         "untuned",
         "No tuning against a whole grid: the method at equal priorities minus the best setting of "
         f"the rival's grid, test split, with Student's {PERCENT} interval over matched seeds. "
-        "Best is the greatest relative gain over the grid's mean, averaged over tasks, chosen on "
-        "the validation split as a user would; chosen on the test split, where results hold no "
-        "validation metrics, it flatters the rival. Dominated: settings of the rival that the "
-        "method at equal priorities dominates.",
+        "Best is the greatest relative gain over the grid's mean, averaged over tasks. A choice "
+        "on the test split, where results hold no validation metrics, flatters the rival.",
         records,
         (
-            Column(None, "method", lambda record: f"{record['method']} at equal priorities"),
-            Column("method"),
+            Column("method", "method"),
             Column("rival"),
-            Column(None, "against", lambda record: record["best"]),
+            Column(None, "best of the rival", lambda record: record["best"]),
             *(Column(key) for key in chosen),
             Column("chosen_on", "chosen on"),
             Column(None, "metric", lambda record: record["axis"].title),
@@ -452,9 +433,7 @@ def _question_table(
             ),
             Column("num_seeds_better"),
             Column("num_seeds"),
-            Column("num_dominating", "dominating"),
-            Column("num_dominated", "dominated"),
-            Column("num_candidates", "settings"),
+            *(Column(key) for key in ("num_dominating", "num_dominated", "num_candidates")),
         ),
         num_words=4,
     )

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.compute.controllability import Control, control
 from analysis.compute.findings import Findings, steered_arms
 from analysis.compute.inference import MIN_SEEDS, PERCENT
-from analysis.load.axes import NONE, Axis, signs
+from analysis.load.axes import Axis, shown_number, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items, listed
@@ -104,14 +104,12 @@ def _axis(findings: Findings, response: Response) -> Axis:
 
 
 def _tau(found: Control) -> str:
-    if found.rank_correlation is None:
-        return NONE
-    text = f"{found.rank_correlation:.2f}"
+    text = shown_number(found.rank_correlation, ".2f")
     if found.num_agreeing is not None:
         return f"{text} (all {found.num_agreeing} seeds agree)"
     if found.interval is None:
         return text
-    return f"{text} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
+    return f"{text} ({' to '.join(shown_number(end, '.2f') for end in found.interval)})"
 
 
 def _figure(findings: Findings, shown: list[ArmRuns], note: str) -> Figure:

@@ -35,10 +35,6 @@ def dominance(findings: Findings, _: RunFiles) -> Section | None:
     pairs, note = first_items(wanted, MAX_PAIRS, "pairs of methods")
     found = [_coverage(findings, pair) for pair in pairs]
     words = [
-        "A point dominates another if it is at least as good on every metric and better on one. "
-        "More points alone cover more."
-    ]
-    words += [
         f"{' and '.join(held.arms)} have different priorities ({len(held.points[0])} and "
         f"{len(held.points[1])}), so their coverages are of unequal grids."
         for held in found
@@ -108,8 +104,9 @@ def _table(found: list[_Coverage], note: str) -> Table:
     ]
     return Table.of(
         "dominance_coverage",
-        "Coverage C(A, B): share of the points of B that some point of A dominates on the means "
-        f"over seeds.{note}",
+        "Coverage C(A, B): share of the points of B that some point of A dominates, being on the "
+        "means over seeds at least as good on every metric and better on one. More points alone "
+        f"cover more.{note}",
         records,
         _COLUMNS,
         num_words=2,

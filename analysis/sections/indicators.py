@@ -21,7 +21,7 @@ from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, w
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Rule, Scale, mark_of
-from analysis.render.section import Part, Section
+from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, interval_columns
 
 MAX_PAIRS = 6
@@ -82,12 +82,11 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
     }
     if not pairs:
         return Section("indicators", TITLE, " ".join(words), (), values)
-    parts: tuple[Part, ...] = (
+    parts: tuple[Part | Folded, ...] = (
         _figure(findings, pairs),
         _table(findings, findings.reference, pairs),
-        _definitions(pairs[0].found),
-        _levels(pairs[0]),
         *words,
+        Folded("What these numbers mean", (_definitions(pairs[0].found), _levels(pairs[0]))),
     )
     return Section("indicators", TITLE, _lead(pairs[0]), parts, values)
 
@@ -137,13 +136,8 @@ def _lead(pair: Pair) -> str:
         "To have, for each point of the other, some point at least as good on every metric "
         f"(additive epsilon), {a} {_to_do(found.epsilon_a)} and {b} {_to_do(found.epsilon_b)}."
     )
-    few = (
-        "One seed: there are no intervals."
-        if found.num_seeds < 2
-        else f"With {found.num_seeds} seeds at {found.num_priorities} priorities intervals are "
-        f"{seed_widening(found.num_seeds):.1f} times as wide as the resampled ones."
-    )
-    return f"{first} {second} {few}"
+    few = " One seed: there are no intervals." if found.num_seeds < 2 else ""
+    return f"{first} {second}{few}"
 
 
 def _to_do(epsilon: Indicator) -> str:
@@ -158,7 +152,8 @@ def _to_do(epsilon: Indicator) -> str:
 
 def _definitions(found: Indicators) -> str:
     resampled = (
-        f"Intervals are of {found.num_resamples} resamples"
+        f"Intervals are of {found.num_resamples} resamples, at seed level widened by a factor of "
+        f"{seed_widening(found.num_seeds):.1f} for {found.num_seeds} seeds"
         if found.num_resamples
         else "There are no intervals: they need two seeds and, with five tasks or more, at most a "
         "hundred priorities"
@@ -265,10 +260,10 @@ def _panel(
 
 # Field, words, decimals for people.
 _ROWS = (
-    ("hypervolume_a", "hypervolume of {a}", ".4g"),
-    ("hypervolume_b", "hypervolume of {b}", ".4g"),
-    ("difference", "difference of hypervolumes", "+.3g"),
-    ("ratio", "ratio of hypervolumes", ".3f"),
+    ("hypervolume_a", "hypervolume, {a}", ".4g"),
+    ("hypervolume_b", "hypervolume, {b}", ".4g"),
+    ("difference", f"hypervolume, {{a}} {MINUS} {{b}}", "+.3g"),
+    ("ratio", "hypervolume, {a} / {b}", ".3f"),
     ("epsilon_a", "epsilon, {a} to match {b}", ".3f"),
     ("epsilon_b", "epsilon, {b} to match {a}", ".3f"),
     ("igd_plus_a", "IGD+, {a} from {b}", ".3f"),
@@ -285,7 +280,6 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         for field, words, form in _ROWS:
             indicator: Indicator = getattr(found, field)
             record = {
-                "methods": f"{a} {MINUS} {b}",
                 "method_a": a,
                 "method_b": b,
                 "indicator": field,
@@ -309,7 +303,6 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             records.append(record)
     levels = (("seed_level", "seed-level"), ("run_level", "run-level"))
     columns = [
-        Column(None, "methods", lambda record: record["methods"]),
         *(Column(key) for key in ("method_a", "method_b", "indicator")),
         Column(None, "indicator", lambda record: record["words"]),
         Column("value"),
@@ -337,7 +330,6 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         f"{_range_words(findings, pairs[0].found.ranges)}.",
         records,
         columns,
-        num_words=2,
     )
 
 

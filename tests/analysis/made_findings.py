@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.compute.findings import Findings, find
@@ -10,10 +11,35 @@ from analysis.load.runs import Loaded, RunState
 from mtl.spec.strict import canonical_float
 
 TWO_TASKS = ("depth", "segmentation")
+Row = tuple[str, tuple[float, ...] | None, int, tuple[float, ...]]
+"""A run: arm, priorities, seed, metrics in task order."""
+PRIORITIES = ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
+FRONT = {0.25: (0.5, 0.8), 0.5: (0.7, 0.7), 0.75: (0.8, 0.5)}
+"""Depth priority -> depth and segmentation."""
+
+
+def front_rows(
+    seeds: tuple[int, ...] = (3, 3),
+    arms: tuple[str, ...] = ("lsb", "fixed"),
+    seed: int = 0,
+    spread: float = 0.02,
+    shift: float = 0.0,
+) -> list[Row]:
+    """Return runs around `FRONT`, with so many seeds for each arm; `shift` is added to lsb's."""
+    print(f"{seed=}")
+    generator = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for arm, number in zip(arms, seeds, strict=True):
+        for priorities in PRIORITIES:
+            for s in range(number):
+                noise = generator.normal(0, spread, 2) + shift * (arm == "lsb")
+                x, y = np.array(FRONT[priorities[0]]) + noise
+                rows.append((arm, priorities, s, (float(x), float(y))))
+    return rows
 
 
 def made_findings(
-    rows: Sequence[tuple[str, tuple[float, ...] | None, int, tuple[float, ...]]],
+    rows: Sequence[Row],
     tasks: tuple[str, ...] = TWO_TASKS,
     prior: dict[str, float] | None = None,
     **metrics: str,

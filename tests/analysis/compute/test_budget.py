@@ -13,7 +13,6 @@ from analysis.compute.budget import (
     dominance_volumes,
     equal_priority_question,
     expected_hypervolumes,
-    overheads,
     run_seconds,
     runs_to_match,
 )
@@ -170,33 +169,30 @@ def test_values_that_are_not_finite_are_refused(bad):
         budget_curve("a", np.zeros((0, 2, 2)), ZERO, AXES)
 
 
-def test_overhead_is_relative_to_the_median_of_the_base():
-    found = overheads({"lsb": np.array([2.0, 3.0, 4.0]), "fixed": np.array([2.0, 2.0])}, "fixed")
-    assert [cost.arm for cost in found] == ["fixed", "lsb"]
-    assert found[0].ratio == (1.0, 1.0, 1.0)
-    assert found[1].seconds == (2.5, 3.0, 3.5)
-    assert found[1].ratio == (1.25, 1.5, 1.75)
-
-
-def test_seconds_are_of_the_kind_that_most_methods_report():
+def test_seconds_are_of_the_kind_that_most_methods_report_and_relative_to_fixed():
     runs = pd.DataFrame(
         {
-            "arm": ["lsb", "lsb", "fixed"],
-            "epochs": [2, 4, 2],
-            "device_seconds": [10.0, 40.0, None],
-            "wall_seconds": [12.0, None, 20.0],
+            "arm": ["lsb", "lsb", "lsb", "fixed", "fixed"],
+            "method": ["lsb", "lsb", "lsb", "fixed", "fixed"],
+            "epochs": [2, 2, 4, 2, 2],
+            "device_seconds": [4.0, 6.0, 16.0, None, None],
+            "wall_seconds": [8.0, 12.0, 32.0, 8.0, None],
         }
     )
     found = run_seconds(runs)
     assert (found.kind, found.per, found.num_silent) == ("wall", "epoch", 1)
-    assert {arm: values.tolist() for arm, values in found.each.items()} == {
-        "lsb": [6.0],
-        "fixed": [10.0],
-    }
-    assert found.mean_of_run == {"lsb": 12.0, "fixed": 20.0}
-    of_device = run_seconds(runs[:2].drop(columns="epochs"))
-    assert (of_device.kind, of_device.per, of_device.mean_of_run["lsb"]) == ("device", "run", 25.0)
-    assert run_seconds(runs[["arm"]]) is None
+    fixed, lsb = found.arms
+    assert (fixed.arm, fixed.num_runs, fixed.ratio, fixed.mean_of_run) == (
+        "fixed",
+        1,
+        (1,) * 3,
+        8.0,
+    )
+    assert (lsb.seconds, lsb.ratio) == ((5.0, 6.0, 7.0), (1.25, 1.5, 1.75))
+    assert lsb.mean_of_run == pytest.approx(52 / 3)
+    alone = run_seconds(runs[:3].drop(columns="epochs"))
+    assert (alone.kind, alone.per, alone.arms[0].seconds[1]) == ("device", "run", 6.0)
+    assert run_seconds(runs[["arm", "method"]]) is None
 
 
 def test_best_of_grid_counts_tasks_alike():

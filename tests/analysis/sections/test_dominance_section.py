@@ -5,21 +5,11 @@ import pytest
 
 from analysis.load.run_files import NO_FILES
 from analysis.sections.dominance import dominance
-from tests.analysis.made_findings import made_findings
-
-PRIORITIES = ((0.25, 0.75), (0.5, 0.5), (0.75, 0.25))
-FRONT = {0.25: (0.5, 0.8), 0.5: (0.7, 0.7), 0.75: (0.8, 0.5)}
+from tests.analysis.made_findings import PRIORITIES, front_rows, made_findings
 
 
-def drawn_rows(seeds=(3, 2), arms=("lsb", "fixed"), seed=0, spread=0.06):
-    print(f"{seed=}")
-    generator = np.random.default_rng(seed)
-    return [
-        (arm, p, s, tuple(np.array(FRONT[p[0]]) + generator.normal(0, spread, 2)))
-        for arm, number in zip(arms, seeds, strict=True)
-        for p in PRIORITIES
-        for s in range(number)
-    ]
+def drawn_rows(seeds=(3, 2), **options):
+    return front_rows(seeds, **{"spread": 0.06, **options})
 
 
 def is_dominated(rows, loser, priorities, winner):
@@ -66,6 +56,6 @@ def test_equal_methods_dominate_nothing():
 
 def test_many_pairs_are_bounded():
     arms = tuple(f"m{k}" for k in range(6))
-    section = dominance(made_findings(drawn_rows((1,) * 6, arms)), NO_FILES)
+    section = dominance(made_findings(drawn_rows((1,) * 6, arms=arms)), NO_FILES)
     assert len(section.tables[0].rows) == 20
     assert "The first 10 of 15 pairs of methods are shown." in section.tables[0].caption
