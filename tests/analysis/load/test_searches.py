@@ -13,8 +13,10 @@ from analysis.load.groups import groups_of_stores
 from analysis.load.plans import planned_or_present
 from analysis.load.runs import load_stores
 from analysis.pareto import main
+from analysis.ranking import main as ranking
 from analysis.sections.verdict import verdict
-from mtl.records import PAUSED_AFTER
+from analysis.trends import main as trends
+from mtl.records import PAUSED_AFTER, EpochRecord
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
 from mtl.store import Store, write_json
@@ -136,3 +138,39 @@ def test_a_search_named_by_its_folder(store, searched, capsys):
     write_plan(store, "search", (searched["chosen"], False))
     assert main([str(folder)]) == 1
     assert "a search that has come to its end" in capsys.readouterr().err
+
+
+@pytest.fixture
+def with_grid(store, searched, synthetic) -> None:
+    """Let a finished grid lie beside the search."""
+    spec = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.02))
+    run_id = synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.8, 0.5))
+    write_plan(store, "grid", ([run_id], True), tuned=())
+
+
+def test_grid_and_search_in_one_store_keep_both_reports(store, with_grid, capsys):
+    for _ in range(2):
+        assert main([str(store.root)]) == 0
+        folder = store.root / "report"
+        pages = {path.parent.name for path in folder.glob("*/report.html")}
+        assert pages == {"sweep=others", "sweep=search"}
+        index = (folder / "report.html").read_text()
+        assert "depth and segmentation, without the searches" in index
+        assert "depth and segmentation, search search" in index
+    assert capsys.readouterr().out.count("(unchanged)") == 2
+
+
+def test_trends_and_ranking_keep_the_tuned_fields_of_a_search(store, with_grid, tmp_path, capsys):
+    for run_id in store.run_ids():
+        for epoch in (1, 2):
+            record = EpochRecord(epoch, [1.0, 2.0], [0.5, 0.5], [0.5, 1.0], None, 0.1, {}, 1.0)
+            store.append_line(store.run_key(run_id, "epochs.jsonl"), record.to_dict())
+    folder = store.sweep_folder("search")
+    assert trends([str(folder), "--out", str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "trends.csv").is_file()
+    assert trends([str(store.root), "--out", str(tmp_path / "all")]) == 0
+    assert (tmp_path / "all" / "sweep=search" / "trends.csv").is_file()
+    assert ranking([str(folder), "--out", str(tmp_path / "ranks")]) == 0
+    ranks = (tmp_path / "ranks" / "rank_summary.csv").read_text()
+    assert "\nlsb," in ranks
+    assert "\nfixed," in ranks
