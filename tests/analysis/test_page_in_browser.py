@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,21 @@ from typing import Any
 import pytest
 
 from analysis.report import write_reports
+from mtl.store import Store
+from tests.analysis.conftest import fill, write_plan
 from tests.chromium import Chromium, find_chromium
 
 WIDTHS = (1280, 390)
-LEAST_FONT_PIXELS = 9.0
+MIN_FONT_PIXELS = 9.0
+MAX_CLOSED_HEIGHT = 6_200
+"""In pixels; a third of what the page of the default job had before parts of it were folded."""
+MIN_PRINTED_PAGES = 6
+CONTROLLABILITY = "document.getElementById('controllability')"
+NUM_CLOSED = "document.querySelectorAll('details:not([open])').length"
+TOO_WIDE = """[...document.querySelectorAll(".plot .main-svg")].filter((drawn) => {
+    const plot = drawn.closest(".plot");
+    return plot.clientWidth && drawn.clientWidth > plot.clientWidth + 1;
+}).map((drawn) => drawn.closest(".plot").id)"""
 
 UNDRAWN = """[...document.querySelectorAll(".plot")]
     .filter((plot) => plot.clientWidth && !plot.querySelector(".main-svg"))
@@ -24,7 +37,7 @@ OVERFLOWING = """[...document.querySelectorAll("main *")].filter((element) => {
 }).map((element) => element.outerHTML.slice(0, 120))"""
 SMALL_TEXTS = f"""[...document.querySelectorAll(".plot text")]
     .filter((text) => text.textContent.trim()
-    && parseFloat(getComputedStyle(text).fontSize) < {LEAST_FONT_PIXELS})
+    && parseFloat(getComputedStyle(text).fontSize) < {MIN_FONT_PIXELS})
     .map((text) => text.textContent)"""
 CUT_OFF = """[...document.querySelectorAll(".plot")].flatMap((plot) => {
     const outer = plot.getBoundingClientRect();
@@ -47,17 +60,45 @@ async def _look(page: Path, act: Callable[[Chromium], Any]) -> Any:
         return await act(browser)
 
 
-@pytest.fixture
-def page(full_store, tmp_path: Path) -> Path:
-    return write_reports([full_store], tmp_path / "report")[""].path
+async def _show(browser: Chromium, width: int, scheme: str) -> None:
+    await browser.resize(width, 900)
+    await browser.prefer(scheme)
+    await browser.until(f"document.querySelector('.plot').clientWidth < {width}")
+    await asyncio.sleep(0.5)  # the page draws again a moment after it was resized
+    await browser.until(ALL_DRAWN)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    store = Store(folder / "results")
+    write_plan(store, "priority_grid", fill(store))
+    return write_reports([store], folder / "report")[""].path
 
 
 @needs_browser
-def test_page_is_drawn_without_errors_and_without_a_request(page):
+def test_page_is_short_and_what_is_folded_opens_by_links_and_on_paper(page):
     async def act(browser: Chromium) -> None:
-        await browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert await browser.run("document.documentElement.scrollHeight") <= MAX_CLOSED_HEIGHT
+        # Links open what they lead to, and its figures have their width.
+        assert not await browser.run(f"{CONTROLLABILITY}.open")
+        await browser.run("document.querySelector('nav a[href=\"#controllability\"]').click()")
+        await browser.until(f"{CONTROLLABILITY}.open")
         await browser.until(ALL_DRAWN)
-        assert await browser.run("document.querySelectorAll('.plot .main-svg').length") > 0
+        assert await browser.run(f"{CONTROLLABILITY}.querySelector('.main-svg').clientWidth") > 300
+        assert await browser.run(TOO_WIDE) == []
+        # Printing opens all, and closes it again.
+        closed = await browser.run(NUM_CLOSED)
+        assert closed > 5
+        await browser.run("window.dispatchEvent(new Event('beforeprint'))")
+        assert await browser.run(NUM_CLOSED) == 0
+        await browser.until(ALL_DRAWN)
+        await browser.run("window.dispatchEvent(new Event('afterprint'))")
+        assert await browser.run(NUM_CLOSED) == closed
+        answer = await browser._call("Page.printToPDF", preferCSSPageSize=True)
+        data = base64.b64decode(answer["data"])
+        assert data.startswith(b"%PDF")
+        assert len(re.findall(rb"/Type\s*/Page\b", data)) >= MIN_PRINTED_PAGES
         assert browser.complaints() == []
         assert browser.requests() == [page.absolute().as_uri()]
 
@@ -65,39 +106,23 @@ def test_page_is_drawn_without_errors_and_without_a_request(page):
 
 
 @needs_browser
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_legible(page, width, scheme):
+def test_page_is_legible_at_every_width_and_in_both_modes(page):
     async def act(browser: Chromium) -> None:
-        await browser.resize(width, 900)
-        await browser.prefer(scheme)
         await browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-        await browser.until("document.querySelector('.plot').clientWidth < window.innerWidth")
-        await browser.until(ALL_DRAWN)
-        await asyncio.sleep(0.5)  # the page draws anew a moment after it was resized
-        assert await browser.run("document.documentElement.scrollWidth") <= width
-        assert await browser.run(OVERFLOWING) == []
-        assert await browser.run(SMALL_TEXTS) == []
-        assert await browser.run(CUT_OFF) == []
-        paper = await browser.run(
-            "getComputedStyle(document.querySelector('section')).backgroundColor"
-        )
-        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
-        drawn = await browser.run(
-            "getComputedStyle(document.querySelector('.plot .main-svg')).background"
-        )
-        assert ("rgb(255, 255, 255)" in drawn) == (scheme == "light")
-
-    asyncio.run(_look(page, act))
-
-
-@needs_browser
-def test_page_prints(page, tmp_path):
-    async def act(browser: Chromium) -> None:
-        answer = await browser._call("Page.printToPDF", preferCSSPageSize=True)
-        data = base64.b64decode(answer["data"])
-        assert data.startswith(b"%PDF")
-        assert browser.complaints() == []
+        for width, scheme in itertools.product(WIDTHS, ("light", "dark")):
+            print(f"{width=} {scheme=}")
+            await _show(browser, width, scheme)
+            assert await browser.run("document.documentElement.scrollWidth") <= width
+            for found in (OVERFLOWING, SMALL_TEXTS, CUT_OFF, TOO_WIDE):
+                assert await browser.run(found) == []
+            paper = await browser.run(
+                "getComputedStyle(document.querySelector('section')).backgroundColor"
+            )
+            assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+            drawn = await browser.run(
+                "getComputedStyle(document.querySelector('.plot .main-svg')).background"
+            )
+            assert ("rgb(255, 255, 255)" in drawn) == (scheme == "light")
 
     asyncio.run(_look(page, act))
 
