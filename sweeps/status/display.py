@@ -16,7 +16,7 @@ from sweeps.status.progress import Snapshot
 from sweeps.text import counted, duration_range, priorities_text
 
 SECONDS_BETWEEN_LINES = 10.0
-MOST_ROWS = 16
+MAX_ROWS = 16
 """Runs shown in the live table; more are counted."""
 
 
@@ -53,7 +53,7 @@ def make_display(stream: TextIO | None = None) -> Display:
 def summary(snapshot: Snapshot) -> str:
     """Return one line: `7 of 20 done, 2 running, 1 failed, about 2 min to 3 min left`."""
     most = "at most " if snapshot.undecided else ""
-    parts = [f"{snapshot.done} of {most}{snapshot.total} done", f"{len(snapshot.running)} running"]
+    parts = [f"{snapshot.done} of {most}{snapshot.total} done", f"{snapshot.num_running} running"]
     if snapshot.paused:
         parts.append(f"{snapshot.paused} paused")
     if snapshot.failed:
@@ -126,19 +126,17 @@ class LiveDisplay:
 
     def show(self, snapshot: Snapshot, *, now: bool = False) -> None:
         """Draw where the sweep stands."""
-        self._live.update(_drawing(snapshot), refresh=now)
+        self._live.update(drawing(snapshot), refresh=now)
 
 
 def _bar(done: float, total: float) -> RenderableType:
     return ProgressBar(total=max(total, 1), completed=done, width=60)
 
 
-def _drawing(snapshot: Snapshot) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("run", "method", "priorities", "seed", "epoch", "losses"):
-        table.add_column(column)
-    for run in snapshot.running[:MOST_ROWS]:
-        table.add_row(
+def running_rows(snapshot: Snapshot) -> list[tuple[str, ...]]:
+    """Return the cells of the running runs that are shown: run, method, ..., epoch, losses."""
+    return [
+        (
             run.run_id[:8],
             run.spec.method,
             priorities_text(run.spec),
@@ -149,9 +147,20 @@ def _drawing(snapshot: Snapshot) -> RenderableType:
                 for task, loss in zip(run.spec.tasks, run.losses or (), strict=False)
             ),
         )
+        for run in snapshot.running[:MAX_ROWS]
+    ]
+
+
+def drawing(snapshot: Snapshot) -> RenderableType:
+    """Return where a sweep stands as a terminal shows it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("run", "method", "priorities", "seed", "epoch", "losses"):
+        table.add_column(column)
+    for row in running_rows(snapshot):
+        table.add_row(*row)
     parts: list[RenderableType] = [table] if snapshot.running else [Text("starting", style="dim")]
-    if len(snapshot.running) > MOST_ROWS:
-        hidden = len(snapshot.running) - MOST_ROWS
+    hidden = snapshot.num_running - min(len(snapshot.running), MAX_ROWS)
+    if hidden > 0:
         parts.append(Text(f"and {counted(hidden, 'more run')}", style="dim"))
     finished = (
         snapshot.done

@@ -48,10 +48,17 @@ class Snapshot:
     waiting: int
     running: tuple[RunningRun, ...]
     seconds_left: Range
-    elapsed: float
+    elapsed: float = 0.0
     """Seconds since the first run was started; 0 before."""
+    num_hidden: int = 0
+    """Running runs beyond `running`."""
     undecided: int = 0
     """Of `total` and of `waiting`, the runs that a search may still ask for, at most."""
+
+    @property
+    def num_running(self) -> int:
+        """Return how many runs are running."""
+        return len(self.running) + self.num_hidden
 
     @property
     def is_over(self) -> bool:

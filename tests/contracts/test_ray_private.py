@@ -36,15 +36,8 @@ def test_ray_private_is_touched_in_one_file():
 
 
 def test_ray_init_takes_the_private_arguments(tmp_path):
-    parameters = inspect.signature(ray.init).parameters
-    assert "**" in str(inspect.signature(ray.init)) or set(parameters) >= set(
-        ray_private.local_init(tmp_path)
-    )
     source = inspect.getsource(ray.init)
-    assert all(f'"{name}"' in source or name in parameters for name in ray_private.local_init(tmp_path))
-    assert "dashboard_url" in {field for field in ray.init.__annotations__} | {
-        name for name in vars(worker.RayContext)
-    } | set(worker.RayContext.__annotations__)
+    assert all(f'"{name}"' in source for name in ray_private.local_init(tmp_path))
 
 
 def test_ray_reads_the_switches_that_are_set():

@@ -1,8 +1,6 @@
 """The watcher: from files alone, with the age of what it says, whatever the files hold."""
 
 import io
-import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,18 +8,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from mtl.errors import StoreUnreachableError
 from mtl.records import Result
-from mtl.store import Store, write_json
+from mtl.store import Store
 from sweeps import watch
-from sweeps.watch import (
-    HypervolumeSoFar,
-    drawing,
-    look,
-    main,
-    newest_sweep,
-    watch_lines,
-    watch_live,
-)
+from sweeps.watch import View, Watcher, main, watch_lines, watch_live
+from tests.s3_server import Proxy, S3Server
 from tests.sweeps.watched import (
     DAMAGED_FILES,
     IDS,
@@ -29,67 +21,66 @@ from tests.sweeps.watched import (
     SPECS,
     STRANGE_VALUES,
     finish,
-    record,
     write_status,
 )
 
+LSB = [index for index, spec in enumerate(SPECS) if spec.method == "lsb" and spec.seed == 0]
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    store = Store(tmp_path / "store")
+
+def fill(store: Store) -> Store:
+    """Write a sweep of six specs, of which one is running."""
     for spec in SPECS[:6]:
         store.write_spec(spec)
     write_status(store)
     return store
 
 
-def seen(store: Store):
-    return look(store, "mine", HypervolumeSoFar(store), NOW)
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return fill(Store(tmp_path / "store"))
 
 
-def test_counts_time_left_and_the_runs_under_way(store):
-    view = seen(store)
-    assert view.headline == "mine: running, status 3 s old"
-    # Three seconds have gone since the status was written.
-    assert view.counts == (
-        "4 of 20 done, 1 running, 1 failed, 14 waiting, about 1 min 40 s to 3 min 20 s left"
-    )
-    assert view.rows[0].cells()[-2:] == ("2 of 16", "depth 0.5  segmentation absent")
-    # The run's own records are newer than the status.
-    store.write_epochs(IDS[4], [record(epoch) for epoch in (1, 2, 3)])
-    assert seen(store).rows[0].cells()[-2:] == ("3 of 16", "depth 0.25  segmentation absent")
+def seen(store: Store) -> View:
+    return Watcher(store, "mine", lambda: NOW).see()
+
+
+def text(store: Store) -> str:
+    return "\n".join(seen(store).lines())
+
+
+def test_counts_time_left_and_running_runs_are_shown(store):
+    assert seen(store).lines()[:2] == [
+        "mine: running, status 3 s old",
+        # Three seconds have gone since the status was written.
+        "4 of 20 done, 1 running, 1 failed, about 1 min 40 s to 3 min 20 s left",
+    ]
+    assert "2 of 16  depth 0.5  segmentation absent" in seen(store).lines()[2]
 
 
 @pytest.mark.parametrize("state", ["running", "preparing"])
-def test_a_driver_that_is_silent_seems_gone(store, state):
+def test_driver_that_is_silent_seems_gone(store, state):
     write_status(store, seconds_ago=59, state=state)
-    assert "gone" not in seen(store).headline
+    assert "gone" not in text(store)
     write_status(store, seconds_ago=61, state=state)
-    view = seen(store)
-    assert "status 1 min 1 s old; its driver seems gone" in view.headline
-    assert "1 were running" in view.counts
-    assert "left" not in view.counts
+    assert "status 1 min 1 s old; its driver seems gone" in text(store)
     write_status(store, seconds_ago=1e6, state="stopped")
-    assert "gone" not in seen(store).headline
+    assert "gone" not in text(store)
 
 
-def test_hypervolume_by_hand_on_validation_and_too_few_points_said(store):
-    # lsb: (0.7, 0.3) and (0.6, 0.4) over the prior (0.5, 0.2):
+def test_hypervolume_is_that_of_the_validation_split(store):
+    # lsb: (0.7, 0.3) and (0.6, 0.4) over the baseline (0.5, 0.2):
     # 0.2 x 0.1 + 0.1 x (0.2 - 0.1) = 0.03; fixed has one point.
-    lsb = [index for index, spec in enumerate(SPECS) if spec.method == "lsb" and spec.seed == 0]
     fixed = next(index for index, spec in enumerate(SPECS) if spec.method == "fixed")
     assert seen(store).fronts == ("Hypervolume: no run is done yet.",)
-    finish(store, lsb[0], 0.7, 0.3)
-    finish(store, lsb[1], 0.6, 0.4)
+    finish(store, LSB[0], 0.7, 0.3)
+    finish(store, LSB[1], 0.6, 0.4)
     finish(store, fixed, 0.6, 0.3)
     (line,) = seen(store).fronts
     assert "lsb 0.03 (2 points); fixed: 1 point, too few." in line
     assert "Reference: depth_delta1 50.0 %, segmentation_miou 20.0 %." in line
-    assert "per-pixel prior" in line
 
 
-def test_a_search_is_one_front_though_its_learning_rates_differ_and_its_total_a_bound(store):
-    folder = store.sweep_folder("mine")
+def test_search_is_one_front_though_its_learning_rates_differ(store):
     rates = {"lsb": 1e-3, "fixed": 3e-3}
     specs = [
         replace(spec, optimizer=replace(spec.optimizer, learning_rate=rates[spec.method]))
@@ -99,71 +90,72 @@ def test_a_search_is_one_front_though_its_learning_rates_differ_and_its_total_a_
     for number, spec in enumerate(specs):
         value = 0.6 + number / 100
         metrics = {"depth": {"delta1": value}, "segmentation": {"miou": value}}
-        result = Result(
-            store.write_spec(spec), "done", spec.epochs, "last", spec.epochs,
-            {"validation": metrics, "test": metrics}, {"validation": metrics, "test": metrics},
-        )  # fmt: skip
-        store.write_result(result)
+        both = {"validation": metrics, "test": metrics}
+        run_id, epochs = store.write_spec(spec), spec.epochs
+        store.write_result(Result(run_id, "done", epochs, "last", epochs, both, both))
     revision = {"started": "x", "run_ids": [s.run_id() for s in specs], "varies": {}}
     plan = {"schema": 1, "kind": "pareto_search", "revisions": [revision | {"reported": False}]}
-    write_json(folder / "plan.json", plan)
+    store.write_json(store.sweep_key("mine", "plan.json"), plan)
     assert len(seen(store).fronts) == 2  # as files of earlier releases have it
-    write_json(folder / "plan.json", plan | {"tuned": ["optimizer.learning_rate"]})
+    plan |= {"tuned": ["optimizer.learning_rate"]}
+    store.write_json(store.sweep_key("mine", "plan.json"), plan)
     (line,) = seen(store).fronts
     assert line.count("(5 points)") == 2
     write_status(store, undecided=6)
-    assert seen(store).counts.startswith("4 of at most 20 done")
+    assert seen(store).lines()[1].startswith("4 of at most 20 done")
 
 
-def test_each_finished_run_is_read_once(store, monkeypatch):
+def test_fronts_are_computed_again_only_when_more_runs_are_done(store, monkeypatch):
+    computed = []
+    front_lines = watch.front_lines
+    monkeypatch.setattr(watch, "front_lines", lambda *a: computed.append(1) or front_lines(*a))
+    watcher = Watcher(store, "mine", lambda: NOW)
+    first = watcher.see()
+    assert (watcher.see(), len(computed)) == (first, 1)
     finish(store, 0, 0.7, 0.3)
-    fronts = HypervolumeSoFar(store)
-    first = fronts.lines(IDS)
-    asked = []
-    monkeypatch.setattr("sweeps.watch.read_result", lambda folder: asked.append(folder.name))
-    assert fronts.lines(IDS) == first
-    assert asked == IDS[1:]
+    write_status(store, done=5)
+    assert "1 point" in watcher.see().fronts[0]
+    assert len(computed) == 2
 
 
 @pytest.mark.parametrize("content", DAMAGED_FILES)
-def test_damaged_files_are_said_to_be_so(store, content):
-    folder = store.sweep_folder("mine")
-    (folder / "status.json").write_text(content)
+def test_damaged_file_is_said_to_be_damaged(store, content):
+    store.write(store.sweep_key("mine", "status.json"), content.encode())
     assert seen(store).state == "unreadable"
-    (folder / "plan.json").write_text(content)
+    assert seen(store).headline.startswith("mine: status.json cannot be read: ")
+    store.write(store.sweep_key("mine", "plan.json"), content.encode())
     assert "plan.json" in seen(store).headline
 
 
 @pytest.mark.parametrize("changes", STRANGE_VALUES)
 def test_strange_values_crash_nothing_and_reach_no_terminal(store, changes):
     write_status(store, **changes)
-    (store.run_folder(IDS[5]) / "result.json").write_text('{"schema": 1}')
+    store.write(store.run_key(IDS[5], "result.json"), b'{"schema": 1}')
     view = seen(store)
-    assert "\x1b" not in view.headline + view.body
-    Console(file=io.StringIO(), width=100).print(drawing(view))
+    assert "\x1b" not in "\n".join(view.lines())
+    Console(file=io.StringIO(), width=100).print(view.drawing())
 
 
-def test_a_strange_result_is_left_out_of_the_fronts(store):
+def test_strange_result_is_left_out_of_the_fronts(store):
     finish(store, 0, 0.7, 0.3)
     for index, metrics in enumerate(({"validation": {"depth": {"delta1": 10**400}}}, [], "x"), 1):
         finish(store, index, 0.6, 0.3)
-        path = store.run_folder(IDS[index]) / "result.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"selected_metrics": metrics}))
+        key = store.run_key(IDS[index], "result.json")
+        store.write_json(key, store.read_json(key) | {"selected_metrics": metrics})
     (line,) = seen(store).fronts
-    assert line.startswith("Hypervolume on validation: ")
+    assert line.startswith("Hypervolume")
 
 
-def test_the_sweep_that_was_active_last_is_taken(store):
-    other = store.sweep_folder("other")
-    other.mkdir()
-    (other / "status.json").write_text("{}")
-    os.utime(other / "status.json", (1, 1))
-    (store.root / "sweeps" / "linked").symlink_to(other)
-    (store.root / "sweeps" / "\x1b[2J").mkdir()  # no name that a sweep can have
-    (store.root / "sweeps" / "\x1b[2J" / "plan.json").write_text("{}")
-    assert newest_sweep(store) == "mine"
-    os.utime(other / "status.json", (4e9, 4e9))
-    assert newest_sweep(store) == "other"
+def test_sweep_that_was_written_last_is_watched(store, capsys):
+    for name, updated in (("earlier", "2025-12-31T00:00:00+00:00"), ("broken", 5)):
+        plan = store.read_json(store.sweep_key("mine", "plan.json"))
+        store.write_json(store.sweep_key(name, "plan.json"), plan)
+        status = store.read_json(store.sweep_key("mine", "status.json"))
+        store.write_json(store.sweep_key(name, "status.json"), status | {"updated": updated})
+    status["updated"] = "2026-01-01T11:59:57+00:00"
+    store.write_json(store.sweep_key("broken", "status.json"), status | {"updated": ""})
+    assert main([str(store.root), "--once"]) == 0
+    assert capsys.readouterr().out.startswith("mine: ")
 
 
 def test_lines_tell_what_is_new_and_end_with_the_sweep(store, monkeypatch):
@@ -173,9 +165,9 @@ def test_lines_tell_what_is_new_and_end_with_the_sweep(store, monkeypatch):
     def play(seconds):
         slept.append(seconds)
         if len(slept) < 5:
-            write_status(store, seconds_ago=next(ages), expected_seconds_left=[0, 0])
+            write_status(store, seconds_ago=next(ages))
         else:
-            write_status(store, state="finished", done=20, waiting=0, running=[])
+            write_status(store, state="finished", done=20, failed=0, waiting=0, running=[])
 
     play(0)
     monkeypatch.setattr(watch.time, "sleep", play)
@@ -190,7 +182,7 @@ def test_lines_tell_what_is_new_and_end_with_the_sweep(store, monkeypatch):
     assert slept[1:] == [7.0] * 4
 
 
-def test_the_live_table_ends_with_the_sweep(store, monkeypatch):
+def test_live_table_ends_with_the_sweep(store, monkeypatch):
     def play(seconds):
         write_status(store, state="finished", running=[])
 
@@ -234,7 +226,76 @@ def test_bad_input_is_one_sentence(argv, status, says, store, tmp_path, capsys):
     assert (captured.out, len(captured.err.splitlines())) == ("", 1)
 
 
-def test_a_store_without_sweeps(tmp_path, capsys):
+def test_store_without_sweeps_is_one_sentence(tmp_path, capsys):
     Store(tmp_path / "empty")
     assert main([str(tmp_path / "empty"), "--once"]) == 1
     assert "Expected a sweep in" in capsys.readouterr().err
+
+
+@pytest.fixture
+def remote(s3_address: str) -> Store:
+    return fill(Store(s3_address))
+
+
+def test_object_storage_is_watched_like_a_folder(store, remote):
+    for each in (store, remote):
+        finish(each, LSB[0], 0.7, 0.3)
+        finish(each, LSB[1], 0.6, 0.4)
+    assert seen(remote) == seen(store)
+    assert "lsb 0.03 (2 points)" in seen(remote).fronts[0]
+    for each in (store, remote):
+        each.remove(each.sweep_key("mine", "status.json"))
+    assert seen(remote) == seen(store)
+    assert seen(remote).headline == "mine: 20 runs planned, none begun"
+
+
+def test_only_shown_runs_are_asked_for(remote, monkeypatch):
+    asked = []
+    spec = Store.spec
+    monkeypatch.setattr(
+        Store, "spec", lambda self, run_id: asked.append(run_id) or spec(self, run_id)
+    )
+    write_status(remote, running=[{"run_id": f"{n:016x}", "epoch": 1} for n in range(1000)])
+    assert "1000 running" in text(remote)
+    assert sum(run_id.startswith("0000000") for run_id in asked) == watch.MAX_ROWS
+
+
+def test_lost_connection_is_waited_for(remote, s3_server: S3Server, monkeypatch):
+    monkeypatch.setattr("mtl.store.objects.RETRY_PAUSES", (0.0,))
+    proxy = Proxy(s3_server.port)
+    address = remote.address.replace(str(s3_server.port), str(proxy.port))
+    watcher = Watcher(Store(address, create=False), "mine", lambda: NOW)
+    proxy.bytes_left = 0
+    with pytest.raises(StoreUnreachableError):
+        watcher.see()
+    proxy.bytes_left = None
+    slept = []
+
+    def play(seconds: float) -> None:
+        if seconds != 7.0:  # the pause before a try
+            return
+        slept.append(seconds)
+        proxy.bytes_left = 0 if len(slept) < 3 else None
+        write_status(remote, state="finished", running=[])
+
+    monkeypatch.setattr(watch.time, "sleep", play)
+    stream = io.StringIO()
+    watch_lines(watcher.see, 7.0, stream)
+    said = [line for line in stream.getvalue().splitlines() if line.startswith("mine: ")]
+    assert len(said) == 3  # that nothing answers is said once
+    assert said[0].startswith("mine: running")
+    assert said[1].startswith("mine: as it was when last seen. Expected an answer of s3://bucket/")
+    assert said[2].startswith("mine: finished")
+    proxy.close()
+
+
+def test_command_shows_no_credentials(remote, s3_server: S3Server, capsys):
+    address = remote.address.replace("s3://", "s3://someone:open%2Fsesame@")
+    assert main([address, "--once"]) == 0
+    assert "4 of 20 done" in capsys.readouterr().out
+    bad = s3_server.address("nothing/here").replace("s3://", "s3://someone:open%2Fsesame@")
+    for argv, status in (([bad], 1), ([address, "--name", "absent"], 2), (["s3://"], 1)):
+        assert main(argv) == status
+        said = capsys.readouterr()
+        assert (said.out, len(said.err.splitlines())) == ("", 1)
+        assert not any(secret in said.err for secret in ("someone", "sesame"))
