@@ -19,7 +19,7 @@ from mtl.data.prepared import prepare
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
-from sweeps.launch.preflight import check_answers, check_encoder_weights, check_store_disk
+from sweeps.launch.preflight import check_answers, check_networks, check_store_disk
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
@@ -137,7 +137,7 @@ def check_machine(command: Command, store: Store, specs: Collection[RunSpec], si
         size: bytes by which the store will grow.
     """
     if command.execution.address is None:
-        check_encoder_weights(specs, command.runtime.encoder_weights_file)
+        check_networks(specs, command.runtime.encoder_weights_file)
         if store.is_local:
             check_store_disk(str(store.root), size)
 

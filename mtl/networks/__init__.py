@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from mtl.networks.base import MultiTaskNetwork, kept_statistics
-from mtl.networks.encoder_weights import EncoderWeights, first_weights
+from mtl.networks.base import MultiTaskNetwork, Parts, kept_statistics
+from mtl.networks.encoder_weights import first_weights
 from mtl.networks.full_sharing import FullSharing
 from mtl.networks.mtan import Mtan
 from mtl.networks.multi_column import MultiColumn
@@ -12,12 +12,7 @@ from mtl.networks.single_task import SingleTask
 from mtl.spec.sections import NetworkSpec
 from mtl.spec.strict import checked_name
 
-BuildArchitecture = Callable[
-    [NetworkSpec, dict[str, int], int, EncoderWeights | None], MultiTaskNetwork
-]
-"""(spec, out_channels, seed, encoder_weights) -> network; see any of the classes below."""
-
-ARCHITECTURES: dict[str, BuildArchitecture] = {
+ARCHITECTURES: dict[str, Callable[[Parts], MultiTaskNetwork]] = {
     "single_task": SingleTask,
     "full_sharing": FullSharing,
     "multi_decoder": MultiDecoder,
@@ -33,6 +28,8 @@ def build_network(
     out_channels: dict[str, int],
     seed: int,
     encoder_weights_file: str | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
 ) -> MultiTaskNetwork:
     """Build the network of `spec` for tasks with `out_channels`, initialised by `seed`.
 
@@ -41,11 +38,13 @@ def build_network(
         out_channels: task -> channels of its prediction, in the order of the tasks.
         seed: of the initial parameters. Torch's global random stream does not move.
         encoder_weights_file: the file that `spec.encoder_weights` names by its hash.
+        image_size: height and width of the images, for which the encoder is tried, padded
+            further or made anew if need be; None takes what fits most sizes.
 
     Raises:
-        ValueError: for an unknown architecture or encoder, a stride the encoder does not have, or
-            encoder weights that cannot be had.
+        ValueError: for an unknown architecture or encoder, one that gives no feature map of the
+            stride for such images, or encoder weights that cannot be had.
     """
     checked_name(spec.architecture, ARCHITECTURES, "architecture")
     weights = first_weights(spec, encoder_weights_file)
-    return ARCHITECTURES[spec.architecture](spec, out_channels, seed, weights)
+    return ARCHITECTURES[spec.architecture](Parts(spec, out_channels, seed, weights, image_size))

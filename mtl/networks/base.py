@@ -1,32 +1,115 @@
-"""What every architecture has in common: predictions of all tasks, who shares which parameters."""
+"""What every architecture has in common: its parts, and who shares which parameters."""
 
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mtl.networks.decoder import Decoder
+from mtl.networks.encoder_weights import EncoderWeights
+from mtl.networks.encoders import Encoder, StageEncoder
+from mtl.spec.sections import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a network is built of; every part starts from a random stream of its own."""
+
+    spec: NetworkSpec
+    out_channels: dict[str, int]
+    """Task -> channels of its prediction, in the order of the tasks."""
+    seed: int
+    """Of the initial parameters."""
+    encoder_weights: EncoderWeights | None = None
+    """Where encoders start, in place of random parameters."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that encoders must take."""
+
+    def encoder(self, stream: str = "encoder") -> Encoder:
+        """Return an encoder to one feature map."""
+        return Encoder(
+            self.spec.encoder,
+            self.spec.encoder_stride,
+            self.seed,
+            stream=stream,
+            weights=self.encoder_weights,
+            image_size=self.image_size,
+        )
+
+    def stage_encoder(self) -> StageEncoder:
+        """Return an encoder to a feature map of every stride on the way."""
+        return StageEncoder(
+            self.spec.encoder,
+            self.spec.encoder_stride,
+            self.seed,
+            weights=self.encoder_weights,
+            image_size=self.image_size,
+        )
+
+    def task_encoders(self) -> nn.ModuleDict:
+        """Return an encoder for each task."""
+        return nn.ModuleDict({task: self.encoder(f"encoder/{task}") for task in self.out_channels})
+
+    def decoder(self, in_channels: int) -> Decoder:
+        """Return one decoder for all tasks."""
+        return Decoder(
+            in_channels,
+            self.spec.encoder_stride,
+            self.spec.decoder_widths,
+            self.out_channels,
+            self.seed,
+        )
+
+    def task_decoders(self, in_channels: int) -> nn.ModuleDict:
+        """Return a decoder for each task."""
+        decoders = {
+            task: Decoder(
+                in_channels,
+                self.spec.encoder_stride,
+                self.spec.decoder_widths,
+                {task: channels},
+                self.seed,
+                stream=f"decoder/{task}",
+            )
+            for task, channels in self.out_channels.items()
+        }
+        return nn.ModuleDict(decoders)
+
 
 class MultiTaskNetwork(nn.Module, ABC):
-    """Images in, one prediction a task out."""
+    """Images in, one prediction a task out.
 
-    @abstractmethod
+    An architecture is a subclass that takes `Parts` and has a `decoders` for each task, or its own
+    `task_parameters`.
+    """
+
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> dict[str, Float[Tensor, "batch _ height width"]]:
         """Return each task's prediction at the size of `images` (values in [0, 1])."""
+        height, width = images.shape[-2:]
+        padded = self._padded_predictions(images)
+        return {task: p[..., :height, :width] for task, p in padded.items()}
+
+    @abstractmethod
+    def _padded_predictions(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> dict[str, Tensor]:
+        """Return the predictions with the rows and columns that stem from encoders' padding."""
 
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that several tasks pass through."""
 
-    @abstractmethod
     def task_parameters(self) -> list[list[nn.Parameter]]:
         """Return the parameters that each task passes through beside the shared ones.
 
         A tensor whose parts belong to several tasks is listed for each of them.
         """
+        return [list(decoder.parameters()) for decoder in self.decoders.values()]  # type: ignore[operator]
 
     @abstractmethod
     def last_shared_parameters(self) -> list[nn.Parameter]:
@@ -35,15 +118,6 @@ class MultiTaskNetwork(nn.Module, ABC):
     def cross_stitch_matrix(self) -> Float[Tensor, "tasks tasks"] | None:
         """Return the matrix that mixes the encoders' outputs, or None where there is none."""
         return None
-
-
-def cut_to_images(
-    predictions: dict[str, Float[Tensor, "batch _ padded_height padded_width"]],
-    images: Float[Tensor, "batch 3 height width"],
-) -> dict[str, Float[Tensor, "batch _ height width"]]:
-    """Return the predictions without the rows and columns that stem from the encoder's padding."""
-    height, width = images.shape[-2:]
-    return {task: p[..., :height, :width] for task, p in predictions.items()}
 
 
 @contextlib.contextmanager

@@ -1,13 +1,12 @@
 """The decoder of the supplement's Figure S-1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl.spec.sections import NetworkSpec
 from mtl.streams import global_stream, torch_stream
 
 NUM_STAGES = 5
@@ -87,32 +86,6 @@ class Decoder(nn.Module):
                 x = functional.relu(conv(x))
         predictions = self.output(x).split(list(self.out_channels.values()), dim=1)
         return dict(zip(self.out_channels, predictions, strict=True))
-
-
-def task_decoders(
-    spec: NetworkSpec, in_channels: Mapping[str, int], out_channels: Mapping[str, int], seed: int
-) -> nn.ModuleDict:
-    """Return a decoder for each task, initialised from a stream of the task's own.
-
-    Args:
-        spec: stride and widths.
-        in_channels: task -> channels of the feature map that its decoder gets.
-        out_channels: task -> channels of its prediction, in the order of the tasks.
-        seed: of the initial parameters.
-    """
-    return nn.ModuleDict(
-        {
-            task: Decoder(
-                in_channels[task],
-                spec.encoder_stride,
-                spec.decoder_widths,
-                {task: channels},
-                seed,
-                stream=f"decoder/{task}",
-            )
-            for task, channels in out_channels.items()
-        }
-    )
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -1,6 +1,7 @@
-"""timm encoders: an image in, one feature map out."""
+"""timm encoders: an image in, one feature map out, or one of every stride on the way."""
 
-from collections.abc import Iterable
+import contextlib
+from abc import ABC, abstractmethod
 from typing import Any
 
 import timm
@@ -12,31 +13,27 @@ from torch.nn import functional
 from mtl.errors import UsageError
 from mtl.networks.encoder_weights import EncoderWeights
 from mtl.spec.encoders import check_encoder_name
-from mtl.spec.sections import NetworkSpec
 from mtl.streams import global_stream
 
 PROBE_STRIDES = 2
 """Side of the probe image in strides: enough for every stage to see more than one pixel."""
 
 
-class Encoder(nn.Module):
-    """A timm model without its last layer, with its input normalisation and padding.
+class TimmEncoder(nn.Module, ABC):
+    """A timm model up to a stride, with its input normalisation and padding.
 
     Args:
-        name: any timm encoder.
-        stride: image pixels per feature-map pixel. At 32 the last feature map, as in the
-            supplement (for MobileNetV2 after its last convolution, 1280 channels); below it the
-            deepest map of that stride, with the layers behind it removed.
+        name: any timm encoder that gives feature maps.
+        stride: image pixels per pixel of the last map; layers behind that map are removed.
         seed: initial parameters are a function of (name, stride, seed, stream).
         stream: name of this encoder's random stream.
         weights: where it starts, in place of random parameters.
-
-    Attributes:
-        num_channels: channels of the feature map.
+        image_size: height and width of the images that it must take. Models that refuse them get
+            them padded to their largest reduction, or are made for that size. None tries nothing.
 
     Raises:
-        ValueError: if timm has no such encoder, the encoder no feature map of that stride, or the
-            weights are not the encoder's.
+        ValueError: if timm has no such encoder, the encoder no feature map of that stride or none
+            for such images, or the weights are not the encoder's.
     """
 
     def __init__(
@@ -47,15 +44,121 @@ class Encoder(nn.Module):
         *,
         stream: str = "encoder",
         weights: EncoderWeights | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         check_encoder_name(name)
         self.name, self.stride = name, stride
         with global_stream(seed, stream):
-            self.body, self.num_channels = _build_body(name, stride)
+            self._build(image_size)
         if weights is not None:
-            weights.load_into(self.body.timm_model)
-        self.prepare = PreparedImages(self.body.pretrained_cfg, stride)
+            weights.load_into(self.timm_model)
+
+    @property
+    @abstractmethod
+    def timm_model(self) -> nn.Module:
+        """The model whose parameters bear timm's names."""
+
+    @abstractmethod
+    def _set_body(self, **options: Any) -> None:
+        """Make the body and say what its maps are like; `options` go to timm."""
+
+    @abstractmethod
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of prepared images, the deepest last."""
+
+    def _build(self, image_size: tuple[int, int] | None) -> None:
+        self._set_body()
+        self._prepare_to(self.stride)
+        self.made_for: tuple[int, int] | None = None
+        refusal = None if image_size is None else self._refusal(image_size)
+        if image_size is None or refusal is None:
+            return
+        largest = max(feature_reductions(self.name, self.stride))
+        self._prepare_to(largest)
+        if self._refusal(image_size) is None:
+            return
+        height, width = (-(-side // largest) * largest for side in image_size)
+        self.made_for = (height, width)
+        with contextlib.suppress(Exception):  # most models have no such option
+            self._set_body(img_size=self.made_for)
+            if self._refusal(image_size) is None:
+                return
+        raise UsageError(
+            f"Expected an encoder for images of {image_size[0]} x {image_size[1]}, got "
+            f"{self.name!r} ({refusal.rstrip('.')}). Use images of its size or another encoder."
+        )
+
+    def _prepare_to(self, multiple: int) -> None:
+        self.prepare = PreparedImages(self.timm_model.pretrained_cfg, multiple)  # type: ignore[arg-type]
+
+    def _refusal(self, image_size: tuple[int, int]) -> str | None:
+        """Return why images of a size cannot be encoded, None if they can."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                self._checked_maps(torch.zeros(1, 3, *image_size))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # models refuse sizes with errors of any kind
+            return _first_line(error)
+        finally:
+            self.train(was_training)
+        return None
+
+    def _checked_maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """Return the maps of images, the deepest last.
+
+        Raises:
+            ValueError: if the last map has not ceil(size / stride) pixels a side.
+        """
+        maps = self._maps(self.prepare(images))
+        sides = [-(-side // self.stride) for side in images.shape[-2:]]
+        if self.prepare.multiple != self.stride:
+            maps = self._without_padding(maps, images)
+        if list(maps[-1].shape[-2:]) != sides:
+            raise UsageError(
+                f"Expected a feature map of {sides[0]}x{sides[1]} pixels from encoder "
+                f"{self.name!r} at encoder_stride {self.stride}, got "
+                f"{maps[-1].shape[-2]}x{maps[-1].shape[-1]}. Choose another stride or encoder."
+            )
+        return maps
+
+    def _without_padding(self, maps: list[Tensor], images: Tensor) -> list[Tensor]:
+        """Return the maps as if images were padded to a multiple of the stride alone."""
+        height, width = (-(-side // self.stride) * self.stride for side in images.shape[-2:])
+        padded = self.prepare.multiple * -(-images.shape[-2] // self.prepare.multiple)
+        strides = [padded // found.shape[-2] for found in maps]
+        return [
+            found[..., : height // stride, : width // stride]
+            for found, stride in zip(maps, strides, strict=True)
+        ]
+
+    def last_convolution_weight(self) -> nn.Parameter:
+        """Return the weight of the convolution that is computed last."""
+        return last_convolution_weight(self)
+
+
+class Encoder(TimmEncoder):
+    """One feature map. At stride 32 it is the model's last, as in the supplement.
+
+    For MobileNetV2 that is after its last convolution (1280 channels); below stride 32 it is the
+    deepest map of that stride. `num_channels` are its channels.
+    """
+
+    num_channels: int
+
+    @property
+    def timm_model(self) -> nn.Module:
+        """The model whose parameters bear timm's names."""
+        return self.body.timm_model
+
+    def _set_body(self, **options: Any) -> None:
+        self.body, self.num_channels = _build_body(self.name, self.stride, options)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        return [self.body(images)]
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -64,51 +167,60 @@ class Encoder(nn.Module):
 
         Sizes that are not multiples of the stride are padded on the right and below by repeating
         the last column and row; the map then has ceil(size / stride) pixels.
-
-        Raises:
-            ValueError: if the encoder's map has another size, as where it pads no convolution.
         """
-        try:
-            features = self.body(self.prepare(images))
-        except AssertionError as error:  # how timm refuses sizes that a model is not made for
-            raise UsageError(
-                f"Expected an encoder for images of {images.shape[-2]} x {images.shape[-1]}, got "
-                f"{self.name!r} ({error}). Use images of its size or another encoder."
-            ) from error
-        check_map_size(features, images, self.name, self.stride)
-        return features
-
-    def last_convolution_weight(self) -> nn.Parameter:
-        """Return the weight of the convolution that is computed last."""
-        return last_convolution_weight(self.body, self.body.pretrained_cfg)
+        return self._checked_maps(images)[-1]
 
 
-def task_encoders(
-    spec: NetworkSpec, tasks: Iterable[str], seed: int, weights: EncoderWeights | None
-) -> dict[str, Encoder]:
-    """Return an encoder for each task, initialised by `weights` or a stream of the task's own."""
-    return {
-        task: Encoder(
-            spec.encoder, spec.encoder_stride, seed, stream=f"encoder/{task}", weights=weights
-        )
-        for task in tasks
-    }
+class StageEncoder(TimmEncoder):
+    """The deepest feature map of every stride up to the encoder's.
+
+    At 32, MobileNetV2's last map is the one before its last convolution (320 channels, where
+    `Encoder` has 1280). `strides` are image pixels per pixel of each map, rising; `num_channels`
+    the channels of each.
+    """
+
+    strides: list[int]
+    num_channels: list[int]
+
+    @property
+    def timm_model(self) -> nn.Module:
+        """The model whose parameters bear timm's names."""
+        return self.body.model
+
+    def _set_body(self, **options: Any) -> None:
+        reductions = feature_reductions(self.name, self.stride)
+        # Of several maps of one stride the last, which is the deepest, stays.
+        stages = {r: i for i, r in enumerate(reductions) if r <= self.stride}
+        self.body = feature_maps(self.name, out_indices=tuple(sorted(stages.values())), **options)
+        self.strides = self.body.feature_info.reduction()
+        self.num_channels = self.body.feature_info.channels()
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        return self.body(images)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """Return the map of each stage, (batch, channels, map_height, map_width), shallow first."""
+        return self._checked_maps(images)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 class PreparedImages(nn.Module):
-    """Images normalised as an encoder expects them and padded to a multiple of its stride.
+    """Images normalised as an encoder expects them and padded to multiples of a number of pixels.
 
     Args:
         config: timm's `pretrained_cfg`; without mean and std in it, [-1, 1] is expected.
-        stride: of the encoder.
+        multiple: what height and width are padded to a multiple of.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: dict[str, Any], stride: int) -> None:
+    def __init__(self, config: dict[str, Any], multiple: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.multiple = multiple
         for statistic in ("mean", "std"):
             values = torch.tensor(config.get(statistic, (0.5, 0.5, 0.5))).reshape(1, 3, 1, 1)
             self.register_buffer(statistic, values, persistent=False)
@@ -119,33 +231,18 @@ class PreparedImages(nn.Module):
         """Return `images` (values in [0, 1]) normalised, then padded on the right and below."""
         normalised = (images - self.mean) / self.std
         height, width = images.shape[-2:]
-        padding = (0, -width % self.stride, 0, -height % self.stride)
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
         if any(padding):
             normalised = functional.pad(normalised, padding, mode="replicate")
         return normalised
 
 
-def check_map_size(features: Tensor, images: Tensor, name: str, stride: int) -> None:
-    """Raise a `ValueError` unless `features` have ceil(size / stride) pixels a side of `images`."""
-    expected = tuple(-(-side // stride) for side in images.shape[-2:])
-    if tuple(features.shape[-2:]) != expected:
-        raise UsageError(
-            f"Expected a feature map of {expected[0]}x{expected[1]} pixels from encoder {name!r} "
-            f"at encoder_stride {stride}, got {features.shape[-2]}x{features.shape[-1]}. "
-            "Choose another stride or encoder."
-        )
-
-
-def last_convolution_weight(body: nn.Module, config: dict[str, Any]) -> nn.Parameter:
-    """Return the weight of the convolution of `body` that is computed last.
+def last_convolution_weight(encoder: TimmEncoder) -> nn.Parameter:
+    """Return the weight of the convolution of an encoder's body that is computed last.
 
     A linear layer that acts on every pixel counts as the 1x1 convolution that it is; what gives
     fewer values than the map has pixels, such as a squeeze-and-excitation gate, does not count.
     The order is that of a forward pass: in which order a model holds its layers says little.
-
-    Args:
-        body: images -> a feature map, or a list of them with the deepest last.
-        config: timm's `pretrained_cfg`. An image of the size that stands in it suits every model.
     """
     computed: list[tuple[nn.Module, int]] = []
 
@@ -153,19 +250,21 @@ def last_convolution_weight(body: nn.Module, config: dict[str, Any]) -> nn.Param
         weight: Tensor = layer.weight  # type: ignore[assignment]
         computed.append((layer, output.numel() // weight.shape[0]))
 
-    layers = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    # An image of the size that stands in timm's configuration suits every model.
+    config: dict[str, Any] = encoder.timm_model.pretrained_cfg  # type: ignore[assignment]
+    size = encoder.made_for or config["input_size"][1:]
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(note) for layer in layers]
-    device = next(body.parameters()).device
-    was_training = body.training
-    body.eval()
+    device = next(encoder.parameters()).device
+    was_training = encoder.training
+    encoder.eval()
     try:
         with torch.no_grad():
-            maps = body(torch.zeros(1, *config["input_size"], device=device))
+            deepest = encoder._maps(torch.zeros(1, 3, *size, device=device))[-1]
     finally:
-        body.train(was_training)
+        encoder.train(was_training)
         for hook in hooks:
             hook.remove()
-    deepest = maps if isinstance(maps, Tensor) else maps[-1]
     num_pixels = deepest.shape[-2] * deepest.shape[-1]
     last = [layer for layer, num_positions in computed if num_positions >= num_pixels][-1]
     return last.weight  # type: ignore[return-value]
@@ -184,9 +283,9 @@ def feature_reductions(name: str, stride: int) -> list[int]:
     """
     try:
         reductions = feature_maps(name).feature_info.reduction()
-    except (RuntimeError, AttributeError) as error:
+    except Exception as error:  # models without feature maps say so in many ways
         raise UsageError(
-            f"Expected an encoder that gives feature maps, got {name!r} ({error}). "
+            f"Expected an encoder that gives feature maps, got {name!r} ({_first_line(error)}). "
             "Choose a convolutional one."
         ) from error
     if stride not in reductions:
@@ -221,16 +320,24 @@ class _FeatureMap(nn.Module):
         return self.model(images)[-1]
 
 
-def _build_body(name: str, stride: int) -> tuple[_FeatureMap, int]:
-    if stride == 32:
-        whole = timm.create_model(name, num_classes=0, global_pool="")
+def _build_body(name: str, stride: int, options: dict[str, Any]) -> tuple[_FeatureMap, int]:
+    whole = _whole_model(name) if stride == 32 and not options else None
+    if whole is not None:
         features = _whole_map(whole, stride)
         if features is not None:
             return _FeatureMap(_without_head(whole, features), whole=True), features.shape[1]
     reductions = feature_reductions(name, stride)
     deepest = max(i for i, reduction in enumerate(reductions) if reduction == stride)
-    model = feature_maps(name, out_indices=(deepest,))
+    model = feature_maps(name, out_indices=(deepest,), **options)
     return _FeatureMap(model, whole=False), model.feature_info.channels()[-1]
+
+
+def _whole_model(name: str) -> nn.Module | None:
+    """Return the model without classifier and pooling, or None where timm cannot leave them out."""
+    try:
+        return timm.create_model(name, num_classes=0, global_pool="")
+    except (AssertionError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def _whole_map(model: nn.Module, stride: int) -> Tensor | None:
@@ -244,7 +351,8 @@ def _whole_map(model: nn.Module, stride: int) -> Tensor | None:
         return None  # a model of one fixed image size, such as a vision transformer
     finally:
         model.train(was_training)
-    is_map = features.ndim == 4 and tuple(features.shape[2:]) == (PROBE_STRIDES, PROBE_STRIDES)
+    is_map = isinstance(features, Tensor) and features.ndim == 4
+    is_map = is_map and tuple(features.shape[2:]) == (PROBE_STRIDES, PROBE_STRIDES)
     return features if is_map else None
 
 
@@ -270,55 +378,3 @@ def _parameters_behind(output: Tensor) -> set[int]:
             found.add(id(node.variable))
         nodes += [before for before, _ in node.next_functions]
     return found
-
-
-class StageEncoder(nn.Module):
-    """A timm model up to a stride, with the deepest feature map of every stride on the way.
-
-    Args:
-        name: any timm encoder that gives feature maps.
-        stride: image pixels per pixel of the last map; layers behind that map are removed. At 32,
-            MobileNetV2's last map is the one before its last convolution (320 channels, where
-            `Encoder` has 1280).
-        seed: initial parameters are a function of (name, stride, seed).
-        weights: where it starts, in place of random parameters.
-
-    Attributes:
-        strides: image pixels per pixel of each map, rising to `stride`.
-        num_channels: channels of each map.
-
-    Raises:
-        ValueError: if timm has no such encoder, the encoder no feature map of that stride, or the
-            weights are not the encoder's.
-    """
-
-    def __init__(self, name: str, stride: int, seed: int, weights: EncoderWeights | None) -> None:
-        super().__init__()
-        check_encoder_name(name)
-        self.name, self.stride = name, stride
-        with global_stream(seed, "encoder"):
-            reductions = feature_reductions(name, stride)
-            # Of several maps of one stride the last, which is the deepest, stays.
-            stages = {reduction: i for i, reduction in enumerate(reductions) if reduction <= stride}
-            self.body = feature_maps(name, out_indices=tuple(sorted(stages.values())))
-        self.strides: list[int] = self.body.feature_info.reduction()
-        self.num_channels: list[int] = self.body.feature_info.channels()
-        if weights is not None:
-            weights.load_into(self.body.model)
-        self.prepare = PreparedImages(self.body.model.pretrained_cfg, stride)
-
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        """Return the map of each stage, (batch, channels, map_height, map_width), shallow first.
-
-        Images are values in [0, 1]; sizes that are no multiples of the stride are padded.
-
-        Raises:
-            ValueError: if the encoder's last map has not ceil(size / stride) pixels a side.
-        """
-        maps = self.body(self.prepare(images))
-        check_map_size(maps[-1], images, self.name, self.stride)
-        return maps
-
-    def last_convolution_weight(self) -> nn.Parameter:
-        """Return the weight of the convolution that is computed last."""
-        return last_convolution_weight(self.body, self.body.model.pretrained_cfg)

@@ -8,11 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl.networks.base import MultiTaskNetwork, cut_to_images
-from mtl.networks.decoder import task_decoders
-from mtl.networks.encoder_weights import EncoderWeights
-from mtl.networks.encoders import StageEncoder
-from mtl.spec.sections import NetworkSpec
+from mtl.networks.base import MultiTaskNetwork, Parts
 from mtl.streams import global_stream
 
 
@@ -31,41 +27,25 @@ class Mtan(MultiTaskNetwork):
     - Attention ends with the encoder. The paper's decoder is shared and attended to as well; here
       each task decodes its last attended features with the supplement's decoder, of its own.
     - f_j is each task's own, so that all attention is; its authors' code shares it.
-
-    Args:
-        spec: encoder, stride and decoder widths.
-        out_channels: task -> channels of its prediction, in the order of the tasks.
-        seed: of the initial parameters.
-        encoder_weights: where the encoder starts, in place of random parameters.
     """
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        out_channels: dict[str, int],
-        seed: int,
-        encoder_weights: EncoderWeights | None,
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.encoder = StageEncoder(spec.encoder, spec.encoder_stride, seed, encoder_weights)
+        self.encoder = parts.stage_encoder()
         self.attentions = nn.ModuleDict()
-        for task in out_channels:
-            with global_stream(seed, "attention", task):
+        for task in parts.out_channels:
+            with global_stream(parts.seed, "attention", task):
                 self.attentions[task] = TaskAttention(
                     self.encoder.num_channels, self.encoder.strides
                 )
-        channels = dict.fromkeys(out_channels, self.encoder.num_channels[-1])
-        self.decoders = task_decoders(spec, channels, out_channels, seed)
+        self.decoders = parts.task_decoders(self.encoder.num_channels[-1])
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> dict[str, Float[Tensor, "batch _ height width"]]:
-        """Return each task's prediction at the size of `images` (values in [0, 1])."""
+    def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.encoder(images)
         predictions: dict[str, Tensor] = {}
         for task, attention in self.attentions.items():
             predictions |= self.decoders[task](attention(maps))
-        return cut_to_images(predictions, images)
+        return predictions
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the encoder's parameters."""

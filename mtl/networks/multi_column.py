@@ -6,11 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mtl.networks.base import MultiTaskNetwork, cut_to_images
-from mtl.networks.decoder import task_decoders
-from mtl.networks.encoder_weights import EncoderWeights
-from mtl.networks.encoders import task_encoders
-from mtl.spec.sections import NetworkSpec
+from mtl.networks.base import MultiTaskNetwork, Parts
 
 
 class CrossStitch(nn.Module):
@@ -45,46 +41,25 @@ class CrossStitch(nn.Module):
 
 
 class MultiColumn(MultiTaskNetwork):
-    """Each task has its column; a cross-stitch unit mixes the encoders' outputs, equation (1).
+    """Each task has its column; a cross-stitch unit mixes the encoders' outputs, equation (1)."""
 
-    Args:
-        spec: encoder, stride, decoder widths and `cross_stitch_own_share`.
-        out_channels: task -> channels of its prediction, in the order of the tasks.
-        seed: of the initial parameters.
-        encoder_weights: where every encoder starts, in place of random parameters.
-    """
-
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        out_channels: dict[str, int],
-        seed: int,
-        encoder_weights: EncoderWeights | None,
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        encoders = task_encoders(spec, out_channels, seed, encoder_weights)
-        self.encoders = nn.ModuleDict(encoders)
-        self.cross_stitch = CrossStitch(len(out_channels), spec.cross_stitch_own_share)
-        channels = {task: encoder.num_channels for task, encoder in encoders.items()}
-        self.decoders = task_decoders(spec, channels, out_channels, seed)
+        self.encoders = parts.task_encoders()
+        own_share = parts.spec.cross_stitch_own_share
+        self.cross_stitch = CrossStitch(len(parts.out_channels), own_share)
+        self.decoders = parts.task_decoders(next(iter(self.encoders.values())).num_channels)  # type: ignore[arg-type]
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> dict[str, Float[Tensor, "batch _ height width"]]:
-        """Return each task's prediction at the size of `images` (values in [0, 1])."""
+    def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:
         mixed = self.cross_stitch([encoder(images) for encoder in self.encoders.values()])
         predictions: dict[str, Tensor] = {}
         for decoder, features in zip(self.decoders.values(), mixed, strict=True):
             predictions |= decoder(features)
-        return cut_to_images(predictions, images)
+        return predictions
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of all encoders and the matrix: every task sees every encoder."""
         return [*self.encoders.parameters(), *self.cross_stitch.parameters()]
-
-    def task_parameters(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each task's decoder."""
-        return [list(decoder.parameters()) for decoder in self.decoders.values()]
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
         """Return the weight of the last convolution of every encoder (our choice)."""

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mtl.data.batches import MappedSplit, evaluation_batches
 from mtl.data.sample import DataInfo
+from mtl.errors import UsageError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
@@ -25,12 +26,23 @@ def predict(network: MultiTaskNetwork, spec: RunSpec, images: Tensor) -> dict[st
         network: in training or evaluation mode, on the images' device.
         spec: the run.
         images: (batch, 3, height, width), values in [0, 1].
+
+    Raises:
+        UsageError: in training mode, if batch norm has a single value a channel.
     """
     images = images.contiguous(memory_format=memory_format(spec))
-    if spec.precision == "float32":
-        return network(images)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16):
-        predictions = network(images)
+    rounded = spec.precision == "bf16"
+    try:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=rounded):
+            predictions = network(images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "Batch norm has a single value a channel for a batch of one image whose feature map is "
+            "one pixel. Use larger images, a smaller network.encoder_stride, or a batch_size "
+            "(and micro_batches) that leave no batch of one image."
+        ) from error
     return {task: prediction.float() for task, prediction in predictions.items()}
 
 

@@ -10,7 +10,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,13 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
 
 def _network(spec: RunSpec, info: DataInfo, weights_file: str | None) -> MultiTaskNetwork:
     out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
-    return build_network(spec.network, out_channels, spec.seed, weights_file)
+    return build_network(
+        spec.network,
+        out_channels,
+        spec.seed,
+        weights_file,
+        image_size=(spec.data.height, spec.data.width),
+    )
 
 
 def _device(runtime: Runtime) -> torch.device:
@@ -134,16 +140,29 @@ def _device(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
-@dataclass
 class _Clocks:
-    """Seconds that go on after a resume."""
+    """Seconds that a run takes from now on, and those that it took before a resume."""
 
-    wall: float = 0.0
-    device: float = 0.0
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._earlier = 0.0
+        self.device = 0.0
+        """Of the training steps alone."""
+
+    def add(self, earlier: dict[str, float]) -> None:
+        """Add what a checkpoint holds."""
+        self._earlier += earlier.get("wall", 0.0)
+        self.device += earlier.get("device", 0.0)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the wall and device seconds, as they go into a checkpoint."""
+        wall = self._earlier + time.monotonic() - self._started
+        return {"wall": wall, "device": self.device}
 
 
 class _Run:
-    """A run under way: its data, what is trained, and the steps of an epoch."""
+    """A running run: its data, what is trained, and the steps of an epoch."""
 
     def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
         forget_peak_memory()
@@ -153,6 +172,7 @@ class _Run:
         self.device = _device(runtime)
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
+        self.clocks = _Clocks()
         self.splits = {
             split: MappedSplit(self.folder, split, spec.tasks, measured_only=split != "train")
             for split in SPLITS
@@ -184,7 +204,7 @@ class _Run:
         trainee = Trainee(self.network, self.weighting, self.optimizer)
         progress = load_checkpoint(store, run_id, trainee, self.device)
         selected = progress.selected
-        clocks = _Clocks(**progress.seconds)
+        self.clocks.add(progress.seconds)
         held = store.epochs(run_id)
         records = held[: progress.epoch]
         if len(records) < progress.epoch:
@@ -202,7 +222,7 @@ class _Run:
         store.write_manifest(run_id, manifest)
         last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
         for epoch in range(progress.epoch + 1, last + 1):
-            records.append(self._train_epoch(epoch, clocks))
+            records.append(self._train_epoch(epoch))
             store.append_epoch(run_id, records[-1])
             self._write_samples(epoch)
             if spec.selection == "validation":
@@ -210,7 +230,7 @@ class _Run:
             save_checkpoint(
                 store,
                 run_id,
-                Progress(epoch, dict(vars(clocks)), selected),
+                Progress(epoch, self.clocks.seconds, selected),
                 trainee,
                 self.runtime.keep,
             )
@@ -221,14 +241,14 @@ class _Run:
             store.write_manifest(run_id, manifest)
             raise RunPausedError(f"Paused after epoch {len(records)} of {spec.epochs}.")
         result = self._result(records[-1].metrics["validation"], selected)
+        # In this order: a stop at any point leaves either a checkpoint or the result.
+        save_weights(store, run_id, self.network, self.runtime.keep)
         manifest |= {
-            "wall_seconds": clocks.wall,
-            "device_seconds": clocks.device,
+            "wall_seconds": self.clocks.seconds["wall"],
+            "device_seconds": self.clocks.device,
             "peak_memory_bytes": peak_memory_bytes(),
         }
         store.write_manifest(run_id, manifest)
-        # In this order: a stop at any point leaves either a checkpoint or the result.
-        save_weights(store, run_id, self.network, self.runtime.keep)
         store.write_result(result)
         tidy_checkpoints(store, run_id, self.runtime.keep)
         return result
@@ -280,7 +300,7 @@ class _Run:
                 self.device,
             )
 
-    def _train_epoch(self, epoch: int, clocks: _Clocks) -> EpochRecord:
+    def _train_epoch(self, epoch: int) -> EpochRecord:
         """Train one epoch and evaluate it on validation."""
         start = time.monotonic()
         difficulties = self.weighting.difficulties
@@ -292,11 +312,10 @@ class _Run:
                 self.weighting.end_period(epochs=float(self.spec.period_epochs))
         except ValueError as error:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
-        clocks.device += time.monotonic() - start
+        self.clocks.device += time.monotonic() - start
         validation = self._evaluate("validation")
         _check_finite(validation, epoch)
         elapsed = time.monotonic() - start
-        clocks.wall += elapsed
         matrix = self.network.cross_stitch_matrix()
         return EpochRecord(
             epoch=epoch,

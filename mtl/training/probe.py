@@ -21,7 +21,7 @@ from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
 from mtl.networks import build_network
 from mtl.networks.base import MultiTaskNetwork
-from mtl.networks.encoders import Encoder, StageEncoder
+from mtl.networks.encoders import TimmEncoder
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import TASKS
@@ -128,11 +128,12 @@ def _network(spec: RunSpec, info: DataInfo) -> MultiTaskNetwork:
     """Return the network with random encoder weights, which cost what others do."""
     network_spec = dataclasses.replace(spec.network, encoder_weights="random")
     out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
-    return build_network(network_spec, out_channels, spec.seed)
+    size = (spec.data.height, spec.data.width)
+    return build_network(network_spec, out_channels, spec.seed, image_size=size)
 
 
 def _num_encoder_parameters(network: nn.Module) -> int:
-    encoders = [m for m in network.modules() if isinstance(m, Encoder | StageEncoder)]
+    encoders = [m for m in network.modules() if isinstance(m, TimmEncoder)]
     return sum(p.numel() for encoder in encoders for p in encoder.parameters())
 
 

@@ -20,7 +20,7 @@ from mtl.data.manifest import check_whole
 from mtl.data.prepared import data_folder, is_prepared, prepared_folder
 from mtl.errors import PreflightError, UserError
 from mtl.spec import RunSpec, Runtime
-from mtl.spec.encoders import weights_file_id
+from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
 from sweeps.plan.cost import stored_bytes
@@ -129,27 +129,30 @@ def check_store_disk(store: str, needed: int) -> None:
         )
 
 
-def check_encoder_weights(specs: Iterable[RunSpec], weights_file: str | None) -> None:
-    """Build each network that does not start from random weights, downloads included.
+def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
+    """Build each network that may not be built: other encoders than those tested, or weights.
 
     Args:
         specs: the runs to train.
         weights_file: where weights named by a hash lie.
 
     Raises:
-        PreflightError: if the weights cannot be had or belong to another encoder.
+        PreflightError: if the encoder gives no feature map for such images, or its weights cannot
+            be had or belong to another encoder.
     """
-    networks = dict.fromkeys(
-        spec.network for spec in specs if spec.network.encoder_weights != "random"
-    )
+    networks = {
+        (spec.network, (spec.data.height, spec.data.width)): None
+        for spec in specs
+        if spec.network.encoder_weights != "random" or spec.network.encoder not in TESTED_ENCODERS
+    }
     if not networks:
         return
-    # Only here: torch takes seconds to import, and most sweeps start at random.
+    # Only here: torch takes seconds to import, and most sweeps have a tested encoder.
     from mtl.networks import build_network
 
-    for network in networks:
+    for network, image_size in networks:
         try:
-            build_network(network, {"depth": 1}, 0, weights_file)
+            build_network(network, {"depth": 1}, 0, weights_file, image_size=image_size)
         except ValueError as error:
             raise PreflightError(str(error)) from error
 

@@ -117,9 +117,9 @@ def _optional_fields(cls: type, path: str) -> frozenset[str]:
 def _typed(value: Any, hint: Any, dotted: str) -> Any:
     """Return `value` as `hint` asks; YAML reads 1e-4 as text, so text may be a number.
 
-    `none`, and YAML's null, is None where the field may be that.
+    `none`, `None` and YAML's null are None where the field may be that.
     """
-    if value in (None, "none") and _may_be_none(dotted):
+    if value in (None, "none", "None") and _may_be_none(dotted):
         return None
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):

@@ -22,7 +22,7 @@ STAGES = [
 def test_a_map_of_every_stride_on_the_way(
     name: str, stride: int, strides: list[int], channels: list[int]
 ) -> None:
-    encoder = StageEncoder(name, stride, seed=0, weights=None)
+    encoder = StageEncoder(name, stride, seed=0)
     assert (encoder.strides, encoder.num_channels) == (strides, channels)
     maps = encoder(torch.rand(1, 3, 60, 90))  # padded to 64x96
     shapes = [(1, c, 64 // s, 96 // s) for s, c in zip(strides, channels, strict=True)]

@@ -75,6 +75,35 @@ def test_an_encoder_that_gives_another_map_is_refused() -> None:
         encoder(torch.rand(1, 3, 64, 64))
 
 
+SIZE = (40, 56)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "multiple", "made_for"),
+    [
+        ("efficientvit_b0", 32, 32, None),  # its pooling cannot be left out
+        ("hrnet_w18_small", 4, 32, None),  # its branches meet again at every stride
+        ("test_vit3", 16, 16, (48, 64)),  # one image size
+        ("levit_128s", 32, 64, (64, 64)),  # one image size, and attention over all of it
+    ],
+)
+def test_encoders_take_the_images_padded_or_are_made_for_them(
+    name: str, stride: int, multiple: int, made_for: tuple[int, int] | None
+) -> None:
+    encoder = Encoder(name, stride, seed=0, image_size=SIZE)
+    assert (encoder.prepare.multiple, encoder.made_for) == (multiple, made_for)
+    features = encoder(torch.rand(2, 3, *SIZE))
+    assert features.shape[2:] == (math.ceil(SIZE[0] / stride), math.ceil(SIZE[1] / stride))
+    assert encoder.last_convolution_weight() is not None
+
+
+def test_an_encoder_of_another_size_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match="for images of 40 x 56, got 'efficientformer_l1' .The"):
+        Encoder("efficientformer_l1", 32, seed=0, image_size=SIZE)
+    with pytest.raises(ValueError, match=r"encoder_stride of 'crossvit_tiny_240' to be one of"):
+        Encoder("crossvit_tiny_240", 16, seed=0, image_size=SIZE)
+
+
 @pytest.mark.parametrize(
     ("name", "stride", "layer"),
     [

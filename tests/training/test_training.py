@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +95,39 @@ def test_metrics_that_are_not_finite_fail_the_run_in_words(
     monkeypatch.setattr(_Run, "_evaluate", lambda *_: metrics)
     with pytest.raises(RunFailedError, match="Epoch 1: Expected a finite rmse of task 'depth'"):
         fit(tiny_spec, Store(tmp_path / "store"), runtime)
+
+
+def test_batch_norm_of_a_single_value_is_one_sentence_with_the_remedy(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+) -> None:
+    fields = make_tiny(batch_size=1)
+    fields["network"] = {**fields["network"], "encoder_stride": 32}
+    with pytest.raises(RunFailedError, match="Epoch 1: Batch norm has a single value.*batch_size"):
+        fit(RunSpec.from_dict(fields), Store(tmp_path / "store"), runtime)
+
+
+def test_wall_seconds_count_checkpoints_samples_and_the_test_pass(
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(original: Callable) -> Callable:
+        def call(*arguments: object) -> object:
+            time.sleep(0.2)
+            return original(*arguments)
+
+        return call
+
+    for name in ("save_checkpoint", "write_samples", "save_weights"):
+        module = sys.modules["mtl.training.fit"]
+        monkeypatch.setattr(module, name, slow(getattr(module, name)))
+    monkeypatch.setattr(_Run, "_evaluate", slow(_Run._evaluate))
+    store, spec = Store(tmp_path / "store"), RunSpec.from_dict(make_tiny(epochs=2))
+    fit(spec, store, runtime)
+    manifest = store.manifest(spec.run_id())
+    assert manifest is not None
+    # Two checkpoints, one epoch with samples, the weights and the test pass beside the epochs.
+    epochs = sum(record.seconds for record in store.epochs(spec.run_id()))
+    assert manifest["wall_seconds"] > epochs + 5 * 0.2
+    assert manifest["device_seconds"] < epochs
 
 
 def test_a_process_that_trained_something_else_before_changes_nothing(
