@@ -17,10 +17,6 @@ class PreparedDataError(UserError):
     """Prepared data that cannot be made or read, in one sentence for its user."""
 
 
-class BadSourceError(UserError):
-    """A data set that cannot be opened: names what was expected, what was found, the remedy."""
-
-
 class BadSampleError(UserError):
     """A sample that cannot be read: names the file, what was expected and the remedy.
 

@@ -2,23 +2,14 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import DTypeLike
 
 from mtl.data.sample import DataInfo
 from mtl.errors import PreparedDataError
 
 PREPARED_SCHEMA = 1
-NEEDED: dict[str, type] = {
-    "info": dict, "tasks": list, "arrays": dict, "folder_hash": str, "counts": dict,
-    "skipped": dict,
-}  # fmt: skip
-"""What every manifest says, and as what."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -45,54 +36,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"Expected prepared data of schema {PREPARED_SCHEMA} in {folder}, got another. "
             "Remove the folder and start again."
         )
-    _check_needed(manifest, ("info", "tasks", "arrays", "folder_hash"), folder)
+    try:
+        _check_values(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PreparedDataError(
+            f"Expected a manifest in {folder} as it was written, got a value that is missing or of "
+            f"another kind ({error}). Remove the folder and start again."
+        ) from error
     return manifest
 
 
-def checked_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest as `read_manifest` does, of which every value is of its kind."""
-    manifest = read_manifest(folder)
-    _check_needed(manifest, NEEDED, folder)
-    unlike = [name for name, kind in NEEDED.items() if not isinstance(manifest[name], kind)]
-    unlike += ["arrays"] * (not unlike and not _are_arrays(manifest["arrays"]))
-    unlike += ["info"] * (not unlike and not _is_info(manifest["info"]))
-    unlike += ["skipped"] * (
-        not unlike and not all(isinstance(each, dict) for each in manifest["skipped"].values())
-    )
-    if unlike:
-        raise PreparedDataError(
-            f"Expected a manifest in {folder} as it was written, got another kind of value for "
-            f"{', '.join(unlike)}. Remove the folder and start again."
-        )
-    return manifest
-
-
-def _check_needed(manifest: dict[str, Any], names: Iterable[str], folder: Path) -> None:
-    missing = [name for name in names if name not in manifest]
-    if missing:
-        raise PreparedDataError(
-            f"Expected a whole manifest in {folder}, got one without {', '.join(missing)}. "
-            "Remove the folder and start again."
-        )
-
-
-def _are_arrays(arrays: dict[str, Any]) -> bool:
-    return all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("bytes"), int)
-        and isinstance(entry.get("sha256"), str)
-        for entry in arrays.values()
-    )
-
-
-def _is_info(info: dict[str, Any]) -> bool:
-    span, classes = info.get("depth_range_m"), info.get("classes")
-    return (
-        isinstance(classes, list)
-        and isinstance(span, list)
-        and len(span) == 2
-        and all(isinstance(length, int | float) for length in span)
-    )
+def _check_values(manifest: dict[str, Any]) -> None:
+    """Raise nearly anything unless all values that are used are there, each of its kind."""
+    near, far = manifest["info"]["depth_range_m"]
+    text = [manifest["folder_hash"], *manifest["tasks"], *manifest["info"]["classes"]]
+    numbers = [near, far, *manifest["counts"].values()]
+    for entry in manifest["arrays"].values():
+        text.append(entry["sha256"])
+        numbers.append(entry["bytes"])
+    for reasons in manifest["skipped"].values():
+        text += reasons.values()
+    for kind, values in ((str, text), (int | float, numbers)):
+        for value in values:
+            if not isinstance(value, kind):
+                raise TypeError(f"{value!r}"[:80])
 
 
 def short_hash(value: Any) -> str:
@@ -102,9 +69,9 @@ def short_hash(value: Any) -> str:
 
 def data_info(folder: Path) -> DataInfo:
     """Return what losses and metrics must know of the prepared data set."""
-    info = checked_manifest(folder)["info"]
-    shortest, longest = info["depth_range_m"]
-    return DataInfo(classes=tuple(info["classes"]), depth_range_m=(shortest, longest))
+    info = read_manifest(folder)["info"]
+    near, far = info["depth_range_m"]
+    return DataInfo(classes=tuple(info["classes"]), depth_range_m=(near, far))
 
 
 def check_tasks(folder: Path, tasks: Iterable[str]) -> None:
@@ -134,7 +101,7 @@ def content_hash(arrays: dict[str, Any], info: dict[str, Any]) -> str:
 
 def check_whole(folder: Path) -> None:
     """Raise a `PreparedDataError` unless the manifest and every array's size are as written."""
-    for name, entry in checked_manifest(folder)["arrays"].items():
+    for name, entry in read_manifest(folder)["arrays"].items():
         path = folder / name
         size = path.stat().st_size if path.exists() else None
         if size != entry["bytes"]:
@@ -155,16 +122,3 @@ def check_hashes(folder: Path) -> None:
                 f"Expected {folder / name} as it was written, got other bytes. "
                 f"Remove {folder} and start again."
             )
-
-
-def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """Return a new mapped array of zeros whose blocks are on disk.
-
-    A full disk is an `OSError` here and now; without blocks of its own, writing to the mapped
-    array would end the process by a signal.
-    """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    array.flush()
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array

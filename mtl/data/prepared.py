@@ -29,20 +29,6 @@ from mtl.data.writing import Message, Progress, Recipe, unfinished, write_prepar
 from mtl.errors import PreparedDataError
 from mtl.spec.sections import SPLITS, DataSpec
 
-__all__ = [
-    "PreparedDataError",
-    "data_info",
-    "default_data_root",
-    "exclusive",
-    "expected_bytes",
-    "info_of",
-    "is_prepared",
-    "prepare",
-    "prepared_folder",
-    "prepared_sets",
-    "read_manifest",
-]
-
 
 def default_data_root() -> Path:
     """Return the folder of prepared data in the user's cache folder."""
@@ -216,31 +202,17 @@ def write_once(
 
 def _check_space(folder: Path, expected: int) -> None:
     """Raise unless there is room for what an interrupted preparation does not hold already."""
-    needed = expected - _held_bytes(unfinished(folder))
-    free = shutil.disk_usage(folder.parent).free
-    if needed > free:
-        raise PreparedDataError(
-            f"Expected {_in_words(needed)} of free disk for the prepared data in {folder.parent}, "
-            f"got {_in_words(free)}. Ask for fewer or smaller images, or give another folder with "
-            "--data-root."
-        )
-
-
-def _held_bytes(beside: Path) -> int:
-    """Return the bytes that arrays have on disk; another process may be at work on them."""
     held = 0
-    for path in beside.rglob("*.npy"):
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            held += min(status.st_size, status.st_blocks * 512)
-    return held
-
-
-def _in_words(num_bytes: int) -> str:
-    for size, unit in ((1e9, "GB"), (1e6, "MB")):
-        if num_bytes >= size:
-            return f"{num_bytes / size:,.1f} {unit}"
-    return f"{num_bytes:,} bytes"
+    for path in unfinished(folder).rglob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # another process may be at work on them
+            held += path.stat().st_size
+    free = shutil.disk_usage(folder.parent).free
+    if expected - held > free:
+        raise PreparedDataError(
+            f"Expected {(expected - held) / 1e9:,.3g} GB of free disk for the prepared data in "
+            f"{folder.parent}, got {free / 1e9:,.3g} GB. Ask for fewer or smaller images, or give "
+            "another folder with --data-root."
+        )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,5 @@
 """What preparation reads samples from, and what losses and metrics must know of a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

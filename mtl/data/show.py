@@ -1,8 +1,10 @@
-"""Look at prepared data: a contact sheet of the image and all tasks.
+"""A contact sheet of images and their targets, to be looked at before training on them.
 
     python -m mtl.data.show PREPARED [--split validation] [--count 8] [--out sheet.png]
+    python -m mtl.data.show --scenes rooms [--seed 1] [--height 72 --width 96] [--blocks 2]
 
-PREPARED is the folder that `python -m mtl.data.prepare` named. Invalid pixels are black.
+PREPARED is the folder that `python -m mtl.data.prepare` named; --scenes renders some instead.
+Invalid pixels are black.
 """
 
 import argparse
@@ -15,9 +17,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mtl.command_line import Parser, run
 from mtl.data.manifest import check_whole, read_manifest
 from mtl.data.sample import Sample
-from mtl.errors import PreparedDataError
+from mtl.data.scenes.render import VARIANTS, render_scene
+from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS, TASKS
 
 # Values shown as white; the scalar maps are shown linearly from 0.
@@ -68,7 +72,7 @@ def sheet_of(
     columns: Sequence[str],
     num_classes: int,
     blocks: int = 1,
-    least_px: int = 1,
+    min_px: int = 1,
 ) -> Image.Image:
     """Return a picture with one sample a row, `blocks` rows side by side, columns titled.
 
@@ -77,10 +81,10 @@ def sheet_of(
         columns: `image` and names of tasks.
         num_classes: of segmentation.
         blocks: rows side by side.
-        least_px: panels whose shorter side has fewer pixels are enlarged by a whole factor.
+        min_px: panels whose shorter side has fewer pixels are enlarged by a whole factor.
     """
     height, width = samples[0].image.shape[:2]
-    factor = -(-least_px // min(height, width))
+    factor = -(-min_px // min(height, width))
     height, width = factor * height, factor * width
     rows = -(-len(samples) // blocks)
     cell_x, cell_y = width + GAP_PX, height + GAP_PX
@@ -99,7 +103,7 @@ def sheet_of(
     return sheet
 
 
-LEAST_PANEL_PX = 200
+MIN_PANEL_PX = 200
 """Smaller panels are enlarged: nobody sees an edge of one pixel."""
 
 
@@ -124,26 +128,54 @@ def prepared_samples(folder: Path, split: str, count: int) -> list[Sample]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the sheet; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mtl.data.show", description=__doc__)
-    parser.add_argument("prepared", type=Path, metavar="PREPARED")
+    return run("show", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m mtl.data.show",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("prepared", type=Path, nargs="?", metavar="PREPARED")
+    what.add_argument("--scenes", choices=sorted(VARIANTS), help="render scenes of this variant")
     parser.add_argument("--split", choices=SPLITS, help="default: the first that is there")
     parser.add_argument("--count", type=int, default=8, help="samples (default: 8)")
+    parser.add_argument("--blocks", type=int, default=1, help="samples side by side (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes (default: 0)")
+    parser.add_argument("--height", type=int, default=72, help="of scenes (default: 72)")
+    parser.add_argument("--width", type=int, default=96, help="of scenes (default: 96)")
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
     given = parser.parse_args(argv)
-    try:
+    count = max(1, given.count)
+    samples: Sequence[Shown]
+    if given.scenes:
+        split = given.split or SPLITS[0]
+        samples = [
+            render_scene(
+                given.scenes, seed=given.seed, split=split, index=index,
+                height=given.height, width=given.width,
+            )
+            for index in range(count)
+        ]  # fmt: skip
+        num_classes = len(VARIANTS[given.scenes].classes)
+    else:
         check_whole(given.prepared)
         split = _split(given.prepared, given.split)
-        samples = prepared_samples(given.prepared, split, max(1, given.count))
-        classes = read_manifest(given.prepared)["info"]["classes"]
-        columns = ["image", *samples[0].targets]
-        sheet = sheet_of(samples, columns, len(classes), least_px=LEAST_PANEL_PX)
+        samples = prepared_samples(given.prepared, split, count)
+        num_classes = len(read_manifest(given.prepared)["info"]["classes"])
+    columns = ["image", *(task for task in TASKS if task in samples[0].targets)]
+    # Pictures of scenes stand in the documentation, at their own size.
+    min_px = 1 if given.scenes else MIN_PANEL_PX
+    sheet = sheet_of(samples, columns, num_classes, max(1, given.blocks), min_px)
+    try:
         sheet.save(given.out, optimize=True)
-    except PreparedDataError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"Expected a picture to be written to {given.out}, got: {error}.", file=sys.stderr)
-        return 1
+    except ValueError as error:
+        raise UsageError(
+            f"Expected the name of a picture after --out, such as sheet.png, got {given.out} "
+            f"({error})."
+        ) from error
     print(f"{given.out}: {len(samples)} samples of {split}, {', '.join(columns)}")
     return 0
 

@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl.data import writing
-from mtl.data.manifest import check_hashes, new_array, read_manifest
+from mtl.data.manifest import check_hashes, read_manifest
 from mtl.data.sample import Sample
 from mtl.data.writing import arrays_of, write_prepared
 from mtl.errors import BadSampleError, PreparedDataError
 
 READS: list[tuple[str, int]] = []
-STATES: dict[tuple[str, int], str] = {}
-"""Split and first index of a chunk -> state of its files; all others have none."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,6 @@ class Numbers:
             measured={"depth": measured},
         )
 
-    def state(self, split: str, start: int, stop: int, /) -> str:
-        return STATES.get((split, start), "") if stop > start else ""
-
     def about(self) -> dict[str, Any]:
         info = {"classes": ["even", "odd"], "depth_range_m": [0.5, 30.0]}
         return {"name": "numbers", "info": info, "num_train": self.num_train}
@@ -67,151 +62,104 @@ def hashes(folder: Path) -> str:
     return str(read_manifest(folder)["folder_hash"])
 
 
-@pytest.mark.parametrize("stop_after", [1, 7, 10, 11, 26, 39])
-def test_interrupted_anywhere_it_goes_on_and_ends_the_same(
-    stop_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(Numbers(), tmp_path / "whole")
-    original = Numbers.sample
-    reads = 0
+def stop_after(number: int, patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """Let the preparation end with the sample after `number` others."""
+    original, reads = Numbers.sample, 0
 
     def stopping(self: Numbers, split: str, index: int) -> Sample:
         nonlocal reads
         reads += 1
-        if reads > stop_after:
-            raise KeyboardInterrupt
+        if reads > number:
+            raise error
         return original(self, split, index)
 
+    patch.setattr(Numbers, "sample", stopping)
+
+
+@pytest.mark.parametrize("num_read", [0, 7, 10, 25, 39])
+def test_interrupted_preparation_continues_with_missing_chunks(
+    num_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Numbers(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Numbers, "sample", stopping)
+        stop_after(num_read, patch, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             write(Numbers(), tmp_path / "stopped")
     assert not (tmp_path / "stopped").exists()
     seen: list[tuple[int, int]] = []
     write(Numbers(), tmp_path / "stopped", on_progress=lambda *s: seen.append(s))
     assert hashes(tmp_path / "stopped") == hashes(tmp_path / "whole")
-    # Chunks that were done are not read again: 10 samples each, the first read told the shapes.
-    done = 10 * max(0, (min(stop_after, 21) - 1) // 10)
-    assert seen[0][0] >= done
+    # Chunks: train 10, 10 and 5 samples, validation 3, test 10 and 2.
+    assert seen[0] == (sum(n for n, end in ((10, 10), (10, 20), (5, 25), (3, 28), (10, 38))
+                           if end <= num_read), 40)  # fmt: skip
     assert len(READS) == 40 - seen[0][0]
+    assert not (tmp_path / "stopped.unfinished").exists()
 
 
-def test_a_torn_last_note_and_another_recipe_are_seen(tmp_path: Path) -> None:
-    write(Numbers(), tmp_path / "whole")
-    beside = tmp_path / "other.unfinished"
-    write(Numbers(), tmp_path / "other")
-    (tmp_path / "other").rename(beside)
-    about = Numbers().about()
-    (beside / "manifest.json").unlink()
-    (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / writing.NOTES).write_text(
-        '{"split": "train", "start": 0, "stop": 10, "bad": []}\n{"split": "tra'
-    )
-    write(Numbers(), tmp_path / "other")
-    assert ("train", 0) not in READS
-    assert ("train", 10) in READS
-    assert hashes(tmp_path / "other") == hashes(tmp_path / "whole")
-    # Another recipe begins anew, whatever lies there, and says so.
-    (tmp_path / "other").rename(beside)
-    (beside / "recipe.json").write_text(json.dumps(about))
-    (beside / writing.NOTES).touch()
-    said: list[str] = []
-    write(Numbers(num_train=26), tmp_path / "other", on_message=said.append)
-    assert len(READS) == 26 + 3 + 12 + 1
-    (words,) = said
-    assert words.startswith("Beginning anew: num_train changed since the preparation in")
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, split: str, index: int, *, bad_ends: bool) -> None:
-    """Let the first reading of a sample interrupt the preparation."""
-    original, stopped = Numbers.sample, []
-
-    def sample(self: Numbers, *which: Any) -> Sample:
-        if which == (split, index) and not stopped:
-            stopped.append(which)
-            raise BadSampleError("Expected a file, got none.") if bad_ends else KeyboardInterrupt
-        return original(self, *which)
-
-    monkeypatch.setattr(Numbers, "sample", sample)
-
-
-def test_a_note_after_a_torn_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_at(monkeypatch, "test", 0, bad_ends=False)
-    with pytest.raises(KeyboardInterrupt):
-        write(Numbers(), tmp_path / "data")
-    notes = tmp_path / "data.unfinished" / writing.NOTES
-    first, second, *_ = notes.read_text().splitlines()
-    notes.write_text(f"{first}\n{second[:20]}")
-    stop_at(monkeypatch, "test", 0, bad_ends=False)
-    with pytest.raises(KeyboardInterrupt):
-        write(Numbers(), tmp_path / "data")
-    write(Numbers(), tmp_path / "data")
-    # Written before and after the torn note: neither is read again.
-    assert [read for read in READS if read[0] == "train"] == []
-
-
-@pytest.mark.parametrize("bad_ends", [False, True])
-def test_files_that_changed_meanwhile_are_read_again_and_no_others(
-    bad_ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A sample that ended it and was mended does not undo the rest.
-    write(Numbers(), tmp_path / "whole")
-    stop_at(monkeypatch, "validation", 0, bad_ends=bad_ends)
-    with pytest.raises(PreparedDataError if bad_ends else KeyboardInterrupt):
-        write(Numbers(), tmp_path / "data")
-    monkeypatch.setitem(STATES, ("train", 10), "another")
-    monkeypatch.setitem(STATES, ("validation", 0), "mended")
-    said: list[str] = []
-    write(Numbers(), tmp_path / "data", on_message=said.append)
-    assert {index for split, index in READS if split == "train"} == set(range(10, 20))
-    assert [words for words in said if "10 samples around them are read again" in words] == said
-    assert len(said) == 1
-    assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("fails_at", [1, 2, 5, 6])
-def test_interrupted_while_bad_samples_are_dropped_it_ends_the_same(
+@pytest.mark.parametrize("fails_at", range(1, 11, 3))
+def test_interrupted_while_chunks_are_joined_reads_nothing_again(
     fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Rows move up in one array after the other: nothing may be written to an array by index then.
     recipe = Numbers(bad=(("train", 3), ("test", 11)))
     write(recipe, tmp_path / "whole", skip_bad=True)
-    original, replaced = new_array, []
+    original, joined = writing._join, []
 
-    def full(path: Path, *args: Any) -> np.memmap:
-        if path.suffix == ".part":
-            replaced.append(path)
-            if len(replaced) == fails_at:
-                raise OSError(28, "No space left on device")
-        return original(path, *args)
+    def full(*given: Any) -> None:
+        joined.append(given)
+        if len(joined) == fails_at:
+            raise OSError(28, "No space left on device")
+        original(*given)
 
-    monkeypatch.setattr(writing, "new_array", full)
-    with pytest.raises(OSError, match="No space"):
-        write(recipe, tmp_path / "data", skip_bad=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_join", full)
+        with pytest.raises(OSError, match="No space"):
+            write(recipe, tmp_path / "data", skip_bad=True)
     write(recipe, tmp_path / "data", skip_bad=True)
-    assert READS == []
+    # Of chunks with bad samples only, and only before the first array is whole.
+    assert len(READS) == (12 if fails_at == 1 else 0)
     assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
     skipped = [read_manifest(tmp_path / name)["skipped"] for name in ("data", "whole")]
     assert skipped[0] == skipped[1]
 
 
-def test_files_that_changed_while_bad_samples_are_dropped_begin_anew(
+def test_another_recipe_starts_again_and_says_what_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Numbers(bad=(("train", 3),))
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_keep_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        stop_after(20, patch, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
-            write(recipe, tmp_path / "data", skip_bad=True)
-    monkeypatch.setitem(STATES, ("train", 0), "mended")
+            write(Numbers(), tmp_path / "data")
     said: list[str] = []
-    write(Numbers(), tmp_path / "data", on_message=said.append)
-    assert said[0].startswith("Beginning anew: source files changed since")
+    write(Numbers(num_train=26), tmp_path / "data", on_message=said.append)
+    assert len(READS) == 26 + 3 + 12
+    (words,) = said
+    assert words.startswith("Starting again: num_train changed since the preparation in")
+
+
+def test_files_of_an_earlier_version_or_damaged_notes_are_cleared(tmp_path: Path) -> None:
+    beside = tmp_path / "data.unfinished"
+    (beside / "chunks").mkdir(parents=True)
+    (beside / "chunks" / "about.json").write_text("{")
+    (beside / "recipe.json").write_text(json.dumps(Numbers().about()))
+    write(Numbers(), tmp_path / "data")
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == [
+        "manifest.json", "test", "train", "validation",
+    ]  # fmt: skip
+    assert not beside.exists()
+
+
+def test_bad_samples_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(30, patch, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write(Numbers(bad=(("train", 3),)), tmp_path / "data", skip_bad=True)
+    write(Numbers(), tmp_path / "data")
+    assert {index for split, index in READS if split == "train"} == set(range(10))
     assert read_manifest(tmp_path / "data")["counts"]["train"] == 25
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_bad_samples_end_it_or_are_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
+def test_bad_samples_are_an_error_or_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
     recipe = Numbers(bad=(("train", 0), ("train", 13), ("test", 11)))
     with pytest.raises(PreparedDataError, match=r"got train 0\. .--skip-bad goes on"):
         write(recipe, tmp_path / "data")
@@ -259,14 +207,11 @@ def test_what_invalid_pixels_hold_is_never_written(
     assert "segmentation_measured" not in arrays
 
 
-def test_a_split_of_bad_samples_alone_is_refused(tmp_path: Path) -> None:
+def test_split_without_good_samples_is_refused(tmp_path: Path) -> None:
     recipe = Numbers(bad=tuple(("validation", i) for i in range(3)))
     with pytest.raises(PreparedDataError, match="split validation, got none: .*validation 0"):
         write(recipe, tmp_path / "data", skip_bad=True)
     assert not (tmp_path / "data").exists()
-    every = tuple((s, i) for s, n in Numbers().counts().items() for i in range(n))
-    with pytest.raises(PreparedDataError, match="at least one sample that can be read"):
-        write(Numbers(bad=every), tmp_path / "none", skip_bad=True)
 
 
 def test_statistics_by_hand(tmp_path: Path) -> None:
@@ -289,7 +234,7 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
         ("test", "measured", "measured"),
     ],
 )
-def test_a_task_that_counts_nowhere_in_a_split_is_refused(
+def test_task_without_counted_pixels_in_a_split_is_refused(
     split: str, mask: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Numbers.sample
@@ -328,7 +273,7 @@ def test_training_needs_valid_pixels_but_no_measured_ones(
     assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
 
 
-def test_other_bytes_of_the_same_length_are_noticed(tmp_path: Path) -> None:
+def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
     write(Numbers(), tmp_path / "data")
     check_hashes(tmp_path / "data")
     path = tmp_path / "data" / "train" / "depth.npy"

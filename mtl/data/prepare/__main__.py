@@ -22,61 +22,55 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtl.data.manifest import check_hashes, checked_manifest, read_manifest
+from mtl.command_line import Parser, run
+from mtl.data.manifest import check_hashes, read_manifest
 from mtl.data.prepare.recipe import READERS, RawRecipe, changed, make_recipe
 from mtl.data.prepared import data_folder, write_once
-from mtl.errors import BadSampleError, BadSourceError, PreparedDataError, UsageError
+from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS
 from mtl.spec.strict import parse_yaml
-
-USAGE_STATUS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare what the command line asks for; return the exit status."""
+    return run("prepare", lambda: _main(argv), continues=True)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     given = _parser().parse_args(argv)
-    try:
-        height, width = _size(given.size)
-        options = dict(_option(text) for text in given.option)
-        recipe = make_recipe(
-            given.name,
-            given.source,
-            height=height,
-            width=width,
-            options=options,
-            tasks=None if given.tasks is None else tuple(given.tasks),
-            splits=SPLITS if given.split is None else tuple(given.split),
-            filled=not given.no_fill,
-            exact_fill=given.exact_fill,
-            skip_bad=given.skip_bad,
+    height, width = _size(given.size)
+    recipe = make_recipe(
+        given.name,
+        given.source,
+        height=height,
+        width=width,
+        options=dict(_option(text) for text in given.option),
+        tasks=None if given.tasks is None else tuple(given.tasks),
+        splits=SPLITS if given.split is None else tuple(given.split),
+        filled=not given.no_fill,
+        exact_fill=given.exact_fill,
+        skip_bad=given.skip_bad,
+    )
+    folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
+    was_there = (folder / "manifest.json").exists()
+    if not was_there:
+        _prepare(recipe, folder, given.workers, given.skip_bad)
+    # Of a new one too: another process may have prepared it while this one waited.
+    manifest = read_manifest(folder)
+    _check_as_asked(manifest, folder, recipe, given.skip_bad)
+    if was_there:
+        check_hashes(folder)
+        number = recipe.files["count"]
+        print(
+            f"Already prepared, and every byte of the arrays verified: {folder} ({number:,} source "
+            "files are as they were)"
         )
-        folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
-        was_there = (folder / "manifest.json").exists()
-        if not was_there:
-            _prepare(recipe, folder, given.workers, given.skip_bad)
-        # Of a new one too: another process may have prepared it while this one waited.
-        checked_manifest(folder)
-        _check_gaps(folder, given.skip_bad)
-        _check_tasks(folder, recipe)
-        known = _check_unchanged(folder, recipe)
-        if was_there:
-            check_hashes(folder)
-            print(f"Already prepared, and every byte of the arrays verified: {folder} ({known})")
-        _say_end(folder, recipe)
-        return 0
-    except (BadSourceError, BadSampleError, PreparedDataError) as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues.", file=sys.stderr)
-        return 1
+    _print_end(manifest, folder, recipe)
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m mtl.data.prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -91,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="of the reader, such as depth=raw; see its module in mtl/data",
+        help="of the reader, such as depth=raw; see its module in mtl/data/readers",
     )  # fmt: skip
     filling = parser.add_mutually_exclusive_group()
     filling.add_argument("--no-fill", action="store_true", help="leave missing values missing")
@@ -153,49 +147,38 @@ def _prepare(recipe: RawRecipe, folder: Path, num_workers: int, skip_bad: bool) 
     print(f"Prepared in {time.monotonic() - start:,.0f} s.")
 
 
-def _check_gaps(folder: Path, skip_bad: bool) -> None:
-    """Raise a `PreparedDataError` if samples were left out and that is not asked for now."""
-    skipped = sum(len(reasons) for reasons in read_manifest(folder)["skipped"].values())
+def _check_as_asked(
+    manifest: dict[str, Any], folder: Path, recipe: RawRecipe, skip_bad: bool
+) -> None:
+    """Raise a `PreparedDataError` if what is there is not what is asked for now."""
+    skipped = _num_skipped(manifest)
     if skipped and not skip_bad:
         raise PreparedDataError(
             f"Expected prepared data without gaps, got {folder}, which an earlier --skip-bad left "
-            f"without {skipped} samples. Remove the folder to prepare it anew, or add --skip-bad."
+            f"without {skipped} samples. Remove the folder to start again, or add --skip-bad."
         )
-
-
-def _check_tasks(folder: Path, recipe: RawRecipe) -> None:
-    """Raise a `PreparedDataError` if tasks that were asked for by name were left out earlier."""
-    held = read_manifest(folder)["tasks"]
+    held = manifest["tasks"]
     lacking = [task for task in recipe.tasks if task not in held and task not in recipe.optional]
     if lacking:
         raise PreparedDataError(
             f"Expected {', '.join(lacking)} in {folder}, got none: no pixel of some split counts. "
             "Leave it out of --tasks, or mend the files it follows from and remove the folder."
         )
-
-
-def _check_unchanged(folder: Path, recipe: RawRecipe) -> str:
-    """Raise a `PreparedDataError` if source files changed since; return what is known of them."""
-    manifest = read_manifest(folder)
-    if "files" not in manifest:
-        return (
-            "by an earlier version, which did not note the source files: whether they changed "
-            "since is unknown; remove the folder if they did"
-        )
-    places = changed(manifest["files"], recipe.files)
+    places = changed(manifest.get("files", recipe.files), recipe.files)
     if places:
         raise PreparedDataError(
             f"Expected the files of {recipe.source} as they were prepared in {folder}, got others "
-            f"in {places}: size or time changed since. Remove {folder} to prepare them anew, or "
-            "restore the files."
+            f"in {places}: size or time changed since. Remove {folder} to start again, or restore "
+            "the files."
         )
-    return f"{recipe.files['count']:,} source files are as they were"
 
 
-def _say_end(folder: Path, recipe: RawRecipe) -> None:
-    manifest = read_manifest(folder)
-    skipped = sum(len(reasons) for reasons in manifest["skipped"].values())
-    if skipped:
+def _num_skipped(manifest: dict[str, Any]) -> int:
+    return sum(len(reasons) for reasons in manifest["skipped"].values())
+
+
+def _print_end(manifest: dict[str, Any], folder: Path, recipe: RawRecipe) -> None:
+    if skipped := _num_skipped(manifest):
         print(f"{skipped} samples were left out; manifest.json lists them with the reasons.")
     print(json.dumps({"folder": str(folder), "hash": manifest["folder_hash"]}))
     print(f"Look at it: python -m mtl.data.show {folder}")

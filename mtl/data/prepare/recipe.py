@@ -27,12 +27,9 @@ from mtl.data.sample import RawDataset, RawSample, Sample
 from mtl.data.targets.colorization import fill, fill_normals
 from mtl.data.targets.derived_tasks import derivable, derived, derived_measured
 from mtl.data.targets.resize import resized
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, UserError
 from mtl.spec.sections import SPLITS, TASKS
 from mtl.spec.strict import build_dataclass, checked_name
-
-MOST_FILES_NAMED = 3
-"""Folders named in a message."""
 
 
 def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
@@ -59,14 +56,14 @@ def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return words for where files changed between two fingerprints; empty if nowhere."""
-    if before["hash"] == now["hash"]:
-        return ""
     old, new = before["folders"], now["folders"]
     places = sorted(place for place in {*old, *new} if old.get(place) != new.get(place))
-    named = ", ".join("the source itself" if p == "." else p for p in places[:MOST_FILES_NAMED])
-    return named + (
-        f" and {len(places) - MOST_FILES_NAMED} more" if len(places) > MOST_FILES_NAMED else ""
-    )
+    return _named(["the source itself" if place == "." else place for place in places])
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _state(path: str) -> str:
@@ -96,10 +93,10 @@ RECIPE_VERSION = 3
 2: tasks derived from the image do not count along a white border.
 3: derived 3D edges do not count beside holes nor along the border of the frame or crop, where they
 were 0; what is derived beside filled pixels does not count as measured."""
-MOST_TRIED = 20
+MAX_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
-MOST_NAMED = 5
-"""Samples named in a message."""
+MAX_NAMED = 5
+"""Samples or folders named in a message."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +146,6 @@ class RawRecipe:
     def counts(self) -> dict[str, int]:
         """Return split -> number of samples."""
         return {split: len(self.dataset.samples[split]) for split in self.splits}
-
-    def state(self, split: str, start: int, stop: int, /) -> str:
-        """Return a hash of the state in which the files of some samples are now."""
-        ids = self.dataset.samples[split][start:stop]
-        return str(_fingerprint(self.dataset, ids, self.source)["hash"])
 
     def sample(self, split: str, index: int) -> Sample:
         """Return a sample at the working size with all wanted tasks."""
@@ -247,7 +239,7 @@ def make_recipe(
         skip_bad: whether samples whose files are not all there will be left out.
 
     Raises:
-        BadSourceError: if it cannot be opened or lacks a task, or files of some samples are missing
+        UserError: if it cannot be opened or lacks a task, or files of some samples are missing
             and that is not to be skipped.
         ValueError: for an unknown data set, option, task or split.
     """
@@ -265,20 +257,19 @@ def make_recipe(
     splits = tuple(split for split in SPLITS if split in splits)
     for split in splits:
         if not dataset.samples[split]:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected samples for {split} in {source}, got none. Name the other splits with "
                 "--split, or give a validation_share above 0 with --option."
             )
     ids = [sample_id for split in splits for sample_id in dataset.samples[split]]
     lacking = [sample_id for sample_id in ids if sample_id in dataset.lacking]
     if lacking and not skip_bad:
-        more = f" and {len(lacking) - MOST_NAMED} more" if len(lacking) > MOST_NAMED else ""
-        raise BadSourceError(
-            f"{dataset.lacking[lacking[0]]} (Files are missing of {', '.join(lacking[:MOST_NAMED])}"
-            f"{more}; --skip-bad goes on without such samples and lists them.)"
+        raise UserError(
+            f"{dataset.lacking[lacking[0]]} (Files are missing of {_named(lacking)}; --skip-bad "
+            "goes on without such samples and lists them.)"
         )
     if exact_fill and not dataset.fillable:
-        raise BadSourceError(
+        raise UserError(
             f"Expected something to fill for --exact-fill, got {name} data with the tasks "
             f"{', '.join(dataset.tasks) or 'none'}, whose holes stay. Leave it out, or let depth "
             "or normals be filled: fill: true in a folder's YAML, --option depth=raw of nyuv2."
@@ -287,10 +278,10 @@ def make_recipe(
     for task in tasks or ():
         if task not in available:
             there = ", ".join(t for t in TASKS if t in {*available, *dataset.held})
-            raise BadSourceError(
+            raise UserError(
                 f"Expected tasks that {source} has or that follow from it ({there}), got "
-                f"{task!r}. Leave it out, or see in the "
-                f"module mtl.data.{name} whether an --option adds it."
+                f"{task!r}. Leave it out, or see in mtl.data.readers.{name} whether an --option "
+                "adds it."
             )
     wanted = tuple(task for task in TASKS if task in (tasks or available))
     return RawRecipe(
@@ -304,19 +295,14 @@ def make_recipe(
         exact_fill=exact_fill,
         splits=splits,
         optional=tuple(t for t in wanted if tasks is None and t not in dataset.tasks),
-        files=_fingerprint(dataset, ids, str(place)),
+        files=fingerprint((path for i in ids for path in dataset.files(i)), place),
     )
-
-
-def _fingerprint(dataset: RawDataset, ids: Iterable[str], source: str) -> dict[str, Any]:
-    paths = (path for sample_id in ids for path in dataset.files(sample_id))
-    return fingerprint(paths, Path(source))
 
 
 def _first_sample(dataset: RawDataset, ids: Sequence[str]) -> RawSample:
     """Return the first sample that can be read, of the first few: it shows what there is."""
     whole = [sample_id for sample_id in ids if sample_id not in dataset.lacking]
-    tried = (whole or ids)[:MOST_TRIED]
+    tried = (whole or ids)[:MAX_TRIED]
     for sample_id in tried[:-1]:
         with contextlib.suppress(BadSampleError):
             return dataset.read(sample_id)

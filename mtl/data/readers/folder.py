@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.data.readers.checks import bad_file, check_depth, unit_normals
 from mtl.data.readers.folder_description import Description, TaskDescription, read_description
 from mtl.data.readers.holdout import hold_out
 from mtl.data.readers.images import (
-    bad_file,
+    is_turned,
     read_array,
     read_grey,
     read_rgb,
@@ -37,22 +38,19 @@ from mtl.data.readers.images import (
 )
 from mtl.data.sample import Camera, RawDataset, RawSample
 from mtl.data.targets.derived_tasks import tasks_to_read
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, UsageError, UserError
 from mtl.spec.sections import TASKS
 
 Mask = NDArray[np.bool_]
 
 CHANNELS = {"normal": 3, "curvature": 2}
 """Channels of a task's target; 1 for those left out."""
-SHORTEST_NORMAL = 0.1
-"""A shorter decoded normal has no direction: 8-bit zero vectors decode to 0.007."""
 VALUE_RANGES = {"normal": (-1.0, 1.0)}
 """Of a task's components as decoded; 0 to 1 for those left out. Curvature, which is clipped, and
 depth have rules of their own."""
+TURNED = "store its pixels upright, or draw the targets on the stored ones"
 SLACK = 0.01
 """By how much rounding and interpolation may carry values out of their range."""
-MOST_TIMES_FAR = 2.0
-"""Depth beyond this multiple of the far end of depth_range_m is another unit, or no depth."""
 
 
 def read_sample(
@@ -83,6 +81,10 @@ def read_sample(
             expected = f"{size[0]} x {size[1]} pixels, as the image has,"
             got = " x ".join(str(n) for n in valid[task].shape)
             remedy = "Bring image and targets to one size"
+            if is_turned(paths["image"]):
+                remedy += (
+                    f"; {paths['image'].name} is stored turned, as its EXIF data say: {TURNED}"
+                )
             raise bad_file(paths[task], expected, got, remedy)
     own = dict(valid)
     fillable: dict[str, Mask] = {}
@@ -158,41 +160,25 @@ def _values(
     if not np.isfinite(values[valid]).all():
         remedy = "Mend the file, or list the value under invalid in the YAML (.nan for NaN)"
         raise bad_file(path, "finite numbers", "NaN or infinity at valid pixels", remedy)
+    remedy = f"Mend tasks.{task}.scale and .offset, or list invalid values, in the YAML"
     if task == "depth":
-        if (values[valid] <= 0).any():
-            got = f"{values[valid].min():g} m"
-            remedy = "List what stands for missing depth under invalid in the YAML"
-            raise bad_file(path, "depths above 0 m", got, remedy)
-        if not valid.any():
-            raise bad_file(path, "some valid depth", "none at all", "Leave the sample out")
-        _check_depth(path, values[valid], depth_range_m)
+        remedy = (
+            "Mend tasks.depth.scale (metres a unit) or depth_range_m in the YAML, or list what "
+            "stands for missing depth under tasks.depth.invalid"
+        )
+        check_depth(path, values[..., 0], valid, depth_range_m, remedy)
     else:
-        _check_range(path, task, values[valid])
+        _check_range(path, task, values[valid], remedy)
     if task == "normal":
-        values = values * np.array(entry.signs, np.float32)
-        length = np.linalg.norm(np.where(valid[..., None], values, 0), axis=-1)
-        valid &= length > SHORTEST_NORMAL
-        values /= np.where(valid, length, 1)[..., None]
+        remedy += "; normals stored as (n + 1) / 2 have scale: 2, offset: -1"
+        signed = values * np.array(entry.signs, np.float32)
+        values, valid = unit_normals(path, signed, valid, remedy)
     if task == "curvature":
         values = np.clip(values[..., :2], -1, 1)  # a PNG has a blue channel too
     return np.where(valid[..., None], values, 0).astype(np.float32), valid
 
 
-def _check_depth(path: Path, depth_m: NDArray, depth_range_m: tuple[float, ...]) -> None:
-    """Raise for depth (pixels, 1) far from what the description declares."""
-    near, far = depth_range_m
-    median, largest = float(np.median(depth_m)), float(depth_m.max())
-    expected = f"depth in the depth_range_m of {near:g} to {far:g} m"
-    remedy = "Mend tasks.depth.scale (metres a unit) or depth_range_m in the YAML"
-    if not near <= median <= far:
-        raise bad_file(path, expected, f"a median of {median:g} m", remedy)
-    if largest > MOST_TIMES_FAR * far:
-        share = float(np.mean(depth_m > MOST_TIMES_FAR * far))
-        remedy += ", or list what stands for missing depth under tasks.depth.invalid"
-        raise bad_file(path, expected, f"{largest:g} m ({share:.1%} are so far)", remedy)
-
-
-def _check_range(path: Path, task: str, values: NDArray) -> None:
+def _check_range(path: Path, task: str, values: NDArray, remedy: str) -> None:
     """Raise for decoded values (pixels, C) that the task cannot have, of another encoding."""
     if not values.size:
         return
@@ -208,7 +194,6 @@ def _check_range(path: Path, task: str, values: NDArray) -> None:
         if low >= lowest - SLACK and high <= highest + SLACK:
             return
         expected, got = f"{task} from {lowest:g} to {highest:g}", f"{low:g} to {high:g}"
-    remedy = f"Mend tasks.{task}.scale and .offset, or list invalid values, in the YAML"
     raise bad_file(path, expected, got, remedy)
 
 
@@ -287,7 +272,7 @@ class FolderOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not 0 < self.validation_share < 1:
-            raise BadSourceError(
+            raise UsageError(
                 f"Expected validation_share between 0 and 1, got {self.validation_share}. "
                 "Change this option of the folder."
             )
@@ -297,12 +282,12 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     """Return the data set in a folder. Ids are ``<split folder>/<name>``.
 
     Raises:
-        BadSourceError: if the folder or its description cannot be used.
+        UserError: if the folder or its description cannot be used.
     """
     options = FolderOptions() if options is None else options
     source = Path(source)
     if not source.is_dir():
-        raise BadSourceError(
+        raise UserError(
             f"Expected a folder of images at {source}, got none. Give the folder of the splits."
         )
     path = Path(options.description) if options.description else source / DESCRIPTION_NAME
@@ -315,7 +300,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     given = description.splits or {}
     folders = {**SPLIT_FOLDERS, **given}
     if len(set(folders.values())) < len(folders) and not _only_validation_is_test(folders):
-        raise BadSourceError(
+        raise UserError(
             f"Expected one folder a split in {path}, got {folders}. Name a folder once; validation "
             "and test alone may share one."
         )
@@ -415,11 +400,17 @@ def _split_files(
     """
     images, notes = _files_by_name(folder / description.image)
     if not images:
-        raise BadSourceError(
+        raise UserError(
             f"Expected images ({', '.join(ENDINGS)}) in {folder / description.image}, got none. "
             "Put them there, or name another folder under splits or image in the YAML."
         )
     samples = {name: {"image": path} for name, path in sorted(images.items())}
+    turned = [path.name for path in images.values() if is_turned(path)]
+    if turned:
+        notes.append(
+            f"{len(turned)} images in {folder / description.image}, such as {min(turned)}, are "
+            f"stored turned, as their EXIF data say, and read as stored: {TURNED}."
+        )
     missing: dict[str, str] = {}
     for task in tasks:
         targets_folder = folder / (description.tasks[task].folder or task)
@@ -456,7 +447,7 @@ def _files_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise BadSourceError(
+        raise UserError(
             f"Expected a folder of files at {folder}, got: {error.strerror or error}. "
             "Put it there, or name another folder in the YAML."
         ) from error
@@ -470,12 +461,12 @@ def _files_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
         try:
             stem.encode()
         except UnicodeEncodeError as error:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected file names in UTF-8 in {folder}, got {file_name!r}. Rename the file."
             ) from error
         name = unicodedata.normalize("NFC", stem)
         if name in found:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected one file named {name} in {folder}, got {found[name].name} and "
                 f"{file_name}. Move one of them elsewhere."
             )

@@ -33,13 +33,14 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 
-from mtl.errors import BadSourceError
+from mtl.errors import UserError
 from mtl.spec.sections import SPLITS, TASKS
 from mtl.spec.strict import build_dataclass, checked_name, parse_yaml
 
 MAX_BYTES = 100_000
+MAX_LEVELS = 20
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?(\s*/\s*\d+(\.\d*)?)?")
-MOST_CLASSES = 255
+MAX_CLASSES = 255
 """Labels are kept as uint8."""
 
 
@@ -99,7 +100,7 @@ def read_description(path: Path) -> Description:
     """Return what a YAML file says.
 
     Raises:
-        BadSourceError: if it cannot be read or parsed, or says something unknown or impossible.
+        UserError: if it cannot be read or parsed, or says something unknown or impossible.
     """
     values = _parsed(path)
     if not isinstance(values, dict):
@@ -125,7 +126,7 @@ def read_description(path: Path) -> Description:
             checked_name(split, SPLITS, "split")
     except ValueError as error:
         text = str(error).rstrip(".")
-        raise BadSourceError(
+        raise UserError(
             f"Expected a description of a data set in {path}, got an error: {text}. "
             "Change that line of the file."
         ) from error
@@ -144,13 +145,23 @@ def _parsed(path: Path) -> Any:
         _refuse(path, f"at most {MAX_BYTES:,} bytes of YAML", "more", remedy)
     try:
         text = data.decode("utf-8-sig")
-        # A few aliases of aliases unfold into gigabytes as soon as a message prints them.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            _refuse(path, "YAML without aliases (*name)", "some", "Write the values out")
+        _check_tokens(text, path)
         return parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         _refuse(path, "YAML", words, "Mend it at that place")
+
+
+def _check_tokens(text: str, path: Path) -> None:
+    """Raise for what takes for ever to parse or to print, before it is parsed."""
+    level = 0
+    for token in yaml.scan(text):
+        name = type(token).__name__
+        level += name.endswith("StartToken") - name.endswith("EndToken")
+        # A few aliases of aliases unfold into gigabytes as soon as a message prints them.
+        if level > MAX_LEVELS or isinstance(token, yaml.AliasToken):
+            expected = f"YAML of at most {MAX_LEVELS} levels, without aliases (*name)"
+            _refuse(path, expected, "others", "Write the values out")
 
 
 def _plain_task(entry: Any) -> Any:
@@ -190,8 +201,8 @@ def _numbers(value: Any) -> Any:
 def _check(description: Description, path: Path) -> None:
     """Raise for what cannot be, or is missing."""
     tasks, classes = description.tasks, description.classes
-    if len(set(classes)) != len(classes) or len(classes) > MOST_CLASSES:
-        _refuse(path, f"at most {MOST_CLASSES} distinct classes", f"{len(classes)}", "Merge some")
+    if len(set(classes)) != len(classes) or len(classes) > MAX_CLASSES:
+        _refuse(path, f"at most {MAX_CLASSES} distinct classes", f"{len(classes)}", "Merge some")
     if ("segmentation" in tasks) != bool(classes):
         got = f"{len(classes)} classes and the tasks {', '.join(tasks) or 'none'}"
         _refuse(path, "classes if, and only if, segmentation is a task", got, "Add or drop one")
@@ -260,4 +271,4 @@ def _check_task(
 
 
 def _refuse(path: Path, expected: str, got: Any, remedy: str) -> NoReturn:
-    raise BadSourceError(f"Expected {expected} in {path}, got {got}. {remedy}.")
+    raise UserError(f"Expected {expected} in {path}, got {got}. {remedy}.")

@@ -1,11 +1,9 @@
 """A held-out share of the training samples, for data sets that come without a validation split."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 
-from mtl.errors import BadSourceError
+from mtl.errors import UsageError, UserError
 
 
 def hold_out(
@@ -22,16 +20,16 @@ def hold_out(
         seed: of the lottery.
 
     Raises:
-        BadSourceError: if the share is not in [0, 1) or leaves nothing to train on.
+        UserError: if the share is not in [0, 1) or leaves nothing to train on.
     """
     if not 0 <= share < 1:
-        raise BadSourceError(
+        raise UsageError(
             f"Expected a validation share of at least 0 and below 1, got {share}. "
             "Give the part of the training samples to hold out, such as 0.1."
         )
     number = max(round(share * len(ids)), 1) if share > 0 else 0
     if number >= len(ids):
-        raise BadSourceError(
+        raise UserError(
             f"Expected more training samples than the {number} to hold out, got {len(ids)}. "
             "Lower the validation share or give more samples."
         )

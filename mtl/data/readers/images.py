@@ -17,22 +17,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from mtl.errors import BadSampleError
+from mtl.data.readers.checks import bad_file
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded: a small file can hold a gigapixel."""
+UPRIGHT = 1
+"""EXIF's number for a picture that is stored as it is to be seen."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Where a PNG's first chunk, which must be IHDR, has bit depth and colour type.
-PNG_BIT_DEPTH, PNG_COLOUR_TYPE = 24, 25
-PNG_GREY, PNG_COLOURS, PNG_PALETTE = 0, 2, 3
-JPEG_SIGNATURE = b"\xff\xd8\xff"
-HEADER_BYTES = 26
+GREY_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}
+PALETTES = ("P;1", "P;2", "P;4", "P")
+KINDS = {
+    **{kind: f"grey values of {bits} bits" for kind, bits in GREY_BITS.items()},
+    **dict.fromkeys(PALETTES, "a palette"),
+    "I;16B": "grey values of 16 bits",
+    "RGB": "colours",
+    "RGB;16B": "colours of 16 bits",
+    **dict.fromkeys(("LA", "RGBA"), "transparency"),
+    **dict.fromkeys(("LA;16B", "RGBA;16B"), "transparency and 16 bits"),
+}
+"""How a PNG stores its pixels, as Pillow's decoder calls it -> words."""
 
 
-def read_rgb(path: Path, lossless: bool = False, or_grey: bool = False) -> NDArray[np.uint8]:
+def read_rgb(
+    path: Path, lossless: bool = False, or_grey: bool = False, upright: bool = False
+) -> NDArray[np.uint8]:
     """Return an 8-bit PNG or JPEG as uint8 (height, width, 3).
 
     Grey pictures get three equal channels, palettes their colours; transparency is dropped.
@@ -42,24 +52,24 @@ def read_rgb(path: Path, lossless: bool = False, or_grey: bool = False) -> NDArr
         lossless: take a PNG of three channels alone, as targets must: JPEG changes values, and a
             grey or transparent picture is another encoding than three values a pixel.
         or_grey: with `lossless`, take a PNG of one channel too, for maps whose channels are equal.
+        upright: turn the picture as its EXIF data say.
 
     Raises:
         BadSampleError: for a file that is damaged or is not such a picture.
     """
     expected = f"an 8-bit colour {'PNG' if lossless else 'PNG or JPEG'}"
-    header = _header(path, expected)
-    if _png_bit_depth(header) == 16:
-        raise bad_file(path, expected, "a 16-bit PNG", "Convert it to 8 bits a channel")
-    if lossless:
-        taken = (PNG_COLOURS, PNG_GREY) if or_grey else (PNG_COLOURS,)
-        _refuse_other_png(path, header, expected, taken)
-    picture = _decoded(path, header, expected)
+    picture, kind = _decoded(path, expected)
+    remedy = "Write three values a pixel, red, green and blue, of 8 bits each"
+    if "16" in kind:
+        raise bad_file(path, expected, f"a 16-bit PNG of {KINDS[kind]}", remedy)
+    if lossless and kind != "RGB" and not (or_grey and kind in GREY_BITS):
+        _refuse_kind(path, expected, kind, remedy)
     if picture.mode not in ("RGB", "RGBA", "L", "LA", "P", "1"):
-        remedy = "Convert it to 8-bit RGB"
         raise bad_file(path, expected, f"a picture of mode {picture.mode}", remedy)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of palettes with transparency, which is dropped
-        return np.array(picture.convert("RGB"), dtype=np.uint8)
+        colours = picture.convert("RGB")
+        return np.array(ImageOps.exif_transpose(colours) if upright else colours, dtype=np.uint8)
 
 
 def read_uint16(path: Path) -> NDArray[np.uint16]:
@@ -68,14 +78,7 @@ def read_uint16(path: Path) -> NDArray[np.uint16]:
     Raises:
         BadSampleError: for a file that is damaged or is not such a picture.
     """
-    expected = "a 16-bit grey PNG"
-    header = _header(path, expected)
-    _refuse_other_png(path, header, expected, (PNG_GREY,))
-    if _png_bit_depth(header) != 16:
-        got = f"{_png_bit_depth(header)} bits"
-        raise bad_file(path, expected, got, "Write its values as uint16 again")
-    # Pillow's mode is I;16, or I in some releases; both hold 0..65535, and int16 never occurs.
-    return np.array(_decoded(path, header, expected)).astype(np.uint16)
+    return _grey(path, "a 16-bit grey PNG", ("I;16B",))
 
 
 def read_uint8(path: Path) -> NDArray[np.uint8]:
@@ -85,17 +88,7 @@ def read_uint8(path: Path) -> NDArray[np.uint8]:
         BadSampleError: for a file that is damaged or is not such a picture: colours, 16 bits and
             JPEG, whose compression invents labels, are refused.
     """
-    expected = "an 8-bit grey or palette PNG"
-    header = _header(path, expected)
-    _refuse_other_png(path, header, expected, (PNG_GREY, PNG_PALETTE))
-    bits = _png_bit_depth(header)
-    if bits == 16:
-        raise bad_file(path, expected, "16 bits", "Write its values as uint8 again")
-    values = np.array(_decoded(path, header, expected)).astype(np.uint8)
-    if header[PNG_COLOUR_TYPE] == PNG_GREY and bits < 8:
-        # Pillow stretches grey values of 2 and 4 bits to 0..255; those of 1 bit come as 0 and 1.
-        values //= np.uint8(1 if bits == 1 else 255 // (2**bits - 1))
-    return values
+    return _grey(path, "an 8-bit grey or palette PNG", (*GREY_BITS, *PALETTES))
 
 
 def read_grey(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -104,8 +97,47 @@ def read_grey(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         BadSampleError: for a file that is damaged or is not such a picture.
     """
-    header = _header(path, "an 8-bit or 16-bit grey PNG")
-    return read_uint16(path) if _png_bit_depth(header) == 16 else read_uint8(path)
+    return _grey(path, "an 8-bit or 16-bit grey PNG", (*GREY_BITS, *PALETTES, "I;16B"))
+
+
+def _grey(path: Path, expected: str, kinds: tuple[str, ...]) -> NDArray[Any]:
+    picture, kind = _decoded(path, expected)
+    if kind not in kinds:
+        _refuse_kind(path, expected, kind, "Write its values again, one a pixel")
+    values = np.array(picture)
+    if kind == "I;16B":
+        # Pillow's mode is I;16, or I in some releases; both hold 0..65535, and int16 never occurs.
+        return values.astype(np.uint16)
+    if kind in ("L;2", "L;4"):  # Pillow stretches these to 0..255
+        values //= np.uint8(255 // (2 ** GREY_BITS[kind] - 1))
+    return values.astype(np.uint8)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return where an 8-bit mask is set: bool (height, width).
+
+    Of two values the larger counts as set, be they 0 and 1, 0 and 255, or others; one value alone
+    is set unless it is 0. Values between, of resizing, go to the nearer of the two ends.
+
+    Raises:
+        BadSampleError: for a file that is damaged or is not such a picture.
+    """
+    values = read_uint8(path)
+    low, high = int(values.min()), int(values.max())
+    return values > ((low + high) / 2 if low < high else 0)
+
+
+def is_turned(path: Path) -> bool:
+    """Return whether EXIF data ask to turn or mirror a picture; False if it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                if "exif" not in picture.info:  # asking a PNG without any would decode it
+                    return False
+                return bool(picture.getexif().get(0x0112, UPRIGHT) != UPRIGHT)
+    except Exception:  # reading it will say what is wrong
+        return False
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -115,45 +147,38 @@ def read_array(path: Path) -> NDArray[Any]:
         BadSampleError: for a file that is damaged, shorter than its header says, or holds objects.
     """
     expected = "a .npy file of numbers"
-    _header(path, expected)
+    _check_regular(path, expected)
     remedy = "Write it again with numpy.save"
     try:
         # Mapped, since reading would allocate whatever a damaged header claims.
         mapped = np.lib.format.open_memmap(path, mode="r")
         array = np.array(mapped, order="C")
     except Exception as error:  # damaged headers make numpy raise errors of many kinds
-        raise bad_file(path, expected, _words(error), remedy) from error
+        raise bad_file(path, expected, _first_line(error), remedy) from error
     if array.dtype.kind not in "biuf":
         raise bad_file(path, expected, f"values of type {array.dtype}", remedy)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def bad_file(path: Path, expected: str, got: str, remedy: str) -> BadSampleError:
-    """Return the error for a file that is not what was expected, in the project's wording."""
-    return BadSampleError(f"Expected {expected} in {path}, got {got}. {remedy}.")
-
-
-def _header(path: Path, expected: str) -> bytes:
-    """Return the first bytes of a regular file that is not empty; fewer if it is shorter."""
+def _check_regular(path: Path, expected: str) -> None:
+    """Raise unless there is a file with something in it; opening a named pipe would hang."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            # Opening a named pipe would wait for ever.
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise bad_file(path, expected, "no regular file", "Put the picture there")
-        with open(path, "rb") as file:
-            header = file.read(HEADER_BYTES)
+        with open(path, "rb"):
+            pass
     except OSError as error:
         remedy = "Put a readable file there, or leave the sample out"
-        raise bad_file(path, expected, _words(error), remedy) from error
-    if not header:
+        raise bad_file(path, expected, _first_line(error), remedy) from error
+    if not status.st_size:
         raise bad_file(path, expected, "an empty file", "Copy it again from its origin")
-    return header
 
 
-def _decoded(path: Path, header: bytes, expected: str) -> Image.Image:
-    """Return the decoded picture."""
-    if not header.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
-        got = f"a file that begins with {header[:8]!r}"
-        raise bad_file(path, expected, got, "Convert it to PNG")
+def _decoded(path: Path, expected: str) -> tuple[Image.Image, str]:
+    """Return the decoded picture and the kind of its pixels in the file; "JPEG" for any JPEG."""
+    _check_regular(path, expected)
+    too_large = f"{expected} of at most {MAX_PIXELS:,} pixels"
     try:
         with warnings.catch_warnings():
             # Of broken EXIF data and the like, which no pixel depends on.
@@ -161,54 +186,25 @@ def _decoded(path: Path, header: bytes, expected: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
                 num_pixels = picture.width * picture.height
+                kind = "JPEG" if picture.format == "JPEG" else str(picture.tile[0][3])
                 if num_pixels <= MAX_PIXELS:
                     picture.load()
-                    return picture.copy()
+                    return picture.copy(), kind
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, expected, "more") from error
+        raise bad_file(path, too_large, "more", "Write a smaller picture") from error
     except Exception as error:  # damaged files make Pillow's decoders raise errors of many kinds
-        remedy = "The file is damaged: copy it again from its origin"
-        raise bad_file(path, expected, _words(error), remedy) from error
-    raise _too_large(path, expected, f"{num_pixels:,}")
+        remedy = "Copy it again from its origin if it is damaged, or convert it to PNG"
+        raise bad_file(path, expected, _first_line(error), remedy) from error
+    raise bad_file(path, too_large, f"{num_pixels:,}", "Write a smaller picture")
 
 
-def _too_large(path: Path, expected: str, got: str) -> BadSampleError:
-    return bad_file(
-        path, f"{expected} of at most {MAX_PIXELS:,} pixels", got, "Write a smaller picture"
-    )
+def _refuse_kind(path: Path, expected: str, kind: str, remedy: str) -> None:
+    if kind == "JPEG":
+        raise bad_file(path, expected, "a JPEG", "JPEG changes values: write them as PNG")
+    raise bad_file(path, expected, KINDS.get(kind, kind), remedy)
 
 
-def _refuse_jpeg(path: Path, header: bytes, expected: str) -> None:
-    if header.startswith(JPEG_SIGNATURE):
-        remedy = "JPEG changes values: write the original ones as PNG"
-        raise bad_file(path, expected, "a JPEG", remedy)
-
-
-def _refuse_other_png(path: Path, header: bytes, expected: str, colour_types: tuple) -> None:
-    """Raise unless the file is a PNG of one of the colour types (of the PNG specification)."""
-    _refuse_jpeg(path, header, expected)
-    if not header.startswith(PNG_SIGNATURE):
-        got = f"a file that begins with {header[:8]!r}"
-        raise bad_file(path, expected, got, "Convert it to PNG")
-    if len(header) < HEADER_BYTES:
-        raise bad_file(path, expected, "a truncated file", "Copy it again from its origin")
-    found = header[PNG_COLOUR_TYPE]
-    if found not in colour_types and PNG_COLOURS in colour_types:
-        got = {PNG_GREY: "grey values", PNG_PALETTE: "a palette"}.get(found, "transparency")
-        raise bad_file(path, expected, got, "Write three values a pixel, red, green and blue")
-    if found not in colour_types:
-        got = "colours or transparency" if found != PNG_PALETTE else "a palette"
-        raise bad_file(path, expected, got, "Write one value a pixel")
-
-
-def _png_bit_depth(header: bytes) -> int:
-    """Return the bits a channel of a PNG, 0 of another file."""
-    if header.startswith(PNG_SIGNATURE) and len(header) == HEADER_BYTES:
-        return header[PNG_BIT_DEPTH]
-    return 0
-
-
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return what went wrong on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -12,8 +12,6 @@ Images are read one at a time: all of them at once take 1.3 GB. Ids are the offi
 "0001". Camera axes: x right, y down, z forward.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,11 +25,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
+from mtl.data.readers.checks import bad_file, check_depth
 from mtl.data.readers.holdout import hold_out
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.readers.nyuv2_normals import (
     NormalFiles,
-    choose_signs,
     files_of_normals,
     open_normals,
     read_normals,
@@ -39,117 +37,54 @@ from mtl.data.readers.nyuv2_normals import (
 from mtl.data.sample import Camera, RawDataset, RawSample
 from mtl.data.targets.derive import BoolArray, FloatArray, normals_from_depth, plane_normals
 from mtl.data.targets.derived_tasks import tasks_to_read
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, UsageError, UserError
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 SPLITS_NAME = "splits.mat"
 _KINDS = {"images": "u", "depths": "f", "rawDepths": "f", "labels": "u"}
 """Array -> kind of its numbers, as numpy calls it."""
-_KIND_WORDS = {"u": "unsigned integers", "f": "floating numbers"}
 
 
-def find_mat(source: Path) -> Path:
-    """Return the path of the data file, given itself or its folder.
-
-    Raises:
-        BadSourceError: if there is none.
-    """
-    path = source / MAT_NAME if source.is_dir() else source
-    if not path.is_file():
-        raise BadSourceError(
-            f"Expected {MAT_NAME} at {path}, got no such file. "
-            "Give the file or the folder that holds it."
-        )
-    return path
-
-
-def find_splits(mat: Path) -> Path:
-    """Return the path of splits.mat beside the data file, which need not exist."""
-    return mat.parent / SPLITS_NAME
-
-
-def check_mat(path: Path, keys: list[str], size: tuple[int, int]) -> tuple[int, frozenset[str]]:
-    """Return the number of samples and the names of the good arrays in the file.
-
-    Args:
-        path: of the data file.
-        keys: arrays that must be there.
-        size: height and width in pixels.
+def check_mat(path: Path, needed: list[str]) -> tuple[int, frozenset[str]]:
+    """Return the number of samples and the names of the good arrays in the data file.
 
     Raises:
-        BadSourceError: if the file is not HDF5, is cut off, or its arrays are not as expected.
+        UserError: if the file is not HDF5, is cut off, or its arrays are not as expected.
     """
-    if not _is_hdf5(path):
-        raise BadSourceError(
-            f"Expected {path} to be a MATLAB 7.3 file, that is HDF5, got {_looks_like(path)}. "
-            f"Download {MAT_NAME} again, or save it with -v7.3."
-        )
     try:
         with h5py.File(path, "r") as file:
-            numbers = {key: _check_array(path, file, key, size) for key in keys}
-            present = {key for key in _KINDS if key in file}
-            for key in present - set(keys):
-                numbers[key] = _check_array(path, file, key, size)
-    except (OSError, RuntimeError) as error:
-        raise BadSourceError(
-            f"Expected a whole HDF5 file at {path}, got: {error}. Download it again."
+            present = frozenset(key for key in _KINDS if key in file)
+            shapes = {key: file[key].shape for key in present}
+            kinds = {key: file[key].dtype for key in present}
+    except (OSError, RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"Expected a whole MATLAB 7.3 file, that is HDF5, at {path}, got {_first_bytes(path)} "
+            f"({error}). Download {MAT_NAME} again, or save it with -v7.3."
         ) from error
-    if len(set(numbers.values())) > 1:
-        found = ", ".join(f"{key} {number}" for key, number in sorted(numbers.items()))
-        raise BadSourceError(
-            f"Expected as many samples in each array of {path}, got {found}. Download it again."
+    lacking = sorted(set(needed) - present)
+    number = (shapes.get(needed[0]) or (0,))[0]
+    for key in sorted(present):
+        inner = (3, WIDTH, HEIGHT) if key == "images" else (WIDTH, HEIGHT)
+        if shapes[key] != (number, *inner) or kinds[key].kind != _KINDS[key] or not number:
+            lacking.append(f"{key}, which is {kinds[key]} of shape {shapes[key]}")
+    if "images" in present and kinds["images"].itemsize != 1:
+        lacking.append("images of 8 bits")
+    if lacking:
+        raise UserError(
+            f"Expected arrays {', '.join(needed)} of the labelled data set in {path}, axes as "
+            f"MATLAB writes them, equally many samples of {HEIGHT}x{WIDTH}, got none such for "
+            f"{'; '.join(lacking)}. Give {MAT_NAME} as it was downloaded."
         )
-    return numbers[keys[0]], frozenset(present)
+    return number, present
 
 
-def _check_array(path: Path, file: h5py.File, key: str, size: tuple[int, int]) -> int:
-    array = file.get(key)
-    if not isinstance(array, h5py.Dataset):
-        others = ", ".join(sorted(file)) or "nothing"
-        raise BadSourceError(
-            f"Expected an array {key} in {path}, got {others}. Give the labelled data set, "
-            f"{MAT_NAME}."
-        )
-    height, width = size
-    inner = (3, width, height) if key == "images" else (width, height)
-    if array.shape is None or array.shape[1:] != inner or not array.shape[0]:
-        wanted = ", ".join(map(str, inner))
-        raise BadSourceError(
-            f"Expected {key} of shape (samples, {wanted}) in {path}, got {array.shape}. "
-            "Write the axes as MATLAB does, reversed, at the original size."
-        )
-    kind, is_byte = array.dtype.kind, array.dtype.itemsize == 1
-    if kind != _KINDS[key] or (key == "images" and not is_byte):
-        wanted = "8-bit " * (key == "images") + _KIND_WORDS[_KINDS[key]]
-        raise BadSourceError(
-            f"Expected {key} of {wanted} in {path}, got {array.dtype}. Download the file again."
-        )
-    return int(array.shape[0])
-
-
-def _is_hdf5(path: Path) -> bool:
-    try:
-        return bool(h5py.is_hdf5(path))
-    except OSError:
-        return False
-
-
-def _looks_like(path: Path) -> str:
-    """Return words for what a file that is not HDF5 may be."""
+def _first_bytes(path: Path) -> str:
+    """Return what a file that cannot be opened begins with, such as a web page or MATLAB 5."""
     try:
         with open(path, "rb") as file:
-            start = file.read(128)
+            return f"one that begins with {file.read(10)!r}"
     except OSError as error:
-        return f"an error: {error.strerror or error}"
-    if not start:
-        return "an empty file"
-    if start.startswith(b"MATLAB 5.0"):
-        return "an old MATLAB 5 file"
-    if start.startswith(b"MATLAB 7.3"):
-        return "one that is cut off or damaged"
-    if start.lstrip().startswith(b"<"):
-        return "a web page"
-    return f"a file that begins with {start[:8]!r}"
+        return error.strerror or "none"
 
 
 def read_splits(path: Path, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -160,52 +95,29 @@ def read_splits(path: Path, number: int) -> tuple[tuple[int, ...], tuple[int, ..
         number: of samples in the data file.
 
     Raises:
-        BadSourceError: if the file cannot be read or the indices do not fit the data file.
+        UserError: if the file cannot be read or the indices do not fit the data file.
     """
-    if not path.is_file():
-        raise BadSourceError(
-            f"Expected the official split at {path}, got no such file. Download {SPLITS_NAME} and "
-            "put it beside the data file, or give its path with the option splits."
-        )
+    remedy = (
+        f"Download {SPLITS_NAME}, which belongs to the data file, and put it beside it, or give "
+        "its path with the option splits."
+    )
     try:
         content = loadmat(path)
+        train, test = (np.ravel(content[key]) for key in ("trainNdxs", "testNdxs"))
+        both = np.concatenate([train, test])
+        indices = both.astype(np.intp)
+        good = bool(len(train) and len(test)) and np.array_equal(indices, both)
     except Exception as error:  # a damaged file makes scipy raise nearly anything
-        raise BadSourceError(
-            f"Expected a MATLAB 5 file at {path}, got one that cannot be read "
-            f"({type(error).__name__}: {error}). Download {SPLITS_NAME} again."
-        ) from error
-    train = _indices(path, content, "trainNdxs", number)
-    test = _indices(path, content, "testNdxs", number)
-    both = sorted(set(train) & set(test))
-    if both:
-        raise BadSourceError(
-            f"Expected no sample in both trainNdxs and testNdxs of {path}, got {len(both)}, "
-            f"the first {both[0]}. Download {SPLITS_NAME} again."
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(f"Expected the official split at {path}, got {words}. {remedy}") from error
+    if not good or indices.min() < 1 or indices.max() > number or len(set(indices)) < len(indices):
+        raise UserError(
+            f"Expected each index from 1 to {number} at most once in trainNdxs and testNdxs of "
+            f"{path}, got others. {remedy}"
         )
-    return train, test
-
-
-def _indices(path: Path, content: dict[str, Any], key: str, number: int) -> tuple[int, ...]:
-    array: NDArray[Any] | None = content.get(key)
-    if array is None or array.dtype.kind not in "uif" or not array.size:
-        found = "none" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise BadSourceError(
-            f"Expected indices {key} in {path}, got {found}. Download {SPLITS_NAME} again."
-        )
-    flat = array.reshape(-1)
-    outside = flat[~((flat >= 1) & (flat <= number) & (flat == np.floor(flat)))]
-    if outside.size:
-        raise BadSourceError(
-            f"Expected indices from 1 to {number} in {key} of {path}, got {outside[0]}. "
-            f"Give the {SPLITS_NAME} that belongs to the data file."
-        )
-    indices = sorted({int(index) for index in flat})
-    if len(indices) < flat.size:
-        raise BadSourceError(
-            f"Expected each index once in {key} of {path}, got {flat.size - len(indices)} twice. "
-            f"Download {SPLITS_NAME} again."
-        )
-    return tuple(indices)
+    return tuple(sorted(indices[: len(train)].tolist())), tuple(
+        sorted(indices[len(train) :].tolist())
+    )
 
 
 HEIGHT, WIDTH = 480, 640
@@ -214,8 +126,6 @@ CAMERA = Camera(fx=518.8579, fy=519.4696, cx=325.5824, cy=253.7362)
 DEPTH_RANGE_M = (0.7, 10.0)
 TOO_FAR_M = 10.0
 """The toolbox clips raw depth here, and its filling takes the value for missing."""
-LARGEST_DEPTH_M = 100.0
-"""No room is so deep: such values are millimetres or worse."""
 EIGEN_CROP = (slice(45, 471), slice(41, 601))
 """Rows and columns of Eigen, Puhrsch, Fergus (NIPS 2014), inside the white border of the images."""
 PICTURE_MARGIN_PX = 10
@@ -223,8 +133,7 @@ PICTURE_MARGIN_PX = 10
 were measured, and 7 to 10 by what others say."""
 NO_NORMALS = ("normal", "none")
 OFFICIAL_COUNTS = (795, 654)
-SIGN_CHECK_FRAMES = 6
-LARGEST_WINDOW_PX = 63
+MAX_WINDOW_PX = 63
 LICENCE = (
     "No licence is stated by the owners (Silberman et al., ECCV 2012): treat it as research use "
     "only and do not redistribute."
@@ -253,10 +162,10 @@ class Nyuv2Options:
     normals: str = "from_depth"
     """`from_depth`, `none`, or the path of normals of one of the public origins, see
     `mtl.data.readers.nyuv2_normals`."""
-    signs: str | None = "auto"
-    """Signs of x, y, z that turn a file's normals into our axes, such as `+--` or `+,-,-`; `auto`
-    compares them with normals from depth. Ignored for `from_depth` and `none`. On a command line,
-    whose values are YAML, three minuses must be `-,-,-`: a bare `---` arrives as None."""
+    signs: str | None = ""
+    """Signs of x, y, z that turn the normals of files into our axes (x right, y down, z forward,
+    towards the camera): `+--` or `+,-,-`; must be given with such files. On a command line, whose
+    values are YAML, three minuses must be `-,-,-`: a bare `---` arrives as None."""
     normal_window_px: int = 13
     """For `from_depth`: side of the window into which a plane is fitted, see
     `mtl.data.targets.derive`; 1 takes differences of neighbours as they are, mostly noise here."""
@@ -281,15 +190,14 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         options: defaults if None.
 
     Raises:
-        BadSourceError: if the file, the splits, the normals or the options are not as expected.
+        UserError: if the file, the splits, the normals or the options are not as expected.
     """
     options = Nyuv2Options() if options is None else options
     _check_options(options)
-    signs = _plain_signs(options.signs)
-    path = find_mat(Path(source))
-    keys = ["images", "rawDepths" if options.depth == "raw" else "depths", "labels"]
-    number, present = check_mat(path, keys, (HEIGHT, WIDTH))
-    splits_path = find_splits(path) if options.splits is None else Path(options.splits)
+    path = source / MAT_NAME if source.is_dir() else source
+    needed = ["images", "rawDepths" if options.depth == "raw" else "depths", "labels"]
+    number, present = check_mat(path, needed)
+    splits_path = path.parent / SPLITS_NAME if options.splits is None else Path(options.splits)
     train_indices, test_indices = read_splits(splits_path, number)
     train, validation = hold_out(
         [_id_of(index) for index in train_indices],
@@ -303,19 +211,27 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
     }
     held = [t for t in ("depth", "normal", "segmentation") if (t, options.normals) != NO_NORMALS]
     tasks = tasks_to_read(options.tasks, held)
-    opened = _Opened(path, options, "rawDepths" in present, None, tasks)
-    notes = _count_notes(len(train_indices), len(test_indices))
-    if options.depth == "filled" and not opened.has_raw_depth:
+    counts = (len(train_indices), len(test_indices))
+    notes = []
+    if counts != OFFICIAL_COUNTS:
+        notes.append(
+            f"The split has {counts[0]} training and {counts[1]} test samples, unlike the official "
+            f"{OFFICIAL_COUNTS[0]} and {OFFICIAL_COUNTS[1]}."
+        )
+    if options.depth == "filled" and "rawDepths" not in present:
         notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
-    if options.normals not in ("from_depth", "none") and "normal" in tasks:
-        files = open_normals(Path(options.normals), signs, (HEIGHT, WIDTH))
-        if signs == "auto":
-            files, note = _with_signs(opened, files, train_indices)
-            notes.append(note)
-        opened = dataclasses.replace(opened, normals=files)
-    recorded = dataclasses.asdict(options) | {"signs": signs, "tasks": tasks}
-    if opened.normals is not None:
-        recorded |= {"normals_origin": opened.normals.origin, "signs": opened.normals.signs}
+    # Without files there are no signs; recorded is what has always been, the folder's name hangs
+    # on it.
+    recorded = dataclasses.asdict(options) | {"signs": "auto", "tasks": tasks}
+    normals = None
+    if options.normals not in ("from_depth", "none"):
+        signs = _plain_signs(options.signs)
+        recorded["signs"] = signs
+        if "normal" in tasks:
+            factors = tuple(1.0 if sign == "+" else -1.0 for sign in signs)
+            normals = open_normals(Path(options.normals), factors, (HEIGHT, WIDTH))
+            recorded["normals_origin"] = normals.origin
+    opened = _Opened(path, options, "rawDepths" in present, normals, tasks)
     fillable = ("depth", "normal") if options.depth == "raw" else ("normal",)
     return RawDataset(
         name="nyuv2",
@@ -350,68 +266,32 @@ def _id_of(index: int) -> str:
 
 def _check_options(options: Nyuv2Options) -> None:
     if options.depth not in ("filled", "raw"):
-        raise BadSourceError(f"Expected depth filled or raw, got {options.depth!r}. Give one.")
+        raise UsageError(f"Expected depth filled or raw, got {options.depth!r}. Give one.")
     border = options.border
-    good = border in ("eigen", "none") or str(border).isdecimal()
-    if not good or (str(border).isdecimal() and int(border) >= HEIGHT // 2):
-        raise BadSourceError(
+    is_width = str(border).isdecimal() and int(border) < HEIGHT // 2
+    if border not in ("eigen", "none") and not is_width:
+        raise UsageError(
             f"Expected border eigen, none or a number of pixels below {HEIGHT // 2}, "
             f"got {border!r}. Give one of these."
         )
     window_px = options.normal_window_px
-    if window_px % 2 == 0 or not 1 <= window_px <= LARGEST_WINDOW_PX:
-        raise BadSourceError(
-            f"Expected normal_window_px odd, from 1 to {LARGEST_WINDOW_PX}, got {window_px}. "
+    if window_px % 2 == 0 or not 1 <= window_px <= MAX_WINDOW_PX:
+        raise UsageError(
+            f"Expected normal_window_px odd, from 1 to {MAX_WINDOW_PX}, got {window_px}. "
             "Give 1 for no window."
         )
 
 
 def _plain_signs(signs: str | None) -> str:
-    """Return `auto` or three signs without commas."""
-    if signs is None:
-        raise BadSourceError(
-            "Expected signs auto or three of + and - such as +--, got none, or ---, which YAML "
-            "takes for the beginning of a document. Write signs=-,-,- for three minuses."
-        )
-    plain = signs.replace(",", "")
-    if plain != "auto" and not (len(plain) == 3 and set(plain) <= {"+", "-"}):
-        raise BadSourceError(
-            f"Expected signs auto or three of + and - such as +--, got {signs!r}. "
-            "Give one of these."
+    """Return three signs without commas."""
+    plain = (signs or "").replace(",", "")
+    if len(plain) != 3 or set(plain) - {"+", "-"}:
+        raise UsageError(
+            f"Expected the signs of x, y, z that give x right, y down, z forward for normals of "
+            f"files, such as signs=+-- (or signs=-,-,-), got {signs!r}. Try some and look at them "
+            "with `python -m mtl.data.show` beside those of from_depth."
         )
     return plain
-
-
-def _count_notes(num_train: int, num_test: int) -> list[str]:
-    if (num_train, num_test) == OFFICIAL_COUNTS:
-        return []
-    return [
-        f"The split has {num_train} training and {num_test} test samples, "
-        f"unlike the official {OFFICIAL_COUNTS[0]} and {OFFICIAL_COUNTS[1]}."
-    ]
-
-
-def _with_signs(
-    opened: _Opened, files: NormalFiles, train_indices: tuple[int, ...]
-) -> tuple[NormalFiles, str]:
-    """Return the files with the signs that fit the depth of some training frames, and a note."""
-    having = [index for index in train_indices if index in files.indices]
-    if not having:
-        raise BadSourceError(
-            f"Expected normals of the training samples in {files.path}, got none of them. "
-            "Check that the files belong to NYU Depth V2."
-        )
-    chosen = having[:: max(1, len(having) // SIGN_CHECK_FRAMES)][:SIGN_CHECK_FRAMES]
-    frames = []
-    for index in chosen:
-        try:
-            depth, valid = _read_depth(opened, index)
-            normals, exists = read_normals(files, index)
-        except BadSampleError:
-            continue  # one bad frame is for `read` to report, and the others can tell the signs
-        frames.append((depth, valid, normals, exists))
-    signs, note = choose_signs(frames, CAMERA, files.path)
-    return dataclasses.replace(files, signs=signs), note
 
 
 def _files(opened: _Opened, sample_id: str) -> Iterable[Path]:
@@ -455,13 +335,13 @@ def _read_from_depth(opened: _Opened, index: int, inside: BoolArray, read: _Maps
     options = opened.options
     depth, known = _read_depth(opened, index)
     if not (known & inside).any():
-        raise BadSampleError(
-            f"Expected some valid depth in sample {_id_of(index)} of {opened.path}, got none "
-            "inside the border. Leave the sample out or download the file again."
-        )
+        raise bad_file(
+            _place(opened, index), "some valid depth inside the border", "none",
+            "Leave the sample out or download the file again",
+        )  # fmt: skip
     sensed = None
     if options.depth == "filled" and opened.has_raw_depth:
-        raw = _checked_depth(opened, "rawDepths", index)
+        raw = _read_array(opened, "rawDepths", index).T
         sensed = known & (raw > 0) & (raw < TOO_FAR_M)
     if "depth" in opened.tasks:
         read.targets["depth"] = depth[..., None].astype(np.float32)
@@ -493,27 +373,18 @@ def _add_normals(normals: FloatArray, exists: BoolArray, inside: BoolArray, read
 def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:
     """Return depth (480, 640) in metres, 0 where there is none, and where there is some."""
     is_raw = opened.options.depth == "raw"
-    depth = _checked_depth(opened, "rawDepths" if is_raw else "depths", index)
-    known = depth > 0
+    depth = _read_array(opened, "rawDepths" if is_raw else "depths", index).T.astype(np.float64)
+    known = depth != 0
+    remedy = "Download the file again, or leave the sample out"
+    if known.any():
+        check_depth(_place(opened, index), depth, known, DEPTH_RANGE_M, remedy)
     if is_raw:
         known &= depth < TOO_FAR_M
     return np.where(known, depth, 0.0), known
 
 
-def _checked_depth(opened: _Opened, key: str, index: int) -> FloatArray:
-    depth = _read_array(opened, key, index).T.astype(np.float64)
-    if not np.isfinite(depth).all():
-        found = f"{np.count_nonzero(~np.isfinite(depth))} pixels of NaN or infinity"
-    elif depth.min() < 0:
-        found = f"{depth.min():g} m"
-    elif depth.max() > LARGEST_DEPTH_M:
-        found = f"{depth.max():g}, as if it were millimetres"
-    else:
-        return depth
-    raise BadSampleError(
-        f"Expected depth from 0 to {LARGEST_DEPTH_M:g} m in {key} of sample {_id_of(index)} of "
-        f"{opened.path}, got {found}. Leave the sample out or download the file again."
-    )
+def _place(opened: _Opened, index: int) -> str:
+    return f"sample {_id_of(index)} of {opened.path}"
 
 
 def _read_labels(opened: _Opened, index: int) -> tuple[NDArray[np.uint8], BoolArray]:
@@ -521,7 +392,7 @@ def _read_labels(opened: _Opened, index: int) -> tuple[NDArray[np.uint8], BoolAr
     try:
         return classes_13(labels)
     except ValueError as error:
-        raise BadSampleError(f"Sample {_id_of(index)} of {opened.path}: {error}") from error
+        raise BadSampleError(f"{error} ({_place(opened, index)})") from error
 
 
 def _read_array(opened: _Opened, key: str, index: int) -> NDArray[Any]:
@@ -531,7 +402,6 @@ def _read_array(opened: _Opened, key: str, index: int) -> NDArray[Any]:
         with h5py.File(opened.path, "r") as file:
             return np.asarray(file[key][index - 1])
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise BadSampleError(
-            f"Expected to read {key} of sample {_id_of(index)} of {opened.path}, got: {error}. "
-            f"Download {MAT_NAME} again if it is damaged."
+        raise bad_file(
+            _place(opened, index), key, str(error), f"Download {MAT_NAME} again if it is damaged"
         ) from error

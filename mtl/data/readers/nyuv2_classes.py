@@ -7,8 +7,6 @@ github.com/ankurhanda/nyuv2-meta-data. In the files 0 is void and classes count 
 a mask and the 13 classes count from 0, as in the MTAN and LibMTL files.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

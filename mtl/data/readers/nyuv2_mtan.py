@@ -13,8 +13,6 @@ were cropped and resized by code that is lost, so the camera is not known. Their
 the crop takes the white border away, so all of an image counts as picture.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
@@ -27,14 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.data.readers.checks import bad_file, check_depth, unit_normals
 from mtl.data.readers.holdout import hold_out
-from mtl.data.readers.images import bad_file, read_array
-from mtl.data.readers.nyuv2 import DEPTH_RANGE_M, LARGEST_DEPTH_M, LICENCE
+from mtl.data.readers.images import read_array
+from mtl.data.readers.nyuv2 import DEPTH_RANGE_M, LICENCE
 from mtl.data.readers.nyuv2_classes import CLASSES_13
 from mtl.data.sample import RawDataset, RawSample
 from mtl.data.targets.derive import BoolArray
 from mtl.data.targets.derived_tasks import tasks_to_read
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import UserError
 
 HEIGHT, WIDTH = 288, 384
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -46,7 +45,7 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
 """Folder -> shapes that its files may have; the first is the usual one."""
 FOLDERS = {"depth": "depth", "normal": "normal", "segmentation": "label"}
 """Task -> folder."""
-OFFICIAL_COUNTS = (795, 654)
+USUAL_COUNTS = (795, 654)
 VOID = -1
 SLACK = 1e-3
 """By how much rounding may carry values out of their range."""
@@ -71,7 +70,7 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
     when it is read, so that it can be left out and listed.
 
     Raises:
-        BadSourceError: if folders are absent or empty, or the options leave nothing to train on.
+        UserError: if folders are absent or empty, or the options leave nothing to train on.
     """
     options = MtanOptions() if options is None else options
     root = Path(source)
@@ -80,10 +79,10 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
     test = tuple(f"val/{number}" for number in _numbers(root / "val"))
     kept, held = hold_out(train, options.validation_share, options.validation_seed)
     notes = ["The axes of the normals are those of the files: x to the right, y and z as found."]
-    if (len(train), len(test)) != OFFICIAL_COUNTS:
+    if (len(train), len(test)) != USUAL_COUNTS:
         notes.append(
             f"There are {len(train)} training and {len(test)} test samples, unlike the usual "
-            f"{OFFICIAL_COUNTS[0]} and {OFFICIAL_COUNTS[1]}."
+            f"{USUAL_COUNTS[0]} and {USUAL_COUNTS[1]}."
         )
     return RawDataset(
         name="nyuv2_mtan",
@@ -107,13 +106,13 @@ def _numbers(folder: Path) -> list[int]:
         try:
             files = os.listdir(folder / name)
         except OSError as error:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected the folder {folder / name}, got: {error.strerror or error}. "
                 "Give the folder that holds train and val, each with image, depth, normal, label."
             ) from error
         found |= {int(file[:-4]) for file in files if re.fullmatch(r"(0|[1-9]\d*)\.npy", file)}
     if not found:
-        raise BadSourceError(
+        raise UserError(
             f"Expected files such as {folder / 'image' / '0.npy'}, got none. "
             "Unpack the archive there."
         )
@@ -134,12 +133,6 @@ def _files(root: Path, tasks: tuple[str, ...], sample_id: str) -> Iterable[Path]
 def _read(root: Path, tasks: tuple[str, ...], sample_id: str) -> RawSample:
     """Return a sample of the folder; raises `BadSampleError`."""
     paths = _paths(root, tasks, sample_id)
-    for name, path in paths.items():
-        if not path.is_file():
-            raise BadSampleError(
-                f"Expected the {name} of sample {sample_id} at {path}, got no file. "
-                "Unpack the archive again, or leave the sample out."
-            )
     read = {task: READ[task](paths[FOLDERS[task]]) for task in tasks}
     return RawSample(
         image=_image(paths["image"]),
@@ -187,24 +180,18 @@ def _image(path: Path) -> NDArray[np.uint8]:
 
 def _depth(path: Path) -> tuple[NDArray[np.float32], BoolArray]:
     values = _numbers_of(path, "depth")
-    if values.min() < 0:
-        raise bad_file(
-            path, "depth of at least 0 m", f"{values.min():g}", "Mark missing depth with 0"
-        )
-    _expect_range(path, "depth in metres", values, 0, LARGEST_DEPTH_M)
-    valid = values[..., 0] > 0
-    if not valid.any():
-        raise bad_file(path, "some valid depth", "0 everywhere", "Leave the sample out")
+    valid = values[..., 0] != 0
+    remedy = "Write metres, and 0 for missing depth"
+    check_depth(path, values[..., 0], valid, DEPTH_RANGE_M, remedy)
     return values.astype(np.float32), valid
 
 
 def _normals(path: Path) -> tuple[NDArray[np.float32], BoolArray]:
     values = _numbers_of(path, "normal")
-    _expect_range(path, "normal", values, -1, 1)
     # Not by the sum of the components: that of a unit normal can be 0.
     valid = (values != 0).any(axis=-1)
-    length = np.linalg.norm(values, axis=-1)
-    unit = values / np.where(valid, length, 1.0)[..., None]
+    remedy = "Write unit normals in the scale of the MTAN layout, -1 to 1"
+    unit, valid = unit_normals(path, values, valid, remedy, min_length=0.0)
     return unit.astype(np.float32), valid
 
 

@@ -24,10 +24,11 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.data.readers.checks import bad_file, check_depth, unit_normals
 from mtl.data.readers.holdout import hold_out
-from mtl.data.readers.images import bad_file, read_rgb, read_uint8, read_uint16
+from mtl.data.readers.images import read_mask, read_rgb, read_uint8, read_uint16
 from mtl.data.sample import RawDataset, RawSample
-from mtl.errors import BadSourceError
+from mtl.errors import UsageError, UserError
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
 
@@ -112,10 +113,10 @@ def find_views(source: Path) -> Found:
     """Return all views in a folder and below; links to folders are followed, but never in a circle.
 
     Raises:
-        BadSourceError: if the source is no folder, holds no such files, or holds one file twice.
+        UserError: if the source is no folder, holds no such files, or holds one file twice.
     """
     if not source.is_dir():
-        raise BadSourceError(
+        raise UserError(
             f"Expected a folder of Taskonomy's files at {source}, got none. "
             "Give the folder that holds the tasks' or the buildings' folders."
         )
@@ -132,7 +133,7 @@ def find_views(source: Path) -> Found:
             view = (building, int(match[1]), int(match[2]))
             bits = found.kinds.get(view, 0)
             if bits & BIT_OF_KIND[kind]:
-                raise BadSourceError(
+                raise UserError(
                     f"Expected one {DOMAINS[kind][0]} of point {view[1]}, view {view[2]} of "
                     f"building {building} in {source}, got {found.path(view, kind)} and "
                     f"{Path(folder) / name}. Move one of them elsewhere."
@@ -143,7 +144,7 @@ def find_views(source: Path) -> Found:
             else:
                 found.padded[view, kind] = Path(folder) / name
     if not found.kinds:
-        raise BadSourceError(
+        raise UserError(
             f"Expected files named point_<P>_view_<V>_domain_<domain>.png in {source}, got none. "
             "Give the folder that holds the tasks' or the buildings' folders."
         )
@@ -168,7 +169,7 @@ def _folders(source: Path) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
                     if real not in above:  # else a link back to a folder that leads here
                         pending.append((entry.path, (*below, entry.name), (*above, real)))
         except OSError as error:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected to list the folder {folder}, got: {error.strerror or error}. "
                 "Give yourself the right to read it."
             ) from error
@@ -188,7 +189,7 @@ def read_split_csv(path: Path) -> dict[str, tuple[str, ...]]:
     The official files end their lines with a carriage return alone.
 
     Raises:
-        BadSourceError: if the file cannot be read or is no such list.
+        UserError: if the file cannot be read or is no such list.
     """
     remedy = "Take a file of splits_taskonomy.zip, or write id,train,val,test and a 1 in each row"
     try:
@@ -196,22 +197,20 @@ def read_split_csv(path: Path) -> dict[str, tuple[str, ...]]:
         rows = [row for row in csv.reader(text.splitlines()) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         words = error.strerror if isinstance(error, OSError) else error
-        raise BadSourceError(
+        raise UserError(
             f"Expected a CSV of buildings at {path}, got: {words}. {remedy}."
         ) from error
     columns = [name.strip().lower() for name in rows[0]] if rows else []
     if columns[:1] != ["id"] or sorted(columns[1:]) != ["test", "train", "val"]:
         got = ",".join(columns)[:80] or "an empty file"
-        raise BadSourceError(
-            f"Expected the columns id,train,val,test in {path}, got {got}. {remedy}."
-        )
+        raise UserError(f"Expected the columns id,train,val,test in {path}, got {got}. {remedy}.")
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     seen: set[str] = set()
     for line, row in enumerate(rows[1:], 2):
         flags = [cell.strip() for cell in row[1:]]
         chosen = [name for name, flag in zip(columns[1:], flags, strict=False) if flag == "1"]
         if len(flags) != 3 or set(flags) - {"0", "1"} or len(chosen) > 1 or row[0] in seen:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected a new building and three flags, at most one of them 1, in line {line} "
                 f"of {path}, got {','.join(row)[:80]}. {remedy}."
             )
@@ -271,10 +270,8 @@ INVALID_DEPTH = 65535
 INVALID_NORMAL = (128, 128, 128)
 INVALID_CURVATURE = (0, 0, 0)
 FLAT_CURVATURE = 127.0
-MOST_COLOUR_IN_GREY = 2
+MAX_COLOUR_IN_GREY = 2
 """Channels of a shading that differ by more, in 8-bit steps, are no shading."""
-SHORTEST_NORMAL = 0.1
-"""A shorter decoded normal has no direction."""
 
 PAPER_STRIDE = 100
 PAPER_COUNTS = {"train": 2762, "test": 548}
@@ -318,10 +315,7 @@ class TaskonomyOptions:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             _refuse("tasks to be distinct and at least one", self.tasks)
         for task in self.tasks:
-            try:
-                checked_name(task, READABLE_TASKS, "task of Taskonomy")
-            except ValueError as error:
-                raise BadSourceError(str(error)) from error
+            checked_name(task, READABLE_TASKS, "task of Taskonomy")
         if self.stride < 1:
             _refuse("stride of at least 1", self.stride)
         if not 0 <= self.offset < self.stride:
@@ -341,7 +335,7 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
     Samples are the views that have all wanted tasks. Ids are ``building/point_P_view_V``.
 
     Raises:
-        BadSourceError: if the folder or the CSV cannot be used, or a split stays empty.
+        UserError: if the folder or the CSV cannot be used, or a split stays empty.
     """
     options = TaskonomyOptions() if options is None else options
     source = Path(source)
@@ -362,7 +356,7 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
         )
     for split in ("train", "test"):
         if not samples[split]:
-            raise BadSourceError(
+            raise UserError(
                 f"Expected views of {split} buildings ({options.splits}) in {source}, got none "
                 f"among {len(views)} of {_listed({view[0] for view in views})}. "
                 "Add buildings, take a smaller stride, or give other splits."
@@ -401,7 +395,7 @@ def _complete_views(
     lacking = {kind: len(found.kinds) - len(found.having((kind,))) for kind in kinds}
     if not complete:
         counts = ", ".join(f"{len(found.having((kind,)))} {DOMAINS[kind][0]}" for kind in kinds)
-        raise BadSourceError(
+        raise UserError(
             f"Expected views with all of {', '.join(DOMAINS[kind][0] for kind in kinds)} in "
             f"{source}, got none: {counts}. Add the missing files, or ask for fewer tasks."
         )
@@ -519,22 +513,24 @@ def _read(
 
 
 def _decode_depth(path: Path, options: TaskonomyOptions) -> tuple[NDArray, Mask]:
+    raw, valid = _raw_depth(path, options)
+    depth_m = raw / DEPTH_UNITS_PER_M
+    remedy = "Give depths in 1/512 m, or another depth_range_m with --option"
+    check_depth(path, depth_m, valid, options.depth_range_m, remedy)
+    return depth_m[..., None], valid
+
+
+def _raw_depth(path: Path, options: TaskonomyOptions) -> tuple[NDArray, Mask]:
     raw = read_uint16(path)
-    valid = (raw > 0) & (raw < options.depth_invalid_from)
-    if not valid.any():
-        expected = f"depths from 1 to {options.depth_invalid_from - 1}"
-        raise bad_file(path, expected, "no valid pixel at all", "Leave the view out")
-    return raw[..., None] / DEPTH_UNITS_PER_M, valid
+    return raw, (raw > 0) & (raw < options.depth_invalid_from)
 
 
 def _decode_normal(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
     raw = read_rgb(path, lossless=True)
     # The mask comes from the raw values: decoded ones are not 0 at an invalid pixel but 0.004.
     valid = (raw != INVALID_NORMAL).any(-1)
-    normals = raw / 127.5 - 1.0
-    length = np.linalg.norm(normals, axis=-1)
-    valid &= length > SHORTEST_NORMAL
-    return normals / np.maximum(length, SHORTEST_NORMAL)[..., None], valid
+    remedy = "Take the files of the official release, whose values are (n + 1) * 127.5"
+    return unit_normals(path, raw / 127.5 - 1.0, valid, remedy)
 
 
 def _decode_curvature(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
@@ -547,7 +543,7 @@ def _decode_curvature(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
 def _decode_reshading(path: Path, _: TaskonomyOptions) -> tuple[NDArray, Mask]:
     raw = read_rgb(path, lossless=True, or_grey=True)
     spread = int((raw.max(-1) - raw.min(-1)).max())
-    if spread > MOST_COLOUR_IN_GREY:
+    if spread > MAX_COLOUR_IN_GREY:
         got = f"channels that differ by {spread}"
         raise bad_file(path, "a grey shading", got, "Put the reshading there, not a photograph")
     return raw[..., :1] / 255.0, np.ones(raw.shape[:2], bool)
@@ -582,10 +578,7 @@ def _where_depth_exists(
     kind = next((kind for kind in MASK_KINDS if kind in paths), None)
     if kind is None:
         return np.ones(image.shape[:2], bool)
-    if kind == "mask":
-        mask = read_uint8(paths[kind]) > 127
-    else:
-        mask = _decode_depth(paths[kind], options)[1]
+    mask = read_mask(paths[kind]) if kind == "mask" else _raw_depth(paths[kind], options)[1]
     if mask.shape != image.shape[:2]:
         _wrong_size(paths[kind], image, mask)
     return mask
@@ -604,4 +597,4 @@ def _listed(names: set[str]) -> str:
 
 
 def _refuse(expected: str, got: object) -> NoReturn:
-    raise BadSourceError(f"Expected {expected}, got {got!r}. Change this option of Taskonomy.")
+    raise UsageError(f"Expected {expected}, got {got!r}. Change this option of Taskonomy.")

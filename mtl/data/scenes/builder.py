@@ -3,8 +3,6 @@
 An object's frame stands on its support: x along its width, y from its back to its front, z up.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

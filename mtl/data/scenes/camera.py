@@ -1,7 +1,5 @@
 """Choose where the camera stands, so that all it sees lies in the variant's depth range."""
 
-from __future__ import annotations
-
 from math import atan, cos, degrees, radians, sin, tan
 
 import numpy as np

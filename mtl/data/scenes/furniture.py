@@ -4,8 +4,6 @@ Each function builds one piece and returns the level places on it where small th
 Sizes are (width, depth, height) in metres.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sin

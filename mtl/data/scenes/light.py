@@ -1,7 +1,5 @@
 """Light and sensor: lamps with shadows on diffuse and glossy surfaces, then a camera's response."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A material mixes three colours by a pattern. Patterns fade to their mean where t
 the size of a pixel on the surface, since 2x2 samples alone would alias.
 """
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass, field

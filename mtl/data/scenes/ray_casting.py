@@ -5,8 +5,6 @@ frame is computed once. Rays meet primitives as a flat list of (ray, primitive) 
 test has kept: the screen rectangle for the camera, a cone for a lamp.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +45,7 @@ class Primitives:
     labelled: NDArray[np.bool_]
     group: Index
 
-    def select(self, keep: NDArray[np.bool_]) -> Primitives:
+    def select(self, keep: NDArray[np.bool_]) -> "Primitives":
         """Return the primitives where `keep` (P,) is True."""
         return Primitives(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 

@@ -3,8 +3,6 @@
 World axes: x and y along the walls, z up, the origin in the middle of the floor; lengths in metres.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -9,8 +9,6 @@ A scene depends on (SCENES_VERSION, variant, seed, split, index, height, width) 
 (layout, camera, lamps, sensor) draws from its own stream; splits share none.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 
@@ -25,19 +23,13 @@ from mtl.data.scenes.records import SceneSample, SceneVariant
 from mtl.data.scenes.rooms import layout_rooms, layout_simple
 from mtl.data.targets import derive
 from mtl.errors import UsageError
+from mtl.spec.sections import SCENES_VERSION, SPLITS
+from mtl.spec.strict import checked_name
 
-__all__ = ["SCENES_VERSION", "SPLITS", "VARIANTS", "SceneSample", "SceneVariant", "render_scene"]
-
-SCENES_VERSION: int = 1
-"""Raise it when any pixel of any scene changes: prepared data are named by it."""
-
-SPLITS = ("train", "validation", "test")
 NYUV2_CLASSES = (
     "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa",
     "table", "tv", "wall", "window",
 )  # fmt: skip
-# Taskonomy's unit of curvature: values are k * 0.03 m, clipped to -1..1.
-CURVATURE_SCALE_M = 0.03
 # The pixel centre, then the 2x2 samples of the image, in pixels.
 CENTRE = np.zeros((1, 2))
 SAMPLES = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
@@ -144,7 +136,7 @@ def render_scene(
     label = primitives.label[centre.primitive, centre.face].reshape(height, width)
     depth_m = centre.t.reshape(height, width)
     normal = (centre.normal @ pose.axes.T).reshape(height, width, 3)
-    curvature = np.clip(CURVATURE_SCALE_M * curvature_per_m(primitives, centre), -1.0, 1.0)
+    curvature = np.clip(derive.CURVATURE_SCALE_M * curvature_per_m(primitives, centre), -1.0, 1.0)
     targets = {
         "depth": depth_m[..., None].astype(np.float32),
         "normal": normal.astype(np.float32),
@@ -164,15 +156,8 @@ def render_scene(
 def _checked_variant(
     variant: str, seed: int, split: str, index: int, height: int, width: int
 ) -> SceneVariant:
-    if variant not in VARIANTS:
-        raise UsageError(
-            f"Expected a variant among {', '.join(sorted(VARIANTS))}, got {variant!r}. "
-            "Choose one of these."
-        )
-    if split not in SPLITS:
-        raise UsageError(
-            f"Expected a split among {', '.join(SPLITS)}, got {split!r}. Choose one of these."
-        )
+    checked_name(variant, VARIANTS, "variant")
+    checked_name(split, SPLITS, "split")
     if seed < 0 or index < 0:
         raise UsageError(
             f"Expected seed and index of at least 0, got {seed} and {index}. Count from 0."

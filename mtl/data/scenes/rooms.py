@@ -4,8 +4,6 @@ The frequencies below were fitted so that the mean pixel shares come near those 
 labels; `tests/data/test_scenes.py` holds them.
 """
 
-from __future__ import annotations
-
 from math import atan2, cos, hypot, pi, sin
 
 import numpy as np

@@ -12,8 +12,6 @@ Either way a known pixel keeps its value and only the missing ones take x. The t
 millimetres on indoor depth, and holes only is several times faster.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

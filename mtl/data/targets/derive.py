@@ -11,8 +11,6 @@ Pixel convention: the centre of the pixel in row i and column j is the point (j,
 horizontal flip moves ``cx`` to ``width - 1 - cx``. Camera axes: x right, y down, z forward.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mtl.data.manifest import read_manifest
 from mtl.data.prepare.__main__ import main
 from mtl.data.prepare.recipe import RawRecipe
 from tests.data.readers.folder_formats import HEIGHT, WIDTH, write_source
@@ -56,10 +55,10 @@ def alive(pid: int) -> bool:
 
 
 def test_workers_end_by_themselves_when_the_one_that_started_them_is_killed(tmp_path) -> None:
-    # Thousands of scenes take minutes, and the chunks noted show that the workers are at work.
+    # Thousands of scenes take minutes, and the chunks written show that the workers are at work.
     code = (
         "from mtl.data.prepared import prepare\n"
-        "from mtl.spec import DataSpec\n"
+        "from mtl.spec.sections import DataSpec\n"
         "if __name__ == '__main__':\n"
         "    data = DataSpec(height=96, width=128, num_train=9000, num_validation=9, num_test=9)\n"
         f"    prepare(data, {str(tmp_path)!r}, num_workers=2)\n"
@@ -71,7 +70,7 @@ def test_workers_end_by_themselves_when_the_one_that_started_them_is_killed(tmp_
     workers: dict[int, str] = {}
     try:
         until(
-            lambda: any(path.stat().st_size for path in tmp_path.glob("*.unfinished/chunks.jsonl")),
+            lambda: any(tmp_path.glob("*.unfinished/chunks/*/*/note.json")),
             "a first chunk",
         )
         workers = {p: line for p, line in children(parent.pid).items() if "spawn_main" in line}
@@ -123,7 +122,7 @@ def test_too_full_a_disk_is_told_before_anything_is_written(small_disk, tmp_path
     source, root = write_source(tmp_path), small_disk
     argv = command(source, root)
     assert main([*argv, "--size", "400x400"]) == 1
-    assert "MB of free disk for the prepared data in" in capsys.readouterr().err
+    assert "GB of free disk for the prepared data in" in capsys.readouterr().err
     assert list(root.iterdir()) == []
 
 
@@ -139,36 +138,6 @@ def test_a_disk_that_is_full_while_arrays_are_made(
         ends_with_a_sentence([*argv, "--size", "48x64"], small_disk, capsys)
     ballast.unlink()
     assert main([*argv, "--size", "48x64"]) == 0
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_disk_that_is_full_when_chunks_are_noted(
-    workers, small_disk, tmp_path, capsys, monkeypatch
-) -> None:
-    # Arrays have their blocks already: what is written into them needs no more.
-    argv = [*command(write_source(tmp_path), small_disk), "--workers", workers]
-    ballast: list[Path] = []
-    from mtl.data import writing
-
-    def noted(beside, result):
-        if not ballast:
-            ballast.append(fill(small_disk, 0))
-        # Beyond the one block that an empty file of notes may have found free.
-        original(beside, result)
-        (beside / "more").write_bytes(bytes(8192))
-
-    original = writing.note
-    with monkeypatch.context() as patch:
-        patch.setattr(writing, "note", noted)
-        ends_with_a_sentence(argv, small_disk, capsys)
-    ballast[0].unlink()
-    for left in small_disk.glob("*.unfinished/more"):
-        left.unlink()
-    assert main(argv) == 0
-    assert main(command(tmp_path / "unsere Küche 部屋", tmp_path / "large")) == 0
-    (one,) = [read_manifest(path.parent) for path in small_disk.glob("*/manifest.json")]
-    (other,) = [read_manifest(path.parent) for path in tmp_path.glob("large/*/manifest.json")]
-    assert one["folder_hash"] == other["folder_hash"]
 
 
 def test_a_disk_that_is_full_at_the_end_needs_no_sample_again(

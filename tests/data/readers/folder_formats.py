@@ -12,7 +12,7 @@ from mtl.data.readers.folder import FolderOptions, open_folder
 from mtl.data.sample import RawDataset
 from mtl.data.scenes.records import SceneSample
 from mtl.data.scenes.render import NYUV2_CLASSES, render_scene
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, UserError
 from mtl.spec.sections import TASKS
 
 HEIGHT, WIDTH = 18, 24
@@ -100,7 +100,7 @@ def write_source(folder: Path) -> Path:
 
 def refused(source: Path, *words: object, **options: object) -> None:
     """Opening fails, in these words."""
-    with pytest.raises(BadSourceError) as caught:
+    with pytest.raises(UserError) as caught:
         open_folder(source, FolderOptions(**options))
     check_words(caught.value, words)
 

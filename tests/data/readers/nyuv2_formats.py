@@ -1,7 +1,5 @@
 """NYUv2's formats written by tests, from synthetic arrays or from real frames."""
 
-import gzip
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -154,19 +152,6 @@ def write_eigen(
     return folder
 
 
-def write_fair(folder: Path, normals: dict[int, np.ndarray], protocol: int = 2) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "all_normals": np.stack(list(normals.values())).astype(np.float32),
-        "all_filenames": [f"{index:06d}" for index in normals],
-        "all_valid_depth_masks": np.ones((len(normals), HEIGHT, WIDTH), np.uint8),
-    }
-    path = folder / "all_normals.pklz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        pickle.dump(content, file, protocol=protocol)
-    return path
-
-
 def write_mtan(folder: Path, split: str, number: int, **changes: np.ndarray) -> None:
     """Write a sample of the MTAN layout with float64 files, as they are met."""
     rng = np.random.default_rng(number)
@@ -182,9 +167,3 @@ def write_mtan(folder: Path, split: str, number: int, **changes: np.ndarray) -> 
         path = folder / split / name / f"{number}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, array)
-
-
-def dump_pickle(path: Path, content: object, protocol: int = 2) -> Path:
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        pickle.dump(content, file, protocol=protocol)
-    return path

@@ -22,7 +22,6 @@ from tests.data.readers.folder_formats import (
     save,
     scene,
     stored,
-    write_source,
     write_task,
     write_yaml,
 )
@@ -44,13 +43,8 @@ BOUNDS = {
 ROUNDING = 1e-6  # float32
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path)
-
-
-def test_scenes_read_back_equal_within_the_quantisation(source: Path) -> None:
-    data = open_folder(source)
+def test_scenes_read_back_equal_within_the_quantisation(folder_source: Path) -> None:
+    data = open_folder(folder_source)
     assert (data.name, data.tasks, data.classes) == ("folder", TASKS, NYUV2_CLASSES)
     assert (data.licence, data.depth_range_m) == ("ours", (0.7, 10.0))
     assert data.samples["train"] == tuple(f"train/Bild {i} é" for i in range(3))
@@ -93,61 +87,67 @@ def test_arrays_read_back_exactly(tmp_path: Path) -> None:
             np.testing.assert_allclose(got.targets[task][valid], target[valid], atol=1e-6)
 
 
-def test_without_validation_folder_a_part_of_train_is_held_out(source: Path) -> None:
-    (source / "val").rename(source / "elsewhere")
-    data = open_folder(source)
+def test_without_validation_folder_a_part_of_train_is_held_out(folder_source: Path) -> None:
+    (folder_source / "val").rename(folder_source / "elsewhere")
+    data = open_folder(folder_source)
     assert len(data.samples["train"]) == 2
     assert len(data.samples["validation"]) == 1
     assert any("held out by seed 0" in note for note in data.notes)
     assert {
-        open_folder(source, FolderOptions(validation_seed=seed)).samples["validation"]
+        open_folder(folder_source, FolderOptions(validation_seed=seed)).samples["validation"]
         for seed in range(9)
     } == {(f"train/Bild {i} é",) for i in range(3)}
 
 
-def test_splits_may_bear_any_names(source: Path) -> None:
-    (source / "val").rename(source / "dev")
-    write_yaml(source, splits={"validation": "dev", "test": "dev"})
-    data = open_folder(source)
+def test_splits_may_bear_any_names(folder_source: Path) -> None:
+    (folder_source / "val").rename(folder_source / "dev")
+    write_yaml(folder_source, splits={"validation": "dev", "test": "dev"})
+    data = open_folder(folder_source)
     assert data.samples["validation"] == data.samples["test"] == ("dev/Bild 3 é",)
     assert any("same images" in note for note in data.notes)
 
 
-def test_names_pair_whatever_they_end_on_and_however_accents_are_stored(source: Path) -> None:
-    image = source / "train" / "image"
+def test_names_pair_whatever_they_end_on_and_however_accents_are_stored(
+    folder_source: Path,
+) -> None:
+    image = folder_source / "train" / "image"
     decomposed = unicodedata.normalize("NFD", "Bild 0 é")
     Image.fromarray(scene(0).image).save(image / f"{decomposed}.JPG", quality=95)
     (image / "Bild 0 é.png").unlink()
     (image / "Thumbs.db").write_bytes(b"x")
     (image / "._Bild 0 é.png").write_bytes(b"x")
-    save(source / "train" / "edge2d" / "Bild 0 é.npy", scene(0).targets["edge2d"])
-    (source / "train" / "edge2d" / "Bild 0 é.png").unlink()
-    got = open_folder(source).read(FIRST)
+    save(folder_source / "train" / "edge2d" / "Bild 0 é.npy", scene(0).targets["edge2d"])
+    (folder_source / "train" / "edge2d" / "Bild 0 é.png").unlink()
+    got = open_folder(folder_source).read(FIRST)
     np.testing.assert_array_equal(got.targets["edge2d"], scene(0).targets["edge2d"])
     assert np.abs(got.image.astype(int) - scene(0).image).mean() < 12
 
 
-def test_files_of_other_endings_are_told(source: Path) -> None:
+def test_files_of_other_endings_are_told(folder_source: Path) -> None:
     for name in ("1.BMP", "2.bmp", "3.webp", "notes"):
-        (source / "train" / "image" / name).write_bytes(b"x")
-    (source / "val" / "depth" / "1.tif").write_bytes(b"x")
-    (source / "val" / "depth" / "Thumbs.db").write_bytes(b"x")
-    data = open_folder(source)
+        (folder_source / "train" / "image" / name).write_bytes(b"x")
+    (folder_source / "val" / "depth" / "1.tif").write_bytes(b"x")
+    (folder_source / "val" / "depth" / "Thumbs.db").write_bytes(b"x")
+    data = open_folder(folder_source)
     image, depth = data.notes
-    assert image.startswith(f"4 files in {source / 'train' / 'image'} are not read (2 of .bmp, ")
+    assert image.startswith(
+        f"4 files in {folder_source / 'train' / 'image'} are not read (2 of .bmp, "
+    )
     assert "1 of .webp, 1 of no ending): only .png, .jpg" in image
-    assert depth.startswith(f"1 files in {source / 'val' / 'depth'} are not read (1 of .tif)")
+    assert depth.startswith(
+        f"1 files in {folder_source / 'val' / 'depth'} are not read (1 of .tif)"
+    )
     assert len(data.samples["train"]) == 3
 
 
-def test_missing_targets_are_an_error_or_unlabelled(source: Path) -> None:
+def test_missing_targets_are_an_error_or_unlabelled(folder_source: Path) -> None:
     for folder in ("label", "normal"):
-        (source / "train" / folder / "Bild 0 é.png").unlink()
+        (folder_source / "train" / folder / "Bild 0 é.png").unlink()
     # Opening knows it and goes on: whether such samples are left out is for preparation to say.
-    assert set(open_folder(source).lacking) == {FIRST}
-    refused_sample(open_folder(source), "normal", "Bild 0 é.png", "missing: unlabelled")
-    write_yaml(source, missing="unlabelled")
-    data = open_folder(source)
+    assert set(open_folder(folder_source).lacking) == {FIRST}
+    refused_sample(open_folder(folder_source), "normal", "Bild 0 é.png", "missing: unlabelled")
+    write_yaml(folder_source, missing="unlabelled")
+    data = open_folder(folder_source)
     assert sum("1 of 3 images have no file" in note for note in data.notes) == 2
     got, other = data.read(FIRST), data.read("train/Bild 1 é")
     for task in ("segmentation", "normal"):
@@ -155,73 +155,75 @@ def test_missing_targets_are_an_error_or_unlabelled(source: Path) -> None:
         assert got.targets[task].shape == other.targets[task].shape
         assert got.targets[task].dtype == other.targets[task].dtype
         assert other.valid[task].any()
-    save(source / "test" / "depth" / "alone.png", stored("depth", scene(0)))
-    assert any("1 files in" in note and "no image" in note for note in open_folder(source).notes)
+    save(folder_source / "test" / "depth" / "alone.png", stored("depth", scene(0)))
+    assert any(
+        "1 files in" in note and "no image" in note for note in open_folder(folder_source).notes
+    )
 
 
-def test_masks_from_another_task(source: Path) -> None:
+def test_masks_from_another_task(folder_source: Path) -> None:
     depth = stored("depth", scene(0))
     depth[2] = 0
-    save(source / "train" / "depth" / "Bild 0 é.png", depth)
-    got = open_folder(source).read(FIRST)
+    save(folder_source / "train" / "depth" / "Bild 0 é.png", depth)
+    got = open_folder(folder_source).read(FIRST)
     for task in ("depth", "reshading"):
         np.testing.assert_array_equal(got.valid[task], depth > 0)
     assert got.valid["edge2d"].all()
 
 
-def test_signs_turn_normals_of_other_axes(source: Path) -> None:
+def test_signs_turn_normals_of_other_axes(folder_source: Path) -> None:
     normal = scene(0).targets["normal"] * np.float32([1, -1, -1])
-    save(source / "train" / "normal" / "Bild 0 é.npy", normal)
-    (source / "train" / "normal" / "Bild 0 é.png").unlink()
-    write_task(source, "normal", signs=[1, -1, -1])
-    got = open_folder(source).read(FIRST)
+    save(folder_source / "train" / "normal" / "Bild 0 é.npy", normal)
+    (folder_source / "train" / "normal" / "Bild 0 é.png").unlink()
+    write_task(folder_source, "normal", signs=[1, -1, -1])
+    got = open_folder(folder_source).read(FIRST)
     np.testing.assert_allclose(got.targets["normal"], scene(0).targets["normal"], atol=1e-6)
 
 
-def test_nan_counts_as_invalid_only_if_said(source: Path) -> None:
+def test_nan_counts_as_invalid_only_if_said(folder_source: Path) -> None:
     depth = scene(0).targets["depth"].copy()
     depth[0, 0], depth[0, 1] = np.nan, -1
-    (source / "train" / "depth" / "Bild 0 é.png").unlink()
-    save(source / "train" / "depth" / "Bild 0 é.npy", depth)
-    write_task(source, "depth", scale=1, invalid=[-1])
-    refused_sample(open_folder(source), "finite", "Bild 0 é.npy", ".nan")
-    write_task(source, "depth", scale=1, invalid=[math.nan, -1])
-    data = open_folder(source)
+    (folder_source / "train" / "depth" / "Bild 0 é.png").unlink()
+    save(folder_source / "train" / "depth" / "Bild 0 é.npy", depth)
+    write_task(folder_source, "depth", scale=1, invalid=[-1])
+    refused_sample(open_folder(folder_source), "finite", "Bild 0 é.npy", ".nan")
+    write_task(folder_source, "depth", scale=1, invalid=[math.nan, -1])
+    data = open_folder(folder_source)
     got = data.read(FIRST)
     assert np.argwhere(~got.valid["depth"]).tolist() == [[0, 0], [0, 1]]
     assert (got.targets["depth"][0, :2] == 0).all()
     json.dumps(data.options, allow_nan=False)
 
 
-def test_camera_is_that_of_the_images_or_an_error(source: Path) -> None:
+def test_camera_is_that_of_the_images_or_an_error(folder_source: Path) -> None:
     camera = {"fx": 20, "fy": "20.5", "cx": 11.5, "cy": 8.5, "height": HEIGHT, "width": WIDTH}
-    write_yaml(source, camera=camera)
-    got = open_folder(source).read(FIRST).camera
+    write_yaml(folder_source, camera=camera)
+    got = open_folder(folder_source).read(FIRST).camera
     assert got is not None
     assert (got.fx, got.fy, got.cx, got.cy) == (20, 20.5, 11.5, 8.5)
-    write_yaml(source, camera={**camera, "width": 640})
-    refused_sample(open_folder(source), "18 x 640", "18 x 24", "drop it from the YAML")
+    write_yaml(folder_source, camera={**camera, "width": 640})
+    refused_sample(open_folder(folder_source), "18 x 640", "18 x 24", "drop it from the YAML")
 
 
-def test_numbers_may_be_fractions_and_exponents(source: Path) -> None:
-    path = write_yaml(source, depth_range_m=["7e-1", "20/2"])
+def test_numbers_may_be_fractions_and_exponents(folder_source: Path) -> None:
+    path = write_yaml(folder_source, depth_range_m=["7e-1", "20/2"])
     path.write_text(path.read_text("utf-8").replace("scale: 0.001", "scale: 1e-3"), "utf-8")
-    data = open_folder(source)
+    data = open_folder(folder_source)
     assert data.depth_range_m == (0.7, 10.0)
     assert data.read(FIRST).targets["depth"].max() == pytest.approx(
         scene(0).targets["depth"].max(), abs=0.001
     )
 
 
-def test_images_alone_are_a_data_set_too(source: Path) -> None:
-    write_yaml(source, tasks={}, classes=None, depth_range_m=None)
-    data = open_folder(source)
+def test_images_alone_are_a_data_set_too(folder_source: Path) -> None:
+    write_yaml(folder_source, tasks={}, classes=None, depth_range_m=None)
+    data = open_folder(folder_source)
     assert data.tasks == ()
     assert data.read(FIRST).targets == {}
 
 
-def test_the_reader_can_be_sent_to_another_process(source: Path) -> None:
-    data = pickle.loads(pickle.dumps(open_folder(source)))
+def test_the_reader_can_be_sent_to_another_process(folder_source: Path) -> None:
+    data = pickle.loads(pickle.dumps(open_folder(folder_source)))
     np.testing.assert_array_equal(data.read(FIRST).image, scene(0).image)
 
 

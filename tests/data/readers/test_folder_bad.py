@@ -16,14 +16,8 @@ from tests.data.readers.folder_formats import (
     refused_sample,
     save,
     scene,
-    write_source,
     write_yaml,
 )
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path)
 
 
 def camera(**values: object) -> str:
@@ -90,64 +84,64 @@ def camera(**values: object) -> str:
         ("#" * 2_000_000, "bytes of YAML"),
     ],
 )
-def test_descriptions_that_are_none(source: Path, text: str, words: str) -> None:
-    (source / "dataset.yaml").write_text(text)
-    refused(source, words, source / "dataset.yaml")
+def test_descriptions_that_are_none(folder_source: Path, text: str, words: str) -> None:
+    (folder_source / "dataset.yaml").write_text(text)
+    refused(folder_source, words, folder_source / "dataset.yaml")
 
 
-def test_description_that_is_missing_or_no_text(source: Path) -> None:
-    refused(source, "No such file", description=str(source / "other.yaml"))
-    (source / "dataset.yaml").write_bytes(b"\xff\xfe\x81tasks")
-    refused(source, "YAML")
-    (source / "dataset.yaml").unlink()
-    (source / "dataset.yaml").symlink_to(source / "dataset.yaml")
-    refused(source, "symbolic links")
+def test_description_that_is_missing_or_no_text(folder_source: Path) -> None:
+    refused(folder_source, "No such file", description=str(folder_source / "other.yaml"))
+    (folder_source / "dataset.yaml").write_bytes(b"\xff\xfe\x81tasks")
+    refused(folder_source, "YAML")
+    (folder_source / "dataset.yaml").unlink()
+    (folder_source / "dataset.yaml").symlink_to(folder_source / "dataset.yaml")
+    refused(folder_source, "symbolic links")
 
 
-def test_sources_that_are_none(source: Path, tmp_path: Path) -> None:
+def test_sources_that_are_none(folder_source: Path, tmp_path: Path) -> None:
     refused(tmp_path / "missing", "a folder of images")
-    (source / "test").rename(source / "test2")
-    refused(source, source / "test", "No such file")
-    (source / "test" / "image").mkdir(parents=True)
-    (source / "test" / "image" / "readme.txt").write_text("empty")
-    refused(source, "Expected images", source / "test" / "image")
-    (source / "test" / "image" / "readme.txt").unlink()
-    (source / "test" / "image").rmdir()
-    (source / "test" / "image").symlink_to(source / "test" / "image")
-    refused(source, "symbolic links")
+    (folder_source / "test").rename(folder_source / "test2")
+    refused(folder_source, folder_source / "test", "No such file")
+    (folder_source / "test" / "image").mkdir(parents=True)
+    (folder_source / "test" / "image" / "readme.txt").write_text("empty")
+    refused(folder_source, "Expected images", folder_source / "test" / "image")
+    (folder_source / "test" / "image" / "readme.txt").unlink()
+    (folder_source / "test" / "image").rmdir()
+    (folder_source / "test" / "image").symlink_to(folder_source / "test" / "image")
+    refused(folder_source, "symbolic links")
 
 
-def test_empty_validation_folder_is_no_held_out_part(source: Path) -> None:
-    for path in (source / "val" / "image").iterdir():
+def test_empty_validation_folder_is_no_held_out_part(folder_source: Path) -> None:
+    for path in (folder_source / "val" / "image").iterdir():
         path.unlink()
-    refused(source, "Expected images", source / "val" / "image")
+    refused(folder_source, "Expected images", folder_source / "val" / "image")
 
 
-def test_two_files_of_one_name(source: Path) -> None:
-    save(source / "train" / "image" / "Bild 0 é.jpg", scene(0).image)
-    refused(source, "one file named Bild 0 é", "Bild 0 é.jpg", "Bild 0 é.png")
+def test_two_files_of_one_name(folder_source: Path) -> None:
+    save(folder_source / "train" / "image" / "Bild 0 é.jpg", scene(0).image)
+    refused(folder_source, "one file named Bild 0 é", "Bild 0 é.jpg", "Bild 0 é.png")
 
 
-def test_missing_task_folder(source: Path) -> None:
-    (source / "val" / "edge3d").rename(source / "val" / "edges")
-    refused(source, source / "val" / "edge3d", "name another folder")
+def test_missing_task_folder(folder_source: Path) -> None:
+    (folder_source / "val" / "edge3d").rename(folder_source / "val" / "edges")
+    refused(folder_source, folder_source / "val" / "edge3d", "name another folder")
 
 
-def test_too_few_images_to_hold_one_out(source: Path) -> None:
-    (source / "val").rename(source / "elsewhere")
-    for folder in (source / "train").iterdir():
+def test_too_few_images_to_hold_one_out(folder_source: Path) -> None:
+    (folder_source / "val").rename(folder_source / "elsewhere")
+    for folder in (folder_source / "train").iterdir():
         for index in (1, 2):
             (folder / f"Bild {index} é.png").unlink()
-    refused(source, "to hold out")
+    refused(folder_source, "to hold out")
 
 
-def test_file_names_that_are_no_text(source: Path) -> None:
-    raw = os.fsencode(source / "train" / "image") + b"/\xff\xfe.png"
+def test_file_names_that_are_no_text(folder_source: Path) -> None:
+    raw = os.fsencode(folder_source / "train" / "image") + b"/\xff\xfe.png"
     try:
         Path(os.fsdecode(raw)).write_bytes(b"x")
     except OSError:
         pytest.skip("this file system takes UTF-8 names alone")
-    refused(source, "UTF-8")
+    refused(folder_source, "UTF-8")
 
 
 def _grey(value: int, mode: str = "L") -> Callable[[Path], None]:
@@ -174,13 +168,13 @@ def _grey(value: int, mode: str = "L") -> Callable[[Path], None]:
     ],
 )
 def test_pictures_that_cannot_be_read_are_named(
-    source: Path, folder: str, spoil: Callable[[Path], object], words: str
+    folder_source: Path, folder: str, spoil: Callable[[Path], object], words: str
 ) -> None:
-    data = open_folder(source)
-    path = source / "train" / folder / "Bild 0 é.png"
+    data = open_folder(folder_source)
+    path = folder_source / "train" / folder / "Bild 0 é.png"
     spoil(path)
     # A wrong size shows in a target.
-    refused_sample(data, words, source if words == "5 x 24 pixels" else path)
+    refused_sample(data, words, folder_source if words == "5 x 24 pixels" else path)
     data.read("train/Bild 1 é")
 
 
@@ -198,7 +192,7 @@ def test_pictures_that_cannot_be_read_are_named(
         ("label", np.full((HEIGHT, WIDTH), np.nan), "labels from 0 to 12"),
         ("label", np.full((HEIGHT, WIDTH), -1), "got -1 at 432 pixels"),
         ("normal", np.ones((3, HEIGHT, WIDTH)), "shape (3, 18, 24)"),
-        ("normal", np.ones((HEIGHT, WIDTH + 1, 3)), "18 x 24 pixels, as the image has,"),
+        ("normal", np.full((HEIGHT, WIDTH + 1, 3), 3**-0.5), "18 x 24 pixels, as the image has,"),
         ("curvature", np.ones((HEIGHT, WIDTH)), "shape (18, 24)"),
         ("edge2d", np.zeros((0, WIDTH)), "shape (0, 24, 1)"),
         ("edge2d", np.array([["a"]]), "<U1"),
@@ -208,12 +202,12 @@ def test_pictures_that_cannot_be_read_are_named(
     ],
 )
 def test_arrays_that_cannot_be_are_named(
-    source: Path, folder: str, array: np.ndarray, words: str
+    folder_source: Path, folder: str, array: np.ndarray, words: str
 ) -> None:
-    path = source / "train" / folder / "Bild 0 é.png"
+    path = folder_source / "train" / folder / "Bild 0 é.png"
     path.unlink()
     save(path.with_suffix(".npy"), array)
-    refused_sample(open_folder(source), words, path.with_suffix(".npy"))
+    refused_sample(open_folder(folder_source), words, path.with_suffix(".npy"))
 
 
 MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65535, 2000).astype(np.uint16)
@@ -230,13 +224,13 @@ MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65535, 2000).astype(np.uint1
     ],
     ids=["65535 is missing", "millimetres as metres", "another range", "metres in millimetres"],
 )
-def test_depth_far_from_what_is_declared(source: Path, scale, span, depth, words) -> None:
-    path = source / "train" / "depth" / "Bild 0 é.png"
+def test_depth_far_from_what_is_declared(folder_source: Path, scale, span, depth, words) -> None:
+    path = folder_source / "train" / "depth" / "Bild 0 é.png"
     path.unlink()
     path = path.with_suffix(".png" if depth.dtype == np.uint16 else ".npy")
     save(path, np.broadcast_to(depth, (HEIGHT, WIDTH)).copy())
-    write_yaml(source, depth_range_m=span, tasks={"depth": {"scale": scale}}, classes=None)
-    refused_sample(open_folder(source), *words, path)
+    write_yaml(folder_source, depth_range_m=span, tasks={"depth": {"scale": scale}}, classes=None)
+    refused_sample(open_folder(folder_source), *words, path)
 
 
 @pytest.mark.parametrize(
@@ -253,20 +247,20 @@ def test_depth_far_from_what_is_declared(source: Path, scale, span, depth, words
     ],
 )
 def test_values_that_the_task_cannot_have_name_the_scale(
-    source: Path, task: str, array: np.ndarray, got: str
+    folder_source: Path, task: str, array: np.ndarray, got: str
 ) -> None:
-    path = source / "train" / task / "Bild 0 é.png"
+    path = folder_source / "train" / task / "Bild 0 é.png"
     path.unlink()
     save(path.with_suffix(".npy"), array)
-    refused_sample(open_folder(source), got, f"tasks.{task}.scale", path.with_suffix(".npy"))
+    refused_sample(open_folder(folder_source), got, f"tasks.{task}.scale", path.with_suffix(".npy"))
 
 
-def test_values_at_the_end_of_the_range_are_taken(source: Path) -> None:
+def test_values_at_the_end_of_the_range_are_taken(folder_source: Path) -> None:
     for task, value in (("edge2d", 1.0), ("reshading", 255.0), ("keypoint3d", -0.005)):
-        path = source / "train" / task / "Bild 0 é.png"
+        path = folder_source / "train" / task / "Bild 0 é.png"
         path.unlink()
         save(path.with_suffix(".npy"), np.full((HEIGHT, WIDTH), value))
-    open_folder(source).read("train/Bild 0 é")
+    open_folder(folder_source).read("train/Bild 0 é")
 
 
 @pytest.mark.parametrize(
@@ -274,12 +268,16 @@ def test_values_at_the_end_of_the_range_are_taken(source: Path) -> None:
     [("L", "grey values"), ("LA", "transparency"), ("RGBA", "transparency"), ("P", "a palette")],
 )
 @pytest.mark.parametrize("task", ["normal", "curvature"])
-def test_targets_of_three_channels_have_three(source: Path, task: str, mode: str, got: str) -> None:
-    path = source / "train" / task / "Bild 0 é.png"
+def test_targets_of_three_channels_have_three(
+    folder_source: Path, task: str, mode: str, got: str
+) -> None:
+    path = folder_source / "train" / task / "Bild 0 é.png"
     Image.new(mode, (WIDTH, HEIGHT)).save(path)
-    refused_sample(open_folder(source), "8-bit colour PNG", got, "three values a pixel", path)
+    refused_sample(
+        open_folder(folder_source), "8-bit colour PNG", got, "three values a pixel", path
+    )
 
 
-def test_depth_in_png_without_its_unit(source: Path) -> None:
-    write_yaml(source, tasks={"depth": {"invalid": 0}}, classes=None)
-    refused_sample(open_folder(source), "tasks.depth.scale")
+def test_depth_in_png_without_its_unit(folder_source: Path) -> None:
+    write_yaml(folder_source, tasks={"depth": {"invalid": 0}}, classes=None)
+    refused_sample(open_folder(folder_source), "tasks.depth.scale")

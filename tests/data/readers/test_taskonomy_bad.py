@@ -11,7 +11,7 @@ from PIL import Image
 
 from mtl.data.readers.taskonomy import TaskonomyOptions, open_taskonomy
 from mtl.data.sample import RawDataset
-from mtl.errors import BadSampleError, BadSourceError
+from mtl.errors import BadSampleError, UserError
 from tests.data.readers.taskonomy_formats import (
     EVERY,
     HEIGHT,
@@ -19,13 +19,7 @@ from tests.data.readers.taskonomy_formats import (
     WIDTH,
     path_of,
     scene,
-    write_source,
 )
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path)
 
 
 def refused_sample(data: RawDataset, name: str, *words: object) -> None:
@@ -51,71 +45,73 @@ def refused_sample(data: RawDataset, name: str, *words: object) -> None:
     ],
 )
 def test_csv_that_is_no_list_of_buildings(
-    source: Path, tmp_path: Path, content: bytes, words: str
+    taskonomy_source: Path, tmp_path: Path, content: bytes, words: str
 ) -> None:
     path = tmp_path / "splits.csv"
     path.write_bytes(content)
-    with pytest.raises(BadSourceError, match=r"^Expected .* got") as caught:
-        open_taskonomy(source, TaskonomyOptions(splits=str(path)))
+    with pytest.raises(UserError, match=r"^Expected .* got") as caught:
+        open_taskonomy(taskonomy_source, TaskonomyOptions(splits=str(path)))
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_csv_that_is_not_there(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadSourceError, match="No such file"):
-        open_taskonomy(source, TaskonomyOptions(splits=str(tmp_path / "tinny")))
+def test_csv_that_is_not_there(taskonomy_source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        open_taskonomy(taskonomy_source, TaskonomyOptions(splits=str(tmp_path / "tinny")))
 
 
-def test_no_complete_view_is_an_error_with_the_counts(source: Path) -> None:
-    shutil.rmtree(source / "edge_occlusion")
-    with pytest.raises(BadSourceError, match="5 rgb, .*0 edge_occlusion.*fewer tasks"):
-        open_taskonomy(source, EVERY)
+def test_no_complete_view_is_an_error_with_the_counts(taskonomy_source: Path) -> None:
+    shutil.rmtree(taskonomy_source / "edge_occlusion")
+    with pytest.raises(UserError, match="5 rgb, .*0 edge_occlusion.*fewer tasks"):
+        open_taskonomy(taskonomy_source, EVERY)
 
 
-def test_empty_splits_are_errors(source: Path) -> None:
-    for folder in source.glob("*/ihlen"):
+def test_empty_splits_are_errors(taskonomy_source: Path) -> None:
+    for folder in taskonomy_source.glob("*/ihlen"):
         shutil.rmtree(folder)
-    with pytest.raises(BadSourceError, match=r"views of test buildings \(tiny\).*darden, hanson"):
-        open_taskonomy(source, EVERY)
-    with pytest.raises(BadSourceError, match="views of train buildings"):
-        open_taskonomy(source, TaskonomyOptions(stride=50, offset=49))
+    with pytest.raises(UserError, match=r"views of test buildings \(tiny\).*darden, hanson"):
+        open_taskonomy(taskonomy_source, EVERY)
+    with pytest.raises(UserError, match="views of train buildings"):
+        open_taskonomy(taskonomy_source, TaskonomyOptions(stride=50, offset=49))
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(BadSourceError, match="Expected a folder of Taskonomy's files"):
+    with pytest.raises(UserError, match="Expected a folder of Taskonomy's files"):
         open_taskonomy(tmp_path / "missing")
     (tmp_path / "rgb").mkdir()
     (tmp_path / "rgb" / "holiday.png").write_bytes(b"x")
-    with pytest.raises(BadSourceError, match="named point_<P>_view_<V>"):
+    with pytest.raises(UserError, match="named point_<P>_view_<V>"):
         open_taskonomy(tmp_path)
 
 
-def test_two_files_for_one_view_are_an_error(source: Path) -> None:
-    twin = source / "depth" / "taskonomy" / "hanson"
+def test_two_files_for_one_view_are_an_error(taskonomy_source: Path) -> None:
+    twin = taskonomy_source / "depth" / "taskonomy" / "hanson"
     twin.mkdir(parents=True)
     name = "point_0_view_0_domain_depth.png"
-    shutil.copy(path_of(source, VIEWS[0], "depth_zbuffer"), twin / name)
-    with pytest.raises(BadSourceError, match="Expected one depth_zbuffer of point 0, view 0"):
-        open_taskonomy(source)
+    shutil.copy(path_of(taskonomy_source, VIEWS[0], "depth_zbuffer"), twin / name)
+    with pytest.raises(UserError, match="Expected one depth_zbuffer of point 0, view 0"):
+        open_taskonomy(taskonomy_source)
 
 
 def test_links_in_a_circle_end_and_links_to_folders_are_followed(
-    source: Path, tmp_path: Path
+    taskonomy_source: Path, tmp_path: Path
 ) -> None:
-    (source / "rgb" / "hanson" / "up").symlink_to(source)
-    (source / "normal" / "self").symlink_to(source / "normal" / "self")
-    shutil.move(source / "reshading" / "merom", tmp_path / "elsewhere")
-    (source / "reshading" / "merom").symlink_to(tmp_path / "elsewhere")
-    data = open_taskonomy(source, EVERY)
+    (taskonomy_source / "rgb" / "hanson" / "up").symlink_to(taskonomy_source)
+    (taskonomy_source / "normal" / "self").symlink_to(taskonomy_source / "normal" / "self")
+    shutil.move(taskonomy_source / "reshading" / "merom", tmp_path / "elsewhere")
+    (taskonomy_source / "reshading" / "merom").symlink_to(tmp_path / "elsewhere")
+    data = open_taskonomy(taskonomy_source, EVERY)
     assert len(data.samples["train"]) == 3
     data.read("merom/point_2_view_0")
 
 
-def test_a_file_that_links_to_itself_is_named(source: Path) -> None:
-    path = path_of(source, VIEWS[0], "reshading")
+def test_a_file_that_links_to_itself_is_named(taskonomy_source: Path) -> None:
+    path = path_of(taskonomy_source, VIEWS[0], "reshading")
     path.unlink()
     path.symlink_to(path)
-    refused_sample(open_taskonomy(source, EVERY), "hanson/point_0_view_0", path, "symbolic links")
+    refused_sample(
+        open_taskonomy(taskonomy_source, EVERY), "hanson/point_0_view_0", path, "symbolic links"
+    )
 
 
 def _truncate(path: Path) -> None:
@@ -135,17 +131,17 @@ def _larger(path: Path) -> None:
         ("keypoints3d", lambda p: Image.new("RGB", (WIDTH, HEIGHT)).save(p), "colours"),
         ("normal", lambda p: Image.new("I;16", (WIDTH, HEIGHT)).save(p), "16-bit"),
         ("principal_curvature", _larger, "24 x 24 pixels, as the image has, in"),
-        ("depth_zbuffer", lambda p: _all_invalid(p), "no valid pixel"),
+        ("depth_zbuffer", lambda p: _all_invalid(p), "some valid depth"),
         ("reshading", lambda p: Image.fromarray(scene(0).image).save(p), "channels that differ"),
         ("edge_occlusion", lambda p: p.unlink(), "No such file"),
         ("rgb", lambda p: _directory(p), "no regular file"),
     ],
 )
 def test_files_that_cannot_be_read_are_named(
-    source: Path, domain: str, spoil: Callable[[Path], None], words: str
+    taskonomy_source: Path, domain: str, spoil: Callable[[Path], None], words: str
 ) -> None:
-    data = open_taskonomy(source, EVERY)
-    path = path_of(source, VIEWS[0], domain)
+    data = open_taskonomy(taskonomy_source, EVERY)
+    path = path_of(taskonomy_source, VIEWS[0], domain)
     spoil(path)
     refused_sample(data, "hanson/point_0_view_0", path, words)
     data.read("hanson/point_10_view_1")  # the others can be read
@@ -175,15 +171,15 @@ def _directory(path: Path) -> None:
     ],
 )
 def test_options_that_cannot_be(values: dict, words: str) -> None:
-    with pytest.raises(BadSourceError, match=words):
+    with pytest.raises(UserError, match=words):
         TaskonomyOptions(**values)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
 @pytest.mark.parametrize("domain", ["normal", "principal_curvature"])
-def test_vectors_have_three_channels(source: Path, domain: str, mode: str) -> None:
-    path = path_of(source, VIEWS[0], domain)
+def test_vectors_have_three_channels(taskonomy_source: Path, domain: str, mode: str) -> None:
+    path = path_of(taskonomy_source, VIEWS[0], domain)
     Image.new(mode, (WIDTH, HEIGHT)).save(path)
     with pytest.raises(BadSampleError, match="three values a pixel") as caught:
-        open_taskonomy(source, EVERY).read("hanson/point_0_view_0")
+        open_taskonomy(taskonomy_source, EVERY).read("hanson/point_0_view_0")
     assert str(path) in str(caught.value)
