@@ -150,7 +150,7 @@ class Area:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Heatmap:
     """Coloured rectangles between edges."""
 
     x_edges: tuple[float, ...]
@@ -212,7 +212,7 @@ def title_characters(height: float) -> int:
     return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))
 
 
-Drawn = Points | ColouredPoints | Line | Area | Cells | Rule | Label | Arrow
+Drawn = Points | ColouredPoints | Line | Area | Heatmap | Rule | Label | Arrow
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The same figure gives the same bytes each time: no dates, no random ids.
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +21,11 @@ from analysis.render.panels import (
     Area,
     Arrow,
     Callout,
-    Cells,
     ColouredPoints,
     Colours,
     Drawn,
     Figure,
+    Heatmap,
     Key,
     Label,
     Line,
@@ -222,15 +222,29 @@ def _coloured_points(sheet: "Sheet", ax: "Axes", mark: ColouredPoints, order: fl
         mark.x,
         mark.y,
         c=mark.values,
-        cmap=_colour_map(mark.colours),
-        vmin=mark.limits[0],
-        vmax=mark.limits[1],
+        **_colours(mark),
         marker=MARKERS[mark.symbol],
         s=(mark.size * 0.62) ** 2,
         edgecolors=MUTED,
         linewidths=0.5,
         zorder=order,
     )
+    _colour_bar(sheet, ax, drawn, mark)
+
+
+def _heatmap(sheet: "Sheet", ax: "Axes", mark: Heatmap, order: float) -> None:
+    values = np.ma.masked_invalid(np.asarray(mark.values, dtype=float)).T
+    edges = (mark.x_edges, mark.y_edges)
+    drawn = ax.pcolormesh(*edges, values, **_colours(mark), zorder=order, rasterized=True)
+    _colour_bar(sheet, ax, drawn, mark)
+
+
+def _colours(mark: ColouredPoints | Heatmap) -> dict[str, Any]:
+    low, high = mark.limits
+    return {"cmap": _colour_map(mark.colours), "vmin": low, "vmax": high}
+
+
+def _colour_bar(sheet: "Sheet", ax: "Axes", drawn: Any, mark: ColouredPoints | Heatmap) -> None:
     sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
 
 
@@ -241,20 +255,6 @@ def _line(_: "Sheet", ax: "Axes", mark: Line, order: float) -> None:
 
 def _area(_: "Sheet", ax: "Axes", mark: Area, order: float) -> None:
     ax.fill(mark.x, mark.y, color=mark.colour, alpha=mark.opacity, linewidth=0, zorder=order)
-
-
-def _cells(sheet: "Sheet", ax: "Axes", mark: Cells, order: float) -> None:
-    drawn = ax.pcolormesh(
-        mark.x_edges,
-        mark.y_edges,
-        np.ma.masked_invalid(np.asarray(mark.values, dtype=float)).T,
-        cmap=_colour_map(mark.colours),
-        vmin=mark.limits[0],
-        vmax=mark.limits[1],
-        zorder=order,
-        rasterized=True,
-    )
-    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
 
 
 def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
@@ -292,7 +292,7 @@ _DRAW: dict[type[Drawn], Callable[["Sheet", "Axes", Any, float], None]] = {
     ColouredPoints: _coloured_points,
     Line: _line,
     Area: _area,
-    Cells: _cells,
+    Heatmap: _heatmap,
     Rule: _rule,
     Label: _label,
     Arrow: _arrow,
@@ -340,15 +340,10 @@ def _draw_pictures(sheet: "Sheet", pictures: Pictures) -> None:
             if number == 0:
                 ax.set_title(head, fontsize="small")
         line[0].set_ylabel(row.label, fontsize="small")
-    _draw_colour_bars(sheet, list(axes.flat), pictures)
-
-
-def _draw_colour_bars(sheet: "Sheet", axes: Sequence[Any], pictures: Pictures) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     for bar in pictures.scales:
         values = ScalarMappable(Normalize(*bar.limits), _colour_map(bar.colours))
-        sheet.colorbar(
-            values, ax=axes, label=bar.title, location="bottom", shrink=0.5, aspect=40, pad=0.02
-        )
+        place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40, "pad": 0.02}
+        sheet.colorbar(values, ax=list(axes.flat), label=bar.title, **place)

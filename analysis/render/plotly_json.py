@@ -3,7 +3,7 @@
 import html
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from analysis.render.panels import (
     Area,
     Arrow,
     Callout,
-    Cells,
     ColouredPoints,
     Colours,
     Drawn,
+    Heatmap,
     Label,
     Line,
     Panel,
@@ -138,7 +138,7 @@ def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, 
     if scale.is_log:
         axis["type"] = "log"
     if scale.limits is not None:
-        axis["range"] = [math.log10(v) if scale.is_log else v for v in scale.limits]
+        axis["range"] = [_place(value, scale) for value in scale.limits]
     if scale.ticks is not None:
         axis |= {
             "tickvals": [value for value, _ in scale.ticks],
@@ -156,7 +156,7 @@ def _lines(text: str) -> str:
 def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
     """Return what the colours of a panel say: a bar beside it, above it where it is narrow."""
     for mark in panel.marks:
-        if isinstance(mark, ColouredPoints | Cells):
+        if isinstance(mark, ColouredPoints | Heatmap):
             characters = WIDTHS[0][1] if is_narrow else title_characters(panel.height)
             title = {"text": _lines(textwrap.fill(mark.title, characters))}
             bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickcolor": MUTED}
@@ -176,36 +176,33 @@ def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
     return {}
 
 
-def _hover(texts: Sequence[str]) -> dict[str, Any]:
-    if not texts:
-        return {"hoverinfo": "skip"}
-    lines = [_lines(text) for text in texts]
-    return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
+def _scatter(mark: Points | ColouredPoints | Line | Area, mode: str) -> dict[str, Any]:
+    """Return what every trace of points or lines has; without texts it does not react."""
+    trace: dict[str, Any] = {"type": "scatter", "mode": mode, "x": list(mark.x), "y": list(mark.y)}
+    if not isinstance(mark, ColouredPoints):
+        trace["name"] = html.escape(mark.name)
+    hover = () if isinstance(mark, Area) else mark.hover
+    if not hover:
+        return trace | {"hoverinfo": "skip"}
+    template = "%{hovertext}<extra></extra>"
+    return trace | {"hovertext": [_lines(text) for text in hover], "hovertemplate": template}
 
 
 def _points(mark: Points) -> dict[str, Any]:
-    colour = mark.mark.colour
-    trace: dict[str, Any] = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": list(mark.x),
-        "y": list(mark.y),
-        "name": html.escape(mark.name),
-        "marker": {
-            "symbol": mark.mark.symbol,
-            "size": mark.size,
-            "color": colour,
-            "opacity": mark.opacity,
-            # Faint ones overlap without a rim, as clouds do.
-            "line": {"color": PAPER, "width": 1.5 if mark.opacity == 1 else 0},
-        },
-        **_hover(mark.hover),
+    style = mark.mark
+    trace = _scatter(mark, "markers")
+    trace["marker"] = {
+        "symbol": style.symbol,
+        "size": mark.size,
+        "color": style.colour,
+        "opacity": mark.opacity,
+        # Faint ones overlap without a rim, as clouds do.
+        "line": {"color": PAPER, "width": 1.5 if mark.opacity == 1 else 0},
     }
-    bar = {"type": "data", "color": colour, "thickness": 1.2, "width": 3}
-    if mark.errors_x is not None:
-        trace["error_x"] = {**bar, "array": list(mark.errors_x)}
-    if mark.errors_y is not None:
-        trace["error_y"] = {**bar, "array": list(mark.errors_y)}
+    bar = {"type": "data", "color": style.colour, "thickness": 1.2, "width": 3}
+    for name, errors in (("error_x", mark.errors_x), ("error_y", mark.errors_y)):
+        if errors is not None:
+            trace[name] = {**bar, "array": list(errors)}
     return trace
 
 
@@ -215,52 +212,33 @@ def _colour_scale(colours: Colours) -> list[list[Any]]:
 
 
 def _coloured_points(mark: ColouredPoints) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": list(mark.x),
-        "y": list(mark.y),
+    return _scatter(mark, "markers") | {
         "marker": {
             "symbol": mark.symbol,
             "size": mark.size,
             "color": list(mark.values),
             "coloraxis": "coloraxis",
             "line": {"color": MUTED, "width": 0.7},
-        },
-        **_hover(mark.hover),
+        }
     }
 
 
 def _line(mark: Line) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(mark.x),
-        "y": list(mark.y),
-        "name": html.escape(mark.name),
-        # Simplification drops corners and draws slopes between the rest.
-        "line": {"color": mark.colour, "width": mark.width, "dash": mark.dash, "simplify": False},
-        "opacity": mark.opacity,
-        **_hover(mark.hover),
-    }
+    # Simplification drops corners and draws slopes between the rest.
+    line = {"color": mark.colour, "width": mark.width, "dash": mark.dash, "simplify": False}
+    return _scatter(mark, "lines") | {"line": line, "opacity": mark.opacity}
 
 
 def _area(mark: Area) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(mark.x),
-        "y": list(mark.y),
-        "name": html.escape(mark.name),
+    return _scatter(mark, "lines") | {
         "fill": "toself",
         "fillcolor": mark.colour,
         "line": {"width": 0, "simplify": False},
         "opacity": mark.opacity,
-        "hoverinfo": "skip",
     }
 
 
-def _cells(mark: Cells) -> dict[str, Any]:
+def _heatmap(mark: Heatmap) -> dict[str, Any]:
     rows = np.asarray(mark.values, dtype=float).T
     return {
         "type": "heatmap",
@@ -277,7 +255,7 @@ _TRACES: dict[type[Drawn], Callable[[Any], dict[str, Any]]] = {
     ColouredPoints: _coloured_points,
     Line: _line,
     Area: _area,
-    Cells: _cells,
+    Heatmap: _heatmap,
 }
 
 

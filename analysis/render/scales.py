@@ -9,9 +9,9 @@ from analysis.load.text import no_width
 from analysis.render.panels import (
     Area,
     Arrow,
-    Cells,
     ColouredPoints,
     Drawn,
+    Heatmap,
     Label,
     Line,
     Panel,
@@ -63,7 +63,7 @@ def _values(mark: Drawn, axis: Literal["x", "y"]) -> Iterator[float]:
     if isinstance(mark, Rule):
         if mark.axis == axis:
             yield mark.value
-    elif isinstance(mark, Cells):
+    elif isinstance(mark, Heatmap):
         yield from mark.x_edges if axis == "x" else mark.y_edges
     elif isinstance(mark, Label):
         yield mark.x if axis == "x" else mark.y

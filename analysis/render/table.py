@@ -58,7 +58,7 @@ class Table:
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Cells as shown."""
+    """Heatmap as shown."""
     raw: pd.DataFrame
     """The same values with all digits, for CSV."""
     num_words: int = 1

@@ -19,7 +19,7 @@ from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, w
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.figure_parts import axis_title
-from analysis.render.panels import Cells, Figure, Key, Line, Panel, Scale, mark_of
+from analysis.render.panels import Figure, Heatmap, Key, Line, Panel, Scale, mark_of
 from analysis.render.section import Section
 
 MAX_PANELS = 6
@@ -170,7 +170,7 @@ def _panel(findings: Findings, matched: MatchedRuns, view: _View) -> Panel:
         for edges, axis in zip((view.found.x_edges, view.found.y_edges), view.axes, strict=True)
     ]
     steps = [1 if edges[-1] > edges[0] else -1 for edges in shown]
-    cells = Cells(
+    cells = Heatmap(
         tuple(map(float, shown[0][:: steps[0]])),
         tuple(map(float, shown[1][:: steps[1]])),
         view.found.difference[:: steps[0], :: steps[1]],

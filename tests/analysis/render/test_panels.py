@@ -14,11 +14,11 @@ from analysis.render.panels import (
     SCALE_COLOURS,
     Area,
     Arrow,
-    Cells,
     ColourBar,
     ColouredPoints,
     Drawn,
     Figure,
+    Heatmap,
     Key,
     Label,
     Line,
@@ -35,13 +35,14 @@ from analysis.render.plotly_json import plotly_values
 from analysis.render.section import Folded, Section
 
 WICKED = "</script><script>alert(1)</script> $\\frac{a}{b$ & _x"
+CELLS = np.array([[0.5], [np.nan]])
 XS, YS = (1.0, 2.0), (3.0, 4.0)
 MARKS: dict[str, Drawn] = {
     "points": Points(XS, YS, mark_of(1), WICKED, (WICKED, "b\nc"), errors_y=(0.1, 0.2)),
     "coloured": ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), WICKED),
     "line": Line((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour, "dashdot", WICKED),
     "area": Area((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour),
-    "cells": Cells((1.0, 1.5, 2.0), YS, np.array([[0.5], [np.nan]]), "sequential", (0, 1), WICKED),
+    "heatmap": Heatmap((1.0, 1.5, 2.0), YS, CELLS, "sequential", (0, 1), WICKED),
     "rule": Rule("x", 1.5, WICKED),
     "label": Label(1.5, 3.5, WICKED, anchor="left"),
     "arrow": Arrow((1.0, 2.0), (3.0, 4.0)),
@@ -69,7 +70,7 @@ def test_page_holds_the_values_and_no_markup_of_names(kind):
     elif isinstance(mark, Arrow):
         note = variant["layout"]["annotations"][0]
         assert (note["ax"], note["ay"], note["x"], note["y"]) == (1.0, 3.0, 2.0, 4.0)
-    elif isinstance(mark, Cells):
+    elif isinstance(mark, Heatmap):
         # Rows of plotly's heat map run along y; an empty cell is null.
         assert drawn["data"][0]["z"] == [[0.5, None]]
         assert (drawn["data"][0]["x"], drawn["data"][0]["y"]) == ([1.0, 1.5, 2.0], [3.0, 4.0])

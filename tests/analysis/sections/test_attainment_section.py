@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.load.run_files import NO_FILES
-from analysis.render.panels import Cells, Line
+from analysis.render.panels import Heatmap, Line
 from analysis.sections.attainment import attainment
 from tests.analysis.made_findings import PRIORITIES, front_rows, made_findings
 
@@ -30,7 +30,7 @@ def test_every_cell_drawn_is_that_of_the_definition(metrics):
     findings = made_findings(rows, **metrics)
     section = attainment(findings, NO_FILES)
     (panel,) = section.figures[0].panels
-    (cells,) = (m for m in panel.marks if isinstance(m, Cells))
+    (cells,) = (m for m in panel.marks if isinstance(m, Heatmap))
     factors = [axis.metric.display_factor for axis in findings.axes]
     assert cells.values.shape == (len(cells.x_edges) - 1, len(cells.y_edges) - 1)
     assert (np.diff(cells.x_edges) > 0).all()
@@ -121,7 +121,7 @@ def test_one_method_has_no_section_and_one_task_a_sentence():
 def test_a_constant_metric_is_drawn_without_error():
     rows = [(arm, p, s, (v[0], 0.5)) for arm, p, s, v in drawn_rows()]
     section = attainment(made_findings(rows), NO_FILES)
-    (cells,) = (m for m in section.figures[0].panels[0].marks if isinstance(m, Cells))
+    (cells,) = (m for m in section.figures[0].panels[0].marks if isinstance(m, Heatmap))
     assert np.isfinite(cells.values).all()
 
 
