@@ -23,7 +23,7 @@ from analysis.compute.fronts import (
 from analysis.compute.inference import PermutationTest, holm, seed_level_test, why_not_tested
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
-from analysis.load.matched import by_arm, matched_runs, why_not_matched
+from analysis.load.matched import by_arm, matched_runs
 from analysis.load.runs import STATES, Loaded, RunState, State
 from mtl.spec.strict import flat
 
@@ -248,6 +248,8 @@ def compare_arms(
     is one point and no front, so it has no place here. Points that a search chose (`searched`) are
     not tested.
     """
+    if reference is None:
+        return ()
     arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
     of_arm = {arm: [point for point in points if point.arm == arm] for arm in arms}
     held = by_arm(runs, axes)
@@ -255,13 +257,11 @@ def compare_arms(
     for a, b in itertools.combinations(arms, 2):
         if searched:
             reason, is_even = why_not_tested(of_arm[a], of_arm[b])
-            untested = is_even and reference is not None
-            comparisons.append(Comparison(a, b, why_not=reason, untested=untested))
+            comparisons.append(Comparison(a, b, why_not=reason, untested=is_even))
             continue
         matched = matched_runs(held, (a, b), same_seeds=True)
-        if matched is None or reference is None:
-            why_not = why_not_matched(held, (a, b)).removesuffix(".")
-            comparisons.append(Comparison(a, b, why_not=why_not))
+        if isinstance(matched, str):
+            comparisons.append(Comparison(a, b, why_not=matched))
             continue
         test = seed_level_test(matched.runs_a, matched.runs_b, reference, axes)
         on = Matched(

@@ -162,8 +162,8 @@ def arm_runs(runs: pd.DataFrame, axes: Sequence[Axis], arm: str) -> ArmRuns:
 
 def matched_runs(
     runs: Mapping[str, Settings], pair: tuple[str, str], *, same_seeds: bool
-) -> MatchedRuns | None:
-    """Return the runs in which two methods may be compared; None where there are none.
+) -> MatchedRuns | str:
+    """Return the runs in which two methods may be compared, or why there are none.
 
     Args:
         runs: see `by_arm`.
@@ -173,13 +173,13 @@ def matched_runs(
     a, b = (runs[arm] for arm in pair)
     shared = tuple(setting for setting in a if setting in b)
     if not shared:
-        return None
+        return f"{pair[0]} and {pair[1]} share no priority"
     at_shared = [[held[setting] for setting in shared] for held in (a, b)]
     seeds = [shared_seeds(held) for held in at_shared]
     if same_seeds:
         seeds = [shared_seeds([*at_shared[0], *at_shared[1]])] * 2
     if not all(seeds):
-        return None
+        return f"{pair[0]} and {pair[1]} have no seed with a run at every priority that they share"
     runs_a, runs_b = (stacked(*held) for held in zip(at_shared, seeds, strict=True))
     return MatchedRuns(
         *pair,
@@ -194,14 +194,6 @@ def matched_runs(
             for sentence in _left_out(arm, held, shared, kept)
         ),
     )
-
-
-def why_not_matched(runs: Mapping[str, Settings], pair: tuple[str, str]) -> str:
-    """Say why `matched_runs` returned None."""
-    a, b = pair
-    if not set(runs[a]) & set(runs[b]):
-        return f"{a} and {b} share no priority."
-    return f"{a} and {b} have no seed with a run at every priority that they share."
 
 
 def _left_out(

@@ -1,7 +1,6 @@
 """Where one method's seeds reach further than another's: the attainment difference, drawn."""
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from analysis.compute.attainment import (
 from analysis.compute.findings import Findings, every_pair
 from analysis.compute.fronts import minimised, staircase
 from analysis.load.axes import MINUS, Axis, signs
-from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.load.matched import MatchedRuns, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.figure_parts import axis_title
@@ -55,25 +54,16 @@ def attainment(findings: Findings, _: RunFiles) -> Section | None:
     why_not: list[str] = []
     for pair in pairs:
         matched = matched_runs(runs, pair, same_seeds=False)
-        reason = _why_not(runs, pair, matched)
-        if matched is not None and not reason:
+        if isinstance(matched, str):
+            why_not.append(f"Not shown: {matched}.")
+        elif min(len(matched.seeds_a), len(matched.seeds_b)) < 2:
+            why_not.append(
+                f"Not shown: {len(matched.seeds_a)} seeds of {pair[0]} and {len(matched.seeds_b)} "
+                f"of {pair[1]} are complete, and a share of seeds needs two of each."
+            )
+        else:
             return _section(findings, matched, why_not)
-        why_not.append(reason)
     return Section("attainment", TITLE, " ".join(why_not), (), {"why_not": why_not})
-
-
-def _why_not(
-    runs: Mapping[str, Settings], pair: tuple[str, str], matched: MatchedRuns | None
-) -> str:
-    a, b = pair
-    if matched is None:
-        return f"Not shown for {a} and {b}: {why_not_matched(runs, pair)}"
-    if min(len(matched.seeds_a), len(matched.seeds_b)) < 2:
-        return (
-            f"Not shown for {a} and {b}: {len(matched.seeds_a)} and {len(matched.seeds_b)} seeds "
-            "are complete, and a share of seeds needs two of each method."
-        )
-    return ""
 
 
 def _section(findings: Findings, matched: MatchedRuns, why_not: list[str]) -> Section:

@@ -18,7 +18,7 @@ from analysis.compute.budget import (
 )
 from analysis.compute.findings import PAPER_PAIR, Findings, method_of, paper_pairs, steered_arms
 from analysis.compute.inference import MIN_SEEDS, MORE_POINTS, PERCENT
-from analysis.load.axes import NONE, shown_number, volume_unit
+from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
@@ -277,12 +277,10 @@ def _match_table(matches: Sequence[Match]) -> Table:
         records,
         (
             Column("arm", "method"),
-            Column("rival"),
-            Column(None, "to reach", lambda r: f"the {r['num_runs_rival']} runs of {r['rival']}"),
+            Column("rival", "to reach"),
+            Column("num_runs_rival", "with its runs"),
             Column("num_runs"),
-            Column(None, "runs", lambda record: _runs_text(record["num_runs"])),
-            Column("num_runs_rival"),
-            Column(None, "share of them", _share_of_runs),
+            Column(None, "runs needed", lambda record: _runs_text(record["num_runs"])),
             Column(None, f"{PERCENT} interval", lambda record: _between(record["match"]) or NONE),
             Column("share_reached", "reached", ".0%"),
             Column("low"),
@@ -290,11 +288,6 @@ def _match_table(matches: Sequence[Match]) -> Table:
         ),
         num_words=2,
     )
-
-
-def _share_of_runs(record: Mapping[str, Any]) -> str:
-    number = record["num_runs"]
-    return shown_number(None if number is None else number / record["num_runs_rival"], ".2f")
 
 
 def _match_lead(matches: Sequence[Match]) -> list[str]:
@@ -426,13 +419,8 @@ def _question_table(
             *interval_columns(
                 f"{PERCENT} interval", lambda record, end: record["axis"].shown(end, signed=True)
             ),
-            Column(
-                None,
-                "seeds better",
-                lambda record: f"{record['num_seeds_better']} of {record['num_seeds']}",
-            ),
-            Column("num_seeds_better"),
-            Column("num_seeds"),
+            Column("num_seeds_better", "seeds better"),
+            Column("num_seeds", "of"),
             *(Column(key) for key in ("num_dominating", "num_dominated", "num_candidates")),
         ),
         num_words=4,

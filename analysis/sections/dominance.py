@@ -71,20 +71,10 @@ _COLUMNS = (
     Column("method", "A"),
     Column("other", "B"),
     Column("coverage", "C(A, B)", ".2f"),
-    Column(
-        None,
-        "points of B dominated",
-        lambda record: f"{record['num_dominated']} of {record['num_points_of_other']}",
-    ),
-    Column("num_dominated"),
-    Column("num_points_of_other"),
-    Column(
-        None,
-        "points of A not dominated by B",
-        lambda record: f"{record['num_undominated_own']} of {record['num_points_own']}",
-    ),
-    Column("num_undominated_own"),
-    Column("num_points_own"),
+    Column("num_dominated", "points of B dominated"),
+    Column("num_points_of_other", "of"),
+    Column("num_undominated_own", "points of A undominated"),
+    Column("num_points_own", "of"),
 )
 
 

@@ -1,6 +1,6 @@
 """Two methods' fronts in single numbers, with intervals and permutation tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from analysis.compute.inference import (
     seed_widening,
 )
 from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
-from analysis.load.matched import MatchedRuns, Settings, by_arm, matched_runs, why_not_matched
+from analysis.load.matched import MatchedRuns, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Rule, Scale, mark_of
@@ -57,9 +57,11 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
     computed, note = first_items(wanted, MAX_PAIRS, "pairs of methods")
     for methods in computed:
         matched = matched_runs(runs, methods, same_seeds=True)
-        reason = _why_not(runs, methods, matched)
-        if matched is None or reason:
-            why_not.append(reason)
+        if isinstance(matched, str):
+            why_not.append(f"Not shown: {matched}.")
+        elif len(matched.priorities) < 2:
+            both = " and ".join(methods)
+            why_not.append(f"Not shown: {both} share one priority, and a front needs two.")
         else:
             pairs.append(_pair(findings, findings.reference, matched, ranges))
     words = [f"{' and '.join(p.arms)}: {left}" for p in pairs for left in p.matched.left_out]
@@ -89,17 +91,6 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         Folded("What these numbers mean", (_definitions(pairs[0].found), _levels(pairs[0]))),
     )
     return Section("indicators", TITLE, _lead(pairs[0]), parts, values)
-
-
-def _why_not(
-    runs: Mapping[str, Settings], methods: tuple[str, str], matched: MatchedRuns | None
-) -> str:
-    a, b = methods
-    if matched is None:
-        return f"Not shown for {a} and {b}: {why_not_matched(runs, methods)}"
-    if len(matched.priorities) < 2:
-        return f"Not shown for {a} and {b}: they share one priority, and a front needs two."
-    return ""
 
 
 def _pair(

@@ -98,7 +98,7 @@ def test_seed_that_misses_a_priority_is_left_out_with_a_note():
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (drawn_rows((1, 3)), "1 and 3 seeds are complete"),
+        (drawn_rows((1, 3)), "1 seeds of lsb and 3 of fixed are complete"),
         (
             [r for r in drawn_rows() if (r[0] == "lsb") == (r[1] == PRIORITIES[0])],
             "share no priority",
@@ -133,7 +133,11 @@ def test_first_pair_of_methods_with_enough_runs_is_shown():
     assert figure.name.replace("_", "").isalnum()
     few = attainment(made_findings(drawn_rows((2, 1, 2), arms=arms)), NO_FILES)
     assert (few.values["method_a"], few.values["method_b"]) == ("m<script>$_", "lsb")
-    assert any("2 and 1 seeds are complete" in p for p in few.parts if isinstance(p, str))
+    assert any(
+        "2 seeds of m<script>$_ and 1 of fixed are complete" in p
+        for p in few.parts
+        if isinstance(p, str)
+    )
 
 
 def test_three_tasks_have_a_panel_and_a_sentence_each():

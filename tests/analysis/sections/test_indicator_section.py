@@ -56,11 +56,12 @@ def test_points_and_intervals_drawn_are_those_computed():
 def test_reference_and_ranges_are_in_the_table():
     rows = [(arm, p, s, (v[0], 0.5)) for arm, p, s, v in front_rows(arms=("<script>$_{}", "fixed"))]
     prior = {"depth_delta1": 0.3, "segmentation_miou": 0.2}
-    section = front_indicators(made_findings(rows, prior=prior), NO_FILES)
+    findings = made_findings(rows, prior=prior)
+    section = front_indicators(findings, NO_FILES)
     found = section.values["pairs"][0]["indicators"]
     table = section.tables[0]
     assert "depth delta1 30.00 %, segmentation miou 20.00 %" in table.caption
-    assert "per-pixel prior" in table.caption
+    assert findings.reference.rule in table.caption
     row = table.raw.iloc[0]
     assert (row["reference_depth_delta1"], row["reference_segmentation_miou"]) == (0.3, 0.2)
     # A constant metric has no range.
@@ -108,7 +109,7 @@ def test_unshared_seed_is_left_out_with_a_note():
     ("keep", "text"),
     [
         (lambda r: (r[0] == "lsb") == (r[1] == PRIORITIES[0]), "share no priority"),
-        (lambda r: r[1] == PRIORITIES[0], "they share one priority"),
+        (lambda r: r[1] == PRIORITIES[0], "lsb and fixed share one priority"),
         (lambda r: (r[0] == "lsb") == (r[2] == 0), "no seed with a run at every priority"),
     ],
 )
