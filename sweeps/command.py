@@ -2,8 +2,8 @@
 
     table and command line -> plan -> launch -> report
 
-Torch and Ray are imported where they are needed, because they take seconds: a plan needs neither,
-and a finished sweep asked for again needs no Ray.
+What takes long to import (torch, Ray, pandas, even numpy) is imported where it is needed: --help
+and a plan answer at once, and a finished sweep asked for again needs no Ray.
 """
 
 import json
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl.command_line import run
-from mtl.data.prepared import prepare
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
@@ -152,6 +151,8 @@ def prepare_data(
     """Prepare the data of `specs` on this machine; a cluster's nodes do so, once each."""
     if command.execution.address is not None:
         return
+
+    from mtl.data.prepared import prepare
 
     def tell(done: int, total: int) -> None:
         display.preparing(done, total)

@@ -6,6 +6,7 @@ refused.
 """
 
 import argparse
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,13 @@ from mtl.errors import UsageError
 from mtl.spec import Runtime
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.methods import TORCHJD, TORCHJD_METHODS
-from mtl.spec.sections import TASKS
-from mtl.spec.strict import flat, parse_yaml
+from mtl.spec.strict import convert, flat, parse_yaml
 from mtl.store import check_sweep_name
 from sweeps.launch import Execution
-from sweeps.plan import Grid, check_grid, defaults, given_twice, left_out
-from sweeps.plan.datasets import check_has_tasks, dataset_axes, prepared_sizes
+from sweeps.plan import Grid, check_grid, defaults, left_out
+from sweeps.plan.datasets import check_has_tasks, dataset_axes
 from sweeps.plan.fields import field_values, parse_assignment
-from sweeps.plan.presets import Preset, check_labelled, check_size, preset, stand_in_note
+from sweeps.plan.presets import PRESETS, Preset, check_size, preset, stand_in_note
 from sweeps.plan.refine import check_refinable
 
 AXIS_FLAGS = {
@@ -48,19 +48,19 @@ FLAGS_ONLY = {
     "numerics_version": "the release of the code",
 }
 """Fields that --set and the YAML file do not take -> what sets them."""
-FILE_FLAGS = (
-    "preset",
-    "tasks",
-    "methods",
-    "architectures",
-    "divisions",
-    "baselines",
-    "refine",
-    "seeds",
-    "epochs",
-    "dataset",
-)
-"""Flags that the YAML file may hold beside RunSpec's fields."""
+FILE_FLAGS: dict[str, Any] = {
+    "preset": str,
+    "tasks": tuple[tuple[str, ...], ...],
+    "methods": tuple[str, ...],
+    "architectures": None,
+    "divisions": int,
+    "baselines": bool,
+    "refine": int,
+    "seeds": int,
+    "epochs": None,
+    "dataset": None,
+}
+"""Flags that the YAML file may hold beside RunSpec's fields -> their type; None: the field's."""
 EVERY_TORCHJD = f"{TORCHJD}*"
 
 Axes = dict[str, tuple[Any, ...]]
@@ -104,7 +104,7 @@ class Request:
             for flag, field in AXIS_FLAGS.items()
             if flag in self.flags
         }
-        return {**self.axes, **by_flag}
+        return {**by_flag, **self.axes}
 
 
 def read_config(path: str) -> Request:
@@ -136,21 +136,14 @@ def read_config(path: str) -> Request:
 
 def _file_flag(name: str, value: Any, path: str) -> Any:
     """Return a flag's value as argparse would have given it."""
-    if name in AXIS_FLAGS:
+    hint = FILE_FLAGS[name]
+    if hint is None:
         return value
-    kind: type = {"baselines": bool, "preset": str, "tasks": list, "methods": list}.get(name, int)
-    if kind is list:
-        value = value if isinstance(value, list) else [value]
-        is_one_set = name == "tasks" and all(isinstance(task, str) for task in value)
-        value = [value] if is_one_set else value
-        lists = value if name == "tasks" else [value]
-        fits = all(isinstance(x, list) and all(isinstance(y, str) for y in x) for x in lists)
-    else:
-        fits = type(value) is kind
-    if not fits:
-        kinds = {bool: "true or false", str: "a name", list: "names", int: "a whole number"}
-        raise UsageError(f"Expected {kinds[kind]} for {name} in {path}, got {value!r}.")
-    return value
+    if typing.get_origin(hint) is tuple and not isinstance(value, list):
+        value = [value]
+    if name == "tasks" and all(isinstance(task, str) for task in value):
+        value = [value]
+    return convert(value, hint, f"{name} in {path}")
 
 
 def _set_axes(assignments: Sequence[str]) -> Axes:
@@ -194,34 +187,27 @@ def make_parser(
 ) -> argparse.ArgumentParser:
     """Return the parser of a sweep's command line."""
     parser = Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
-    what = parser.add_argument_group("what is trained")
-    what.add_argument(
-        "--tasks", nargs="+", action="append", metavar="TASK", help="one set; repeat for more sets"
-    )
-    what.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        help="weighting methods; torchjd:* are all of them",
-    )
-    what.add_argument("--architectures", nargs="+", metavar="NAME")
-    what.add_argument("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
-    what.add_argument(
+    what = parser.add_argument_group("what is trained").add_argument
+    what("--tasks", nargs="+", action="append", metavar="TASK", help="repeat for more sets")
+    what("--methods", nargs="+", metavar="METHOD", help="torchjd:* means all of TorchJD's")
+    what("--architectures", nargs="+", metavar="NAME")
+    what("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
+    what(
         "--baselines",
         "--corners",
         action=argparse.BooleanOptionalAction,
-        help="each task alone as well, in a network of its own (the corners of the priorities)",
+        help="also each task alone, in a network of its own (the corners of the priorities)",
     )
-    what.add_argument(
+    what(
         "--refine",
         type=int,
         metavar="N",
-        help="then N priorities more, in the widest gaps of the measured validation front",
+        help="then N more priorities, in the widest gaps of the measured validation front",
     )
-    what.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
-    what.add_argument("--epochs", type=int, metavar="N")
-    what.add_argument("--dataset", metavar="NAME")
-    what.add_argument(
+    what("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
+    what("--epochs", type=int, metavar="N")
+    what("--dataset", metavar="NAME")
+    what(
         "--set",
         nargs="+",
         action="extend",
@@ -229,50 +215,42 @@ def make_parser(
         metavar="FIELD=VALUE[,VALUE]",
         help="any field of a run by its dotted name; several values are an axis",
     )
-    what.add_argument("--config", metavar="FILE", help="YAML with the same names")
-    what.add_argument("--preset", metavar="NAME", help="the supplement's settings; see presets.py")
-    what.add_argument("--quick", action="store_true", help="a small version, to see it work")
-    where = parser.add_argument_group("where and how")
-    where.add_argument(
-        "--store",
-        default="./results",
-        help="folder of results or address of object storage (%(default)s)",
-    )
-    where.add_argument("--name", default=kind, help="of the sweep in the store (%(default)s)")
-    where.add_argument("--data-root", metavar="DIR", help="folder of prepared data")
-    where.add_argument(
-        "--local-data", metavar="DIR", help="folder on each node's disk to copy the data to, once"
-    )
-    where.add_argument("--address", help="join this Ray cluster, such as 'auto'")
-    where.add_argument("--dashboard", action="store_true", help="Ray's dashboard on this machine")
-    where.add_argument("--cpus-per-run", type=float, default=1.0, metavar="N")
-    where.add_argument("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
-    where.add_argument("--concurrency", type=int, metavar="N", help="runs side by side at most")
-    where.add_argument(
+    what("--config", metavar="FILE", help="YAML with the same names; flags win over it")
+    what("--preset", metavar="NAME", help=f"the paper's settings: {', '.join(PRESETS)}")
+    what("--quick", action="store_true", help="a small version, to see it work")
+    where = parser.add_argument_group("where and how").add_argument
+    where("--store", default="./results", help="folder or object storage (%(default)s)")
+    where("--name", default=kind, help="of the sweep in the store (%(default)s)")
+    where("--data-root", metavar="DIR", help="folder of prepared data")
+    where("--local-data", metavar="DIR", help="folder on each node's disk to copy the data to")
+    where("--address", help="join this Ray cluster, such as 'auto'")
+    where("--dashboard", action="store_true", help="Ray's dashboard on this machine")
+    where("--cpus-per-run", type=float, default=1.0, metavar="N")
+    where("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
+    where("--concurrency", type=int, metavar="N", help="runs side by side at most")
+    where(
         "--budget",
         type=float,
         metavar="HOURS",
         help="stop after this time; the same command continues",
     )
-    where.add_argument(
-        "--retry-failed", action="store_true", help="try runs again that failed earlier"
-    )
-    where.add_argument(
+    where("--retry-failed", action="store_true", help="try runs again that failed earlier")
+    where(
         "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
     )
-    where.add_argument(
+    where(
         "--encoder-weights",
         metavar="FILE",
         help="weights that the encoder starts from: a state dict of its timm model",
     )
-    where.add_argument(
+    where(
         "--num-samples",
         type=int,
         default=Runtime.num_samples,
         metavar="N",
         help="validation images kept with predictions and error maps (%(default)s)",
     )
-    where.add_argument(
+    where(
         "--sample-epochs",
         type=int,
         nargs="+",
@@ -280,12 +258,10 @@ def make_parser(
         metavar="EPOCH",
         help="after which epochs, beside the last (2 10)",
     )
-    show = parser.add_argument_group("instead of training")
-    show.add_argument("--plan", action="store_true", help="say what would run, and its cost")
-    show.add_argument("--json", action="store_true", help="with --plan: for machines")
-    show.add_argument(
-        "--probe", action="store_true", help="with --plan: build the networks and time some steps"
-    )
+    show = parser.add_argument_group("instead of training").add_argument
+    show("--plan", action="store_true", help="say what would run, and its cost")
+    show("--json", action="store_true", help="with --plan: for machines")
+    show("--probe", action="store_true", help="with --plan: build the networks, time some steps")
     if add_options is not None:
         add_options(parser)
     return parser
@@ -371,15 +347,15 @@ def _asked_grid(
         chosen = preset(flags["preset"])
         table, quick_fields = _preset_table(table, chosen), chosen.quick_fields
         if "data.name" not in axes:
-            check_labelled(chosen, flags.get("tasks", ()))
-            sizes = prepared_sizes(chosen.dataset.lower(), data_root)
-            notes.append(stand_in_note(chosen, sizes))
+            remedy = "Leave it out, or name other data with --dataset."
+            check_has_tasks(chosen.data.name, chosen.data.tasks, flags.get("tasks", ()), remedy)
+            notes.append(stand_in_note(chosen))
         elif held_tasks is not None:
             sides = (axes[f"data.{side}"][0] for side in ("height", "width"))
             check_size(chosen, axes["data.name"][0], *sides)
     if held_tasks is not None:
         tasks = flags.get("tasks", table.task_sets)
-        check_has_tasks(axes["data.name"][0], held_tasks, tasks, TASKS)
+        check_has_tasks(axes["data.name"][0], held_tasks, tasks, "Name others with --tasks.")
         kept = {k: v for k, v in table.fields.items() if not k.startswith("data.")}
         table = replace(table, fields=kept)
     if quick:
@@ -398,7 +374,7 @@ def _asked_grid(
     check_grid(grid)
     if "refine" in flags:
         check_refinable(grid, flags["refine"])
-    return grid, (*notes, *given_twice(grid), *left_out(grid))
+    return grid, (*notes, *left_out(grid))
 
 
 def _absolute(path: str | None) -> str | None:

@@ -107,7 +107,7 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     for name in values:
         checked_name(name, list(hints), f"field of {path or cls.__name__}")
     return cls(
-        **{name: _convert(value, hints[name], _join(path, name)) for name, value in values.items()}
+        **{name: convert(value, hints[name], _join(path, name)) for name, value in values.items()}
     )
 
 
@@ -155,8 +155,12 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _convert(value: Any, hint: Any, path: str) -> Any:
-    """Return `value` as `hint` asks; a list becomes a tuple, an int a float, nothing else."""
+def convert(value: Any, hint: Any, path: str) -> Any:
+    """Return `value` as `hint` asks; a list becomes a tuple, an int a float, nothing else.
+
+    Raises:
+        UsageError: naming `path` for a value of another type.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else build_dataclass(hint, value, path)
@@ -165,13 +169,13 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return None
         if isinstance(value, int) and not isinstance(value, bool) and int in arguments:
             return value
-        return _convert(value, next(a for a in arguments if a is not type(None)), path)
+        return convert(value, next(a for a in arguments if a is not type(None)), path)
     if origin is typing.Literal:
         return checked_name(value, arguments, path)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
+        return tuple(convert(v, arguments[0], f"{path}[{i}]") for i, v in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
-        return {str(k): _convert(v, arguments[1], _join(path, str(k))) for k, v in value.items()}
+        return {str(k): convert(v, arguments[1], _join(path, str(k))) for k, v in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return canonical_float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):

@@ -16,8 +16,6 @@ from pathlib import Path
 import analysis
 import mtl
 import sweeps
-from mtl.data.manifest import check_whole
-from mtl.data.prepared import data_folder, is_prepared, prepared_folder
 from mtl.errors import PreflightError, UserError
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
@@ -105,6 +103,10 @@ def check_machine(needs: Needs) -> None:
 
 def _check_data(data: DataSpec, data_root: str | None) -> None:
     """Raise if a data set cannot be had on this machine; scenes can be rendered on it."""
+    # Only here: they need numpy, for which --help would wait.
+    from mtl.data.manifest import check_whole
+    from mtl.data.prepared import data_folder, is_prepared, prepared_folder
+
     if is_prepared(data, data_root):
         check_whole(prepared_folder(data, data_root))
     elif data.name != "scenes":

@@ -1,13 +1,12 @@
 """From a grid to an ordered list of runs with their cost. Neither torch nor ray."""
 
-from sweeps.plan.grid import Grid, Plan, check_grid, given_twice, grid_specs, left_out, make_plan
+from sweeps.plan.grid import Grid, Plan, check_grid, grid_specs, left_out, make_plan
 from sweeps.plan.lattice import simplex_lattice
 
 __all__ = [
     "Grid",
     "Plan",
     "check_grid",
-    "given_twice",
     "grid_specs",
     "left_out",
     "make_plan",

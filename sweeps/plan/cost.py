@@ -21,7 +21,7 @@ from typing import Any
 from mtl.errors import StoreError
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.methods import METHODS
-from mtl.spec.sections import DataSpec
+from mtl.spec.sections import SPLITS, DataSpec
 from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
 
@@ -305,14 +305,9 @@ def _preparation(
     from mtl.data.prepared import expected_bytes, is_prepared
 
     missing = [data for data in data_specs if not is_prepared(data, data_root)]
-    centre = sum(seconds_per_image(data) * num_images(data) for data in missing) / num_cpus
-    low, high = cost_model()["spread"]
-    return (centre * low, centre * high), sum(expected_bytes(data) for data in missing)
-
-
-def num_images(data: DataSpec) -> int:
-    """Return the images of all splits."""
-    return data.num_train + data.num_validation + data.num_test
+    seconds = sum(seconds_per_image(data) * sum(map(data.count, SPLITS)) for data in missing)
+    low, high = (side * seconds / num_cpus for side in cost_model()["spread"])
+    return (low, high), sum(expected_bytes(data) for data in missing)
 
 
 def seconds_per_image(data: DataSpec) -> float:

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.data.prepared import data_folder, prepared_sets
 from mtl.errors import PreparedDataError, UsageError
-from mtl.spec.sections import DATASETS, SPLITS
+from mtl.spec.sections import DATASETS, SPLITS, TASKS
 from mtl.spec.strict import checked_name
 
 FIXED = ("data.height", "data.width", *(f"data.num_{split}" for split in SPLITS))
@@ -21,7 +20,7 @@ def dataset_axes(
     Axes for scenes come back as they are, with None.
 
     Raises:
-        ValueError: for several data sets at once, or a size or count of one's own.
+        UsageError: for several data sets at once, or a size or count of one's own.
         PreparedDataError: if the data set is not prepared, or prepared in several ways.
     """
     names = axes.get("data.name", ("scenes",))
@@ -46,19 +45,12 @@ def dataset_axes(
     return {**axes, **{name: (value,) for name, value in found.items()}}, tuple(manifest["tasks"])
 
 
-def prepared_sizes(name: str, data_root: str | None) -> set[str]:
-    """Return HEIGHTxWIDTH of every prepared version of a data set."""
-    try:
-        found = prepared_sets(name, data_root).values()
-    except PreparedDataError:  # a damaged one is for those to hear who ask for it
-        return set()
-    return {f"{held['size']['height']}x{held['size']['width']}" for held in found}
-
-
 def _one_prepared(
     name: str, chosen: Sequence[str] | None, data_root: str | None
 ) -> Mapping[str, Any]:
     """Return the manifest of the one prepared version that is meant."""
+    from mtl.data.prepared import data_folder, prepared_sets  # needs numpy: a tenth of a second
+
     found = prepared_sets(name, data_root)
     if chosen is not None:
         found = {p: m for p, m in found.items() if m["folder_hash"] in chosen}
@@ -93,20 +85,11 @@ def _listed(found: Mapping[Path, Mapping[str, Any]]) -> str:
 
 
 def check_has_tasks(
-    name: str, held: Sequence[str], task_sets: Iterable[Sequence[str]], known: Iterable[str]
+    name: str, held: Sequence[str], task_sets: Iterable[Sequence[str]], remedy: str
 ) -> None:
-    """Raise a `ValueError` for a task that the prepared data do not hold.
-
-    Args:
-        name: of the data set.
-        held: its tasks.
-        task_sets: those asked for.
-        known: names of all tasks; others are refused elsewhere.
-    """
-    known = set(known)
+    """Raise a `UsageError` with `remedy` for a task that the data set `name` does not hold."""
     for task in (task for tasks in task_sets for task in tasks):
-        if task in known and task not in held:
+        if task in TASKS and task not in held:  # unknown ones are refused elsewhere
             raise UsageError(
-                f"Expected tasks that the prepared data set {name} holds ({', '.join(held)}), got "
-                f"{task!r}. Name others with --tasks."
+                f"Expected tasks that {name} has ({', '.join(held)}), got {task!r}. {remedy}"
             )

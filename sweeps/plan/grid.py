@@ -19,21 +19,6 @@ from mtl.spec.strict import checked_name
 from sweeps.plan.fields import nested, varying_fields
 from sweeps.plan.lattice import Point, coarse_to_fine, simplex_lattice
 
-__all__ = [
-    "Grid",
-    "Plan",
-    "Point",
-    "baseline_grid",
-    "check_grid",
-    "coarse_to_fine",
-    "given_twice",
-    "grid_specs",
-    "left_out",
-    "longer_plan",
-    "make_plan",
-    "simplex_lattice",
-]
-
 ARCHITECTURE_FIELD = "network.architecture"
 CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
 
@@ -134,8 +119,7 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
     of a task, is an axis of those runs alone that know it.
 
     Raises:
-        ValueError: for unknown names, an option that no chosen method takes, or a combination
-            that cannot be trained.
+        UsageError: see `check_grid`; or for a value that cannot be trained.
     """
     check_grid(grid)
     specs = _combinations(grid)
@@ -164,7 +148,8 @@ def _combinations(grid: Grid) -> list[RunSpec]:
             for method in dict.fromkeys(grid.methods):
                 takes = METHODS[method].takes_priorities
                 chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
-                if _can_be_trained(method, tasks, chosen) and (takes or rank == 0):
+                can_train = _obstacle(method, tasks, _architecture(chosen)) is None
+                if can_train and (takes or rank == 0):
                     priorities = points[rank] if takes else None
                     first = firsts.get((tasks, values, method))
                     if first is None:
@@ -176,51 +161,31 @@ def _combinations(grid: Grid) -> list[RunSpec]:
     return specs
 
 
+def _architecture(fields: Mapping[str, Any]) -> str:
+    return fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
+
+
 def _architectures(grid: Grid) -> tuple[str, ...]:
-    held = grid.fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
-    return tuple(grid.axes.get(ARCHITECTURE_FIELD, (held,)))
+    return tuple(grid.axes.get(ARCHITECTURE_FIELD, (_architecture(grid.fields),)))
 
 
-def _can_be_trained(method: str, tasks: tuple[str, ...], fields: Mapping[str, Any]) -> bool:
-    """Return False for too few tasks, or gradients compared where no parameter is shared."""
+def _obstacle(method: str, tasks: tuple[str, ...], architecture: str) -> str | None:
+    """Return why a method cannot train these tasks with this architecture; None if it can."""
     needs = METHODS[method]
-    architecture = fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture)
-    shares = architecture not in SHARING_NOTHING
-    return len(tasks) >= needs.least_tasks and (shares or not needs.needs_gradients)
+    if len(tasks) < needs.least_tasks:
+        return f"{method} is left out for {' '.join(tasks)}: it needs {needs.least_tasks} tasks."
+    if needs.needs_gradients and architecture in SHARING_NOTHING:
+        return (
+            f"{method} is left out for {architecture}: it compares the tasks' gradients at shared "
+            "parameters, and none are shared."
+        )
+    return None
 
 
 def left_out(grid: Grid) -> list[str]:
     """Return a sentence for each method that does not go with an architecture or set of tasks."""
-    methods = tuple(dict.fromkeys(grid.methods))
-    return [
-        f"{method} is left out for {architecture}, which shares no parameters at which the tasks' "
-        "gradients could be compared."
-        for architecture in _architectures(grid)
-        for method in methods
-        if METHODS[method].needs_gradients and architecture in SHARING_NOTHING
-    ] + [
-        f"{method} is left out for {' '.join(tasks)}: it needs at least "
-        f"{METHODS[method].least_tasks} tasks."
-        for tasks in grid.task_sets
-        for method in methods
-        if len(tasks) < METHODS[method].least_tasks
-    ]
-
-
-def given_twice(grid: Grid) -> list[str]:
-    """Return a sentence that names what was given more than once, or none."""
-    given: dict[str, list[Any]] = {
-        "method": list(grid.methods),
-        "tasks": [_canonical(tasks) for tasks in grid.task_sets],
-        **{name: list(values) for name, values in grid.axes.items()},
-    }
-    repeated = [
-        f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for name, values in given.items()
-        for value in dict.fromkeys(values)
-        if values.count(value) > 1
-    ]
-    return [f"Given more than once and trained once: {', '.join(repeated)}."] if repeated else []
+    combinations = itertools.product(grid.methods, grid.task_sets, _architectures(grid))
+    return list(dict.fromkeys(filter(None, itertools.starmap(_obstacle, combinations))))
 
 
 def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -255,7 +220,9 @@ def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) 
         *(f"loss_units.{task}" for task in tasks),
     }
     meaningless = set() if needs.has_periods else set(PERIOD_FIELDS)
-    if fields.get(ARCHITECTURE_FIELD, NetworkSpec.architecture) != "multi_column":
+    if not needs.takes_priorities:
+        meaningless.add("priorities")
+    if _architecture(fields) != "multi_column":
         meaningless.add(CROSS_STITCH_FIELD)
     return {
         name: value
@@ -266,7 +233,7 @@ def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) 
 
 
 def check_grid(grid: Grid) -> None:
-    """Raise a `ValueError` for names that do not exist or that nothing chosen makes use of."""
+    """Raise a `UsageError` for unknown names, fields that no run has, or nothing to train."""
     for method in grid.methods:
         check_method(method)
     for tasks in grid.task_sets:
@@ -278,31 +245,17 @@ def check_grid(grid: Grid) -> None:
         raise UsageError("Expected at least one method and one task, got none.")
     if grid.seeds < 1:
         raise UsageError(f"Expected at least 1 seed, got {grid.seeds}.")
-    known = {name for method in grid.methods for name in METHODS[method].options}
-    tasks_used = {task for tasks in grid.task_sets for task in tasks}
     for dotted in grid.axes:
-        mapping, _, entry = dotted.partition(".")
-        if mapping == "method_options" and entry not in known:
-            _refuse_option(entry, known, grid.methods)
-        if mapping == "loss_units":
-            checked_name(entry, tasks_used, "task of loss_units")
-        if dotted == CROSS_STITCH_FIELD and "multi_column" not in _architectures(grid):
-            raise UsageError(
-                f"Expected architecture multi_column for {dotted}, got "
-                f"{' and '.join(_architectures(grid))}. Leave it out."
-            )
-        if dotted in PERIOD_FIELDS and not any(METHODS[m].has_periods for m in grid.methods):
-            raise UsageError(
-                f"Expected a method with periods for {dotted}, got {' and '.join(grid.methods)}. "
-                "Leave the period out."
-            )
-    takers = [method for method in grid.methods if METHODS[method].takes_priorities]
-    if "priorities" in grid.axes and not takers:
-        raise UsageError(
-            f"Expected no priorities for {' and '.join(grid.methods)}, which take none, got "
-            f"{[list(point) for point in grid.axes['priorities']]}. Leave them out."
-        )
-    _check_anything_is_left(grid)
+        _check_used(grid, dotted)
+    for tasks in grid.task_sets:
+        obstacles = [
+            _obstacle(method, tasks, architecture)
+            for method in grid.methods
+            for architecture in _architectures(grid)
+        ]
+        if None not in obstacles:
+            reasons = " ".join(dict.fromkeys(map(str, obstacles)))
+            raise UsageError(f"Expected runs of {' '.join(tasks)}, got none. {reasons}")
     num_runs = _num_runs(grid)
     if num_runs > MAX_RUNS:
         raise UsageError(
@@ -311,38 +264,22 @@ def check_grid(grid: Grid) -> None:
         )
 
 
-def _refuse_option(option: str, known: Iterable[str], methods: tuple[str, ...]) -> None:
-    """Raise the `ValueError` for an option that none of the chosen methods takes."""
-    takers = [name for name, needs in METHODS.items() if option in needs.options]
-    if not takers:
-        checked_name(option, known, f"option of {' and '.join(methods)}")
-    raise UsageError(
-        f"Expected an option of {' and '.join(methods)}, got {option!r}, which "
-        f"{' and '.join(takers)} {'takes' if len(takers) == 1 else 'take'}. Leave it out or change "
-        "--methods."
-    )
-
-
-def _check_anything_is_left(grid: Grid) -> None:
-    """Raise a `ValueError` if nothing would be trained, or no method at all for a set of tasks."""
-    methods = dict.fromkeys(grid.methods)
-    for tasks in grid.task_sets:
-        enough = [method for method in methods if len(tasks) >= METHODS[method].least_tasks]
-        if not enough:
-            least = min(METHODS[method].least_tasks for method in methods)
-            raise UsageError(
-                f"Expected at least {least} tasks for {' and '.join(methods)}, got "
-                f"{' '.join(tasks)}. Add tasks or choose another method."
-            )
-        if not any(
-            _can_be_trained(method, tasks, {ARCHITECTURE_FIELD: architecture})
-            for method in enough
-            for architecture in _architectures(grid)
-        ):
-            raise UsageError(
-                f"Expected an architecture that shares parameters for {' and '.join(enough)}, "
-                f"got {' and '.join(_architectures(grid))}. Add another."
-            )
+def _check_used(grid: Grid, dotted: str) -> None:
+    """Refuse a field that no run of the grid has."""
+    if not any(
+        dotted in _applicable({dotted: None, ARCHITECTURE_FIELD: architecture}, method, tasks)
+        for method in grid.methods
+        for tasks in grid.task_sets
+        for architecture in _architectures(grid)
+    ):
+        option = dotted.removeprefix("method_options.")
+        takers = [name for name, needs in METHODS.items() if option in needs.options]
+        raise UsageError(
+            f"Expected no {dotted}, which no run of {' and '.join(grid.methods)} on "
+            f"{' and '.join(map(' '.join, grid.task_sets))} with "
+            f"{' and '.join(_architectures(grid))} has. Leave it out"
+            f"{', or choose ' if takers else ''}{' or '.join(takers)}."
+        )
 
 
 def _num_runs(grid: Grid) -> int:

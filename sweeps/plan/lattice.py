@@ -4,10 +4,12 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from mtl.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Point = tuple[float, ...]
 """One number a task; they sum to 1."""
@@ -54,6 +56,8 @@ def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:
     Distances are compared after rounding, so that the order is the same on every machine; of
     equally far points the first given is taken.
     """
+    import numpy as np  # a tenth of a second, which --help need not wait for
+
     remaining = list(points)
     if len(remaining) < 3:
         return tuple(remaining)
@@ -88,5 +92,5 @@ def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:
     return tuple(remaining[i] for i in order)
 
 
-def _squared_distances(coordinates: np.ndarray, point: np.ndarray) -> np.ndarray:
-    return np.round(((coordinates - point) ** 2).sum(axis=1), 9)
+def _squared_distances(coordinates: "np.ndarray", point: "np.ndarray") -> "np.ndarray":
+    return ((coordinates - point) ** 2).sum(axis=1).round(9)

@@ -1,11 +1,10 @@
-"""The supplement's settings, said once (section 3), as tables of RunSpec's dotted fields.
+"""The supplement's settings (section 3), as tables of RunSpec's dotted fields.
 
     python sweeps/priority_grid.py --preset nyuv2_mobilenet [--quick]
 
 A preset says how a network is trained on a data set, which few machines have. Rendered scenes of
-the data set's image size and counts stand in for it unless `--dataset` names the prepared one; the
-command says so. It does not take the prepared data by itself: what a command trains must not depend
-on what happens to lie in a cache.
+the data set's image size and counts stand in for it unless `--dataset` names the prepared one: what
+a command trains must not depend on what happens to lie in a cache.
 
 Where the supplement is silent:
 
@@ -17,12 +16,12 @@ Where the supplement is silent:
 - encoder on Taskonomy: MobileNetV2 (Table S-1 is damaged there), because eight columns of PNASNet
   would hold 0.7 billion parameters;
 - the four tasks of Taskonomy: two of the geometry and two of the image, decades apart in their
-  losses. The eight are all of section 2 but segmentation, of which Taskonomy has
-  the guesses of another network alone;
+  losses. The eight are all of section 2 but segmentation, of which Taskonomy has only the guesses
+  of another network;
 - validation images: the paper speaks of none. A tenth of the training images is held out here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +33,37 @@ Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class PaperData:
+    """A data set of the paper."""
+
+    name: str
+    tasks: tuple[str, ...]
+    """That it has labels for."""
+    size: tuple[int, int]
+    """Height and width, pixels."""
+    counts: tuple[int, int, int]
+    """Images to train, validate and test with."""
+
+    @property
+    def fields(self) -> Fields:
+        """Return the fields of the scenes that stand in for it."""
+        counts = zip(("train", "validation", "test"), self.counts, strict=True)
+        return {
+            "data.name": "scenes",
+            "data.variant": "rooms",
+            "data.height": self.size[0],
+            "data.width": self.size[1],
+            **{f"data.num_{split}": count for split, count in counts},
+        }
+
+
+@dataclass(frozen=True)
 class Preset:
     """A row of the supplement's settings."""
 
     about: str
     """The setting in a few words."""
-    dataset: str
-    """What the supplement trains on."""
-    labelled: tuple[str, ...]
-    """Tasks that the data set has labels for."""
+    data: PaperData
     tasks: tuple[str, ...]
     fields: Fields
     """Full size, as the supplement says."""
@@ -50,6 +71,12 @@ class Preset:
     """What `--quick` changes: the same network and image size, few images and epochs, and an
     encoder that starts at random, because nothing is downloaded."""
 
+
+NYUV2_TASKS = ("depth", "normal", "segmentation")
+TASKONOMY_4_TASKS = ("depth", "normal", "edge2d", "keypoint2d")
+TASKONOMY_8_TASKS = tuple(task for task in TASKS if task != "segmentation")
+NYUV2 = PaperData("NYUv2", NYUV2_TASKS, (288, 384), (715, 80, 654))
+TASKONOMY = PaperData("Taskonomy", TASKONOMY_8_TASKS, (256, 256), (2486, 276, 548))
 
 _COMMON: Fields = {
     "network.encoder_stride": 32,
@@ -63,33 +90,17 @@ _COMMON: Fields = {
     "horizontal_flips": True,
     "period_epochs": 1,
 }
-_MOBILENET: Fields = {
+_MULTI_COLUMN_MOBILENET: Fields = {
+    "network.architecture": "multi_column",
     "network.encoder": "mobilenetv2_100",
     "network.decoder_widths": (512, 256, 128, 64, 32, 16),
     "batch_size": 8,
 }
-_PNASNET: Fields = {
+_SHARED_PNASNET: Fields = {
+    "network.architecture": "full_sharing",
     "network.encoder": "pnasnet5large",
     "network.decoder_widths": (1024, 512, 256, 128, 64, 32),
     "batch_size": 4,
-}
-_NYUV2: Fields = {
-    "data.name": "scenes",
-    "data.variant": "rooms",
-    "data.height": 288,
-    "data.width": 384,
-    "data.num_train": 715,
-    "data.num_validation": 80,
-    "data.num_test": 654,
-}
-_TASKONOMY: Fields = {
-    "data.name": "scenes",
-    "data.variant": "rooms",
-    "data.height": 256,
-    "data.width": 256,
-    "data.num_train": 2486,
-    "data.num_validation": 276,
-    "data.num_test": 548,
 }
 _QUICK: Fields = {
     "data.num_train": 8,
@@ -99,104 +110,57 @@ _QUICK: Fields = {
     "batch_size": 2,
     "epochs": 2,
 }
+_QUICKEST: Fields = {**_QUICK, "data.num_train": 4, "epochs": 1}
 
-NYUV2_TASKS = ("depth", "normal", "segmentation")
-TASKONOMY_4_TASKS = ("depth", "normal", "edge2d", "keypoint2d")
-TASKONOMY_8_TASKS = (
-    "depth",
-    "normal",
-    "curvature",
-    "reshading",
-    "edge2d",
-    "edge3d",
-    "keypoint2d",
-    "keypoint3d",
-)
+
+def _fields(data: PaperData, network: Fields, epochs: int, increase_rate: float) -> Fields:
+    training = {"epochs": epochs, "method_options.increase_rate": increase_rate}
+    return {**_COMMON, **data.fields, **network, **training}
+
+
+_NYUV2_MIXING: Fields = {"network.cross_stitch_own_share": 0.9}
+_TASKONOMY_MIXING: Fields = {"network.cross_stitch_own_share": None}
+_TASKONOMY_FIELDS = _fields(TASKONOMY, {**_MULTI_COLUMN_MOBILENET, **_TASKONOMY_MIXING}, 200, 0.5)
 
 PRESETS: dict[str, Preset] = {
     "nyuv2_mobilenet": Preset(
         "NYUv2 with MobileNetV2, 1000 epochs, increase rate 0.02",
-        "NYUv2",
+        NYUV2,
         NYUV2_TASKS,
-        NYUV2_TASKS,
-        {
-            **_COMMON,
-            **_NYUV2,
-            **_MOBILENET,
-            "network.architecture": "multi_column",
-            "network.cross_stitch_own_share": 0.9,
-            "epochs": 1000,
-            "method_options.increase_rate": 0.02,
-        },
+        _fields(NYUV2, {**_MULTI_COLUMN_MOBILENET, **_NYUV2_MIXING}, 1000, 0.02),
         _QUICK,
     ),
     "nyuv2_pnasnet": Preset(
         "NYUv2 with PNASNet, 50 epochs, increase rate 0.05",
-        "NYUv2",
+        NYUV2,
         NYUV2_TASKS,
-        NYUV2_TASKS,
-        {
-            **_COMMON,
-            **_NYUV2,
-            **_PNASNET,
-            "network.architecture": "full_sharing",
-            "epochs": 50,
-            "method_options.increase_rate": 0.05,
-        },
-        {**_QUICK, "data.num_train": 4, "epochs": 1},
+        _fields(NYUV2, _SHARED_PNASNET, 50, 0.05),
+        _QUICKEST,
     ),
     "taskonomy_4": Preset(
         "Taskonomy with four tasks, 200 epochs, increase rate 0.5",
-        "Taskonomy",
-        TASKONOMY_8_TASKS,
+        TASKONOMY,
         TASKONOMY_4_TASKS,
-        {
-            **_COMMON,
-            **_TASKONOMY,
-            **_MOBILENET,
-            "network.architecture": "multi_column",
-            "network.cross_stitch_own_share": None,
-            "epochs": 200,
-            "method_options.increase_rate": 0.5,
-        },
+        _TASKONOMY_FIELDS,
         _QUICK,
     ),
     "taskonomy_8": Preset(
         "Taskonomy with eight tasks, 200 epochs, increase rate 0.5",
-        "Taskonomy",
+        TASKONOMY,
         TASKONOMY_8_TASKS,
-        TASKONOMY_8_TASKS,
-        {
-            **_COMMON,
-            **_TASKONOMY,
-            **_MOBILENET,
-            "network.architecture": "multi_column",
-            "network.cross_stitch_own_share": None,
-            "epochs": 200,
-            "method_options.increase_rate": 0.5,
-        },
-        {**_QUICK, "data.num_train": 4, "epochs": 1},
+        _TASKONOMY_FIELDS,
+        _QUICKEST,
     ),
 }
 
 
 def preset(name: str) -> Preset:
-    """Return a preset; raise a `ValueError` that lists the known ones unless there is one."""
+    """Return a preset; raise a `UsageError` that lists the known ones unless there is one."""
     return PRESETS[checked_name(name, PRESETS, "preset")]
 
 
-def check_labelled(chosen: Preset, task_sets: Iterable[Sequence[str]]) -> None:
-    """Raise a `ValueError` for a task that the preset's data set has no labels for."""
-    for task in (task for tasks in task_sets for task in tasks):
-        if task in TASKS and task not in chosen.labelled:
-            raise UsageError(
-                f"Expected tasks that {chosen.dataset} has labels for ({', '.join(chosen.labelled)}"
-                f"), got {task!r}. Leave it out, or name other data with --dataset."
-            )
-
-
 def check_size(chosen: Preset, name: str, height: int, width: int) -> None:
-    """Raise a `ValueError` if the preset's own data set is prepared at another size than its.
+    """Raise a `UsageError` if the preset's own data set is prepared at another size than its.
 
     Args:
         chosen: the preset.
@@ -205,32 +169,24 @@ def check_size(chosen: Preset, name: str, height: int, width: int) -> None:
         width: of its prepared images.
     """
     size = _size(chosen)
-    if name.startswith(chosen.dataset.lower()) and size != f"{height}x{width}":
+    if name.startswith(chosen.data.name.lower()) and size != f"{height}x{width}":
         raise UsageError(
-            f"Expected {name} prepared at {size}, as the supplement has it ({chosen.about}), got "
-            f"{height}x{width}. Run `python -m mtl.data.prepare {name} --source PATH --size "
-            f"{size}` and choose it with --set data.prepared=HASH, or leave out --preset."
+            f"Expected {name} prepared at {size} for this preset, got {height}x{width}. Run "
+            f"`python -m mtl.data.prepare {name} --source PATH --size {size}` and choose it with "
+            "--set data.prepared=HASH, or leave out --preset."
         )
 
 
-def stand_in_note(chosen: Preset, sizes: Iterable[str]) -> str:
-    """Return the sentence that says what the images are.
-
-    Args:
-        chosen: the preset.
-        sizes: HEIGHTxWIDTH of the prepared versions of its data set.
-    """
-    name, size = chosen.dataset.lower(), _size(chosen)
-    how = f"--dataset {name} trains on the data itself"
-    if size in sizes:
-        how = f"the data are prepared: {how}"
-    else:
-        how = f"after `python -m mtl.data.prepare {name} --source PATH --size {size}`, {how}"
+def stand_in_note(chosen: Preset) -> str:
+    """Return the sentence that says what the images are."""
+    name = chosen.data.name.lower()
     return (
-        f"{chosen.about}: rendered scenes of the image size and counts of {chosen.dataset} stand "
-        f"in; {how}."
+        f"{chosen.about}: rendered scenes stand in for {chosen.data.name}. `--dataset {name}` "
+        f"trains on the data itself, once `python -m mtl.data.prepare {name} --source PATH --size "
+        f"{_size(chosen)}` has run."
     )
 
 
 def _size(chosen: Preset) -> str:
-    return f"{chosen.fields['data.height']}x{chosen.fields['data.width']}"
+    height, width = chosen.data.size
+    return f"{height}x{width}"

@@ -2,8 +2,11 @@
 
 Once the grid is trained, N priorities are added half-way between old ones, where the front of the
 validation metrics (means over seeds) is thinnest: the same ones for every method and seed, so that
-arms stay matched. See `analysis.compute.gaps` for what a gap is. What was chosen is kept in
+arms stay matched. `analysis.compute.gaps` says what a gap is. What was chosen is kept in
 STORE/sweeps/<name>/decisions.jsonl, and the same command finds it there.
+
+Analysis is imported where it is needed, because it takes a second: a plan without --refine needs
+none of it.
 """
 
 import hashlib
@@ -34,7 +37,7 @@ class Decision:
     is_new: bool
     """False where an earlier start took it."""
     arms: tuple[RunSpec, ...]
-    """What is trained at each of the priorities, for every seed: the specs of one old priority."""
+    """The specs of one old priority: what is trained at each new one, seed by seed."""
 
     @property
     def points(self) -> list[Point]:
@@ -48,7 +51,7 @@ def num_gaps(num_tasks: int, divisions: int) -> int:
 
 
 def check_refinable(grid: Grid, num_points: int) -> None:
-    """Raise a `ValueError` for a grid without gaps, or fewer gaps than are to be filled."""
+    """Raise a `UsageError` for a grid without gaps, or fewer gaps than are to be filled."""
     if num_points < 1:
         raise UsageError(
             f"Expected --refine of at least 1, got {num_points}. Leave it out to add none."
@@ -66,17 +69,11 @@ def check_refinable(grid: Grid, num_points: int) -> None:
     for tasks in grid.task_sets:
         divisions = len(tasks) if grid.divisions is None else grid.divisions
         most = num_gaps(len(tasks), divisions) if divisions >= len(tasks) else 0
-        if most == 0:
-            raise UsageError(
-                f"Expected at least two priorities of {' '.join(tasks)} for --refine, got "
-                f"{'equal ones alone' if grid.divisions is None else f'--divisions {divisions}'}. "
-                f"Use --divisions {len(tasks) + 1} or more."
-            )
         if num_points > most:
+            remedy = "Use more --divisions." if len(tasks) > 1 else "Name more --tasks."
             raise UsageError(
                 f"Expected --refine of at most {most}, the gaps between the priorities of "
-                f"{' '.join(tasks)} with --divisions {divisions}, got {num_points}. Use more "
-                "--divisions."
+                f"{' '.join(tasks)} with {divisions} divisions, got {num_points}. {remedy}"
             )
 
 
@@ -84,11 +81,7 @@ def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
     """Return label -> run id -> spec of the sets of comparable runs that take priorities."""
     from analysis.load.groups import comparable_groups
 
-    specs = {
-        run_id: spec
-        for run_id, spec in zip(plan.run_ids, plan.specs, strict=True)
-        if METHODS[spec.method].takes_priorities
-    }
+    specs = {r: spec for r, spec in plan.runs.items() if METHODS[spec.method].takes_priorities}
     return {
         label: {run_id: specs[run_id] for run_id in run_ids}
         for label, run_ids in comparable_groups(specs).items()
@@ -151,22 +144,21 @@ def decision_text(decision: Decision) -> str:
     held = decision.record
     where = f" for {held['group'].replace(',', ', ')}" if held["group"] else ""
     points = ", ".join(f"({' / '.join(f'{p:.3g}' for p in point)})" for point in decision.points)
+    if not points:
+        return f"Refined{where}: no priority was added. {held.get('why_none', '')}".rstrip()
     text = (
-        f"Refined{where}: {points or 'no priority'} of {' '.join(held['tasks'])}, in the widest "
-        f"gaps of the {held['split']} front ({', '.join(held['metrics'])})."
+        f"Refined{where}: {points} of {' '.join(held['tasks'])}, in the widest gaps of the "
+        f"{held['split']} front ({', '.join(held['metrics'])})."
     )
-    num_points = len(decision.points)
-    if num_points == 0 and held.get("why_none"):  # older releases did not say it
-        text = f"Refined{where}: no priority was added. {held['why_none']}"
-    elif num_points < held["asked"]:
-        text += f" It has {counted(num_points, 'gap')} where {held['asked']} were to be filled."
+    if len(decision.points) < held["asked"]:
+        gaps = counted(len(decision.points), "gap")
+        text += f" It has {gaps} where {held['asked']} were to be filled."
     return text
 
 
 def _chosen(
     group: Mapping[str, RunSpec], grid: Grid, num_points: int, store: Store
 ) -> dict[str, Any]:
-    # Only here: a plan that is not refined needs no pandas.
     from analysis.compute.gaps import why_no_gaps, widest
     from analysis.load.axes import choose_axes, signs
 
@@ -175,8 +167,8 @@ def _chosen(
     axes = choose_axes(tasks)
     turn = signs(axes)
     values: dict[Any, dict[tuple[int, ...], list[list[float | None]]]] = {}
-    for run_id, spec in group.items():
-        result = store.result(run_id)
+    results = store.for_each(store.result, list(group))
+    for spec, result in zip(group.values(), results, strict=True):
         if result is None or spec.priorities is None:
             raise UsageError("Expected a finished run with priorities, got another.")
         metrics = result.selected_metrics[SPLIT]

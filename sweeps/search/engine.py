@@ -116,7 +116,7 @@ class Tuning:
             return dict(trials.bases)
         candidates = self._first_rung()
         alive = {
-            method: [i for i in found if trials.told("candidate_told", method, i) is not None]
+            method: [i for i in found if trials.reported("candidate_told", method, i) is not None]
             for method, found in candidates.items()
         }
         best: dict[str, int] = {}
@@ -152,7 +152,7 @@ class Tuning:
             for method, base in trials.bases.items()
         }
 
-    def epochs_told(self) -> dict[str, int]:
+    def epochs_compared(self) -> dict[str, int]:
         """Return run id -> the epochs after which the decisions compared it.
 
         They stand whatever the store still holds of the runs; of a candidate that failed the
@@ -163,7 +163,7 @@ class Tuning:
         for method, base in trials.bases.items():
             after: dict[int, int] = {}
             for i in range(trials.options.candidates):
-                if trials.told("candidate_told", method, i) is not None:
+                if trials.reported("candidate_told", method, i) is not None:
                     after[i] = self._rungs[0]
             for rung, epoch in enumerate(self._rungs):
                 decision = log.get("rung", method, rung)
@@ -176,7 +176,7 @@ class Tuning:
         return found
 
     def _first_rung(self) -> dict[str, Candidates]:
-        """Return method -> candidate -> its run, all told how they did at the first rung."""
+        """Return method -> candidate -> its run, all trained to the first rung."""
         trials = self._trials
         candidates: dict[str, dict[int, RunSpec]] = {method: {} for method in trials.bases}
         for generation in trials.generations(trials.options.candidates):
@@ -330,17 +330,17 @@ class Search:
         trials = self._trials
         tried = {(m, i): spec for m, found in explored.items() for i, spec in found.items()}
         in_vain = {
-            spec.run_id() for (m, i), spec in tried.items() if trials.told("told", m, i) is None
+            spec.run_id() for (m, i), spec in tried.items() if trials.reported("told", m, i) is None
         }
-        told = self._tuning.epochs_told()
-        told |= {s.run_id(): s.epochs for s in tried.values() if s.run_id() not in in_vain}
+        compared = self._tuning.epochs_compared()
+        compared |= {s.run_id(): s.epochs for s in tried.values() if s.run_id() not in in_vain}
         epochs = {
-            run_id: max(trials.epochs_of(run_id), told.get(run_id, 0)) for run_id in trials.runs
+            run_id: max(trials.epochs_of(run_id), compared.get(run_id, 0)) for run_id in trials.runs
         }
         left = {
             run_id
             for run_id, spec in trials.runs.items()
-            if not trials.store.is_done(run_id) and told.get(run_id, 0) < spec.epochs
+            if not trials.store.is_done(run_id) and compared.get(run_id, 0) < spec.epochs
         }
         failed = {run_id for run_id in left if run_id in in_vain or trials.failed(run_id)}
         return Outcome(
@@ -400,10 +400,10 @@ class Search:
         options = self._options
 
         def make() -> dict[str, Any]:
-            told = {i: self._trials.told("told", method, i) for i in range(options.trials)}
+            found = {i: self._trials.reported("told", method, i) for i in range(options.trials)}
             # A sampler may ask for the same point twice; the second adds nothing.
             first = {explored[i].run_id(): i for i in reversed(range(options.trials))}
-            points = {i: v for i, v in told.items() if v is not None and i in first.values()}
+            points = {i: v for i, v in found.items() if v is not None and i in first.values()}
             return {"chosen": best_subset(points, options.points)}
 
         chosen = self._trials.log.decide(

@@ -61,13 +61,13 @@ def open_storage(path: Path) -> BaseStorage:
 
 
 class Study:
-    """A multi-objective study, minimised; asked and told in the order of the trials.
+    """A multi-objective study, minimised; its trials come in order.
 
     Args:
         storage: see `open_storage`.
         name: of the study.
         distributions: parameter -> what it may be.
-        num_objectives: values a trial is told with.
+        num_objectives: values of a trial.
         sampler: of `SAMPLERS`.
         population: trials of a generation.
         seed: of the search.
@@ -189,8 +189,8 @@ class Trials:
         """Train a batch.
 
         Raises:
-            SearchError: if nothing of the search could be trained yet. Nothing is told of it
-                then, so that all of it may be tried again.
+            SearchError: if nothing of the search could be trained yet. The study hears nothing of
+                that, so that all of it may be tried again.
         """
         self.runs |= {spec.run_id(): spec for spec in specs}
         self._train(what, specs, pause_after)
@@ -259,11 +259,11 @@ class Trials:
         held = self.log.decide(kind, *about, make=lambda: {"values": plain})["values"]
         study.tell(about[1], held)
 
-    def told(self, kind: str, method: str, number: int) -> list[float] | None:
-        """Return the values that a trial was told with; None if it failed or was not told yet."""
-        told = self.log.get(kind, method, number)
-        return None if told is None else told["values"]
+    def reported(self, kind: str, method: str, number: int) -> list[float] | None:
+        """Return the values of a trial; None if it failed or is still running."""
+        held = self.log.get(kind, method, number)
+        return None if held is None else held["values"]
 
     def is_pending(self, kind: str, method: str, number: int) -> bool:
-        """Return whether a trial is still to be told."""
+        """Return whether the study does not know yet how a trial did."""
         return self.log.get(kind, method, number) is None

@@ -1,6 +1,5 @@
 """The sweep files: what each asks for, small and whole, and that they share one command line."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtl.spec.methods import METHODS, OWN_METHODS
+from mtl.spec.sections import TASKS
 from mtl.store import Store, write_json
 from sweeps import architectures, command, increase_rate, priority_grid, weighting_methods
 from sweeps.options import parse_command
@@ -40,7 +40,7 @@ def specs_of(kind, *argv):
 
 
 @EVERY
-def test_the_file_says_how_many_runs_it_asks_for(kind):
+def test_file_says_how_many_runs_it_asks_for(kind):
     assert f"{len(specs_of(kind))} runs" in (SWEEPS[kind].__doc__ or "")
 
 
@@ -67,10 +67,7 @@ def test_quick_says_what_it_shrinks(kind, tmp_path, capsys):
     assert note.startswith("--quick trains a small version: ")
     for said in ("data.num_train 64 instead of 400", "epochs ", "seeds 1 instead of "):
         assert said in note
-    assert "None" not in note
-    quick, whole = specs_of(kind, "--quick"), specs_of(kind)
-    assert len(quick) < len(whole)
-    assert {s.seed for s in quick} == {0}
+    assert len(specs_of(kind, "--quick")) < len(specs_of(kind))
 
 
 @EVERY
@@ -83,7 +80,7 @@ def test_presets_go_with_every_sweep(kind, preset):
 
 
 @EVERY
-def test_a_name_of_another_kind_of_sweep_is_refused(kind, tmp_path, capsys):
+def test_name_of_another_kind_of_sweep_is_refused(kind, tmp_path, capsys):
     store = Store(tmp_path)
     store.sweep_folder("mine").mkdir()
     plan = {"schema": 1, "kind": "of_long_ago", "revisions": []}
@@ -96,13 +93,8 @@ def test_a_name_of_another_kind_of_sweep_is_refused(kind, tmp_path, capsys):
 
 
 def test_every_sweep_file_is_tested_here():
-    """Whoever adds a sweep adds it to the table above."""
-    asking = {
-        path.stem for path in FOLDER.glob("*.py") if "GRID = Grid(" in path.read_text("utf-8")
-    }
-    assert asking == set(SWEEPS)
-    for kind in asking:
-        assert importlib.import_module(f"sweeps.{kind}") is SWEEPS[kind]
+    asking = (path for path in FOLDER.glob("*.py") if "GRID = Grid(" in path.read_text("utf-8"))
+    assert {path.stem for path in asking} == set(SWEEPS)
 
 
 def test_increase_rates_are_crossed_with_priorities_and_seeds_for_lsb_alone():
@@ -114,7 +106,7 @@ def test_increase_rates_are_crossed_with_priorities_and_seeds_for_lsb_alone():
     assert cells == {(r, p, seed): 1 for r in rates for p in thirds for seed in (0, 1)}
 
 
-def test_quick_rates_differ_and_too_few_epochs_for_a_rate_are_said(tmp_path, capsys):
+def test_too_few_epochs_for_a_rate_are_noted(tmp_path, capsys):
     # Weights follow a rate from the third period on: two losses are compared before.
     assert {s.epochs for s in specs_of("increase_rate", "--quick")} == {3}
     argv = ["--plan", "--store", str(tmp_path / "s")]
@@ -126,13 +118,11 @@ def test_quick_rates_differ_and_too_few_epochs_for_a_rate_are_said(tmp_path, cap
     assert "runs of 4 epochs are alike at every rate" in capsys.readouterr().out
 
 
-def test_a_rate_for_methods_that_have_none_is_refused(tmp_path, capsys):
+def test_rate_for_methods_without_one_is_refused(tmp_path, capsys):
     store = tmp_path / "store"
     assert increase_rate.main(["--methods", "fixed", "dwa", "--store", str(store)]) == 2
-    assert (
-        "Expected an option of fixed and dwa, got 'increase_rate', which lsb takes."
-        in capsys.readouterr().err
-    )
+    says = "method_options.increase_rate, which no run of fixed and dwa on depth segmentation"
+    assert says in capsys.readouterr().err
     assert not store.exists()
 
 
@@ -152,7 +142,7 @@ def test_all_own_methods_meet_all_seeds_in_each_architecture_at_equal_priority()
     assert {s.priorities for s in together} == {None, third}
 
 
-def test_baselines_are_each_task_alone_under_the_same_conditions():
+def test_baselines_are_single_tasks_under_the_same_conditions():
     argv = (
         "--tasks", "depth", "segmentation", "--set", "data.num_train=200", "batch_size=4",
         "network.encoder=test_resnet,test_vit", "precision=bf16", "period_epochs=2",
@@ -189,17 +179,17 @@ def test_baselines_can_be_left_out_and_asked_for():
     assert alone == [("depth",), ("normal",), ("segmentation",)]
 
 
-def test_torchjd_star_is_all_of_them_and_those_for_more_tasks_are_left_out(tmp_path, capsys):
+def test_torchjd_star_is_every_method_that_fits_the_tasks(tmp_path, capsys):
     every = {method for method in METHODS if method.startswith("torchjd:")}
     three = specs_of("weighting_methods", "--methods", "lsb", "torchjd:*", "--no-baselines")
     assert {s.method for s in three} == every | {"lsb"}
     argv = ["--methods", "torchjd:*", "--tasks", "depth", "normal", "--plan"]
     assert weighting_methods.main([*argv, "--store", str(tmp_path / "s")]) == 0
     said = capsys.readouterr().out
-    assert "torchjd:Krum is left out for depth normal: it needs at least 3 tasks." in said
+    assert "torchjd:Krum is left out for depth normal: it needs 3 tasks." in said
     two = specs_of("weighting_methods", *argv, "--no-baselines")
     assert {s.method for s in two} == every - {"torchjd:Krum"}
-    with pytest.raises(ValueError, match="Expected at least 3 tasks for torchjd:Krum, got depth"):
+    with pytest.raises(ValueError, match="got none. torchjd:Krum is left out for depth normal"):
         specs_of("weighting_methods", *argv, "--methods", "torchjd:Krum")
 
 
@@ -215,27 +205,9 @@ def test_architectures_are_crossed_with_encoders_and_methods():
 @pytest.mark.parametrize(
     ("num_tasks", "divisions", "num_points"), [(3, 6, 10), (4, 6, 10), (9, 10, 9)]
 )
-def test_priority_grids_of_any_number_of_tasks(num_tasks, divisions, num_points):
+def test_priority_grid_of_any_number_of_tasks(num_tasks, divisions, num_points):
     # C(divisions - 1, num_tasks - 1) interior points: C(5, 2), C(5, 3) and C(9, 8)
-    from mtl.spec.sections import TASKS
-
     argv = ("--tasks", *TASKS[:num_tasks], "--divisions", str(divisions), "--seeds", "1")
     points = {s.priorities for s in specs_of("priority_grid", *argv, "--methods", "lsb")}
     assert len(points) == num_points
     assert all(sum(p) == pytest.approx(1) and len(p) == num_tasks for p in points)
-
-
-def test_what_is_given_twice_is_said_and_trained_once(tmp_path, capsys):
-    argv = [
-        "--methods", "lsb", "lsb", "--tasks", "depth", "normal", "--tasks", "normal", "depth",
-        "--set", "epochs=2,3,2", "priorities=[0.5,0.5],[0.5,0.5]", "--seeds", "1",
-    ]  # fmt: skip
-    assert priority_grid.main([*argv, "--plan", "--store", str(tmp_path / "s")]) == 0
-    said = capsys.readouterr().out
-    assert (
-        "Given more than once and trained once: method lsb, tasks depth normal, epochs 2, "
-        "priorities 0.5 0.5." in said
-    )
-    assert "2 runs: 0 done" in said
-    assert priority_grid.main(["--plan", "--store", str(tmp_path / "s")]) == 0
-    assert "more than once" not in capsys.readouterr().out

@@ -1,15 +1,19 @@
-"""Rendered scenes as a recipe for `mtl.data.writing`."""
+"""Rendered scenes as a recipe for `mtl.data.writing`.
+
+The renderer is imported where it renders: it needs scipy, which a plan need not wait for.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtl.data.sample import DataInfo, Sample
-from mtl.data.scenes.render import VARIANTS, render_scene
 from mtl.spec.sections import SPLITS, DataSpec
 
 
 def scenes_info(data: DataSpec) -> DataInfo:
     """Return what is known of rendered scenes."""
+    from mtl.data.scenes.render import VARIANTS
+
     variant = VARIANTS[data.variant]
     return DataInfo(classes=variant.classes, depth_range_m=variant.depth_range_m)
 
@@ -30,6 +34,8 @@ class SceneRecipe:
 
     def sample(self, split: str, index: int) -> Sample:
         """Render a scene with its nine targets."""
+        from mtl.data.scenes.render import render_scene
+
         scene = render_scene(
             self.data.variant,
             seed=self.data.seed,

@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "sweeps.md"
 def _two_cpus(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "num_cpus", lambda: 2)
     monkeypatch.setattr(command, "num_gpus", lambda: 0)
-    monkeypatch.setattr(command, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr("mtl.data.prepared.prepare", lambda *_, **__: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -56,6 +56,7 @@ def test_a_refinement_to_come_is_one_key_more_until_its_runs_are_known(
     # 2 priorities x 2 methods x 2 seeds; not among the 5 priorities x 2 x 2 of the grid.
     assert (held["num_runs"], held["most_refinement_runs"]) == (20, 8)
     monkeypatch.setattr(driver, "launch", PlayedLaunch())
+    monkeypatch.setattr(command, "write_reports", lambda *_: True)
     assert MAINS["priority_grid"](argv) == 0
     capsys.readouterr()
     held = plan_of("priority_grid", capsys, *argv)

@@ -57,7 +57,7 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
         )
 
     monkeypatch.setattr(driver, "launch", launch)
-    monkeypatch.setattr("sweeps.command.prepare", lambda *_, **__: None)
+    monkeypatch.setattr("mtl.data.prepared.prepare", lambda *_, **__: None)
     seen.status = status
     seen.run = lambda *more: main([*OPTIONS, "--store", str(store.root), *more])
     return seen
