@@ -11,9 +11,8 @@ import jinja2
 import plotly.offline
 
 from analysis.compute.findings import Findings, find
-from analysis.load.axes import NONE
 from analysis.load.run_files import NO_FILES, RunFiles
-from analysis.load.runs import SPLIT, STATES, Loaded
+from analysis.load.runs import SPLIT, Loaded
 from analysis.load.text import first_listed, listed
 from analysis.render.html import embedded, palette, section_view
 from analysis.render.panels import DARK, DASHES, LIGHT, Figure, Pictures, mark_of
@@ -23,15 +22,6 @@ from analysis.sections import OPEN, all_sections
 from analysis.sections.overview_tables import operating_point_table
 from analysis.sections.verdict import verdict
 
-GLYPHS = {
-    **dict.fromkeys(STATES, "…"),
-    "done": "✓",
-    "failed": "✕",
-    "paused": "‖",
-    "missing": NONE,
-    "damaged": "!",
-    "excluded": "∅",
-}
 MAX_ARMS = 12
 """Methods that the head of the page names."""
 
@@ -96,7 +86,6 @@ def build(
             verdict=words,
             legend=_legend(findings),
             max_rows=MAX_ROWS,
-            glyphs=GLYPHS,
             split=SPLIT,
             sections=[section_view(section) for section in sections],
             open_sections=OPEN,

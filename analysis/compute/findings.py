@@ -67,20 +67,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What the done runs of one method cost; seconds are None where no manifest tells."""
-
-    arm: str
-    num_runs: int
-    epochs: tuple[int, ...]
-    """Distinct numbers of epochs a run."""
-    wall_seconds: float | None
-    """Sum over the runs that report it."""
-    device_seconds: float | None
-    wall_seconds_per_run: float | None
-
-
-@dataclass(frozen=True)
 class Provenance:
     """Where the numbers come from."""
 
@@ -92,7 +78,6 @@ class Provenance:
     """Dotted manifest field -> value -> number of runs."""
     selections: tuple[str, ...]
     """Rules by which the reported epoch of a run was chosen."""
-    budgets: tuple[Budget, ...]
 
 
 @dataclass(frozen=True)
@@ -197,7 +182,6 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
             varies=_varies(states),
             recorded=recorded,
             selections=_distinct(runs, "selection"),
-            budgets=_budgets(runs),
         ),
         notes=tuple(notes),
         searched=bool(tuned),
@@ -320,32 +304,6 @@ def _recorded(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
             if shown and value is not None:
                 counts.setdefault(name, Counter())[str(value)] += 1
     return {name: dict(counter.most_common()) for name, counter in counts.items()}
-
-
-def _budgets(runs: pd.DataFrame) -> tuple[Budget, ...]:
-    budgets = []
-    for arm in dict.fromkeys(runs["arm"]) if not runs.empty else ():
-        mine = runs[runs["arm"] == arm]
-        wall = _total(mine, "wall_seconds")
-        counted = int(mine["wall_seconds"].notna().sum()) if wall is not None else 0
-        epochs = mine["epochs"].dropna().unique() if "epochs" in mine else []
-        budgets.append(
-            Budget(
-                arm=str(arm),
-                num_runs=len(mine),
-                epochs=tuple(sorted(int(e) for e in epochs)),
-                wall_seconds=wall,
-                device_seconds=_total(mine, "device_seconds"),
-                wall_seconds_per_run=wall / counted if wall is not None and counted else None,
-            )
-        )
-    return tuple(budgets)
-
-
-def _total(runs: pd.DataFrame, column: str) -> float | None:
-    if column not in runs or runs[column].isna().all():
-        return None
-    return float(runs[column].astype(float).sum())
 
 
 def _distinct(runs: pd.DataFrame, column: str) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """What a setting gives on every task at once: the figures of operating points and their means."""
 
 import itertools
-import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,13 +12,10 @@ from analysis.compute.findings import PAPER_PAIR, Findings, method_of, steered_a
 from analysis.compute.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
 from analysis.load.axes import Axis, priority_texts, signs
 from analysis.load.matched import ArmRuns, arm_runs
+from analysis.load.priorities import Priorities
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT
-from analysis.render.figure_parts import (
-    axis_limits,
-    axis_title,
-    range_text,
-)
+from analysis.render.figure_parts import axis_limits, axis_title, range_text
 from analysis.render.labels import PointLabel, labelled
 from analysis.render.panels import (
     Area,
@@ -58,6 +55,9 @@ MAX_ATTAINED = 1_500
 PRIOR, SINGLE_TASK = "image-independent", "single task"
 """Kinds of reference lines, as they are named in a figure."""
 
+Place = tuple[float, float]
+"""x and y in display units."""
+
 
 def point_section(findings: Findings, _: RunFiles) -> Section:
     """Return the section of the operating points, with or without a figure."""
@@ -96,185 +96,251 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
         arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MAX_BANDS]
     ]
     pairs = itertools.combinations(range(len(findings.axes)), 2)
-    return tuple(_operating_points(findings, banded, pair) for pair in pairs)
+    return tuple(_figure(findings, banded, pair) for pair in pairs)
 
 
-def _operating_points(
-    findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
-) -> Figure:
-    axes = [findings.axes[k] for k in pair]
-    ranges = _ranges(findings, pair)
-    arms = [
-        (arm, mine, mark_of(number))
-        for number, arm in enumerate(findings.arms)
-        if (mine := [point for point in findings.points if point.arm == arm])
-    ]
-    bands = {runs.arm: _band(findings, runs, pair) for runs in banded}
-    marks: list[Drawn] = [area for area, _ in bands.values() if area is not None]
-    marks += _reference_lines(findings, axes)
+def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]) -> Figure:
+    plane = Plane(findings, pair)
+    x, y = plane.axes
+    arms = [(arm, mark_of(number)) for number, arm in enumerate(findings.arms) if plane.of(arm)]
     every = -(-len(findings.runs) // MAX_SINGLE_RUNS)
-    for arm, _, mark in arms:
-        marks.append(_single_runs(findings, arm, mark, axes, every))
-    for arm, _, mark in arms:
-        corners = shown_staircase(findings, arm, pair)
+    bands = [(runs, band) for runs in banded if (band := plane.band(runs))]
+    limits = plane.limits()
+    arrows = plane.arrows(limits)
+    marks: list[Drawn] = [area for _, (area, _) in bands]
+    marks += plane.reference_lines()
+    marks += [plane.single_runs(arm, mark, every) for arm, mark in arms]
+    for arm, mark in arms:
+        corners = plane.staircase(arm)
         if corners:
             xs, ys = zip(*corners, strict=True)
             name = f"{arm}, nondominated"
             marks.append(Line(xs, ys, mark.colour, mark.dash, name, opacity=0.75))
-    medians = [median for _, median in bands.values() if median is not None]
-    arrows = pair_arrows(findings, pair, ranges)
+    medians = [median for _, (_, median) in bands if median is not None]
     marks += medians
     marks += [Arrow((a[0], b[0]), (a[1], b[1])) for a, b in arrows]
-    marks += [_means(findings, mine, mark, pair) for _, mine, mark in arms]
-    name = f"operating_points_{axes[0].task}_{axes[1].task}"
+    marks += [plane.means(arm, mark) for arm, mark in arms]
+    name = f"operating_points_{x.task}_{y.task}"
     panel = Panel(
-        name=name,
-        x=Scale(axis_title(axes[0]), ranges[0]),
-        y=Scale(axis_title(axes[1]), ranges[1]),
-        marks=tuple(marks),
+        name,
+        Scale(axis_title(x), limits[0]),
+        Scale(axis_title(y), limits[1]),
+        tuple(marks),
     )
-    num_seeds = {runs.arm: len(runs.seeds) for runs in banded if bands[runs.arm][0] is not None}
+    shapes: dict[bool, Literal["both", "point"]] = {True: "both", False: "point"}
     return Figure(
         name=name,
-        title=f"{axes[0].task.capitalize()} against {axes[1].task}",
-        alt=_alt(findings, axes, pair),
-        panels=(labelled(panel, _labels(findings, pair)),),
-        caption=_caption(findings, num_seeds, bool(medians), bool(arrows), every),
-        legend=tuple(
-            Key(arm, mark, "both" if len(mine) > 1 else "point") for arm, mine, mark in arms
-        ),
+        title=f"{x.task.capitalize()} against {y.task}",
+        alt=plane.alt(),
+        panels=(labelled(panel, plane.labels()),),
+        caption=_caption(findings, [r for r, _ in bands], bool(medians), bool(arrows), every),
+        legend=tuple(Key(arm, mark, shapes[len(plane.of(arm)) > 1]) for arm, mark in arms),
     )
 
 
-def _single_runs(
-    findings: Findings, arm: str, mark: Mark, axes: Sequence[Axis], every: int
-) -> Points:
-    runs = findings.runs[findings.runs["arm"] == arm].iloc[::every]
-    xs, ys = ([_shown(v, axis) for v in runs[axis.column]] for axis in axes)
-    hover = tuple(
-        f"{arm}, seed {seed}\n{x:.4g}, {y:.4g}"
-        for seed, x, y in zip(runs["seed"], xs, ys, strict=True)
-    )
-    name = f"{arm}, single seeds"
-    return Points(tuple(xs), tuple(ys), mark, name, hover, size=6, opacity=0.35)
+@dataclass(frozen=True)
+class Plane:
+    """Findings as two of their axes show them; all that is returned is in display units."""
 
+    findings: Findings
+    pair: tuple[int, int]
 
-def _band(
-    findings: Findings, runs: ArmRuns, pair: tuple[int, int]
-) -> tuple[Area | None, Line | None]:
-    """Return what a quarter of the seeds attain and three quarters do not, and the median."""
-    if findings.reference is None or len(runs.seeds) < 2:
-        return None, None
-    stairs = _attained_stairs(findings, runs, pair, SHARES)
-    if stairs is None or not stairs[0]:
-        return None, None
-    better, median, worse = stairs
-    if not worse:
-        axes = [findings.axes[k] for k in pair]
-        corner = [
-            findings.reference.point[k] * a.metric.display_factor
-            for k, a in zip(pair, axes, strict=True)
-        ]
-        worse = [(corner[0], corner[1])]
-    xs, ys = zip(*better, *worse[::-1], strict=True)
-    mark = mark_of(findings.arms.index(runs.arm))
-    band = Area(xs, ys, mark.colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
-    if len(runs.seeds) < MIN_FOR_MEDIAN or not median:
-        return band, None
-    xs, ys = zip(*median, strict=True)
-    name = f"{runs.arm}, median attainment"
-    return band, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Return the two axes."""
+        first, second = self.pair
+        return self.findings.axes[first], self.findings.axes[second]
 
+    def of(self, arm: str) -> list[OperatingPoint]:
+        """Return the operating points of a method."""
+        return [point for point in self.findings.points if point.arm == arm]
 
-def _reference_lines(findings: Findings, axes: Sequence[Axis]) -> list[Drawn]:
-    """Return lines at the per-pixel prior and at the mean of single-task runs."""
-    lines: list[Drawn] = []
-    for number, axis in enumerate(axes):
-        for kind, value in _references(findings, axis):
-            is_prior = kind == PRIOR
-            lines.append(
-                Rule(
-                    "x" if number == 0 else "y",
-                    _shown(value, axis),
-                    f"{kind} {axis.shown(value)} {axis.unit}",
-                    dash="dot" if is_prior else "longdash",
-                    text_at="end" if is_prior else "middle",
-                )
-            )
-    return lines
+    def shown(self, values: Iterable[Sequence[float]]) -> list[Place]:
+        """Return (x, y) of rows with a value for each of the two axes, in metric units."""
+        x, y = (axis.metric.display_factor for axis in self.axes)
+        return [(float(row[0]) * x, float(row[1]) * y) for row in values]
 
+    def place(self, point: OperatingPoint) -> Place:
+        """Return where the mean of an operating point lies."""
+        return self.shown([[point.means[k] for k in self.pair]])[0]
 
-def _label_texts(findings: Findings, pair: tuple[int, int]) -> list[str]:
-    """Return what stands beside each operating point: its priorities, or those of the two axes."""
-    if len(findings.axes) <= MAX_LABELLED_TASKS:
-        return [findings.shown_priorities(p.priorities, empty=p.arm) for p in findings.points]
-    of_pair = [
-        None if p.priorities is None else (p.priorities[pair[0]], p.priorities[pair[1]])
-        for p in findings.points
-    ]
-    texts = priority_texts(held for held in of_pair if held is not None)
-    return [
-        point.arm if held is None else texts[held]
-        for point, held in zip(findings.points, of_pair, strict=True)
-    ]
+    def corner(self) -> np.ndarray | None:
+        """Return the reference point on the two axes in metric units; None without one."""
+        reference = self.findings.reference
+        return None if reference is None else np.array([reference.point[k] for k in self.pair])
 
-
-def _labels(findings: Findings, pair: tuple[int, int]) -> list[PointLabel]:
-    """Return what stands beside each operating point, nondominated ones first."""
-    texts = _label_texts(findings, pair)
-    order = sorted(
-        range(len(texts)),
-        key=lambda k: (
-            not findings.points[k].nondominated,
-            not findings.points[k].nondominated_in_arm,
-        ),
-    )
-    return [
-        PointLabel(
-            _shown(point.means[pair[0]], findings.axes[pair[0]]),
-            _shown(point.means[pair[1]], findings.axes[pair[1]]),
-            texts[k],
-            mark_of(findings.arms.index(point.arm)).colour,
+    def single_runs(self, arm: str, mark: Mark, every: int) -> Points:
+        """Return one in `every` run of a method."""
+        runs = self.findings.runs[self.findings.runs["arm"] == arm].iloc[::every]
+        places = self.shown(runs[[axis.column for axis in self.axes]].to_numpy())
+        hover = tuple(
+            f"{arm}, seed {seed}\n{x:.4g}, {y:.4g}"
+            for seed, (x, y) in zip(runs["seed"], places, strict=True)
         )
-        for k in order
-        for point in (findings.points[k],)
-    ]
+        xs, ys = zip(*places, strict=True)
+        return Points(xs, ys, mark, f"{arm}, single seeds", hover, size=6, opacity=0.35)
 
+    def means(self, arm: str, mark: Mark) -> Points:
+        """Return the means of a method with their standard deviations."""
+        mine = self.of(arm)
+        xs, ys = zip(*map(self.place, mine), strict=True)
+        deviations = self.shown([[point.sds[k] or 0.0 for k in self.pair] for point in mine])
+        errors_x, errors_y = zip(*deviations, strict=True)
+        hover = tuple(map(self._hover, mine))
+        return Points(xs, ys, mark, arm, hover, size=11, errors_x=errors_x, errors_y=errors_y)
 
-def _means(
-    findings: Findings, mine: Sequence[OperatingPoint], mark: Mark, pair: tuple[int, int]
-) -> Points:
-    axes = [findings.axes[k] for k in pair]
-    means = means_of(mine, mine[0].arm)[:, list(pair)]
-    errors = [
-        tuple((point.sds[k] or 0.0) * axis.metric.display_factor for point in mine)
-        for k, axis in zip(pair, axes, strict=True)
-    ]
-    return Points(
-        tuple(_shown(float(value), axes[0]) for value in means[:, 0]),
-        tuple(_shown(float(value), axes[1]) for value in means[:, 1]),
-        mark,
-        mine[0].arm,
-        tuple(_hover(findings, point, axes, pair) for point in mine),
-        size=11,
-        errors_x=errors[0],
-        errors_y=errors[1],
-    )
+    def _hover(self, point: OperatingPoint) -> str:
+        priorities = self.findings.shown_priorities(point.priorities, empty="")
+        lines = [f"{point.arm} {priorities}".rstrip()]
+        for axis, k in zip(self.axes, self.pair, strict=True):
+            sd = f" ± {axis.shown(point.sds[k])}" if point.sds[k] is not None else ""
+            lines.append(f"{axis.name}: {axis.shown(point.means[k])}{sd} {axis.unit}")
+        return "\n".join([*lines, f"seeds {', '.join(map(str, point.seeds))}"])
 
+    def staircase(self, arm: str) -> list[Place]:
+        """Return a method's staircase; empty for a single point."""
+        means, corner = means_of(self.findings.points, arm), self.corner()
+        if corner is None or len(means) < 2:
+            return []
+        return self.shown(staircase(means[:, list(self.pair)], corner, self.axes))
 
-def _hover(
-    findings: Findings, point: OperatingPoint, axes: Sequence[Axis], pair: tuple[int, int]
-) -> str:
-    lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".rstrip()]
-    for axis, k in zip(axes, pair, strict=True):
-        sd = f" ± {axis.shown(point.sds[k])}" if point.sds[k] is not None else ""
-        lines.append(f"{axis.name}: {axis.shown(point.means[k])}{sd} {axis.unit}")
-    return "\n".join([*lines, f"seeds {', '.join(map(str, point.seeds))}"])
+    def band(self, runs: ArmRuns) -> tuple[Area, Line | None] | None:
+        """Return what a quarter of the seeds attain and three quarters do not, and the median.
+
+        None without a band: for one seed, or more results than can be drawn so.
+        """
+        corner = self.corner()
+        if corner is None or len(runs.seeds) < 2:
+            return None
+        seeds = []
+        for number in range(len(runs.seeds)):
+            low = minimised(runs.metrics[:, number, :][:, list(self.pair)], self.axes)
+            # What a seed attains rests on its nondominated results alone.
+            seeds.append(low[nondominated(low)])
+        if sum(map(len, seeds)) > MAX_ATTAINED:
+            return None
+        turn = signs(self.axes)
+        better, median, worse = (
+            self.shown(staircase(attainment_surface(seeds, share) * turn, corner, self.axes))
+            for share in SHARES
+        )
+        if not better:
+            return None
+        mark = mark_of(self.findings.arms.index(runs.arm))
+        xs, ys = zip(*better, *(worse or self.shown([corner.tolist()]))[::-1], strict=True)
+        area = Area(xs, ys, mark.colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
+        if len(runs.seeds) < MIN_FOR_MEDIAN or not median:
+            return area, None
+        xs, ys = zip(*median, strict=True)
+        name = f"{runs.arm}, median attainment"
+        return area, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
+
+    def references(self, axis: Axis) -> list[tuple[str, float]]:
+        """Return what is drawn as a line at one value of an axis: (kind, value, metric units)."""
+        lines = []
+        if axis.column in self.findings.prior:
+            lines.append((PRIOR, self.findings.prior[axis.column]))
+        if axis.column in self.findings.baselines:
+            values = list(self.findings.baselines[axis.column].values())
+            lines.append((SINGLE_TASK, sum(values) / len(values)))
+        return lines
+
+    def reference_lines(self) -> list[Rule]:
+        """Return the lines of `references`."""
+        directions: tuple[Literal["x", "y"], ...] = ("x", "y")
+        return [
+            Rule(
+                direction,
+                value * axis.metric.display_factor,
+                f"{kind} {axis.shown(value)} {axis.unit}",
+                dash="dot" if kind == PRIOR else "longdash",
+                text_at="end" if kind == PRIOR else "middle",
+            )
+            for direction, axis in zip(directions, self.axes, strict=True)
+            for kind, value in self.references(axis)
+        ]
+
+    def limits(self) -> list[tuple[float, float]]:
+        """Return axis limits, the worse end first: all seeds, bars and lines with some room."""
+        limits = []
+        for axis, k in zip(self.axes, self.pair, strict=True):
+            values = self.findings.runs[axis.column].tolist()
+            for point in self.findings.points:
+                sd = point.sds[k] or 0.0
+                values += [point.means[k] - sd, point.means[k] + sd]
+            values += [value for _, value in self.references(axis)]
+            if self.findings.reference is not None:
+                values.append(self.findings.reference.point[k])
+            limits.append(axis_limits(values, axis))
+        return limits
+
+    def arrows(self, limits: Sequence[tuple[float, float]]) -> list[tuple[Place, Place]]:
+        """Return (from, to): from fixed to lsb at the same priorities.
+
+        None where there are many, or several arms of either. Points that nearly coincide have
+        none: an arrow needs some length.
+        """
+        methods = method_of(self.findings)
+        ends = [[arm for arm, name in methods.items() if name == end] for end in PAPER_PAIR[::-1]]
+        if [len(arms) for arms in ends] != [1, 1]:
+            return []
+        starts, tips = (
+            {point.priorities: self.place(point) for point in self.of(arm) if point.priorities}
+            for (arm,) in ends
+        )
+        shared = [priorities for priorities in starts if priorities in tips]
+        if len(shared) > MAX_ARROWS:
+            return []
+        widths = np.abs(np.diff(np.array(limits), axis=1)[:, 0])
+        return [
+            (starts[p], tips[p])
+            for p in shared
+            if np.linalg.norm((np.array(tips[p]) - starts[p]) / widths) > MIN_ARROW
+        ]
+
+    def labels(self) -> list[PointLabel]:
+        """Return what stands beside each operating point, nondominated ones first.
+
+        That is its priorities, of many tasks those of the two axes, or its method.
+        """
+        points = self.findings.points
+        settings = [point.priorities for point in points]
+        texts: Callable[[Priorities], str] = self.findings.shown_priorities
+        if len(self.findings.axes) > MAX_LABELLED_TASKS:
+            settings = [s and (s[self.pair[0]], s[self.pair[1]]) for s in settings]
+            texts = priority_texts(s for s in settings if s is not None).__getitem__
+        held = sorted(
+            zip(points, settings, strict=True),
+            key=lambda one: (not one[0].nondominated, not one[0].nondominated_in_arm),
+        )
+        return [
+            PointLabel(
+                *self.place(point),
+                point.arm if setting is None else texts(setting),
+                mark_of(self.findings.arms.index(point.arm)).colour,
+            )
+            for point, setting in held
+        ]
+
+    def alt(self) -> str:
+        """Return what the figure shows, for those who cannot see it."""
+        parts = []
+        for arm in self.findings.arms:
+            mine = self.of(arm)
+            if mine:
+                named = zip(self.pair, self.axes, strict=True)
+                spans = ", ".join(range_text(mine, axis, k) for k, axis in named)
+                parts.append(f"{arm}: {len(mine)} operating points, {spans}")
+        x, y = self.axes
+        return (
+            f"Scatter plot of {x.title} against {y.title}. {'. '.join(parts)}. "
+            "The table below has every value."
+        )
 
 
 def _caption(
     findings: Findings,
-    num_seeds: dict[str, int],
+    banded: Sequence[ArmRuns],
     has_medians: bool,
     has_arrows: bool,
     every: int,
@@ -291,12 +357,12 @@ def _caption(
         parts.append(
             f"One in {every} of the {len(findings.runs)} single runs is drawn; runs.csv holds all."
         )
-    if num_seeds:
-        shown = " and ".join(f"{arm} ({number})" for arm, number in num_seeds.items())
-        two = ", with two seeds between what both and what either attain"
+    if banded:
+        shown = " and ".join(f"{runs.arm} ({len(runs.seeds)})" for runs in banded)
+        has_two = any(len(runs.seeds) == 2 for runs in banded)
+        two = ", with two seeds between what both and what either attain" if has_two else ""
         parts.append(
-            f"Bands of {shown} seeds: between what 75 % and what 25 % of the seeds attain"
-            f"{two if 2 in num_seeds.values() else ''}."
+            f"Bands of {shown} seeds: between what 75 % and what 25 % of the seeds attain{two}."
         )
     if has_medians:
         parts.append("Dotted steps: what half of the seeds attain.")
@@ -310,124 +376,3 @@ def _caption(
     if any(axis.column in findings.baselines for axis in findings.axes):
         parts.append("Long dashes: means of networks that train that task alone, otherwise alike.")
     return " ".join(parts)
-
-
-def _ranges(findings: Findings, pair: tuple[int, int]) -> list[tuple[float, float]]:
-    """Return axis limits in display units, the worse end first.
-
-    They hold all seeds, bars and reference lines with some room.
-    """
-    limits = []
-    for k in pair:
-        axis = findings.axes[k]
-        values = findings.runs[axis.column].tolist()
-        for point in findings.points:
-            sd = point.sds[k] or 0.0
-            values += [point.means[k] - sd, point.means[k] + sd]
-        values += [value for _, value in _references(findings, axis)]
-        if findings.reference is not None:
-            values.append(findings.reference.point[k])
-        limits.append(axis_limits(values, axis))
-    return limits
-
-
-def _alt(findings: Findings, axes: Sequence[Axis], pair: tuple[int, int]) -> str:
-    parts = []
-    for arm in findings.arms:
-        mine = [point for point in findings.points if point.arm == arm]
-        if mine:
-            spans = [range_text(mine, axis, k) for k, axis in zip(pair, axes, strict=True)]
-            parts.append(f"{arm}: {len(mine)} operating points, {', '.join(spans)}")
-    return (
-        f"Scatter plot of {axes[0].title} against {axes[1].title}. {'. '.join(parts)}. "
-        "The table below has every value."
-    )
-
-
-def _references(findings: Findings, axis: Axis) -> list[tuple[str, float]]:
-    """Return what is drawn as a line at one value of an axis: (kind, value in metric units)."""
-    lines = []
-    if axis.column in findings.prior:
-        lines.append((PRIOR, findings.prior[axis.column]))
-    if axis.column in findings.baselines:
-        values = list(findings.baselines[axis.column].values())
-        lines.append((SINGLE_TASK, sum(values) / len(values)))
-    return lines
-
-
-def pair_arrows(
-    findings: Findings, pair: tuple[int, int], ranges: Sequence[tuple[float, float]]
-) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Return (from, to) in display units, from fixed to lsb at the same priorities.
-
-    None where there are many, or several arms of either. Points that nearly coincide have none:
-    an arrow needs some length.
-    """
-    methods = method_of(findings)
-    ends = [[arm for arm, method in methods.items() if method == name] for name in PAPER_PAIR[::-1]]
-    if [len(arms) for arms in ends] != [1, 1]:
-        return []
-    axes = [findings.axes[k] for k in pair]
-    starts, tips = (
-        {
-            point.priorities: (
-                _shown(point.means[pair[0]], axes[0]),
-                _shown(point.means[pair[1]], axes[1]),
-            )
-            for point in findings.points
-            if point.arm == arms[0] and point.priorities is not None
-        }
-        for arms in ends
-    )
-    shared = [priorities for priorities in starts if priorities in tips]
-    if len(shared) > MAX_ARROWS:
-        return []
-    widths = [abs(end - start) for start, end in ranges]
-    return [
-        (starts[p], tips[p])
-        for p in shared
-        if math.hypot(*((b - a) / w for a, b, w in zip(starts[p], tips[p], widths, strict=True)))
-        > MIN_ARROW
-    ]
-
-
-def _attained_stairs(
-    findings: Findings, runs: ArmRuns, pair: tuple[int, int], shares: Sequence[float]
-) -> list[list[tuple[float, float]]] | None:
-    """Return for each share of the seeds the corners of what it attains, in display units.
-
-    None for more results than can be drawn so.
-    """
-    axes = [findings.axes[k] for k in pair]
-    seeds = []
-    for number in range(len(runs.seeds)):
-        low = minimised(runs.metrics[:, number, :][:, list(pair)], axes)
-        # What a seed attains rests on its nondominated results alone.
-        seeds.append(low[nondominated(low)])
-    if findings.reference is None or sum(map(len, seeds)) > MAX_ATTAINED:
-        return None
-    corner = np.array([findings.reference.point[k] for k in pair])
-    return [
-        [
-            (_shown(x, axes[0]), _shown(y, axes[1]))
-            for x, y in staircase(attainment_surface(seeds, share) * signs(axes), corner, axes)
-        ]
-        for share in shares
-    ]
-
-
-def shown_staircase(
-    findings: Findings, arm: str, pair: tuple[int, int]
-) -> list[tuple[float, float]]:
-    """Return an arm's staircase over two axes in display units; empty for a single point."""
-    means = means_of(findings.points, arm)
-    if findings.reference is None or len(means) < 2:
-        return []
-    axes = [findings.axes[k] for k in pair]
-    corner = np.array([findings.reference.point[k] for k in pair])
-    corners = staircase(means[:, list(pair)], corner, axes)
-    return [(_shown(x, axes[0]), _shown(y, axes[1])) for x, y in corners]
-
-
-def _shown(value: float, axis: Axis) -> float:
-    return value * axis.metric.display_factor

@@ -1,18 +1,23 @@
 """What every report holds: hypervolumes, ranges over the seed spread, runs, provenance."""
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from analysis.compute.findings import Comparison, Findings
 from analysis.compute.fronts import OperatingPoint
 from analysis.load.axes import MINUS, NONE, Axis, place_words, shown_number, volume_unit
-from analysis.load.priorities import Priorities, priority_values, settings_of
+from analysis.load.priorities import priority_values, settings_of
 from analysis.load.run_files import RunFiles
-from analysis.load.runs import SPLIT, STATES, RunState
+from analysis.load.runs import SPLIT, STATES
+from analysis.load.text import listed
 from analysis.render.section import Part, Section
-from analysis.render.table import MAX_ROWS, Column, Table
+from analysis.render.table import Column, Table
 from analysis.sections.verdict import not_compared, partly_compared, single_point_words
 
 
@@ -285,18 +290,13 @@ STATE_COLUMNS = (
 
 
 def run_section(findings: Findings, _: RunFiles) -> Section:
-    """Return what was run and what is missing, with the reasons."""
-    counts = ", ".join(f"{number} {state}" for state, number in findings.counts.items())
+    """Return what became of the runs asked for, with the reasons."""
+    meanings = [f"{number} {state} ({STATES[state]})" for state, number in findings.counts.items()]
     return Section(
         "states",
         "What was run and what is missing",
-        f"{counts} of {len(findings.states)} runs.",
+        f"Of {len(findings.states)} runs {listed(meanings) if meanings else 'none'}.",
         (state_table(findings),),
-        template="states.html.j2",
-        data={
-            "matrix": state_matrix(findings),
-            "meanings": {state: STATES[state] for state in findings.counts},
-        },
     )
 
 
@@ -322,41 +322,6 @@ def state_table(findings: Findings) -> Table:
     return replace(table, rows=tuple(row for row, state in kept if state.state != "done"))
 
 
-def state_matrix(findings: Findings) -> dict[str, Any]:
-    """Return rows (method, priorities) of states by seed, None where there is no such run.
-
-    Priorities that a method lacks and others have are rows of None, unless a search chose them.
-    """
-    known = [state for state in findings.states if state.arm is not None]
-    seeds = sorted({state.seed for state in known if state.seed is not None})
-    cells: dict[tuple[str, str], dict[int | None, Any]] = {}
-    for state in known:
-        key = (str(state.arm), findings.shown_priorities(state.priorities))
-        cells.setdefault(key, {})[state.seed] = state
-    lacking = [] if findings.searched else _lacking(known)
-    # Methods with grids of their own lack each other's: the verdict says so, the table cannot.
-    if len(lacking) <= MAX_ROWS:
-        order = {arm: number for number, arm in enumerate(findings.arms)}
-        for arm, setting in lacking:
-            cells[arm, findings.shown_priorities(setting)] = {}
-        cells = dict(sorted(cells.items(), key=lambda item: order[item[0][0]]))
-    rows = [
-        {"arm": arm, "priorities": priorities, "cells": [held.get(seed) for seed in seeds]}
-        for (arm, priorities), held in cells.items()
-    ]
-    return {"seeds": seeds, "rows": rows}
-
-
-def _lacking(states: Sequence[RunState]) -> list[tuple[str, Priorities]]:
-    """Return (arm, priorities) that no state has though others of the arm and of it are there."""
-    held: dict[str, dict[Priorities, None]] = {}
-    for state in states:
-        if state.priorities is not None:
-            held.setdefault(str(state.arm), {})[state.priorities] = None
-    grid = dict.fromkeys(setting for settings in held.values() for setting in settings)
-    return [(arm, s) for arm, settings in held.items() for s in sorted(grid) if s not in settings]
-
-
 def provenance_section(findings: Findings, _: RunFiles) -> Section:
     """Return where the numbers come from and what they cost."""
     provenance = findings.provenance
@@ -364,7 +329,7 @@ def provenance_section(findings: Findings, _: RunFiles) -> Section:
         "provenance",
         "Provenance and cost",
         _provenance_lead(findings),
-        (budget_table(findings),) if provenance.budgets else (),
+        (budget_table(findings),) if findings.points else (),
         template="provenance.html.j2",
         data={
             "varies": provenance.varies,
@@ -375,21 +340,19 @@ def provenance_section(findings: Findings, _: RunFiles) -> Section:
 
 
 def _provenance_lead(findings: Findings) -> str:
-    held = findings.provenance
-    epochs = {budget.epochs for budget in held.budgets}
-    if not epochs:
+    if not findings.points:
         return ""
-    sentences = ["Epochs a run stand in the table."]
-    if len(epochs) == 1 and len(next(iter(epochs))) == 1:
-        ((number,),) = epochs
-        sentences = [f"Equal budget: every run of every method trained {number} epochs."]
-    elif () in epochs:
-        none = "No epochs are recorded" if epochs == {()} else "Not every method's are recorded"
-        sentences = [f"{none}, so equal budget cannot be checked."]
-    if held.selections == ("last",):
+    epochs = findings.runs["epochs"] if "epochs" in findings.runs else pd.Series([None])
+    sentences = ["Epochs a run are in the table."]
+    if epochs.isna().any():
+        sentences = ["Not every run's epochs are recorded, so equal budget cannot be checked."]
+    elif len(set(epochs)) == 1:
+        sentences = [f"Equal budget: every run of every method trained {epochs.iloc[0]:g} epochs."]
+    selections = findings.provenance.selections
+    if selections == ("last",):
         sentences.append("The last epoch is reported: none was selected, by validation or by test.")
-    elif held.selections:
-        sentences.append(f"Epochs were selected by: {', '.join(held.selections)}.")
+    elif selections:
+        sentences.append(f"Epochs were selected by: {', '.join(selections)}.")
     return " ".join([*sentences, f"All metrics shown are of the {SPLIT} split."])
 
 
@@ -406,15 +369,27 @@ BUDGET_COLUMNS = (
 
 
 def budget_table(findings: Findings) -> Table:
-    """Return what the done runs of each method cost."""
+    """Return what the done runs of each method cost; a dash where no run tells."""
+    columns = ["epochs", "wall_seconds", "device_seconds"]
+    runs = findings.runs.reindex(columns=["arm", *columns]).astype(dict.fromkeys(columns, float))
+    records = []
+    for arm, mine in runs.groupby("arm", sort=False):
+        totals = mine[columns[1:]].sum(min_count=1).replace(np.nan, None)
+        per_run = mine["wall_seconds"].mean()
+        records.append(
+            {
+                "arm": arm,
+                "num_runs": len(mine),
+                "epochs": " ".join(f"{e:g}" for e in sorted(mine["epochs"].dropna().unique())),
+                **totals,
+                "wall_seconds_per_run": None if math.isnan(per_run) else per_run,
+            }
+        )
     return Table.of(
         "budget",
         "Cost of the runs shown. Wall seconds of runs side by side add up to more than the time "
         "that passed.",
-        [
-            {**vars(budget), "epochs": " ".join(map(str, budget.epochs))}
-            for budget in findings.provenance.budgets
-        ],
+        records,
         BUDGET_COLUMNS,
     )
 

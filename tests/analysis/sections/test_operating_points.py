@@ -15,9 +15,8 @@ from analysis.render.labels import MAX_COVERED, around, overlaps, text_size
 from analysis.render.panels import DARK, LIGHT, Area, Arrow, Callout, Rule, mark_of
 from analysis.render.plotly_json import plotly_values
 from analysis.sections.operating_points import (
+    Plane,
     operating_point_figures,
-    pair_arrows,
-    shown_staircase,
 )
 from mtl.records import METRICS, PLOTTED_METRIC
 from mtl.spec import RunSpec
@@ -86,7 +85,7 @@ def test_figure_draws_the_computed_values(full_store):
         runs = findings.runs[findings.runs["arm"] == arm]
         ghosts = marks[f"{arm}, single seeds"]
         assert list(ghosts.y) == (runs["segmentation_miou"] * 100).tolist()
-        corners = shown_staircase(findings, arm, (0, 1))
+        corners = Plane(findings, (0, 1)).staircase(arm)
         steps = marks[f"{arm}, nondominated"]
         assert list(zip(steps.x, steps.y, strict=True)) == corners
     assert [(rule.axis, rule.value) for rule in rules(figure)] == [
@@ -153,7 +152,7 @@ def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthe
     found = {((a.x[0], a.y[0]), (a.x[1], a.y[1])) for a in arrows}
     assert found == expected
     ranges = [(0.0, 10_000.0)] * 2
-    assert pair_arrows(findings, (0, 1), ranges) == [], "there they nearly coincide"
+    assert Plane(findings, (0, 1)).arrows(ranges) == [], "there they nearly coincide"
     # A second arm of fixed's rival: which one an arrow would mean is open.
     values = synthetic.depth_and_segmentation(0.7, 0.6)
     other = synthetic.make_spec("lsb", 0.5, 0, method_options={"increase_rate": 0.5})
