@@ -285,16 +285,20 @@ def _files(store: Store, key: str) -> list[tuple[str, int, float]]:
     return sorted(found)
 
 
-def _code() -> bytes:
-    """Return a hash of all code that takes part in a report: new code builds it again."""
+def code_files() -> list[Path]:
+    """Return all code that takes part in a report: new code builds it again."""
     here, below = Path(__file__).parent, Path(mtl.store.__file__).parents[1]
-    folders = (here, below / "spec", below / "store")
-    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix != ".pyc"]
-    paths += below.glob("*.py")
-    sources = []
-    for path in filter(Path.is_file, sorted(paths)):
-        sources += [bytes(path.relative_to(below.parent)), path.read_bytes()]
-    return _digest([*sources, *(version(name).encode() for name in _LIBRARIES)]).encode()
+    files = [*below.glob("*.py"), *here.glob("templates/*")]
+    for folder in (here, below / "spec", below / "store"):
+        files += folder.rglob("*.py")
+    return sorted(files)
+
+
+def _code() -> bytes:
+    parts = [version(name).encode() for name in _LIBRARIES]
+    for path in code_files():
+        parts += [path.name.encode(), path.read_bytes()]
+    return _digest(parts).encode()
 
 
 def _digest(parts: Sequence[bytes]) -> str:

@@ -1,0 +1,199 @@
+"""The verdict: its headline, its numbers and its caveats, from runs given outright."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.compute.findings import Findings
+from analysis.compute.fronts import hypervolume
+from analysis.sections.verdict import verdict
+from tests.analysis.conftest import MEANS, PRIORITIES
+from tests.analysis.made_findings import Row, made_findings
+
+PRIOR = {"depth_delta1": 0.547, "segmentation_miou": 0.279}
+
+
+def grid(
+    seeds: int,
+    shift: float = 0.0,
+    skip: Callable[[str, float, int], bool] = lambda method, priority, seed: False,
+    spread: float = 0.008,
+) -> list[Row]:
+    """Return runs of lsb and fixed around `MEANS`; `shift` is added to those of lsb."""
+    generator = np.random.default_rng(7)
+    rows: list[Row] = []
+    for method in ("lsb", "fixed"):
+        for priority, means in zip(PRIORITIES, MEANS[method], strict=True):
+            for seed in range(seeds):
+                noise = generator.normal(0, spread, 2) + shift * (method == "lsb")
+                x, y = np.array(means) + noise
+                if not skip(method, priority, seed):
+                    rows.append((method, (priority, 1 - priority), seed, (float(x), float(y))))
+    return rows
+
+
+def findings_of(rows: list[Row]) -> Findings:
+    return made_findings(rows, prior=PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shift", "headline", "statement"),
+    [
+        (6, 0, "No winner: lsb and fixed do not differ significantly", "Not significant: hyper"),
+        (6, 0.1, "lsb covers more hypervolume than fixed.", "Significant: hypervolume "),
+        (6, -0.1, "fixed covers more hypervolume than lsb.", "Significant: hypervolume "),
+        (5, 0.1, "No winner", "Too few seeds for any significance: hypervolume "),
+        (1, 0.1, "No winner", "Too few seeds for any significance: hypervolume "),
+    ],
+)
+def test_winner_is_named_only_where_a_test_is_significant(seeds, shift, headline, statement):
+    words = verdict(findings_of(grid(seeds, shift)))
+    assert words.headline.startswith(headline)
+    assert words.statements[0].startswith(statement)
+    assert f"all {2**seeds} permutations of whole seeds" in words.statements[0]
+    assert f"minimum attainable {min(1, 2 / 2**seeds):.2g};" in words.statements[0]
+    assert any("One seed a setting" in caveat for caveat in words.caveats) == (seeds == 1)
+
+
+def test_one_priority_with_six_seeds_is_enough_for_a_winner():
+    rows = grid(6, 0.1, skip=lambda method, priority, seed: priority != 0.5)
+    assert verdict(findings_of(rows)).headline == "lsb covers more hypervolume than fixed."
+
+
+def test_three_methods_need_more_seeds_than_two():
+    # Six seeds: 2 / 64 x 3 pairs = 0.094 is the least that Holm leaves.
+    rows = grid(6, 0.1)
+    rows += [("stch", row[1], row[2], (0.3, 0.3)) for row in rows if row[0] == "lsb"]
+    findings = findings_of(rows)
+    assert [c.p_adjusted for c in findings.comparisons] == pytest.approx([6 / 64] * 3)
+    words = verdict(findings)
+    assert words.headline.startswith("No winner")
+    assert words.statements[0].startswith("Too few seeds")
+    assert "minimum attainable 0.031, 0.094 after Holm;" in words.statements[0]
+
+
+def test_comparison_does_not_hang_on_the_order_of_rows():
+    rows = grid(6, -0.01)
+    first = findings_of(rows).comparisons[0].test
+    other = findings_of(rows[::-1]).comparisons[0].test
+    assert other.p == first.p
+    assert other.difference == pytest.approx(-first.difference)
+
+
+def test_unequal_grids_and_seeds_are_compared_where_they_match():
+    # One of 70 runs is missing: six whole seeds of seven are left, just enough for a winner.
+    rows = grid(7, 0.1, skip=lambda method, p, seed: (method, seed) == ("fixed", 1) and p > 0.8)
+    findings = findings_of(rows)
+    assert findings.hypervolumes == {}, "those of all runs must not stand side by side"
+    (c,) = findings.comparisons
+    assert (c.matched.num_priorities, c.matched.seeds) == (5, (0, 2, 3, 4, 5, 6))
+    assert c.test.minimum_p == 2 / 2**6
+    kept = findings.runs[(findings.runs["seed"] != 1) & (findings.runs["arm"] == "lsb")]
+    means = kept.groupby("priority_depth")[["depth_delta1", "segmentation_miou"]].mean()
+    volume = hypervolume(means.to_numpy(), findings.reference, findings.axes)
+    assert c.matched.hypervolumes[0] == pytest.approx(volume)
+    assert c.test.difference == pytest.approx(c.matched.hypervolumes[0] - c.matched.hypervolumes[1])
+    words = verdict(findings)
+    on = "on the 5 priorities and 6 seeds that both have in full"
+    assert words.headline == f"lsb covers more hypervolume than fixed, {on}."
+    assert words.statements[0].startswith(f"Significant {on}: hypervolume ")
+    assert words.caveats[0].startswith(
+        f"lsb and fixed are compared only {on}. Of lsb seed 1 is left out"
+    )
+    assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.caveats
+
+
+def test_methods_that_share_nothing_are_not_compared():
+    rows = grid(2, skip=lambda method, p, seed: (method == "fixed") == (p < 0.4))
+    findings = findings_of(rows)
+    assert (findings.hypervolumes, findings.comparisons[0].test) == ({}, None)
+    words = verdict(findings)
+    assert words.headline == "No comparison: lsb and fixed share no priority."
+    assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.caveats
+
+
+def test_many_methods_make_a_short_verdict():
+    # Thirty methods have 435 pairs; those of lsb come first.
+    names = ["lsb", "fixed", *(f"m{k}" for k in range(28))]
+    rows = [
+        (name, (p, 1 - p), seed, (0.5 + p / 3 + k / 500 + seed / 1000, 0.9 - p / 3 + k / 500))
+        for k, name in enumerate(names)
+        for p in (0.25, 0.5)
+        for seed in (0, 1)
+    ]
+    words = verdict(made_findings(rows))
+    assert words.headline.startswith("No winner: lsb, fixed, m0, m1 and 26 more do not differ")
+    assert " for lsb, " in words.statements[0]
+    assert " for fixed, " in words.statements[0]
+    # Six comparisons, six methods, a line that counts the rest of either; no baseline is known.
+    assert len(words.statements) == 14
+    assert words.statements[6] == "429 more comparisons are in the table of differences."
+    assert words.statements[13] == "24 more methods are in the table of ranges over spread."
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"),
+    [
+        # The baseline is .547 and .279: by hand, means up to .747 and .479, .947 and .679.
+        (0.0, "Every operating point beats the image-independent baseline"),
+        (-0.2, "baseline: 3 of 10 on depth delta1 and 2 of 10 on segmentation miou."),
+        (-0.4, "all on depth delta1 and 7 of 10 on segmentation miou. None is better on every"),
+    ],
+)
+def test_points_that_are_no_better_than_the_baseline_are_counted(shift, said):
+    rows = [
+        (method, priorities, seed, tuple(max(value + shift, 0.0) for value in values))
+        for method, priorities, seed, values in grid(2, spread=0)
+    ]
+    words = verdict(findings_of(rows))
+    assert said in words.statements[-1]
+    if shift == -0.4:
+        assert words.headline.startswith("No winner: no operating point is better than the refer")
+        assert "more runs of the same do not change that" in words.statements[0]
+
+
+TWO_BY_TWO = [
+    ("lsb", (0.25, 0.75), 0, (0.8, 0.5)),
+    ("lsb", (0.5, 0.5), 0, (0.7, 0.5)),
+    ("fixed", (0.25, 0.75), 0, (0.6, 0.5)),
+    ("fixed", (0.5, 0.5), 0, (0.5, 0.5)),
+]
+
+
+def test_constant_metric_stays():
+    findings = made_findings(TWO_BY_TWO)
+    assert "; segmentation miou stays at 50.0 %." in verdict(findings).statements[1]
+    assert "segmentation miou is the same in all runs and is moved a tenth of that value" in (
+        findings.reference.rule
+    )
+    # miou is to be maximised: 0.5 moved by 0.05 to worse.
+    assert findings.reference.point[1] == pytest.approx(0.45)
+
+
+def test_noise_of_floats_is_no_range():
+    noisy = [(*row[:3], (row[3][0], (0.3, 0.1 + 0.2)[k % 2])) for k, row in enumerate(TWO_BY_TWO)]
+    findings = made_findings(noisy)
+    spread = next(s for s in findings.spreads if s.column == "segmentation_miou")
+    assert spread.range_of_means == 0
+    assert findings.reference.point[1] == pytest.approx(0.27)
+
+
+def test_table_is_not_said_to_have_what_it_does_not_name():
+    findings = made_findings(TWO_BY_TWO)
+    said = " ".join(verdict(findings).caveats)
+    assert "The table does not say which data set, network and setting of the optimiser" in said
+    assert "One data set, one network" not in said
+    named = replace(findings.provenance, common={"dataset": "x", "encoder": "y"})
+    said = " ".join(verdict(replace(findings, provenance=named)).caveats)
+    assert "The table does not say which setting of the optimiser" in said
+
+
+def test_methods_without_priorities_are_single_points():
+    findings = findings_of([*grid(2), ("equal", None, 0, (0.78, 0.66))])
+    assert findings.single_points == ("equal",)
+    assert set(findings.hypervolumes) == {"lsb", "fixed"}
+    assert "equal takes no priorities, so it has one operating point and no front." in (
+        verdict(findings).statements
+    )
