@@ -142,7 +142,7 @@ class Watcher:
             )
         headline = f"{name}: {state}, status {duration(age)} old"
         if state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE:
-            headline += "; its driver seems gone. What is done is kept, the same command continues"
+            headline += "; its driver seems gone. What is done is kept; the same command continues"
         return View(state, headline, snapshot, self._lines(plan, run_ids, snapshot.done))
 
     def _lines(

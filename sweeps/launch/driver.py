@@ -166,7 +166,7 @@ def _launch(
             if crashes_in_a_row >= MAX_CRASHES_IN_A_ROW:
                 raise UserError(
                     f"Ray Tune ended {crashes_in_a_row} times without finishing a run, the last "
-                    f"time with: {_one_line(error)}. What is done is kept, and the same command "
+                    f"time with: {_one_line(error)}. What is done is kept; the same command "
                     "continues."
                 ) from error
 

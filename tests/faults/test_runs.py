@@ -189,7 +189,7 @@ def test_signal_between_epochs_stops_and_the_next_start_resumes(
     status, _, said = sweeps.here(store, *EPOCHS)
     assert (status, outcome(store)) == (1, {})
     assert said == (
-        f"Stopped by {number.name} with 0 of 2 runs done. What is done is kept, and the same "
+        f"Stopped by {number.name} with 0 of 2 runs done. What is done is kept; the same "
         "command continues.\n"
     )
     assert sweeps.here(store, *EPOCHS)[0] == 0

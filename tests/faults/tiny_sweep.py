@@ -1,6 +1,6 @@
 """Tiny sweeps that a test disturbs, and what is compared afterwards: bytes.
 
-A sweep runs either as its user runs it, a process with Ray (`command`), or in this process with the
+A sweep runs either as its user runs it, a process with Ray (`start`), or in this process with the
 same command line, launch, journal and worker but without Ray (`Sweeps.here`), where a fault needs
 no cluster.
 """
@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from mtl.store import Store
-from sweeps import priority_grid
+from sweeps import command, priority_grid
 from sweeps.launch import driver, tune, worker
 from tests.sweeps.launch.stage import node, play_ray
 
@@ -42,7 +42,7 @@ def options(data_root: str, *more: str) -> list[str]:
     return [*TINY, "--data-root", data_root, *more]
 
 
-def command(store: Path, *more: str) -> list[str]:
+def command_line(store: Path, *more: str) -> list[str]:
     """Return the command line of a sweep into `store`."""
     return [sys.executable, str(SCRIPT), "--store", str(store), *more]
 
@@ -52,7 +52,7 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start a sweep as a process with Ray; with `process_group` 0 it leads a group of its own."""
     return subprocess.Popen(
-        command(store, *more),
+        command_line(store, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -189,7 +189,10 @@ def printed_seed(seed: int) -> random.Random:
 
 @dataclass
 class Sweeps:
-    """Runs sweeps in this process, Ray left out; a test may put faults in their way."""
+    """Runs sweeps in this process, Ray left out; a test may put faults in their way.
+
+    Reports, which take half the time, are left out too.
+    """
 
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
@@ -201,6 +204,7 @@ class Sweeps:
 
     def __post_init__(self) -> None:
         play_ray(self.monkeypatch, lambda: [node(CPU=1.0)])
+        self.monkeypatch.setattr(command, "write_reports", lambda *_: True)
         self.monkeypatch.setattr(
             driver,
             "launch",

@@ -136,7 +136,7 @@ def test_strange_values_crash_nothing_and_reach_no_terminal(store, changes):
     Console(file=io.StringIO(), width=100).print(view.drawing())
 
 
-def test_strange_result_is_left_out_of_the_fronts(store):
+def test_strange_result_is_no_traceback(store):
     finish(store, 0, 0.7, 0.3)
     for index, metrics in enumerate(({"validation": {"depth": {"delta1": 10**400}}}, [], "x"), 1):
         finish(store, index, 0.6, 0.3)

@@ -42,7 +42,7 @@ def finish(store: Store, index: int, delta1: float, miou: float) -> None:
 
 
 def write_status(store: Store, seconds_ago: float = 3.0, **changes: object) -> None:
-    """Write the plan and the status of the sweep `mine`, which is under way."""
+    """Write the plan and the status of the sweep `mine`, which is running."""
     revision = {"started": "x", "run_ids": IDS, "varies": {}}
     plan = {"schema": 1, "kind": "priority_grid", "revisions": [revision]}
     store.write_json(store.sweep_key("mine", "plan.json"), plan)

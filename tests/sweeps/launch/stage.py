@@ -73,14 +73,20 @@ class Stage:
     def write_result(self, run_id):
         self.store.write_result(Result(run_id, "done", 1, "last", 1, EMPTY, EMPTY))
 
-    def finish(self, tracker, run_id, state="done"):
-        if state == "done":
-            self.write_result(run_id)
-        elif state == "failed":
-            self.store.write_error(
-                run_id, "Traceback\nmtl.errors.RunFailedError: loss is not finite"
-            )
-        tracker.run_ended(run_id, state)
+    def train(self, tracker, run_ids, **states):
+        """Start each run and end it as `states` says, otherwise well; an error is raised."""
+        for run_id in run_ids:
+            tracker.run_started(run_id)
+            state = states.get(run_id, "done")
+            if isinstance(state, Exception):
+                raise state
+            if state == "done":
+                self.write_result(run_id)
+            elif state == "failed":
+                self.store.write_error(
+                    run_id, "Traceback\nmtl.errors.RunFailedError: loss is not finite"
+                )
+            tracker.run_ended(run_id, state)
 
     def launch(self, play, execution=None, **signals_of):
         """Launch; `play(run_ids, tracker, signals)` is called for every round."""

@@ -29,9 +29,8 @@ def stage(tmp_path, monkeypatch) -> Stage:
 def test_specs_are_written_before_one_round_trains_everything(stage):
     def play(run_ids, tracker, signals):
         assert stage.store.run_ids() == sorted(stage.ids)
+        stage.train(tracker, run_ids)
         for run_id in run_ids:
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id)
             tracker.run_ended(run_id, "done")  # Tune repeats the last report
 
     assert stage.launch(play) is None
@@ -41,14 +40,10 @@ def test_specs_are_written_before_one_round_trains_everything(stage):
 
 
 def test_failed_run_is_counted_and_not_tried_again(stage):
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id, "failed" if run_id == stage.ids[2] else "done")
-
-    stage.launch(play)
+    failing = stage.ids[2]
+    stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{failing: "failed"}))
     assert len(stage.rounds) == 1
-    assert stage.progress.failed == {stage.ids[2]}
+    assert stage.progress.failed == {failing}
     assert any(text.endswith("): loss is not finite") for text in stage.said)
 
 
@@ -60,45 +55,33 @@ def test_failure_line_names_the_field_that_varies(stage):
     stage.plan = make_plan("mine", "priority_grid", specs)
     stage.ids = stage.plan.run_ids
     stage.progress = SweepProgress(dict(zip(stage.ids, specs, strict=True)), expected={}, slots=2)
-
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id, "failed")
-
-    stage.launch(play)
+    failing = stage.ids[1]
+    stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{failing: "failed"}))
     told = "seed 0, optimizer.learning_rate 0.002): loss is not finite"
     assert sum(text.endswith(told) for text in stage.said) == 1
 
 
 def test_after_a_crash_the_suspects_run_singly_and_nothing_is_lost(stage):
+    ids = list(stage.ids)
+
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            if len(stage.rounds) == 1 and run_id == stage.ids[2]:
-                tracker.run_started(stage.ids[2])
-                tracker.run_started(stage.ids[3])
-                raise RuntimeError("Caught unexpected exception: out of memory\nmore")
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id)
+        if len(stage.rounds) == 1:
+            tracker.run_started(ids[3])
+            crash = RuntimeError("Caught unexpected exception: out of memory\nmore")
+            stage.train(tracker, run_ids, **{ids[2]: crash})
+        stage.train(tracker, run_ids)
 
     stage.launch(play)
-    ids = list(stage.ids)
     assert stage.rounds == [(ids, 2), (ids[4:], 2), ([ids[2]], 1), ([ids[3]], 1)]
     assert stage.progress.done == set(ids)
-    assert stage.num_starts == 2  # a dead round may leave workers behind: Ray starts afresh
+    assert stage.num_starts == 2  # a crashed round may leave workers behind: Ray starts afresh
     assert '"round_crashed"' in stage.events()
     assert any("Finished runs are kept" in text for text in stage.said)
 
 
 def test_run_that_crashes_three_rounds_is_given_up(stage):
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if run_id == stage.ids[1]:
-                raise RuntimeError("killed by the memory monitor")
-            stage.finish(tracker, run_id)
-
-    stage.launch(play)
+    crash = {stage.ids[1]: RuntimeError("killed by the memory monitor")}
+    stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **crash))
     assert stage.progress.failed == {stage.ids[1]}
     assert stage.progress.done == set(stage.ids) - {stage.ids[1]}
     error = stage.store.error(stage.ids[1])
@@ -114,16 +97,17 @@ def test_tune_that_always_crashes_ends_the_launch(stage):
         stage.launch(play)
 
 
+def test_idle_rounds_end_the_launch(stage):
+    with pytest.raises(UserError, match="without ending any run"):
+        stage.launch(lambda run_ids, tracker, signals: None)
+
+
 @pytest.mark.parametrize(
     "error", [GetTimeoutError("no answer"), ConnectionError("lost the node"), OSError("odd")]
 )
 def test_network_errors_of_ray_are_crashes_of_a_round(stage, error):
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if len(stage.rounds) == 1:
-                raise error
-            stage.finish(tracker, run_id)
+        stage.train(tracker, run_ids, **({run_ids[0]: error} if len(stage.rounds) == 1 else {}))
 
     stage.launch(play)
     assert stage.progress.done == set(stage.ids)
@@ -134,64 +118,27 @@ def test_network_errors_of_ray_are_crashes_of_a_round(stage, error):
     "error", [OSError(errno.ENOSPC, "full"), FileNotFoundError(errno.ENOENT, "gone", "/s/x")]
 )
 def test_errors_of_the_disk_end_the_launch(stage, error):
-    def play(run_ids, tracker, signals):
-        raise error
-
     with pytest.raises(OSError, match=error.strerror):
-        stage.launch(play)
+        stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{ids[0]: error}))
     assert len(stage.rounds) == 1
-
-
-def test_idle_rounds_end_the_launch(stage):
-    with pytest.raises(UserError, match="without ending any run"):
-        stage.launch(lambda run_ids, tracker, signals: None)
 
 
 def test_run_done_just_before_a_crash_counts_as_done(stage):
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if run_id == stage.ids[0] and len(stage.rounds) == 1:
-                stage.write_result(run_id)
-                raise RuntimeError("died before it was told")
-            stage.finish(tracker, run_id)
+        if len(stage.rounds) == 1:
+            stage.write_result(run_ids[0])
+            stage.train(tracker, run_ids, **{run_ids[0]: RuntimeError("crashed before it told")})
+        stage.train(tracker, run_ids)
 
     stage.launch(play)
     assert stage.rounds[1][0] == list(stage.ids[1:])
     assert stage.progress.done == set(stage.ids)
 
 
-def test_runs_of_another_process_are_waited_for(stage):
-    busy, later = stage.ids[:2]
-    locks = contextlib.ExitStack()
-    locks.enter_context(stage.store.run_lock(later))
-
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if len(stage.rounds) == 1 and run_id in (busy, later):
-                tracker.run_ended(run_id, "busy")
-            else:
-                stage.finish(tracker, run_id)
-        if len(stage.rounds) == 1:
-            stage.write_result(busy)
-            locks.close()
-
-    stage.launch(play)
-    assert stage.progress.done == set(stage.ids)
-    assert stage.rounds[1][0] in ([later], [busy, later])
-
-
 def test_round_holds_a_bounded_number_of_runs(stage, monkeypatch):
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            assert (stage.store.run_folder(run_id) / "spec.json").exists()
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id)
-
     monkeypatch.setattr(driver, "MAX_RUNS_IN_A_ROUND", 4)
     monkeypatch.setattr(driver, "MIN_RUNS_OF_A_SLOT", 1)
-    stage.launch(play)
+    stage.launch(lambda ids, tracker, _: stage.train(tracker, ids))
     ids = list(stage.ids)
     assert stage.rounds == [(ids[:4], 2), (ids[4:], 2)]
     assert stage.num_starts == 1  # Ray goes on from round to round
@@ -200,23 +147,51 @@ def test_round_holds_a_bounded_number_of_runs(stage, monkeypatch):
     assert driver._next_batch(ids, {}, set(), 2) == (ids, 2)
 
 
+def test_runs_of_another_process_are_waited_for(stage):
+    busy, later = stage.ids[:2]
+    locks = contextlib.ExitStack()
+    locks.enter_context(stage.store.run_lock(later))
+
+    def play(run_ids, tracker, signals):
+        if len(stage.rounds) > 1:
+            return stage.train(tracker, run_ids)
+        stage.train(tracker, run_ids, **{busy: "busy", later: "busy"})
+        stage.write_result(busy)
+        return locks.close()
+
+    stage.launch(play)
+    assert stage.progress.done == set(stage.ids)
+    assert stage.rounds[1][0] in ([later], [busy, later])
+
+
 def test_runs_of_another_process_do_not_hold_up_others(stage, monkeypatch):
     monkeypatch.setattr(driver, "MAX_RUNS_IN_A_ROUND", 2)
     monkeypatch.setattr(driver, "MIN_RUNS_OF_A_SLOT", 1)
-    busy = stage.ids[:2]
 
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if len(stage.rounds) == 1:
-                tracker.run_ended(run_id, "busy")
-            else:
-                stage.finish(tracker, run_id)
+        state = "busy" if len(stage.rounds) == 1 else "done"
+        stage.train(tracker, run_ids, **dict.fromkeys(run_ids, state))
 
     stage.launch(play)
     ids = list(stage.ids)
-    assert [batch for batch, _ in stage.rounds] == [ids[:2], ids[2:4], ids[4:], list(busy)]
+    assert [batch for batch, _ in stage.rounds] == [ids[:2], ids[2:4], ids[4:], ids[:2]]
     assert not any("Waiting" in text for text in stage.said)
+
+
+def test_waiting_names_the_other_process_and_heeds_signals(stage):
+    with contextlib.ExitStack() as locks:
+        for run_id in stage.ids:
+            locks.enter_context(stage.store.run_lock(run_id))
+        # The signal comes while it waits: as it says so, and not by a clock.
+        stage.when_said["Waiting for 6 runs"] = lambda: signal.raise_signal(signal.SIGTERM)
+        busy = dict.fromkeys(stage.ids, "busy")
+        assert stage.launch(lambda ids, t, _: stage.train(t, ids, **busy)) == "SIGTERM"
+    assert stage.progress.done == set()
+    # Who holds a run is told: it may be a worker that has outlived its driver.
+    assert any(
+        text.startswith("Waiting for 6 runs") and f"(process {os.getpid()} on " in text
+        for text in stage.said
+    )
 
 
 def test_snapshots_take_a_small_share_of_the_time(stage, monkeypatch):
@@ -238,31 +213,9 @@ def test_snapshots_take_a_small_share_of_the_time(stage, monkeypatch):
             now += 0.1
         # 0.5 s of looking, 25 s without: in 90 s of ticks that begins at 0, 25.5, 51 and 76.5.
         assert taken == 2.0
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            stage.finish(tracker, run_id)
+        stage.train(tracker, run_ids)
 
     stage.launch(play)
-
-
-def test_waiting_names_the_other_process_and_heeds_signals(stage):
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            tracker.run_ended(run_id, "busy")
-
-    with contextlib.ExitStack() as locks:
-        for run_id in stage.ids:
-            locks.enter_context(stage.store.run_lock(run_id))
-        # The signal comes while it waits: as it says so, and not by a clock.
-        stage.when_said["Waiting for 6 runs"] = lambda: signal.raise_signal(signal.SIGTERM)
-        assert stage.launch(play) == "SIGTERM"
-    assert stage.progress.done == set()
-    # Who holds a run is told: it may be a worker that has outlived its driver.
-    assert any(
-        text.startswith("Waiting for 6 runs") and f"(process {os.getpid()} on " in text
-        for text in stage.said
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -270,8 +223,7 @@ def test_first_signal_ends_the_round_and_a_second_insists(stage, number):
     before = signal.getsignal(number)
 
     def play(run_ids, tracker, signals):
-        tracker.run_started(run_ids[0])
-        stage.finish(tracker, run_ids[0])
+        stage.train(tracker, run_ids[:1])
         tracker.run_started(run_ids[1])
         signal.raise_signal(number)
         assert signals.received == number.name
@@ -295,25 +247,6 @@ def test_signal_outside_a_round_stops_at_once():
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_paused_runs_are_neither_done_nor_failed(stage):
-    def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if run_id == stage.ids[0]:
-                stage.finish(tracker, run_id)
-            else:
-                tracker.run_ended(run_id, "paused")
-
-    assert stage.launch(play) is None
-    assert len(stage.rounds) == 1
-    assert (stage.progress.done, stage.progress.failed) == ({stage.ids[0]}, set())
-    assert stage.progress.paused == set(stage.ids[1:])
-    snapshot = stage.progress.snapshot()
-    assert snapshot.is_over
-    assert (snapshot.paused, snapshot.waiting) == (5, 0)
-    assert stage.events().count('"run_paused"') == 5
-
-
 def test_at_the_deadline_the_sweep_stops_and_the_next_launch_continues(stage, monkeypatch):
     now = 0.0
     monkeypatch.setattr(signals_module.time, "monotonic", lambda: now)
@@ -321,14 +254,12 @@ def test_at_the_deadline_the_sweep_stops_and_the_next_launch_continues(stage, mo
     def play(run_ids, tracker, signals):
         nonlocal now
         for run_id in run_ids:
-            if signals.stop_asked:  # as Tune asks between its steps
-                return
-            tracker.run_started(run_id)
             now += 10.0
-            if signals.stop_asked:
-                tracker.run_stopped(run_id)
-            else:
-                stage.finish(tracker, run_id)
+            if signals.stop_asked:  # as Tune asks while the run trains
+                tracker.run_started(run_id)
+                return tracker.run_stopped(run_id)
+            stage.train(tracker, [run_id])
+        return None
 
     assert stage.launch(play, deadline=35.0) is None
     assert stage.progress.done == set(stage.ids[:3])
@@ -338,6 +269,18 @@ def test_at_the_deadline_the_sweep_stops_and_the_next_launch_continues(stage, mo
     assert len(stage.rounds) == 1
     assert stage.launch(play, deadline=1000.0) is None
     assert stage.progress.done == set(stage.ids)
+
+
+def test_paused_runs_are_neither_done_nor_failed(stage):
+    paused = dict.fromkeys(stage.ids[1:], "paused")
+    assert stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **paused)) is None
+    assert len(stage.rounds) == 1
+    assert (stage.progress.done, stage.progress.failed) == ({stage.ids[0]}, set())
+    assert stage.progress.paused == set(stage.ids[1:])
+    snapshot = stage.progress.snapshot()
+    assert snapshot.is_over
+    assert (snapshot.paused, snapshot.waiting) == (5, 0)
+    assert stage.events().count('"run_paused"') == 5
 
 
 @pytest.mark.parametrize(
@@ -389,12 +332,11 @@ def test_run_lost_with_its_node_is_requeued_so_many_times(num_losses, stage):
     lost = stage.ids[2]
 
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
-            tracker.run_started(run_id)
-            if run_id == lost and len(stage.rounds) <= num_losses:
-                tracker.run_given_up(run_id, "The node died.")
-            else:
-                stage.finish(tracker, run_id)
+        is_lost = len(stage.rounds) <= num_losses
+        stage.train(tracker, [run_id for run_id in run_ids if run_id != lost or not is_lost])
+        if is_lost:
+            tracker.run_started(lost)
+            tracker.run_given_up(lost, "The node died.")
 
     stage.launch(play, Execution(address="auto"))
     if num_losses == 2:
@@ -412,12 +354,13 @@ def test_runs_are_requeued_and_later_rounds_leave_an_incompatible_node_out(stage
     first, second = stage.ids[1:3]
 
     def play(run_ids, tracker, signals):
-        for run_id in run_ids:
+        if len(stage.rounds) > 1:
+            return stage.train(tracker, run_ids)
+        stage.train(tracker, [run_id for run_id in run_ids if run_id not in (first, second)])
+        for run_id in (first, second):
             tracker.run_started(run_id)
-            if len(stage.rounds) == 1 and run_id in (first, second):
-                tracker.run_requeued(run_id, "b", "On node b: Expected the same torch everywhere.")
-            else:
-                stage.finish(tracker, run_id)
+            tracker.run_requeued(run_id, "b", "On node b: Expected the same torch everywhere.")
+        return None
 
     stage.launch(play, Execution(address="auto"))
     assert (stage.progress.done, stage.progress.failed) == (set(stage.ids), set())
