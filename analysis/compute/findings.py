@@ -278,8 +278,8 @@ def _hypervolumes(
     arms = list(dict.fromkeys(p.arm for p in points))
     whole = [c for c in comparisons if c.untested or (c.matched and not c.matched.left_out)]
     tested = {arm for c in whole for arm in (c.arm_a, c.arm_b)}
-    steered = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
-    shown = tested or (set(steered) if len(steered) == 1 else set())
+    prioritised = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
+    shown = tested or (set(prioritised) if len(prioritised) == 1 else set())
     return {
         arm: hypervolume(means_of(points, arm), reference, axes) for arm in arms if arm in shown
     }
@@ -321,15 +321,15 @@ def method_of(findings: Findings) -> dict[str, str]:
     return dict(zip(findings.runs["arm"], findings.runs["method"], strict=True))
 
 
-def steered_arms(findings: Findings) -> tuple[str, ...]:
+def prioritised_arms(findings: Findings) -> tuple[str, ...]:
     """Return the arms with two priorities or more: those of `PAPER_PAIR` first, then by plan."""
     counts = dict.fromkeys(findings.arms, 0)
     for point in findings.points:
         counts[point.arm] += point.priorities is not None
-    steered = [arm for arm, count in counts.items() if count > 1]
+    prioritised = [arm for arm, count in counts.items() if count > 1]
     methods = method_of(findings)
-    first = [arm for method in PAPER_PAIR for arm in steered if methods[arm] == method]
-    return tuple(dict.fromkeys([*first, *steered]))
+    first = [arm for method in PAPER_PAIR for arm in prioritised if methods[arm] == method]
+    return tuple(dict.fromkeys([*first, *prioritised]))
 
 
 def every_pair(arms: Sequence[str]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from analysis.compute.budget import (
     run_seconds,
     runs_to_match,
 )
-from analysis.compute.findings import PAPER_PAIR, Findings, method_of, paper_pairs, steered_arms
+from analysis.compute.findings import PAPER_PAIR, Findings, method_of, paper_pairs, prioritised_arms
 from analysis.compute.inference import MIN_SEEDS, MORE_POINTS, PERCENT
 from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs
@@ -39,8 +39,8 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     """Return the section on budgets, seconds and the method at equal priorities."""
     if not findings.points:
         return None
-    steered, note = first_items(steered_arms(findings), MAX_ARMS, "methods with priorities")
-    held = {arm: arm_runs(findings.runs, findings.axes, arm) for arm in steered}
+    prioritised, note = first_items(prioritised_arms(findings), MAX_ARMS, "methods with priorities")
+    held = {arm: arm_runs(findings.runs, findings.axes, arm) for arm in prioritised}
     words = [runs.note for runs in held.values() if runs.note]
     complete = {arm: runs for arm, runs in held.items() if runs.seeds}
     curves = _curves(findings, complete)

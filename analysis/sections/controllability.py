@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.compute.controllability import Control, control
-from analysis.compute.findings import Findings, steered_arms
+from analysis.compute.findings import Findings, prioritised_arms
 from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import Axis, shown_number, signs
 from analysis.load.matched import ArmRuns, arm_runs
@@ -44,8 +44,8 @@ def controllability(findings: Findings, _: RunFiles) -> Section | None:
     """Return the section on controllability; None without any usable run."""
     if not findings.points:
         return None
-    steered = steered_arms(findings)
-    held = [arm_runs(findings.runs, findings.axes, arm) for arm in steered]
+    prioritised = prioritised_arms(findings)
+    held = [arm_runs(findings.runs, findings.axes, arm) for arm in prioritised]
     usable = [runs for runs in held if runs.seeds]
     found = tuple(
         _response(runs, axis, k)

@@ -28,8 +28,8 @@ class _Coverage:
 
 def dominance(findings: Findings, _: RunFiles) -> Section | None:
     """Return the section on dominance; None with fewer than two methods that take priorities."""
-    steered = {point.arm for point in findings.points if point.priorities is not None}
-    wanted = every_pair([arm for arm in findings.arms if arm in steered])
+    prioritised = {point.arm for point in findings.points if point.priorities is not None}
+    wanted = every_pair([arm for arm in findings.arms if arm in prioritised])
     if not wanted:
         return None
     pairs, note = first_items(wanted, MAX_PAIRS, "pairs of methods")

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.compute.attainment import attainment_surface
-from analysis.compute.findings import PAPER_PAIR, Findings, method_of, steered_arms
+from analysis.compute.findings import PAPER_PAIR, Findings, method_of, prioritised_arms
 from analysis.compute.fronts import OperatingPoint, means_of, minimised, nondominated, staircase
 from analysis.load.axes import Axis, priority_texts, signs
 from analysis.load.matched import ArmRuns, arm_runs
@@ -93,7 +93,8 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
     if not findings.points:
         return ()
     banded = [
-        arm_runs(findings.runs, findings.axes, arm) for arm in steered_arms(findings)[:MAX_BANDS]
+        arm_runs(findings.runs, findings.axes, arm)
+        for arm in prioritised_arms(findings)[:MAX_BANDS]
     ]
     pairs = itertools.combinations(range(len(findings.axes)), 2)
     return tuple(_figure(findings, banded, pair) for pair in pairs)

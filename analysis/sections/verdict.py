@@ -12,7 +12,7 @@ from analysis.compute.findings import (
     Findings,
     Matched,
     method_of,
-    steered_arms,
+    prioritised_arms,
 )
 from analysis.compute.fronts import OperatingPoint, minimised
 from analysis.compute.inference import SIGNIFICANCE
@@ -333,7 +333,7 @@ def _movements(findings: Findings) -> list[str]:
     points: dict[str, list[OperatingPoint]] = {}
     for point in findings.points:
         points.setdefault(point.arm, []).append(point)
-    sentences = [_movement(arm, points[arm], findings) for arm in steered_arms(findings)]
+    sentences = [_movement(arm, points[arm], findings) for arm in prioritised_arms(findings)]
     return _first(sentences, "method|methods", "in the table of ranges over spread")
 
 

@@ -120,7 +120,7 @@ def test_surfaces_are_moocores_on_sorted_rows():
         ([np.zeros((2, 3))], "two axes"),
     ],
 )
-def test_what_cannot_be_attained_is_refused(seeds, message):
+def test_bad_seeds_are_refused(seeds, message):
     with pytest.raises(ValueError, match=message):
         attainment_surface(seeds, 0.5)
     with pytest.raises(ValueError, match=message):

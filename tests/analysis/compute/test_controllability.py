@@ -62,6 +62,6 @@ def test_points_that_share_a_priority_are_averaged():
         ((0.2, 0.8), np.array([[np.nan, 1.0]]), "finite"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(priorities, gains, message):
+def test_bad_input_is_refused(priorities, gains, message):
     with pytest.raises(ValueError, match=message):
         control(priorities, gains)

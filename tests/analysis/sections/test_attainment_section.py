@@ -24,7 +24,7 @@ def share(rows, arm, place, num_seeds, signs=(1, 1)):
 
 
 @pytest.mark.parametrize("metrics", [{}, {"depth": "rmse"}])
-def test_every_cell_drawn_is_that_of_the_definition(metrics):
+def test_drawn_cells_are_those_of_the_definition(metrics):
     rows = drawn_rows()
     signs = (-1, 1) if metrics else (1, 1)
     findings = made_findings(rows, **metrics)
@@ -51,7 +51,7 @@ def test_every_cell_drawn_is_that_of_the_definition(metrics):
     assert (cells.colours, cells.limits) == ("diverging", (-1.0, 1.0))
 
 
-def test_numbers_of_seeds_are_said_and_medians_drawn():
+def test_caption_counts_seeds_and_medians_are_drawn():
     section = attainment(made_findings(drawn_rows()), NO_FILES)
     (figure,) = section.figures
     assert "3 seeds of lsb and 2 of fixed" in figure.caption
@@ -148,7 +148,7 @@ def test_three_tasks_have_a_panel_and_a_sentence_each():
     assert sum(text.startswith("On ") for text in words) == 3
 
 
-def test_methods_that_never_differ_are_said_to_differ_nowhere():
+def test_equal_methods_differ_nowhere():
     rows = [r for r in drawn_rows((2, 2)) if r[0] == "lsb"]
     section = attainment(made_findings([*rows, *(("fixed", *r[1:]) for r in rows)]), NO_FILES)
     assert "differ nowhere" in section.lead
