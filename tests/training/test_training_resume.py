@@ -44,11 +44,10 @@ def assert_same_outcome(one: Store, other: Store, run_id: str) -> None:
     assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
 
 
-@pytest.mark.parametrize("method", ["lsb", "fixed", "equal"])
 def test_stopped_after_any_epoch_it_goes_on_bit_for_bit(
-    method: str, make_tiny: Fields, runtime: Runtime, tmp_path: Path
+    make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
-    spec = RunSpec.from_dict(make_tiny(method=method, epochs=4))
+    spec = RunSpec.from_dict(make_tiny(epochs=4))
     undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, undisturbed, runtime)
 
@@ -144,7 +143,8 @@ def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
 def test_killed_at_random_moments_it_goes_on_bit_for_bit(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path, data_root: str
 ) -> None:
-    spec = RunSpec.from_dict(make_tiny(epochs=60))  # many: a busy machine looks late
+    runtime = replace(runtime, num_samples=0)
+    spec = RunSpec.from_dict(make_tiny(epochs=30))  # many: a busy machine looks late
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, undisturbed, runtime)
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_dict()))
@@ -161,21 +161,23 @@ def test_killed_at_random_moments_it_goes_on_bit_for_bit(
         "1",
         "--data-root",
         data_root,
+        "--num-samples",
+        "0",
     ]
     generator = torch.Generator().manual_seed(11)
     print("kill seed 11")
     kills = 0
-    for attempt in range(3):
+    for attempt in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         reached = 8 * attempt + 3
         while len(killed.epochs(spec.run_id())) < reached and process.poll() is None:
-            time.sleep(0.002)
+            time.sleep(0.02)
         time.sleep(float(torch.rand((), generator=generator)) * 0.05)
         if process.poll() is None:
             kills += 1
             process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills == 3
+    assert kills == 2
     fit(spec, killed, runtime)
     assert_same_outcome(undisturbed, killed, spec.run_id())
 
