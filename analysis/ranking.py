@@ -24,7 +24,7 @@ from analysis.load.plans import default_folder, stores_among, table_among
 from analysis.sections.method_ranks import ranking_files, ranking_text
 from mtl.command_line import Parser, run
 from mtl.errors import UsageError
-from mtl.store.local import write_atomically
+from mtl.store import write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ sweep asked for again answers at once.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,9 +17,7 @@ from analysis.load.axes import check_tasks
 from analysis.load.groups import Group, groups_of_stores
 from analysis.load.plans import Asked
 from analysis.load.run_files import NO_FILES, RunFiles
-from mtl.errors import StoreError
-from mtl.store import Store, read_json, write_json
-from mtl.store.local import write_atomically
+from mtl.store import Store, write_atomically, write_json
 
 if TYPE_CHECKING:
     from analysis.load.runs import Loaded
@@ -223,8 +220,8 @@ def _summary(out: Path, summary: Mapping[str, Any], *, rebuilt: bool) -> ReportS
 def _earlier(out: Path) -> dict[str, Any]:
     """Return the summary that is there, or nothing if it is absent, damaged or another schema."""
     try:
-        summary = read_json(out / "summary.json")
-    except (OSError, StoreError):
+        summary = json.loads((out / "summary.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
     known = isinstance(summary, dict) and summary.get("schema") == SUMMARY_SCHEMA
     return summary if known else {}
@@ -265,24 +262,16 @@ def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str]) -> list[bytes
     """Return what tells of every file of the runs whether it changed: name, size and time."""
 
     def files_of(run_id: str) -> str:
-        return json.dumps([run_id, [_files(store, store.run_key(run_id)) for store in stores]])
+        key = stores[0].run_key(run_id)
+        return json.dumps([key, [(_files(s, key), s.is_locked(key)) for s in stores]])
 
     return [text.encode() for text in stores[0].for_each(files_of, run_ids)]
 
 
 def _files(store: Store, key: str) -> list[tuple[str, int, float]]:
-    if not store.is_local:
-        objects = store.storage.listed(key)  # type: ignore[attr-defined]  # is object storage
-        return sorted((held.name, held.num_bytes, held.written) for held in objects)
-    found, run_folder = [], store.root / key
-    for folder, _, names in os.walk(run_folder):
-        for name in names:
-            if not name.startswith("."):  # locks and files half written
-                path = os.path.join(folder, name)
-                status = os.lstat(path)
-                place = os.path.relpath(path, run_folder)
-                found.append((place, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+    # No locks, and nothing that is half written.
+    found = [held for held in store.files(key) if not Path(held.name).name.startswith(".")]
+    return sorted((held.name, held.num_bytes, held.written) for held in found)
 
 
 def code_files() -> list[Path]:

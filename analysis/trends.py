@@ -21,8 +21,7 @@ from analysis.render.paper import figure_files
 from analysis.sections.trends import trend_section
 from mtl.command_line import Parser, run
 from mtl.errors import UserError
-from mtl.store import Store
-from mtl.store.local import write_atomically
+from mtl.store import Store, write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,19 +57,3 @@ def printable(text: object, max_length: int = 300) -> str:
     """Return `text` on one line, short, and without what a terminal would obey."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     return shown if len(shown) <= max_length else f"{shown[: max_length - 3]}..."
-
-
-# For commands that do not call `run` yet.
-USAGE_STATUS = 2
-INCOMPLETE_STATUS = 1
-SentenceParser = Parser
-
-
-def status_of(name: str, command: Callable[[], int]) -> int:
-    """Return `run`."""
-    return run(name, command)
-
-
-def in_words(name: str, command: Callable[[], int]) -> int:
-    """Return `run` for a command that continues."""
-    return run(name, command, continues=True)

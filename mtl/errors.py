@@ -36,22 +36,6 @@ class StoreError(UserError):
     """A store that cannot be used, in one sentence for its user."""
 
 
-class TooLargeError(StoreError):
-    """A file is larger than its reader allows.
-
-    Args:
-        place: where it lies.
-        num_bytes: its size.
-        most_bytes: what would be allowed.
-    """
-
-    def __init__(self, place: str, num_bytes: int, most_bytes: int) -> None:
-        super().__init__(
-            f"Expected at most {most_bytes:,} bytes in {place}, got {num_bytes:,}. Remove the file."
-        )
-        self.num_bytes = num_bytes
-
-
 class StoreUnreachableError(UserError):
     """Object storage does not answer, or refuses, in one sentence for its user.
 

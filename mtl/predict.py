@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtl.command_line import Parser, run
 from mtl.data.readers.images import read_rgb
 from mtl.data.sample import RawSample
 from mtl.data.show import sheet_of
 from mtl.data.targets.resize import resized
-from mtl.errors import BadSampleError, StoreError, UsageError
+from mtl.errors import BadSampleError, UsageError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
-from mtl.store import Store
-from mtl.store.local import write_atomically
+from mtl.store import Store, write_atomically
 from mtl.tasks import TASKS
 from mtl.training import load_network
 from mtl.training.evaluation import predict
@@ -114,23 +114,20 @@ def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str])
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict what the command line asks for; return the exit status."""
+    return run("predict", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     given = _parser().parse_args(argv)
-    try:
-        names = _names(given.images)
-        if given.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
-        store = Store(given.store, create=False)
-        network = load_network(store, given.run_id).to(given.device)
-        spec = store.spec(given.run_id)
-        classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
-        out = given.out or Path("predictions") / given.run_id
-        out.mkdir(parents=True, exist_ok=True)
-    except ValueError as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 2
-    except (StoreError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 1
+    names = _names(given.images)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
+    store = Store(given.store, create=False)
+    network = load_network(store, given.run_id).to(given.device)
+    spec = store.spec(given.run_id)
+    classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
+    out = given.out or Path("predictions") / given.run_id
+    out.mkdir(parents=True, exist_ok=True)
     status = 0
     for path, name in zip(given.images, names, strict=True):
         try:
@@ -145,12 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m mtl.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", metavar="STORE", help="folder of results")
+    parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="8-bit PNG or JPEG")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: predictions/RUN_ID")

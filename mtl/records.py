@@ -1,9 +1,12 @@
 """What a run reports: metrics by name, epoch records and results; no torch.
 
 Metrics are nested as `{split: {task: {metric: number or None}}}`; None means that the split held
-nothing to measure it on. No NaN is ever written.
+nothing to measure it on. No NaN is ever written. What is read may come from an untrusted store:
+every value's type is checked.
 """
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +83,32 @@ class EpochRecord:
         """Return the record as plain values."""
         return dict(vars(self))
 
+    @classmethod
+    def from_dict(cls, values: Any) -> "EpochRecord":
+        """Build a record from what a line of `epochs.jsonl` holds.
+
+        Raises:
+            ValueError: for missing or unknown fields, or a value of a wrong type.
+        """
+        if not isinstance(values, dict):
+            raise UsageError(f"Expected an epoch record, got {values!r:.100}.")
+        names = set(cls.__dataclass_fields__)
+        if not names - {"cross_stitch"} <= set(values) <= names:
+            wrong = sorted(names.symmetric_difference(values) - {"cross_stitch"})
+            raise UsageError(f"Expected the fields of an epoch record, not {', '.join(wrong)}.")
+        record = cls(**values)
+        _check("epoch", record.epoch, _is_count(record.epoch))
+        for name in ("losses", "weights", "loss_scales", "difficulties"):
+            held = values[name]
+            _check(name, held, _is_vector(held) or (held is None and name != "losses"))
+        for name in ("learning_rate", "seconds"):
+            _check(name, values[name], is_number(values[name]))
+        _check("metrics", record.metrics, _are_metrics(record.metrics))
+        rows = record.cross_stitch
+        is_matrix = isinstance(rows, list) and all(map(_is_vector, rows))
+        _check("cross_stitch", rows, is_matrix or rows is None)
+        return record
+
 
 @dataclass(frozen=True)
 class Result:
@@ -104,7 +133,7 @@ class Result:
         """Build a result from what `result.json` holds.
 
         Raises:
-            ValueError: for another schema or missing fields.
+            ValueError: for another schema, missing fields or a value of a wrong type.
         """
         schema = values.get("schema") if isinstance(values, dict) else None
         if schema != RESULT_SCHEMA:
@@ -115,7 +144,45 @@ class Result:
         missing = sorted(set(cls.__dataclass_fields__) - set(values))
         if missing:
             raise UsageError(f"Expected a complete result, got one without {', '.join(missing)}.")
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        result = cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        _check("run_id", result.run_id, isinstance(result.run_id, str))
+        _check("status", result.status, result.status == "done")
+        _check("epochs", result.epochs, _is_count(result.epochs))
+        _check("selection", result.selection, result.selection in ("last", "validation"))
+        last = result.selected_epoch
+        _check("selected_epoch", last, _is_count(last) and last <= result.epochs)
+        for name in ("selected_metrics", "final_metrics"):
+            _check(name, values[name], _are_metrics(values[name]))
+        return result
+
+
+def _check(name: str, value: Any, is_right: bool) -> None:
+    if not is_right:
+        raise UsageError(f"Expected another {name}, got {value!r:.100}.")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a finite number; true and false are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_vector(values: Any) -> bool:
+    return isinstance(values, list) and all(v is None or is_number(v) for v in values)
+
+
+def _are_metrics(held: Any) -> bool:
+    return isinstance(held, Mapping) and all(
+        isinstance(by_task, Mapping)
+        and all(
+            isinstance(values, Mapping) and all(v is None or is_number(v) for v in values.values())
+            for values in by_task.values()
+        )
+        for by_task in held.values()
+    )
 
 
 CHECKPOINT_SCHEMA = 2

@@ -26,14 +26,14 @@ from analysis.compute.fronts import (
     unusable,
 )
 from analysis.load.axes import metric_column
-from analysis.load.groups import groups_of_stores, specs_of
+from analysis.load.groups import groups_of_stores
 from analysis.load.plans import Asked
 from analysis.load.runs import VALIDATION, Loaded, load_stores
 from mtl.command_line import Parser, printable, run
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store, check_sweep_name
-from mtl.store.__main__ import open_anywhere
-from mtl.store.plan_file import PlanFile, PlanFileError, parse_plan
+from mtl.store.plan_file import PlanFile, read_plan
+from mtl.store.states import read_specs
 from sweeps.status.display import MAX_ROWS, drawing, running_rows, summary
 from sweeps.status.journal import SWEEP_SCHEMA
 from sweeps.status.progress import RunningRun, Snapshot
@@ -48,7 +48,7 @@ SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LINES = 10.0
 """Between two looks where there is no terminal, or the store is on object storage."""
 ACTIVE_STATES = ("preparing", "running")
-UNREADABLE = (StoreError, PlanFileError, OSError, KeyError, TypeError, ValueError, OverflowError)
+UNREADABLE = (StoreError, OSError, KeyError, TypeError, ValueError, OverflowError)
 """What damaged files raise, whoever wrote them."""
 
 
@@ -122,7 +122,7 @@ class Watcher:
         """Return how the sweep stands; of damaged files, that they are."""
         name, store = self._name, self._store
         try:
-            plan = parse_plan(store.read_json(store.sweep_key(name, "plan.json")))
+            plan = read_plan(store, name)
         except UNREADABLE as error:
             return View("unreadable", f"{name}: plan.json cannot be read: {_why(error)}")
         run_ids = [run_id for run_id in plan.run_ids if _is_run_id(store, run_id)]
@@ -195,7 +195,7 @@ def _snapshot(store: Store, status: Mapping[str, Any], age: float) -> Snapshot:
             epoch=_count(running[run_id]["epoch"]),
             losses=[_loss(value) for value in running[run_id].get("losses") or ()],
         )
-        for run_id, spec in specs_of([store], shown).items()
+        for run_id, spec in read_specs([store], shown).items()
     )
     return Snapshot(
         total=_count(status["total"]),
@@ -334,7 +334,7 @@ def _watch(argv: Sequence[str] | None) -> int:
         raise UsageError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
     if given.name is not None:
         check_sweep_name(given.name)
-    store = open_anywhere(given.store)
+    store = Store(given.store, create=False)
     names = store.sweep_names()
     if not names:
         raise StoreError(f"Expected a sweep in {store.place('')}, got none. Start one first.")

@@ -1,5 +1,6 @@
 """A chosen run applied to images: what training's own evaluation predicts, and clear refusals."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mtl.data.batches import MappedSplit
 from mtl.data.prepared import info_of, prepare
 from mtl.predict import main, predict_image
 from mtl.spec import RunSpec, Runtime
-from mtl.store import Store
+from mtl.store import Store, objects
 from mtl.training import fit, load_network
 from mtl.training.evaluation import predict
 
@@ -115,6 +116,24 @@ def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
         said = capsys.readouterr().err
         assert sentence in said
         assert len(said.splitlines()) == 1
+
+
+def test_damaged_manifest_is_one_sentence(trained, tmp_path, capsys) -> None:
+    store, spec = trained
+    copy = Store(shutil.copytree(store.root, tmp_path / "store"))
+    copy.write_manifest(spec.run_id(), {"data": None})
+    assert main([str(copy.root), spec.run_id(), "x.png"]) == 1
+    assert "in the manifest of run" in capsys.readouterr().err
+
+
+def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(objects, "RETRY_PAUSES", ())
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    address = "s3://a:b@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
+    assert main([address, "0" * 16, "x.png"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("predict: Expected an answer of s3://bucket/x")
+    assert len(said.splitlines()) == 1
 
 
 def test_arrays_that_are_no_images_are_refused(trained) -> None:

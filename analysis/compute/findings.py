@@ -24,7 +24,7 @@ from analysis.compute.inference import PermutationTest, holm, seed_level_test, w
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import by_arm, matched_runs
-from analysis.load.runs import STATES, Loaded, RunState, State
+from analysis.load.runs import STATES, Loaded, RunState
 from mtl.spec.strict import flat
 
 MANIFEST_FIELDS = (
@@ -121,9 +121,9 @@ class Findings:
         return tuple(point.arm for point in self.points if point.priorities is None)
 
     @property
-    def counts(self) -> dict[State, int]:
+    def counts(self) -> dict[str, int]:
         """Return state -> number of runs, only states that occur."""
-        counted = Counter(state.state for state in self.states)
+        counted = Counter[str](state.state for state in self.states)
         return {state: counted[state] for state in STATES if state in counted}
 
 

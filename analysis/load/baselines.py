@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.load.groups import COMPARED, specs_of
+from analysis.load.groups import COMPARED
 from analysis.load.runs import Loaded, load_stores
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store
+from mtl.store.states import read_specs
 
 Baselines = Mapping[str, Mapping[int, float]]
 """Metric column -> seed -> value on the test split."""
@@ -70,5 +71,5 @@ def with_baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Sequence[st
     if loaded.runs.empty or not run_ids:
         return loaded
     done = str(loaded.runs["run_id"].iloc[0])
-    joint = specs_of(stores, [done])[done]
-    return replace(loaded, baselines=baselines(stores, specs_of(stores, run_ids), joint))
+    joint = read_specs(stores, [done])[done]
+    return replace(loaded, baselines=baselines(stores, read_specs(stores, run_ids), joint))

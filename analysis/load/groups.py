@@ -8,10 +8,11 @@ from typing import Any
 
 from analysis.load.plans import Asked, planned, planned_or_present, searches
 from analysis.load.text import first_listed, listed
-from mtl.errors import StoreError, UserError
+from mtl.errors import UserError
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store
+from mtl.store.states import read_specs
 
 COMPARED = (
     "method",
@@ -227,7 +228,7 @@ def _groups(
 ) -> list[Group]:
     """Return the groups, in the order of what is asked, or in `order` and then by content."""
     ids = list(dict.fromkeys(asked.run_ids))
-    specs = specs_of(stores, ids)
+    specs = read_specs(stores, ids)
     if order is not None:
         ids.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
     found = _parted({i: specs[i] for i in ids if i in specs}, compared, asked.tuned)
@@ -239,23 +240,6 @@ def _groups(
     ]
     unknown = tuple(run_id for run_id in ids if run_id not in specs)
     return [*groups, Group(unknown, (), differences=(UNKNOWN,))] if unknown else groups
-
-
-def specs_of(stores: Sequence[Store], run_ids: Sequence[str]) -> dict[str, RunSpec]:
-    """Return run id -> spec, of those runs of which a store has a readable one of their own."""
-
-    def spec_of(run_id: str) -> RunSpec | None:
-        for store in stores:
-            try:
-                spec = store.spec(run_id)
-            except (OSError, ValueError, StoreError):
-                continue
-            if spec.run_id() == run_id:
-                return spec
-        return None
-
-    found = stores[0].for_each(spec_of, run_ids) if stores else []
-    return {i: spec for i, spec in zip(run_ids, found, strict=True) if spec is not None}
 
 
 def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:

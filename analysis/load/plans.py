@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mtl.errors import StoreError, UsageError, UserError
-from mtl.records import PAUSED_AFTER
-from mtl.store import Store, check_sweep_name, is_address
-from mtl.store.plan_file import PlanFile, PlanFileError, parse_plan
+from mtl.errors import UsageError, UserError
+from mtl.store import Store, check_sweep_name, local_folder
+from mtl.store.plan_file import PlanFile, read_plan
+from mtl.store.states import read_runs
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 
@@ -30,7 +30,7 @@ def table_among(texts: Sequence[str]) -> Path | None:
         UserError: if something named is not there.
         UsageError: for a table among other results, or a file that is no table.
     """
-    paths = [Path(text) for text in texts if not is_address(text)]
+    paths = [path for path in map(local_folder, texts) if path is not None]
     for path in paths:
         if not path.exists():
             raise UserError(
@@ -86,22 +86,24 @@ def default_folder(texts: Sequence[str], name: str) -> Path:
     if len(texts) > 1:
         return Path(name)
     (text,) = texts
-    if is_address(text):
+    folder = local_folder(text)
+    if folder is None:
         _, sweep = _store_and_sweep(text)
         return Path(f"{name}s") / sweep if sweep else Path(name)
-    return Path(text) / name if Path(text).is_dir() else Path(name)
+    return folder / name if folder.is_dir() else Path(name)
 
 
 def _store_and_sweep(text: str) -> tuple[Store, str | None]:
     """Return the store, and the sweep if `text` names one of its sweeps and not the whole."""
-    if is_address(text):
+    folder = local_folder(text)
+    if folder is None:
         parts = urlsplit(text)
         above, _, name = parts.path.rstrip("/").rpartition("/")
         if above.endswith("/sweeps"):
             root = parts._replace(path=above.removesuffix("/sweeps")).geturl()
             return Store(root, create=False), check_sweep_name(name)
         return Store(text, create=False), None
-    path = Path(text).absolute()
+    path = folder.absolute()
     if path.parent.name == "sweeps" and (path / "plan.json").exists():
         return Store(path.parent.parent, create=False), path.name
     return Store(path, create=False), None
@@ -116,30 +118,11 @@ def planned_or_present(stores: Sequence[Store]) -> list[str]:
     plans = _plans(stores).values()
     steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
     steps -= {run_id for plan in plans for run_id in plan.reported}
-    present: list[str] = []
-    paused: set[str] = set()
-    for store in stores:
-        run_ids = store.run_ids()
-        are_paused = store.for_each(functools.partial(is_paused, store), run_ids)
-        present += run_ids
-        paused |= {run_id for run_id, is_left in zip(run_ids, are_paused, strict=True) if is_left}
-    return [
-        run_id
-        for run_id in dict.fromkeys(planned(stores) + present)
-        if run_id not in steps
-        if run_id not in paused or any(store.is_done(run_id) for store in stores)
-    ]
-
-
-def is_paused(store: Store, run_id: str) -> bool:
-    """Return whether the run was left on purpose, as a search leaves settings that do not lead."""
-    if store.storage.exists(store.run_key(run_id, "result.json")):
-        return False
-    try:
-        manifest = store.manifest(run_id)
-    except (StoreError, OSError):
-        return False
-    return isinstance(manifest, dict) and PAUSED_AFTER in manifest
+    present = [run for store in stores for run in read_runs(store, store.run_ids()).values()]
+    done = {run.run_id for run in present if run.state == "done"}
+    paused = {run.run_id for run in present if run.state == "paused"} - done
+    run_ids = dict.fromkeys(planned(stores) + [run.run_id for run in present])
+    return [run_id for run_id in run_ids if run_id not in steps | paused]
 
 
 def planned(stores: Sequence[Store], *, of_searches: bool = True) -> list[str]:
@@ -175,7 +158,7 @@ def asked_by(store: Store, sweep: str) -> Asked:
     """
     place = store.place(store.sweep_key(sweep))
     try:
-        plan = _plan(store, sweep)
+        plan = read_plan(store, sweep)
     except FileNotFoundError as error:
         raise UserError(
             f"Expected results, got {place}, which does not exist. Give a store or a sweep in it."
@@ -189,16 +172,9 @@ def asked_by(store: Store, sweep: str) -> Asked:
 
 
 def _plans(stores: Sequence[Store]) -> dict[tuple[int, str], PlanFile]:
-    return {
-        (number, sweep): _plan(store, sweep)
-        for number, store in enumerate(stores)
-        for sweep in store.sweep_names()
-    }
-
-
-def _plan(store: Store, sweep: str) -> PlanFile:
-    key = store.sweep_key(sweep, "plan.json")
-    try:
-        return parse_plan(store.read_json(key))
-    except PlanFileError as error:
-        raise UserError(error.sentence(store.place(key))) from error
+    plans: dict[tuple[int, str], PlanFile] = {}
+    for number, store in enumerate(stores):
+        names = store.sweep_names()
+        read = store.for_each(functools.partial(read_plan, store), names)
+        plans |= {(number, name): plan for name, plan in zip(names, read, strict=True)}
+    return plans

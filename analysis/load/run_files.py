@@ -73,7 +73,8 @@ class RunFiles:
         """
         for store in self.stores:
             try:
-                data = store.read(store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz"))
+                key = store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz")
+                data = store.read(key, LARGEST_SAMPLE_BYTES)
             except (StoreError, OSError):
                 continue
             try:

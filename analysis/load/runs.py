@@ -5,39 +5,34 @@ and whatever else a reader must know is a sentence in `Loaded.notes`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pandas as pd
 
 from analysis.load.axes import Axis, choose_axes, metric_column
 from analysis.load.groups import groups_of_stores
-from analysis.load.plans import is_paused
 from analysis.load.priorities import priority_values
-from mtl.errors import StoreError, UserError
-from mtl.records import PLOTTED_METRIC, TASK_METRICS, Result, SplitMetrics
+from mtl.errors import UserError
+from mtl.records import PLOTTED_METRIC, TASK_METRICS, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
-from mtl.store import Store
+from mtl.store import Store, states
+from mtl.store.states import StoredRun, read_runs
 
 SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""
 VALIDATION = "validation"
 """The split on which a network may be chosen; its columns are `validation_<task>_<metric>`."""
 
-State = Literal["done", "failed", "unfinished", "paused", "missing", "damaged", "excluded"]
-STATES: dict[State, str] = {
-    "done": "has a result",
-    "failed": "ended with an error",
-    "unfinished": "under way, or interrupted and to be resumed",
-    "paused": "left on purpose by a search, no result is asked of it",
-    "missing": "planned, never started",
-    "damaged": "its files cannot be read",
-    "excluded": "its result holds no finite number for a metric that is shown",
+State = states.State | Literal["excluded"]
+STATES = {
+    **states.STATES,
+    "excluded": "has a result without a finite number for a metric that is shown",
 }
 # Where several stores hold a run, the first of these wins.
 _PRECEDENCE: tuple[State, ...] = (
-    *("done", "excluded", "damaged", "failed", "unfinished", "paused", "missing"),
+    *("done", "damaged", "failed", "running", "partial", "paused", "missing"),
 )
 
 
@@ -53,10 +48,6 @@ class RunState:
     """Method, with the options by which its runs differ; None if the spec cannot be read."""
     priorities: tuple[float, ...] | None = None
     seed: int | None = None
-
-    def of(self, spec: RunSpec, arm: str) -> Self:
-        """Return the state with what the run's spec says."""
-        return replace(self, arm=arm, priorities=spec.priorities, seed=spec.seed)
 
 
 @dataclass(frozen=True)
@@ -108,38 +99,6 @@ class Loaded:
         return column in self.runs and bool(self.runs[column].notna().any())
 
 
-@dataclass(frozen=True)
-class _Read:
-    """One run as found in one store."""
-
-    state: RunState
-    spec: RunSpec | None = None
-    result: Result | None = None
-    manifest: Mapping[str, Any] | None = None
-
-    def row(self) -> dict[str, Any]:
-        """Return a done run's row of the run table."""
-        spec, result, manifest = self.spec, self.result, self.manifest or {}
-        assert spec is not None
-        assert result is not None
-        chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
-        return {
-            "run_id": self.state.run_id,
-            "method": spec.method,
-            "arm": self.state.arm,
-            "architecture": spec.network.architecture,
-            "encoder": spec.network.encoder,
-            "seed": spec.seed,
-            "epochs": result.epochs,
-            "selection": result.selection,
-            **priority_values(spec.priorities, spec.tasks),
-            **spec.method_settings,
-            **_metric_columns(result.selected_metrics),
-            **{f"{VALIDATION}_{column}": value for column, value in chosen_on.items()},
-            **{name: manifest.get(name) for name in ("wall_seconds", "device_seconds")},
-        }
-
-
 def load_stores(
     stores: Sequence[Store],
     run_ids: Sequence[str] | None = None,
@@ -157,42 +116,60 @@ def load_stores(
     """
     if run_ids is None:
         run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]
-    known, notes = specs or {}, []
-
-    def read(run_id: str) -> list[_Read]:
-        holding = [store for store in stores if store.has_run(run_id)]
-        return [_read(store, run_id, known.get(run_id)) for store in holding]
-
-    asked = list(dict.fromkeys(run_ids))
+    asked, notes = list(dict.fromkeys(run_ids)), []
+    of_stores = [read_runs(store, asked, specs) for store in stores]
     found = []
-    for run_id, reads in zip(asked, stores[0].for_each(read, asked), strict=True):
-        results = [held.result for held in reads if held.result is not None]
+    for run_id in asked:
+        runs = [held[run_id] for held in of_stores]
+        results = [run.result for run in runs if run.result is not None]
         if any(result != results[0] for result in results[1:]):
             notes.append(
                 f"Run {run_id} has different results in {len(results)} stores; "
                 "the one in the store named first is shown."
             )
-        absent = _Read(RunState(run_id, "missing", "planned, never started"))
-        found.append(min(reads, key=lambda r: _PRECEDENCE.index(r.state.state), default=absent))
-    with_spec = {held.state.run_id: held.spec for held in found if held.spec is not None}
+        found.append(min(runs, key=lambda r: (_PRECEDENCE.index(r.state), r.spec is None)))
+    with_spec = {run.run_id: run.spec for run in found if run.spec is not None}
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
-    found = [
-        held
-        if held.spec is None
-        else replace(held, state=held.state.of(held.spec, arms[held.state.run_id]))
-        for held in found
-    ]
-    done = [held for held in found if held.state.state == "done"]
-    manifests = {r.state.run_id: r.manifest for r in done if r.manifest is not None}
+    done = [run for run in found if run.state == "done"]
+    manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
     return Loaded(
         tasks=_shared_tasks(list(with_spec.values())),
-        runs=pd.DataFrame([held.row() for held in done]),
-        states=tuple(held.state for held in found),
-        fields={i: flat(with_spec[i].to_dict()) for i in (r.state.run_id for r in done)},
+        runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
+        states=tuple(_state(run, arms.get(run.run_id)) for run in found),
+        fields={run.run_id: flat(with_spec[run.run_id].to_dict()) for run in done},
         manifests=manifests,
         prior=_shared_prior(list(manifests.values()), notes),
         notes=tuple(notes),
     )
+
+
+def _state(run: StoredRun, arm: str | None) -> RunState:
+    if run.spec is None:
+        return RunState(run.run_id, run.state, run.reason)
+    return RunState(run.run_id, run.state, run.reason, arm, run.spec.priorities, run.spec.seed)
+
+
+def _row(run: StoredRun, arm: str) -> dict[str, Any]:
+    """Return a done run's row of the run table."""
+    spec, result, manifest = run.spec, run.result, run.manifest or {}
+    assert spec is not None
+    assert result is not None
+    chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
+    return {
+        "run_id": run.run_id,
+        "method": spec.method,
+        "arm": arm,
+        "architecture": spec.network.architecture,
+        "encoder": spec.network.encoder,
+        "seed": spec.seed,
+        "epochs": result.epochs,
+        "selection": result.selection,
+        **priority_values(spec.priorities, spec.tasks),
+        **spec.method_settings,
+        **_metric_columns(result.selected_metrics),
+        **{f"{VALIDATION}_{column}": value for column, value in chosen_on.items()},
+        **{name: manifest.get(name) for name in ("wall_seconds", "device_seconds")},
+    }
 
 
 def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
@@ -215,44 +192,6 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
         ]
         names[run_id] = f"{method} ({', '.join(varying)})" if varying else method
     return names
-
-
-def _read(store: Store, run_id: str, spec: RunSpec | None) -> _Read:
-    if spec is None:
-        try:
-            spec = store.spec(run_id)
-        except (StoreError, ValueError, OSError) as error:
-            return _Read(RunState(run_id, "damaged", f"spec.json: {_last_line(str(error))}"))
-        if spec.run_id() != run_id:
-            reason = f"spec.json describes run {spec.run_id()}; made by another release or edited"
-            return _Read(RunState(run_id, "damaged", reason))
-    try:
-        result = store.result(run_id)
-    except StoreError as error:
-        return _Read(RunState(run_id, "damaged", _without_folder(store, error)), spec)
-    if result is None:
-        return _Read(_state_without_result(store, run_id, spec), spec)
-    try:
-        manifest = store.manifest(run_id)
-    except StoreError:
-        manifest = None
-    return _Read(RunState(run_id, "done"), spec, result, manifest)
-
-
-def _state_without_result(store: Store, run_id: str, spec: RunSpec) -> RunState:
-    error = store.error(run_id)
-    if error is not None:
-        return RunState(run_id, "failed", _last_line(error) or "no reason was written")
-    try:
-        num_epochs = len(store.epochs(run_id))
-    except StoreError:
-        return RunState(run_id, "unfinished", "its epoch records cannot be read")
-    if is_paused(store, run_id):
-        return RunState(run_id, "paused", f"paused after epoch {num_epochs} of {spec.epochs}")
-    checkpointed = store.has_checkpoint(run_id)
-    if num_epochs or checkpointed:
-        return RunState(run_id, "unfinished", f"after epoch {num_epochs} of {spec.epochs}")
-    return RunState(run_id, "missing", "planned, no epoch finished")
 
 
 def _metric_columns(metrics: SplitMetrics, split: str = SPLIT) -> dict[str, float | None]:
@@ -293,13 +232,3 @@ def _shared_prior(manifests: Sequence[Mapping[str, Any]], notes: list[str]) -> d
         notes.append("The runs report different image-independent baselines, so none is drawn.")
         return {}
     return {name: value for name, (value,) in held.items()}
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _without_folder(store: Store, error: Exception) -> str:
-    """Return the message without the store's folder: a report is passed on to others."""
-    return _last_line(str(error)).replace(f"{store.place('')}/", "")

@@ -1,13 +1,12 @@
 """The run store: a local folder or object storage. No torch."""
 
+from mtl.store.address import is_address, local_folder
+from mtl.store.local import write_atomically
 from mtl.store.store import (
     RunBusyError,
     Store,
     check_sweep_name,
     existing_store,
-    is_address,
-    read_json,
-    storage_at,
     write_json,
 )
 
@@ -17,7 +16,7 @@ __all__ = [
     "check_sweep_name",
     "existing_store",
     "is_address",
-    "read_json",
-    "storage_at",
+    "local_folder",
+    "write_atomically",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Care of a store: list, verify, merge and remove; needs torch only to load checkpoints.
+"""Admin of a store: list, verify, merge and remove; needs torch only to load checkpoints.
 
 python -m mtl.store list STORE              every run with its state
 python -m mtl.store verify STORE            look at every file; exit status 1 if one is damaged
@@ -12,31 +12,33 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-from mtl.command_line import INCOMPLETE_STATUS, SentenceParser, printable, status_of
+from rich.filesize import decimal
+
+from mtl.command_line import Parser, printable, run
 from mtl.errors import StoreError, UsageError
 from mtl.spec.methods import check_method
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
+from mtl.store.address import is_address, shown_address
 from mtl.store.merge import merge, remove_runs
-from mtl.store.states import STATES, Filter, list_runs, planned_by, plans_of, sums, table
-from mtl.store.store import Store, is_address
-from mtl.store.untrusted import is_locked, kind_of
+from mtl.store.plan_file import PlanFile, read_plan
+from mtl.store.states import STATES, StoredRun, read_run
+from mtl.store.store import Store
 from mtl.store.verify import verify_store
-
-MOST_MARKER_BYTES = 100_000
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = SentenceParser(
+    parser = Parser(
         prog="python -m mtl.store",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=SentenceParser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     listing = commands.add_parser("list", help="every run with its state")
     listing.add_argument("store", metavar="STORE")
     _add_filters(listing)
@@ -63,52 +65,6 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _filter(given: argparse.Namespace) -> Filter:
-    for method in given.method:
-        check_method(method)
-    for task in given.task:
-        checked_name(task, TASKS, "task")
-    for state in given.state:
-        checked_name(state, STATES, "state")
-    return Filter(run_ids=given.run, methods=given.method, tasks=given.task, states=given.state)
-
-
-def open_store(path: str, *, create: bool = False) -> Store:
-    """Open a store that a stranger may have written.
-
-    Raises:
-        StoreError: if it is none.
-    """
-    if not path.strip():
-        raise UsageError("Expected the folder of a store, got an empty name.")
-    if is_address(path):
-        # Only here: pyarrow takes a while to import, and a folder does not need it.
-        from mtl.store.objects import shown_address
-
-        raise StoreError(
-            f"Expected a store in a folder, got {shown_address(path)}. Copy it to a folder first."
-        )
-    marker = Path(path).expanduser() / "store.json"
-    kind = kind_of(marker)
-    if kind not in ("file", "absent") or (
-        kind == "file" and marker.stat().st_size > MOST_MARKER_BYTES
-    ):
-        raise StoreError(
-            f"Expected a run store, got {path}, whose store.json is a {kind} of no use."
-        )
-    return Store(path, create=create)
-
-
-def open_anywhere(place: str) -> Store:
-    """Open a store that a stranger may have written for reading, in a folder or at an address.
-
-    Raises:
-        StoreError: if it is none.
-        StoreUnreachableError: if object storage refuses or does not answer.
-    """
-    return Store(place, create=False) if is_address(place) else open_store(place)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit status."""
 
@@ -116,48 +72,162 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = make_parser().parse_args(argv)
         return COMMANDS[given.command](given)
 
-    try:
-        return status_of("store", do)
-    except KeyboardInterrupt:
-        print("store: Stopped. The same command goes on.", file=sys.stderr)
-        return INCOMPLETE_STATUS
+    return run("store", do, continues=True)
 
 
-def _list(given: argparse.Namespace) -> int:
-    chosen = _filter(given)
-    if is_address(given.store) and "running" in chosen.states:
-        raise UsageError(
-            "Expected a --state that object storage tells, got running. Use sweeps/watch.py."
+def _open_folder(place: str, *, create: bool = False) -> Store:
+    if is_address(place):
+        raise StoreError(
+            f"Expected a store in a folder, got {shown_address(place)}. Copy it to a folder first."
         )
-    runs = list_runs(open_anywhere(given.store), chosen)
-    if given.json:
-        print(json.dumps([entry.to_dict() for entry in runs]))
-        return 0
-    if runs:
-        print(table(runs))
-    print(sums(runs))
-    return 0
+    return Store(place, create=create)
 
 
-def _verify(given: argparse.Namespace) -> int:
-    found = verify_store(open_store(given.store))
-    for note in found.notes:
-        print(f"note: {note}")
-    for damage in found.damages:
-        print(f"{damage.path} {damage.what}\n  costs: {damage.cost}")
-    looked = f"{_counted(found.num_runs, 'run')} and {_counted(found.num_sweeps, 'sweep')}"
-    damaged = _counted(len(found.damages), "damage") if found.damages else "nothing damaged"
-    print(f"{looked}: {damaged}.")
-    return INCOMPLETE_STATUS if found.damages else 0
+@dataclass(frozen=True)
+class Entry:
+    """A run with what a list tells of it besides its state."""
+
+    run: StoredRun
+    num_bytes: int
+    sweeps: tuple[str, ...]
+    """Names of the sweeps that planned it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `list --json` prints of it."""
+        run, spec = self.run, self.run.spec
+        return {
+            "run_id": run.run_id,
+            "state": run.state,
+            "reason": run.reason,
+            "method": None if spec is None else spec.method,
+            "tasks": None if spec is None else list(spec.tasks),
+            "priorities": None if spec is None or spec.priorities is None else [*spec.priorities],
+            "seed": None if spec is None else spec.seed,
+            "epochs": None if spec is None else spec.epochs,
+            "epochs_recorded": run.epochs,
+            "bytes": self.num_bytes,
+            "sweeps": list(self.sweeps),
+        }
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row of a table, in the order of its `HEAD`."""
+        run, spec = self.run, self.run.spec
+        described = ("", "", "", "", str(run.epochs))
+        if spec is not None:
+            priorities = " / ".join(f"{p:.3g}" for p in spec.priorities or ()) or "-"
+            epochs = f"{run.epochs} of {spec.epochs}"
+            described = (" ".join(spec.tasks), spec.method, priorities, str(spec.seed), epochs)
+        reason = run.reason if run.state in ("failed", "damaged") else ""
+        sweeps = printable(" ".join(self.sweeps))
+        return (run.run_id, run.state, *described, decimal(self.num_bytes), sweeps, reason)
+
+
+HEAD = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size", "sweep", "")
+
+
+def _check_filters(given: argparse.Namespace) -> None:
+    for method in given.method:
+        check_method(method)
+    for task in given.task:
+        checked_name(task, TASKS, "task")
+    for state in given.state:
+        checked_name(state, STATES, "state")
+
+
+def _entries(store: Store, given: argparse.Namespace) -> list[Entry]:
+    """Return the runs that the filters mean, by tasks, method, priorities and seed."""
+    run_ids = store.run_ids()
+    absent = sorted(set(given.run) - {*run_ids})
+    if absent:
+        raise UsageError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
+    plans = {name: set(plan.run_ids) for name, plan in _plans(store).items()}
+
+    def entry(run_id: str) -> Entry:
+        size = sum(file.num_bytes for file in store.files(store.run_key(run_id)))
+        sweeps = tuple(name for name, planned in plans.items() if run_id in planned)
+        return Entry(read_run(store, run_id), size, sweeps)
+
+    entries = store.for_each(entry, [i for i in run_ids if not given.run or i in given.run])
+    return sorted((entry for entry in entries if _is_meant(entry.run, given)), key=_by_content)
+
+
+def _is_meant(run: StoredRun, given: argparse.Namespace) -> bool:
+    """Return whether the filters mean a run; without a readable spec it has no method or task."""
+    methods, tasks = (run.spec.method, run.spec.tasks) if run.spec else ("", ())
+    return (
+        (not given.state or run.state in given.state)
+        and (not given.method or methods in given.method)
+        and set(given.task) <= set(tasks)
+    )
+
+
+def _by_content(entry: Entry) -> tuple[Any, ...]:
+    spec = entry.run.spec
+    if spec is None:
+        return ((), "", (), 0, entry.run.run_id)
+    return (spec.tasks, spec.method, spec.priorities or (), spec.seed, entry.run.run_id)
+
+
+def _plans(store: Store) -> dict[str, PlanFile]:
+    """Return sweep -> its plan, of those that can be read."""
+
+    def read(name: str) -> PlanFile | None:
+        try:
+            return read_plan(store, name)
+        except (StoreError, OSError):
+            return None
+
+    names = store.sweep_names()
+    found = zip(names, store.for_each(read, names), strict=True)
+    return {name: plan for name, plan in found if plan is not None}
+
+
+def _table(entries: Sequence[Entry]) -> str:
+    """Return runs as aligned columns under their heads, and a line that counts them."""
+    if not entries:
+        return "no runs"
+    rows = [HEAD, *(entry.cells() for entry in entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    counts = {state: sum(entry.run.state == state for entry in entries) for state in STATES}
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    size = decimal(sum(entry.num_bytes for entry in entries))
+    return "\n".join([*lines, f"{_counted(len(entries), 'run')}: {parts}; {size}"])
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def _list(given: argparse.Namespace) -> int:
+    _check_filters(given)
+    if is_address(given.store) and "running" in given.state:
+        raise UsageError(
+            "Expected a --state that object storage tells, got running. Use sweeps/watch.py."
+        )
+    entries = _entries(Store(given.store, create=False), given)
+    print(json.dumps([entry.to_dict() for entry in entries]) if given.json else _table(entries))
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    found = verify_store(_open_folder(given.store))
+    for note in found.notes:
+        print(f"note: {note}")
+    for damage in found.damages:
+        print(f"{damage.path}: {damage.what}\n  costs: {damage.cost}")
+    looked = f"{_counted(found.num_runs, 'run')} and {_counted(found.num_sweeps, 'sweep')}"
+    damaged = f"{_counted(len(found.damages), 'file')} damaged" if found.damages else "no damage"
+    print(f"{looked}: {damaged}.")
+    return 1 if found.damages else 0
+
+
 def _merge(given: argparse.Namespace) -> int:
-    source = open_store(given.source)
-    merged = merge(source, open_store(given.target, create=True))
+    source = _open_folder(given.source)
+    merged = merge(source, _open_folder(given.target, create=True))
     for note in merged.notes:
         print(note)
     counts = ", ".join(f"{count} {what}" for what, count in merged.counts.items())
@@ -167,50 +237,48 @@ def _merge(given: argparse.Namespace) -> int:
     print(" ".join(sentences) or "Nothing was copied.")
     for problem in merged.problems:
         print(problem, file=sys.stderr)
-    return INCOMPLETE_STATUS if merged.problems else 0
+    return 1 if merged.problems else 0
 
 
 def _remove(given: argparse.Namespace) -> int:
-    chosen = _filter(given)
-    if chosen.is_empty != given.all:
+    _check_filters(given)
+    if bool(given.run or given.method or given.task or given.state) == given.all:
         raise UsageError("Expected either --run, --method, --task or --state, or else --all.")
     if not given.yes and not sys.stdin.isatty():
         raise UsageError("Expected --yes where nobody can be asked, got none.")
-    store = open_store(given.store)
-    runs = list_runs(store, chosen)
-    if not runs:
+    store = _open_folder(given.store)
+    entries = _entries(store, given)
+    if not entries:
         print("No run is meant; nothing was removed.")
         return 0
-    print(f"{table(runs)}\n{sums(runs)}")
+    print(_table(entries))
     if not given.yes and input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
         print("Nothing was removed.")
         return 0
-    sweeps = planned_by(store)
-    under_way = {n: ids for n, ids in sweeps.items() if is_locked(store.root / "sweeps" / n)}
-    wanted = [entry.run_id for entry in runs]
-    refused = [
-        f"Run {run_id} is planned by sweep {printable(name)}, which is being run. It was left; "
-        "stop that process first."
-        for name, planned in under_way.items()
-        for run_id in wanted
-        if run_id in planned
-    ]
-    free = [run_id for run_id in wanted if not any(run_id in ids for ids in under_way.values())]
+    plans = _plans(store)
+    running = {name for name in plans if store.is_locked(store.sweep_key(name))}
+    free, refused = [], []
+    for entry in entries:
+        sweep = next((name for name in entry.sweeps if name in running), None)
+        if sweep is None:
+            free.append(entry.run.run_id)
+        else:  # its driver has planned the run, and would fail it for want of a spec
+            refused.append(
+                f"Run {entry.run.run_id} is planned by sweep {sweep}, which is running. It was "
+                "left; stop that process first."
+            )
     refused += remove_runs(store, free)
-    print(f"Removed {len(runs) - len(refused)} of {len(runs)}.")
-    removed = {
-        entry.run_id for entry in runs if kind_of(store.run_folder(entry.run_id)) == "absent"
-    }
-    for name, plan in plans_of(store).items():
+    removed = {run_id for run_id in free if store.kind(store.run_key(run_id)) == "absent"}
+    print(f"Removed {len(removed)} of {len(entries)}.")
+    for name, plan in plans.items():
         number = len(removed.intersection(plan.run_ids))
         if number:
             print(
-                f"Sweep {printable(name)} plans {number} of them: "
-                f"{plan.about_absent(number, removed=True)}."
+                f"Sweep {name} plans {number} of them: {plan.about_absent(number, removed=True)}."
             )
     for sentence in refused:
         print(sentence, file=sys.stderr)
-    return INCOMPLETE_STATUS if refused else 0
+    return 1 if refused else 0
 
 
 COMMANDS = {"list": _list, "verify": _verify, "merge": _merge, "remove": _remove}

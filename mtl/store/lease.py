@@ -9,7 +9,6 @@ not moved for a while by this machine's monotonic clock (wall clocks are never c
 counts once it is read back.
 """
 
-import json
 import os
 import secrets
 import threading
@@ -21,25 +20,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from mtl.errors import StoreError, StoreUnreachableError
-from mtl.store.local import Storage, parse_json
+from mtl.store.local import Storage, json_bytes, parse_json
 
 LEASE_SCHEMA = 1
+MAX_LEASE_BYTES = 100_000
 SECONDS_BETWEEN_BEATS = 10.0
 WATCH_SECONDS = 60.0
 """For which a beat must stand still until its driver counts as gone."""
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_TO_END = 5.0
-"""For which a beat under way is waited for in the end."""
+"""For which a beat that is being written is waited for in the end."""
 SETTLE_SECONDS = 2.0
 """Between writing a lease on object storage and reading it back."""
-
-
-class SweepBusyError(StoreError):
-    """Another process runs this sweep."""
-
-
-class DamagedLeaseError(StoreError):
-    """A lease.json that says nothing of who runs the sweep."""
 
 
 class StaleLeaseError(StoreError):
@@ -58,7 +50,7 @@ class Lease:
 
 def check_lease(files: Storage, lease: Lease) -> None:
     """Raise a `StaleLeaseError` unless `lease` is the one in force."""
-    held = _read(files, lease.sweep)
+    held = _read(files, lease.sweep, or_none=True)
     if held is None or not _is(lease, held):
         now = "none" if held is None else f"number {held['number']} of {held['holder']}"
         raise StaleLeaseError(
@@ -76,39 +68,41 @@ def _key(sweep: str) -> str:
     return f"sweeps/{sweep}/lease.json"
 
 
-def _read(files: Storage, sweep: str) -> dict[str, Any] | None:
+def _read(files: Storage, sweep: str, *, or_none: bool = False) -> dict[str, Any] | None:
+    """Return the lease that is there, None for none; with `or_none` a damaged one is none too."""
     key = _key(sweep)
     try:
-        return parse_lease(files.read(key), files.place(key))
+        held = parse_lease(files.read(key, MAX_LEASE_BYTES), files.place(key))
     except FileNotFoundError:
         return None
+    if held is None and not or_none:
+        raise StoreError(
+            f"Expected a whole lease in {files.place(key)}, got a damaged file. Remove it once no "
+            "driver of the sweep runs."
+        )
+    return held
 
 
-def parse_lease(data: bytes, place: str) -> dict[str, Any]:
-    """Return the content of a lease.json that was read from `place`.
+def parse_lease(data: bytes, place: str) -> dict[str, Any] | None:
+    """Return the content of a lease.json that was read from `place`, None if it is damaged.
 
     Raises:
-        DamagedLeaseError: if it is damaged.
         StoreError: if it is of another schema.
     """
     try:
         held = parse_json(data, place)
     except StoreError:
-        held = None
+        return None
     schema = held.get("schema") if isinstance(held, dict) else None
     if _is_whole(schema) and schema != LEASE_SCHEMA:
         raise StoreError(
             f"Expected a lease of schema {LEASE_SCHEMA} in {place}, got {schema}. Use the "
             "release that wrote it, or remove the file once no driver of the sweep runs."
         )
-    if not isinstance(held, dict) or not all(
+    is_whole = isinstance(held, dict) and all(
         test(held.get(name)) for name, test in _LEASE_FIELDS.items()
-    ):
-        raise DamagedLeaseError(
-            f"Expected a whole lease in {place}, got a damaged file. Remove it once no driver of "
-            "the sweep runs."
-        )
-    return dict(held)
+    )
+    return dict(held) if is_whole else None
 
 
 def _is_whole(value: Any) -> bool:
@@ -162,11 +156,13 @@ class HeldLease:
         """Take the lease.
 
         Raises:
-            SweepBusyError: if another driver is alive.
-            StoreError: if the lease that is there is of another release, or damaged where no lock
-                decides.
+            StoreError: if another driver is alive; if the lease that is there is of another
+                release, or damaged where no lock decides.
         """
-        held = self._earlier()
+        # Where a lock decides, a damaged lease is none: its driver is gone, or the lock would not
+        # be held here. Numbers then begin again at 1, and a worker that outlived that driver is
+        # told by its token.
+        held = _read(self._files, self._sweep, or_none=self._locked)
         if held is not None and not held["released"] and not self._locked:
             self._watch(held)
             held = _read(self._files, self._sweep)
@@ -180,19 +176,6 @@ class HeldLease:
                 raise self._busy(held)
         self._thread.start()
         return self
-
-    def _earlier(self) -> dict[str, Any] | None:
-        """Return the lease that is there; a damaged one is none where the lock decides.
-
-        Its driver is gone, or the lock would not be held here. Numbers then begin again at 1, and
-        a worker that outlived that driver is told by its token.
-        """
-        try:
-            return _read(self._files, self._sweep)
-        except DamagedLeaseError:
-            if not self._locked:
-                raise
-            return None
 
     def __exit__(
         self,
@@ -230,7 +213,7 @@ class HeldLease:
             "heartbeat": datetime.now(UTC).isoformat(timespec="seconds"),
             "released": released,
         }
-        self._files.write(_key(self._sweep), (json.dumps(content, indent=1) + "\n").encode())
+        self._files.write(_key(self._sweep), json_bytes(content))
 
     def _beats(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
@@ -245,7 +228,7 @@ class HeldLease:
         """Return once the lease has stood still for long enough, or was given back.
 
         Raises:
-            SweepBusyError: if its beat moves.
+            StoreError: if its beat moves.
         """
         self._say(
             f"Sweep {self._sweep!r} in {self._files.place('')} was not given back by "
@@ -260,13 +243,13 @@ class HeldLease:
             if now != held:
                 raise self._busy(now)
 
-    def _busy(self, held: dict[str, Any] | None) -> SweepBusyError:
+    def _busy(self, held: dict[str, Any] | None) -> StoreError:
         return busy(self._sweep, self._files.place(""), "" if held is None else held["holder"])
 
 
-def busy(sweep: str, place: str, holder: str) -> SweepBusyError:
+def busy(sweep: str, place: str, holder: str) -> StoreError:
     """Return the error for a sweep that `holder`, "" if unknown, runs in the store at `place`."""
-    return SweepBusyError(
+    return StoreError(
         f"Sweep {sweep!r} in {place} is being run by another process"
         f"{f' ({holder})' if holder else ''}. Wait for it, or give another --name."
     )

@@ -1,7 +1,8 @@
 """Where a store's files lie: what every place can do, and how a local folder does it; no torch.
 
 Keys are relative paths with slashes, such as `runs/<run_id>/spec.json`. Whatever the place, a
-reader sees a file whole or not at all.
+reader sees a file whole or not at all. A store may come from somebody untrusted: links in it are
+not followed, and no more is read than a reader allows.
 """
 
 import contextlib
@@ -9,36 +10,59 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from mtl.errors import StoreError, TooLargeError
+from mtl.errors import StoreError, UsageError
+
+Kind = Literal["file", "folder", "link", "device", "absent"]
+"""`device` stands for sockets, pipes and the like."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What a listing tells of a file."""
+
+    name: str
+    """Its key below the one that was listed."""
+    num_bytes: int
+    written: float
+    """Seconds since 1970, by the clock of the disk or the provider."""
 
 
 class Storage(Protocol):
-    """Files under keys. What is absent raises `FileNotFoundError` when it is read."""
+    """Files under keys.
+
+    Reading raises `FileNotFoundError` for what is absent, and a `StoreError` for what is no file or
+    larger than `max_bytes`.
+    """
 
     def place(self, key: str) -> str:
         """Return where a key lies, for people: without credentials."""
 
-    def read(self, key: str, most_bytes: int | None = None) -> bytes:
-        """Return a file's content; raise a `TooLargeError` for more than `most_bytes`."""
+    def kind(self, key: str) -> Kind:
+        """Return what bears a key."""
+
+    def names(self, key: str) -> list[str]:
+        """Return the names directly below `key`, sorted; empty if it is no folder."""
+
+    def files(self, key: str) -> list[StoredFile]:
+        """Return all files below `key`, however deep."""
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return a file's content."""
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, replacing an earlier one."""
 
-    def exists(self, key: str) -> bool:
-        """Return whether a file is there."""
-
-    def names(self, key: str) -> list[str]:
-        """Return the names directly below `key`, sorted; empty if there is nothing."""
-
     def remove(self, key: str) -> None:
         """Remove a file, or all that lies below `key`; what is absent stays so."""
 
-    def read_log(self, key: str) -> bytes:
+    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return the lines of a log, as one file."""
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
@@ -75,12 +99,61 @@ class LocalStorage:
         """Return the path of a key."""
         return self.root / key if key else self.root
 
-    def read(self, key: str, most_bytes: int | None = None) -> bytes:
-        """Return a file's content."""
+    def kind(self, key: str) -> Kind:
+        """Return what bears a path; the store's own folder may be a link."""
+        try:
+            mode = os.stat(self.path(key), follow_symlinks=not key).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return "absent"
+        kinds: dict[int, Kind] = {
+            stat.S_IFREG: "file",
+            stat.S_IFDIR: "folder",
+            stat.S_IFLNK: "link",
+        }
+        return kinds.get(stat.S_IFMT(mode), "device")
+
+    def names(self, key: str) -> list[str]:
+        """Return the names in a folder."""
+        return sorted(os.listdir(self.path(key))) if self.kind(key) == "folder" else []
+
+    def files(self, key: str) -> list[StoredFile]:
+        """Return all regular files below a folder."""
+        found = []
+        for parent, _, names in os.walk(self.path(key)):
+            for name in names:
+                path = os.path.join(parent, name)
+                with contextlib.suppress(OSError):  # gone since it was listed
+                    held = os.lstat(path)
+                    if stat.S_ISREG(held.st_mode):
+                        below = os.path.relpath(path, self.path(key))
+                        found.append(StoredFile(below, held.st_size, held.st_mtime))
+        return found
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return the content of a regular file, whatever else may bear its name."""
         path = self.path(key)
-        if most_bytes is not None and (size := path.stat().st_size) > most_bytes:
-            raise TooLargeError(self.place(key), size, most_bytes)
-        return path.read_bytes()
+        descriptor = self._opened(path)
+        try:
+            held = os.fstat(descriptor)
+            if not stat.S_ISREG(held.st_mode):
+                raise StoreError(f"Expected a file at {path}, got a {self.kind(key)}. Remove it.")
+            if max_bytes is not None and held.st_size > max_bytes:
+                raise too_large(str(path), held.st_size, max_bytes)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
+
+    def _opened(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM):
+                raise  # what may pass, or is simply absent
+            what = "a link" if error.errno == errno.ELOOP else str(error.strerror)
+            raise StoreError(f"Expected a file that can be read at {path}, got {what}.") from error
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file beside its place, flush it to disk and rename it."""
@@ -94,26 +167,16 @@ class LocalStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def exists(self, key: str) -> bool:
-        """Return whether a file is there."""
-        return self.path(key).is_file()
-
-    def names(self, key: str) -> list[str]:
-        """Return the names in a folder."""
-        folder = self.path(key)
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
     def remove(self, key: str) -> None:
-        """Remove a file or a folder."""
-        path = self.path(key)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove a file or a folder; of a link the link."""
+        if self.kind(key) == "folder":
+            shutil.rmtree(self.path(key), ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            self.path(key).unlink(missing_ok=True)
 
-    def read_log(self, key: str) -> bytes:
+    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return the lines of a log."""
-        return self.read(key)
+        return self.read(key, max_bytes)
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
         """Write a log as one file."""
@@ -161,15 +224,31 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def too_large(place: str, num_bytes: int, max_bytes: int) -> StoreError:
+    """Return the error for a file that is larger than its reader allows."""
+    return StoreError(
+        f"Expected at most {max_bytes:,} bytes in {place}, got {num_bytes:,}. Remove the file."
+    )
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as strict JSON; raise a `ValueError` for NaN and infinity."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
 def parse_json(data: bytes, place: str) -> Any:
-    """Return the content of a JSON file that was read from `place`.
+    """Return the content of a strict JSON file that was read from `place`.
 
     Raises:
-        StoreError: if it does not parse.
+        StoreError: if it does not parse, or holds NaN or an infinity.
     """
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise StoreError(
             f"Expected JSON in {place}, got a damaged file ({error}). Remove the file."
         ) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise UsageError(f"{name} is no number")

@@ -1,10 +1,9 @@
-"""One store into another: what is absent or further there is copied whole, results never replaced.
+"""Changes to whole runs of local stores: copying those that another store lacks, and removing.
 
 A run is copied beside its place and renamed, so that the store never holds half of one.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections import Counter
@@ -13,22 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtl.errors import StoreError
-from mtl.store.states import Entry, read_entry, read_result, run_ids_of
-from mtl.store.store import RunBusyError, Store, check_sweep_name
-from mtl.store.untrusted import (
-    UnreadableError,
-    entries_of,
-    held_alone,
-    held_shared,
-    kind_of,
-    opened,
-    remove_whole,
-    sync_folder,
-)
+from mtl.store.states import read_run
+from mtl.store.store import RunBusyError, Store
 from mtl.store.verify import verify_run, verify_sweep
 
 UNFINISHED_PREFIX = ".merging-"
 """Of what is being copied; without its process, it can be removed."""
+REMOVED_PREFIX = ".removed-"
+"""Of a run on its way out; nobody reads it."""
 SWEEP_FILES = ("plan.json", "events.jsonl", "decisions.jsonl", "status.json")
 
 
@@ -46,140 +37,105 @@ class Merged:
 
 
 def merge(source: Store, target: Store) -> Merged:
-    """Copy the runs and sweeps of `source` that `target` lacks, or has less far.
+    """Copy the runs and sweeps of `source` that `target` lacks, and results that it lacks.
+
+    A run that both hold is left, unless it is done in `source` alone.
 
     Args:
         source: opened for reading; nothing is written there.
         target: made if it does not exist.
 
     Raises:
-        StoreError: if one store lies in the other, or another merge into `target` is under way.
+        StoreError: if one store lies in the other, or another merge into `target` is running.
     """
     first, second = source.root.resolve(), target.root.resolve()
     if first.is_relative_to(second) or second.is_relative_to(first):
         raise StoreError(f"Expected two stores, got {source.root} and {target.root}.")
     merged = Merged()
     with _only_merge(target):
-        for run_id in run_ids_of(source):
-            _merge_run(source, target, run_id, merged)
-        for folder in entries_of(source.root / "sweeps"):
-            _merge_sweep(source, target, folder.name, merged)
+        for run_id in source.run_ids():
+            problem = _merge_run(source, target, run_id, merged)
+            if problem is not None:
+                merged.problems.append(f"Run {run_id} {problem}")
+        for name in source.names("sweeps"):
+            _merge_sweep(source, target, name, merged)
     return merged
 
 
 @contextlib.contextmanager
 def _only_merge(target: Store) -> Iterator[None]:
     """Hold the store against other merges, and remove what one that was killed has left."""
-    path = target.root / ".merge.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"Another merge into {target.root} is under way. Wait.") from error
-        for folder in (target.runs_folder, target.root / "sweeps"):
-            for left in entries_of(folder):
-                if left.name.startswith(UNFINISHED_PREFIX):
-                    remove_whole(left)
+    with target.locked("") as holder:
+        if holder is not None:
+            raise StoreError(f"Another merge into {target.root} is running ({holder}). Wait.")
+        for folder in ("runs", "sweeps"):
+            _remove_left(target, folder, UNFINISHED_PREFIX)
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _merge_run(source: Store, target: Store, run_id: str, merged: Merged) -> None:
-    theirs, ours = source.run_folder(run_id), target.run_folder(run_id)
-    try:
-        with held_shared(theirs):  # before the look: a run under way is busy, and not damaged
-            damages = verify_run(source, run_id)
-            if damages:
-                merged.problems.append(
-                    f"Run {run_id} is damaged in {source.root} and was not copied: "
-                    f"{damages[0].path} {damages[0].what}."
-                )
-            elif kind_of(ours) == "absent":
-                _copy_folder(theirs, ours)
-                merged.counts["copied"] += 1
-            else:
-                _merge_into(source, target, run_id, merged)
-    except RunBusyError as error:
-        merged.problems.append(f"{error} It was left as it is; merge again later.")
+def _remove_left(store: Store, folder: str, prefix: str) -> None:
+    for name in store.names(folder):
+        if name.startswith(prefix):
+            store.remove(f"{folder}/{name}")
 
 
-def _merge_into(source: Store, target: Store, run_id: str, merged: Merged) -> None:
-    """Merge a run that both stores hold."""
-    theirs, ours = read_entry(source, run_id), read_entry(target, run_id)
+def _merge_run(source: Store, target: Store, run_id: str, merged: Merged) -> str | None:
+    """Merge a run; return what to say if it was left although it was asked for."""
+    theirs, ours = read_run(source, run_id), read_run(target, run_id)
+    if theirs.state == "running":
+        return "is being trained by another process. It was left; merge again later."
+    damages = verify_run(source, run_id)
+    if damages:
+        first = f"{damages[0].path}: {damages[0].what}"
+        return f"is damaged in {source.root} and was not copied ({first})."
     if ours.state == "damaged":
-        merged.problems.append(
-            f"Run {run_id} is damaged in {target.root} ({ours.reason}) and was left. Remove it "
-            "there and merge again."
+        return (
+            f"is damaged in {target.root} ({ours.reason}) and was left. Remove it there and merge "
+            "again."
         )
-    elif ours.state == "done" and theirs.state == "done":
-        # Neither is damaged, so both can be read.
-        if read_result(source.run_folder(run_id)) == read_result(target.run_folder(run_id)):
-            merged.counts["the same in both"] += 1
-        else:
-            merged.problems.append(
-                f"Conflict: run {run_id} has different results in {source.root} and "
-                f"{target.root}; both were left."
-            )
-    elif _rank(theirs) > _rank(ours):
-        _replace(source, target, run_id)
-        merged.counts["replaced by one that is further"] += 1
+    if ours.result is not None and theirs.result is not None and ours.result != theirs.result:
+        return f"has different results in {source.root} and {target.root}; both were left."
+    if target.kind(target.run_key(run_id)) == "absent":
+        _copy(source.run_folder(run_id), target.run_folder(run_id))
+        merged.counts["copied"] += 1
+    elif ours.result is None and theirs.result is not None:
+        try:
+            with target.run_lock(run_id):
+                _copy(source.run_folder(run_id), target.run_folder(run_id))
+        except RunBusyError:
+            return f"is being trained in {target.root}. It was left; merge again later."
+        merged.counts["replaced by the finished one"] += 1
     else:
-        merged.counts[f"as far or further in {target.root.name}"] += 1
+        merged.counts["there already"] += 1
+    return None
 
 
-def _rank(entry: Entry) -> tuple[bool, int]:
-    return (entry.state == "done", entry.epochs)
-
-
-def _replace(source: Store, target: Store, run_id: str) -> None:
-    """Put a run in the place of an unfinished one; a kill between leaves the run absent."""
-    ours = target.run_folder(run_id)
-    aside = ours.with_name(f"{UNFINISHED_PREFIX}old-{run_id}")
-    with held_alone(ours):
-        _copy_folder(source.run_folder(run_id), ours, aside)
-    remove_whole(aside)
-
-
-def _copy_folder(source: Path, place: Path, aside: Path | None = None) -> None:
-    """Copy a folder beside `place` and rename it there; what is there goes `aside` before."""
+def _copy(source: Path, place: Path) -> None:
+    """Copy a folder beside `place` and rename it there; what is there goes."""
     beside = place.with_name(f"{UNFINISHED_PREFIX}{place.name}")
+    aside = place.with_name(f"{UNFINISHED_PREFIX}old-{place.name}")
     try:
-        _copy_tree(source, beside)
-        if aside is not None:
+        # No locks, and nothing that a kill has left.
+        ignored = shutil.ignore_patterns(".*")
+        shutil.copytree(source, beside, symlinks=True, ignore=ignored, copy_function=_copy_file)
+        if place.exists():
             os.rename(place, aside)
         os.rename(beside, place)
-        sync_folder(place.parent)
-    except UnreadableError as error:
-        raise StoreError(f"A file below {source} changed while it was copied: {error}.") from error
     finally:
-        remove_whole(beside)
+        for left in (beside, aside):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def _copy_tree(source: Path, target: Path) -> None:
-    target.mkdir()
-    for path in entries_of(source):
-        if path.name.startswith("."):
-            continue  # locks, and what a kill has left
-        if kind_of(path) == "folder":
-            _copy_tree(path, target / path.name)
-        else:
-            _copy_file(path, target / path.name)
-    sync_folder(target)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with opened(source) as read, open(target, "xb") as written:
-        shutil.copyfileobj(read, written)
-        written.flush()
-        os.fsync(written.fileno())
+def _copy_file(source: str, target: str) -> None:
+    """Copy a file, never what a link points to, and flush it to disk."""
+    shutil.copyfile(source, target, follow_symlinks=False)
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _merge_sweep(source: Store, target: Store, name: str, merged: Merged) -> None:
-    theirs, ours = (store.root / "sweeps" / name for store in (source, target))
     try:
-        check_sweep_name(name)
+        key = source.sweep_key(name)
     except ValueError:
         return  # verify tells of it
     damages = verify_sweep(source, name)
@@ -188,59 +144,41 @@ def _merge_sweep(source: Store, target: Store, name: str, merged: Merged) -> Non
             f"Sweep {name} is damaged in {source.root} and was not copied: {damages[0].path} "
             f"{damages[0].what}."
         )
-    elif kind_of(ours) != "absent":
+    elif target.kind(f"{key}/plan.json") != "absent":
         merged.notes.append(
             f"Sweep {name} is in both; the plan in {target.root} stands, and the runs of both "
             "are there."
         )
     else:
-        beside = ours.with_name(f"{UNFINISHED_PREFIX}{name}")
-        beside.mkdir()
-        try:
-            for file in SWEEP_FILES:
-                if kind_of(theirs / file) == "file":
-                    _copy_file(theirs / file, beside / file)
-            os.rename(beside, ours)
-        finally:
-            remove_whole(beside)
+        for file in SWEEP_FILES[::-1]:  # the plan last: it makes the folder a sweep
+            if source.kind(f"{key}/{file}") == "file":
+                target.write(f"{key}/{file}", source.read(f"{key}/{file}"))
         merged.num_sweeps += 1
-
-
-REMOVED_PREFIX = ".removed-"
-"""Of a run on its way out; nobody reads it."""
 
 
 def remove_runs(store: Store, run_ids: list[str]) -> list[str]:
     """Remove runs; return a sentence for each that could not be.
 
-    Sweeps stay as they are: their plans go on listing the runs.
-
-    Raises:
-        OSError: if the disk refuses.
+    Sweeps stay as they are: their plans still list the runs.
     """
-    for left in entries_of(store.runs_folder):
-        if left.name.startswith(REMOVED_PREFIX):
-            remove_whole(left)
+    _remove_left(store, "runs", REMOVED_PREFIX)
     refused = []
     for run_id in run_ids:
         try:
             _remove_run(store, run_id)
         except RunBusyError as error:
             refused.append(f"{error} It was left; stop that process first.")
-        except UnreadableError as error:
-            refused.append(f"Run {run_id} {error}.")
+        except OSError as error:
+            refused.append(f"Run {run_id} cannot be removed: {error}.")
     return refused
 
 
 def _remove_run(store: Store, run_id: str) -> None:
     folder = store.run_folder(run_id)
-    if kind_of(folder) != "folder":  # a link goes, and what it points to stays
-        remove_whole(folder)
+    if store.kind(store.run_key(run_id)) != "folder":  # a link goes, and what it points to stays
+        folder.unlink()
         return
-    with held_alone(folder):
-        # First: a kill from here on leaves a run that is not done.
-        remove_whole(folder / "result.json")
-        sync_folder(folder)
-        gone = folder.with_name(f"{REMOVED_PREFIX}{run_id}-{os.getpid()}")
-        os.rename(folder, gone)
-    remove_whole(gone)
+    gone = folder.with_name(f"{REMOVED_PREFIX}{run_id}-{os.getpid()}")
+    with store.run_lock(run_id):
+        os.rename(folder, gone)  # a kill leaves the run whole, or absent
+    shutil.rmtree(gone)

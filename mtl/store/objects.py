@@ -23,13 +23,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pyarrow import ArrowInvalid, fs
 
-from mtl.errors import StoreError, StoreUnreachableError, TooLargeError, UsageError
+from mtl.errors import StoreError, StoreUnreachableError, UsageError
+from mtl.store.address import shown_address
+from mtl.store.local import Kind, StoredFile, parse_json, too_large
 
 Answer = TypeVar("Answer")
 
@@ -37,7 +38,7 @@ RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between tries; within each try the provider's library tries three times by itself."""
 CONNECT_TIMEOUT = 5.0
 """Seconds."""
-SHORTEST_SECRET = 4
+MIN_SECRET = 4
 """Characters."""
 SEGMENT_LINES = 100
 POINTER_SCHEMA = 1
@@ -53,23 +54,6 @@ _REFUSALS = re.compile(
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|bucket (?:does not|not) exist|ContainerNotFound", re.I)
 
 
-def shown_address(address: str) -> str:
-    """Return an address without user, password and options, fit for people and for files."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
-@dataclass(frozen=True)
-class ListedObject:
-    """What a listing tells of an object."""
-
-    name: str
-    """Below the key that was listed."""
-    num_bytes: int
-    written: float
-    """Seconds since 1970, by the provider's clock."""
-
-
 class ObjectStorage:
     """Objects below a prefix of a bucket.
 
@@ -83,7 +67,10 @@ class ObjectStorage:
 
     def __init__(self, address: str) -> None:
         self._shown = shown_address(address)
-        self._secrets = _secrets_of(address)
+        try:
+            self._secrets = _secrets_of(address)
+        except ValueError as error:
+            raise self._no_address(error) from None
         self._fs, self._prefix = self._connected(address)
         self._logs: dict[str, list[bytes]] = {}
         # A signal that interrupts this thread must not cut a write in two, so that the writes of
@@ -103,11 +90,14 @@ class ObjectStorage:
                 return self._s3(parts.query, parts.username, parts.password, bucket), prefix
             filesystem, path = fs.FileSystem.from_uri(address)
         except (ArrowInvalid, ValueError, TypeError) as error:
-            raise StoreError(
-                f"Expected an address like s3://bucket/prefix or gs://bucket/prefix for the "
-                f"store, got {self._shown} ({self._scrubbed(error)}). Give another --store."
-            ) from None
+            raise self._no_address(self._scrubbed(error)) from None
         return filesystem, path.rstrip("/")
+
+    def _no_address(self, why: object) -> StoreError:
+        return StoreError(
+            f"Expected an address like s3://bucket/prefix or gs://bucket/prefix for the "
+            f"store, got {self._shown} ({why}). Give another --store."
+        )
 
     def _s3(self, query: str, user: str | None, password: str | None, bucket: str) -> Any:
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
@@ -173,13 +163,13 @@ class ObjectStorage:
         """Return the address of a key, without credentials and options."""
         return f"{self._shown}/{key}" if key else self._shown
 
-    def read(self, key: str, most_bytes: int | None = None) -> bytes:
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return an object's content."""
 
         def get() -> bytes:
             with self._fs.open_input_file(self._path(key)) as file:
-                if most_bytes is not None and file.size() > most_bytes:
-                    raise TooLargeError(self.place(key), file.size(), most_bytes)
+                if max_bytes is not None and file.size() > max_bytes:
+                    raise too_large(self.place(key), file.size(), max_bytes)
                 data = file.read()
                 if len(data) != file.size():
                     raise OSError(f"got {len(data)} of {file.size()} bytes")
@@ -202,25 +192,20 @@ class ObjectStorage:
         else:
             self._call(doing, key, action)
 
-    def exists(self, key: str) -> bool:
-        """Return whether an object is there."""
-        kind = self._call("look for", key, lambda: self._kind(self._path(key)))
-        return bool(kind == fs.FileType.File)
-
-    def kind(self, key: str) -> Literal["file", "folder", "absent"]:
+    def kind(self, key: str) -> Kind:
         """Return what bears a key: an object, or others with the key before a slash."""
         kind = self._call("look for", key, lambda: self._kind(self._path(key)))
         if kind == fs.FileType.File:
             return "file"
         return "absent" if kind == fs.FileType.NotFound else "folder"
 
-    def listed(self, key: str) -> list[ListedObject]:
-        """Return all objects below a key, however deep, for a request a thousand."""
+    def files(self, key: str) -> list[StoredFile]:
+        """Return all objects below a key, for a request a thousand."""
         path = self._path(key)
         below = fs.FileSelector(path, allow_not_found=True, recursive=True)
         found = self._call("list", key, lambda: self._fs.get_file_info(below))
         return [
-            ListedObject(info.path[len(path) + 1 :], info.size, info.mtime.timestamp())
+            StoredFile(info.path[len(path) + 1 :], info.size, info.mtime.timestamp())
             for info in found
             if info.type == fs.FileType.File
         ]
@@ -247,32 +232,18 @@ class ObjectStorage:
     def _segments(self, key: str) -> list[str]:
         return [name for name in self.names(key) if _SEGMENT.fullmatch(name)]
 
-    def read_log(self, key: str, most_bytes: int | None = None) -> bytes:
+    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return the lines of a log: its segments up to the first that is not full."""
         held = self._segments(key)
         read: list[bytes] = []
         while len(read) < len(held) and held[len(read)] == _segment(len(read)):
-            left = None if most_bytes is None else most_bytes - sum(map(len, read))
+            left = None if max_bytes is None else max_bytes - sum(map(len, read))
             read.append(self.read(f"{key}/{_segment(len(read))}", left))
             if read[-1].count(b"\n") < SEGMENT_LINES:
                 break
         if not read:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.place(key))
         return b"".join(read)
-
-    def read_segment(self, key: str, line: int, most_bytes: int) -> tuple[int, bytes]:
-        """Return the segment of a log that holds a line, and how many lines come before it.
-
-        Args:
-            key: of the log.
-            line: its index, from 0; `FileNotFoundError` is raised where no such segment is.
-            most_bytes: of the segment.
-        """
-        name = _segment(line // SEGMENT_LINES)
-        if not _SEGMENT.fullmatch(name):  # more lines than a log can have
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.place(key))
-        data = self.read(f"{key}/{name}", most_bytes)
-        return line // SEGMENT_LINES * SEGMENT_LINES, data
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
         """Write the segments in which `lines` differ from what this process wrote before."""
@@ -320,22 +291,15 @@ class ObjectStorage:
 
     def _pointer(self, key: str) -> dict[str, Any]:
         place = self.place(_pointer_key(key))
-        try:
-            pointer = json.loads(self.read(_pointer_key(key)))
-        except ValueError as error:
-            raise StoreError(
-                f"Expected a pointer in {place}, got a damaged file ({error}). Remove it to do "
-                "without what it names."
-            ) from error
+        pointer = parse_json(self.read(_pointer_key(key)), place)
         schema = pointer.get("schema") if isinstance(pointer, dict) else None
-        if schema != POINTER_SCHEMA:
+        if schema != POINTER_SCHEMA or not {"object", "bytes", "sha256"} <= pointer.keys():
             raise StoreError(
-                f"Expected a pointer of schema {POINTER_SCHEMA} in {place}, got {schema!r}. "
-                "Use the release that wrote it, or remove it."
+                f"Expected a whole pointer of schema {POINTER_SCHEMA} in {place}, got schema "
+                f"{schema!r}. Use the release that wrote it, or remove it to do without what it "
+                "names."
             )
-        if not {"object", "bytes", "sha256"} <= pointer.keys():
-            raise StoreError(f"Expected a whole pointer in {place}, got part of one. Remove it.")
-        return pointer
+        return dict(pointer)
 
     def write_large(self, key: str, data: bytes, check: Callable[[], None]) -> None:
         """Write an object, then the pointer to it, then drop the objects before it."""
@@ -373,7 +337,7 @@ def _secrets_of(address: str) -> list[str]:
     found |= {unquote(text) for text in found}
     harmless = {value for name, value in parse_qsl(parts.query) if name in _S3_OPTIONS}
     # A shorter one would be found in every other word; with its neighbour it is found still.
-    telling = {text for text in found - harmless if len(text) >= SHORTEST_SECRET}
+    telling = {text for text in found - harmless if len(text) >= MIN_SECRET}
     return sorted(telling, key=len, reverse=True)
 
 

@@ -12,25 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtl.errors import UsageError
+from mtl.errors import StoreError
+from mtl.store.store import Store
 
 PLAN_SCHEMA = 1
-DAMAGED_REMEDY = "remove the file and start the sweep again"
-NEWER_REMEDY = "use the release that wrote it"
-
-
-class PlanFileError(UsageError):
-    """What a plan.json holds in place of a plan, in a few words that follow `holds` or `got`."""
-
-    def __init__(self, what: str, remedy: str = DAMAGED_REMEDY) -> None:
-        super().__init__(what)
-        self.remedy = remedy
-        """What helps, in words that follow a colon."""
-
-    def sentence(self, place: str) -> str:
-        """Return the error and its remedy for people; `place` is where the file lies."""
-        remedy = self.remedy[0].upper() + self.remedy[1:]
-        return f"Expected a plan of schema {PLAN_SCHEMA}, got {self} in {place}. {remedy}."
 
 
 @dataclass(frozen=True)
@@ -76,25 +61,42 @@ def _distinct(revisions: Any) -> list[str]:
     return list(dict.fromkeys(run_id for held in revisions for run_id in held["run_ids"]))
 
 
-def parse_plan(held: Any) -> PlanFile:
-    """Return what the JSON of a plan.json says.
+def read_plan(store: Store, name: str) -> PlanFile:
+    """Return the plan of a sweep.
 
     Raises:
-        PlanFileError: if it is damaged or of another schema.
+        StoreError: if it is damaged or of another schema.
+        FileNotFoundError: if there is none.
+    """
+    key = store.sweep_key(name, "plan.json")
+    return parse_plan(store.read_json(key), store.place(key))
+
+
+def parse_plan(held: Any, place: str) -> PlanFile:
+    """Return what the JSON of a plan.json at `place` says.
+
+    Raises:
+        StoreError: if it is damaged or of another schema.
     """
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != PLAN_SCHEMA:
-        is_newer = isinstance(schema, int) and schema > PLAN_SCHEMA
-        raise PlanFileError(f"schema {schema!r}", NEWER_REMEDY if is_newer else DAMAGED_REMEDY)
+        raise _no_plan(f"schema {schema!r}", place, is_newer=isinstance(schema, int))
     revisions, kind, tuned = held.get("revisions"), held.get("kind"), held.get("tuned", [])
     if not isinstance(revisions, list):
-        raise PlanFileError("no list of revisions")
+        raise _no_plan("no list of revisions", place)
     for revision in revisions:
         if not isinstance(revision, dict) or not _are_names(revision.get("run_ids")):
-            raise PlanFileError("a revision without a list of run ids")
+            raise _no_plan("a revision without a list of run ids", place)
     if not _are_names(tuned):
-        raise PlanFileError("no list of names under tuned")
+        raise _no_plan("no list of names under tuned", place)
     return PlanFile(kind if isinstance(kind, str) else "", tuple(revisions), tuple(tuned))
+
+
+def _no_plan(what: str, place: str, *, is_newer: bool = False) -> StoreError:
+    remedy = (
+        "Use the release that wrote it" if is_newer else "Remove the file and start the sweep again"
+    )
+    return StoreError(f"Expected a plan of schema {PLAN_SCHEMA}, got {what} in {place}. {remedy}.")
 
 
 def _are_names(values: Any) -> bool:

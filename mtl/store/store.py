@@ -6,7 +6,7 @@
                         manifest.json   code version, environment, data, hardware, seconds
                         result.json     written last: its presence means done
                         error.txt       the last failure, if any
-                        checkpoint/     of a run under way; once done, the weights
+                        checkpoint/     of a run that is trained; once done, the weights
                         samples/        predictions on a few validation images
     STORE/sweeps/<name>/                plan, events, lease and report of a sweep
 
@@ -27,54 +27,79 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
-from mtl.errors import StoreError, StoreUnreachableError, UsageError
+from mtl.errors import StoreError, UsageError
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec
-from mtl.store.lease import Lease, StaleLeaseError, SweepBusyError, check_lease
-from mtl.store.local import LocalStorage, Storage, parse_json, write_atomically
+from mtl.store.address import is_address, local_folder
+from mtl.store.lease import Lease, check_lease
+from mtl.store.local import (
+    Kind,
+    LocalStorage,
+    Storage,
+    StoredFile,
+    json_bytes,
+    parse_json,
+    write_atomically,
+)
 
 STORE_SCHEMA = 1
 """Version of the layout of a store."""
-MOST_MARKER_BYTES = 100_000
-"""Of store.json, whoever wrote it."""
-READS_SIDE_BY_SIDE = 16
+MANIFEST_SCHEMA = 1
+"""Version of manifest.json."""
+MAX_TEXT_BYTES = 64_000_000
+"""Of a JSON file or a log: a thousand epochs of nine tasks take a fiftieth of this."""
+CONCURRENT_READS = 16
 """Of small objects, where each takes a round trip."""
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Answer = TypeVar("Answer")
 
 
-def is_address(root: str | Path) -> bool:
-    """Return whether `root` is an address of object storage and not a path."""
-    return "://" in str(root) and not str(root).startswith("file://")
+class RunBusyError(StoreError):
+    """Another process is training this run right now."""
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return `value` as strict JSON; raise a `ValueError` for NaN and infinity."""
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+def storage_at(address: str | Path) -> Storage:
+    """Return the files at a path or address.
+
+    Raises:
+        StoreError: for an address that cannot be understood.
+        StoreUnreachableError: if object storage refuses or does not answer.
+    """
+    folder = local_folder(address)
+    if folder is not None:
+        return LocalStorage(folder.absolute())
+    # Only here: pyarrow takes a while to import, and a folder does not need it.
+    from mtl.store.objects import ObjectStorage
+
+    return ObjectStorage(str(address))
 
 
-def storage_at(root: str | Path) -> Storage:
-    """Return the files at a path or address."""
-    if is_address(root):
-        # Only here: pyarrow takes a while to import, and a folder does not need it.
-        from mtl.store.objects import ObjectStorage
-
-        return ObjectStorage(str(root))
-    text = str(root)
-    path = Path(unquote(urlsplit(text).path)) if text.startswith("file://") else Path(root)
-    return LocalStorage(path.expanduser().absolute())
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as strict JSON (NaN and infinity are refused)."""
+    write_atomically(path, json_bytes(value))
 
 
-def _no_link(path: str, flags: int) -> int:
-    """Open a lock, never what a link in a stranger's store points to."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+def check_sweep_name(name: str) -> str:
+    """Return `name`; raise a `ValueError` unless it can be a folder of the store."""
+    if not _SWEEP_NAME.fullmatch(name):
+        raise UsageError(
+            "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
+            f"letter or digit, got {name!r}. Give another one with --name."
+        )
+    return name
 
 
-class StoreFiles:
-    """The files of a store by their keys, in a folder or on object storage.
+class Store:
+    """Runs and sweeps in a folder or on object storage.
+
+    What is read may come from somebody untrusted: sizes are bounded, links are not followed, every
+    value is checked. Reading raises a `StoreError` for what is damaged or of another release.
 
     Args:
         root: a folder, `file://` and its path, or an address such as `s3://bucket/prefix`.
@@ -92,7 +117,7 @@ class StoreFiles:
     ) -> None:
         """Open the store at `root`."""
         self.lease = lease
-        self._files = storage_at(root)
+        self.storage: Storage = storage_at(root)
         self.address = str(root) if is_address(root) else self.place("")
         """What opens it again; it may hold credentials, so it is never shown: see `place`."""
         try:
@@ -105,56 +130,52 @@ class StoreFiles:
 
     def _open(self, create: bool) -> None:
         place = self.place("")
-        local = self._files if isinstance(self._files, LocalStorage) else None
-        if local and local.root.exists() and not local.root.is_dir():
+        if self.storage.kind("") in ("file", "device"):
             raise StoreError(
                 f"Expected a folder for the store, got the file {place}. "
                 "Give another one with --store."
             )
-        is_store = self._files.exists("store.json")
+        is_store = self.storage.kind("store.json") != "absent"
         if is_store:
-            try:
-                marker = self._files.read("store.json", MOST_MARKER_BYTES)
-                held = parse_json(marker, self.place("store.json"))
-            except StoreError as error:
-                raise StoreError(
-                    f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "
-                    f'release wrote the store, write {{"schema": {STORE_SCHEMA}}} into it.'
-                ) from error
-            schema = held.get("schema") if isinstance(held, dict) else None
-            if schema != STORE_SCHEMA:
-                raise StoreError(
-                    f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
-                    f"{place}. Use the release that wrote it, or another --store."
-                )
+            self._check_schema()
         elif not create:
             raise StoreError(
                 f"Expected a run store, got {place}, which holds no store.json. "
                 "Give the folder that a sweep wrote."
             )
-        elif self._files.names(""):
+        elif self.names(""):
             raise StoreError(
                 f"Expected a run store or an empty folder, got {place}, which holds other "
                 "things. Give another one with --store."
             )
-        if create:
-            if local:
-                for key in ("", "runs", "sweeps"):
-                    local.path(key).mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=local.root):
-                    """Proves that the folder can be written before anything is trained."""
-            if not is_store:
-                self.write_json("store.json", {"schema": STORE_SCHEMA})
+        if create and isinstance(self.storage, LocalStorage):
+            for key in ("", "runs", "sweeps"):
+                self.storage.path(key).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.storage.root):
+                """Proves that the folder can be written before anything is trained."""
+        if create and not is_store:
+            self.write_json("store.json", {"schema": STORE_SCHEMA})
 
-    @classmethod
-    def if_there(cls, address: str) -> Self | None:
-        """Return the store on object storage for reading, or None if the prefix is empty.
-
-        Raises:
-            StoreError: for what is no store, or cannot be reached.
-        """
-        files = storage_at(address)
-        return cls(address, create=False) if files.names("") else None
+    def _check_schema(self) -> None:
+        try:
+            held = self.read_json("store.json")
+        except StoreError as error:
+            raise StoreError(
+                f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "
+                f'release wrote the store, write {{"schema": {STORE_SCHEMA}}} into it.'
+            ) from error
+        schema = held.get("schema") if isinstance(held, dict) else None
+        if schema != STORE_SCHEMA:
+            raise StoreError(
+                f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
+                f"{self.place('')}. Use the release that wrote it, or another --store."
+            )
+        for key in ("runs", "sweeps"):
+            if self.is_local and self.storage.kind(key) not in ("folder", "absent"):
+                raise StoreError(
+                    f"Expected a folder at {self.place(key)}, got a {self.storage.kind(key)}. "
+                    "Links within a store are not followed: move the whole store and link that."
+                )
 
     def under(self, lease: Lease) -> Self:
         """Return the same store, written under `lease`."""
@@ -163,84 +184,9 @@ class StoreFiles:
         return held
 
     @property
-    def storage(self) -> Storage:
-        """Return where the files lie."""
-        return self._files
-
-    @property
     def is_local(self) -> bool:
         """Return whether it is a folder."""
-        return isinstance(self._files, LocalStorage)
-
-    def place(self, key: str) -> str:
-        """Return where a file lies, for people: a path, or an address without credentials."""
-        return self._files.place(key)
-
-    def read(self, key: str) -> bytes:
-        """Return a file's content; raise `FileNotFoundError` if it is absent."""
-        return self._files.read(key)
-
-    def read_json(self, key: str) -> Any:
-        """Return a JSON file's content; raise a `StoreError` if it does not parse."""
-        return parse_json(self.read(key), self.place(key))
-
-    def names(self, key: str) -> list[str]:
-        """Return the names directly below `key`, sorted; empty if there is nothing."""
-        return self._files.names(key)
-
-    def check_lease(self) -> None:
-        """Raise a `StaleLeaseError` if another driver has taken the sweep."""
-        if self.lease is not None:
-            check_lease(self._files, self.lease)
-
-    def write(self, key: str, data: bytes) -> None:
-        """Write a file; as all that follows, refused under a stale lease."""
-        self.check_lease()
-        self._files.write(key, data)
-
-    def write_json(self, key: str, value: Any) -> None:
-        """Write `value` as strict JSON (NaN and infinity are refused)."""
-        self.write(key, json_bytes(value))
-
-    def append_line(self, key: str, value: Any) -> None:
-        """Add a line of strict JSON to a log that this process alone writes."""
-        self.check_lease()
-        self._files.append_log(key, (json.dumps(value, allow_nan=False) + "\n").encode())
-
-    def read_log(self, key: str) -> bytes:
-        """Return the lines of a log; raise `FileNotFoundError` if it is absent."""
-        return self._files.read_log(key)
-
-    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
-        """Write a log of these lines, replacing an earlier one."""
-        self.check_lease()
-        self._files.write_log(key, lines)
-
-    def remove(self, key: str) -> None:
-        """Remove a file, or all below `key`; what is absent stays so."""
-        self.check_lease()
-        self._files.remove(key)
-
-    def read_large(self, key: str) -> bytes:
-        """Return what `write_large` wrote; raise `FileNotFoundError` if it is absent."""
-        return self._files.read_large(key)
-
-    def write_large(self, key: str, data: bytes) -> None:
-        """Write a file that takes a while and replaces an earlier one, such as a checkpoint."""
-        self.check_lease()
-        self._files.write_large(key, data, self.check_lease)
-
-    def remove_large(self, key: str) -> None:
-        """Remove what `write_large` wrote; what is absent stays so."""
-        self.check_lease()
-        self._files.remove_large(key)
-
-    def for_each(self, function: Callable[[str], Answer], run_ids: Sequence[str]) -> list[Answer]:
-        """Return what `function` says of each run; on object storage many are asked at a time."""
-        if self.is_local:
-            return [function(run_id) for run_id in run_ids]
-        with ThreadPoolExecutor(READS_SIDE_BY_SIDE) as pool:
-            return list(pool.map(function, run_ids))
+        return isinstance(self.storage, LocalStorage)
 
     @property
     def root(self) -> Path:
@@ -248,38 +194,139 @@ class StoreFiles:
         return self._local_path("")
 
     def _local_path(self, key: str) -> Path:
-        if isinstance(self._files, LocalStorage):
-            return self._files.path(key)
+        if isinstance(self.storage, LocalStorage):
+            return self.storage.path(key)
         raise StoreError(
             f"Expected a store in a folder, got {self.place('')}. Copy it to a folder first."
         )
 
+    # Files.
+
+    def place(self, key: str) -> str:
+        """Return where a file lies, for people: a path, or an address without credentials."""
+        return self.storage.place(key)
+
+    def kind(self, key: str) -> Kind:
+        """Return what bears a key."""
+        return self.storage.kind(key)
+
+    def names(self, key: str) -> list[str]:
+        """Return the names directly below `key`, sorted; empty if it is no folder."""
+        return self.storage.names(key)
+
+    def files(self, key: str) -> list[StoredFile]:
+        """Return all files below `key`, however deep, with size and time."""
+        return self.storage.files(key)
+
+    def read(self, key: str, max_bytes: int | None = MAX_TEXT_BYTES) -> bytes:
+        """Return a file's content; raise `FileNotFoundError` if it is absent."""
+        return self.storage.read(key, max_bytes)
+
+    def read_json(self, key: str) -> Any:
+        """Return a JSON file's content; raise `FileNotFoundError` if it is absent."""
+        return parse_json(self.read(key), self.place(key))
+
+    def read_log(self, key: str) -> bytes:
+        """Return the lines of a log; raise `FileNotFoundError` if it is absent."""
+        return self.storage.read_log(key, MAX_TEXT_BYTES)
+
+    def read_large(self, key: str) -> bytes:
+        """Return what `write_large` wrote; raise `FileNotFoundError` if it is absent."""
+        return self.storage.read_large(key)
+
+    def check_lease(self) -> None:
+        """Raise a `StaleLeaseError` if another driver has taken the sweep."""
+        if self.lease is not None:
+            check_lease(self.storage, self.lease)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file; as all that follows, refused under a stale lease."""
+        self.check_lease()
+        self.storage.write(key, data)
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Write `value` as strict JSON (NaN and infinity are refused)."""
+        self.write(key, json_bytes(value))
+
+    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
+        """Write a log of these lines, replacing an earlier one."""
+        self.check_lease()
+        self.storage.write_log(key, lines)
+
+    def append_line(self, key: str, value: Any) -> None:
+        """Add a line of strict JSON to a log that this process alone writes."""
+        self.check_lease()
+        self.storage.append_log(key, (json.dumps(value, allow_nan=False) + "\n").encode())
+
+    def write_large(self, key: str, data: bytes) -> None:
+        """Write a file that takes a while and replaces an earlier one, such as a checkpoint."""
+        self.check_lease()
+        self.storage.write_large(key, data, self.check_lease)
+
+    def remove_large(self, key: str) -> None:
+        """Remove what `write_large` wrote; what is absent stays so."""
+        self.check_lease()
+        self.storage.remove_large(key)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, or all below `key`; what is absent stays so."""
+        self.check_lease()
+        self.storage.remove(key)
+
+    def for_each(self, function: Callable[[str], Answer], names: Iterable[str]) -> list[Answer]:
+        """Return what `function` says of each run, sweep or key.
+
+        On object storage, where each takes a round trip, many are asked at a time.
+        """
+        if self.is_local:
+            return [function(name) for name in names]
+        with ThreadPoolExecutor(CONCURRENT_READS) as pool:
+            return list(pool.map(function, names))
+
+    # Locks.
+
     @contextlib.contextmanager
-    def locked_file(self, key: str) -> Iterator[IO[str] | None]:
-        """Hold the lock of a run or sweep, which goes with this process, however that one ends.
+    def locked(self, key: str) -> Iterator[str | None]:
+        """Hold a run or sweep for this process; the lock goes with it, however it ends.
+
+        On object storage the lock keeps off processes of this machine alone.
 
         Yields:
-            The lock's file, which names this process, or None if another process holds it; then
-            `lock_holder` says which.
+            None while it is held; if another process holds it, the text by which that one named
+            itself.
         """
-        with open(self._lock_path(key), "a+", opener=_no_link) as file:
+        with open(self._lock_path(key), "a+", opener=_open_lock) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield None
+                file.seek(0)
+                yield file.read(1000).strip()
             else:
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
                 file.flush()
-                yield file
+                yield None
 
-    def lock_holder(self, key: str) -> str:
-        """Return what the holder of a lock wrote into its file, "" for nothing."""
-        return self._lock_path(key).read_text().strip()
+    def is_locked(self, key: str) -> bool:
+        """Return whether a process trains a run, or runs a sweep; False on object storage.
+
+        The lock is asked for, shared and for an instant: a training that starts in that instant is
+        told that the run is busy, and tried again by its sweep.
+        """
+        if not isinstance(self.storage, LocalStorage) or self.kind(f"{key}/.lock") != "file":
+            return False
+        descriptor = os.open(self.storage.path(f"{key}/.lock"), os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
 
     def _lock_path(self, key: str) -> Path:
-        if isinstance(self._files, LocalStorage):
-            folder = self._files.path(key)
+        if isinstance(self.storage, LocalStorage):
+            folder = self.storage.path(key)
             folder.mkdir(parents=True, exist_ok=True)
             return folder / ".lock"
         folder = Path(tempfile.gettempdir()) / f"mtl-locks-{os.getuid()}"
@@ -288,58 +335,22 @@ class StoreFiles:
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         return folder / hashlib.sha256(f"{address}/{key}".encode()).hexdigest()[:32]
 
+    @contextlib.contextmanager
+    def run_lock(self, run_id: str) -> Iterator[None]:
+        """Hold the run for this process while it is trained; on object storage, on this machine.
 
-__all__ = [
-    "RunBusyError",
-    "StaleLeaseError",
-    "Store",
-    "StoreError",
-    "StoreUnreachableError",
-    "SweepBusyError",
-    "check_sweep_name",
-    "is_address",
-    "read_json",
-    "write_atomically",
-    "write_json",
-]
+        Raises:
+            RunBusyError: if another process holds it.
+        """
+        with self.locked(self.run_key(run_id)) as holder:
+            if holder is not None:
+                raise RunBusyError(
+                    f"Run {run_id} is being trained by another process"
+                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
+                )
+            yield
 
-MANIFEST_SCHEMA = 1
-"""Version of manifest.json."""
-
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
-_SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class RunBusyError(StoreError):
-    """Another process is training this run right now."""
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as strict JSON (NaN and infinity are refused)."""
-    write_atomically(path, json_bytes(value))
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        StoreError: if it does not parse.
-    """
-    return parse_json(path.read_bytes(), str(path))
-
-
-def check_sweep_name(name: str) -> str:
-    """Return `name`; raise a `ValueError` unless it can be a folder of the store."""
-    if not _SWEEP_NAME.fullmatch(name):
-        raise UsageError(
-            "Expected a sweep name of letters, digits, '.', '_' and '-' that starts with a "
-            f"letter or digit, got {name!r}. Give another one with --name."
-        )
-    return name
-
-
-class Store(StoreFiles):
-    """Runs and sweeps in a folder or on object storage; see `StoreFiles` for its arguments."""
+    # Runs and sweeps.
 
     def run_key(self, run_id: str, *names: str) -> str:
         """Return the key of a run, or of something below it."""
@@ -351,11 +362,6 @@ class Store(StoreFiles):
         """Return the key of a sweep, or of something below it."""
         return "/".join(("sweeps", check_sweep_name(name), *names))
 
-    @property
-    def runs_folder(self) -> Path:
-        """Return the folder of a local store that holds a folder for each run."""
-        return self._local_path("runs")
-
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run of a local store, whether or not it exists."""
         return self._local_path(self.run_key(run_id))
@@ -364,31 +370,15 @@ class Store(StoreFiles):
         """Return the folder of a sweep of a local store, whether or not it exists."""
         return self._local_path(self.sweep_key(name))
 
-    def checkpoint_folder(self, run_id: str) -> Path:
-        """Return the folder of a run's checkpoints in a local store, whether or not it exists."""
-        return self._local_path(self.run_key(run_id, "checkpoint"))
-
-    def samples_folder(self, run_id: str) -> Path:
-        """Return the folder of a run's samples in a local store, whether or not it exists."""
-        return self._local_path(self.run_key(run_id, "samples"))
-
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that were ever started, sorted."""
         return [name for name in self.names("runs") if _RUN_ID.fullmatch(name)]
 
     def sweep_names(self) -> list[str]:
         """Return the names of all sweeps that have a plan, sorted."""
-        return [
-            name
-            for name in self.names("sweeps")
-            if _SWEEP_NAME.fullmatch(name) and self._files.exists(f"sweeps/{name}/plan.json")
-        ]
-
-    def has_run(self, run_id: str) -> bool:
-        """Return whether anything of the run is there."""
-        if self.is_local:
-            return self.run_folder(run_id).is_dir()
-        return bool(self.names(self.run_key(run_id)))
+        names = [name for name in self.names("sweeps") if _SWEEP_NAME.fullmatch(name)]
+        kinds = self.for_each(lambda name: self.kind(f"sweeps/{name}/plan.json"), names)
+        return [name for name, kind in zip(names, kinds, strict=True) if kind != "absent"]
 
     def has_checkpoint(self, run_id: str) -> bool:
         """Return whether the run has a checkpoint or weights."""
@@ -408,22 +398,6 @@ class Store(StoreFiles):
         answers = self.for_each(self.is_done, asked)
         return {run_id for run_id, is_done in zip(asked, answers, strict=True) if is_done}
 
-    @contextlib.contextmanager
-    def run_lock(self, run_id: str) -> Iterator[None]:
-        """Hold the run for this process while it is trained; on object storage, on this machine.
-
-        Raises:
-            RunBusyError: if another process holds it.
-        """
-        with self.locked_file(self.run_key(run_id)) as file:
-            if file is None:
-                holder = self.lock_holder(self.run_key(run_id))
-                raise RunBusyError(
-                    f"Run {run_id} is being trained by another process"
-                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
-                )
-            yield
-
     def write_spec(self, spec: RunSpec) -> str:
         """Write `spec.json` of a run unless it is there, whole; return the run id."""
         run_id = spec.run_id()
@@ -437,8 +411,25 @@ class Store(StoreFiles):
         return run_id
 
     def spec(self, run_id: str) -> RunSpec:
-        """Return a run's spec."""
-        return RunSpec.from_dict(self.read_json(self.run_key(run_id, "spec.json")))
+        """Return a run's spec.
+
+        Raises:
+            StoreError: if the file is damaged, or describes another run.
+            FileNotFoundError: if there is none.
+        """
+        key = self.run_key(run_id, "spec.json")
+        held = self.read_json(key)
+        try:
+            spec = RunSpec.from_dict(held)
+            described = spec.run_id()
+        except Exception as error:  # whatever untrusted values make of it
+            raise StoreError(f"Expected a spec in {self.place(key)}: {error}") from error
+        if described != run_id:
+            raise StoreError(
+                f"Expected the spec of run {run_id} in {self.place(key)}, got that of {described}: "
+                "it was edited, or written by another release."
+            )
+        return spec
 
     def write_epochs(self, run_id: str, records: Iterable[EpochRecord]) -> None:
         """Write all epoch records of a run, replacing those that are there."""
@@ -453,6 +444,9 @@ class Store(StoreFiles):
         """Return the epoch records of a run, the first epoch first; empty if there are none.
 
         A last line without its newline was cut short, or is being written, and does not count.
+
+        Raises:
+            StoreError: if a line is damaged.
         """
         key = self.run_key(run_id, "epochs.jsonl")
         try:
@@ -461,8 +455,8 @@ class Store(StoreFiles):
             return []
         lines = log[: log.rfind(b"\n") + 1].splitlines()
         try:
-            return [EpochRecord(**json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
+            return [EpochRecord.from_dict(json.loads(line)) for line in lines]
+        except (ValueError, RecursionError) as error:
             raise StoreError(
                 f"Expected epoch records in {self.place(key)}, got others ({error}). Use the "
                 f"release that wrote them; if they are damaged, remove "
@@ -478,15 +472,21 @@ class Store(StoreFiles):
         """Return a run's result, or None while it is not done.
 
         Raises:
-            StoreError: if the file is damaged or of another schema.
+            StoreError: if the file is damaged, of another schema or of another run.
         """
         key = self.run_key(run_id, "result.json")
         try:
-            return Result.from_dict(self.read_json(key))
+            result = Result.from_dict(self.read_json(key))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise StoreError(f"{self.place(key)}: {error}") from error
+        if result.run_id != run_id:
+            raise StoreError(
+                f"Expected the result of run {run_id} in {self.place(key)}, got that of "
+                f"{result.run_id}. Remove the file."
+            )
+        return result
 
     def write_manifest(self, run_id: str, manifest: dict[str, Any]) -> None:
         """Write `manifest.json`: everything about a run that does not enter its identity."""
@@ -527,19 +527,23 @@ class Store(StoreFiles):
             return None
 
 
-def existing_store(path: str) -> Store | None:
-    """Return the store at `path` for reading, or None if nothing is there yet.
+def _open_lock(path: str, flags: int) -> int:
+    """Open a lock, never what a link in an untrusted store points to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
+def existing_store(address: str) -> Store | None:
+    """Return the store at `address` for reading, or None if nothing is there yet.
 
     Raises:
         StoreError: for what is no store, or where none can be made.
         StoreUnreachableError: if object storage refuses or does not answer.
     """
-    if is_address(path):
-        return Store.if_there(path)
-    folder = Path(path.removeprefix("file://")).expanduser().absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return Store(path, create=False)
-    _check_can_be_made(folder)
+    storage = storage_at(address)
+    if storage.kind("") == "file" or storage.names(""):
+        return Store(address, create=False)
+    if isinstance(storage, LocalStorage):
+        _check_can_be_made(storage.root)
     return None
 
 

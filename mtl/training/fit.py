@@ -110,9 +110,15 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     manifest = store.manifest(run_id)
     if manifest is None or not store.is_done(run_id):
         raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")
-    held = manifest["data"]["info"]
-    shortest, longest = held["depth_range_m"]
-    info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
+    try:
+        held = manifest["data"]["info"]
+        shortest, longest = held["depth_range_m"]
+        info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
+            "damaged one. Train the run again."
+        ) from error
     spec = store.spec(run_id)
     # Whatever the encoder started from, its weights are those of the run now.
     from_scratch = replace(spec, network=replace(spec.network, encoder_weights="random"))

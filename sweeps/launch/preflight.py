@@ -83,7 +83,7 @@ def check_machine(needs: Needs) -> None:
         check_alike({"the other nodes": needs.versions, "this one": versions()})
     store = Store(needs.store, create=False)
     for run_id in needs.run_ids:
-        if not store.has_run(run_id):
+        if store.kind(store.run_key(run_id)) == "absent":
             raise PreflightError(
                 f"Expected run {run_id}, which the driver has written, in {store.place('')}, got "
                 "none. Give a folder that all nodes share, or object storage, with --store."

@@ -17,8 +17,8 @@ from typing import Any
 
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store
-from mtl.store.lease import HeldLease, SweepBusyError, busy
-from mtl.store.plan_file import PLAN_SCHEMA, PlanFileError, parse_plan
+from mtl.store.lease import HeldLease, busy
+from mtl.store.plan_file import PLAN_SCHEMA, read_plan
 from sweeps.plan import Plan
 from sweeps.status.progress import Snapshot, SweepProgress
 from sweeps.text import utc_now
@@ -30,7 +30,7 @@ SECONDS_BETWEEN_REMOTE_STATUS = 10.0
 """On object storage, where each costs a request that the driver waits for."""
 
 
-__all__ = ["Journal", "SweepBusyError", "revisions", "sweep_lock", "utc_now"]
+__all__ = ["Journal", "revisions", "sweep_lock", "utc_now"]
 
 
 @contextmanager
@@ -45,12 +45,12 @@ def sweep_lock(store: Store, name: str) -> Iterator[Store]:
         to be written.
 
     Raises:
-        SweepBusyError: if another process holds it.
+        StoreError: if another process holds it.
     """
     key = store.sweep_key(name)
-    with store.locked_file(key) as file:
-        if file is None:
-            raise busy(name, store.place(""), store.lock_holder(key))
+    with store.locked(key) as holder:
+        if holder is not None:
+            raise busy(name, store.place(""), holder)
         with HeldLease(store.storage, name, locked=store.is_local, say=_say) as held:
             yield store.under(held.lease)
 
@@ -66,13 +66,10 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
         ValueError: if the name belongs to another kind of sweep.
         StoreError: if the file is damaged or of another schema.
     """
-    key = store.sweep_key(name, "plan.json")
     try:
-        held = parse_plan(store.read_json(key))
+        held = read_plan(store, name)
     except FileNotFoundError:
         return []
-    except PlanFileError as error:
-        raise StoreError(error.sentence(store.place(key))) from error
     if held.kind != kind:
         raise UsageError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "

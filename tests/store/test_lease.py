@@ -15,7 +15,6 @@ from mtl.store.lease import (
     HeldLease,
     Lease,
     StaleLeaseError,
-    SweepBusyError,
     check_lease,
 )
 from mtl.store.local import LocalStorage
@@ -63,7 +62,7 @@ def change(root: Path, **values: object) -> None:
     (root / "sweeps/mine/lease.json").write_text(json.dumps(held(root) | values))
 
 
-def test_every_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, clock, said):
+def test_each_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, clock, said):
     for number in (1, 2, 3):
         with lease() as taken:
             assert taken.lease.number == held(tmp_path)["number"] == number
@@ -73,10 +72,10 @@ def test_every_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, c
     assert clock.now == 3 * 2.0  # each was read back after two seconds
 
 
-def test_a_driver_that_is_alive_is_not_robbed(lease, tmp_path, clock, said):
+def test_lease_of_a_living_driver_is_not_taken(lease, tmp_path, clock, said):
     with lease() as first:
         clock.meanwhile = first.renew
-        with pytest.raises(SweepBusyError, match="run by another process .process [0-9]+ on"):
+        with pytest.raises(StoreError, match="run by another process .process [0-9]+ on"):
             lease().__enter__()
         assert held(tmp_path)["number"] == 1
     (text,) = said
@@ -84,7 +83,7 @@ def test_a_driver_that_is_alive_is_not_robbed(lease, tmp_path, clock, said):
 
 
 @pytest.mark.parametrize("heartbeat", ["1970-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
-def test_a_dead_one_is_taken_over_after_a_watch_whatever_its_clock_said(
+def test_dead_driver_is_replaced_after_a_watch_whatever_its_clock_said(
     heartbeat, lease, tmp_path, clock
 ):
     lease().__enter__()  # and never given back
@@ -97,24 +96,24 @@ def test_a_dead_one_is_taken_over_after_a_watch_whatever_its_clock_said(
     assert WATCH_SECONDS % SECONDS_BETWEEN_LOOKS == 0
 
 
-def test_where_a_lock_decides_nothing_is_watched(lease, clock, said):
+def test_nothing_is_watched_where_a_lock_decides(lease, clock, said):
     lease(locked=True).__enter__()
     with lease(locked=True) as second:
         assert second.lease.number == 2
     assert (clock.now, said) == (0.0, [])
 
 
-def test_of_two_that_take_it_at_once_the_last_writer_has_it(lease, tmp_path, clock):
+def test_last_writer_wins_of_two_drivers_at_once(lease, tmp_path, clock):
     def other_writes() -> None:
         change(tmp_path, number=1, token="other", holder="process 7 on elsewhere")
 
     clock.meanwhile = other_writes
-    with pytest.raises(SweepBusyError, match="process 7 on elsewhere"):
+    with pytest.raises(StoreError, match="process 7 on elsewhere"):
         lease().__enter__()
     assert held(tmp_path)["token"] == "other"
 
 
-def test_a_driver_that_was_robbed_does_not_take_it_back(lease, tmp_path):
+def test_driver_does_not_take_a_lost_lease_back(lease, tmp_path):
     with lease() as first:
         change(tmp_path, number=2, token="other", holder="process 7 on elsewhere")
         with pytest.raises(StaleLeaseError, match="lease number 1 .* number 2 of process 7"):
@@ -148,7 +147,7 @@ def lease_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_lease_is_replaced_where_a_lock_decides(content, lease, tmp_path, lease_file):
+def test_damaged_lease_is_replaced_where_a_lock_decides(content, lease, tmp_path, lease_file):
     lease_file.write_bytes(content)
     with lease(locked=True) as taken:
         # What is lost is the number; the token tells a worker of the earlier driver apart.
@@ -160,7 +159,7 @@ def test_a_damaged_lease_is_replaced_where_a_lock_decides(content, lease, tmp_pa
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs(content, lease, lease_file):
+def test_damaged_lease_is_refused_where_no_lock_decides(content, lease, lease_file):
     lease_file.write_bytes(content)
     with pytest.raises(StoreError, match="whole lease in .*, got a damaged file. Remove it once"):
         lease().__enter__()
@@ -168,7 +167,7 @@ def test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs(content, l
 
 
 @pytest.mark.parametrize("locked", [False, True])
-def test_the_lease_of_a_newer_release_is_refused_and_left(locked, lease, lease_file):
+def test_newer_lease_is_refused_and_left(locked, lease, lease_file):
     lease_file.write_text('{"schema": 2}')
     with pytest.raises(StoreError, match="schema 1 in .*, got 2. Use the release that wrote it"):
         lease(locked=locked).__enter__()
@@ -182,12 +181,12 @@ def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):
         store = root.under(first.lease)
         before: dict[Path, bytes] = {}
 
-        def robbed(record: object) -> None:
+        def taken_over(record: object) -> None:
             change(store.root, number=2, token="other")
             before.update({p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()})
 
         with pytest.raises(StaleLeaseError):
-            fit(tiny_spec, store, Runtime(device="cpu", data_root=data_root), on_epoch=robbed)
+            fit(tiny_spec, store, Runtime(device="cpu", data_root=data_root), on_epoch=taken_over)
         assert {p: p.read_bytes() for p in store.root.rglob("*") if p.is_file()} == before
         run_id = tiny_spec.run_id()
         for write in (
@@ -206,7 +205,7 @@ def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):
     assert result.epochs == 3
 
 
-def test_a_lease_that_is_gone_is_stale(tmp_path):
+def test_removed_lease_is_stale(tmp_path):
     root = Store(tmp_path / "store")
     with HeldLease(root.storage, "mine", locked=True, say=print) as first:
         (root.sweep_folder("mine") / "lease.json").unlink()

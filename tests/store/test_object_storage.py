@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from mtl.errors import StoreError, StoreUnreachableError
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
-from mtl.store import RunBusyError, Store, objects
-from mtl.store.objects import ObjectStorage, shown_address
+from mtl.store import RunBusyError, Store, existing_store, objects
+from mtl.store.address import shown_address
+from mtl.store.objects import ObjectStorage
+from mtl.store.states import read_specs
 from mtl.training import fit, load_network
 from tests.s3_server import Proxy, S3Server, running_s3_server
 
@@ -44,7 +47,7 @@ def without_seconds(records: list[EpochRecord]) -> list[EpochRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
-def test_a_run_is_the_same_run_bit_for_bit(
+def test_run_is_the_same_bit_for_bit_as_in_a_folder(
     tmp_path: Path, s3_address: str, tiny_spec: RunSpec, data_root: str
 ) -> None:
     runtime = Runtime(device="cpu", data_root=data_root)
@@ -64,14 +67,14 @@ def test_a_run_is_the_same_run_bit_for_bit(
     assert fit(tiny_spec, Store(s3_address), runtime) == local.result(run_id)
 
 
-def test_what_is_absent_is_absent_and_what_is_removed_goes(s3_address: str) -> None:
-    assert Store.if_there(s3_address) is None
+def test_absent_and_removed_objects_are_absent(s3_address: str) -> None:
+    assert existing_store(s3_address) is None
     with pytest.raises(StoreError, match="holds no store.json"):
         Store(s3_address, create=False)
     store = Store(s3_address)
-    assert Store.if_there(s3_address) is not None
+    assert existing_store(s3_address) is not None
     run_id = "0" * 16
-    assert (store.run_ids(), store.sweep_names(), store.has_run(run_id)) == ([], [], False)
+    assert (store.run_ids(), store.sweep_names()) == ([], [])
     assert store.result(run_id) is store.manifest(run_id) is store.error(run_id) is None
     assert store.epochs(run_id) == []
     store.clear_error(run_id)
@@ -83,7 +86,7 @@ def test_what_is_absent_is_absent_and_what_is_removed_goes(s3_address: str) -> N
     assert not store.has_checkpoint(run_id)
 
 
-def test_a_prefix_with_other_things_is_refused(s3_address: str, s3_server: S3Server) -> None:
+def test_prefix_with_other_things_is_refused(s3_address: str, s3_server: S3Server) -> None:
     ObjectStorage(s3_address).write("holiday.jpg", b"x")
     with pytest.raises(StoreError, match="holds other things"):
         Store(s3_address)
@@ -92,7 +95,7 @@ def test_a_prefix_with_other_things_is_refused(s3_address: str, s3_server: S3Ser
         Store(nowhere)
 
 
-def test_a_log_is_segments_that_are_written_once(
+def test_full_segments_of_a_log_are_written_once(
     s3_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "SEGMENT_LINES", 3)
@@ -131,7 +134,7 @@ def test_events_of_several_processes_follow_each_other(
     assert [json.loads(line) for line in lines] == [[p, e] for p in range(4) for e in range(2)]
 
 
-def test_a_checkpoint_is_an_object_and_then_a_pointer(
+def test_checkpoint_is_an_object_and_then_a_pointer(
     s3_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(s3_address)
@@ -163,7 +166,7 @@ def test_a_checkpoint_is_an_object_and_then_a_pointer(
     assert store.names(key.rpartition("/")[0]) == []
 
 
-def test_an_object_that_is_not_what_its_pointer_says_is_refused(s3_address: str) -> None:
+def test_object_other_than_its_pointer_says_is_refused(s3_address: str) -> None:
     store = Store(s3_address)
     folder = store.run_key("0" * 16, "checkpoint")
     store.write_large(f"{folder}/latest.pt", b"state")
@@ -195,14 +198,14 @@ def test_a_signal_does_not_cut_a_write(s3_address: str) -> None:
     assert storage.read("after") == b"x"
 
 
-def test_slow_is_only_slow(s3_address: str, s3_server: S3Server, proxy: Proxy) -> None:
+def test_slow_connection_is_waited_for(s3_address: str, s3_server: S3Server, proxy: Proxy) -> None:
     proxy.delay = 0.3
     store = Store(through(s3_address, s3_server, proxy))
     run_id = store.write_spec(RunSpec(seed=3))
     assert store.spec(run_id) == RunSpec(seed=3)
 
 
-def test_a_lost_connection_is_one_sentence_after_several_tries(
+def test_lost_connection_is_one_sentence_after_several_tries(
     s3_address: str, s3_server: S3Server, proxy: Proxy
 ) -> None:
     store = Store(through(s3_address, s3_server, proxy))
@@ -236,7 +239,7 @@ def test_half_an_object_is_never_seen(
     assert store.read("file") == bytes(size)
 
 
-def test_a_run_that_a_cut_interrupts_resumes_from_its_last_whole_checkpoint(
+def test_run_that_a_lost_connection_interrupts_resumes_from_its_last_checkpoint(
     tmp_path: Path, s3_address: str, s3_server: S3Server, proxy: Proxy, tiny_spec: RunSpec,
     data_root: str,
 ) -> None:  # fmt: skip
@@ -265,7 +268,7 @@ def test_a_run_that_a_cut_interrupts_resumes_from_its_last_whole_checkpoint(
     assert direct.names(direct.run_key(run_id, "checkpoint")) == ["weights.pt"]
 
 
-def test_two_processes_of_one_machine_do_not_train_one_run(s3_address: str) -> None:
+def test_one_machine_trains_a_run_once(s3_address: str) -> None:
     first, second = Store(s3_address), Store(s3_address)
     with first.run_lock("0" * 16):
         with pytest.raises(RunBusyError), second.run_lock("0" * 16):
@@ -309,3 +312,15 @@ def test_credentials_of_an_address_are_used_and_not_shown(
         texts.append(str(refused.value))
     for text in [*shown, *texts]:
         assert not any(secret in text for secret in ("someone", "sesame", "squeamish")), text
+
+
+def test_many_small_reads_are_made_at_a_time(
+    s3_address: str, s3_server: S3Server, proxy: Proxy
+) -> None:
+    store = Store(s3_address)
+    run_ids = [store.write_spec(RunSpec(seed=seed)) for seed in range(12)]
+    reader = Store(through(s3_address, s3_server, proxy), create=False)
+    proxy.delay = 0.2
+    began = time.monotonic()
+    assert list(read_specs([reader], run_ids)) == run_ids
+    assert time.monotonic() - began < 12 * 0.2

@@ -2,57 +2,54 @@
 
 import pytest
 
-from mtl.store.plan_file import PlanFileError, parse_plan
+from mtl.errors import StoreError
+from mtl.store.plan_file import parse_plan
 
 
 def plan(*revisions: object, **changes: object) -> dict[str, object]:
     return {"schema": 1, "kind": "mine", "revisions": list(revisions), **changes}
 
 
-def test_a_grid_reports_all_that_its_starts_planned() -> None:
-    held = parse_plan(plan({"run_ids": ["a", "b"]}, {"run_ids": ["b", "c"]}))
+def test_grid_reports_all_that_its_starts_planned() -> None:
+    held = parse_plan(plan({"run_ids": ["a", "b"]}, {"run_ids": ["b", "c"]}), "plan.json")
     assert held.run_ids == held.reported == ["a", "b", "c"]
     assert (held.kind, held.tuned) == ("mine", ())
 
 
-def test_a_search_reports_the_points_that_it_chose_last() -> None:
-    tuned = ["optimizer.learning_rate"]
-    steps = {"run_ids": ["a", "b", "c"], "reported": False}
-    assert parse_plan(plan(steps, tuned=tuned)).reported == []
-    first = (steps, {"run_ids": ["b"]})
-    assert parse_plan(plan(*first, tuned=tuned)).reported == ["b"]
-    again = (*first, {"run_ids": ["a", "b", "c", "d"], "reported": False})
-    assert parse_plan(plan(*again, tuned=tuned)).reported == ["b"]
-    held = parse_plan(plan(*again, {"run_ids": ["d"]}, tuned=tuned))
-    assert (held.run_ids, held.reported) == (["a", "b", "c", "d"], ["d"])
-
-
-def test_a_search_of_an_earlier_release_with_empty_revisions_is_read() -> None:
-    held = parse_plan(plan({"run_ids": []}, {"run_ids": ["b"]}, {"run_ids": []}))
-    assert held.run_ids == held.reported == ["b"]
-    # Once this release has gone on with it, its empty revisions are no choice of points.
-    tuned = plan({"run_ids": []}, {"run_ids": ["b"]}, {"run_ids": []}, tuned=["x"])
-    assert parse_plan(tuned).reported == ["b"]
+STEPS = {"run_ids": ["a", "b", "c"], "reported": False}
+MORE_STEPS = {"run_ids": ["a", "b", "c", "d"], "reported": False}
+POINTS = {"run_ids": ["b"]}
 
 
 @pytest.mark.parametrize(
-    ("held", "words"),
+    ("revisions", "reported"),
     [
-        ([], "schema None"),
-        ({"schema": "1"}, "schema '1'"),
-        ({"schema": 1}, "no list of revisions"),
-        (plan("x"), "a revision without a list of run ids"),
-        (plan({"run_ids": [3]}), "a revision without a list of run ids"),
-        (plan(tuned="optimizer"), "no list of names under tuned"),
+        ([STEPS], []),
+        ([STEPS, POINTS], ["b"]),
+        ([STEPS, POINTS, MORE_STEPS], ["b"]),
+        ([STEPS, POINTS, MORE_STEPS, {"run_ids": ["d"]}], ["d"]),
+        # As an earlier release wrote it: empty revisions are no choice of points.
+        ([{"run_ids": []}, POINTS, {"run_ids": []}], ["b"]),
     ],
 )
-def test_damaged_plans_are_told_in_words(held: object, words: str) -> None:
-    with pytest.raises(PlanFileError, match=f"^{words}$") as caught:
-        parse_plan(held)
-    assert caught.value.remedy == "remove the file and start the sweep again"
+def test_search_reports_the_points_it_chose_last(revisions: list, reported: list[str]) -> None:
+    assert parse_plan(plan(*revisions, tuned=["x"]), "plan.json").reported == reported
 
 
-def test_a_plan_of_a_newer_release_is_not_to_be_removed() -> None:
-    with pytest.raises(PlanFileError, match=r"^schema 2$") as caught:
-        parse_plan({"schema": 2})
-    assert caught.value.remedy == "use the release that wrote it"
+@pytest.mark.parametrize(
+    ("held", "words", "remedy"),
+    [
+        ([], "schema None", "Remove"),
+        ({"schema": "1"}, "schema '1'", "Remove"),
+        ({"schema": 2}, "schema 2", "Use the release that wrote it"),
+        ({"schema": 1}, "no list of revisions", "Remove"),
+        (plan("x"), "a revision without a list of run ids", "Remove"),
+        (plan({"run_ids": [3]}), "a revision without a list of run ids", "Remove"),
+        (plan(tuned="optimizer"), "no list of names under tuned", "Remove"),
+    ],
+)
+def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(
+    held: object, words: str, remedy: str
+) -> None:
+    with pytest.raises(StoreError, match=f"got {words} in .*plan.json. {remedy}"):
+        parse_plan(held, "STORE/plan.json")

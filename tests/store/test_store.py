@@ -65,7 +65,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seed": 1}'])
-def test_a_torn_spec_is_written_again(content: str, tmp_path: Path) -> None:
+def test_torn_spec_is_written_again(content: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     run_id = store.write_spec(RunSpec(seed=3))
     path = store.run_folder(run_id) / "spec.json"
@@ -83,7 +83,7 @@ def test_no_nan_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_write_leaves_the_old_file(
+def test_interrupted_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -137,7 +137,7 @@ def test_unusable_places_are_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
+def test_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(StoreError, match="can be written"):
         Store(tmp_path / "store")
@@ -178,7 +178,7 @@ def _hold(root: str, run_id: str, held: object, release: object) -> None:
         release.wait(30)  # type: ignore[attr-defined]
 
 
-def test_a_run_has_one_trainer_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+def test_run_has_one_trainer_and_a_killed_one_frees_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     run_id = store.write_spec(RunSpec())
     context = multiprocessing.get_context("spawn")

@@ -35,7 +35,7 @@ def test_all_nine_tasks_leave_predictions_and_error_maps(
     spec = RunSpec.from_dict(make_tiny(tasks=list(TASKS)))
     store = Store(tmp_path / "store")
     fit(spec, store, runtime)
-    folder = store.samples_folder(spec.run_id())
+    folder = store.run_folder(spec.run_id()) / "samples"
     # After epoch 2 and the last; epoch 10 is never reached.
     assert sorted(p.name for p in folder.iterdir()) == ["epoch_00002.npz", "epoch_00003.npz"]
     with np.load(folder / "epoch_00003.npz", allow_pickle=False) as held:
@@ -73,7 +73,7 @@ def test_they_can_be_asked_for_elsewhere_or_not_at_all(
     ):
         store = Store(tmp_path / name)
         fit(tiny_spec, store, Runtime(device="cpu", data_root=data_root, **changes))
-        folder = store.samples_folder(tiny_spec.run_id())
+        folder = store.run_folder(tiny_spec.run_id()) / "samples"
         found = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
         assert found == expected
     with pytest.raises(ValueError, match="num_samples to be at least 0"):

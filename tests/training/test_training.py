@@ -61,7 +61,7 @@ def test_a_run_leaves_what_the_store_promises(
     assert manifest["initial_weights"] == weights_hash(_Run(tiny_spec, store, runtime).network)
     assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
     assert set(manifest["per_pixel_prior"]["test"]["depth"]) == set(TASK_METRICS["depth"])
-    files = sorted(p.name for p in store.checkpoint_folder(run_id).iterdir())
+    files = sorted(p.name for p in (store.run_folder(run_id) / "checkpoint").iterdir())
     assert files == ["weights.pt"]
 
 
@@ -221,7 +221,7 @@ def test_keep_says_what_stays(make_tiny: Fields, data_root: str, tmp_path: Path)
     for keep, files in expected.items():
         store = Store(tmp_path / keep)
         fit(spec, store, Runtime(device="cpu", data_root=data_root, keep=keep))
-        folder = store.checkpoint_folder(spec.run_id())
+        folder = store.run_folder(spec.run_id()) / "checkpoint"
         assert sorted(p.name for p in folder.glob("*")) == files
     with pytest.raises(StoreError, match="--keep final"):
         load_network(Store(tmp_path / "none"), spec.run_id())

@@ -16,7 +16,7 @@ from mtl.errors import RunPausedError, StoreError
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from mtl.store.states import read_entry
+from mtl.store.states import read_run
 from mtl.training import fit, load_network, step
 
 Fields = Callable[..., dict]
@@ -110,11 +110,11 @@ def test_interrupted_before_its_mark_a_paused_run_marks_itself_and_trains_nothin
 
     with pytest.raises(KeyboardInterrupt):
         fit(spec, store, to_second, on_epoch=interrupt)
-    assert read_entry(store, run_id).state == "partial"
+    assert read_run(store, run_id).state == "partial"
     with pytest.raises(RunPausedError, match="after epoch 2 of 4"):
         fit(spec, store, to_second, on_epoch=interrupt)
     assert trained == [1, 2]
-    assert read_entry(store, run_id).state == "paused"
+    assert read_run(store, run_id).state == "paused"
 
 
 def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
@@ -235,7 +235,7 @@ def test_a_damaged_checkpoint_is_told_in_words(
 
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_spec, store, runtime, on_epoch=stop)
-    path = store.checkpoint_folder(tiny_spec.run_id()) / "latest.pt"
+    path = store.run_folder(tiny_spec.run_id()) / "checkpoint" / "latest.pt"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     with pytest.raises(StoreError, match="got a damaged file.*Remove the file"):
@@ -256,7 +256,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     for spec in specs:
         with pytest.raises(KeyboardInterrupt):
             fit(spec, store, runtime, on_epoch=stop)
-    paths = [store.checkpoint_folder(spec.run_id()) / "latest.pt" for spec in specs]
+    paths = [store.run_folder(spec.run_id()) / "checkpoint" / "latest.pt" for spec in specs]
     paths[0].write_bytes(paths[1].read_bytes())
     with pytest.raises(StoreError, match="Expected the checkpoint of run"):
         fit(specs[0], store, runtime)

@@ -43,8 +43,8 @@ def test_every_state_is_told_with_its_reason(store, synthetic):
     ids = [store.write_spec(spec) for spec in specs[:5]]
     synthetic.finish(store, specs[0], synthetic.depth_and_segmentation(0.8, 0.6))
     store.write_error(ids[1], "Traceback (most recent call last):\nRuntimeError: out of memory\n")
-    (store.checkpoint_folder(ids[2])).mkdir()
-    (store.checkpoint_folder(ids[2]) / "0003.pt").write_bytes(b"")
+    (store.run_folder(ids[2]) / "checkpoint").mkdir()
+    (store.run_folder(ids[2]) / "checkpoint" / "0003.pt").write_bytes(b"")
     synthetic.finish(store, specs[4], synthetic.depth_and_segmentation(0.8, 0.6))
     (store.run_folder(ids[4]) / "result.json").write_text('{"schema": 1, "run')
     synthetic.write_plan(store, "grid", ids[:2], [*ids, specs[5].run_id()])
@@ -52,7 +52,7 @@ def test_every_state_is_told_with_its_reason(store, synthetic):
     assert [(s.state, s.seed) for s in loaded.states] == [
         ("done", 0),
         ("failed", 1),
-        ("unfinished", 2),
+        ("partial", 2),
         ("missing", 3),
         ("damaged", 4),
         ("missing", None),
@@ -64,7 +64,7 @@ def test_every_state_is_told_with_its_reason(store, synthetic):
     assert str(store.root) not in reasons[4], "a report is passed on; it names no folder"
     findings = find(loaded, choose_axes(loaded.tasks))
     assert any(ids[4] in note for note in findings.notes), "damaged results are said loudly"
-    assert list(findings.counts) == ["done", "failed", "unfinished", "missing", "damaged"]
+    assert list(findings.counts) == ["done", "failed", "partial", "missing", "damaged"]
 
 
 def test_an_unfinished_run_tells_its_last_epoch(store, synthetic):
@@ -83,7 +83,7 @@ def test_an_unfinished_run_tells_its_last_epoch(store, synthetic):
     lines = "".join(json.dumps({**record, "epoch": e}) + "\n" for e in (1, 2, 3))
     (store.run_folder(run_id) / "epochs.jsonl").write_text(lines)
     (state,) = load_stores([store]).states
-    assert (state.state, state.reason) == ("unfinished", "after epoch 3 of 12")
+    assert (state.state, state.reason) == ("partial", "after epoch 3 of 12")
 
 
 def test_order_without_a_plan_does_not_hang_on_hashes(store, synthetic):

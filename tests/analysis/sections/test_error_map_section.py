@@ -1,7 +1,6 @@
 """The section on error maps and predictions: what is shown, said, bounded and refused."""
 
 import io
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -182,7 +181,7 @@ def test_the_images_shown_are_those_that_all_have(
 def test_a_damaged_file_a_run_without_samples_and_none_at_all(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
-    folder = Path(store.samples_folder(filled["lsb", 0]))
+    folder = store.run_folder(filled["lsb", 0]) / "samples"
     (folder / "epoch_00010.npz").write_bytes(b"torn")
     assert "epoch 10 (there are none that can be read)" in words(section(store))
     for name in folder.iterdir():
@@ -194,7 +193,8 @@ def test_a_damaged_file_a_run_without_samples_and_none_at_all(
         name.unlink()
     assert f"lsb: run {filled['lsb', 0]} has no samples." in words(section(store))
     for epoch in EPOCHS:
-        Path(store.samples_folder(filled["fixed", 0]), f"epoch_{epoch:05d}.npz").write_bytes(b"")
+        folder = store.run_folder(filled["fixed", 0]) / "samples"
+        (folder / f"epoch_{epoch:05d}.npz").write_bytes(b"")
     assert section(store).lead.startswith("None of the samples")
 
 

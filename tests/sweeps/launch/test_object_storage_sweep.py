@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl.store import Store
+from mtl.store import Store, existing_store
 
 ROOT = Path(__file__).parents[3]
 TINY = [
@@ -45,7 +45,7 @@ def test_a_sweep_on_object_storage_is_that_of_a_folder(tmp_path: Path, s3_addres
     address = s3_address.replace("s3://", f"s3://test:{secret}@")
     planned = run(sweep(address, "epochs=2", "--plan"), tmp_path)
     assert (planned.returncode, planned.stderr) == (0, "")
-    assert Store.if_there(s3_address) is None  # a plan writes nothing
+    assert existing_store(s3_address) is None  # a plan writes nothing
     outputs = [planned]
     for place in (tmp_path / "store", address):
         outputs.append(run(sweep(place, "epochs=2"), tmp_path))
@@ -115,7 +115,7 @@ def test_a_killed_driver_is_followed_by_the_next(tmp_path: Path, s3_address: str
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=tmp_path
     ) as process:
         end = time.monotonic() + 300
-        while not (held := Store.if_there(s3_address)) or not any(
+        while not (held := existing_store(s3_address)) or not any(
             len(held.epochs(run_id)) > 3 for run_id in held.run_ids()
         ):
             assert process.poll() is None, "the sweep ended"

@@ -11,7 +11,6 @@ import pytest
 from mtl.errors import StoreError
 from mtl.records import Result
 from mtl.store import Store
-from mtl.store.lease import SweepBusyError
 from sweeps import command
 from sweeps.launch import driver
 from sweeps.launch.signals import StopRequested
@@ -188,7 +187,10 @@ def test_refined_sweep_has_one_lock_one_report_and_one_end(
 
     def decide_noting(*args):
         states.append(state_of(tmp_path))
-        with pytest.raises(SweepBusyError), sweep_lock(Store(tmp_path), "priority_grid"):
+        with (
+            pytest.raises(StoreError, match="being run by another process"),
+            sweep_lock(Store(tmp_path), "priority_grid"),
+        ):
             pass
         return decided(*args)
 

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.pareto import main as pareto
 from mtl.store import Store
-from mtl.store.plan_file import parse_plan
-from mtl.store.states import list_runs
+from mtl.store.plan_file import read_plan
+from mtl.store.states import read_runs
 from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
 
@@ -34,7 +34,7 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
         seen.before(len(seen.launches), signals)
         if signals.received is not None:
             return
-        held = json.loads((store.sweep_folder(plan.name) / "plan.json").read_text())
+        held = read_plan(store, plan.name)
         left = {run_id: progress._remaining(run_id) for run_id in plan.run_ids}
         begun = {run_id: len(store.epochs(run_id)) for run_id in plan.run_ids}
         pause = runtime.pause_after
@@ -45,15 +45,13 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
                 progress.finish(run_id, succeeded=store.is_done(run_id))
             else:
                 progress.pause(run_id)
-                folder = store.checkpoint_folder(run_id)
+                folder = store.run_folder(run_id) / "checkpoint"
                 folder.mkdir(exist_ok=True)
                 (folder / "latest.pt").touch()
         journal.status(progress.snapshot(), "running", now=True)
         seen.sessions.add(session)
         seen.launches.append(
-            SimpleNamespace(
-                plan=plan, held=parse_plan(held), status=status(), left=left, begun=begun
-            )
+            SimpleNamespace(plan=plan, held=held, status=status(), left=left, begun=begun)
         )
 
     monkeypatch.setattr(driver, "launch", launch)
@@ -64,7 +62,11 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
 
 
 def plan_of(store):
-    return parse_plan(json.loads((store.sweep_folder("pareto_search") / "plan.json").read_text()))
+    return read_plan(store, "pareto_search")
+
+
+def stored_runs(store):
+    return read_runs(store, store.run_ids()).values()
 
 
 def test_plan_and_status_tell_of_the_whole_search_from_its_first_batch_on(stage, capsys):
@@ -251,9 +253,9 @@ def test_a_run_interrupted_before_it_is_marked_as_paused_is_marked_later(stage, 
     stage.training.before_mark = die
     with pytest.raises(played.killed):
         stage.run()
-    states = [entry.state for entry in list_runs(stage.store) if entry.epochs == 2]
+    states = [run.state for run in stored_runs(stage.store) if run.epochs == 2]
     assert (states.count("partial"), states.count("paused")) == (1, number)
     stage.training.before_mark = lambda: None
     assert stage.run() == 0
     assert len(set(stage.training.trained)) == len(stage.training.trained)
-    assert {entry.state for entry in list_runs(stage.store)} == {"done", "paused"}
+    assert {run.state for run in stored_runs(stage.store)} == {"done", "paused"}

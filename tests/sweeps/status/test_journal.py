@@ -8,8 +8,7 @@ import pytest
 
 from mtl.errors import StoreError
 from mtl.store import Store, write_json
-from mtl.store.lease import SweepBusyError
-from mtl.store.plan_file import parse_plan
+from mtl.store.plan_file import read_plan
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
 from sweeps.status.journal import Journal, revisions, sweep_lock
@@ -114,7 +113,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(store):
     ) as other:
         assert other.stdout.readline() == "held\n"
         with (
-            pytest.raises(SweepBusyError, match=f"process {other.pid} on"),
+            pytest.raises(StoreError, match=f"process {other.pid} on"),
             sweep_lock(store, "mine"),
         ):
             pass
@@ -137,4 +136,4 @@ def test_a_start_that_decides_as_it_goes_has_one_revision_that_grows(store):
     assert [revision.get("reported", True) for revision in held] == [True, False, True]
     raw = json.loads((store.sweep_folder("mine") / "plan.json").read_text())
     assert raw["tuned"] == ["optimizer.learning_rate"]
-    assert parse_plan(raw).reported == list(plan_of(3).run_ids)
+    assert read_plan(store, "mine").reported == list(plan_of(3).run_ids)

@@ -1,0 +1,40 @@
+"""What names a store: a path, `file://` and an absolute path, or an address of object storage."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mtl.errors import UsageError
+
+
+def local_folder(address: str | Path) -> Path | None:
+    """Return the path that `address` names; None if it is on object storage.
+
+    After `file://`, `%20` stands for a space; in a plain path it is part of the name.
+
+    Raises:
+        UsageError: for an empty address, or `file://` without an absolute path.
+    """
+    text = str(address)
+    if not text.strip():
+        raise UsageError("Expected the folder or address of a store, got an empty name.")
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text).expanduser()
+    if scheme.lower() != "file":
+        return None
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise UsageError(f"Expected an address like file:///home/me/results, got {text}.")
+    return Path(unquote(parts.path))
+
+
+def is_address(address: str | Path) -> bool:
+    """Return whether `address` is on object storage."""
+    return local_folder(address) is None
+
+
+def shown_address(address: str) -> str:
+    """Return an address without user, password and options, fit for people and for files."""
+    scheme, _, rest = address.partition("://")
+    bucket, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{path}".rstrip("/")
