@@ -152,29 +152,6 @@ class Tuning:
             for method, base in trials.bases.items()
         }
 
-    def epochs_compared(self) -> dict[str, int]:
-        """Return run id -> the epochs after which the decisions compared it.
-
-        They stand whatever the store still holds of the runs; of a candidate that failed the
-        decisions name none.
-        """
-        trials, log = self._trials, self._trials.log
-        found: dict[str, int] = {}
-        for method, base in trials.bases.items():
-            after: dict[int, int] = {}
-            for i in range(trials.options.candidates):
-                if trials.reported("candidate_told", method, i) is not None:
-                    after[i] = self._rungs[0]
-            for rung, epoch in enumerate(self._rungs):
-                decision = log.get("rung", method, rung)
-                after |= dict.fromkeys(decision["ranked"] if decision is not None else (), epoch)
-            for i, epoch in after.items():
-                candidate = log.get("candidate", method, i)
-                if candidate is not None:
-                    specs = self._specs(with_parameters(base, candidate["params"]))
-                    found |= {spec.run_id(): epoch for spec in specs}
-        return found
-
     def _first_rung(self) -> dict[str, Candidates]:
         """Return method -> candidate -> its run, all trained to the first rung."""
         trials = self._trials
@@ -251,7 +228,7 @@ class Outcome:
     specs: tuple[RunSpec, ...]
     """The chosen points with every seed, method by method."""
     num_epochs: int
-    """Trained in all, tuning included; of failed runs those that the store still holds."""
+    """Trained in all, tuning included, as far as the store still holds the runs."""
     num_paused: int
     """Runs that were left in the tuning."""
     num_explored: int
@@ -326,30 +303,18 @@ class Search:
         specs: list[RunSpec],
         explored: Mapping[str, Mapping[int, RunSpec]],
     ) -> Outcome:
-        """Return what was found; what was decided once counts, even if its runs were removed."""
+        """Return what was found, and what the store tells of the runs on the way."""
         trials = self._trials
-        tried = {(m, i): spec for m, found in explored.items() for i, spec in found.items()}
-        in_vain = {
-            spec.run_id() for (m, i), spec in tried.items() if trials.reported("told", m, i) is None
-        }
-        compared = self._tuning.epochs_compared()
-        compared |= {s.run_id(): s.epochs for s in tried.values() if s.run_id() not in in_vain}
-        epochs = {
-            run_id: max(trials.epochs_of(run_id), compared.get(run_id, 0)) for run_id in trials.runs
-        }
-        left = {
-            run_id
-            for run_id, spec in trials.runs.items()
-            if not trials.store.is_done(run_id) and compared.get(run_id, 0) < spec.epochs
-        }
-        failed = {run_id for run_id in left if run_id in in_vain or trials.failed(run_id)}
+        epochs = {run_id: trials.epochs_of(run_id) for run_id in trials.runs}
+        left = {run_id for run_id in trials.runs if not trials.store.is_done(run_id)}
+        failed = {run_id for run_id in left if trials.failed(run_id)}
         return Outcome(
             chosen,
             tuple(specs),
-            sum(epochs.values()),
-            sum(epochs[run_id] > 0 for run_id in left - failed),
-            len(tried),
-            len(failed - {spec.run_id() for spec in specs}),
+            num_epochs=sum(epochs.values()),
+            num_paused=sum(epochs[run_id] > 0 for run_id in left - failed),
+            num_explored=sum(map(len, explored.values())),
+            num_failed=len(failed - {spec.run_id() for spec in specs}),
         )
 
     def _explore(self, tuned: Mapping[str, RunSpec]) -> dict[str, dict[int, RunSpec]]:

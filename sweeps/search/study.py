@@ -48,11 +48,6 @@ class Asked:
     sampler_state: dict[str, Any]
 
 
-def real_range(low: float, high: float, *, log: bool) -> FloatDistribution:
-    """Return the distribution of a number from `low` to `high`, on a logarithmic scale if `log`."""
-    return FloatDistribution(low, high, log=log)
-
-
 def open_storage(path: Path) -> BaseStorage:
     """Return a new storage in the file `path`, in place of whatever an earlier start left."""
     for old in (path, path.with_name(f"{path.name}.lock")):  # a killed process leaves the lock
@@ -147,7 +142,7 @@ class Trials:
         train: trains a batch.
 
     Raises:
-        ValueError: if the decisions in `folder` were made with other settings.
+        UsageError: if the decisions in `folder` were made with other settings.
         StoreError: if they cannot be read.
     """
 
@@ -173,7 +168,7 @@ class Trials:
         return Study(
             self._storage,
             name,
-            {k: real_range(*v, log=k in TUNED) for k, v in intervals.items()},
+            {k: FloatDistribution(*v, log=k in TUNED) for k, v in intervals.items()},
             len(self.axes),
             options.sampler,
             options.population,

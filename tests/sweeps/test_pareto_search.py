@@ -53,7 +53,7 @@ def test_wrong_usage_is_one_sentence(argv, words, tmp_path, capsys):
     assert not (tmp_path / "s").exists()
 
 
-def test_the_plan_counts_at_most_and_needs_neither_optuna_nor_torch(tmp_path):
+def test_plan_counts_at_most_and_imports_nothing_heavy(tmp_path):
     code = (
         "import sys; from sweeps.pareto_search import main; "
         f"status = main(['--plan', '--json', '--store', {str(tmp_path / 's')!r}]); "
@@ -72,7 +72,7 @@ def test_the_plan_counts_at_most_and_needs_neither_optuna_nor_torch(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_an_epochs_budget_is_kept(tmp_path, capsys):
+def test_epochs_budget_is_kept(tmp_path, capsys):
     for budget in (352, 400, 447, 448):
         argv = ["--plan", "--json", "--store", str(tmp_path / "s"), "--epochs-budget", str(budget)]
         assert main(argv) == 0
@@ -81,7 +81,7 @@ def test_an_epochs_budget_is_kept(tmp_path, capsys):
         assert budget - 32 < planned <= budget
 
 
-def test_a_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys):
+def test_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys):
     a_step = {"seconds": 0.0}
 
     def timed(specs, data_root):
@@ -120,7 +120,7 @@ def num_epochs(store: Path) -> int:
 
 
 @pytest.mark.slow
-def test_real_searches_killed_interrupted_and_undisturbed_find_the_same(tmp_path):
+def test_real_search_killed_and_interrupted_finds_the_same(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     undisturbed = tmp_path / "undisturbed"
     first = subprocess.run(

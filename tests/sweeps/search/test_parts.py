@@ -29,17 +29,17 @@ def test_stick_breaking_by_hand():
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 5])
-def test_stick_breaking_is_uniform_and_has_a_way_back(num_tasks):
+def test_stick_breaking_is_uniform_and_invertible(num_tasks):
     seed = 3
     print(f"seed {seed}")
-    units = np.random.default_rng(seed).random((20_000, num_tasks - 1))
+    units = np.random.default_rng(seed).random((4_000, num_tasks - 1))
     points = np.array([priorities_of(list(u)) for u in units])
     assert points.min() >= MIN_PRIORITY - 1e-12
     free = (points - MIN_PRIORITY) / (1 - num_tasks * MIN_PRIORITY)
     # Dirichlet(1, ..., 1): every coordinate has mean 1/K and variance (K - 1) / (K^2 (K + 1)).
-    assert free.mean(axis=0) == pytest.approx(1 / num_tasks, abs=0.01)
+    assert free.mean(axis=0) == pytest.approx(1 / num_tasks, abs=0.02)
     variance = (num_tasks - 1) / (num_tasks**2 * (num_tasks + 1))
-    assert free.var(axis=0) == pytest.approx(variance, rel=0.06)
+    assert free.var(axis=0) == pytest.approx(variance, rel=0.1)
     tasks = ("depth", "normal", "segmentation", "edge2d", "edge3d")[:num_tasks]
     for point, unit in zip(points[:50], units[:50], strict=True):
         assert units_of(tuple(point)) == pytest.approx(unit, abs=1e-9)
@@ -47,7 +47,7 @@ def test_stick_breaking_is_uniform_and_has_a_way_back(num_tasks):
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 9])
-def test_tuning_gives_one_task_after_the_other_twice_the_priority_of_the_rest(num_tasks):
+def test_tuning_gives_each_task_twice_the_priority_of_the_rest(num_tasks):
     points = tuning_points(num_tasks)
     assert len(points) == num_tasks
     for task, point in enumerate(points):
@@ -58,7 +58,7 @@ def test_tuning_gives_one_task_after_the_other_twice_the_priority_of_the_rest(nu
         assert priorities_of(units_of(point)) == pytest.approx(point)
 
 
-def test_candidates_are_ranked_by_dominance_then_by_what_they_cover():
+def test_candidates_are_ranked_by_dominance_then_hypervolume():
     def both(x, y):
         return np.array([[x, y], [x, y]], dtype=float)
 
@@ -71,7 +71,7 @@ def test_candidates_are_ranked_by_dominance_then_by_what_they_cover():
     assert ranked({5: both(1, 1), 4: both(1, 1)}) == [4, 5]
 
 
-def test_a_subset_that_covers_most():
+def test_best_subset_covers_the_most():
     # The reference is (11, 11). Alone, (5, 5) covers 36, (0, 10) and (10, 0) cover 11, and (6, 6)
     # covers 25; after (5, 5) each end adds 5 and (6, 6) adds nothing.
     points = {0: (0, 10), 1: (6, 6), 2: (5, 5), 3: (10, 0)}
@@ -96,7 +96,7 @@ def test_rungs_and_budgets_by_hand():
     assert (plain.num_runs, plain.num_epochs, plain.num_batches(6)) == (6, 96, 1)
 
 
-def test_a_decision_is_made_once(tmp_path):
+def test_decision_is_made_once(tmp_path):
     path = tmp_path / "decisions.jsonl"
     log = DecisionLog(path)
     assert log.decide("tuned", "lsb", make=lambda: {"candidate": 2})["candidate"] == 2
@@ -115,7 +115,7 @@ def test_a_decision_is_made_once(tmp_path):
 @pytest.mark.parametrize(
     "line", [b"x\n", b'{"schema": 2, "decision": "tuned", "method": "a"}\n', b"[]\n", b"{}\n"]
 )
-def test_a_damaged_log_is_told_in_words(tmp_path, line):
+def test_damaged_log_is_refused(tmp_path, line):
     path = tmp_path / "decisions.jsonl"
     path.write_bytes(line)
     with pytest.raises(StoreError, match="another --name"):
@@ -132,7 +132,7 @@ def test_a_damaged_log_is_told_in_words(tmp_path, line):
         (["--store", "s3://key:secret@bucket/x"], "Expected a folder for --store"),
     ],
 )
-def test_what_sweeps_share_and_a_search_has_not_is_refused(arguments, sentence, tmp_path, capsys):
+def test_options_that_a_search_does_not_have_are_refused(arguments, sentence, tmp_path, capsys):
     for more in ([], ["--plan"]):
         store = [] if "--store" in arguments else ["--store", str(tmp_path / "store")]
         assert pareto_search.main([*arguments, *store, *more]) == 2
