@@ -1,15 +1,16 @@
 """Three tasks and more: every pair of metrics, and triangles of priorities for three."""
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.compute.findings import Findings, every_pair
 from analysis.compute.fronts import OperatingPoint
-from analysis.compute.ternary import CORNERS, Difference, differences, in_triangle
-from analysis.load.axes import Axis, shown_number
-from analysis.load.matched import by_point
+from analysis.load.axes import Axis, shown_number, signs
+from analysis.load.matched import Runs, by_point, shared_seeds
 from analysis.load.priorities import Priorities, priority_values
 from analysis.load.run_files import RunFiles
 from analysis.load.text import counted, evenly, first_items, listed, no_width
@@ -32,6 +33,7 @@ from analysis.render.panels import (
 )
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table
+from mtl.errors import UsageError
 
 MAX_TASKS = 6
 """Tasks whose pairs are drawn: six have 15."""
@@ -48,6 +50,20 @@ MAX_SETTINGS = 300
 GRID_STEP = 0.2
 SIDE = Scale("", (-0.1, 1.1), is_shown=False)
 HEIGHT = Scale("", (-0.13, 1.0), is_shown=False)
+CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, math.sqrt(3) / 2))
+"""Of the triangle with sides of length 1: first task left, second right, third above."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one method is than another at one priority, over the seeds of both."""
+
+    priorities: tuple[float, ...]
+    seeds: tuple[int, ...]
+    gains: tuple[float, ...]
+    """One an axis, in metric units: positive where the first method is better."""
+    seeds_better: tuple[float, ...]
+    """One an axis: share of the seeds in which the first method is better; a tie counts half."""
 
 
 def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: ARG001
@@ -350,3 +366,50 @@ def _widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
 def _rounded(values: np.ndarray) -> tuple[float, ...]:
     """Return coordinates with five decimals, which no eye tells from more."""
     return tuple(round(float(value), 5) for value in values)
+
+
+def in_triangle(priorities: np.ndarray) -> np.ndarray:
+    """Return where settings stand in the triangle of `CORNERS`.
+
+    Args:
+        priorities: (n, 3), none negative, each row with a sum above 0 (rounded ones are scaled to
+            sum 1).
+
+    Returns:
+        (n, 2) coordinates.
+
+    Raises:
+        ValueError: for other shapes, values that are not finite, or negative ones.
+    """
+    shares = np.asarray(priorities, dtype=np.float64)
+    if shares.ndim != 2 or shares.shape[1] != 3:
+        raise UsageError(f"Expected three priorities a setting, got shape {shares.shape}.")
+    sums = shares.sum(axis=1, keepdims=True)
+    if not np.isfinite(shares).all() or (shares < 0).any() or (sums <= 0).any():
+        raise UsageError("Expected priorities of 0 or more with a sum above 0, finite.")
+    return np.asarray(shares / sums @ np.array(CORNERS))
+
+
+def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tuple[Difference, ...]:
+    """Return by how much `arm_a` is better at every priority that both methods have.
+
+    Only seeds that both have there are counted; a priority without any is left out.
+    """
+    found = []
+    for key in sorted(key for arm, key in runs if arm == arm_a and key is not None):
+        pair = (runs[(arm_a, key)], runs.get((arm_b, key), {}))
+        seeds = shared_seeds(pair)
+        if not seeds:
+            continue
+        # Turned so that higher is better.
+        gains = -signs(axes) * np.array([pair[0][seed] - pair[1][seed] for seed in seeds])
+        better = (gains > 0) + 0.5 * (gains == 0)
+        found.append(
+            Difference(
+                key,
+                tuple(seeds),
+                tuple(map(float, gains.mean(axis=0))),
+                tuple(map(float, better.mean(axis=0))),
+            )
+        )
+    return tuple(found)
