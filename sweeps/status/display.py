@@ -1,10 +1,10 @@
 """How progress looks: a live table on a terminal, now and then a line elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import IO, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,36 +20,6 @@ MAX_ROWS = 16
 """Runs shown in the live table; more are counted."""
 
 
-class Display(Protocol):
-    """Shows how a sweep goes; used as a context manager."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the output tidy."""
-
-    def say(self, text: str) -> None:
-        """Show a line that stays."""
-
-    def preparing(self, done: int, total: int) -> None:
-        """Show how many images of the data set are prepared."""
-
-    def show(self, snapshot: Snapshot, *, now: bool = False) -> None:
-        """Show where the sweep stands; `now` even if little time has passed."""
-
-
-def make_display(stream: TextIO | None = None) -> Display:
-    """Return the display that suits `stream` (standard output by default)."""
-    stream = stream or sys.stdout
-    return LiveDisplay(Console(file=stream)) if stream.isatty() else PlainDisplay(stream)
-
-
 def summary(snapshot: Snapshot) -> str:
     """Return one line: `7 of 20 done, 2 running, 1 failed, about 2 min to 3 min left`."""
     most = "at most " if snapshot.undecided else ""
@@ -63,12 +33,12 @@ def summary(snapshot: Snapshot) -> str:
     return ", ".join(parts)
 
 
-class PlainDisplay:
-    """Lines, at most one in ten seconds unless something is said."""
+class Display:
+    """Shows how a sweep goes: lines, at most one in ten seconds unless something is said."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
-        self._last_line: float | None = None
+        self._last_line = -math.inf
         self._last_text = ""
 
     def __enter__(self) -> Self:
@@ -76,33 +46,32 @@ class PlainDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to tidy: every line stands for itself."""
+        """Leave the output tidy."""
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Show a line that stays."""
         print(text, file=self._stream, flush=True)
 
-    def _sometimes(self, text: str, now: bool) -> None:
-        time_has_come = (
-            self._last_line is None or self._clock() - self._last_line >= SECONDS_BETWEEN_LINES
-        )
-        if (now or time_has_come) and text != self._last_text:
-            self._last_line, self._last_text = self._clock(), text
-            self.say(text)
-
     def preparing(self, done: int, total: int) -> None:
-        """Print how many images are prepared, rate limited but for the last."""
+        """Show how many images of the data set are prepared."""
         self._sometimes(f"Preparing data: {done} of {total} images", now=done == total)
 
     def show(self, snapshot: Snapshot, *, now: bool = False) -> None:
-        """Print where the sweep stands, rate limited unless `now`."""
+        """Show where the sweep stands; `now` even if little time has passed."""
         self._sometimes(summary(snapshot), now)
 
+    def _sometimes(self, text: str, now: bool) -> None:
+        is_due = self._clock() - self._last_line >= SECONDS_BETWEEN_LINES
+        if (now or is_due) and text != self._last_text:
+            self._last_line, self._last_text = self._clock(), text
+            self.say(text)
 
-class LiveDisplay:
+
+class LiveDisplay(Display):
     """A table of the running runs over a bar of the whole sweep, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__(console.file)
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
@@ -121,8 +90,8 @@ class LiveDisplay:
 
     def preparing(self, done: int, total: int) -> None:
         """Draw the bar of the data's preparation."""
-        words = f"Preparing data: {done} of {total} images"
-        self._live.update(Group(Text(words), _bar(done, total)))
+        text = Text(f"Preparing data: {done} of {total} images")
+        self._live.update(Group(text, _bar(done, total)))
 
     def show(self, snapshot: Snapshot, *, now: bool = False) -> None:
         """Draw where the sweep stands."""
@@ -168,3 +137,9 @@ def drawing(snapshot: Snapshot) -> RenderableType:
         + sum(run.epoch / run.spec.epochs for run in snapshot.running)
     )
     return Group(*parts, _bar(finished, snapshot.total), Text(summary(snapshot)))
+
+
+def make_display(stream: IO[str] | None = None) -> Display:
+    """Return the display that suits `stream` (standard output by default)."""
+    stream = stream or sys.stdout
+    return LiveDisplay(Console(file=stream)) if stream.isatty() else Display(stream)

@@ -26,7 +26,7 @@ from sweeps.launch.signals import StopSignals
 from sweeps.plan import make_plan
 from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
-from sweeps.status.display import PlainDisplay
+from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
@@ -102,7 +102,7 @@ def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
         with (
             sweep_lock(store, plan.name),
             StopSignals() as signals,
-            PlainDisplay(sys.stderr) as display,
+            Display(sys.stderr) as display,
         ):
             launch(
                 plan,

@@ -15,7 +15,7 @@ from sweeps.launch.driver import launch
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
-from sweeps.status.display import PlainDisplay
+from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
@@ -100,7 +100,7 @@ class Stage:
             finally:
                 signals.deferring = False
 
-        class Display(PlainDisplay):
+        class Said(Display):
             def say(display, text):  # noqa: N805
                 self.said.append(text)
                 for beginning, act in self.when_said.items():
@@ -115,7 +115,7 @@ class Stage:
                 Runtime(),
                 self.progress,
                 Journal(self.store, self.plan),
-                Display(None),
+                Said(None),
                 signals,
                 run_round=run_round,
             )

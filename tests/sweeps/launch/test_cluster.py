@@ -30,7 +30,7 @@ from sweeps.launch.driver import launch
 from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import make_plan
-from sweeps.status.display import PlainDisplay
+from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
@@ -70,11 +70,11 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=
     progress = SweepProgress(dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2)
     said = []
 
-    class Display(PlainDisplay):
+    class Said(Display):
         def say(self, text):
             said.append(text)
 
-    display = Display(sys.stdout)
+    display = Said(sys.stdout)
     how = Execution(address=cluster.address, **execution)
     with (
         sweep_lock(store, "mine"),

@@ -23,7 +23,7 @@ from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
-from sweeps.status.display import PlainDisplay
+from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 
@@ -106,7 +106,7 @@ def play(root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round,
     )
     said = []
 
-    class Display(PlainDisplay):
+    class Said(Display):
         def say(self, text):
             said.append(text)
 
@@ -118,7 +118,7 @@ def play(root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round,
             Runtime(),
             progress,
             Journal(store, plan),
-            Display(sys.stdout),
+            Said(sys.stdout),
             signals,
             session=ray,
             train=played_training(marks),

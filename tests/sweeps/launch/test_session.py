@@ -20,7 +20,7 @@ from sweeps.launch.session import Session, started_ray
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
-from sweeps.status.display import PlainDisplay
+from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 from tests.sweeps.launch.stage import EMPTY, node, play_ray
@@ -84,7 +84,7 @@ def launches(root, rays, execution, *, before_second=lambda: None, crashes_in=()
             )
             launch(
                 plan, store, execution, Runtime(), progress, Journal(store, plan),
-                PlainDisplay(said), signals, session=held, run_round=run_round,
+                Display(said), signals, session=held, run_round=run_round,
             )  # fmt: skip
             assert progress.done == set(plan.run_ids)
             before_second()

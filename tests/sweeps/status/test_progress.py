@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
-from sweeps.status.display import LiveDisplay, PlainDisplay, make_display, summary
+from sweeps.status.display import Display, LiveDisplay, make_display, summary
 from sweeps.status.progress import SweepProgress
 from sweeps.text import duration, duration_range, run_text, size
 
@@ -115,7 +115,7 @@ def test_the_end(progress):
 
 def test_plain_lines_are_rate_limited(progress, clock):
     stream = io.StringIO()
-    with PlainDisplay(stream, clock) as display:
+    with Display(stream, clock) as display:
         for _ in range(100):
             clock.now += 1
             display.preparing(int(clock.now), 2000)
@@ -142,7 +142,7 @@ def test_the_live_table_shows_runs_and_sums(progress, clock):
 
 
 def test_a_file_gets_lines():
-    assert isinstance(make_display(io.StringIO()), PlainDisplay)
+    assert isinstance(make_display(io.StringIO()), Display)
 
 
 def test_words():
