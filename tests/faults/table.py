@@ -136,7 +136,7 @@ ROWS: dict[str, Row] = {
             f"{FILES}::test_damaged_file_is_named_with_a_remedy_that_helps",
             f"{FILES}::test_file_of_a_newer_release_is_refused_and_left",
             f"{FILES}::test_damage_beside_a_result_is_named_by_its_reader",
-            f"{JOURNAL}::test_an_event_after_a_torn_line_is_whole",
+            f"{JOURNAL}::test_event_after_a_torn_line_is_whole",
             f"{LEASE}::test_a_damaged_lease_is_replaced_where_a_lock_decides",
             f"{LEASE}::test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs",
             f"{LEASE}::test_the_lease_of_a_newer_release_is_refused_and_left",
@@ -153,7 +153,7 @@ ROWS: dict[str, Row] = {
         "the same command again while it runs (refused); under another name (shares the runs)",
         (
             f"{LAUNCH}::test_sweep_is_stopped_continued_and_repeated_from_the_command_line",
-            f"{JOURNAL}::test_a_second_driver_is_refused_until_the_first_is_gone",
+            f"{JOURNAL}::test_second_driver_is_refused_until_the_first_is_gone",
             f"{DRIVER}::test_runs_of_another_process_are_waited_for",
         ),
         (f"{PROCESSES}::test_two_drivers_on_one_store_share_its_runs",),

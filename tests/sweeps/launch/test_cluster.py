@@ -102,7 +102,7 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=
 
 
 def noting_training(marks: Path):
-    """Return a training that notes its node, the files of the code and the data root."""
+    """Return a training of some seconds that notes its node, the code's files and the data root."""
     folder = str(marks)
 
     def train(spec, store, runtime, on_epoch):
@@ -124,17 +124,19 @@ def noting_training(marks: Path):
             str(runtime.data_root), str(os.getpid()),
         ]  # fmt: skip
         Path(folder, run_id).write_text("\n".join(lines))
-        # Both nodes get a run: each waits for the other's first sign, or long enough.
-        end = time.monotonic() + 60
-        while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < end:
-            time.sleep(0.05)
-        on_epoch(EpochRecord(1, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+        for epoch in range(1, 9):  # while a node that has just joined is given a run too
+            on_epoch(EpochRecord(epoch, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            time.sleep(0.5)
         metrics = {"validation": {}, "test": {}}
         result = Result(run_id, "done", 1, "last", 1, metrics, metrics)
         store.write_result(result)
         return result
 
     return train
+
+
+def noted(marks: Path) -> list[list[str]]:
+    return [path.read_text().splitlines() for path in marks.iterdir()]
 
 
 @pytest.mark.slow
@@ -153,43 +155,19 @@ def test_code_travels_to_every_node_and_data_are_copied_once(cluster, tmp_path, 
     )
     assert len(progress.done) == 4
     assert said[0] == "Checked 2 nodes: store, data, disk and versions."
-    noted = [path.read_text().splitlines() for path in marks.iterdir()]
-    assert len({node for node, *_ in noted}) == 2
+    assert len({node for node, *_ in noted(marks)}) == 2
     own_folder = str(Path(mtl.__path__[0]).parent)
-    for _, sweeps_file, mtl_folder, version, data_root, _ in noted:
+    for _, sweeps_file, mtl_folder, version, data_root, _ in noted(marks):
         assert "runtime_resources/working_dir_files" in sweeps_file
         assert "runtime_resources/working_dir_files" in mtl_folder
         assert not sweeps_file.startswith(own_folder)
-        assert version == noted[0][3]
+        assert version == noted(marks)[0][3]
         assert data_root == str(local)
-    assert len({pid for *_, pid in noted}) == 4  # a process a run, so that each bears its name
+    assert (
+        len({pid for *_, pid in noted(marks)}) == 4
+    )  # a process a run, so that each bears its name
     (copy,) = (path for path in local.iterdir() if path.is_dir())
     assert (copy / "manifest.json").exists()
-
-
-def training_on(marks: Path):
-    """Return a training that notes the node it is on, and takes a while."""
-    folder = str(marks)
-
-    def train(spec, store, runtime, on_epoch):
-        import time
-        from pathlib import Path
-
-        import ray
-
-        from mtl.records import EpochRecord, Result
-
-        node_id = ray.get_runtime_context().get_node_id()
-        Path(folder, spec.run_id()).write_text(node_id)
-        for epoch in range(1, 9):  # while a node that has just joined is given a run too
-            on_epoch(EpochRecord(epoch, [0.5, 0.25], [1.0, 1.0], None, None, 0.1, {}, 0.0))
-            time.sleep(0.5)
-        metrics = {"validation": {}, "test": {}}
-        result = Result(spec.run_id(), "done", 1, "last", 1, metrics, metrics)
-        store.write_result(result)
-        return result
-
-    return train
 
 
 def requeued(store: Store) -> list[dict]:
@@ -209,11 +187,10 @@ def test_late_joining_node_gets_runs(cluster, tmp_path, make_tiny):
 
     runtime = Runtime(data_root=str(tmp_path / "shared"))
     store, progress, _ = run_on(
-        cluster, tmp_path / "store", specs, runtime, train=training_on(marks), before=join
+        cluster, tmp_path / "store", specs, runtime, train=noting_training(marks), before=join
     )
     assert progress.done == {spec.run_id() for spec in specs}
-    noted = {path.read_text() for path in marks.iterdir()}
-    assert noted == {cluster.first.node_id, late[0].node_id}
+    assert {node for node, *_ in noted(marks)} == {cluster.first.node_id, late[0].node_id}
     assert requeued(store) == []
 
 
@@ -229,10 +206,10 @@ def test_runs_of_a_late_joining_incompatible_node_are_trained_elsewhere(
     runtime = Runtime(data_root=str(tmp_path / "shared"))
     with node_without(root, cluster, tmp_path) as join:
         store, progress, said = run_on(
-            cluster, root, specs, runtime, train=training_on(marks), before=lambda _: join()
+            cluster, root, specs, runtime, train=noting_training(marks), before=lambda _: join()
         )
     assert progress.done == {spec.run_id() for spec in specs}
-    assert {path.read_text() for path in marks.iterdir()} == {cluster.first.node_id}
+    assert {node for node, *_ in noted(marks)} == {cluster.first.node_id}
     assert len(requeued(store)) >= 1
     (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
     assert "Expected a run store, got " in told

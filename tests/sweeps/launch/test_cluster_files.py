@@ -27,7 +27,7 @@ if [ "$1 $2" = "show hostnames" ]; then echo 127.0.0.1; else echo "$*" >> "$REQU
 """
 
 
-def test_ray_up_is_what_ray_itself_accepts():
+def test_ray_accepts_ray_up():
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = yaml.safe_load((FILES / "ray-up.yaml").read_text())
@@ -44,7 +44,7 @@ def test_ray_up_is_what_ray_itself_accepts():
     assert "--num-cpus=0" in started[0]
 
 
-def test_rayjob_is_whole_and_its_command_is_one_of_ours():
+def test_rayjob_is_whole_and_its_command_is_ours():
     job = yaml.safe_load((FILES / "rayjob.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     spec = job["spec"]
@@ -63,7 +63,7 @@ def test_rayjob_is_whole_and_its_command_is_one_of_ours():
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
 
-def test_the_slurm_file_parses_and_asks_for_a_requeue():
+def test_slurm_file_parses_and_asks_for_a_requeue():
     path = FILES / "slurm.sbatch"
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
     options = [line[8:] for line in path.read_text().splitlines() if line.startswith("#SBATCH ")]
@@ -78,7 +78,7 @@ def _can_have_processes_of_its_own() -> bool:
 
 
 @pytest.mark.slow
-def test_the_slurm_job_stops_in_time_requeues_and_continues(tmp_path):
+def test_slurm_job_stops_in_time_requeues_and_continues(tmp_path):
     if not _can_have_processes_of_its_own():
         pytest.skip("no process namespaces for this user: `ray stop` would stop others' Ray")
     tools, store, requeued = tmp_path / "bin", tmp_path / "store", tmp_path / "requeued"

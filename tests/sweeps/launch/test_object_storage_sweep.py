@@ -40,7 +40,7 @@ def run(argv: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_sweep_on_object_storage_is_that_of_a_folder(tmp_path: Path, s3_address: str) -> None:
+def test_sweep_on_object_storage_is_that_of_a_folder(tmp_path: Path, s3_address: str) -> None:
     secret = "open-sesame"
     address = s3_address.replace("s3://", f"s3://test:{secret}@")
     planned = run(sweep(address, "epochs=2", "--plan"), tmp_path)
@@ -106,7 +106,7 @@ def test_a_sweep_on_object_storage_is_that_of_a_folder(tmp_path: Path, s3_addres
 
 
 @pytest.mark.slow
-def test_a_killed_driver_is_followed_by_the_next(tmp_path: Path, s3_address: str) -> None:
+def test_next_driver_continues_after_a_killed_one(tmp_path: Path, s3_address: str) -> None:
     """After a kill -9 the next one watches the lease, then goes on; the results are the same."""
     more = ("epochs=60",)
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}

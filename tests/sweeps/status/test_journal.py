@@ -37,7 +37,7 @@ def test_every_start_adds_a_revision(store):
     assert (raw["schema"], raw["kind"]) == (1, "priority_grid")
 
 
-def test_damaged_and_foreign_plans_are_refused(store):
+def test_damaged_plan_and_plan_of_another_kind_are_refused(store):
     path = store.sweep_folder("mine") / "plan.json"
     path.parent.mkdir()
     path.write_text('{"schema": 1, "ki')
@@ -57,7 +57,7 @@ def test_damaged_and_foreign_plans_are_refused(store):
         revisions(store, "mine", "priority_grid")
 
 
-def test_an_event_after_a_torn_line_is_whole(store):
+def test_event_after_a_torn_line_is_whole(store):
     with sweep_lock(store, "mine"):
         journal = Journal(store, plan_of(1))
     journal.event("started", num_runs=1)
@@ -104,7 +104,7 @@ with sweep_lock(Store(sys.argv[1]), "mine"):
 """
 
 
-def test_a_second_driver_is_refused_until_the_first_is_gone(store):
+def test_second_driver_is_refused_until_the_first_is_gone(store):
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(store.root)],
         stdin=subprocess.PIPE,
@@ -124,7 +124,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(store):
         pass
 
 
-def test_a_start_that_decides_as_it_goes_has_one_revision_that_grows(store):
+def test_search_has_one_revision_that_grows(store):
     with sweep_lock(store, "mine"):
         Journal(store, plan_of(1))
         journal = Journal(store, plan_of(0), tuned=("optimizer.learning_rate",), reported=False)

@@ -45,12 +45,12 @@ def counts(progress):
     return (snapshot.done, snapshot.failed, len(snapshot.running), snapshot.waiting)
 
 
-def test_before_anything_runs_the_expected_range_stands(progress):
+def test_expected_range_stands_before_anything_runs(progress):
     assert counts(progress) == (1, 1, 0, 4)
     assert progress.snapshot().seconds_left == pytest.approx((16, 32))
 
 
-def test_a_run_starts_makes_epochs_and_ends(progress, clock):
+def test_run_is_counted_from_start_to_end(progress, clock):
     clock.now += 7  # data are prepared
     assert progress.snapshot().elapsed == 0
     progress.start("run2")
@@ -69,7 +69,7 @@ def test_a_run_starts_makes_epochs_and_ends(progress, clock):
     assert progress.snapshot().seconds_left == pytest.approx((18 * 0.9, 18 * 1.1))
 
 
-def test_paces_give_the_range(progress, clock):
+def test_range_of_paces_is_the_range_of_time_left(progress, clock):
     progress.start("run2")
     progress.start("run3")
     for epoch in range(1, 8):
@@ -82,7 +82,7 @@ def test_paces_give_the_range(progress, clock):
     assert (low, high) == pytest.approx((work * 0.9, work * 2 * 1.1))
 
 
-def test_a_resumed_run_is_paced_by_the_epochs_seen(progress, clock):
+def test_resumed_run_is_paced_by_the_epochs_seen(progress, clock):
     progress.start("run2")
     progress.epoch("run2", 10, [1, 1])
     assert progress.snapshot().running[0].pace is None
@@ -91,7 +91,7 @@ def test_a_resumed_run_is_paced_by_the_epochs_seen(progress, clock):
     assert progress.snapshot().running[0].pace == pytest.approx(1.0)
 
 
-def test_failures_retries_and_interruptions(progress):
+def test_interrupted_run_waits_and_failed_run_does_not(progress):
     progress.start("run2")
     progress.interrupt("run2")
     assert counts(progress) == (1, 1, 0, 4)
@@ -103,7 +103,7 @@ def test_failures_retries_and_interruptions(progress):
     assert counts(progress) == (1, 2, 0, 3)
 
 
-def test_the_end(progress):
+def test_finished_sweep_has_no_time_left(progress):
     for name in ("run2", "run3", "run4", "run5"):
         progress.start(name)
         progress.finish(name, succeeded=True)
@@ -113,7 +113,7 @@ def test_the_end(progress):
     assert summary(snapshot) == "5 of 6 done, 0 running, 1 failed"
 
 
-def test_plain_lines_are_rate_limited(progress, clock):
+def test_lines_are_rate_limited(progress, clock):
     stream = io.StringIO()
     with Display(stream, clock) as display:
         for _ in range(100):
@@ -128,7 +128,7 @@ def test_plain_lines_are_rate_limited(progress, clock):
     assert lines[-2:] == ["1 of 6 done, 1 running, 1 failed, about 16 s to 32 s left", "a word"]
 
 
-def test_the_live_table_shows_runs_and_sums(progress, clock):
+def test_live_table_shows_runs_and_sums(progress, clock):
     progress.start("run2")
     progress.epoch("run2", 3, [0.51234, None])
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
@@ -141,11 +141,11 @@ def test_the_live_table_shows_runs_and_sums(progress, clock):
         assert words in shown
 
 
-def test_a_file_gets_lines():
+def test_file_gets_lines():
     assert isinstance(make_display(io.StringIO()), Display)
 
 
-def test_words():
+def test_durations_and_sizes_read_well():
     assert [duration(s) for s in (0.4, 59.4, 61, 599, 3000, 7300, 200_000)] == [
         "0 s", "59 s", "1 min 1 s", "9 min 59 s", "50 min", "2 h 2 min", "2 d 8 h",
     ]  # fmt: skip
@@ -173,7 +173,7 @@ def test_epochs_of_earlier_processes_are_not_counted_as_work(clock):
     assert progress.snapshot().seconds_left == pytest.approx((22 * 0.9, 22 * 1.1))
 
 
-def test_what_is_left_of_runs_that_will_be_paused(clock):
+def test_time_left_of_runs_that_will_be_paused(clock):
     specs = grid_specs(GRID)[:2]  # 16 epochs each
     runs = {spec.run_id(): spec for spec in specs}
     first = next(iter(runs))
@@ -190,7 +190,7 @@ def test_what_is_left_of_runs_that_will_be_paused(clock):
     assert "1 paused" in summary(snapshot)
 
 
-def test_a_search_s_undecided_runs_are_waited_for_and_count_in_what_is_left(clock):
+def test_undecided_runs_of_a_search_count_in_what_is_left(clock):
     runs = {f"run{i}": spec for i, spec in enumerate(grid_specs(GRID)[:3])}
     progress = SweepProgress(
         runs, done=["run0"], paused=["run1"], expected={"run2": (9.0, 11.0)}, slots=1,
