@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from analysis.compute.findings import PAPER_PAIR, Findings
-from analysis.load.priorities import Priorities, is_equal, nearest_to_equal, priority_column
-from analysis.load.text import listed
+from analysis.load.matched import ids_by_point
+from analysis.load.priorities import Priorities, is_equal, nearest_to_equal
+from analysis.load.text import first_listed, listed
 
-MOST_ARMS = 6
+MAX_ARMS = 6
 """Methods side by side that a reader can still follow."""
 FIRST_ARMS = (*PAPER_PAIR, "equal")
 """Shown before others where not all can be: the paper's comparison."""
-MOST_SEEDS = 10
+MAX_SEEDS = 10
 
 
 @dataclass(frozen=True)
@@ -37,41 +36,37 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def runs_near_equal(
-    findings: Findings, *, most_arms: int = MOST_ARMS, most_seeds: int = MOST_SEEDS
-) -> Choice:
+def runs_near_equal(findings: Findings) -> Choice:
     """Return the runs of each method at the setting of the grid nearest to equal priorities.
 
     All methods that take priorities are shown at one setting; a method that has no run there, at
     its own nearest, which is said. Distance is the largest difference of a priority from 1 / K;
     of settings as near, the first in rising order.
-
-    Args:
-        findings: with points and runs.
-        most_arms: methods at most.
-        most_seeds: runs of a method at most.
     """
-    settings: dict[str, list[Priorities | None]] = {}
+    settings: dict[str, list[Priorities]] = {}
     for point in findings.points:
-        settings.setdefault(point.arm, []).append(point.priorities)
+        own = settings.setdefault(point.arm, [])
+        own += [point.priorities] if point.priorities is not None else []
     arms = [arm for arm in findings.arms if arm in settings]
-    shown = _shown_arms(arms, most_arms)
+    first = sorted(arms, key=lambda arm: FIRST_ARMS.index(arm) if arm in FIRST_ARMS else 9)
+    shown = [arm for arm in arms if arm in first[:MAX_ARMS]]
     notes = []
     if len(shown) < len(arms):
         notes.append(f"{len(shown)} of {len(arms)} methods are shown: {listed(shown)}.")
     without = [arm for arm in findings.arms if arm not in settings]
     if without:
-        few = [*without[:3], *([f"{len(without) - 3} more"] if len(without) > 3 else [])]
-        notes.append(f"Without a finished run: {listed(few)}.")
-    nearest = nearest_to_equal([s for arm in shown for s in settings[arm] if s is not None])
+        notes.append(f"Without a finished run: {first_listed(without, 3)}.")
+    by_seed = ids_by_point(findings.runs, [axis.task for axis in findings.axes])
+    nearest = nearest_to_equal([setting for arm in shown for setting in settings[arm]])
     chosen = []
     for arm in shown:
-        own = [s for s in settings[arm] if s is not None]
-        priorities = None if not own else nearest if nearest in own else nearest_to_equal(own)
-        runs, left_out = _runs(findings, arm, priorities, most_seeds)
-        if left_out:
-            notes.append(f"{arm}: {len(runs)} of {len(runs) + left_out} runs are read.")
-        chosen.append(ChosenRuns(arm, findings.arms.index(arm), priorities, runs))
+        own = settings[arm]
+        priorities = nearest if nearest in own else nearest_to_equal(own)
+        held = by_seed[arm, priorities]
+        runs, number = tuple(held.items())[:MAX_SEEDS], findings.arms.index(arm)
+        if len(runs) < len(held):
+            notes.append(f"{arm}: {len(runs)} of {len(held)} runs are read.")
+        chosen.append(ChosenRuns(arm, number, priorities, runs))
     return Choice(tuple(chosen), (*_about(findings, chosen, nearest), *notes))
 
 
@@ -89,31 +84,6 @@ def one_seed(choice: Choice) -> Choice:
         each = listed([f"{c.arm} {c.runs[0][0]}" for c in chosen])
         note = f"No seed has finished with every method, so the seeds differ: {each}."
     return Choice(tuple(chosen), (*choice.notes, note))
-
-
-def _shown_arms(arms: Sequence[str], most: int) -> list[str]:
-    first = [arm for arm in FIRST_ARMS if arm in arms]
-    picked = set([*first, *(arm for arm in arms if arm not in first)][:most])
-    return [arm for arm in arms if arm in picked]
-
-
-def _runs(
-    findings: Findings, arm: str, priorities: Priorities | None, most: int
-) -> tuple[tuple[tuple[int, str], ...], int]:
-    """Return the runs shown and the number of those left out."""
-    mine = findings.runs[findings.runs["arm"] == arm]
-    columns = [priority_column(axis.task) for axis in findings.axes]
-    held = mine[columns].to_numpy(dtype=float)
-    if priorities is None:
-        fits = mine[np.isnan(held).any(axis=1)]
-    else:
-        fits = mine[np.isclose(held, priorities, rtol=0, atol=1e-9).all(axis=1)]
-    found: dict[int, str] = {}
-    pairs = zip(fits["seed"], fits["run_id"], strict=True)
-    for seed, run_id in sorted((int(s), str(r)) for s, r in pairs):
-        found.setdefault(seed, run_id)
-    runs = tuple(found.items())[:most]
-    return runs, len(fits) - len(runs)
 
 
 def _about(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-LARGEST_SAMPLE_BYTES = 256 * 2**20
+MAX_SAMPLE_BYTES = 256 * 2**20
 """Of all arrays of a sample file together; a small zip can claim to hold any number."""
 
 
@@ -90,13 +90,13 @@ def read_arrays(data: bytes, names: Collection[str] | None = None) -> "dict[str,
 
     Raises:
         Exception: of any kind if the file is damaged, or would fill more than
-            `LARGEST_SAMPLE_BYTES`; checked before memory is taken.
+            `MAX_SAMPLE_BYTES`; checked before memory is taken.
     """
     # Only here: an unchanged report does not need it.
     import numpy as np
 
     arrays = {}
-    left = LARGEST_SAMPLE_BYTES
+    left = MAX_SAMPLE_BYTES
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")

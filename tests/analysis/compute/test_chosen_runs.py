@@ -43,23 +43,25 @@ def test_all_methods_are_shown_at_one_setting(store: Store, synthetic: SimpleNam
 
 
 def test_the_papers_methods_come_first_where_not_all_fit(
-    store: Store, synthetic: SimpleNamespace
+    store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("analysis.compute.chosen_runs.MAX_ARMS", 3)
     methods = ("dwa", "equal", "gls", "lsb", "uncertainty")
     ids = [finish(store, synthetic, m, 0.5 if m == "lsb" else None, 0) for m in methods]
     synthetic.write_plan(store, "priority_grid", ids)
-    choice = runs_near_equal(found(store), most_arms=3)
+    choice = runs_near_equal(found(store))
     assert [c.arm for c in choice.chosen] == ["dwa", "equal", "lsb"]
     assert "3 of 5 methods are shown: dwa, equal and lsb." in choice.notes
 
 
 def test_seeds_beyond_the_most_and_methods_without_a_run_are_said(
-    store: Store, synthetic: SimpleNamespace
+    store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("analysis.compute.chosen_runs.MAX_SEEDS", 3)
     ids = [finish(store, synthetic, "lsb", 0.5, seed) for seed in range(4)]
     ids.append(store.write_spec(synthetic.make_spec("fixed", 0.5, 0)))
     synthetic.write_plan(store, "priority_grid", ids)
-    choice = runs_near_equal(found(store), most_seeds=3)
+    choice = runs_near_equal(found(store))
     assert [seed for seed, _ in choice.chosen[0].runs] == [0, 1, 2]
     assert "lsb: 3 of 4 runs are read." in choice.notes
     assert "Without a finished run: fixed." in choice.notes

@@ -62,7 +62,7 @@ def test_a_period_is_an_option_of_the_methods_that_have_one(store, synthetic, tm
     assert set(loaded.runs["arm"]) == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
 
 
-def test_anything_else_makes_groups_of_its_own():
+def test_fields_that_are_not_compared_make_groups():
     specs = {
         **grid(),
         **grid(optimizer={"learning_rate": 0.001}),
@@ -133,7 +133,7 @@ def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, c
     assert (folder / "report.html").stat().st_mtime_ns == before
 
 
-def test_one_group_then_two_then_one_leaves_nothing_stale(store, synthetic, tmp_path):
+def test_stale_files_of_an_earlier_grouping_are_removed(store, synthetic, tmp_path):
     two_groups(store, synthetic)
     out = tmp_path / "out"
     single = Asked(by_label([store])["epochs=12"].run_ids)

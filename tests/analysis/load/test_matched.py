@@ -105,7 +105,7 @@ def test_only_what_both_have_is_matched_and_the_rest_is_said(order):
     assert free.runs_a.shape == (2, 2, 2)
 
 
-def test_nothing_in_common():
+def test_methods_that_share_no_run_are_not_matched():
     runs = by_arm(
         frame(
             [("a", 0.25, 0, 0, 0), ("b", 0.5, 0, 0, 0), ("c", 0.25, 1, 0, 0), ("d", 0.5, 1, 0, 0)]

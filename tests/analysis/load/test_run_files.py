@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis.load.run_files import LARGEST_SAMPLE_BYTES, RunFiles, read_arrays
+from analysis.load.run_files import MAX_SAMPLE_BYTES, RunFiles, read_arrays
 from mtl.store import Store
 
 
@@ -52,7 +52,7 @@ def test_arrays_come_back_as_they_were_written() -> None:
         npz(a=np.zeros(1000))[:-40],
         npz(a=np.random.default_rng(0).random(1000))[:400] + b"\0" * 8000,
         claiming((10**12,)),
-        claiming((LARGEST_SAMPLE_BYTES // 4 + 1,)),
+        claiming((MAX_SAMPLE_BYTES // 4 + 1,)),
         claiming((-1, -4), b"\0" * 16),
         claiming((3,), b"\0" * 8),
         claiming((1,), b"\x80\x04N.", "|O"),

@@ -1,4 +1,4 @@
-"""Stores and tables as analysis reads them, and the comparison guard."""
+"""Stores as analysis reads them, and the check that runs may be compared."""
 
 import json
 
@@ -138,7 +138,7 @@ def test_runs_of_different_tasks_are_refused(store, synthetic):
         load_stores([store])
 
 
-def test_guard_names_every_field_that_differs(store, synthetic):
+def test_runs_that_must_not_be_compared_are_told_by_their_fields(store, synthetic):
     values = synthetic.depth_and_segmentation(0.8, 0.6)
     for changes in ({}, {"epochs": 24}, {"batch_size": 4}):
         synthetic.finish(store, synthetic.make_spec("lsb", 0.5, 0, **changes), values)
@@ -152,7 +152,7 @@ def test_guard_names_every_field_that_differs(store, synthetic):
     assert "learning_rate" not in message
 
 
-def test_guard_lets_pass_what_is_compared(store, synthetic):
+def test_runs_that_differ_in_what_is_compared_pass(store, synthetic):
     values = synthetic.depth_and_segmentation(0.8, 0.6)
     for spec in (
         synthetic.make_spec("lsb", 0.5, 0),

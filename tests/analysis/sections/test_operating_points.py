@@ -83,8 +83,8 @@ def test_figure_draws_the_computed_values(full_store):
         assert list(means.y) == [p.means[1] * 100 for p in mine]
         assert list(means.errors_x) == [p.sds[0] * 100 for p in mine]
         runs = findings.runs[findings.runs["arm"] == arm]
-        ghosts = marks[f"{arm}, single seeds"]
-        assert list(ghosts.y) == (runs["segmentation_miou"] * 100).tolist()
+        singles = marks[f"{arm}, single seeds"]
+        assert list(singles.y) == (runs["segmentation_miou"] * 100).tolist()
         corners = Plane(findings, (0, 1)).staircase(arm)
         steps = marks[f"{arm}, nondominated"]
         assert list(zip(steps.x, steps.y, strict=True)) == corners
@@ -193,8 +193,8 @@ def test_single_task_runs_are_lines(full_store):
 def test_many_single_runs_are_subsampled_with_a_note(full_store, monkeypatch):
     monkeypatch.setattr("analysis.sections.operating_points.MAX_SINGLE_RUNS", 7)
     (figure,) = operating_point_figures(findings_of(full_store))
-    ghosts = [m for name, m in drawn(figure).items() if "single seeds" in name]
-    assert sum(len(m.x) for m in ghosts) <= 8
+    singles = [m for name, m in drawn(figure).items() if "single seeds" in name]
+    assert sum(len(m.x) for m in singles) <= 8
     assert "One in 3 of the 20 single runs is drawn" in figure.caption
 
 
