@@ -74,7 +74,7 @@ class RunFiles:
         for store in self.stores:
             try:
                 key = store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz")
-                data = store.read(key, LARGEST_SAMPLE_BYTES)
+                data = store.read(key, MAX_SAMPLE_BYTES)
             except (StoreError, OSError):
                 continue
             try:
