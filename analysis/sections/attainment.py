@@ -189,7 +189,7 @@ def _difference_words(matched: MatchedRuns, view: _View) -> str:
     cell = found.largest()
     if cell is None:
         return f"{on}, the seeds of {a} and {b} differ nowhere: as many of each reach every level."
-    ahead, behind = (f"{led:.0%} of the plane drawn" if led else "no place" for led in found.led)
+    ahead, behind = (f"{led:.0%} of the plane" if led else "no place" for led in found.led)
     x, y = (_level(axis, value) for axis, value in zip(view.axes, _corner(view, cell), strict=True))
     return (
         f"{on}, more seeds of {a} than of {b} reach {ahead}, and fewer reach {behind}. The largest "

@@ -24,6 +24,7 @@ from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items, first_listed, listed
 from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
+from analysis.render.scales import log_ticks
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, interval_columns
 
@@ -179,7 +180,11 @@ def _validation(
 
 
 def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) -> Figure:
-    most_runs = max(curve.num_runs[-1] for curve in curves.values())
+    fewest = min(curve.num_runs[0] for curve in curves.values())
+    most = max(curve.num_runs[-1] for curve in curves.values())
+    runs = Scale("runs trained, fewer are better")
+    if most > MAX_LINEAR_RUNS:
+        runs = Scale(runs.title, is_log=True, ticks=log_ticks(fewest, most))
     ends = [f"{arm} {c.expected[-1]:.4g} with {c.num_runs[-1]} runs" for arm, c in curves.items()]
     bands = ""
     if any(curve.interval for curve in curves.values()):
@@ -191,7 +196,7 @@ def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) ->
         panels=(
             Panel(
                 "budget_runs",
-                Scale("runs trained, fewer are better", is_log=most_runs > MAX_LINEAR_RUNS),
+                runs,
                 Scale("hypervolume, higher is better"),
                 tuple(mark for curve in curves.values() for mark in _marks(findings, curve)),
             ),

@@ -56,6 +56,13 @@ def test_curves_run_from_one_priority_to_the_hypervolume_of_the_report(three_see
     assert table.raw["device_hours"].tolist() == pytest.approx(hours)
 
 
+def test_many_runs_have_a_logarithmic_axis_with_ticks(store, synthetic):
+    synthetic.fill(store, seeds=11)
+    scale = section_of(store)[1].figures[0].panels[0].x
+    assert scale.is_log
+    assert [text for _, text in scale.ticks] == ["20", "30", "40", "50"]
+
+
 def test_best_of_the_rival_is_chosen_on_validation_where_it_is_known(store, synthetic):
     for method in ("lsb", "fixed"):
         points = zip(synthetic.priorities, synthetic.means[method], strict=True)
