@@ -8,13 +8,25 @@ Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from
     rawDepths  (N, 640, 480)     float   metres, 0 = missing, 10 = too far to tell
     labels     (N, 640, 480)     uint    0 = unlabelled, 1..894
 
+Normals, which that file lacks, come of its depth or of one of two public origins:
+
+    ladicky  {train,test}/00001.png   8-bit RGB, numbers from 1 over both folders
+             Ladicky, Zeisl, Pollefeys, ECCV 2014 (nyu_normals_gt.zip)
+    eigen    normals/0000.png and masks/0000.png, numbers from 0
+             Eigen, Fergus, ICCV 2015 (normals_gt.tgz); used by MTAN
+
+8-bit values are n = value / 255 * 2 - 1. In both channel 0 is x, to the right; the signs of y and z
+differ from copy to copy.
+
 Images are read one at a time: all of them at once take 1.3 GB. Ids are the official 1-based index,
 "0001". Camera axes: x right, y down, z forward.
 """
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,15 +37,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
-from mtl.data.readers.checks import bad_file, check_depth
+from mtl.data.readers.checks import bad_file, check_depth, unit_normals
 from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.images import read_mask, read_rgb
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
-from mtl.data.readers.nyuv2_normals import (
-    NormalFiles,
-    files_of_normals,
-    open_normals,
-    read_normals,
-)
 from mtl.data.sample import Camera, RawDataset, RawSample
 from mtl.data.targets.derive import BoolArray, FloatArray, normals_from_depth, plane_normals
 from mtl.data.targets.derived_tasks import tasks_to_read
@@ -131,6 +138,8 @@ EIGEN_CROP = (slice(45, 471), slice(41, 601))
 PICTURE_MARGIN_PX = 10
 """Images have a white border: 5 to 8 pixels wide, its blurred edge included, in the 18 frames that
 were measured, and 7 to 10 by what others say."""
+MIN_FILE_NORMAL = 0.5
+"""Shorter ones in files, such as those of a grey border, are no normals."""
 NO_NORMALS = ("normal", "none")
 OFFICIAL_COUNTS = (795, 654)
 MAX_WINDOW_PX = 63
@@ -160,8 +169,7 @@ class Nyuv2Options:
     """Part of the 795 training samples that is held out."""
     validation_seed: int = 0
     normals: str = "from_depth"
-    """`from_depth`, `none`, or the path of normals of one of the public origins, see
-    `mtl.data.readers.nyuv2_normals`."""
+    """`from_depth`, `none`, or the path of normals of one of the public origins."""
     signs: str | None = ""
     """Signs of x, y, z that turn the normals of files into our axes (x right, y down, z forward,
     towards the camera): `+--` or `+,-,-`; must be given with such files. On a command line, whose
@@ -169,6 +177,18 @@ class Nyuv2Options:
     normal_window_px: int = 13
     """For `from_depth`: side of the window into which a plane is fitted, see
     `mtl.data.targets.derive`; 1 takes differences of neighbours as they are, mostly noise here."""
+
+
+@dataclass(frozen=True)
+class NormalFiles:
+    """Normals on disk, opened."""
+
+    origin: str
+    path: Path
+    signs: tuple[float, ...]
+    """Factors of x, y, z that give x right, y down, z forward."""
+    paths: Mapping[int, Path] = field(repr=False)
+    """Official 1-based index -> picture."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +249,7 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         recorded["signs"] = signs
         if "normal" in tasks:
             factors = tuple(1.0 if sign == "+" else -1.0 for sign in signs)
-            normals = open_normals(Path(options.normals), factors, (HEIGHT, WIDTH))
+            normals = _open_normals(Path(options.normals), factors)
             recorded["normals_origin"] = normals.origin
     opened = _Opened(path, options, "rawDepths" in present, normals, tasks)
     fillable = ("depth", "normal") if options.depth == "raw" else ("normal",)
@@ -296,7 +316,7 @@ def _plain_signs(signs: str | None) -> str:
 
 def _files(opened: _Opened, sample_id: str) -> Iterable[Path]:
     """Return the data file, which holds all samples, and the normals' files of this one."""
-    normals = () if opened.normals is None else files_of_normals(opened.normals, int(sample_id))
+    normals = () if opened.normals is None else _files_of_normals(opened.normals, int(sample_id))
     return (opened.path, *normals)
 
 
@@ -313,7 +333,7 @@ def _read(opened: _Opened, sample_id: str) -> RawSample:
     if "depth" in opened.tasks or ("normal" in opened.tasks and opened.normals is None):
         _read_from_depth(opened, index, inside, read)
     if opened.normals is not None:
-        _add_normals(*read_normals(opened.normals, index), inside, read)
+        _add_normals(*_read_normals(opened.normals, index), inside, read)
     picture = inside_border(PICTURE_MARGIN_PX)
     return RawSample(
         image, read.targets, read.valid, read.measured, CAMERA, read.fillable, picture, inside
@@ -405,3 +425,67 @@ def _read_array(opened: _Opened, key: str, index: int) -> NDArray[Any]:
         raise bad_file(
             _place(opened, index), key, str(error), f"Download {MAT_NAME} again if it is damaged"
         ) from error
+
+
+def _open_normals(path: Path, signs: tuple[float, ...]) -> NormalFiles:
+    """Find out of which origin the normals in the folder `path` are and list them.
+
+    Raises:
+        UserError: if there are no normals of a known origin.
+    """
+    for folder in (path, path / "nyu_normals_gt"):
+        found = _numbered(folder / "train", 0) | _numbered(folder / "test", 0)
+        if found:
+            return NormalFiles("ladicky", folder, signs, found)
+    found = _numbered(path / "normals", 1)
+    if found and (path / "masks").is_dir():
+        return NormalFiles("eigen", path, signs, found)
+    raise UserError(
+        f"Expected normals at {path} as train/ and test/ with 00001.png, or normals/ and masks/ "
+        "with 0000.png, got neither. Give the unpacked folder, or from_depth."
+    )
+
+
+def _read_normals(files: NormalFiles, index: int) -> tuple[FloatArray, BoolArray]:
+    """Return the unit normals (H, W, 3) of the 1-based `index`, and where they are valid (H, W).
+
+    Raises:
+        BadSampleError: if there are none, or they cannot be read.
+    """
+    places = _files_of_normals(files, index)
+    if not places:
+        raise bad_file(
+            files.path, f"{files.origin} normals of sample {index:04d}", "none",
+            "Unpack the archive again, or leave the sample out",
+        )  # fmt: skip
+    colours = read_rgb(places[0], lossless=True)
+    valid = np.ones((HEIGHT, WIDTH), bool) if len(places) == 1 else read_mask(places[1])
+    for place, values in zip(places, (colours, valid), strict=False):
+        if values.shape[:2] != (HEIGHT, WIDTH):
+            got = "x".join(map(str, values.shape[:2]))
+            remedy = "Give the original files, not resized ones"
+            raise bad_file(place, f"{HEIGHT}x{WIDTH} pixels", got, remedy)
+    remedy = "Give the original files, whose values are (n + 1) / 2 * 255"
+    unit, valid = unit_normals(places[0], colours / 255 * 2 - 1, valid, remedy, MIN_FILE_NORMAL)
+    return unit * np.array(files.signs), valid
+
+
+def _files_of_normals(files: NormalFiles, index: int) -> tuple[Path, ...]:
+    """Return the files that hold the normals of the 1-based `index`; none if there are none."""
+    path = files.paths.get(index)
+    if path is None:
+        return ()
+    return (path, files.path / "masks" / path.name) if files.origin == "eigen" else (path,)
+
+
+def _numbered(folder: Path, first: int) -> dict[int, Path]:
+    """Return 1-based index -> path of the pictures 0001.png in a folder, empty if it is absent.
+
+    `first` is 1 where files count from 0: what must be added.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    matches = (re.fullmatch(r"(\d{4,6})\.png", name, re.ASCII) for name in names)
+    return {int(match[1]) + first: folder / match[0] for match in matches if match}

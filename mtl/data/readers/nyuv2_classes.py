@@ -18,65 +18,10 @@ NUM_LABELS = 894
 """Official labels are 1..894; 0 is unlabelled."""
 
 CLASSES_13: tuple[str, ...] = (
-    "bed",
-    "books",
-    "ceiling",
-    "chair",
-    "floor",
-    "furniture",
-    "objects",
-    "picture",
-    "sofa",
-    "table",
-    "tv",
-    "wall",
-    "window",
-)
+    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa",
+    "table", "tv", "wall", "window",
+)  # fmt: skip
 """Names of the 13 classes, in the order of their indices 0..12."""
-
-CLASSES_40: tuple[str, ...] = (
-    "wall",
-    "floor",
-    "cabinet",
-    "bed",
-    "chair",
-    "sofa",
-    "table",
-    "door",
-    "window",
-    "bookshelf",
-    "picture",
-    "counter",
-    "blinds",
-    "desk",
-    "shelves",
-    "curtain",
-    "dresser",
-    "pillow",
-    "mirror",
-    "floor mat",
-    "clothes",
-    "ceiling",
-    "books",
-    "refridgerator",
-    "television",
-    "paper",
-    "towel",
-    "shower curtain",
-    "box",
-    "whiteboard",
-    "person",
-    "night stand",
-    "toilet",
-    "sink",
-    "lamp",
-    "bathtub",
-    "bag",
-    "otherstructure",
-    "otherfurniture",
-    "otherprop",
-)
-"""Names of the 40 classes, numbered from 1 in `TO_40`, spelt as in the file."""
 
 _TO_40 = """
     40 40 3 22 5 40 12 38 40 40 2 39 40 40 26 40 24 40 7 40 1 40 40 34 38 29 40 8 40 40 40 40 38
@@ -143,10 +88,3 @@ def classes_13(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.uint8], NDA
     from_one = _FROM_40_TO_13[_FROM_LABEL_TO_40[labels]]
     valid = from_one != _VOID
     return np.where(valid, from_one - np.uint8(1), np.uint8(0)), valid
-
-
-def a_label_of(class_13: int) -> int:
-    """Return the lowest official label 1..894 that maps to the class 0..12."""
-    return next(
-        label for label, to_40 in enumerate(TO_40, start=1) if TO_13[to_40 - 1] == class_13 + 1
-    )

@@ -194,29 +194,27 @@ def read_split_csv(path: Path) -> dict[str, tuple[str, ...]]:
     remedy = "Take a file of splits_taskonomy.zip, or write id,train,val,test and a 1 in each row"
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         words = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"Expected a CSV of buildings at {path}, got: {words}. {remedy}."
         ) from error
-    columns = [name.strip().lower() for name in rows[0]] if rows else []
-    if columns[:1] != ["id"] or sorted(columns[1:]) != ["test", "train", "val"]:
+    columns = [name.lower() for name in rows[0]] if rows else []
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    if columns[:1] != ["id"] or sorted(columns[1:]) != sorted(splits):
         got = ",".join(columns)[:80] or "an empty file"
         raise UserError(f"Expected the columns id,train,val,test in {path}, got {got}. {remedy}.")
-    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     seen: set[str] = set()
-    for line, row in enumerate(rows[1:], 2):
-        flags = [cell.strip() for cell in row[1:]]
-        chosen = [name for name, flag in zip(columns[1:], flags, strict=False) if flag == "1"]
-        if len(flags) != 3 or set(flags) - {"0", "1"} or len(chosen) > 1 or row[0] in seen:
+    for line, (name, *flags) in enumerate(rows[1:], 2):
+        if len(flags) != 3 or set(flags) - {"0", "1"} or flags.count("1") > 1 or name in seen:
             raise UserError(
                 f"Expected a new building and three flags, at most one of them 1, in line {line} "
-                f"of {path}, got {','.join(row)[:80]}. {remedy}."
+                f"of {path}, got {','.join([name, *flags])[:80]}. {remedy}."
             )
-        seen.add(row[0])
-        if chosen:
-            splits[chosen[0]].append(row[0].strip())
+        seen.add(name)
+        if "1" in flags:
+            splits[columns[1 + flags.index("1")]].append(name)
     return {
         "train": tuple(splits["train"]),
         "validation": tuple(splits["val"]),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mtl.data.readers.nyuv2_classes import CLASSES_13
 from mtl.data.scenes.builder import Layout, Palette
 from mtl.data.scenes.camera import place_camera
 from mtl.data.scenes.light import draw_lamps, expose, radiance
@@ -26,15 +27,11 @@ from mtl.errors import UsageError
 from mtl.spec.sections import SCENES_VERSION, SPLITS
 from mtl.spec.strict import checked_name
 
-NYUV2_CLASSES = (
-    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa",
-    "table", "tv", "wall", "window",
-)  # fmt: skip
 # The pixel centre, then the 2x2 samples of the image, in pixels.
 CENTRE = np.zeros((1, 2))
 SAMPLES = np.array([[-0.25, -0.25], [0.25, -0.25], [-0.25, 0.25], [0.25, 0.25]])
 # Solids smaller than this cast no shadow that a pixel could show.
-SMALLEST_SHADOW_M = 0.04
+MIN_SHADOW_M = 0.04
 
 LAYOUTS: dict[str, Callable[[np.random.Generator, SceneVariant, Palette], Layout]] = {
     "simple": layout_simple,
@@ -69,7 +66,7 @@ VARIANTS: dict[str, SceneVariant] = {
     ),
     "rooms": SceneVariant(
         name="rooms",
-        classes=NYUV2_CLASSES,
+        classes=CLASSES_13,
         layout="rooms",
         depth_range_m=(0.7, 10.0),
         room_width_m=(2.4, 4.8),
@@ -124,7 +121,7 @@ def render_scene(
     footprint_m = 0.5 * samples.t / camera.fx / np.maximum(cosine, MIN_COSINE)
     colour = albedo(layout.materials, material, uv_m, footprint_m)
     lamps = draw_lamps(lamp_rng, record, layout.room_half_m, pose.position)
-    casts_shadow = np.median(primitives.half, axis=1) > SMALLEST_SHADOW_M / 2
+    casts_shadow = np.median(primitives.half, axis=1) > MIN_SHADOW_M / 2
     light = radiance(
         primitives, samples, directions, layout.materials, material, colour, lamps, casts_shadow
     )

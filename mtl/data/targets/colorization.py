@@ -24,13 +24,13 @@ from mtl.errors import UsageError
 
 VARIANCE_SHARE = 0.6
 """Spread of the weights' Gaussian, as a share of the luminance variance of the window."""
-LEAST_BEST_WEIGHT = 0.01
+MIN_BEST_WEIGHT = 0.01
 """The neighbour most alike weighs at least this much before weights are normalised."""
-LEAST_SPREAD = 2e-6
+MIN_SPREAD = 2e-6
 """Floor under the spread, for uniform windows; luminance is in 0..1."""
 EXACT_TOLERANCE = 1e-12
 """Largest change, relative to the largest value, at which the exact system counts as solved."""
-SHORTEST_NORMAL = 1e-6
+MIN_LENGTH = 1e-6
 """A filled normal shorter than this, before renormalisation, has no direction."""
 
 _ROW_STEPS = np.array([-1, -1, -1, 0, 0, 1, 1, 1])
@@ -102,7 +102,7 @@ def fill_normals(
         )
     filled, present = fill(normals, known, image, exact=exact)
     length = np.linalg.norm(filled.astype(np.float64), axis=-1)
-    present &= known | (length > SHORTEST_NORMAL)
+    present &= known | (length > MIN_LENGTH)
     unit = filled / np.where(present & ~known, length, 1.0)[..., None]
     filled = np.where(known[..., None], filled, unit.astype(filled.dtype))
     filled[~present] = 0
@@ -155,8 +155,8 @@ def _weights(grey: FloatArray, pixels: IndexArray) -> _Weights:
     variance = squared.sum(axis=1) / num - (difference.sum(axis=1) / num) ** 2
     nearest = np.where(inside, squared, np.inf).min(axis=1)
     nearest = np.where(np.isfinite(nearest), nearest, 0.0)
-    spread = np.maximum(VARIANCE_SHARE * variance, -nearest / np.log(LEAST_BEST_WEIGHT))
-    spread = np.maximum(spread, LEAST_SPREAD)
+    spread = np.maximum(VARIANCE_SHARE * variance, -nearest / np.log(MIN_BEST_WEIGHT))
+    spread = np.maximum(spread, MIN_SPREAD)
     weight = np.exp(-squared / spread[:, None]) * inside
     total = weight.sum(axis=1, keepdims=True)
     return _Weights(neighbour, weight / np.where(total > 0, total, 1.0))

@@ -354,8 +354,8 @@ neighbours."""
 LARGE_WINDOW_PX = 9
 SAME_SURFACE = 0.05
 """Largest relative difference of inverse depth within a surface; depth borders are larger."""
-FEWEST_PIXELS = 6
-_LEAST_DETERMINANT = 1e-3
+MIN_PIXELS = 6
+MIN_DETERMINANT = 1e-3
 
 
 def plane_normals(
@@ -396,7 +396,7 @@ def plane_normals(
     xx, xy, yy = n * xx - x * x, n * xy - x * y, n * yy - y * y
     rx, ry = n * rx - x * r, n * ry - y * r
     determinant = xx * yy - xy * xy
-    exists = valid & (n >= FEWEST_PIXELS) & (determinant > _LEAST_DETERMINANT * n**4)
+    exists = valid & (n >= MIN_PIXELS) & (determinant > MIN_DETERMINANT * n**4)
     safe = np.where(exists, determinant, 1.0)
     slope_x, slope_y = (rx * yy - ry * xy) / safe, (xx * ry - xy * rx) / safe
     fitted = inverse + (r - slope_x * x - slope_y * y) / np.maximum(n, 1)

@@ -32,7 +32,7 @@ from mtl.errors import UsageError
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-SHORTEST_MEAN_NORMAL = 1e-3
+MIN_MEAN_LENGTH = 1e-3
 """An average of unit normals shorter than this has no direction."""
 
 
@@ -129,7 +129,7 @@ def resized_normals(normals: Array, valid: Mask, height: int, width: int) -> tup
         return resized_map(normals, valid, height, width)
     average, kept = _masked_average(normals, valid, height, width)
     length = np.linalg.norm(average, axis=-1)
-    kept &= length > SHORTEST_MEAN_NORMAL
+    kept &= length > MIN_MEAN_LENGTH
     unit = average / np.where(kept, length, 1.0)[..., None]
     return np.where(kept[..., None], unit, 0.0).astype(np.float32), kept
 

@@ -9,9 +9,10 @@ import yaml
 from PIL import Image
 
 from mtl.data.readers.folder import FolderOptions, open_folder
+from mtl.data.readers.nyuv2_classes import CLASSES_13
 from mtl.data.sample import RawDataset
 from mtl.data.scenes.records import SceneSample
-from mtl.data.scenes.render import NYUV2_CLASSES, render_scene
+from mtl.data.scenes.render import render_scene
 from mtl.errors import BadSampleError, UserError
 from mtl.spec.sections import TASKS
 
@@ -22,7 +23,7 @@ FIRST = "train/Bild 0 é"
 YAML = {
     "name": "rooms",
     "licence": "ours",
-    "classes": list(NYUV2_CLASSES),
+    "classes": list(CLASSES_13),
     "depth_range_m": [0.7, 10],
     "tasks": {
         "depth": {"scale": 0.001, "invalid": 0},

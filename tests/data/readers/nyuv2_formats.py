@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from mtl.data.readers.nyuv2 import CAMERA, HEIGHT, WIDTH
-from mtl.data.readers.nyuv2_classes import a_label_of
+from mtl.data.readers.nyuv2_classes import classes_13
 
 MATLAB_HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Sat Jan  1 00:00:00 2011 HDF5"
 
@@ -81,7 +81,8 @@ def real_frames(real_data: Path, indices: tuple[int, ...]) -> Frames:
     folder = real_data / "nyuv2_real18"
     if not folder.is_dir():
         pytest.skip("no nyuv2_real18 among the real images")
-    labels_of = np.array([0] + [a_label_of(index) for index in range(13)], np.uint16)
+    of_label = classes_13(np.arange(1, 895))[0]
+    labels_of = np.array([0] + [1 + int((of_label == i).argmax()) for i in range(13)], np.uint16)
     images, depths, labels = [], [], []
     for index in indices:
         name = f"{index:04d}.png"

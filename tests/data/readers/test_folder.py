@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mtl.data.readers.folder import FolderOptions, open_folder
-from mtl.data.scenes.render import NYUV2_CLASSES
+from mtl.data.readers.nyuv2_classes import CLASSES_13
 from mtl.spec.sections import TASKS
 from tests.data.readers.folder_formats import (
     FIRST,
@@ -45,7 +45,7 @@ ROUNDING = 1e-6  # float32
 
 def test_scenes_read_back_equal_within_the_quantisation(folder_source: Path) -> None:
     data = open_folder(folder_source)
-    assert (data.name, data.tasks, data.classes) == ("folder", TASKS, NYUV2_CLASSES)
+    assert (data.name, data.tasks, data.classes) == ("folder", TASKS, CLASSES_13)
     assert (data.licence, data.depth_range_m) == ("ours", (0.7, 10.0))
     assert data.samples["train"] == tuple(f"train/Bild {i} é" for i in range(3))
     assert data.samples["validation"] == ("val/Bild 3 é",)
