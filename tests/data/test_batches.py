@@ -59,7 +59,7 @@ def test_shapes_and_types(split: MappedSplit) -> None:
     assert {mask.dtype for mask in batch.valid.values()} == {torch.bool}
 
 
-def test_an_epoch_holds_every_sample_once_and_the_last_batch_what_is_left(
+def test_epoch_holds_every_sample_once_and_last_batch_what_is_left(
     split: MappedSplit,
 ) -> None:
     batches = epoch(split, 1, flips=False)
@@ -80,7 +80,7 @@ def test_order_and_flips_are_functions_of_seed_and_epoch() -> None:
     assert abs(int(epoch_flips(0, 3, 20_000).sum()) - 10_000) < 300
 
 
-def test_a_flip_mirrors_everything_and_turns_the_x_of_normals(split: MappedSplit) -> None:
+def test_flip_mirrors_everything_and_turns_x_of_normals(split: MappedSplit) -> None:
     batch = split.batch(np.arange(2), CPU)
     signs = {t: s for t in split.tasks if (s := TASKS[t].mirror_signs) is not None}
     assert set(signs) == {"normal"}
@@ -118,7 +118,7 @@ def random_batch(seed: int, count: int, height: int, width: int) -> Batch:
 @given(
     st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.data()
 )
-def test_a_flip_is_its_own_inverse_and_moves_masks_with_values(
+def test_flip_is_its_own_inverse_and_moves_masks_with_values(
     count: int, height: int, width: int, seed: int, data: st.DataObject
 ) -> None:
     batch = random_batch(seed, count, height, width)
@@ -146,7 +146,7 @@ def test_a_flip_is_its_own_inverse_and_moves_masks_with_values(
         assert torch.equal(again.valid[task], batch.valid[task])
 
 
-def test_flips_follow_the_sample_not_its_place(split: MappedSplit) -> None:
+def test_flips_follow_sample_not_its_place(split: MappedSplit) -> None:
     flips = epoch_flips(0, 1, 10)
     assert flips.any()
     assert not flips.all()
@@ -157,14 +157,14 @@ def test_flips_follow_the_sample_not_its_place(split: MappedSplit) -> None:
             assert torch.equal(image, expected)
 
 
-def test_evaluation_reads_the_split_in_order(split: MappedSplit) -> None:
+def test_evaluation_reads_split_in_order(split: MappedSplit) -> None:
     batches = list(evaluation_batches(split, batch_size=4, device=CPU))
     assert torch.equal(
         torch.cat([b.images for b in batches]), split.batch(np.arange(10), CPU).images
     )
 
 
-def test_batches_are_copies_of_the_map(split: MappedSplit) -> None:
+def test_batches_are_copies_of_map(split: MappedSplit) -> None:
     before = split.batch(np.arange(2), CPU).targets["depth"].clone()
     split.batch(np.arange(2), CPU).targets["depth"].zero_()
     assert torch.equal(split.batch(np.arange(2), CPU).targets["depth"], before)

@@ -19,7 +19,7 @@ def shared(tmp_path):
     return str(tmp_path / "shared")
 
 
-def test_a_copy_is_a_data_root_with_the_same_bytes(shared, tmp_path):
+def test_copy_is_data_root_with_same_bytes(shared, tmp_path):
     local = str(tmp_path / "local")
     copy = copy_once(TINY, shared, local)
     assert copy == prepared_folder(TINY, local)
@@ -39,7 +39,7 @@ def test_many_at_once_copy_once(shared, tmp_path, monkeypatch):
     assert len(set(found)) == 1
 
 
-def test_an_interrupted_copy_is_begun_anew(shared, tmp_path):
+def test_interrupted_copy_is_begun_anew(shared, tmp_path):
     name = prepared_folder(TINY, shared).name
     beside = tmp_path / "local" / f"{name}.unfinished"
     beside.mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_an_interrupted_copy_is_begun_anew(shared, tmp_path):
     assert not beside.exists()
 
 
-def test_bytes_that_changed_on_the_way_are_refused(shared, tmp_path):
+def test_bytes_that_changed_on_way_are_refused(shared, tmp_path):
     image = prepared_folder(TINY, shared) / "train" / "image.npy"
     data = bytearray(image.read_bytes())
     data[-1] ^= 1
@@ -58,7 +58,7 @@ def test_bytes_that_changed_on_the_way_are_refused(shared, tmp_path):
     assert not prepared_folder(TINY, str(tmp_path / "local")).exists()
 
 
-def test_other_data_under_the_same_name_are_refused(shared, tmp_path):
+def test_other_data_under_same_name_are_refused(shared, tmp_path):
     local = str(tmp_path / "local")
     manifest = copy_once(TINY, shared, local) / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "folder_hash": "f" * 16}))
@@ -66,7 +66,7 @@ def test_other_data_under_the_same_name_are_refused(shared, tmp_path):
         copy_once(TINY, shared, local)
 
 
-def test_a_folder_that_cannot_be_made_is_said(shared, tmp_path):
+def test_folder_that_cannot_be_made_is_said(shared, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PreparedDataError, match="--local-data"):
         copy_once(TINY, shared, str(tmp_path / "file" / "local"))

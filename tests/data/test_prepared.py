@@ -49,7 +49,7 @@ def test_bytes_are_as_expected(tmp_path: Path) -> None:
     assert on_disk == expected_bytes(SMALL) + headers
 
 
-def test_the_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path: Path) -> None:
+def test_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     one = prepare(SMALL, str(tmp_path / "one"))
     two = prepare(
@@ -61,7 +61,7 @@ def test_the_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path
     assert seen == sorted(seen)
 
 
-def test_a_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(SMALL, str(tmp_path))
     monkeypatch.setattr(SceneRecipe, "sample", lambda *_: pytest.fail("rendered again"))
     prepare(SMALL, str(tmp_path))
@@ -78,7 +78,7 @@ def test_different_data_lie_in_different_folders(tmp_path: Path) -> None:
     assert len(folders) == 5
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+def test_what_killed_process_left_is_cleared(tmp_path: Path) -> None:
     folder = prepared_folder(SMALL, str(tmp_path))
     left = folder.with_name(f"{folder.name}.unfinished")
     left.mkdir(parents=True)
@@ -132,13 +132,13 @@ def test_damage_is_told_in_words(tmp_path: Path) -> None:
     prepare(SMALL, str(tmp_path))
 
 
-def test_more_than_the_disk_holds_is_told_before_it_starts(tmp_path: Path) -> None:
+def test_more_than_disk_holds_is_told_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(PreparedDataError, match="GB of free disk.*smaller images"):
         prepare(DataSpec(num_train=10**12), str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_label_that_is_no_class_is_told_with_its_place(
+def test_label_that_is_no_class_is_told_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Void (255) where it is not valid is as it should be; class 2 of two is not.
@@ -172,14 +172,14 @@ def _die(*_: object) -> int:
     os._exit(1)
 
 
-def test_a_killed_worker_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_worker_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_write_chunk", _die)
     with pytest.raises(PreparedDataError, match="got one that was killed"):
         prepare(SMALL, str(tmp_path), num_workers=2)
     assert not is_prepared(SMALL, str(tmp_path))
 
 
-def test_a_root_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+def test_root_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PreparedDataError, match="--data-root"):
         prepare(SMALL, str(tmp_path / "file"))

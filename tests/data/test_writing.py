@@ -136,7 +136,7 @@ def test_another_recipe_starts_again_and_says_what_changed(
     assert words.startswith("Starting again: num_train changed since the preparation in")
 
 
-def test_files_of_an_earlier_version_or_damaged_notes_are_cleared(tmp_path: Path) -> None:
+def test_files_of_earlier_version_or_damaged_notes_are_cleared(tmp_path: Path) -> None:
     beside = tmp_path / "data.unfinished"
     (beside / "chunks").mkdir(parents=True)
     (beside / "chunks" / "about.json").write_text("{")
@@ -159,7 +159,7 @@ def test_bad_samples_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_bad_samples_are_an_error_or_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
+def test_bad_samples_are_error_or_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
     recipe = Numbers(bad=(("train", 0), ("train", 13), ("test", 11)))
     with pytest.raises(PreparedDataError, match=r"got train 0\. .--skip-bad goes on"):
         write(recipe, tmp_path / "data")
@@ -234,7 +234,7 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
         ("test", "measured", "measured"),
     ],
 )
-def test_task_without_counted_pixels_in_a_split_is_refused(
+def test_task_without_counted_pixels_in_split_is_refused(
     split: str, mask: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Numbers.sample

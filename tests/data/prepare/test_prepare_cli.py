@@ -69,7 +69,7 @@ def prepare(source: Path, root: Path, *argv: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_files_become_a_training(mine: Path, tmp_path: Path, capsys) -> None:
+def test_files_become_training(mine: Path, tmp_path: Path, capsys) -> None:
     root = tmp_path / "data"
     assert main(prepare(mine, root)) == 0
     out = capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_files_become_a_training(mine: Path, tmp_path: Path, capsys) -> None:
     assert same.run_id() == spec.run_id()
 
 
-def test_an_edited_description_is_another_preparation(mine: Path, tmp_path: Path, capsys) -> None:
+def test_edited_description_is_another_preparation(mine: Path, tmp_path: Path, capsys) -> None:
     root = tmp_path / "data"
     assert main(prepare(mine, root, "--tasks", "depth")) == 0
     edited = {**DESCRIPTION, "splits": {"validation": "val"}, "depth_range_m": [0.1, 20.0]}
@@ -129,65 +129,7 @@ def test_an_edited_description_is_another_preparation(mine: Path, tmp_path: Path
     assert "Expected one prepared version of folder, got 2" in capsys.readouterr().err
 
 
-def test_bad_samples_end_it_or_are_listed(mine: Path, tmp_path: Path, capsys) -> None:
-    root = tmp_path / "data"
-    (mine / "train" / "depth" / "000.png").write_bytes(b"")
-    (mine / "test" / "segmentation" / "001.png").write_bytes(b"\x89PNG torn")
-    assert main(prepare(mine, root)) == 1
-    error = capsys.readouterr().err
-    assert "000.png" in error
-    assert "--skip-bad" in error
-    assert not [p for p in root.iterdir() if (p / "manifest.json").exists()]
-    assert main(prepare(mine, root, "--skip-bad")) == 0
-    assert "2 samples were left out" in capsys.readouterr().out
-    (folder,) = [p for p in root.iterdir() if (p / "manifest.json").exists()]
-    manifest = read_manifest(folder)
-    assert manifest["counts"] == {"train": 7, "validation": 2, "test": 1}
-    assert "000.png" in manifest["skipped"]["train"]["train/000"]
-    # Row i of the arrays is sample i of the ids; the others are listed by their own.
-    assert manifest["ids"]["train"] == [f"train/{index:03d}" for index in range(1, 8)]
-    assert manifest["ids"]["test"] == ["test/000"]
-    assert manifest["skipped"].keys() == {"train", "test"}
-    # Asked for without the flag, the gaps are told.
-    assert main(prepare(mine, root)) == 1
-    assert "without 2 samples. Remove the folder" in capsys.readouterr().err
-    # A folder without its manifest is no prepared set, and is left alone.
-    (folder / "manifest.json").write_text('{"schema": 1}')
-    assert main(prepare(mine, root, "--skip-bad")) == 1
-    assert "a value that is missing or of another kind ('info')" in capsys.readouterr().err
-    (folder / "manifest.json").unlink()
-    assert main(prepare(mine, root, "--skip-bad")) == 1
-    assert "one without a manifest" in capsys.readouterr().err
-
-
-def test_stopped_it_goes_on_with_what_is_done(mine, tmp_path, capsys, monkeypatch) -> None:
-    from mtl.data import writing
-    from mtl.data.prepare.recipe import RawRecipe
-
-    monkeypatch.setattr(writing, "CHUNK", 2)
-    original, seen = RawRecipe.sample, []
-
-    def sample(self, split, index):
-        if (split, index) == ("train", 5) and ("train", 5) not in seen:
-            seen.append((split, index))
-            raise KeyboardInterrupt
-        seen.append((split, index))
-        return original(self, split, index)
-
-    monkeypatch.setattr(RawRecipe, "sample", sample)
-    assert main(prepare(mine, tmp_path / "data")) == 1
-    seen[:] = [("train", 5)]
-    assert main(prepare(mine, tmp_path / "data")) == 0
-    assert seen.count(("train", 0)) == 0  # the first four were done
-    assert seen.count(("train", 4)) == 1
-    assert main(prepare(mine, tmp_path / "whole")) == 0
-    hashes = {
-        json.loads(path.read_text())["folder_hash"] for path in tmp_path.glob("*/*/manifest.json")
-    }
-    assert len(hashes) == 1
-
-
-@pytest.mark.parametrize("with_hole", [(0,), (5,), (0, 1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("with_hole", [(5,), (0, 1, 2, 3, 4, 5)])
 def test_holes_in_some_samples_alone_are_marked_in_all(with_hole, tmp_path) -> None:
     # Sensor depth with a hole in some training frames, in none of the test's: every array has its
     # measured mask, true where nothing was filled, and tasks from depth inherit it.
@@ -220,6 +162,8 @@ BAD = [
     (["folder", "--source", ".", "--size", "0x8"], 2, "--size HEIGHTxWIDTH"),
     (["folder", "--source", ".", "--size", "8x8", "--option", "seed"], 2, "KEY=VALUE"),
     (["folder", "--source", ".", "--size", "8x8", "--option", "sed=1"], 2, "Unknown field"),
+    (["folder", "--source", ".", "--size", "8x8", "--split", "val"], 2, "Unknown split 'val'"),
+    (["folder", "--source", ".", "--size", "8x8", "--no-fill", "--exact-fill"], 2, "not allowed"),
     (["folder", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
     (["nyuv2", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
     (["nyuv2_mtan", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
@@ -236,7 +180,7 @@ def test_bad_input_is_one_sentence(argv, status, says, tmp_path, capsys) -> None
     assert not (tmp_path / "data").exists()
 
 
-def test_a_task_that_cannot_follow_is_refused_with_those_that_can(mine, tmp_path, capsys) -> None:
+def test_task_that_cannot_follow_is_refused_with_those_that_can(mine, tmp_path, capsys) -> None:
     assert main(prepare(mine, tmp_path / "data", "--tasks", "normal")) == 1
     assert "(depth, segmentation, edge2d, edge3d, keypoint2d)" in capsys.readouterr().err
 
@@ -288,7 +232,7 @@ def prepared_and_shown(name: str, source: Path, root: Path, capsys) -> dict:
     return read_manifest(folder)
 
 
-def test_the_mtan_copy_of_nyuv2_is_prepared_whole(tmp_path: Path, capsys) -> None:
+def test_mtan_copy_of_nyuv2_is_prepared_whole(tmp_path: Path, capsys) -> None:
     for split, count in (("train", 10), ("val", 2)):
         for number in range(count):
             write_mtan(tmp_path / "nyu", split, number)
@@ -323,10 +267,3 @@ def test_show_elsewhere_advises_to_remove_nothing(tmp_path: Path, capsys) -> Non
         assert f"Expected a prepared folder at {place}, got" in error
         assert "Give the folder that `python -m mtl.data.prepare` named" in error
         assert "Remove" not in error
-
-
-def test_options_take_numbers_with_exponents(mine: Path, tmp_path: Path) -> None:
-    option = ("--option", "validation_share=1e-1", "--tasks", "edge2d")
-    assert main(prepare(mine, tmp_path / "data", *option)) == 0
-    (path,) = (tmp_path / "data").glob("*/manifest.json")
-    assert read_manifest(path.parent)["options"]["validation_share"] == 0.1

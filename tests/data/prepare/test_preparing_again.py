@@ -118,7 +118,7 @@ def files_of(data: RawDataset, sample_id: str) -> set[str]:
     return {path.name for path in data.files(sample_id)}
 
 
-def test_every_reader_names_the_files_of_a_sample(source, taskonomy_source, mtan_source) -> None:
+def test_every_reader_names_files_of_sample(source, taskonomy_source, mtan_source) -> None:
     folder = open_folder(source)
     assert len(list(folder.files(FIRST))) == 10
     taskonomy = open_taskonomy(taskonomy_source, EVERY)
@@ -132,7 +132,7 @@ def test_every_reader_names_the_files_of_a_sample(source, taskonomy_source, mtan
             assert all(path.is_file() for sample_id in ids for path in data.files(sample_id))
 
 
-def test_the_official_file_is_its_own_list_and_normals_are_on_it(tmp_path: Path) -> None:
+def test_official_file_is_its_own_list_and_normals_are_on_it(tmp_path: Path) -> None:
     write_official(tmp_path, room(2), (1,), (2,))
     normals = {index: corner_normal_map(0.1 * (index - 1)) for index in (1, 2)}
     options = Nyuv2Options(validation_share=0, signs="+++")
@@ -146,7 +146,7 @@ def test_the_official_file_is_its_own_list_and_normals_are_on_it(tmp_path: Path)
     assert [path.parent.name for path in data.files("0001")][1:] == ["normals", "masks"]
 
 
-def test_a_fingerprint_is_relative_and_says_where_files_changed(tmp_path: Path) -> None:
+def test_fingerprint_is_relative_and_says_where_files_changed(tmp_path: Path) -> None:
     for place in ("a/x", "a/y", "outside"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "1").write_text(place)
@@ -200,7 +200,7 @@ def test_one_that_waits_for_another_says_so_once(source, tmp_path, capsys) -> No
     assert "Another process" not in capsys.readouterr().err
 
 
-def test_continuing_needs_the_missing_space_alone(source, tmp_path, capsys, monkeypatch) -> None:
+def test_continuing_needs_missing_space_alone(source, tmp_path, capsys, monkeypatch) -> None:
     argv = command(source, tmp_path / "data")
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:

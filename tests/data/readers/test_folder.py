@@ -43,7 +43,7 @@ BOUNDS = {
 ROUNDING = 1e-6  # float32
 
 
-def test_scenes_read_back_equal_within_the_quantisation(folder_source: Path) -> None:
+def test_scenes_read_back_equal_within_quantisation(folder_source: Path) -> None:
     data = open_folder(folder_source)
     assert (data.name, data.tasks, data.classes) == ("folder", TASKS, CLASSES_13)
     assert (data.licence, data.depth_range_m) == ("ours", (0.7, 10.0))
@@ -87,7 +87,7 @@ def test_arrays_read_back_exactly(tmp_path: Path) -> None:
             np.testing.assert_allclose(got.targets[task][valid], target[valid], atol=1e-6)
 
 
-def test_without_validation_folder_a_part_of_train_is_held_out(folder_source: Path) -> None:
+def test_without_validation_folder_part_of_train_is_held_out(folder_source: Path) -> None:
     (folder_source / "val").rename(folder_source / "elsewhere")
     data = open_folder(folder_source)
     assert len(data.samples["train"]) == 2
@@ -140,7 +140,7 @@ def test_files_of_other_endings_are_told(folder_source: Path) -> None:
     assert len(data.samples["train"]) == 3
 
 
-def test_missing_targets_are_an_error_or_unlabelled(folder_source: Path) -> None:
+def test_missing_targets_are_error_or_unlabelled(folder_source: Path) -> None:
     for folder in ("label", "normal"):
         (folder_source / "train" / folder / "Bild 0 é.png").unlink()
     # Opening knows it and goes on: whether such samples are left out is for preparation to say.
@@ -195,7 +195,7 @@ def test_nan_counts_as_invalid_only_if_said(folder_source: Path) -> None:
     json.dumps(data.options, allow_nan=False)
 
 
-def test_camera_is_that_of_the_images_or_an_error(folder_source: Path) -> None:
+def test_camera_is_that_of_images_or_error(folder_source: Path) -> None:
     camera = {"fx": 20, "fy": "20.5", "cx": 11.5, "cy": 8.5, "height": HEIGHT, "width": WIDTH}
     write_yaml(folder_source, camera=camera)
     got = open_folder(folder_source).read(FIRST).camera
@@ -215,14 +215,14 @@ def test_numbers_may_be_fractions_and_exponents(folder_source: Path) -> None:
     )
 
 
-def test_images_alone_are_a_data_set_too(folder_source: Path) -> None:
+def test_images_alone_are_data_set_too(folder_source: Path) -> None:
     write_yaml(folder_source, tasks={}, classes=None, depth_range_m=None)
     data = open_folder(folder_source)
     assert data.tasks == ()
     assert data.read(FIRST).targets == {}
 
 
-def test_the_reader_can_be_sent_to_another_process(folder_source: Path) -> None:
+def test_reader_can_be_sent_to_another_process(folder_source: Path) -> None:
     data = pickle.loads(pickle.dumps(open_folder(folder_source)))
     np.testing.assert_array_equal(data.read(FIRST).image, scene(0).image)
 

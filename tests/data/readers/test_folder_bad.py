@@ -31,53 +31,40 @@ def camera(**values: object) -> str:
     ("text", "words"),
     [
         ("tasks: {depth: {scale: 1", "YAML"),
-        ("tasks: [depth]", "the key tasks with a mapping"),
         ("- depth", "a mapping of keys"),
         ("", "a mapping"),
         ("tasks: {}\ntasks: {}", "the key tasks twice"),
         ("tasks: {}\ncolour: red", "Unknown field of dataset.yaml 'colour'"),
         ("tasks: {depht: {}}", "Did you mean depth"),
-        ("tasks: {edge2d: {scal: 1}}", "Did you mean scale"),
         ("tasks: {edge2d: {scale: big}}", "of type float"),
         ("tasks: {edge2d: {scale: 0}}", "other than 0"),
         ("tasks: {edge2d: {scale: 1/0}}", "of type float"),
         ("tasks: {edge2d: {void: 3}}", "keys that fit the task edge2d"),
         ("tasks: {edge2d: {signs: [1, -1, -1]}}", "signs"),
+        ("tasks: {edge2d: {fill: true}}", "keys that fit the task edge2d"),
         ("tasks: {normal: {signs: [1, 2, -1]}}", "three of 1 and -1"),
         ("tasks: {normal: {invalid: [128]}}", "one value a channel"),
         ("tasks: {edge2d: {valid_where: depth}}", "valid_where to name another task"),
         ("tasks: {edge2d: {folder: ../../etc}}", "folders below the source"),
         ('tasks: {}\nimage: "a\\0b"', "folders below the source"),
-        ("tasks: {edge2d: {scale: 1e999999999}}", "other than 0"),
         ("tasks: {}\nsplits: {trian: a}", "Did you mean train"),
         ("tasks: {}\nsplits: {train: /data}", "folders below the source"),
         ("tasks: {}\nsplits: {train: val}", "one folder a split"),
         ("tasks: {}\nmissing: ignore", "Known: error, unlabelled"),
         ("tasks: {segmentation: {}}", "classes if, and only if"),
-        ("tasks: {}\nclasses: [a]", "classes if, and only if"),
         ("tasks: {segmentation: {}}\nclasses: [a, a]", "distinct classes"),
         ("tasks: {segmentation: {}}\nclasses: [on, off]", "classes[0] to be of type str"),
         ("tasks: {depth: {scale: 1}}", "depth_range_m, since depth is a task"),
         ("tasks: {}\ndepth_range_m: [10, 1]", "two rising lengths"),
         ("tasks: {}\ncamera: {fx: 1}", "none for fy, cx, cy, height, width"),
         (camera(fx=0), "camera.fx to be a finite number above 0"),
-        (camera(fx=".nan"), "camera.fx to be a finite number above 0"),
-        (camera(fy=".inf"), "camera.fy to be a finite number above 0"),
         (camera(fy="-1/2"), "camera.fy to be a finite number above 0"),
         (camera(cx="-.inf"), "camera.cx to be a finite number in"),
-        (camera(cy="1e999"), "camera.cy to be a finite number in"),
-        (camera(height=-4), "camera.height to be a finite number above 0"),
-        (camera(width=0), "camera.width to be a finite number above 0"),
         (camera(fx="1" + 400 * "0"), "camera.fx to be a finite number above 0"),
-        (camera(height="1" + 400 * "0"), "camera.height to be of type int"),
         ("tasks: {edge2d: {scale: .nan}}", "tasks.edge2d.scale to be a finite number"),
-        ("tasks: {edge2d: {scale: -.inf}}", "tasks.edge2d.scale to be a finite number"),
         ("tasks: {edge2d: {offset: .nan}}", "tasks.edge2d.offset to be a finite number"),
-        ("tasks: {normal: {offset: .inf}}", "tasks.normal.offset to be a finite number"),
-        ("tasks: {normal: {signs: [.nan, 1, 1]}}", "three of 1 and -1"),
         ("tasks: {depth: {scale: -0.001}}\ndepth_range_m: [1, 9]", "tasks.depth.scale, metres a"),
         ("tasks: {depth: {}}\ndepth_range_m: [.nan, 9]", "two rising lengths"),
-        ("tasks: {depth: {}}\ndepth_range_m: [1, .inf]", "two rising lengths"),
         ("a: &a [x, x]\nb: &b [*a, *a]\ntasks: {}", "without aliases"),
         ("tasks: !!python/object/apply:os.system [ls]", "YAML"),
         ("tasks: " + "[" * 50_000, "YAML"),
@@ -151,20 +138,13 @@ def _grey(value: int, mode: str = "L") -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("folder", "spoil", "words"),
     [
-        ("image", lambda p: p.write_bytes(b""), "an empty file"),
-        ("image", lambda p: p.write_bytes(p.read_bytes()[:200]), "damaged"),
         ("image", _grey(7, "I;16"), "16-bit"),
         ("image", lambda p: Image.new("RGB", (WIDTH, 5)).save(p), "5 x 24 pixels"),
         ("depth", _grey(7), "8 bits"),
         ("depth", _grey(0, "I;16"), "some valid depth"),
         ("label", lambda p: Image.new("RGB", (WIDTH, HEIGHT)).save(p), "colours"),
         ("label", _grey(13), "labels from 0 to 12 or 255 for void"),
-        ("label", _grey(3, "I;16"), "16 bits"),
-        ("normal", _grey(7, "I;16"), "16-bit"),
-        ("edge2d", lambda p: Image.new("RGB", (WIDTH, HEIGHT)).save(p), "colours"),
         ("edge2d", lambda p: Image.new("L", (WIDTH, HEIGHT)).save(p, "JPEG"), "JPEG"),
-        ("edge3d", lambda p: p.unlink(), "No such file"),
-        ("edge3d", lambda p: (p.unlink(), p.symlink_to(p)), "symbolic links"),
     ],
 )
 def test_pictures_that_cannot_be_read_are_named(
@@ -183,21 +163,15 @@ def test_pictures_that_cannot_be_read_are_named(
     [
         ("depth", np.full((HEIGHT, WIDTH), -2.0), "depths above 0 m"),
         ("depth", np.full((HEIGHT, WIDTH), np.nan), "finite"),
-        ("depth", np.full((HEIGHT, WIDTH), np.inf), "finite"),
         ("depth", np.full((HEIGHT, WIDTH), 1e300), "finite"),
         ("depth", np.zeros((HEIGHT, WIDTH)), "some valid depth"),
         ("depth", np.ones((HEIGHT, WIDTH, 3)), "shape (18, 24, 3)"),
-        ("depth", np.ones(()), "shape ()"),
         ("label", np.full((HEIGHT, WIDTH), 0.5), "labels from 0 to 12"),
-        ("label", np.full((HEIGHT, WIDTH), np.nan), "labels from 0 to 12"),
         ("label", np.full((HEIGHT, WIDTH), -1), "got -1 at 432 pixels"),
         ("normal", np.ones((3, HEIGHT, WIDTH)), "shape (3, 18, 24)"),
         ("normal", np.full((HEIGHT, WIDTH + 1, 3), 3**-0.5), "18 x 24 pixels, as the image has,"),
-        ("curvature", np.ones((HEIGHT, WIDTH)), "shape (18, 24)"),
         ("edge2d", np.zeros((0, WIDTH)), "shape (0, 24, 1)"),
-        ("edge2d", np.array([["a"]]), "<U1"),
         ("image", np.full((HEIGHT, WIDTH, 3), 2.0), "floats 0..1"),
-        ("image", np.full((HEIGHT, WIDTH, 3), 2), "int64"),
         ("image", np.zeros((3, HEIGHT, WIDTH), np.uint8), "shape (3, 18, 24)"),
     ],
 )
@@ -246,7 +220,7 @@ def test_depth_far_from_what_is_declared(folder_source: Path, scale, span, depth
         ("curvature", np.full((HEIGHT, WIDTH, 2), 127, np.uint8), "a median size of 127"),
     ],
 )
-def test_values_that_the_task_cannot_have_name_the_scale(
+def test_values_that_task_cannot_have_name_scale(
     folder_source: Path, task: str, array: np.ndarray, got: str
 ) -> None:
     path = folder_source / "train" / task / "Bild 0 é.png"
@@ -255,7 +229,7 @@ def test_values_that_the_task_cannot_have_name_the_scale(
     refused_sample(open_folder(folder_source), got, f"tasks.{task}.scale", path.with_suffix(".npy"))
 
 
-def test_values_at_the_end_of_the_range_are_taken(folder_source: Path) -> None:
+def test_values_at_end_of_range_are_taken(folder_source: Path) -> None:
     for task, value in (("edge2d", 1.0), ("reshading", 255.0), ("keypoint3d", -0.005)):
         path = folder_source / "train" / task / "Bild 0 é.png"
         path.unlink()

@@ -120,7 +120,7 @@ def test_incomplete_samples_are_named_before_any_is_read(folder_source, tmp_path
     refused(prepare("folder", source, root), capsys.readouterr().err, "without 2 samples")
 
 
-def test_source_that_is_a_circle_of_links_is_refused(tmp_path, capsys) -> None:
+def test_source_that_is_circle_of_links_is_refused(tmp_path, capsys) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     for name in ("folder", "nyuv2", "nyuv2_mtan", "taskonomy"):
@@ -203,7 +203,7 @@ def test_normals_that_are_not_of_unit_length_are_refused(factor, tmp_path, capsy
     refused(status, capsys.readouterr().err, *says)
 
 
-def test_halved_normals_are_read_as_the_remedy_says(tmp_path, capsys) -> None:
+def test_halved_normals_are_read_as_remedy_says(tmp_path, capsys) -> None:
     stored = (sloping_normals() + 1) / 2
     source = small_folder(tmp_path / "source", "normal", stored, {"scale": 2, "offset": -1})
     argv = ["--tasks", "normal", "--size", "24x32"]
@@ -239,7 +239,7 @@ def test_depths_of_another_unit_are_refused_by_every_reader(
 
 
 @pytest.mark.parametrize("low_high", [(0, 1), (0, 255), (1, 2), (100, 101)])
-def test_any_two_values_make_a_mask(low_high, taskonomy_source, tmp_path) -> None:
+def test_any_two_values_make_mask(low_high, taskonomy_source, tmp_path) -> None:
     source = taskonomy_source
     shutil.rmtree(source / "depth_zbuffer")
     expected = np.ones((24, 24), bool)
@@ -257,7 +257,7 @@ def test_any_two_values_make_a_mask(low_high, taskonomy_source, tmp_path) -> Non
         np.testing.assert_array_equal(valid, expected)
 
 
-def test_photos_stored_turned_are_noted_and_a_wrong_size_mentions_them(tmp_path, capsys) -> None:
+def test_photos_stored_turned_are_noted_and_wrong_size_mentions_them(tmp_path, capsys) -> None:
     depth = np.full((24, 24), 3.0, np.float32)
     source = small_folder(tmp_path / "source", "depth", depth, {"scale": 1})
     exif = Image.Exif()
@@ -277,7 +277,7 @@ def test_photos_stored_turned_are_noted_and_a_wrong_size_mentions_them(tmp_path,
     refused(status, capsys.readouterr().err, "Bring image and targets to one size", "EXIF")
 
 
-def test_void_with_a_leading_zero_is_decimal(folder_source, tmp_path) -> None:
+def test_void_with_leading_zero_is_decimal(folder_source, tmp_path) -> None:
     path = folder_source / "dataset.yaml"
     path.write_text(path.read_text("utf-8").replace("void: 255", "void: 0255"), "utf-8")
     assert prepare("folder", folder_source, tmp_path / "data", "--tasks", "segmentation") == 0

@@ -70,7 +70,7 @@ def test_each_kind_of_file_is_read_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, COLOURS)
 
 
-def test_the_largest_16_bit_value_never_turns_negative(tmp_path: Path) -> None:
+def test_largest_16_bit_value_never_turns_negative(tmp_path: Path) -> None:
     values = np.array([[0, 1, 32767, 32768, 64500, 65535]], np.uint16)
     np.testing.assert_array_equal(read_uint16(save(tmp_path / "a.png", values)), values)
 
@@ -116,7 +116,7 @@ def test_folder_with_spaces_and_non_ascii_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_no_reader_takes_an_empty_missing_endless_or_odd_file(
+def test_no_reader_takes_empty_missing_endless_or_odd_file(
     tmp_path: Path, read: Callable[[Path], np.ndarray]
 ) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
@@ -190,7 +190,7 @@ def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path, side: i
     refused(read_rgb, path, "64,000,000 pixels")
 
 
-def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+def test_array_that_claims_more_than_file_holds_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 4), np.float32))
     claim = path.read_bytes().replace(b"(4, 4), }" + b" " * 11, b"(4000000, 400000), }")
@@ -224,7 +224,7 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), kind=st.sampled_from("abcd"))
-def test_a_damaged_byte_gives_an_array_or_our_error(
+def test_damaged_byte_gives_array_or_our_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int, kind: str
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged")

@@ -105,7 +105,7 @@ def test_arrays_of_another_kind_are_refused(
     refused(tmp_path, words, options)
 
 
-def test_group_in_place_of_an_array_is_refused(source: Path) -> None:
+def test_group_in_place_of_array_is_refused(source: Path) -> None:
     with h5py.File(source / NAME, "r+") as file:
         del file["images"]
         file.create_group("images")
@@ -182,7 +182,7 @@ def test_label_above_894_is_named(tmp_path: Path, two: Frames) -> None:
     bad_sample(tmp_path, "labels 0..894, got 895.*sample 0001")
 
 
-def test_damaged_chunk_and_a_file_that_went_away_are_named(source: Path, two: Frames) -> None:
+def test_damaged_chunk_and_file_that_went_away_are_named(source: Path, two: Frames) -> None:
     with h5py.File(source / NAME, "r+") as file:
         del file["labels"]
         data = two.labels.transpose(0, 2, 1)

@@ -48,7 +48,7 @@ def test_labels_that_are_no_integers_are_refused() -> None:
         classes_13(np.array([1.0]))
 
 
-def test_tables_equal_the_files(real_data: Path) -> None:
+def test_tables_equal_files(real_data: Path) -> None:
     folder = real_data / "nyuv2_meta"
     to_40 = scipy.io.loadmat(folder / "classMapping40.mat")
     assert tuple(to_40["mapClass"][0].tolist()) == TO_40

@@ -42,7 +42,7 @@ def test_round_trip_equals_what_was_written(mtan_source: Path) -> None:
     assert not sample.measured
 
 
-def test_splits_are_by_number_and_a_part_of_train_is_held_out(mtan_source: Path) -> None:
+def test_splits_are_by_number_and_part_of_train_is_held_out(mtan_source: Path) -> None:
     samples = open_nyuv2_mtan(mtan_source).samples
     assert samples["test"] == ("val/0",)
     assert len(samples["validation"]) == 1

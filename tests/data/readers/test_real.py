@@ -20,7 +20,7 @@ def first_files(folder: Path, number: int) -> list[Path]:
     return sorted(folder.glob("*.png"))[:number]
 
 
-def test_edges_of_street_photographs_equal_the_definition(real_data: Path) -> None:
+def test_edges_of_street_photographs_equal_definition(real_data: Path) -> None:
     filters = pytest.importorskip("skimage.filters")
     for path in first_files(real_data / "camvid_240x180" / "val" / "image", 3):
         image = np.asarray(Image.open(path).convert("RGB"))
@@ -37,7 +37,7 @@ def test_edges_of_street_photographs_equal_the_definition(real_data: Path) -> No
         assert 0 < keypoints.mean() < got.mean()
 
 
-def test_normals_from_real_depth_are_unit_and_face_the_camera(real_data: Path) -> None:
+def test_normals_from_real_depth_are_unit_and_face_camera(real_data: Path) -> None:
     for path in first_files(real_data / "nyuv2_real18" / "depth_mm", 4):
         depth_m = np.asarray(Image.open(path)).astype(np.float64) / 1000
         normals, valid = derive.normals_from_depth(depth_m, NYUV2_CAMERA)
@@ -47,12 +47,3 @@ def test_normals_from_real_depth_are_unit_and_face_the_camera(real_data: Path) -
         assert ((normals * rays).sum(-1)[valid] <= 1e-9).mean() > 0.999
         shade = derive.reshading(depth_m, normals, NYUV2_CAMERA)
         assert 0 <= shade.min() <= shade.max() <= 1
-
-
-def test_real_depth_lies_within_the_range_of_the_scenes(real_data: Path) -> None:
-    from mtl.data.scenes.render import VARIANTS
-
-    shortest, longest = VARIANTS["rooms"].depth_range_m
-    for path in first_files(real_data / "nyuv2_real18" / "depth_mm", 18):
-        depth_m = np.asarray(Image.open(path)).astype(np.float64) / 1000
-        assert shortest <= depth_m.min() <= depth_m.max() <= longest

@@ -53,7 +53,7 @@ ROUNDING = 1e-6  # float32
 
 @pytest.mark.parametrize("generation", [0, 1])
 @pytest.mark.parametrize("tree", [*TREES, "sample"])
-def test_scenes_read_back_equal_within_the_quantisation(
+def test_scenes_read_back_equal_within_quantisation(
     tmp_path: Path, tree: str, generation: int
 ) -> None:
     root = tmp_path / "hanson" if tree == "sample" else tmp_path / "with spaces äß"
@@ -101,7 +101,7 @@ def test_tiny_is_25_5_5() -> None:
     assert len({name for names in TINY.values() for name in names}) == 35
 
 
-def test_one_stride_runs_through_all_buildings_of_a_split() -> None:
+def test_one_stride_runs_through_all_buildings_of_split() -> None:
     views = [("a", point, 0) for point in range(7)] + [("b", point, 0) for point in range(5)]
     kept = strided(views, {"train": ("a", "b"), "test": ()}, stride=5, offset=1)
     # Positions 1, 6 and 11 of the twelve; a stride per building would have begun again in b.
@@ -110,7 +110,7 @@ def test_one_stride_runs_through_all_buildings_of_a_split() -> None:
     assert len(strided(paper, {"train": ("a",)}, 100, 0)["train"]) == 2762
 
 
-def test_counts_unlike_the_papers_are_reported_and_not_forced(taskonomy_source: Path) -> None:
+def test_counts_unlike_papers_are_reported_and_not_forced(taskonomy_source: Path) -> None:
     data = open_taskonomy(taskonomy_source)
     assert data.samples["test"] == ("ihlen/point_7_view_0",)
     # One training view is left by the stride, and darden's serves validation.
@@ -121,7 +121,7 @@ def test_counts_unlike_the_papers_are_reported_and_not_forced(taskonomy_source: 
     assert data.options["tasks"] == TASKONOMY_TASKS
 
 
-def test_the_list_of_ids_has_a_hash_that_any_tool_can_make(taskonomy_source: Path) -> None:
+def test_list_of_ids_has_hash_that_any_tool_can_make(taskonomy_source: Path) -> None:
     data = open_taskonomy(taskonomy_source, EVERY)
     text = "hanson/point_0_view_0\nhanson/point_10_view_1\nmerom/point_2_view_0"
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -131,7 +131,7 @@ def test_the_list_of_ids_has_a_hash_that_any_tool_can_make(taskonomy_source: Pat
     assert (again.samples, again.notes) == (data.samples, data.notes)
 
 
-def test_without_validation_buildings_a_part_of_train_is_held_out(taskonomy_source: Path) -> None:
+def test_without_validation_buildings_part_of_train_is_held_out(taskonomy_source: Path) -> None:
     for folder in taskonomy_source.glob("*/darden"):
         shutil.rmtree(folder)
     data = open_taskonomy(taskonomy_source, EVERY)
@@ -171,7 +171,7 @@ def test_csv_with_any_line_ends(taskonomy_source: Path, tmp_path: Path, end: str
     assert data.samples["test"] == ("hanson/point_0_view_0", "hanson/point_10_view_1")
 
 
-def test_views_that_lack_a_task_are_left_out_and_counted(taskonomy_source: Path) -> None:
+def test_views_that_lack_task_are_left_out_and_counted(taskonomy_source: Path) -> None:
     path_of(taskonomy_source, VIEWS[0], "normal").unlink()
     path_of(taskonomy_source, VIEWS[1], "keypoints2d").unlink()
     data = open_taskonomy(taskonomy_source, EVERY)
@@ -308,7 +308,7 @@ def test_masks_without_depth(taskonomy_source: Path) -> None:
     assert data.read("hanson/point_10_view_1").valid["reshading"].all()
 
 
-def test_the_reader_can_be_sent_to_another_process(taskonomy_source: Path) -> None:
+def test_reader_can_be_sent_to_another_process(taskonomy_source: Path) -> None:
     data = pickle.loads(pickle.dumps(open_taskonomy(taskonomy_source, EVERY)))
     np.testing.assert_array_equal(data.read("hanson/point_0_view_0").image, scene(0).image)
 
@@ -321,7 +321,7 @@ def test_views_of_buildings_in_no_split_are_told(taskonomy_source: Path) -> None
     assert note in open_taskonomy(taskonomy_source, EVERY).notes
 
 
-def test_numbers_with_leading_zeros_are_the_same_numbers(taskonomy_source: Path) -> None:
+def test_numbers_with_leading_zeros_are_same_numbers(taskonomy_source: Path) -> None:
     before = open_taskonomy(taskonomy_source, EVERY)
     for path in taskonomy_source.rglob("point_10_view_1_*.png"):
         path.rename(path.with_name(path.name.replace("point_10_view_1", "point_0010_view_01")))

@@ -1,6 +1,5 @@
 """Taskonomy: what may be wrong with files, trees, lists and options."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +59,7 @@ def test_csv_that_is_not_there(taskonomy_source: Path, tmp_path: Path) -> None:
         open_taskonomy(taskonomy_source, TaskonomyOptions(splits=str(tmp_path / "tinny")))
 
 
-def test_no_complete_view_is_an_error_with_the_counts(taskonomy_source: Path) -> None:
+def test_no_complete_view_is_error_with_counts(taskonomy_source: Path) -> None:
     shutil.rmtree(taskonomy_source / "edge_occlusion")
     with pytest.raises(UserError, match="5 rgb, .*0 edge_occlusion.*fewer tasks"):
         open_taskonomy(taskonomy_source, EVERY)
@@ -84,7 +83,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         open_taskonomy(tmp_path)
 
 
-def test_two_files_for_one_view_are_an_error(taskonomy_source: Path) -> None:
+def test_two_files_for_one_view_are_error(taskonomy_source: Path) -> None:
     twin = taskonomy_source / "depth" / "taskonomy" / "hanson"
     twin.mkdir(parents=True)
     name = "point_0_view_0_domain_depth.png"
@@ -93,7 +92,7 @@ def test_two_files_for_one_view_are_an_error(taskonomy_source: Path) -> None:
         open_taskonomy(taskonomy_source)
 
 
-def test_links_in_a_circle_end_and_links_to_folders_are_followed(
+def test_links_in_circle_end_and_links_to_folders_are_followed(
     taskonomy_source: Path, tmp_path: Path
 ) -> None:
     (taskonomy_source / "rgb" / "hanson" / "up").symlink_to(taskonomy_source)
@@ -105,7 +104,7 @@ def test_links_in_a_circle_end_and_links_to_folders_are_followed(
     data.read("merom/point_2_view_0")
 
 
-def test_a_file_that_links_to_itself_is_named(taskonomy_source: Path) -> None:
+def test_file_that_links_to_itself_is_named(taskonomy_source: Path) -> None:
     path = path_of(taskonomy_source, VIEWS[0], "reshading")
     path.unlink()
     path.symlink_to(path)
@@ -125,16 +124,12 @@ def _larger(path: Path) -> None:
 @pytest.mark.parametrize(
     ("domain", "spoil", "words"),
     [
-        ("rgb", lambda p: p.write_bytes(b""), "an empty file"),
         ("edge_texture", _truncate, "damaged"),
         ("depth_zbuffer", lambda p: Image.new("L", (WIDTH, HEIGHT)).save(p), "8 bits"),
-        ("keypoints3d", lambda p: Image.new("RGB", (WIDTH, HEIGHT)).save(p), "colours"),
-        ("normal", lambda p: Image.new("I;16", (WIDTH, HEIGHT)).save(p), "16-bit"),
         ("principal_curvature", _larger, "24 x 24 pixels, as the image has, in"),
         ("depth_zbuffer", lambda p: _all_invalid(p), "some valid depth"),
         ("reshading", lambda p: Image.fromarray(scene(0).image).save(p), "channels that differ"),
         ("edge_occlusion", lambda p: p.unlink(), "No such file"),
-        ("rgb", lambda p: _directory(p), "no regular file"),
     ],
 )
 def test_files_that_cannot_be_read_are_named(
@@ -149,11 +144,6 @@ def test_files_that_cannot_be_read_are_named(
 
 def _all_invalid(path: Path) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH), 65535, np.uint16)).save(path)
-
-
-def _directory(path: Path) -> None:
-    os.unlink(path)
-    path.mkdir()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +165,7 @@ def test_options_that_cannot_be(values: dict, words: str) -> None:
         TaskonomyOptions(**values)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
 @pytest.mark.parametrize("domain", ["normal", "principal_curvature"])
 def test_vectors_have_three_channels(taskonomy_source: Path, domain: str, mode: str) -> None:
     path = path_of(taskonomy_source, VIEWS[0], domain)

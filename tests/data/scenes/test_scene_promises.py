@@ -131,7 +131,7 @@ def colour_only_miou(folder: Path) -> float:
 
 
 @VARIANTS
-def test_joint_training_loses_to_single_task_on_a_task(variant: str, workshop: Workshop) -> None:
+def test_joint_training_loses_to_single_task_on_task(variant: str, workshop: Workshop) -> None:
     seeds = (0, 1)
     compared = ("depth", "normal")
     joint = [scenes_spec(variant, ALL_THREE, seed) for seed in seeds]
@@ -147,7 +147,7 @@ def test_joint_training_loses_to_single_task_on_a_task(variant: str, workshop: W
 
 
 @VARIANTS
-def test_task_gradients_disagree_in_part_of_the_steps(
+def test_task_gradients_disagree_in_part_of_steps(
     variant: str, workshop: Workshop, tmp_path: Path
 ) -> None:
     spec = scenes_spec(variant, PAIR)
@@ -182,7 +182,7 @@ def test_task_gradients_disagree_in_part_of_the_steps(
 
 
 @VARIANTS
-def test_raw_losses_of_the_nine_tasks_span_two_decades(variant: str, workshop: Workshop) -> None:
+def test_raw_losses_of_nine_tasks_span_two_decades(variant: str, workshop: Workshop) -> None:
     # The loss of the best constant, per task: what an untrained decoder soon reaches. For the
     # six map tasks that is the mean absolute deviation from the median.
     folder = workshop.folder(scenes_spec(variant, PAIR))

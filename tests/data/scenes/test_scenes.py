@@ -134,7 +134,7 @@ class TestDeterminism:
                 streams.add(tuple(rng.random() for rng in generators))
         assert len(rooms) == len(colours) == len(streams) == 60
 
-    def test_a_room_is_the_same_at_any_size(self) -> None:
+    def test_room_is_same_at_any_size(self) -> None:
         small = render_scene("simple", seed=0, split="train", index=2, height=24, width=32)
         large = render_scene("simple", seed=0, split="train", index=2, height=72, width=96)
         # Three rays of the larger image in each direction; the middle one is the smaller's.
@@ -210,7 +210,7 @@ class TestShapesAndRanges:
 
 
 class TestExactness:
-    def test_wall_depth_is_the_closed_form(self) -> None:
+    def test_wall_depth_is_closed_form(self) -> None:
         primitives = _empty_room().finish().primitives
         stand = pose(np.array([-1.0, 0.2, 1.1]), yaw=0.0, pitch=0.0, roll=0.0)
         hits, camera = _cast(primitives, stand, fov_deg=20.0)
@@ -221,7 +221,7 @@ class TestExactness:
         rays = derive.camera_rays(camera, 31, 41).reshape(-1, 3)
         np.testing.assert_allclose(distance_m, 4.0 * np.linalg.norm(rays, axis=1))
 
-    def test_floor_depth_is_the_closed_form(self) -> None:
+    def test_floor_depth_is_closed_form(self) -> None:
         primitives = _empty_room((50.0, 50.0, 25.0)).finish().primitives
         stand = pose(np.array([0.0, 0.0, 1.4]), yaw=0.7, pitch=-math.pi / 5, roll=0.0)
         hits, camera = _cast(primitives, stand, fov_deg=40.0)
@@ -231,7 +231,7 @@ class TestExactness:
         np.testing.assert_allclose(hits.t, 1.4 / sinking)
         np.testing.assert_allclose(hits.face, 4)
 
-    def test_axes_of_the_camera(self) -> None:
+    def test_axes_of_camera(self) -> None:
         stand = pose(np.zeros(3), yaw=0.4, pitch=-0.3, roll=0.2)
         np.testing.assert_allclose(stand.axes @ stand.axes.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(stand.axes) == pytest.approx(1.0)
@@ -296,7 +296,7 @@ class TestExactness:
         np.testing.assert_allclose(hits.t[both], first_m[both], atol=0.005)
 
     @pytest.mark.parametrize("variant", VARIANTS)
-    def test_normals_are_unit_and_face_the_camera(
+    def test_normals_are_unit_and_face_camera(
         self, variant: str, samples: dict[str, list[SceneSample]]
     ) -> None:
         for sample in samples[variant]:
@@ -322,7 +322,7 @@ class TestExactness:
         assert np.median(angle_deg) < 0.05
         assert (angle_deg < 1).mean() > 0.75
 
-    def test_a_table_throws_a_shadow_and_a_lamp_above_lights_it(self) -> None:
+    def test_table_throws_shadow_and_lamp_above_lights_it(self) -> None:
         builder = _empty_room()
         builder.start("box", Place(0.0, 0.0, 0.0, 0.3), "table")
         builder.box((0.0, 0.0, 0.7), (0.4, 0.4, 0.02), builder.palette.plain())
@@ -335,14 +335,14 @@ class TestExactness:
 
 
 class TestStatistics:
-    def test_rooms_have_the_shares_of_nyuv2(self) -> None:
+    def test_rooms_have_shares_of_nyuv2(self) -> None:
         # With 150 scenes the standard error of a large class is a twelfth to a sixth of its share,
         # so the factor is 1.9 here; the slow test below holds 1.5.
         _assert_near_nyuv2(_shares("rooms", 150, 36, 48), factor=1.9, absolute=0.008)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("shape", [(48, 64), (64, 64)])
-    def test_rooms_have_the_shares_of_nyuv2_within_half(self, shape: tuple[int, int]) -> None:
+    def test_rooms_have_shares_of_nyuv2_within_half(self, shape: tuple[int, int]) -> None:
         _assert_near_nyuv2(_shares("rooms", 1000, *shape), factor=1.5, absolute=0.005)
 
     def test_simple_is_balanced(self) -> None:
@@ -367,14 +367,14 @@ class TestStatistics:
         assert max(counts) <= 40
 
     @pytest.mark.parametrize("variant", VARIANTS)
-    def test_nothing_pokes_through_the_room(self, variant: str) -> None:
+    def test_nothing_pokes_through_room(self, variant: str) -> None:
         for index in range(40):
             layout, _ = _layout(variant, index)
             primitives = layout.primitives
             inside = np.abs(primitives.centre - primitives.centre[0]) < primitives.half[0] + 0.02
             assert inside[1:].all()
 
-    def test_camera_stands_in_the_open(self) -> None:
+    def test_camera_stands_in_open(self) -> None:
         record = VARIANTS["rooms"]
         for index in range(40):
             layout, camera_rng = _layout("rooms", index)

@@ -71,7 +71,7 @@ def test_exact_and_holes_only_differ() -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_one_hole_in_a_uniform_image_is_the_mean_of_its_eight_neighbours(exact: bool) -> None:
+def test_one_hole_in_uniform_image_is_mean_of_its_eight_neighbours(exact: bool) -> None:
     values = np.arange(9.0).reshape(3, 3) ** 2
     known = np.ones((3, 3), bool)
     known[1, 1] = False
@@ -82,14 +82,14 @@ def test_one_hole_in_a_uniform_image_is_the_mean_of_its_eight_neighbours(exact: 
         assert constant[1, 1] == pytest.approx(2.5)
 
 
-def test_a_line_of_a_uniform_image_is_filled_linearly() -> None:
+def test_line_of_uniform_image_is_filled_linearly() -> None:
     values = np.array([[1.0, 0, 0, 0, 5.0]])
     known = np.array([[True, False, False, False, True]])
     got, _ = fill(values, known, np.zeros((1, 5, 3), np.uint8))
     np.testing.assert_allclose(got, [[1, 2, 3, 4, 5]])
 
 
-def test_a_plane_stays_a_plane_in_a_uniform_image() -> None:
+def test_plane_stays_plane_in_uniform_image() -> None:
     rows, columns = np.indices((12, 15)).astype(float)
     plane = 1 + 0.1 * rows + 0.2 * columns
     known = np.ones(plane.shape, bool)
@@ -98,7 +98,7 @@ def test_a_plane_stays_a_plane_in_a_uniform_image() -> None:
     np.testing.assert_allclose(got, plane, rtol=1e-12)
 
 
-def test_a_hole_follows_the_side_that_looks_like_it() -> None:
+def test_hole_follows_side_that_looks_like_it() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, 4:] = 255
     values = np.where(np.arange(8) < 4, 1.0, 9.0) * np.ones((8, 1))
@@ -111,7 +111,7 @@ def test_a_hole_follows_the_side_that_looks_like_it() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("channels", [0, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_known_values_stay_and_a_second_fill_changes_nothing(
+def test_known_values_stay_and_second_fill_changes_nothing(
     exact: bool, channels: int, dtype: type
 ) -> None:
     _, known, image = random_case(3)

@@ -74,7 +74,7 @@ def test_errors_against_exact_targets(variant: str) -> None:
         assert pooled.mean() < most_mean
 
 
-def test_curvature_of_a_sphere_and_of_a_cylinder_by_hand() -> None:
+def test_curvature_of_sphere_and_of_cylinder_by_hand() -> None:
     # Radius 0.5 m: k = 2 / m, times 0.03 m = 0.06; convex, so positive. Flat: 0.
     camera = Camera(60.0, 60.0, 31.5, 31.5)
     rays = camera_rays(camera, 64, 64)
@@ -109,7 +109,7 @@ def bordered(seed: int) -> tuple[RawSample, slice]:
 # Pixels that a filter sees before and behind its own at a height of 96. Edges: sigma .5625, cut at
 # int(2.25 + .5) = 2, and 1 more for Sobel. Keypoints: int(3 * 5.625) = 16 pixels at most.
 @pytest.mark.parametrize(("task", "before", "behind"), [("edge2d", 3, 3), ("keypoint2d", 6, 9)])
-def test_a_white_border_is_no_edge(task: str, before: int, behind: int) -> None:
+def test_white_border_is_no_edge(task: str, before: int, behind: int) -> None:
     sample, columns = bordered(0)
     target, valid = derived(task, sample)
     assert not valid[:, : columns.start].any()
@@ -149,7 +149,7 @@ def cross(row: int, column: int, reach: int) -> np.ndarray:
     return np.abs(rows - row) + np.abs(columns - column) <= reach
 
 
-def test_3d_edges_count_neither_beside_a_hole_nor_along_the_frame() -> None:
+def test_3d_edges_count_neither_beside_hole_nor_along_frame() -> None:
     sample, scene = rgbd("rooms", 0)
     known = sample.valid["depth"] & ~around(40, 60, 0)
     target, valid = derived("edge3d", dataclasses.replace(sample, valid={"depth": known}))
@@ -171,7 +171,7 @@ def test_3d_edges_count_neither_beside_a_hole_nor_along_the_frame() -> None:
         ("edge2d", np.zeros((HEIGHT, WIDTH), bool)),
     ],
 )
-def test_what_comes_of_a_filled_depth_is_not_measured(task: str, unmeasured: np.ndarray) -> None:
+def test_what_comes_of_filled_depth_is_not_measured(task: str, unmeasured: np.ndarray) -> None:
     sample, _ = rgbd("simple", 0)
     filled = dataclasses.replace(
         sample, measured={"depth": sample.valid["depth"] & ~around(40, 60, 0)}
@@ -182,7 +182,7 @@ def test_what_comes_of_a_filled_depth_is_not_measured(task: str, unmeasured: np.
     np.testing.assert_array_equal(derived_measured(task, sample, valid), valid)
 
 
-def test_what_comes_of_a_filled_normal_is_not_measured() -> None:
+def test_what_comes_of_filled_normal_is_not_measured() -> None:
     sample, scene = rgbd("simple", 0)
     normal = scene.valid["normal"]
     both = dataclasses.replace(

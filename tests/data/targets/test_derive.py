@@ -48,7 +48,7 @@ class TestEdge2d:
     def test_even_image_has_no_edges(self) -> None:
         assert derive.edge2d(np.full((64, 48, 3), 90, np.uint8)).max() < 1e-12
 
-    def test_rejects_what_is_not_an_rgb_image(self) -> None:
+    def test_rejects_what_is_not_rgb_image(self) -> None:
         with pytest.raises(ValueError, match="Expected a uint8 image"):
             derive.edge2d(np.zeros((8, 8), np.uint8))
 
@@ -64,7 +64,7 @@ class TestKeypoint2d:
         found = derive.hessian_determinant(integral, int(3 * sigma))
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
-    def test_full_size_equals_the_definition(self) -> None:
+    def test_full_size_equals_definition(self) -> None:
         reference = pytest.importorskip("skimage.feature._hessian_det_appx")
         image = _image(3, 512, 24)
         integral = derive.luminance(image).cumsum(0).cumsum(1)
@@ -74,7 +74,7 @@ class TestKeypoint2d:
         found = derive.keypoint2d(image)
         np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-8)
 
-    def test_a_blob_responds_most_at_its_middle(self) -> None:
+    def test_blob_responds_most_at_its_middle(self) -> None:
         image = np.zeros((64, 64, 3), np.uint8)
         image[30:35, 40:45] = 255
         response = derive.keypoint2d(image)
@@ -103,7 +103,7 @@ class TestEdge3d:
 
 
 class TestReshading:
-    def test_wall_in_front_at_the_principal_point(self) -> None:
+    def test_wall_in_front_at_principal_point(self) -> None:
         camera = Camera(fx=50.0, fy=50.0, cx=10.0, cy=10.0)
         depth_m = np.full((21, 21), 3.0)
         normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (21, 21, 3))
@@ -127,7 +127,7 @@ class TestNormalsFromDepth:
         assert exists.all()
         np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
 
-    def test_both_sides_of_a_depth_border_keep_their_normals(self) -> None:
+    def test_both_sides_of_depth_border_keep_their_normals(self) -> None:
         near, far = np.array([0.0, 0.0, -1.0]), _tilted_normal()
         depth_m = _plane_depth(far, 4.0)
         depth_m[:, :20] = 1.0
@@ -146,19 +146,19 @@ class TestNormalsFromDepth:
         np.testing.assert_allclose(found[exists], np.broadcast_to(normal, found[exists].shape),
                                    atol=1e-9)  # fmt: skip
 
-    def test_depth_with_a_channel_axis_is_refused(self) -> None:
+    def test_depth_with_channel_axis_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"Expected depth of shape \(height, width\)"):
             derive.normals_from_depth(np.ones((4, 4, 1)), CAMERA)
 
 
 class TestKeypoint3d:
-    def test_zero_on_a_plane(self) -> None:
+    def test_zero_on_plane(self) -> None:
         normal = _tilted_normal()
         normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3))
         found = derive.keypoint3d(_plane_depth(normal, 2.5), normals, CAMERA)
         assert found.max() < 1e-5
 
-    def test_a_crease_scores_and_a_depth_border_does_not(self) -> None:
+    def test_crease_scores_and_depth_border_does_not(self) -> None:
         rays = derive.camera_rays(CAMERA, HEIGHT, WIDTH)
         left = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
         right = np.array([-1.0, 0.0, -1.0]) / np.sqrt(2)
@@ -184,7 +184,7 @@ class TestKeypoint3d:
 
 
 @pytest.mark.parametrize("name", ["edge2d", "keypoint2d"])
-def test_image_targets_turn_with_the_image(name: str) -> None:
+def test_image_targets_turn_with_image(name: str) -> None:
     image = _image(6)
     function = getattr(derive, name)
     flipped = function(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
@@ -194,7 +194,7 @@ def test_image_targets_turn_with_the_image(name: str) -> None:
     assert flipped.mean() == pytest.approx(function(image).mean(), rel=0.2)
 
 
-def test_depth_targets_turn_with_the_depth() -> None:
+def test_depth_targets_turn_with_depth() -> None:
     rng = np.random.default_rng(7)
     depth_m = ndimage.gaussian_filter(rng.uniform(1, 6, (HEIGHT, WIDTH)), 3)
     camera = Camera(50.0, 50.0, 30.0, 23.5)
@@ -231,7 +231,7 @@ SEES_ONLY = {
     st.integers(0, 2**32 - 1),
     st.floats(0, 1),
 )
-def test_what_lies_outside_the_picture_never_reaches_a_valid_pixel(
+def test_what_lies_outside_picture_never_reaches_valid_pixel(
     name: str, height: int, width: int, seed: int, share: float
 ) -> None:
     function, sees_only = SEES_ONLY[name]
@@ -265,7 +265,7 @@ def test_edges_are_left_out_no_further_than_they_reach(height: int) -> None:
         assert left_out.min(0).tolist() == [240 - 12, 20 - 12]
 
 
-def test_keypoints_are_left_out_as_far_as_the_largest_box() -> None:
+def test_keypoints_are_left_out_as_far_as_largest_box() -> None:
     # At 512 the largest filter has 90 pixels: from 43 before its pixel to 46 behind it, and the
     # pixel at 200 is seen from 200 - 46 to 200 + 43.
     inside = np.ones((512, 400), bool)

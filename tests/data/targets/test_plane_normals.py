@@ -37,7 +37,7 @@ def test_planes_are_exact_at_every_pixel(window_px: int, direction: tuple[float,
     assert angles_deg(got, np.broadcast_to(normal, got.shape), exists).max() < 1e-3
 
 
-def test_the_other_surface_and_missing_pixels_do_not_count() -> None:
+def test_other_surface_and_missing_pixels_do_not_count() -> None:
     near, far = np.array([0.3, 0, -0.95]), np.array([-0.5, 0.1, -0.86])
     near, far = near / np.linalg.norm(near), far / np.linalg.norm(far)
     left = np.arange(64) < 30
@@ -60,7 +60,7 @@ def test_no_depth_no_normals() -> None:
     assert not plane_normals(np.ones((9, 9)), CAMERA, lonely, 9)[1].any()
 
 
-def test_with_a_sensors_noise_it_beats_differences_on_scenes() -> None:
+def test_with_sensors_noise_it_beats_differences_on_scenes() -> None:
     rng = np.random.default_rng(0)
     scene = render_scene("rooms", seed=0, split="test", index=0, height=120, width=160)
     depth = scene.targets["depth"][..., 0].astype(float)

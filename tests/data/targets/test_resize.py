@@ -57,7 +57,7 @@ def test_ratio_of_three_to_two_by_hand() -> None:
     np.testing.assert_array_equal(got, [[7, 9]])
 
 
-def test_a_thin_line_keeps_its_mean_and_nearest_would_lose_it() -> None:
+def test_thin_line_keeps_its_mean_and_nearest_would_lose_it() -> None:
     line = np.zeros((64, 64, 1), np.float32)
     line[:, 17] = 0.8
     got, _ = resized_map(line, np.ones((64, 64), bool), 20, 20)
@@ -93,7 +93,7 @@ def test_camera_by_hand() -> None:
     assert (squeezed.fx, squeezed.fy, squeezed.cy) == (250, 520, 239.5)
 
 
-def test_a_plane_seen_by_the_scaled_camera_is_the_same_plane() -> None:
+def test_plane_seen_by_scaled_camera_is_same_plane() -> None:
     # Resized rays are the rays of the scaled camera: x and y of a plane's points average so.
     camera = Camera(fx=50, fy=40, cx=20, cy=17)
     points = derive.back_project(np.full((36, 48), 2.0), camera)
@@ -103,7 +103,7 @@ def test_a_plane_seen_by_the_scaled_camera_is_the_same_plane() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_measured_is_half_of_the_area_and_never_more_than_valid() -> None:
+def test_measured_is_half_of_area_and_never_more_than_valid() -> None:
     depth = np.ones((2, 8, 1), np.float32)
     valid = np.ones((2, 8), bool)
     valid[:, 4:6] = valid[0, 6:] = False
@@ -118,7 +118,7 @@ def test_measured_is_half_of_the_area_and_never_more_than_valid() -> None:
     np.testing.assert_array_equal(small.measured["depth"], [[False, True, False, False]])
 
 
-def test_a_pixel_with_any_white_border_in_it_is_no_picture() -> None:
+def test_pixel_with_any_white_border_in_it_is_no_picture() -> None:
     # Columns 0 to 2 of 8 are border. In pairs: all, half and none of a new pixel; the pixel of
     # halves counts by the rule of the other masks but holds white.
     inside = np.ones((2, 8), bool)
@@ -132,7 +132,7 @@ def test_a_pixel_with_any_white_border_in_it_is_no_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(48, 64), (24, 32), (31, 17), (96, 128), (1, 1), (50, 129)])
-def test_a_whole_scene_at_any_size(size: tuple[int, int]) -> None:
+def test_whole_scene_at_any_size(size: tuple[int, int]) -> None:
     scene = render_scene("rooms", seed=3, split="train", index=0, height=48, width=64)
     full = {task: np.ones((48, 64), bool) for task in scene.targets}
     sample = RawSample(scene.image, scene.targets, scene.valid, full, scene.camera)
@@ -183,9 +183,7 @@ def test_constant_maps_stay_constant(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_the_mean_of_a_whole_map_is_kept(
-    h: int, w: int, height: int, width: int, seed: int
-) -> None:
+def test_mean_of_whole_map_is_kept(h: int, w: int, height: int, width: int, seed: int) -> None:
     values, _ = drawn(seed, h, w)
     got, kept = resized_map(values, np.ones((h, w), bool), height, width)
     assert kept.all()
@@ -194,7 +192,7 @@ def test_the_mean_of_a_whole_map_is_kept(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_averages_stay_within_the_valid_values(
+def test_averages_stay_within_valid_values(
     h: int, w: int, height: int, width: int, seed: int
 ) -> None:
     values, valid = drawn(seed, h, w)
@@ -244,7 +242,7 @@ def test_what_invalid_pixels_hold_never_leaks(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_a_pixel_counts_if_half_of_its_area_did(
+def test_pixel_counts_if_half_of_its_area_did(
     h: int, w: int, height: int, width: int, seed: int
 ) -> None:
     _, valid = drawn(seed, h, w)
@@ -256,7 +254,7 @@ def test_a_pixel_counts_if_half_of_its_area_did(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_white_outside_the_picture_never_colours_a_pixel_inside(
+def test_white_outside_picture_never_colours_pixel_inside(
     h: int, w: int, height: int, width: int, seed: int
 ) -> None:
     values, inside = drawn(seed, h, w, 3)
@@ -273,9 +271,7 @@ def test_white_outside_the_picture_never_colours_a_pixel_inside(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_labels_are_those_under_the_centre(
-    h: int, w: int, height: int, width: int, seed: int
-) -> None:
+def test_labels_are_those_under_centre(h: int, w: int, height: int, width: int, seed: int) -> None:
     _, valid = drawn(seed, h, w)
     labels = np.arange(h * w).reshape(h, w)
     got, kept = resized_labels(labels, valid, height, width)
