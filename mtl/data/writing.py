@@ -154,6 +154,7 @@ def unfinished(folder: Path) -> Path:
 
 def _begin_or_continue(beside: Path, about: dict[str, Any], on_message: Message) -> None:
     """Keep what lies in `beside` if it is of the same preparation; clear it otherwise."""
+    about = {**about, "chunk": CHUNK}
     path = beside / "chunks" / "about.json"
     try:
         before = json.loads(path.read_text("utf-8"))
@@ -259,7 +260,7 @@ def _write_chunk(
     note = {
         "bad": bad,
         "arrays": sorted(held),
-        "counted": [mask for mask in held if np.any(held[mask]) and "_" in mask],
+        "counted": [name for name in held if "_" in name and np.any(held[name])],  # masks
     }
     write_json(part / "note.json", note)
     part.rename(folder)
@@ -315,23 +316,19 @@ def _tasks_to_drop(
     No loss could learn such a task, or no metric be computed.
     """
     names = {name for note in notes.values() for name in note["arrays"]}
+    tasks = sorted(name.removesuffix("_valid") for name in names if name.endswith("_valid"))
     dropped = set()
-    for split in counts:
-        counted = {
-            n for chunk, note in notes.items() if chunk.split == split for n in note["counted"]
-        }
-        for task in sorted(
-            name.removesuffix("_valid") for name in names if name.endswith("_valid")
-        ):
+    for split, count in counts.items():
+        of_split = [note for chunk, note in notes.items() if chunk.split == split]
+        counted = {mask for note in of_split for mask in note["counted"]}
+        for task in tasks:
             # Losses count valid pixels; metrics, which all but the training split is for, measured.
             is_by_metrics = split != "train" and f"{task}_measured" in names
             kind = "measured" if is_by_metrics else "valid"
             if f"{task}_{kind}" in counted:
                 continue
             if task not in optional:
-                number = counts[split] - sum(
-                    len(n["bad"]) for c, n in notes.items() if c.split == split
-                )
+                number = count - sum(len(note["bad"]) for note in of_split)
                 raise PreparedDataError(
                     f"Expected some {kind} pixels of {task} in split {split}, got none in {number} "
                     f"samples. Leave {task} out with --tasks, or mend its files and masks."

@@ -38,7 +38,7 @@ from mtl.data.readers.images import (
 )
 from mtl.data.sample import Camera, RawDataset, RawSample
 from mtl.data.targets.derived_tasks import tasks_to_read
-from mtl.errors import BadSampleError, UsageError, UserError
+from mtl.errors import BadSampleError, UserError
 from mtl.spec.sections import TASKS
 
 Mask = NDArray[np.bool_]
@@ -269,14 +269,6 @@ class FolderOptions:
     validation_share: float = 0.1
     """Share of the training samples held out where there is no validation folder."""
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if not 0 < self.validation_share < 1:
-            raise UsageError(
-                f"Expected validation_share between 0 and 1, got {self.validation_share}. "
-                "Change this option of the folder."
-            )
-
 
 def open_folder(source: Path, options: FolderOptions | None = None) -> RawDataset:
     """Return the data set in a folder. Ids are ``<split folder>/<name>``.
@@ -299,7 +291,8 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     lacking: dict[str, str] = {}
     given = description.splits or {}
     folders = {**SPLIT_FOLDERS, **given}
-    if len(set(folders.values())) < len(folders) and not _only_validation_is_test(folders):
+    shared = folders["validation"] == folders["test"] != folders["train"]
+    if len(set(folders.values())) < len(folders) and not shared:
         raise UserError(
             f"Expected one folder a split in {path}, got {folders}. Name a folder once; validation "
             "and test alone may share one."
@@ -320,13 +313,14 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
             f"There is no folder for validation: {len(samples['validation'])} of the training "
             f"samples are held out by seed {options.validation_seed}."
         )
-    if folders["validation"] == folders["test"]:
+    if shared:
         notes.append("Validation and test are the same images: choose nothing by validation.")
+    near, far = description.depth_range_m or DEPTH_RANGE_WITHOUT_DEPTH_M
     return RawDataset(
         name="folder",
         tasks=tasks,
         classes=description.classes,
-        depth_range_m=_depth_range(description),
+        depth_range_m=(near, far),
         samples={split: samples[split] for split in SPLIT_FOLDERS},
         read=partial(
             _read,
@@ -379,16 +373,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_without_nan(each) for each in value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _only_validation_is_test(folders: Mapping[str, str]) -> bool:
-    return folders["validation"] == folders["test"] != folders["train"]
-
-
-def _depth_range(description: Description) -> tuple[float, float]:
-    if not description.depth_range_m:
-        return DEPTH_RANGE_WITHOUT_DEPTH_M
-    return description.depth_range_m[0], description.depth_range_m[1]
 
 
 def _split_files(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mtl.data.manifest import read_manifest
 from mtl.data.prepare.__main__ import main
+from mtl.data.readers.images import read_mask
 from tests.data.readers.nyuv2_formats import Frames, write_official
 from tests.data.readers.taskonomy_formats import VIEWS, path_of
 
@@ -238,7 +239,7 @@ def test_depths_of_another_unit_are_refused_by_every_reader(
         refused(status, capsys.readouterr().err, "depth in the range of", "a median of")
 
 
-@pytest.mark.parametrize("low_high", [(0, 1), (0, 255), (1, 2), (100, 101)])
+@pytest.mark.parametrize("low_high", [(False, True), (0, 1), (0, 255), (1, 2), (100, 101)])
 def test_any_two_values_make_mask(low_high, taskonomy_source, tmp_path) -> None:
     source = taskonomy_source
     shutil.rmtree(source / "depth_zbuffer")
@@ -248,13 +249,23 @@ def test_any_two_values_make_mask(low_high, taskonomy_source, tmp_path) -> None:
         path = path_of(source, view, "mask_valid")
         path.parent.mkdir(parents=True, exist_ok=True)
         low, high = low_high
-        Image.fromarray(np.where(expected, high, low).astype(np.uint8)).save(path)
+        mask = np.where(expected, high, low)
+        mask = mask if low is False else mask.astype(np.uint8)
+        Image.fromarray(mask).save(path)  # False and True make a PNG of 1 bit
     tasks = ["--tasks", "reshading", "edge3d", "keypoint3d", "normal", "--option", "stride=1"]
     assert prepare("taskonomy", source, tmp_path / "data", *tasks) == 0
     (folder,) = (path.parent for path in (tmp_path / "data").glob("*/manifest.json"))
     for task in ("reshading", "edge3d", "keypoint3d"):
         valid = np.load(folder / "test" / f"{task}_valid.npy")[0]
         np.testing.assert_array_equal(valid, expected)
+
+
+def test_mask_of_one_value_is_set_unless_it_is_zero(tmp_path) -> None:
+    for value, is_set in ((1, True), (255, True), (0, False)):
+        Image.new("L", (4, 3), value).save(tmp_path / "a.png")
+        assert (read_mask(tmp_path / "a.png") == is_set).all()
+    Image.new("1", (4, 3), 1).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png").all()
 
 
 def test_photos_stored_turned_are_noted_and_wrong_size_mentions_them(tmp_path, capsys) -> None:
