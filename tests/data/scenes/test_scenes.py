@@ -48,7 +48,7 @@ def _render(variant: str, index: int = 0, split: str = "train", seed: int = 0) -
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, list[SceneSample]]:
-    return {name: [_render(name, i) for i in range(40)] for name in VARIANTS}
+    return {name: [_render(name, i) for i in range(20)] for name in VARIANTS}
 
 
 def _digest(sample: SceneSample) -> str:

@@ -1,6 +1,7 @@
 """Tasks that follow from image and depth, against the exact targets of rendered scenes."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mtl.spec.sections import TASKS
 HEIGHT, WIDTH = 96, 128
 
 
+@cache
 def rgbd(variant: str, index: int) -> tuple[RawSample, object]:
     """Return a scene as an RGB-D camera would give it, and the scene itself."""
     scene = render_scene(variant, seed=0, split="train", index=index, height=HEIGHT, width=WIDTH)
