@@ -31,7 +31,7 @@ from sweeps.plan.cost import (
     runs_within,
     stored_bytes,
 )
-from sweeps.plan.describe import plan_json, plan_notes, plan_text, refinement_note, sums_text
+from sweeps.plan.describe import plan_json, plan_notes, refinement_note, runs_text, sums_text
 from sweeps.plan.refine import decide, decision_text, num_added, record, refined_plan
 from sweeps.status.display import Display, make_display
 from sweeps.status.journal import Journal, end_state, note_stopped, revisions, sweep_lock
@@ -257,7 +257,8 @@ def _show_plan(command: Command, plan: Plan, slots: int) -> None:
     budget = command.execution.budget_hours
     if budget is not None and cost.run_seconds:
         notes.append(budget_text(cost, budget, slots))
-    print("\n".join([*notes, plan_text(plan, done, failed, cost, slots), *measured]))
+    sums, runs = sums_text(plan, done, failed, cost, slots), runs_text(plan, done, failed)
+    print("\n".join([sums, *notes, "", runs, *measured]))
 
 
 def budget_text(cost: Estimate, hours: float, slots: int) -> str:

@@ -83,7 +83,15 @@ def _num_periods(spec: RunSpec) -> int:
 def sums_text(
     plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
 ) -> str:
-    """Return how many runs are done and to do, and what those cost; see `plan_text`."""
+    """Return how many runs are done and to do, and what those cost.
+
+    Args:
+        plan: the runs.
+        done: ids of those that are done.
+        failed: ids of those that failed earlier and are not tried again.
+        cost: of the others.
+        slots: runs side by side.
+    """
     to_do = plan.without({*done, *failed})
     epochs = sum(spec.epochs for spec in to_do.values())
     text = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {len(to_do):,} to do"
@@ -102,18 +110,8 @@ def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
     )
 
 
-def plan_text(
-    plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
-) -> str:
-    """Return the plan's sums and a table of its runs.
-
-    Args:
-        plan: the runs.
-        done: ids of those that are done.
-        failed: ids of those that failed earlier and would not be tried again.
-        cost: of the others.
-        slots: runs side by side.
-    """
+def runs_text(plan: Plan, done: Collection[str], failed: Collection[str]) -> str:
+    """Return a table of the runs; see `sums_text`."""
     columns = {"tasks", "method", "priorities", "seed", "epochs"}
     varies = [name for name in plan.varies if name not in columns]
     rows = [["run", "tasks", "method", "priorities", "seed", "epochs", "state", "varies"]]
@@ -126,8 +124,7 @@ def plan_text(
     if not varies:
         rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [sums_text(plan, done, failed, cost, slots), ""]
-    lines += [
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]

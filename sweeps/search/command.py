@@ -209,7 +209,7 @@ def _show_plan(asked: _Asked) -> None:
         counts = {"num_runs": asked.num_runs, "num_epochs": asked.num_epochs}
         print(json.dumps(plan_json(plan, done, cost) | counts))
         return
-    lines = [*command.notes, asked.to_text() + expected_text(cost, asked.slots, "at most ")]
+    lines = [asked.to_text() + expected_text(cost, asked.slots, "at most "), *command.notes]
     if asked.options.candidates > 1:
         ranges = asked.options.ranges.items()
         lines += [f"Tuned: {name} from {low:.3g} to {high:.3g}." for name, (low, high) in ranges]

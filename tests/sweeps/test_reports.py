@@ -6,49 +6,13 @@ from pathlib import Path
 import pytest
 
 from mtl.records import Result
-from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps import weighting_methods
 from sweeps.command import write_reports
 from sweeps.plan import grid_specs, make_plan
 
 
-def grid(**changes: object) -> list[RunSpec]:
-    return [
-        RunSpec.from_dict({"method": method, "priorities": [p, 1 - p], "seed": seed, **changes})
-        for method in ("lsb", "fixed")
-        for p in (0.25, 0.75)
-        for seed in (0, 1)
-    ]
-
-
-def test_each_group_gets_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(tmp_path / "store")
-    plan = make_plan("grid", "priority_grid", [*grid(), *grid(epochs=7)])
-    for number, spec in enumerate(plan.specs):
-        run_id = store.write_spec(spec)
-        value = 0.5 + number / 100
-        metrics = {
-            split: {
-                "depth": {"delta1": value, "rmse": 1.0, "abs": 1.0, "rel": 1.0},
-                "segmentation": {"miou": value, "pixel_accuracy": value},
-            }
-            for split in ("validation", "test")
-        }
-        store.write_result(
-            Result(
-                run_id=run_id, status="done", epochs=spec.epochs, selection="last",
-                selected_epoch=spec.epochs, selected_metrics=metrics, final_metrics=metrics,
-            )
-        )  # fmt: skip
-    assert write_reports(store, plan)
-    folder = store.sweep_folder("grid") / "report"
-    pages = sorted(path.relative_to(folder).parts[0] for path in folder.rglob("report.html"))
-    assert pages == ["epochs=1000", "epochs=7", "report.html"]
-    assert "depth and segmentation, epochs 7\nmethod" in capsys.readouterr().out
-
-
-def test_baselines_have_reports_of_their_own(
+def test_each_group_of_comparable_runs_gets_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = replace(
@@ -78,21 +42,22 @@ def test_baselines_have_reports_of_their_own(
         "tasks=depth,network.architecture=single_task",
         "tasks=segmentation,network.architecture=single_task",
     }
-    assert "gls" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "gls" in out
+    assert out.endswith(f"\nAll reports: {folder / 'report.html'}\n")
+    assert (folder / "report.html").is_file()
 
 
-def test_no_report_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = make_plan("grid", "priority_grid", [])
-    assert not write_reports(Store(tmp_path / "store"), plan)
-    assert capsys.readouterr().err.startswith("No report: Expected at least one run")
-
-
-def test_a_report_that_fails_after_the_training_is_no_wrong_usage(
+def test_report_that_fails_is_a_sentence_and_no_wrong_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store, plan = Store(tmp_path / "store"), make_plan("grid", "priority_grid", [])
+    assert not write_reports(store, plan)
+    assert capsys.readouterr().err.startswith("No report: Expected at least one run")
+
     def fail(*_: object, **__: object) -> None:
         raise ValueError("Expected a number, got none. Leave it out.")
 
     monkeypatch.setattr("analysis.report.write_reports", fail)
-    assert not write_reports(Store(tmp_path / "store"), make_plan("grid", "priority_grid", []))
+    assert not write_reports(store, plan)
     assert capsys.readouterr().err == "No report: Expected a number, got none. Leave it out.\n"

@@ -256,18 +256,6 @@ def test_stopped_command_goes_on_with_the_same_plan(tmp_path, launched):
     assert len(decisions(stopped)) == 1
 
 
-def test_plan_of_a_finished_grid_names_the_added_runs(tmp_path, capsys):
-    store = Store(tmp_path)
-    for spec in base_plan().specs:
-        finish(store, spec)
-    before = sorted(map(str, tmp_path.rglob("*")))
-    assert main(["--store", str(tmp_path), "--refine", "1", "--plan"]) == 0
-    out = capsys.readouterr().out
-    assert "Refined: (0.417 / 0.583)" in out
-    assert "24 runs: 20 done, 4 to do" in out
-    assert sorted(map(str, tmp_path.rglob("*"))) == before
-
-
 def test_grid_with_a_failed_run_is_not_refined(tmp_path, launched, capsys):
     launched.failing = {base_plan().run_ids[3]}
     argv = ["--store", str(tmp_path), "--refine", "1"]
@@ -343,17 +331,19 @@ def test_each_task_set_is_refined_on_its_own_and_all_rates_alike(tmp_path):
     assert {s.method_options["increase_rate"] for s in added} == {0.0, 0.5}
 
 
-def test_fewer_gaps_than_asked_for_are_noted(tmp_path, capsys):
+def test_plan_of_a_finished_grid_names_the_added_runs_and_the_missing_gaps(tmp_path, capsys):
     # Both methods' fronts are the priorities of three and four sixths: one gap.
     store = Store(tmp_path)
     best = {**dict.fromkeys(range(1, 6), (0.1, 0.1)), 3: (0.9, 0.8), 4: (0.8, 0.9)}
     for spec in base_plan().specs:
         finish(store, spec, validation=best)
+    before = sorted(map(str, tmp_path.rglob("*")))
     assert main(["--store", str(tmp_path), "--refine", "2", "--plan"]) == 0
     out = capsys.readouterr().out
     assert "Refined: (0.583 / 0.417) of depth segmentation" in out
     assert "It has 1 gap where 2 were to be filled" in out
     assert "24 runs: 20 done, 4 to do" in out
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
 
 
 @pytest.mark.parametrize(
