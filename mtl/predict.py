@@ -5,8 +5,9 @@
 For each image DIR gets `<name>.npz` with one array a task, and `<name>.png` with the image and all
 predictions side by side. Arrays are float32 (height, width, channels): depth in metres, normals of
 unit length, the others in the units of their targets; `segmentation` is uint8 (height, width), an
-index into `segmentation_classes`. Images are resized to the size that the run was trained at, as
-its training images were; `--image-size` brings the predictions back to the size of each image.
+index into `segmentation_classes`. Photographs are turned upright as their EXIF data ask, with a
+note. Images are resized to the size that the run was trained at, as its training images were;
+`--image-size` brings the predictions back to the size of each image.
 
 From Python: `mtl.training.fit.load_network(store, run_id)` and `predict_image` below.
 """
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtl.command_line import Parser, run
-from mtl.data.readers.images import read_rgb
+from mtl.data.readers.images import is_turned, read_rgb
 from mtl.data.sample import RawSample
 from mtl.data.show import sheet_of
 from mtl.data.targets.resize import resized
@@ -131,17 +132,22 @@ def _main(argv: Sequence[str] | None) -> int:
     status = 0
     for path, name in zip(given.images, names, strict=True):
         try:
-            prediction = predict_image(network, spec, read_rgb(path), image_size=given.image_size)
-            write_prediction(out / name, prediction, classes)
-        except (BadSampleError, OSError) as error:
+            image = read_rgb(path, upright=True)
+        except BadSampleError as error:  # the other images are predicted all the same
             print(f"predict: {error}", file=sys.stderr)
             status = 1
             continue
-        print(f"{out / name}.npz, {out / name}.png: {', '.join(prediction.targets)}", flush=True)
+        prediction = predict_image(network, spec, image, image_size=given.image_size)
+        write_prediction(out / name, prediction, classes)
+        turned = " (turned upright, as its EXIF data ask)" if is_turned(path) else ""
+        print(
+            f"{out / name}.npz, {out / name}.png: {', '.join(prediction.targets)}{turned}",
+            flush=True,
+        )
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m mtl.predict",
         description=__doc__,

@@ -20,9 +20,6 @@ PAUSED_AFTER = "paused_after"
 """Entry of the manifest of a run that was left on purpose: the epochs it has finished."""
 
 
-MAX_VALUE = 1e30
-"""Products of nine metrics up to this size are still floats."""
-
 TaskMetrics = dict[str, dict[str, float | None]]
 """task -> metric -> value."""
 SplitMetrics = dict[str, TaskMetrics]

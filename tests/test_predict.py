@@ -86,6 +86,22 @@ def test_the_command_writes_arrays_and_a_picture(trained, images, tmp_path, caps
         assert sheet.width >= 4 * spec.data.width
 
 
+def test_photo_is_turned_upright_with_a_note(trained, images, tmp_path, capsys) -> None:
+    store, spec = trained
+    upright, sideways = tmp_path / "upright.png", tmp_path / "sideways.png"
+    Image.fromarray(images[1]).save(upright)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by a quarter, clockwise
+    Image.fromarray(np.rot90(images[1])).save(sideways, exif=exif)
+    out = tmp_path / "out"
+    arguments = [str(store.root), spec.run_id(), str(upright), str(sideways), "--out", str(out)]
+    assert main(arguments) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert ("upright, as" in first, "upright, as" in second) == (False, True)
+    held = [np.load(out / f"{name}.npz")["depth"] for name in ("upright", "sideways")]
+    np.testing.assert_array_equal(*held)
+
+
 def test_a_bad_image_is_named_and_the_others_are_predicted(
     trained, images, tmp_path, capsys
 ) -> None:

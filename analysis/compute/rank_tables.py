@@ -29,9 +29,9 @@ from analysis.load.runs import load_stores
 from analysis.load.table import column_numbers, one_setting, read_table
 from analysis.load.text import counted, listed
 from mtl.errors import UsageError, UserError
-from mtl.records import MAX_VALUE, METRIC_ALIASES, METRICS, TASK_METRICS, Metric
+from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS
 from mtl.spec.strict import checked_name
-from mtl.spec.tasks import DECLARED_TASKS
+from mtl.spec.tasks import DECLARED_TASKS, MAX_VALUE, Metric
 from mtl.store import Store
 
 PRINTED = "rank_"

@@ -24,9 +24,10 @@ from analysis.load.priorities import PRIORITY_PREFIX, Priorities, setting_of
 from analysis.load.runs import VALIDATION, Loaded, RunState, arm_names
 from analysis.load.text import counted, first_listed, listed
 from mtl.errors import UserError
-from mtl.records import MAX_VALUE, METRIC_ALIASES, TASK_METRICS
+from mtl.records import METRIC_ALIASES, TASK_METRICS
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
+from mtl.spec.tasks import MAX_VALUE
 
 PRIOR = "prior_"
 COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")

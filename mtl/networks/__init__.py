@@ -39,7 +39,7 @@ def build_network(
         seed: of the initial parameters. Torch's global random stream does not move.
         encoder_weights_file: the file that `spec.encoder_weights` names by its hash.
         image_size: height and width of the images, for which the encoder is tried, padded
-            further or made anew if need be; None takes what fits most sizes.
+            further or made for that size if need be; None takes what fits most sizes.
 
     Raises:
         ValueError: for an unknown architecture or encoder, one that gives no feature map of the

@@ -20,7 +20,7 @@ from mtl.spec.sections import NetworkSpec
 
 CONNECT_SECONDS = 5.0
 """How long to wait for the server that holds timm's weights."""
-MOST_NAMED = 3
+MAX_NAMED = 3
 """More keys than this are counted in a message, not named."""
 
 
@@ -56,8 +56,8 @@ class EncoderWeights:
             if key in self.tensors and self.tensors[key].shape != wanted[key].shape
         ]
         faults = [
-            f"{len(keys)} {what} ({', '.join(keys[:MOST_NAMED])}"
-            f"{', ...' if len(keys) > MOST_NAMED else ''})"
+            f"{len(keys)} {what} ({', '.join(keys[:MAX_NAMED])}"
+            f"{', ...' if len(keys) > MAX_NAMED else ''})"
             for what, keys in (
                 ("missing", missing),
                 ("unexpected", unexpected),

@@ -8,10 +8,12 @@ A new method is an entry here, a `Weighting` in a file of `mtl.weighting`, and a
 `mtl.weighting.WEIGHTINGS`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mtl.spec.strict import checked_name
+from mtl.errors import UsageError
+from mtl.spec.strict import canonical_float, checked_name
 
 OptionValue = float | int | None
 """None where it is the default means that the option is off."""
@@ -27,15 +29,15 @@ class MethodNeeds:
     """Option name -> default. A whole number as default asks for whole numbers."""
     positive_options: frozenset[str] = frozenset()
     """Options that must be above 0; the others must be at least 0."""
-    least: Mapping[str, float] = field(default_factory=dict)
+    minimum: Mapping[str, float] = field(default_factory=dict)
     """Options that must be at least this."""
     draws: bool = False
-    """True where the method draws random numbers: it is told the run's seed."""
+    """True where the method draws random numbers: it gets the run's seed."""
     uses_loss_kinds: bool = False
     """True where the method treats regressions and classifications differently."""
     has_periods: bool = False
-    """True where the weights are set anew after each period."""
-    least_tasks: int = 1
+    """True where the weights are set again after each period."""
+    min_tasks: int = 1
     """Fewer tasks than this give the method nothing to work on."""
     needs_gradients: bool = False
     """True where the gradients of each task are looked at: one backward pass a task, and an
@@ -49,7 +51,7 @@ OWN_METHODS: dict[str, MethodNeeds] = {
     "lsb": MethodNeeds(
         takes_priorities=True,
         options={"increase_rate": 0.02, "clamp": None},
-        least={"clamp": 1.0},
+        minimum={"clamp": 1.0},
         has_periods=True,
     ),
     # At the network's own rate of the supplement, section 3.
@@ -78,13 +80,13 @@ OWN_METHODS: dict[str, MethodNeeds] = {
 
 
 def _aggregator(
-    positive: tuple[str, ...] = (), least_tasks: int = 1, **options: OptionValue
+    positive: tuple[str, ...] = (), min_tasks: int = 1, **options: OptionValue
 ) -> MethodNeeds:
     return MethodNeeds(
         options=options,
         positive_options=frozenset(positive),
         draws=True,
-        least_tasks=least_tasks,
+        min_tasks=min_tasks,
         needs_gradients=True,
     )
 
@@ -100,11 +102,11 @@ TORCHJD_METHODS: dict[str, MethodNeeds] = {
     "GradDrop": _aggregator(),
     "GradVac": _aggregator(beta=0.5, eps=1e-8),
     "IMTLG": _aggregator(),
-    "Krum": _aggregator(("n_selected",), least_tasks=3, n_byzantine=0, n_selected=1),
+    "Krum": _aggregator(("n_selected",), min_tasks=3, n_byzantine=0, n_selected=1),
     "MGDA": _aggregator(("epsilon", "max_iters"), epsilon=1e-3, max_iters=100),
     "NashMTL": _aggregator(
         ("update_weights_every", "optim_niter"),
-        least_tasks=2,
+        min_tasks=2,
         max_norm=1.0,  # 0 is off
         update_weights_every=1,
         optim_niter=20,
@@ -132,3 +134,33 @@ def check_method(name: str) -> str:
     if name.startswith(TORCHJD):
         checked_name(name.removeprefix(TORCHJD), TORCHJD_METHODS, "TorchJD method")
     return checked_name(name, [*OWN_METHODS, f"{TORCHJD}<Name>"], "method")
+
+
+def check_options(method: str, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Return the options of a method as canonical numbers, those left out at their defaults.
+
+    Raises:
+        ValueError: for an option that the method does not have, or one outside its range.
+    """
+    needs = METHODS[method]
+    for name in given:
+        checked_name(name, needs.options, f"option of method {method!r}")
+    options = {**needs.options, **given}
+    return {name: _checked_option(name, options[name], needs) for name in sorted(options)}
+
+
+def _checked_option(name: str, value: OptionValue, needs: MethodNeeds) -> OptionValue:
+    default = needs.options[name]
+    if value is None and default is None:
+        return None
+    minimum = needs.minimum.get(name, 0)
+    is_positive = name in needs.positive_options
+    number = float("nan") if value is None else float(value)
+    if not (math.isfinite(number) and (number > 0 if is_positive else number >= minimum)):
+        bound = "above 0" if is_positive else f"at least {minimum:g}"
+        raise UsageError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
+    if isinstance(default, int):
+        if number != int(number):
+            raise UsageError(f"Expected a whole number for method_options.{name}, got {value}.")
+        return int(number)
+    return canonical_float(number)

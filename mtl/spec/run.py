@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mtl.errors import UsageError
-from mtl.spec.methods import METHODS, MethodNeeds, OptionValue, check_method
+from mtl.spec.methods import METHODS, OptionValue, check_method, check_options
 from mtl.spec.sections import (
     SHARING_NOTHING,
     TASKS,
@@ -119,7 +119,7 @@ class RunSpec:
                 f"Expected micro_batches at most batch_size = {self.batch_size}, "
                 f"got {self.micro_batches}."
             )
-        least = METHODS[self.method].least_tasks
+        least = METHODS[self.method].min_tasks
         if len(self.tasks) < least:
             raise UsageError(
                 f"Expected at least {least} tasks for method {self.method!r}, got "
@@ -136,7 +136,8 @@ class RunSpec:
             network = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
             object.__setattr__(self, "network", network)
         object.__setattr__(self, "priorities", self._resolved_priorities())
-        object.__setattr__(self, "method_options", self._resolved_options())
+        options = check_options(self.method, self.method_options)
+        object.__setattr__(self, "method_options", options)
         object.__setattr__(self, "loss_units", self._resolved_units())
 
     def _check_tasks(self) -> None:
@@ -201,16 +202,6 @@ class RunSpec:
                 )
             return None
         return check_priorities(self.priorities, self.tasks)
-
-    def _resolved_options(self) -> dict[str, OptionValue]:
-        needs = METHODS[self.method]
-        for name in self.method_options:
-            checked_name(name, needs.options, f"option of method {self.method!r}")
-        options = {**needs.options, **self.method_options}
-        return {
-            name: _checked_option(name, options[name], needs.options[name], needs)
-            for name in sorted(options)
-        }
 
     def _resolved_units(self) -> dict[str, float]:
         for task in self.loss_units:
@@ -317,22 +308,3 @@ def _drop_if_neutral(canonical: dict[str, Any], path: list[str], neutral: Any) -
         canonical = canonical[part]
     if path[-1] in canonical and canonical[path[-1]] == neutral:
         del canonical[path[-1]]
-
-
-def _checked_option(
-    name: str, value: OptionValue, default: OptionValue, needs: MethodNeeds
-) -> OptionValue:
-    """Return an option of a method as a canonical number, or None where None is its default."""
-    if value is None and default is None:
-        return None
-    above = 0 if name in needs.positive_options else None
-    least = needs.least.get(name, 0)
-    number = float("nan") if value is None else float(value)
-    if not (math.isfinite(number) and (number >= least if above is None else number > above)):
-        bound = f"at least {least:g}" if above is None else f"above {above}"
-        raise UsageError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
-    if isinstance(default, int):
-        if number != int(number):
-            raise UsageError(f"Expected a whole number for method_options.{name}, got {value}.")
-        return int(number)
-    return canonical_float(number)

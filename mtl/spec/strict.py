@@ -13,7 +13,7 @@ import yaml
 
 from mtl.errors import UsageError
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 """More names than this are counted in a message, not listed."""
 
 
@@ -29,7 +29,7 @@ def checked_name(name: Any, known: Iterable[str], what: str) -> str:
         return name
     close = difflib.get_close_matches(str(name), known, n=5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    listed = ", ".join(known) if len(known) <= MOST_LISTED else f"{len(known)} names"
+    listed = ", ".join(known) if len(known) <= MAX_LISTED else f"{len(known)} names"
     raise UsageError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
 
 

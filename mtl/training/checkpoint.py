@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, written atomically.
 
 Random streams are functions of (seed, epoch), so no generator is stored. Files are read with
-`weights_only=True`: a checkpoint from a stranger can hold tensors and plain values, nothing else.
+`weights_only=True`: an untrusted checkpoint can hold tensors and plain values, nothing else.
 """
 
 import io

@@ -42,7 +42,7 @@ from mtl.training.checkpoint import (
     tidy_checkpoints,
 )
 from mtl.training.evaluation import evaluate, memory_format
-from mtl.training.manifest import forget_peak_memory, new_manifest, peak_memory_bytes, weights_hash
+from mtl.training.manifest import new_manifest, peak_memory_bytes, reset_peak_memory, weights_hash
 from mtl.training.samples import write_samples
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
 from mtl.weighting import build_weighting
@@ -171,7 +171,7 @@ class _Run:
     """A running run: its data, what is trained, and the steps of an epoch."""
 
     def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
-        forget_peak_memory()
+        reset_peak_memory()
         torch.set_num_threads(runtime.num_threads)
         self.spec, self.store, self.runtime = spec, store, runtime
         self.run_id = spec.run_id()

@@ -28,14 +28,14 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "platform": platform.platform()}
 
 
-def forget_peak_memory() -> None:
-    """Begin to measure anew, for a process that trained another run before."""
+def reset_peak_memory() -> None:
+    """Start the measurement again, for a process that trained another run before."""
     with suppress(OSError):  # Linux alone can; elsewhere the peak is that of all runs so far
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the most main memory that this process had of its own since `forget_peak_memory`.
+    """Return the most main memory that this process had of its own since `reset_peak_memory`.
 
     Mapped files (prepared data, libraries) do not count: processes share them, and the system
     takes them back when it needs the room. None where the system does not say.

@@ -58,7 +58,7 @@ def probe(
     info: DataInfo | None = None,
     *,
     num_steps: int = 5,
-    least_seconds: float = 0.0,
+    min_seconds: float = 0.0,
     device: torch.device | None = None,
 ) -> ProbeResult:
     """Build the network of `spec`, train it for some steps on random data, and measure.
@@ -71,7 +71,7 @@ def probe(
         spec: what would be trained.
         info: of the data set; None asks the data set of `spec`.
         num_steps: steps to time at least, after some to warm up.
-        least_seconds: go on timing steps until they have taken this long.
+        min_seconds: go on timing steps until they have taken this long.
         device: where to train; None takes the GPU where there is one.
 
     Raises:
@@ -101,7 +101,7 @@ def probe(
         activation_bytes = _kept_bytes(
             lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
         )
-        seconds = _step_seconds(stepper, batch, spec, num_steps, least_seconds)
+        seconds = _step_seconds(stepper, batch, spec, num_steps, min_seconds)
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -186,7 +186,7 @@ def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
 
 
 def _step_seconds(
-    stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int, least_seconds: float
+    stepper: Stepper, batch: Batch, spec: RunSpec, num_steps: int, min_seconds: float
 ) -> list[float]:
     """Return the seconds of each optimizer step after the warm-up, `num_steps` of them or more."""
     device = batch.images.device
@@ -194,7 +194,7 @@ def _step_seconds(
     seconds: list[float] = []
     while (
         len(seconds) < NUM_WARM_UP_STEPS + num_steps
-        or sum(seconds[NUM_WARM_UP_STEPS:]) < least_seconds
+        or sum(seconds[NUM_WARM_UP_STEPS:]) < min_seconds
     ):
         start = time.perf_counter()
         stepper.take_step(batch, spec.optimizer.learning_rate, log)

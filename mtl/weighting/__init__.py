@@ -14,7 +14,14 @@ from functools import partial
 from typing import Any
 
 from mtl.errors import UsageError
-from mtl.spec.methods import METHODS, TORCHJD, TORCHJD_METHODS, OptionValue, check_method
+from mtl.spec.methods import (
+    METHODS,
+    TORCHJD,
+    TORCHJD_METHODS,
+    OptionValue,
+    check_method,
+    check_options,
+)
 from mtl.spec.strict import checked_name
 from mtl.spec.tasks import DECLARED_TASKS, LossKind
 from mtl.weighting.base import Weighting
@@ -85,9 +92,7 @@ def build_weighting(
         raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
     kinds = _loss_kinds(tasks, loss_kinds or {})
     needs = METHODS[method]
-    for name in options:
-        checked_name(name, needs.options, f"option of method {method!r}")
-    arguments: dict[str, Any] = dict(options)
+    arguments: dict[str, Any] = check_options(method, options)
     if needs.takes_priorities:
         arguments["priorities"] = priorities
     elif priorities is not None:

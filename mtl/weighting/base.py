@@ -1,6 +1,5 @@
 """What every weighting has in common: the period means and the call that training makes."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
@@ -17,7 +16,7 @@ class Weighting(nn.Module, ABC):
     """Turns the task losses into the overall loss that is back-propagated.
 
     A method is a subclass with a `weights` property and one of: `_update_weights`, if its weights
-    are set anew after each period; `_overall`, if the overall loss is another function of the
+    are set again after each period; `_overall`, if the overall loss is another function of the
     losses; `step`, if it learns its weights; `backward`, if it looks at the gradients of each
     task. Everything that a resumed run needs is in `state_dict()`.
 
@@ -198,13 +197,6 @@ class Prioritised(Weighting):
         super().__init__(tasks)
         given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
         self.register_buffer("priorities", given, persistent=False)
-
-
-def check_positive_option(name: str, value: float) -> float:
-    """Return `value`; raise a `ValueError` unless it is positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"Expected {name} to be positive and finite, got {value}.")
-    return value
 
 
 def check_positive_mean(task: str, mean: float, method: str) -> None:

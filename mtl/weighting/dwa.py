@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.weighting.base import Weighting, check_positive_mean, check_positive_option
+from mtl.weighting.base import Weighting, check_positive_mean
 
 
 class DWA(Weighting):
@@ -23,9 +23,6 @@ class DWA(Weighting):
     Args:
         tasks: distinct names.
         temperature: T, positive; the larger, the nearer to equal weights.
-
-    Raises:
-        ValueError: for a temperature that is not positive.
     """
 
     current_weights: Tensor
@@ -35,7 +32,7 @@ class DWA(Weighting):
 
     def __init__(self, tasks: Sequence[str], *, temperature: float = 2.0) -> None:
         super().__init__(tasks)
-        self.temperature = check_positive_option("temperature", temperature)
+        self.temperature = temperature
         equal = torch.full_like(self.period_sums, 1 / len(self.tasks))
         self.register_buffer("current_weights", equal)
         self.register_buffer("last_means", torch.ones_like(equal))

@@ -13,7 +13,7 @@ from mtl.weighting.first_losses import FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
 from mtl.weighting.learned import TaskAdam
 
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 """A weight is at least this part of an equal weight before the weights are renormalised."""
 
 
@@ -51,7 +51,7 @@ class GradNorm(Weighting):
         r_i = (l_i / l_i(0)) / mean_j(l_j / l_j(0))
 
     in which the targets are constants, so that the gradient is sign(G_i - target_i) ||grad_W l_i||
-    and no second derivative is needed. Then weights below LEAST_SHARE/n are raised to it and all
+    and no second derivative is needed. Then weights below MIN_SHARE/n are raised to it and all
     are renormalised to sum 1 (the paper: n). All parameters, decoders included, get the gradient
     of sum_i w_i l_i with the weights before that update.
 
@@ -66,7 +66,7 @@ class GradNorm(Weighting):
         weight_lr: learning rate of the weights, positive.
 
     Raises:
-        ValueError: for options outside these ranges; in `backward`, without shared parameters or
+        ValueError: in `backward`, without shared parameters or
             for a first loss that is not positive and finite; in `step`, naming the task, for a
             loss that is negative or not finite.
     """
@@ -81,8 +81,6 @@ class GradNorm(Weighting):
         self, tasks: Sequence[str], *, alpha: float = 1.5, weight_lr: float = 0.025
     ) -> None:
         super().__init__(tasks)
-        if not 0 <= alpha < float("inf"):
-            raise UsageError(f"Expected alpha to be finite and at least 0, got {alpha}.")
         self.alpha = alpha
         self.adam = TaskAdam(len(self.tasks), weight_lr)
         self.first_losses = FirstLosses(len(self.tasks))
@@ -103,7 +101,7 @@ class GradNorm(Weighting):
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
     ) -> None:
-        """Accumulate the gradients of the overall loss; take note of each task's norm at W.
+        """Accumulate the gradients of the overall loss; keep each task's norm at W.
 
         Args:
             losses: as in `forward`.
@@ -132,7 +130,7 @@ class GradNorm(Weighting):
         self._overall(losses, present).backward()
 
     def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
-        """Update the weights after the norms and losses noted since the last step."""
+        """Update the weights after the norms and losses seen since the last step."""
         del losses_again
         counted = self.adam.calls > 0
         calls = self.adam.calls.clamp(min=1)
@@ -147,8 +145,8 @@ class GradNorm(Weighting):
         before = self.current_weights
         ratios = losses / self.first_losses.values
         found = weight_gradients(before, norms, ratios, counted, self.alpha)
-        least = LEAST_SHARE / len(self.tasks)
-        moved = (before + self.adam.change(found, counted)).clamp(min=least)
+        smallest = MIN_SHARE / len(self.tasks)
+        moved = (before + self.adam.change(found, counted)).clamp(min=smallest)
         # Those counted share what they had together; with all counted that is 1.
         total, kept = (torch.where(counted, w, 0.0).sum() for w in (moved, before))
         self.current_weights.copy_(torch.where(counted, moved / total * kept, before))

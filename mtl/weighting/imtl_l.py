@@ -25,9 +25,6 @@ class IMTLL(Learned):
     Args:
         tasks: distinct names.
         weight_lr: learning rate of s, positive.
-
-    Raises:
-        ValueError: for a rate that is not positive.
     """
 
     def __init__(self, tasks: Sequence[str], *, weight_lr: float = 1e-4) -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mtl.weighting.base import Weighting, check_positive_option
+from mtl.weighting.base import Weighting
 
 
 class TaskAdam(nn.Module):
@@ -21,9 +21,6 @@ class TaskAdam(nn.Module):
     Args:
         num_tasks: how many numbers.
         learning_rate: positive.
-
-    Raises:
-        ValueError: for a rate that is not positive.
     """
 
     BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -36,7 +33,7 @@ class TaskAdam(nn.Module):
 
     def __init__(self, num_tasks: int, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = check_positive_option("weight_lr", learning_rate)
+        self.learning_rate = learning_rate
         self.register_buffer("first_moments", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("second_moments", torch.zeros(num_tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros(num_tasks, dtype=torch.int64))
@@ -61,7 +58,7 @@ class TaskAdam(nn.Module):
 
     @torch.no_grad()
     def descend(self, parameter: nn.Parameter) -> None:
-        """Step `parameter` down its gradient, the mean over the calls noted, and clear both.
+        """Step `parameter` down its gradient, the mean over the calls counted, and clear both.
 
         Args:
             parameter: one number a task; without a gradient it stays.
@@ -83,9 +80,6 @@ class Learned(Weighting):
         tasks: distinct names.
         start: s at the start, float64, shape (num_tasks,).
         weight_lr: learning rate of s, positive.
-
-    Raises:
-        ValueError: for a rate that is not positive.
     """
 
     def __init__(self, tasks: Sequence[str], start: Tensor, weight_lr: float) -> None:

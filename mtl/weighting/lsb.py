@@ -1,12 +1,10 @@
 """Loss scale balancing (Lee, Lee and Kim, ICCV 2021)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mtl.errors import UsageError
 from mtl.weighting.base import Prioritised, check_positive_mean
 
 
@@ -51,9 +49,6 @@ class LSB(Prioritised):
         priorities: priority factors pi, positive, summing to 1; None means equal ones.
         increase_rate: at least 0; 0 keeps every difficulty at 1.
         clamp: c, at least 1 (1 freezes the weights); None is off.
-
-    Raises:
-        ValueError: for priorities, a rate or a clamp outside these ranges.
     """
 
     current_weights: Tensor
@@ -72,14 +67,6 @@ class LSB(Prioritised):
         clamp: float | None = None,
     ) -> None:
         super().__init__(tasks, priorities=priorities)
-        if not (math.isfinite(increase_rate) and increase_rate >= 0):
-            raise UsageError(
-                f"Expected increase_rate to be finite and at least 0, got {increase_rate}."
-            )
-        if clamp is not None and not 1 <= clamp < math.inf:
-            raise UsageError(
-                f"Expected clamp to be finite and at least 1, got {clamp}. Leave it out for none."
-            )
         self.increase_rate = increase_rate
         self.clamp = clamp
         self.register_buffer("current_weights", self.priorities.clone())

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.weighting.base import Prioritised, check_positive_option
+from mtl.weighting.base import Prioritised
 
 
 class STCH(Prioritised):
@@ -25,9 +25,6 @@ class STCH(Prioritised):
         tasks: distinct names.
         priorities: p, positive, summing to 1; None means equal ones.
         mu: positive.
-
-    Raises:
-        ValueError: for priorities or mu outside these ranges.
     """
 
     last_weights: Tensor
@@ -40,7 +37,7 @@ class STCH(Prioritised):
         mu: float = 0.1,
     ) -> None:
         super().__init__(tasks, priorities=priorities)
-        self.mu = check_positive_option("mu", mu)
+        self.mu = mu
         self.register_buffer("last_weights", self.priorities.clone())
 
     @property

@@ -31,9 +31,6 @@ class Uncertainty(Learned):
         loss_kinds: task -> kind of its loss; tasks left out are regressions.
         weight_lr: learning rate of s, positive. At 1e-4 and 100 steps an epoch it takes 100
             epochs for a weight to change by the factor e.
-
-    Raises:
-        ValueError: for a rate that is not positive.
     """
 
     factors: Tensor

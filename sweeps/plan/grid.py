@@ -172,8 +172,8 @@ def _architectures(grid: Grid) -> tuple[str, ...]:
 def _obstacle(method: str, tasks: tuple[str, ...], architecture: str) -> str | None:
     """Return why a method cannot train these tasks with this architecture; None if it can."""
     needs = METHODS[method]
-    if len(tasks) < needs.least_tasks:
-        return f"{method} is left out for {' '.join(tasks)}: it needs {needs.least_tasks} tasks."
+    if len(tasks) < needs.min_tasks:
+        return f"{method} is left out for {' '.join(tasks)}: it needs {needs.min_tasks} tasks."
     if needs.needs_gradients and architecture in SHARING_NOTHING:
         return (
             f"{method} is left out for {architecture}: it compares the tasks' gradients at shared "

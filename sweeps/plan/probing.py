@@ -30,7 +30,7 @@ def probe_networks(specs: Iterable[RunSpec], data_root: str | None) -> list[Prob
         data_root: folder of prepared data, which tell the number of classes.
     """
     return [
-        (spec, probe(spec, info_of(spec.data, data_root), least_seconds=MIN_SECONDS))
+        (spec, probe(spec, info_of(spec.data, data_root), min_seconds=MIN_SECONDS))
         for spec in distinct_networks(specs)
     ]
 

@@ -263,6 +263,16 @@ def test_unknown_options_and_bad_priorities_are_refused(method: str) -> None:
         build_weighting(method, ("a", "b"), (0.5, 0.6))
 
 
+@METHOD
+def test_options_outside_their_ranges_are_refused(method: str) -> None:
+    needs = METHODS[method]
+    for name in needs.options:
+        too_small = 0 if name in needs.positive_options else needs.minimum.get(name, 0) - 0.001
+        for bad in (too_small, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=f"{name} to be finite and (above|at least)"):
+                build_weighting(method, ("a", "b", "c"), **{name: bad})
+
+
 @pytest.mark.parametrize("method", sorted({"gradnorm"} | GRADIENTS))
 def test_methods_that_compare_gradients_want_shared_parameters(method: str) -> None:
     assert METHODS[method].needs_gradients

@@ -6,20 +6,20 @@ import sys
 import pytest
 
 from mtl.store import code_version
-from mtl.training.manifest import forget_peak_memory, peak_memory_bytes
+from mtl.training.manifest import peak_memory_bytes, reset_peak_memory
 
 MEBIBYTE = 2**20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
 def test_peak_memory_is_the_processs_own_since_it_was_forgotten(tmp_path):
-    forget_peak_memory()
+    reset_peak_memory()
     before = peak_memory_bytes()
     block = bytearray(b"x" * (64 * MEBIBYTE))  # and the bytes that it is made from: 128 MiB
     assert 120 * MEBIBYTE < peak_memory_bytes() - before < 140 * MEBIBYTE
     del block
     assert peak_memory_bytes() - before > 120 * MEBIBYTE
-    forget_peak_memory()
+    reset_peak_memory()
     assert peak_memory_bytes() - before < 32 * MEBIBYTE
 
 
@@ -27,7 +27,7 @@ def test_peak_memory_is_the_processs_own_since_it_was_forgotten(tmp_path):
 def test_mapped_files_do_not_count(tmp_path):
     path = tmp_path / "prepared"
     path.write_bytes(bytes(64 * MEBIBYTE))
-    forget_peak_memory()
+    reset_peak_memory()
     before = peak_memory_bytes()
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert sum(mapped[:: mmap.PAGESIZE]) == 0

@@ -97,6 +97,6 @@ def test_steps_are_timed_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -
     # Under a played clock a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
     readings = iter(range(1000))
     monkeypatch.setattr("mtl.training.probe.time.perf_counter", lambda: next(readings) * 0.25)
-    result = probe(spec_with(), num_steps=1, least_seconds=2.0, device=CPU)
+    result = probe(spec_with(), num_steps=1, min_seconds=2.0, device=CPU)
     assert result.seconds_per_step == 0.25
     assert next(readings) == 2 * (2 + 8)

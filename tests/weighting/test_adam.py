@@ -59,9 +59,3 @@ def test_descend_takes_the_mean_over_the_calls_of_each_task() -> None:
     assert adam.calls.tolist() == [0, 0]
     adam.descend(parameter)  # without a gradient nothing moves
     assert parameter.tolist() == pytest.approx([-1, -1])
-
-
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_rates_are_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match="weight_lr to be positive"):
-        TaskAdam(2, rate)

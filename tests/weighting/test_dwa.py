@@ -70,9 +70,3 @@ def test_a_mean_of_zero_is_named() -> None:
     weighting(torch.tensor([1.0, 0.0]))
     with pytest.raises(ValueError, match="positive loss of task 'b', which dynamic weight average"):
         weighting.end_period()
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_bad_temperatures_are_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match="temperature to be positive"):
-        build_weighting("dwa", ("a", "b"), temperature=temperature)

@@ -54,9 +54,3 @@ def test_it_reaches_points_of_a_concave_front_that_linear_weights_miss() -> None
         best[method] = x[torch.stack([weighting(point) for point in front]).argmin()].item()
     assert best["fixed"] in (0.0, 1.0)
     assert best["stch"] == pytest.approx(math.sqrt(0.5), abs=2e-3)
-
-
-@pytest.mark.parametrize("mu", [0.0, -1.0, float("inf")])
-def test_bad_mu_is_refused(mu: float) -> None:
-    with pytest.raises(ValueError, match="mu to be positive"):
-        build_weighting("stch", ("a", "b"), mu=mu)

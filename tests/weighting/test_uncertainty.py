@@ -67,8 +67,3 @@ def test_two_micro_batches_are_a_step_on_their_mean() -> None:
         one.step()
         two.step()
     torch.testing.assert_close(one.weights, two.weights, rtol=1e-12, atol=0)
-
-
-def test_bad_rates_are_refused() -> None:
-    with pytest.raises(ValueError, match="weight_lr to be positive"):
-        build_weighting("uncertainty", TASKS, weight_lr=0.0)

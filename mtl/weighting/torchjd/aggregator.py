@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mtl.errors import UsageError
-from mtl.spec.methods import TORCHJD_METHODS, OptionValue
+from mtl.spec.methods import OptionValue
 from mtl.streams import global_stream
 from mtl.weighting.gradients import gradients, task_roots, trainable
 from mtl.weighting.torchjd.base import TorchJD
@@ -34,7 +34,7 @@ class TorchJDAggregator(TorchJD):
         name: of the aggregator, in `mtl.spec.methods.TORCHJD_METHODS`.
         tasks: distinct names.
         seed: of the draws of those that draw.
-        options: of the aggregator; those left out are as in `mtl.spec.methods`.
+        options: of the aggregator.
 
     Raises:
         ValueError: also for a number of tasks that the aggregator refuses.
@@ -45,11 +45,10 @@ class TorchJDAggregator(TorchJD):
     def __init__(
         self, name: str, tasks: Sequence[str], *, seed: int = 0, **options: OptionValue
     ) -> None:
-        options = {**TORCHJD_METHODS[name].options, **options}
         super().__init__(name, tasks, seed, options)
         self.last_weights: Tensor | None = None
         # One try, on an object of its own: too few tasks are refused now, not after data loading.
-        with self._failures_told(), global_stream(seed, "torchjd", "trial"):
+        with self._failures_as_sentences(), global_stream(seed, "torchjd", "trial"):
             self._built(name, options)(torch.eye(len(self.tasks), dtype=torch.float64))
         self.keeps_state = hasattr(self.library, "reset")
         base = importlib.import_module(self.library_module).WeightedAggregator

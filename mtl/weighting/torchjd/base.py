@@ -145,7 +145,7 @@ class TorchJD(Weighting):
             "shape": num_tasks,
             "n_tasks": num_tasks,
         }
-        with self._failures_told():
+        with self._failures_as_sentences():
             build = getattr(importlib.import_module(self.library_module), name, None)
             if build is None:
                 raise ImportError(f"no {name} in {self.library_module}")
@@ -172,11 +172,11 @@ class TorchJD(Weighting):
     def _library_call(self) -> Iterator[None]:
         """Draw from this call's stream; turn the library's failures into one sentence."""
         self.num_calls += 1
-        with self._failures_told(), global_stream(self.seed, "torchjd", self.num_calls):
+        with self._failures_as_sentences(), global_stream(self.seed, "torchjd", self.num_calls):
             yield
 
     @contextlib.contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _failures_as_sentences(self) -> Iterator[None]:
         # Solvers warn of how they are called, of which our user can change nothing.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mtl.errors import UsageError
-from mtl.spec.methods import TORCHJD_METHODS, OptionValue
+from mtl.spec.methods import OptionValue
 from mtl.weighting.base import refuse_losses
 from mtl.weighting.torchjd.base import TorchJD
 
@@ -22,8 +22,7 @@ class FAMO(TorchJD):
     Args:
         tasks: distinct names.
         seed: of the library's draws.
-        options: `lr` and `weight_decay` of the logits; those left out are as in
-            `mtl.spec.methods`.
+        options: `lr` and `weight_decay` of the logits.
 
     A call raises a `ValueError` that names the tasks where a loss, the overall loss or its gradient
     is not finite.
@@ -36,7 +35,7 @@ class FAMO(TorchJD):
     last_present: Tensor
 
     def __init__(self, tasks: Sequence[str], *, seed: int = 0, **options: OptionValue) -> None:
-        super().__init__("FAMO", tasks, seed, {**TORCHJD_METHODS["FAMO"].options, **options})
+        super().__init__("FAMO", tasks, seed, options)
         self.register_buffer("last_weights", torch.zeros_like(self.period_sums))
         self.register_buffer("last_losses", torch.ones_like(self.period_sums))
         self.register_buffer("last_present", torch.zeros_like(self.period_sums, dtype=torch.bool))

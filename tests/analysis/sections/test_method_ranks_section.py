@@ -116,7 +116,7 @@ def test_three_methods_with_five_seeds_have_friedmans_test(store, synthetic):
 
 def test_every_pair_of_many_methods_is_tested_and_the_page_stays_short(store, synthetic):
     generator = np.random.default_rng(4)
-    methods = [m for m, needs in METHODS.items() if needs.least_tasks <= 2][:8]
+    methods = [m for m, needs in METHODS.items() if needs.min_tasks <= 2][:8]
     for method in methods:
         share = 0.5 if METHODS[method].takes_priorities else None
         for seed in range(2):

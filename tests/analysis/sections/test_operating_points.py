@@ -276,7 +276,7 @@ def test_marks_of_many_arms_differ():
 def test_every_method_at_once(store, synthetic):
     print("seed 5")
     generator = np.random.default_rng(5)
-    methods = {m: needs for m, needs in METHODS.items() if needs.least_tasks <= 2}
+    methods = {m: needs for m, needs in METHODS.items() if needs.min_tasks <= 2}
     for method, needs in methods.items():
         for share in (0.25, 0.5, 0.75) if needs.takes_priorities else (None,):
             values = synthetic.depth_and_segmentation(*generator.uniform(0.5, 0.8, 2))
