@@ -199,9 +199,10 @@ def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View) -> Pict
             return estimate_picture(values, example.valid, limits, view.factor, task=task)
 
         columns["target"] = [drawn(example.target)]
-        columns[f"prediction, epoch {view.epochs[-1]}"] = [
+        columns["prediction"] = [
             drawn(s.estimates[task].prediction) if task in s.estimates else None for s in shown
         ]
+        words += f" Predictions after epoch {view.epochs[-1]}."
         words += f" {_legend_text(task, example, limits)}"
         if task == "depth":
             scales = [ColourBar("depth (m)", "sequential", limits)]

@@ -109,7 +109,7 @@ def test_predictions_stand_beside_their_errors(
     store: Store, filled: dict[tuple[str, int], str]
 ) -> None:
     depth = pictures(section(store), "error_maps_depth")
-    assert depth.head[:4] == ("input", "target", "prediction, epoch 12", "error, epoch 2")
+    assert depth.head[:4] == ("input", "target", "prediction", "error, epoch 2")
     by_title = {bar.title: bar.limits for bar in depth.scales}
     target, prediction = (samples((0, 0))[f"depth_{kind}"][0] for kind in ("target", "prediction"))
     limits = by_title["depth (m)"]
