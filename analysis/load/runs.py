@@ -63,7 +63,7 @@ class Loaded:
     states: tuple[RunState, ...]
     """Every run asked for, in the order of the plan."""
     fields: Mapping[str, Mapping[str, Any]]
-    """run id -> dotted spec field -> value, for the comparison guard and the provenance."""
+    """run id -> dotted spec field -> value, for the comparability check and the provenance."""
     manifests: Mapping[str, Mapping[str, Any]]
     """run id -> manifest.json, where there is one."""
     prior: Mapping[str, float]

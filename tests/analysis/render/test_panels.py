@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.render.html import embedded, figure_view, section_view
+from analysis.page import embedded, figure_view, section_view
 from analysis.render.panels import (
     PAPER,
     SCALE_COLOURS,

@@ -11,7 +11,7 @@ from analysis.compute.findings import find
 from analysis.load.axes import choose_axes
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import load_stores
-from analysis.render.html import section_view
+from analysis.page import section_view
 from analysis.render.panels import Pictures
 from analysis.render.pictures import NO_VALUE, scale_picture
 from analysis.render.section import Section
