@@ -22,7 +22,7 @@ def simplex_lattice(num_tasks: int, divisions: int, interior: bool = True) -> tu
     C(divisions + num_tasks - 1, num_tasks - 1) in all; they come in lexicographic order.
 
     Raises:
-        ValueError: for less than one task or division, or too few divisions for an interior.
+        UsageError: for less than one task or division, or too few divisions for an interior.
     """
     return tuple(
         tuple(count / divisions for count in counts)

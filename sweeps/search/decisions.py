@@ -117,7 +117,7 @@ def ranges_of(base: RunSpec, options: SearchOptions) -> dict[str, Interval]:
 
 
 def check_begun(log: DecisionLog, bases: Mapping[str, RunSpec], options: SearchOptions) -> None:
-    """Raise a `ValueError` if the search was begun with other settings; writes nothing."""
+    """Raise a `UsageError` if the search was begun with other settings; writes nothing."""
     for method, base in bases.items():
         held = log.get("begun", method)
         if held is None:
@@ -136,7 +136,7 @@ def begin(log: DecisionLog, bases: Mapping[str, RunSpec], options: SearchOptions
     """Write the settings on which every later decision rests, unless an earlier start did.
 
     Raises:
-        ValueError: if the search was begun with others.
+        UsageError: if the search was begun with others.
     """
     check_begun(log, bases, options)
     for method, base in bases.items():

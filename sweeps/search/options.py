@@ -139,51 +139,35 @@ class SearchOptions:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the search's own options to a sweep's parser."""
-    group = parser.add_argument_group("how it is searched")
-    group.add_argument(
-        "--sampler", default="tpe", metavar="NAME", help=f"{', '.join(SAMPLER_NAMES)} (%(default)s)"
-    )
-    group.add_argument(
-        "--trials", type=int, metavar="N", help="priorities tried for each method (8; --quick 3)"
-    )
-    group.add_argument(
-        "--epochs-budget",
-        type=int,
-        metavar="N",
-        help="instead of --trials: epochs trained at most, of all methods together",
-    )
-    group.add_argument(
+    add = parser.add_argument_group("how it is searched").add_argument
+    names = ", ".join(SAMPLER_NAMES)
+    add("--sampler", default="tpe", metavar="NAME", help=f"{names} (%(default)s)")
+    add("--trials", type=int, metavar="N", help="priorities tried for each method (8; --quick 3)")
+    add("--epochs-budget", type=int, metavar="N", help="instead of --trials: epochs in all at most")
+    add(
         "--points",
         type=int,
         metavar="N",
         help="of the trials, those trained with every seed and reported (5; --quick 2)",
     )
-    group.add_argument(
+    add(
         "--candidates",
         type=int,
         metavar="N",
         help="learning rates and increase rates tried for each method, the given ones first; "
         "1 tunes nothing (4; --quick 2)",
     )
-    group.add_argument(
-        "--learning-rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range to tune in"
-    )
-    group.add_argument(
-        "--increase-rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range to tune in"
-    )
-    group.add_argument(
-        "--population", type=int, default=4, metavar="N", help="trials of a generation (4)"
-    )
-    group.add_argument(
-        "--search-seed", type=int, default=0, metavar="N", help="of the sampler (%(default)s)"
-    )
+    for flag in ("--learning-rates", "--increase-rates"):
+        add(flag, type=float, nargs=2, metavar=("LOW", "HIGH"), help="range to tune in")
+    add("--population", type=int, default=4, metavar="N", help="trials of a generation (4)")
+    add("--search-seed", type=int, default=0, metavar="N", help="of the sampler (%(default)s)")
 
 
 def search_bases(command: Command) -> dict[str, RunSpec]:
     """Return method -> its run with the given settings, equal priorities and seed 0.
 
     Raises:
-        ValueError: for anything that only a grid knows, or what cannot be searched.
+        UsageError: for anything that only a grid knows, or what cannot be searched.
     """
     grid = command.grid
     if "priorities" in grid.axes:
@@ -218,7 +202,7 @@ def search_options(command: Command, bases: Mapping[str, RunSpec], quick: bool) 
     """Return the search's options, checked against each other.
 
     Raises:
-        ValueError: for wrong usage, in one sentence.
+        UsageError: for wrong usage, in one sentence.
     """
     given = command.given
     checked_name(given["sampler"], SAMPLER_NAMES, "sampler")
