@@ -40,7 +40,7 @@ def images(folder: Path) -> np.ndarray:
     return np.load(folder / "test" / "image.npy")
 
 
-def test_a_test_image_gets_what_evaluation_predicts(trained, folder, images) -> None:
+def test_test_image_gets_what_evaluation_predicts(trained, folder, images) -> None:
     store, spec = trained
     network = load_network(store, spec.run_id())
     prediction = predict_image(network, spec, images[0])
@@ -56,7 +56,7 @@ def test_a_test_image_gets_what_evaluation_predicts(trained, folder, images) -> 
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
-def test_an_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
+def test_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
     store, spec = trained
     network = load_network(store, spec.run_id())
     image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
@@ -69,7 +69,7 @@ def test_an_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
     assert (large.image == image).all()
 
 
-def test_the_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys) -> None:
+def test_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys) -> None:
     store, spec = trained
     path = tmp_path / "a room é.png"
     Image.fromarray(images[1]).save(path)
@@ -102,9 +102,7 @@ def test_photo_is_turned_upright_with_a_note(trained, images, tmp_path, capsys) 
     np.testing.assert_array_equal(*held)
 
 
-def test_a_bad_image_is_named_and_the_others_are_predicted(
-    trained, images, tmp_path, capsys
-) -> None:
+def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_path, capsys) -> None:
     store, spec = trained
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(images[1]).save(good)

@@ -50,5 +50,5 @@ def test_no_script_shadows_the_standard_library(room: str) -> None:
     assert not names & set(sys.stdlib_module_names)
 
 
-def test_the_package_root_is_empty() -> None:
+def test_package_root_is_empty() -> None:
     assert (ROOT / "mtl" / "__init__.py").read_text() == ""

@@ -128,7 +128,7 @@ def test_what_the_unit_of_one_loss_changes(method: str) -> None:
 
 @METHOD
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_the_gradients_are_those_that_the_weights_say(method: str, dtype: torch.dtype) -> None:
+def test_gradients_are_those_that_the_weights_say(method: str, dtype: torch.dtype) -> None:
     # With weights w: sum_i w_i c_i a_i at x; w_i c_i at o_i, or c_i where only x is weighted.
     # Called twice: had the history kept a graph, the second backward would run a freed one.
     weighting = build(method)
@@ -223,7 +223,7 @@ REFUSES_AT_THE_END = {
 
 @METHOD
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf"), float("-inf")])
-def test_a_bad_loss_is_named_or_does_no_harm(method: str, bad: float) -> None:
+def test_bad_loss_is_named_or_does_no_harm(method: str, bad: float) -> None:
     kind = "zero" if bad == 0 else "not finite"
     weighting, problem = build(method), Pinned(3)
     values = torch.tensor([1.0, bad, 1.0], dtype=F64)

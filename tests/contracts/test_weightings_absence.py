@@ -16,7 +16,7 @@ GRADIENTS = {f"torchjd:{name}" for name in TORCHJD_METHODS if name != "FAMO"}
 @METHOD
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), -3.0])
 @pytest.mark.parametrize("stacked", [True, False])
-def test_an_absent_task_enters_nothing(method: str, junk: float, stacked: bool) -> None:
+def test_absent_task_enters_nothing(method: str, junk: float, stacked: bool) -> None:
     """Neither overall loss nor gradient nor mean, whatever stands in its place.
 
     Not stacked, the graph of one loss cannot be told from the others'.
@@ -55,7 +55,7 @@ def test_an_absent_task_enters_nothing(method: str, junk: float, stacked: bool) 
 
 
 @METHOD
-def test_a_batch_without_any_label_leaves_everything_as_it_was(method: str) -> None:
+def test_batch_without_any_label_leaves_everything_as_it_was(method: str) -> None:
     weighting, problem = build(method), Pinned(3)
     for step in series(1, 2, 3)[0]:
         problem.take(weighting, step)
@@ -74,7 +74,7 @@ def test_a_batch_without_any_label_leaves_everything_as_it_was(method: str) -> N
 
 
 @pytest.mark.parametrize("method", ["dwa", "lsb"])
-def test_a_task_absent_a_whole_period_keeps_its_last_mean(method: str) -> None:
+def test_task_absent_a_whole_period_keeps_its_last_mean(method: str) -> None:
     present = torch.tensor([True, False, True])
     absent, constant = build(method), build(method)
     run(absent, series(2, 3, 3))

@@ -146,7 +146,7 @@ ROWS: dict[str, Row] = {
         "latest.pt of a run running cut in half or emptied between two starts",
         (
             f"{FILES}::test_damaged_file_is_named_with_a_remedy_that_helps",
-            f"{TRAINING}::test_a_damaged_checkpoint_is_told_in_words",
+            f"{TRAINING}::test_damaged_checkpoint_is_one_sentence",
         ),
     ),
     "two drivers": Row(

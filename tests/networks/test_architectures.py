@@ -52,7 +52,7 @@ ENCODER = 2_223_872
 WIDTHS = (512, 256, 128, 64, 32, 16)
 
 
-def test_the_encoder_count_is_timms() -> None:
+def test_encoder_count_is_timms() -> None:
     assert count(timm.create_model("mobilenetv2_100")) - 1280 * 1000 - 1000 == ENCODER
 
 
@@ -98,7 +98,7 @@ def test_every_parameter_is_shared_or_a_tasks_and_gets_a_gradient(architecture: 
 
 
 @every_architecture
-def test_a_task_reaches_the_shared_parameters_and_its_own(architecture: str) -> None:
+def test_task_reaches_the_shared_parameters_and_its_own(architecture: str) -> None:
     net = network(architecture)
     shared = {id(p) for p in net.shared_parameters()}
     for task, parameters in zip(TASKS, net.task_parameters(), strict=True):
@@ -158,7 +158,7 @@ def test_full_sharing_lists_the_output_convolution_for_every_task() -> None:
 
 
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"full_sharing"}))
-def test_a_further_task_moves_no_stream(architecture: str) -> None:
+def test_further_task_moves_no_stream(architecture: str) -> None:
     state = torch.random.get_rng_state()
     two = network(architecture, {"depth": 1, "segmentation": 13}).state_dict()
     assert torch.equal(state, torch.random.get_rng_state())
@@ -180,7 +180,7 @@ def test_tasks_start_from_different_draws(architecture: str) -> None:
         assert not any(torch.equal(first, second) for second in same)
 
 
-def test_a_single_task_is_the_same_alone_and_beside_others() -> None:
+def test_single_task_is_the_same_alone_and_beside_others() -> None:
     images = torch.rand(2, 3, 32, 48)
     alone = network("single_task", {"normal": 3})(images)["normal"]
     assert torch.equal(alone, network("single_task")(images)["normal"])
@@ -221,7 +221,7 @@ def test_batch_norm_learns_in_training_and_applies_in_evaluation(architecture: s
 
 
 @every_architecture
-def test_the_layout_in_memory_changes_digits_only(architecture: str) -> None:
+def test_layout_in_memory_changes_digits_only(architecture: str) -> None:
     images = torch.rand(2, 3, 32, 48)
     plain = network(architecture).eval()(images)
     last = network(architecture).to(memory_format=torch.channels_last).eval()

@@ -18,7 +18,7 @@ from mtl.spec.sections import NetworkSpec
         (1, 0.9, [[1]]),
     ],
 )
-def test_the_matrix_starts_as_in_the_supplement(
+def test_matrix_starts_as_in_the_supplement(
     num_tasks: int, own_share: float, expected: list[list[float]]
 ) -> None:
     matrix = CrossStitch(num_tasks, own_share).matrix
@@ -61,7 +61,7 @@ def spec_with(own_share: float, architecture: str = "multi_column") -> NetworkSp
     )
 
 
-def test_a_network_shows_its_matrix_and_cannot_be_changed_by_it() -> None:
+def test_network_shows_its_matrix_and_cannot_be_changed_by_it() -> None:
     net = build_network(spec_with(0.7), {"depth": 1, "segmentation": 5}, seed=0)
     shown = net.cross_stitch_matrix()
     torch.testing.assert_close(shown, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))

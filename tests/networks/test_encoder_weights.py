@@ -55,10 +55,15 @@ def timm_models(net: MultiTaskNetwork) -> list[torch.nn.Module]:
     return [body.timm_model for body in bodies] + stages
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-@pytest.mark.parametrize("stride", [32, 8])
-@pytest.mark.parametrize("encoder", ["mobilenetv2_100", "test_efficientnet"])
-def test_the_encoder_starts_from_the_file(
+@pytest.mark.parametrize(
+    ("encoder", "stride", "suffix"),
+    [
+        ("mobilenetv2_100", 32, ".pth"),
+        ("test_efficientnet", 8, ".pt"),
+        ("test_efficientnet", 32, ".safetensors"),
+    ],
+)
+def test_encoder_starts_from_the_file(
     tmp_path: Path, encoder: str, stride: int, suffix: str
 ) -> None:
     path = tmp_path / f"weights{suffix}"
@@ -87,14 +92,14 @@ def test_every_encoder_starts_from_the_file(tmp_path: Path, architecture: str) -
 
 
 @pytest.mark.parametrize("num_classes", [0, 7])
-def test_the_classifier_does_not_matter(tmp_path: Path, num_classes: int) -> None:
+def test_classifier_does_not_matter(tmp_path: Path, num_classes: int) -> None:
     path = tmp_path / "weights.pth"
     state = saved(path, num_classes=num_classes)
     (model,) = timm_models(build(weights_file_id(path), path, stride=32))
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
-def test_a_training_checkpoint_around_the_state_dict_is_opened(tmp_path: Path) -> None:
+def test_training_checkpoint_around_the_state_dict_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     state = saved(path)
     torch.save({"state_dict": state, "epoch": 3}, path)
@@ -102,7 +107,7 @@ def test_a_training_checkpoint_around_the_state_dict_is_opened(tmp_path: Path) -
     assert torch.equal(model.conv_stem.weight, state["conv_stem.weight"])
 
 
-def test_the_file_must_be_given_and_be_the_one_named(tmp_path: Path) -> None:
+def test_file_must_be_given_and_be_the_one_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     saved(path)
     with pytest.raises(ValueError, match="sha256:0{16}, got none. Give it with --encoder-weights"):
@@ -113,7 +118,7 @@ def test_the_file_must_be_given_and_be_the_one_named(tmp_path: Path) -> None:
         build("sha256:" + "0" * 16, tmp_path / "absent.pth")
 
 
-def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     saved(path, "test_resnet")
     with pytest.raises(
@@ -147,7 +152,7 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
         ("half.pth", None),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = tmp_path / name
     if content is None:
         saved(path)
@@ -158,7 +163,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes | N
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}, torch.zeros(3)])
-def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+def test_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "weights.pth"
     torch.save(content, path)
     with pytest.raises(ValueError, match="Expected a state dict in .*weights.pth, got"):
@@ -182,7 +187,7 @@ def test_imagenet_weights_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> Non
         assert torch.equal(model.conv_stem.weight, downloaded.conv_stem.weight)
 
 
-def test_a_failed_download_says_what_to_give_instead(
+def test_failed_download_says_what_to_give_instead(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import huggingface_hub

@@ -19,7 +19,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("name", "stride", "strides", "channels"), STAGES)
-def test_a_map_of_every_stride_on_the_way(
+def test_map_of_every_stride_on_the_way(
     name: str, stride: int, strides: list[int], channels: list[int]
 ) -> None:
     encoder = StageEncoder(name, stride, seed=0)

@@ -1,5 +1,6 @@
 """Networks: shapes, parameter counts by hand, initialisation, padding, strides."""
 
+import itertools
 import math
 
 import pytest
@@ -61,14 +62,14 @@ def test_pnasnet_gives_the_papers_map() -> None:
         assert encoder(torch.rand(1, 3, 256, 256)).shape == (1, 4320, 8, 8)
 
 
-def test_a_stride_the_encoder_does_not_have_is_refused() -> None:
+def test_stride_the_encoder_does_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match=r"encoder_stride of 'test_convnext' to be one of \[4, 8"):
         Encoder("test_convnext", 2, seed=0)
     with pytest.raises(ValueError, match="Unknown encoder"):
         Encoder("no_such_net", 8, seed=0)
 
 
-def test_an_encoder_that_gives_another_map_is_refused() -> None:
+def test_encoder_that_gives_another_map_is_refused() -> None:
     # PNASNet's first convolution pads nothing: (64 - 3) // 2 + 1 = 31 pixels at stride 2.
     encoder = Encoder("pnasnet5large", 2, seed=0)
     with pytest.raises(ValueError, match="feature map of 32x32 pixels.*'pnasnet5large'.*got 31x31"):
@@ -97,7 +98,7 @@ def test_encoders_take_the_images_padded_or_are_made_for_them(
     assert encoder.last_convolution_weight() is not None
 
 
-def test_an_encoder_of_another_size_is_one_sentence() -> None:
+def test_encoder_of_another_size_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="for images of 40 x 56, got 'efficientformer_l1' .The"):
         Encoder("efficientformer_l1", 32, seed=0, image_size=SIZE)
     with pytest.raises(ValueError, match=r"encoder_stride of 'crossvit_tiny_240' to be one of"):
@@ -114,7 +115,7 @@ def test_an_encoder_of_another_size_is_one_sentence() -> None:
         ("test_convnext", 8, "model.model.stages.1.blocks.1.mlp.fc2"),  # linear: a 1x1 convolution
     ],
 )
-def test_the_last_convolution_is_the_one_computed_last(name: str, stride: int, layer: str) -> None:
+def test_last_convolution_is_the_one_computed_last(name: str, stride: int, layer: str) -> None:
     encoder = Encoder(name, stride, seed=0)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     assert encoder.last_convolution_weight() is encoder.body.get_submodule(layer).weight
@@ -133,7 +134,7 @@ def test_images_are_normalised_as_the_encoder_expects() -> None:
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
-def test_the_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
+def test_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
     stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = Decoder(10, stride, (12, 11, 9, 7, 6, 5), {"depth": 1, "segmentation": 5}, seed=0)
@@ -142,20 +143,8 @@ def test_the_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(
     assert {c.kernel_size for c in convolutions} == {(3, 3)}
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in decoder.modules())
     # 9 x in x out + out for each: 10-12, 12-11, 11-11, 11-9, 9-9, 9-7, 7-7, 7-6, 6-6, 6-5, 5-5, 5-6
-    pairs = [
-        (10, 12),
-        (12, 11),
-        (11, 11),
-        (11, 9),
-        (9, 9),
-        (9, 7),
-        (7, 7),
-        (7, 6),
-        (6, 6),
-        (6, 5),
-        (5, 5),
-        (5, 6),
-    ]
+    widths = [10, 12, 11, 11, 9, 9, 7, 7, 6, 6, 5, 5, 6]
+    pairs = itertools.pairwise(widths)
     assert sum(p.numel() for p in decoder.parameters()) == sum(9 * i * o + o for i, o in pairs)
     sizes = []
     for stage in decoder.stages:

@@ -162,7 +162,7 @@ def test_runtime_shares_no_field_with_the_identity() -> None:
     assert not runtime & {part for path in _leaves(RunSpec().to_dict()) for part in path}
 
 
-def test_a_field_at_its_neutral_value_leaves_the_canonical_form(
+def test_field_at_its_neutral_value_leaves_the_canonical_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As if `optimizer.schedule` had been added after the first release.
@@ -242,7 +242,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("fields", "message"), BAD, ids=[str(b[0]) for b in BAD])
-def test_bad_fields_are_refused_in_words(fields: dict, message: str) -> None:
+def test_bad_fields_are_one_sentence(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         RunSpec.from_dict(fields)
     assert "\n" not in str(caught.value)

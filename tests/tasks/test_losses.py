@@ -118,7 +118,7 @@ def test_spreads_are_of_images_and_of_valid_pixels() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e-30])
-def test_a_constant_map_has_a_finite_gradient(value: float) -> None:
+def test_constant_map_has_a_finite_gradient(value: float) -> None:
     # The standard deviation has a kink at 0.
     prediction = torch.full((2, 1, 3, 3), value, requires_grad=True)
     target = torch.rand(2, 1, 3, 3)
@@ -127,7 +127,7 @@ def test_a_constant_map_has_a_finite_gradient(value: float) -> None:
     assert prediction.grad.isfinite().all()
 
 
-def test_the_spread_pulls_a_map_apart_that_is_too_flat() -> None:
+def test_spread_pulls_a_map_apart_that_is_too_flat() -> None:
     target = torch.tensor([0.0, 4]).reshape(1, 1, 1, 2)
     prediction = torch.tensor([1.9, 2.1]).reshape(1, 1, 1, 2).requires_grad_()
     regularizer("edge2d", prediction, target, all_valid(prediction)).backward()

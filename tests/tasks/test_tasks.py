@@ -48,7 +48,7 @@ def spoilt(values: Tensor, valid: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("regularizers", [True, False])
 @NAMES
-def test_a_loss_is_one_finite_number_with_gradients(name: str, regularizers: bool) -> None:
+def test_loss_is_one_finite_number_with_gradients(name: str, regularizers: bool) -> None:
     prediction, target, valid = sample(name)
     loss = TASKS[name].loss(prediction, target, valid, INFO, regularizers=regularizers)
     assert loss.shape == ()
@@ -60,7 +60,7 @@ def test_a_loss_is_one_finite_number_with_gradients(name: str, regularizers: boo
 
 
 @NAMES
-def test_a_perfect_prediction_costs_nothing(name: str) -> None:
+def test_perfect_prediction_costs_nothing(name: str) -> None:
     _, target, valid = sample(name)
     prediction = perfect(name, target)
     loss = TASKS[name].loss(prediction, target, valid, INFO)
@@ -70,7 +70,7 @@ def test_a_perfect_prediction_costs_nothing(name: str) -> None:
 
 
 @NAMES
-def test_a_loss_is_the_mean_of_its_error_map_and_its_regularizer(name: str) -> None:
+def test_loss_is_the_mean_of_its_error_map_and_its_regularizer(name: str) -> None:
     task = TASKS[name]
     prediction, target, valid = sample(name)
     prediction = prediction * 6  # logits beyond 10 too
@@ -95,7 +95,7 @@ def test_errors_are_the_loss_without_regularizers_pixel_by_pixel(name: str) -> N
 
 
 @NAMES
-def test_the_loss_metric_is_the_loss_without_regularizers(name: str) -> None:
+def test_loss_metric_is_the_loss_without_regularizers(name: str) -> None:
     prediction, target, valid = sample(name, batch=5)
     valid[1] = False
     accumulator = TASKS[name].metrics(INFO)
@@ -124,7 +124,7 @@ def test_invalid_pixels_reach_neither_value_nor_gradient(name: str) -> None:
     ("name", "regularizers"),
     [*((name, False) for name in sorted(TASKS)), *((name, True) for name in PER_PIXEL)],
 )
-def test_the_loss_is_the_mean_over_valid_pixels(name: str, regularizers: bool) -> None:
+def test_loss_is_the_mean_over_valid_pixels(name: str, regularizers: bool) -> None:
     prediction, target, valid = sample(name)
     values = torch.stack(
         [
@@ -143,7 +143,7 @@ def test_the_loss_is_the_mean_over_valid_pixels(name: str, regularizers: bool) -
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_regularizer_of_a_map_is_the_mean_over_images(name: str) -> None:
+def test_regularizer_of_a_map_is_the_mean_over_images(name: str) -> None:
     prediction, target, valid = sample(name, batch=3)
     values = [
         TASKS[name].regularizer(prediction[i : i + 1], target[i : i + 1], valid[i : i + 1], INFO)
@@ -154,7 +154,7 @@ def test_the_regularizer_of_a_map_is_the_mean_over_images(name: str) -> None:
 
 
 @NAMES
-def test_a_duplicated_batch_leaves_the_loss_unchanged(name: str) -> None:
+def test_duplicated_batch_leaves_the_loss_unchanged(name: str) -> None:
     prediction, target, valid = sample(name)
     once = TASKS[name].loss(prediction, target, valid, INFO)
     twice = TASKS[name].loss(
@@ -175,7 +175,7 @@ def test_no_valid_pixel_is_zero_with_zero_gradients_never_nan(name: str) -> None
 
 
 @NAMES
-def test_an_image_without_labels_has_no_say(name: str) -> None:
+def test_image_without_labels_has_no_say(name: str) -> None:
     prediction, target, valid = sample(name)
     valid[0] = False
     kept = TASKS[name].loss(prediction[1:], target[1:], valid[1:], INFO)
@@ -204,7 +204,7 @@ def test_nothing_broadcasts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name: str) -> None:
+def test_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name: str) -> None:
     _, target, valid = sample(name, batch=7)
     prior = TASKS[name].prior(target, valid, INFO)
     assert prior.shape == (1, *target.shape[1:])
@@ -218,7 +218,7 @@ def test_the_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_the_prior_of_a_pixel_without_labels_is_the_median_of_the_others(name: str) -> None:
+def test_prior_of_a_pixel_without_labels_is_the_median_of_the_others(name: str) -> None:
     channels = TASKS[name].num_channels(INFO)
     target = torch.tensor([[1.0, 2, 6], [3, 4, 8]]).reshape(2, 1, 1, 3).repeat(1, channels, 1, 1)
     valid = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool().reshape(2, 1, 3)

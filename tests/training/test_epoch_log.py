@@ -22,7 +22,7 @@ def test_means_by_hand_with_an_absent_task() -> None:
     assert log.loss_scales() == pytest.approx([0.4, 2.0])  # (0.5 x 1 + 0.1 x 3) / 2; 0.5 x 4
 
 
-def test_a_constant_weight_is_its_own_mean_to_the_last_digit() -> None:
+def test_constant_weight_is_its_own_mean_to_the_last_digit() -> None:
     log = EpochLog(2, CPU)
     weights = torch.tensor([1 / 3, 0.1], dtype=torch.float64)
     for _ in range(1000):

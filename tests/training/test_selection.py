@@ -12,14 +12,14 @@ def metrics(delta1: float | None, l1: float | None) -> Metrics:
     return {"depth": {"delta1": delta1}, "edge2d": {"l1": l1}}
 
 
-def test_the_error_is_the_geometric_mean_by_hand() -> None:
+def test_error_is_the_geometric_mean_by_hand() -> None:
     # depth: 1 - 0.75 = 0.25; edge2d: 0.01; sqrt(0.25 x 0.01) = 0.05
     assert validation_error(metrics(0.75, 0.01)) == pytest.approx(0.05)
     assert validation_error(metrics(0.75, None)) == pytest.approx(0.25)
     assert validation_error(metrics(None, None)) is None
 
 
-def test_the_unit_of_an_error_does_not_matter() -> None:
+def test_unit_of_an_error_does_not_matter() -> None:
     epochs = [(0.5, 3.0), (0.7, 2.0), (0.6, 2.2)]
     for unit in (1.0, 1e-6, 1e6):
         assert selected_epoch([metrics(d, unit * e) for d, e in epochs]) == 2

@@ -33,7 +33,7 @@ def runtime(data_root: str) -> Runtime:
     return Runtime(device="cpu", num_threads=1, data_root=data_root)
 
 
-def test_a_run_leaves_what_the_store_promises(
+def test_run_leaves_what_the_store_promises(
     tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
@@ -76,7 +76,7 @@ def test_golden_losses(tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path) -> 
         assert got == pytest.approx(golden, rel=1e-3)
 
 
-def test_a_done_run_is_not_trained_again(
+def test_done_run_is_not_trained_again(
     tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
@@ -87,7 +87,7 @@ def test_a_done_run_is_not_trained_again(
     assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*.json*")} == before
 
 
-def test_metrics_that_are_not_finite_fail_the_run_in_words(
+def test_metrics_that_are_not_finite_fail_the_run(
     tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As when the very last step of an epoch blows the weights up.
@@ -130,7 +130,7 @@ def test_wall_seconds_count_checkpoints_samples_and_the_test_pass(
     assert manifest["device_seconds"] < epochs
 
 
-def test_a_process_that_trained_something_else_before_changes_nothing(
+def test_process_that_trained_something_else_before_changes_nothing(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     spec = RunSpec.from_dict(make_tiny(epochs=2))
@@ -173,7 +173,7 @@ def test_loss_units_scale_the_task_loss(
     assert losses[1][1] == losses[0][1]
 
 
-def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_task(
+def test_loss_that_is_not_finite_fails_the_run_and_names_the_task(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_task(
     assert not store.is_done(spec.run_id())
 
 
-def test_normals_that_diverge_fail_the_run_in_words(
+def test_normals_that_diverge_fail_the_run(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     # The only step of an epoch blows the weights up: the losses were still finite.
@@ -286,7 +286,7 @@ def test_overfitting_eight_images_drives_every_loss_near_zero(
         assert last < 0.1
 
 
-def test_the_command_line_trains_and_tells_errors_in_words(
+def test_command_line_trains_and_says_errors_in_a_sentence(
     make_tiny: Fields, data_root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "spec.json"
@@ -313,14 +313,14 @@ def test_the_command_line_trains_and_tells_errors_in_words(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_missing_gpu_is_told_in_words(tiny_spec: RunSpec, data_root: str, tmp_path: Path) -> None:
+def test_missing_gpu_is_one_sentence(tiny_spec: RunSpec, data_root: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found none. Use --device cpu"):
         fit(tiny_spec, Store(tmp_path / "store"), Runtime(device="cuda", data_root=data_root))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
-def test_a_gpu_trains_close_to_the_cpu(
+def test_gpu_trains_close_to_the_cpu(
     tiny_spec: RunSpec, runtime: Runtime, data_root: str, tmp_path: Path
 ) -> None:
     cpu = Store(tmp_path / "cpu")

@@ -112,7 +112,7 @@ def test_micro_batches_add_up_however_the_labels_are_spread(method: str, parts: 
     assert log.losses()[0] == pytest.approx(stepper._losses(batch)[0].item(), rel=1e-5)
 
 
-def test_a_batch_in_parts_is_the_batch() -> None:
+def test_batch_in_parts_is_the_batch() -> None:
     batch = a_batch(7)
     for count in (1, 2, 3, 7, 20):
         parts = batch.parts(count)
@@ -135,7 +135,7 @@ def test_gradients_are_shortened_to_the_norm_and_short_ones_left_alone() -> None
         torch.testing.assert_close(moved / moved.norm(), free / free.norm(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_losses_again_are_those_after_the_step_and_change_nothing() -> None:
+def test_losses_again_are_those_after_the_step_and_change_nothing() -> None:
     spec = RunSpec(method="equal")
     network = Plain()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
@@ -195,7 +195,7 @@ def test_without_regularizers_the_losses_are_smaller(
     assert without[1] == with_them[1]  # no logit beyond 10 yet
 
 
-def test_a_period_of_one_epochs_steps_is_a_period_of_one_epoch(
+def test_period_of_one_epochs_steps_is_a_period_of_one_epoch(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     options = {"method_options": {"increase_rate": 0.5}, "epochs": 4}
@@ -209,7 +209,7 @@ def test_a_period_of_one_epochs_steps_is_a_period_of_one_epoch(
     assert [r.weights for r in one] == [r.weights for r in other]
 
 
-def test_a_period_of_two_epochs_keeps_its_weights_for_two(
+def test_period_of_two_epochs_keeps_its_weights_for_two(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     spec = RunSpec.from_dict(make_tiny(period_epochs=2, epochs=5))
@@ -339,7 +339,7 @@ def test_selection_on_validation_keeps_the_best_epochs_weights(
         assert measured == result.selected_metrics[split]
 
 
-def test_a_weighting_that_cannot_use_a_loss_fails_the_run_in_words(
+def test_loss_that_a_weighting_cannot_use_fails_the_run(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mtl.training import step
@@ -374,7 +374,7 @@ def unlabelled(data_root: str, make_tiny: Fields, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_gpu_in_either_precision_agrees_with_the_cpu(
+def test_gpu_in_either_precision_agrees_with_the_cpu(
     precision: str, make_tiny: Fields, runtime: Runtime, data_root: str, tmp_path: Path
 ) -> None:
     # Other kernels, other last digits; bfloat16 has 8 bits of mantissa.

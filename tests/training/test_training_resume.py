@@ -225,7 +225,7 @@ def test_record_ahead_of_the_checkpoint_is_replaced(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK torn", "half"])
-def test_a_damaged_checkpoint_is_told_in_words(
+def test_damaged_checkpoint_is_one_sentence(
     content: bytes | str, tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_is_told_in_words(
     assert fit(tiny_spec, store, runtime).status == "done"
 
 
-def test_a_checkpoint_of_another_run_is_refused(
+def test_checkpoint_of_another_run_is_refused(
     make_tiny: Fields, runtime: Runtime, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")

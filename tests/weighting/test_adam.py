@@ -23,7 +23,7 @@ def test_with_every_task_counted_it_is_torchs_adam() -> None:
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=0)
 
 
-def test_a_task_not_counted_is_as_if_the_step_had_not_been() -> None:
+def test_task_not_counted_is_as_if_the_step_had_not_been() -> None:
     # Each task against an Adam of its own that takes only the steps in which it was counted.
     generator = torch.Generator().manual_seed(12)
     print("seed 12")

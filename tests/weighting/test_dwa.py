@@ -42,7 +42,7 @@ def test_equal_in_the_first_two_periods() -> None:
     assert weighting.weights[1] > 0.5
 
 
-def test_the_period_mean_counts_and_not_the_last_loss() -> None:
+def test_period_mean_counts_and_not_the_last_loss() -> None:
     # Means 2 and 4, then 1 and 4: ratios 0.5 and 1.
     weighting = build_weighting("dwa", ("a", "b"), temperature=1.0)
     for period in ([(1.0, 4.0), (3.0, 4.0)], [(0.2, 3.0), (1.8, 5.0)]):
@@ -52,7 +52,7 @@ def test_the_period_mean_counts_and_not_the_last_loss() -> None:
     assert weighting.weights[0].item() == pytest.approx(1 / (1 + math.exp(0.5)))
 
 
-def test_a_task_first_seen_late_has_ratio_one() -> None:
+def test_task_first_seen_late_has_ratio_one() -> None:
     weighting = build_weighting("dwa", ("a", "b"), temperature=1.0)
     alone = torch.tensor([True, False])
     for _ in range(3):
@@ -65,7 +65,7 @@ def test_a_task_first_seen_late_has_ratio_one() -> None:
     assert weighting.weights[1].item() == pytest.approx(1 / (1 + math.exp(-1)))
 
 
-def test_a_mean_of_zero_is_named() -> None:
+def test_mean_of_zero_is_named() -> None:
     weighting = build_weighting("dwa", ("a", "b"))
     weighting(torch.tensor([1.0, 0.0]))
     with pytest.raises(ValueError, match="positive loss of task 'b', which dynamic weight average"):

@@ -40,7 +40,7 @@ def test_it_is_the_mean_of_the_present_ones() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_bad_loss_is_named_in_the_call_with_a_remedy(bad: float) -> None:
+def test_bad_loss_is_named_in_the_call_with_a_remedy(bad: float) -> None:
     weighting = build_weighting("gls", ("a", "b"))
     with pytest.raises(
         ValueError, match=r"positive, finite loss of task 'b', got .*leave the task"

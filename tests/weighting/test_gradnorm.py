@@ -24,7 +24,7 @@ def take(weighting: GradNorm, problem: Pinned, *values: float, **more: Any) -> N
     weighting.step()
 
 
-def test_the_closed_form_is_the_gradient_by_double_backward() -> None:
+def test_closed_form_is_the_gradient_by_double_backward() -> None:
     # sum_i | ||grad_W(w_i l_i)|| - stopgrad(mean(G) r_i^alpha) |, differentiated through the
     # gradients of a small network; alpha 1.5. W is shared, u_i each task's own.
     generator = torch.Generator().manual_seed(21)
@@ -49,7 +49,7 @@ def test_the_closed_form_is_the_gradient_by_double_backward() -> None:
     torch.testing.assert_close(got, expected)
 
 
-def test_the_norms_are_of_the_last_shared_layer() -> None:
+def test_norms_are_of_the_last_shared_layer() -> None:
     problem = Pinned(3)
     weighting = gradnorm()
     problem.take(weighting, torch.tensor([2.0, 0.5, 1.0], dtype=F64))
@@ -58,7 +58,7 @@ def test_the_norms_are_of_the_last_shared_layer() -> None:
     assert GradNorm.uses_last_shared_layer
 
 
-def test_the_gradients_of_a_step_use_the_weights_before_it() -> None:
+def test_gradients_of_a_step_use_the_weights_before_it() -> None:
     problem, weighting = Descent(3), gradnorm(weight_lr=0.2)
     problem.take(weighting, [0])
     weights = weighting.weights
@@ -96,7 +96,7 @@ def test_two_micro_batches_are_averaged() -> None:
     torch.testing.assert_close(one.weights, two.weights, rtol=1e-12, atol=0)
 
 
-def test_the_slower_task_gains_weight() -> None:
+def test_slower_task_gains_weight() -> None:
     # Equal norms, the first task's loss falls more slowly: its target is above its norm.
     weighting, problem = gradnorm(2), Pinned(2, torch.eye(2, dtype=F64))
     take(weighting, problem, 1.0, 1.0)  # G = targets: nothing moves
@@ -109,7 +109,7 @@ def test_the_slower_task_gains_weight() -> None:
     assert weighting.weights[0] > 0.5 > weighting.weights[1]
 
 
-def test_an_absent_task_keeps_its_weight_and_leaves_the_others_their_sum() -> None:
+def test_absent_task_keeps_its_weight_and_leaves_the_others_their_sum() -> None:
     weighting, problem = gradnorm(), Pinned(3)
     take(weighting, problem, 1.0, 2.0, 3.0)
     take(weighting, problem, 0.9, 1.0, 2.0)
@@ -145,7 +145,7 @@ def test_losses_that_all_reach_zero_train_at_one_rate() -> None:
 
 
 @pytest.mark.parametrize("bad", [-0.5, float("nan"), float("inf")])
-def test_a_bad_later_loss_is_named_in_the_step(bad: float) -> None:
+def test_bad_later_loss_is_named_in_the_step(bad: float) -> None:
     weighting, problem = gradnorm(), Pinned(3)
     take(weighting, problem, 1.0, 2.0, 3.0)
     with pytest.raises(ValueError, match="finite loss of at least 0, .* of task 'b'"):

@@ -77,7 +77,7 @@ def test_log_space_equals_the_printed_equations(
 
 @settings(deadline=None, max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5))
-def test_the_overall_loss_is_kept_when_weights_change(
+def test_overall_loss_is_kept_when_weights_change(
     priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
 ) -> None:
     # sum_i w_i^t l_i^{t-1} = L^{t-1}
@@ -133,7 +133,7 @@ def test_equal_priorities_without_beta_are_the_geometric_mean_one_period_late(
         torch.testing.assert_close(ratio, ratio[:1].expand(3), rtol=1e-9, atol=0)
 
 
-def test_the_difficult_task_gets_more() -> None:
+def test_difficult_task_gets_more() -> None:
     # Both losses fall, the first more slowly: it is the difficult one and gains share.
     weighting = lsb(increase_rate=1.0)
     feed(weighting, [[1.0, 1.0, 1.0], [0.9, 0.5, 0.5]])
@@ -161,7 +161,7 @@ def test_beta_is_the_rate_times_the_epochs_elapsed() -> None:
     assert (difficulties[1] / difficulties[0]).item() == pytest.approx(2**1.2)
 
 
-def test_a_huge_beta_does_not_overflow() -> None:
+def test_huge_beta_does_not_overflow() -> None:
     # beta = 100 * 2, ratios 1e-6 and 1e6: 1e1200 in linear space.
     weighting = lsb(increase_rate=100.0)
     weights = feed(weighting, [[1.0, 1.0, 1.0], [1e-6, 1.0, 1e6]])
@@ -169,7 +169,7 @@ def test_a_huge_beta_does_not_overflow() -> None:
     assert (weights[-1] @ torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)).isfinite()
 
 
-def test_the_period_mean_is_over_its_steps_in_float64() -> None:
+def test_period_mean_is_over_its_steps_in_float64() -> None:
     weighting = lsb()
     for _ in range(2_000):
         weighting(torch.tensor([1e-8, 0.1, 1.0]))  # float32, as in training
@@ -180,14 +180,14 @@ def test_the_period_mean_is_over_its_steps_in_float64() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.5])
-def test_a_loss_that_cannot_be_divided_by_is_named(bad: float) -> None:
+def test_loss_that_cannot_be_divided_by_is_named(bad: float) -> None:
     weighting = lsb()
     weighting(torch.tensor([1.0, 1.0, bad]))
     with pytest.raises(ValueError, match="positive loss of task 'segmentation'"):
         weighting.end_period()
 
 
-def test_a_task_never_seen_keeps_its_priority_as_weight() -> None:
+def test_task_never_seen_keeps_its_priority_as_weight() -> None:
     weighting = lsb((0.2, 0.3, 0.5))
     present = torch.tensor([True, False, True])
     losses = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
@@ -218,7 +218,7 @@ def test_beta_counts_epochs_and_not_periods() -> None:
     assert (difficulties[1] / difficulties[0]).item() == pytest.approx(2**0.6)
 
 
-def test_the_clamp_binds_each_weight_by_itself() -> None:
+def test_clamp_binds_each_weight_by_itself() -> None:
     # w = (1/3, 1/3, 1/3), l = (1, 2, 9): L = 4, pi L / l = (4/3, 2/3, 4/27).
     # Factors 4, 2 and 4/9; clamped to [1/3, 3]: 3, 2 and 4/9.
     weights = feed(lsb(clamp=3.0), [[1.0, 2.0, 9.0]])[-1]
@@ -247,7 +247,7 @@ def test_no_weight_changes_by_more_than_the_clamp(
 
 @settings(deadline=None, max_examples=40)
 @given(simplex, histories)
-def test_a_clamp_that_never_binds_changes_nothing(
+def test_clamp_that_never_binds_changes_nothing(
     priorities: tuple[float, ...], means: list[list[float]]
 ) -> None:
     for free, clamped in zip(

@@ -42,7 +42,7 @@ def test_calls_and_seeds_draw_anew_and_the_global_generator_stays() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_logs_are_standard_normal_but_for_a_common_constant() -> None:
+def test_logs_are_standard_normal_but_for_a_common_constant() -> None:
     # log w_a - log w_b is the difference of two standard normal numbers: mean 0, variance 2.
     # 2000 draws: standard errors sqrt(2 / 2000) = 0.032 and 2 sqrt(2 / 2000) = 0.063.
     logs = draws(("a", "b"), 2000).log()
@@ -51,7 +51,7 @@ def test_the_logs_are_standard_normal_but_for_a_common_constant() -> None:
     assert difference.var().item() == pytest.approx(2, abs=0.26)
 
 
-def test_the_present_tasks_share_the_weight() -> None:
+def test_present_tasks_share_the_weight() -> None:
     weighting = build_weighting("rlw", ("a", "b", "c"))
     weighting(torch.ones(3), torch.tensor([True, False, True]))
     assert weighting.weights[1] == 0

@@ -8,7 +8,7 @@ from mtl.weighting import build_weighting
 F64 = torch.float64
 
 
-def test_the_first_step_already_has_shares_in_the_ratio_of_the_priorities() -> None:
+def test_first_step_already_has_shares_in_the_ratio_of_the_priorities() -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b", "c"), (0.2, 0.3, 0.5))
     losses = torch.tensor([1e-3, 5.0, 40.0], dtype=F64)
     overall = weighting(losses)
@@ -30,13 +30,13 @@ def test_tasks_seen_later_take_their_place_then() -> None:
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_bad_first_loss_is_named(bad: float) -> None:
+def test_bad_first_loss_is_named(bad: float) -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b"))
     with pytest.raises(ValueError, match="finite first loss of task 'b'.*divided by it"):
         weighting(torch.tensor([1.0, bad]))
 
 
-def test_a_later_zero_is_fine() -> None:
+def test_later_zero_is_fine() -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b"))
     weighting(torch.tensor([1.0, 3.0]))
     assert weighting(torch.tensor([0.0, 0.0])).item() == 0

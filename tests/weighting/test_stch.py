@@ -26,7 +26,7 @@ def test_equal_losses_and_priorities_give_weights_that_sum_to_one() -> None:
     assert weighting.weights.tolist() == pytest.approx([0.2] * 5)
 
 
-def test_a_small_mu_is_the_maximum() -> None:
+def test_small_mu_is_the_maximum() -> None:
     # n max(p_i l_i) = 2 * max(0.5, 0.75); exponents of 750 do not overflow.
     weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=1e-3)
     losses = torch.tensor([2.0, 1.0], requires_grad=True)
@@ -36,7 +36,7 @@ def test_a_small_mu_is_the_maximum() -> None:
     assert losses.grad.tolist() == pytest.approx([0, 1.5])
 
 
-def test_a_large_mu_is_the_weighted_sum_but_for_a_constant() -> None:
+def test_large_mu_is_the_weighted_sum_but_for_a_constant() -> None:
     # n mu log sum exp(x_i / mu) = n mu log n + n mean(x_i) + O(1 / mu)
     weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=1e6)
     overall = weighting(torch.tensor([2.0, 1.0], dtype=F64))

@@ -87,7 +87,7 @@ def test_gradients_are_the_aggregated_jacobian(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["MGDA", "PCGrad", "UPGrad", "IMTLG", "CAGrad"])
-def test_an_absent_task_has_no_row(name: str) -> None:
+def test_absent_task_has_no_row(name: str) -> None:
     pair, three = Pinned(2, Pinned(3).rows[[0, 2]]), Pinned(3)
     without, absent = build(name, 2), build(name)
     pair.take(without, torch.tensor([0.5, 1.0], dtype=F64))
@@ -97,7 +97,7 @@ def test_an_absent_task_has_no_row(name: str) -> None:
     torch.testing.assert_close(absent.weights[[0, 2]], without.weights)
 
 
-def test_a_task_absent_from_one_that_remembers_keeps_its_place() -> None:
+def test_task_absent_from_one_that_remembers_keeps_its_place() -> None:
     # ExcessMTL sums squared gradients by row: with the row left out it would start anew.
     weighting, problem = build("ExcessMTL"), Pinned(3)
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_draws_differ_by_call_and_seed_and_leave_the_global_generator(name: str)
 
 
 @pytest.mark.parametrize("name", ["CAGrad", "DualProj", "FairGrad", "NashMTL", "UPGrad"])
-def test_a_missing_solver_is_named_with_the_remedy(
+def test_missing_solver_is_named_with_the_remedy(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torchjd._mixins.find_spec", lambda _: None)
@@ -176,7 +176,7 @@ def test_a_missing_solver_is_named_with_the_remedy(
         build(name)
 
 
-def test_an_older_torchjd_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_torchjd_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("torchjd.aggregation.PCD")
     with pytest.raises(ValueError, match="TorchJD 0.18.*'torchjd:PCD'.*no PCD in"):
         build("PCD")
@@ -196,14 +196,14 @@ def test_what_the_library_refuses_is_one_sentence_with_the_method() -> None:
         Pinned(3).take(build("Krum"), torch.ones(3), torch.tensor([True, False, True]))
 
 
-def test_a_gradient_that_is_not_finite_is_named() -> None:
+def test_gradient_that_is_not_finite_is_named() -> None:
     problem = Pinned(3)
     losses = torch.stack([*problem.terms(torch.ones(3))[:2], (problem.shared.sum() - 12).sqrt()])
     with pytest.raises(ValueError, match="finite gradient of task 'c'"):
         build("MGDA").backward(losses, None, [problem.shared])
 
 
-def test_an_aggregator_has_no_overall_loss() -> None:
+def test_aggregator_has_no_overall_loss() -> None:
     with pytest.raises(ValueError, match="call of backward for method 'torchjd:MGDA'"):
         build("MGDA")(torch.ones(3))
     problem, weighting = Pinned(3), build("MGDA")
@@ -212,12 +212,12 @@ def test_an_aggregator_has_no_overall_loss() -> None:
         weighting.backward(losses, None, [problem.shared], [[], []])
 
 
-def test_the_librarys_own_numbers_are_float64() -> None:
+def test_librarys_own_numbers_are_float64() -> None:
     library = build("FAMO").library
     assert {value.dtype for value in [*library.parameters(), *library.buffers()]} == {F64}
 
 
-def test_the_graph_of_one_loss_is_told_from_the_others() -> None:
+def test_graph_of_one_loss_is_told_from_the_others() -> None:
     problem = Descent(3)
     losses = problem.losses(0)
     parameters = [problem.shared, *problem.own]
@@ -235,7 +235,7 @@ def test_the_graph_of_one_loss_is_told_from_the_others() -> None:
     assert not entered
 
 
-def test_a_constant_loss_has_gradient_zero() -> None:
+def test_constant_loss_has_gradient_zero() -> None:
     problem = Pinned(2)
     losses = torch.stack([problem.terms(torch.ones(2))[0], torch.tensor(3.0, dtype=F64)])
     weighting = build("MGDA", 2)

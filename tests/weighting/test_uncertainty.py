@@ -42,7 +42,7 @@ def test_it_settles_where_every_loss_scale_is_a_half_and_the_overall_loss_is_neg
     assert weighting(losses).item() < 0
 
 
-def test_an_absent_task_keeps_its_scale_against_its_momentum() -> None:
+def test_absent_task_keeps_its_scale_against_its_momentum() -> None:
     weighting = build_weighting("uncertainty", TASKS, weight_lr=0.1)
     losses = torch.tensor([2.0, 4.0, 6.0], dtype=F64)
     for _ in range(3):
