@@ -18,6 +18,7 @@ from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.store import Store, existing_store
+from mtl.store.states import StoredRun, in_state, read_runs
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
@@ -223,32 +224,26 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
 # The plan.
 
 
-def _failed(store: Store, plan: Plan, done: Collection[str]) -> set[str]:
-    open_runs = list(plan.without(done))
-    errors = store.for_each(store.error, open_runs)
-    return {r for r, error in zip(open_runs, errors, strict=True) if error is not None}
-
-
 def _show_plan(command: Command, plan: Plan, slots: int) -> None:
     """Print the plan; reads the store if there is one and writes nothing anywhere."""
     store = existing_store(command.store)
-    done: set[str] = set()
-    failed: set[str] = set()
+    runs: dict[str, StoredRun] = {}
     notes = [*command.notes, *plan_notes(plan)]
     to_come = 0
     if store is not None:
         revisions(store, plan.name, plan.kind)
-        done = store.done(plan.run_ids)
+        runs = read_runs(store, plan.run_ids, plan.runs)
+    done = in_state(runs, "done")
     if command.refine is not None and store is not None and len(done) == len(plan.specs):
         decisions = decide(plan, command.grid, command.refine, store)
         plan = refined_plan(plan, decisions)
-        done |= store.done(set(plan.run_ids) - done)
+        runs |= read_runs(store, plan.without(done), plan.runs)
+        done = in_state(runs, "done")
         notes += map(decision_text, decisions)
     elif command.refine is not None:
         to_come = num_added(plan, command.refine)
         notes.append(refinement_note(command.refine, to_come))
-    if store is not None and not command.execution.retry_failed:
-        failed = _failed(store, plan, done)
+    failed = set() if command.execution.retry_failed else in_state(runs, "failed")
     steps, measured = probed(command, plan.specs)
     cost = expected_cost(command, plan.without(done | failed), store, slots, steps)
     if command.as_json:
@@ -257,8 +252,8 @@ def _show_plan(command: Command, plan: Plan, slots: int) -> None:
     budget = command.execution.budget_hours
     if budget is not None and cost.run_seconds:
         notes.append(budget_text(cost, budget, slots))
-    sums, runs = sums_text(plan, done, failed, cost, slots), runs_text(plan, done, failed)
-    print("\n".join([sums, *notes, "", runs, *measured]))
+    sums, listed = sums_text(plan, done, failed, cost, slots), runs_text(plan, done, failed)
+    print("\n".join([sums, *notes, "", listed, *measured]))
 
 
 def budget_text(cost: Estimate, hours: float, slots: int) -> str:
@@ -363,10 +358,10 @@ class _Trainer:
         """
         store, command = self.store, self.command
         specs = plan.runs
-        done = store.done(plan.run_ids)
+        runs = read_runs(store, plan.run_ids, specs)
+        done, failed = in_state(runs, "done"), in_state(runs, "failed")
         # A result means nothing without its spec, which may be damaged.
         store.for_each(lambda run_id: store.write_spec(specs[run_id]), sorted(done))
-        failed = _failed(store, plan, done)
         if command.execution.retry_failed:
             store.for_each(store.clear_error, sorted(failed))
             failed = set()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from mtl.errors import UsageError, UserError
 from mtl.store import Store, check_sweep_name, local_folder
 from mtl.store.plan_file import PlanFile, read_plan
-from mtl.store.states import read_runs
+from mtl.store.states import in_state, read_runs
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 
@@ -118,10 +118,11 @@ def planned_or_present(stores: Sequence[Store]) -> list[str]:
     plans = _plans(stores).values()
     steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
     steps -= {run_id for plan in plans for run_id in plan.reported}
-    present = [run for store in stores for run in read_runs(store, store.run_ids()).values()]
-    done = {run.run_id for run in present if run.state == "done"}
-    paused = {run.run_id for run in present if run.state == "paused"} - done
-    run_ids = dict.fromkeys(planned(stores) + [run.run_id for run in present])
+    present = [run_id for store in stores for run_id in store.run_ids()]
+    done = {run_id for store in stores for run_id in store.done(present)}
+    open_runs = [run_id for run_id in present if run_id not in done]
+    paused = {i for store in stores for i in in_state(read_runs(store, open_runs), "paused")}
+    run_ids = dict.fromkeys(planned(stores) + present)
     return [run_id for run_id in run_ids if run_id not in steps | paused]
 
 

@@ -56,6 +56,11 @@ def read_runs(
     return {run.run_id: run for run in runs}
 
 
+def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
+    """Return the ids of those of `runs` that are in a state."""
+    return {run_id for run_id, run in runs.items() if run.state == state}
+
+
 def read_run(store: Store, run_id: str, spec: RunSpec | None = None) -> StoredRun:
     """Return a run as it lies in a store; nothing in its files can make this fail.
 

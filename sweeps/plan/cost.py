@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.errors import StoreError
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import SPLITS, DataSpec
 from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
+from mtl.store.states import read_runs
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
@@ -143,23 +143,16 @@ def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     return (*step_key(spec), gradients)
 
 
-def _finished_runs(store: Store) -> list[tuple[RunSpec, dict[str, Any]]]:
+def _finished_runs(store: Store) -> list[tuple[RunSpec, Mapping[str, Any]]]:
     """Return spec and manifest of finished runs, `MAX_RUNS_READ` at most.
 
     Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
-
-    def read(run_id: str) -> tuple[RunSpec, dict[str, Any]] | None:
-        try:
-            manifest = store.manifest(run_id) if store.is_done(run_id) else None
-            return None if manifest is None else (store.spec(run_id), manifest)
-        except (OSError, StoreError, ValueError):
-            return None
-
-    run_ids, found = store.run_ids(), []
+    run_ids = store.run_ids()
+    found: list[tuple[RunSpec, Mapping[str, Any]]] = []
     for start in range(0, len(run_ids), MAX_RUNS_READ):
-        read_now = store.for_each(read, run_ids[start : start + MAX_RUNS_READ])
-        found += [run for run in read_now if run is not None]
+        read = read_runs(store, run_ids[start : start + MAX_RUNS_READ]).values()
+        found += [(r.spec, r.manifest) for r in read if r.result and r.spec and r.manifest]
         if len(found) >= MAX_RUNS_READ:
             break
     return found[:MAX_RUNS_READ]

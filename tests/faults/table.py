@@ -98,19 +98,19 @@ ROWS: dict[str, Row] = {
         "no credentials, wrong ones, or a prefix that holds other things, on a server of loopback",
         (
             f"{OBJECTS}::test_refused_credentials_are_one_sentence",
-            f"{OBJECTS}::test_a_prefix_with_other_things_is_refused",
+            f"{OBJECTS}::test_prefix_with_other_things_is_refused",
         ),
     ),
     "object storage is slow": Row(
         "a proxy that holds every answer back",
-        (f"{OBJECTS}::test_slow_is_only_slow",),
+        (f"{OBJECTS}::test_slow_connection_is_waited_for",),
     ),
     "object storage drops connections": Row(
         "a proxy that cuts connections for good, in the middle of a PUT, or during an epoch",
         (
-            f"{OBJECTS}::test_a_lost_connection_is_one_sentence_after_several_tries",
+            f"{OBJECTS}::test_lost_connection_is_one_sentence_after_several_tries",
             f"{OBJECTS}::test_half_an_object_is_never_seen",
-            f"{OBJECTS}::test_a_run_that_a_cut_interrupts_resumes_from_its_last_whole_checkpoint",
+            f"{OBJECTS}::test_cut_off_run_resumes_from_its_last_whole_checkpoint",
         ),
     ),
     "memory monitor": Row(
@@ -137,9 +137,9 @@ ROWS: dict[str, Row] = {
             f"{FILES}::test_file_of_a_newer_release_is_refused_and_left",
             f"{FILES}::test_damage_beside_a_result_is_named_by_its_reader",
             f"{JOURNAL}::test_event_after_a_torn_line_is_whole",
-            f"{LEASE}::test_a_damaged_lease_is_replaced_where_a_lock_decides",
-            f"{LEASE}::test_a_damaged_lease_is_refused_where_nothing_else_tells_who_runs",
-            f"{LEASE}::test_the_lease_of_a_newer_release_is_refused_and_left",
+            f"{LEASE}::test_damaged_lease_is_replaced_where_a_lock_decides",
+            f"{LEASE}::test_damaged_lease_is_refused_where_no_lock_decides",
+            f"{LEASE}::test_newer_lease_is_refused_and_left",
         ),
     ),
     "checkpoint torn": Row(

@@ -239,7 +239,7 @@ def test_half_an_object_is_never_seen(
     assert store.read("file") == bytes(size)
 
 
-def test_run_that_a_lost_connection_interrupts_resumes_from_its_last_checkpoint(
+def test_cut_off_run_resumes_from_its_last_whole_checkpoint(
     tmp_path: Path, s3_address: str, s3_server: S3Server, proxy: Proxy, tiny_spec: RunSpec,
     data_root: str,
 ) -> None:  # fmt: skip
