@@ -1,8 +1,8 @@
 """A sweep's own files in the store: who runs it, what it planned, what happened, where it stands.
 
-sweeps/<name>/.lock          held by the process that runs the sweep; not on object storage
-lease.json     the number of that process, which its workers carry; see mtl/lease.py
-plan.json      the planned run ids of every start, the newest last; see mtl/plan_file.py
+sweeps/<name>/.lock  held by the process that runs the sweep; not on object storage
+lease.json     the number of that process, which its workers carry; see `mtl.store.lease`
+plan.json      the planned run ids of every start, the newest last; see `mtl.store.plan_file`
 decisions.jsonl  what the plan owes to results, see `sweeps.plan.refine`
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
