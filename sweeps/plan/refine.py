@@ -2,14 +2,21 @@
 
 Once the grid is trained, N priorities are added half-way between old ones, where the front of the
 validation metrics (means over seeds) is thinnest: the same ones for every method and seed, so that
-arms stay matched. `analysis.compute.gaps` says what a gap is. What was chosen is kept in
-STORE/sweeps/<name>/decisions.jsonl, and the same command finds it there.
+arms stay matched. What was chosen is kept in STORE/sweeps/<name>/decisions.jsonl, and the same
+command finds it there.
+
+A gap is a pair of neighbouring points of a front. With two tasks these follow each other in
+priority. With more tasks they are neighbours on the lattice: one division has moved from one task
+to another; points with a dominated one between them are none, as no single new priority lies
+between them. A gap is as wide as its points are apart in the metrics, each metric divided by its
+range over all points of all methods.
 
 Analysis is imported where it is needed, because it takes a second: a plan without --refine needs
 none of it.
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,6 +33,12 @@ from sweeps.text import counted, utc_now
 
 SPLIT = "validation"
 """What decides where to look closer; never the test split."""
+Counts = tuple[int, ...]
+"""Priorities as whole counts of a lattice's divisions: (1, 5) for (1/6, 5/6)."""
+Front = Mapping[Counts, Sequence[float]]
+"""Priorities -> metrics of one method, means over seeds, to be minimised and finite."""
+DIGITS = 9
+"""Widths that agree to so many count as equal, so that a choice is the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,6 @@ def decision_text(decision: Decision) -> str:
 def _chosen(
     group: Mapping[str, RunSpec], grid: Grid, num_points: int, store: Store
 ) -> dict[str, Any]:
-    from analysis.compute.gaps import why_no_gaps, widest
     from analysis.load.axes import choose_axes, signs
 
     tasks = next(iter(group.values())).tasks
@@ -188,11 +200,10 @@ def _chosen(
         }
         for arm in values.values()
     ]
-    measured_fronts = [front for front in fronts if front]
-    if measured_fronts:
-        middles, why_none = widest(fronts, num_points), why_no_gaps(measured_fronts)
+    if any(fronts):
+        middles, why_none = widest(fronts, num_points)
     else:
-        middles, why_none = (), f"The {SPLIT} split measures no priority on every task."
+        middles, why_none = [], f"The {SPLIT} split measures no priority on every task."
     return {
         "tasks": list(tasks),
         "split": SPLIT,
@@ -201,6 +212,125 @@ def _chosen(
         "widths": [round(middle.width, 6) for middle in middles],
         **({"why_none": why_none} if why_none else {}),
     }
+
+
+@dataclass(frozen=True)
+class Middle:
+    """A priority that fills a gap."""
+
+    counts: Counts
+    """Of twice the divisions."""
+    width: float
+    """Of the gap, mean over the methods; a method whose front has none there counts 0."""
+
+
+@dataclass(frozen=True)
+class _Gap:
+    middles: tuple[Counts, ...]
+    """The new priorities between its ends, one in each division, in counts of twice as many."""
+    width: float
+
+    def width_at(self, counts: Counts, taken: Sequence[Counts]) -> float:
+        """Return the width of the piece in which `counts` lies, the taken points cut out."""
+        end = 2 * len(self.middles)
+        places = {middle: 2 * k + 1 for k, middle in enumerate(self.middles)}
+        cuts = [0, end, *(places[c] for c in taken if c in places)]
+        place = places[counts]
+        piece = min(c for c in cuts if c > place) - max(c for c in cuts if c < place)
+        return self.width * piece / end
+
+
+def widest(fronts: Sequence[Front], num_points: int) -> tuple[list[Middle], str]:
+    """Return the priorities in the widest gaps, the widest first, and why there is none.
+
+    One after the other is chosen. A gap that holds several is taken to be cut by each in
+    proportion, so the first few of a longer list are a shorter list. Of equally wide gaps the
+    most central comes first.
+
+    Args:
+        fronts: of each method, not all empty; all choose together.
+        num_points: how many to choose; there are fewer where the gaps hold fewer.
+    """
+    metrics = zip(*(point for front in fronts for point in front.values()), strict=True)
+    ranges = [max(values) - min(values) for values in metrics]
+    ends = [_nondominated(front) for front in fronts]
+    holding: dict[Counts, list[_Gap]] = {}
+    for front, held in zip(fronts, ends, strict=True):
+        for first, second in _neighbours(held):
+            gap = _gap(front, first, second, ranges)
+            for counts in gap.middles:
+                holding.setdefault(counts, []).append(gap)
+    if not holding:
+        if max(map(len, ends)) == 1:
+            return [], (
+                "Of each method one priority's point dominates all others, so no front has a gap "
+                "to fill."
+            )
+        return [], (
+            "No two neighbouring priorities are both on a front: points between them are "
+            "dominated, so there is no gap to fill."
+        )
+    chosen: list[Middle] = []
+    while len(chosen) < min(num_points, len(holding)):
+        taken = [middle.counts for middle in chosen]
+        candidates = [
+            Middle(counts, sum(gap.width_at(counts, taken) for gap in gaps) / len(fronts))
+            for counts, gaps in holding.items()
+            if counts not in taken
+        ]
+        chosen.append(min(candidates, key=_order))
+    return chosen, ""
+
+
+def _nondominated(front: Front) -> list[Counts]:
+    """Return the priorities of the nondominated points, sorted."""
+    import numpy as np
+
+    from analysis.compute.fronts import nondominated
+
+    if not front:
+        return []
+    kept = nondominated(np.array(list(front.values())))
+    return sorted(counts for counts, keep in zip(front, kept, strict=True) if keep)
+
+
+def _neighbours(front: Sequence[Counts]) -> list[tuple[Counts, Counts]]:
+    if not front or len(front[0]) == 2:
+        return list(itertools.pairwise(front))
+    held = set(front)
+    pairs = []
+    for counts in front:
+        for giver, taker in itertools.combinations(range(len(counts)), 2):
+            other = list(counts)
+            other[giver] += 1
+            other[taker] -= 1
+            if tuple(other) in held:
+                pairs.append((counts, tuple(other)))
+    return pairs
+
+
+def _gap(front: Front, first: Counts, second: Counts, ranges: Sequence[float]) -> _Gap:
+    length = sum(abs(a - b) for a, b in zip(first, second, strict=True)) // 2
+    middles = tuple(
+        tuple(2 * a + place * (b - a) // length for a, b in zip(first, second, strict=True))
+        for place in range(1, 2 * length, 2)
+    )
+    # A metric that never changes says nothing.
+    apart = [
+        (a - b) / width
+        for a, b, width in zip(front[first], front[second], ranges, strict=True)
+        if width > 0
+    ]
+    return _Gap(middles, math.hypot(*apart))
+
+
+def _order(middle: Middle) -> tuple[float, float, Counts]:
+    centre = sum(middle.counts) / len(middle.counts)
+    return (
+        -round(middle.width, DIGITS),
+        round(math.dist(middle.counts, [centre] * len(middle.counts)), DIGITS),
+        middle.counts,
+    )
 
 
 def _at_one_priority(group: Mapping[str, RunSpec]) -> list[RunSpec]:
