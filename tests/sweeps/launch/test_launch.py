@@ -228,7 +228,7 @@ def last_status(store: Path) -> dict:
     return json.loads((store / "sweeps/priority_grid/status.json").read_text())
 
 
-def wait_for_epochs(store: Path, least: int, seconds: float = 120.0) -> None:
+def wait_for_epochs(store: Path, least: int, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not any(
         len(path.read_text().splitlines()) >= least for path in store.glob("runs/*/epochs.jsonl")
