@@ -28,20 +28,16 @@ from analysis.render.panels import (
     SCALE_DARK,
     SCALE_LIGHT,
     Figure,
-    Key,
-    Panel,
     Pictures,
     mark_of,
 )
 from analysis.render.plotly_json import plotly_values
-from analysis.render.section import Folded, Part, Section
+from analysis.render.section import Section
 from analysis.render.table import MAX_ROWS, latex, plain
 from analysis.sections import OPEN, all_sections
 from analysis.sections.overview_tables import operating_point_table
 from analysis.sections.verdict import verdict
 
-MAX_COLUMNS = 4
-"""The page's style knows so many."""
 MAX_ARMS = 12
 """Methods that the head of the page names."""
 
@@ -96,6 +92,8 @@ def build(
     if static:
         files |= _paper_files(sections)
     has_figures = any(section.figures for section in sections)
+    shown = {point.arm for point in findings.points}
+    marks = {arm: mark_of(k) for k, arm in enumerate(findings.arms) if arm in shown}
     page = (
         environment()
         .get_template("report.html.j2")
@@ -104,10 +102,10 @@ def build(
             shown_arms=first_listed(findings.arms, MAX_ARMS) if findings.arms else "no method",
             findings=findings,
             verdict=words,
-            legend=_legend(findings),
+            marks=marks,
             max_rows=MAX_ROWS,
             split=SPLIT,
-            sections=[section_view(section) for section in sections],
+            sections=sections,
             open_sections=OPEN,
             palette=dict(zip((*LIGHT, *SCALE_LIGHT), (*DARK, *SCALE_DARK), strict=True)),
             plotly_js=plotly.offline.get_plotlyjs() if has_figures else "",
@@ -134,21 +132,6 @@ def _paper_files(sections: Sequence[Section]) -> dict[str, bytes]:
     for section in sections:
         shown += [*section.figures, *section.pictures]
     return {f"figures/{name}": data for s in shown for name, data in figure_files(s).items()}
-
-
-def _legend(findings: Findings) -> list[dict[str, str]]:
-    shown = [point.arm for point in findings.points]
-    stepped = {arm for arm in shown if shown.count(arm) > 1}
-    return [
-        {
-            "arm": arm,
-            "number": str(mark_of(number).colour_number),
-            "symbol": mark_of(number).symbol,
-            "dash": DASHES[mark_of(number).dash] if arm in stepped else "",
-        }
-        for number, arm in enumerate(findings.arms)
-        if arm in shown
-    ]
 
 
 def _plain_findings(findings: Findings) -> dict[str, Any]:
@@ -190,13 +173,14 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["embedded"] = embedded
+    made.filters |= {
+        "embedded": embedded,
+        "kind": lambda part: type(part).__name__,
+        "plotly": lambda panel: embedded(plotly_values(panel)),
+        "png": as_png,
+    }
+    made.globals |= {"DASHES": DASHES, "SCALE_COLOURS": SCALE_COLOURS}
     return made
-
-
-def section_view(section: Section) -> dict[str, Any]:
-    """Return a section as the templates take it."""
-    return {"section": section, "parts": [_view(part) for part in section.parts]}
 
 
 def embedded(value: Any) -> Markup:
@@ -204,81 +188,7 @@ def embedded(value: Any) -> Markup:
     return Markup(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
 
 
-def _view(part: Part | Folded) -> dict[str, Any]:
-    if isinstance(part, Folded):
-        return {
-            "kind": "folded",
-            "title": part.title,
-            "parts": [_view(inner) for inner in part.parts],
-        }
-    if isinstance(part, str):
-        return {"kind": "words", "shown": part}
-    if isinstance(part, Figure):
-        return {"kind": "figure", "shown": figure_view(part)}
-    if isinstance(part, Pictures):
-        return {"kind": "pictures", "shown": _pictures_view(part)}
-    return {"kind": "table", "shown": part}
-
-
-def figure_view(figure: Figure) -> dict[str, Any]:
-    """Return a figure as the templates take it."""
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "alt": figure.alt,
-        "caption": figure.caption,
-        "columns": min(figure.columns, len(figure.panels), MAX_COLUMNS),
-        "legend": [_key_view(key) for key in figure.legend],
-        "panels": [_panel_view(panel, figure) for panel in figure.panels],
-    }
-
-
-def _panel_view(panel: Panel, figure: Figure) -> dict[str, Any]:
-    return {
-        "name": panel.name,
-        "title": panel.title,
-        "alt": figure.alt if len(figure.panels) == 1 else panel.title or figure.title,
-        "height": min(layout.height for layout in panel.layouts) if panel.layouts else panel.height,
-        "json": embedded(plotly_values(panel)),
-    }
-
-
-def _key_view(key: Key) -> dict[str, str]:
-    return {
-        "text": key.text,
-        "number": str(key.mark.colour_number),
-        "symbol": "" if key.shape == "line" else key.mark.symbol,
-        "dash": "" if key.shape == "point" else DASHES[key.mark.dash],
-    }
-
-
-def _pictures_view(pictures: Pictures) -> dict[str, Any]:
-    return {
-        "name": pictures.name,
-        "title": pictures.title,
-        "alt": pictures.alt,
-        "head": pictures.head,
-        "caption": pictures.caption,
-        "rows": [
-            {
-                "label": row.label,
-                "cells": ["" if cell is None else _as_png(cell) for cell in row.cells],
-            }
-            for row in pictures.rows
-        ],
-        "scales": [
-            {
-                "title": bar.title,
-                "low": f"{bar.limits[0]:.4g}",
-                "high": f"{bar.limits[1]:.4g}",
-                "colours": SCALE_COLOURS[bar.colours],
-            }
-            for bar in pictures.scales
-        ],
-    }
-
-
-def _as_png(picture: np.ndarray) -> str:
+def as_png(picture: np.ndarray) -> str:
     """Return a picture (height, width, 3) of uint8 as a data address."""
     buffer = io.BytesIO()
     packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
