@@ -20,11 +20,18 @@ from analysis.compute.fronts import (
     spreads,
     unusable,
 )
-from analysis.compute.inference import PermutationTest, holm, seed_level_test, why_not_tested
+from analysis.compute.inference import (
+    SIGNIFICANCE,
+    PermutationTest,
+    holm,
+    seed_level_test,
+    why_not_tested,
+)
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import by_arm, matched_runs
 from analysis.load.runs import STATES, Loaded, RunState
+from analysis.load.text import counted
 from mtl.spec.strict import flat
 
 MANIFEST_FIELDS = (
@@ -33,18 +40,6 @@ MANIFEST_FIELDS = (
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
 ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
 """Manifest fields that make runs doubtful to compare where they differ -> what to call them."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The priorities and seeds that two methods share, on which they are compared."""
-
-    num_priorities: int
-    seeds: tuple[int, ...]
-    hypervolumes: tuple[float, float]
-    """Of the means over these seeds at these priorities, first and second method."""
-    left_out: tuple[str, ...]
-    """What only one of them has, one sentence each; empty where both have the same runs."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +55,30 @@ class Comparison:
     """The same if every pair came out as extreme as its seeds allow."""
     why_not: str | None = None
     """Why there is no test."""
-    untested: bool = False
-    """Whether the hypervolumes may be set side by side, though without a test."""
-    matched: Matched | None = None
-    """What was tested; None without a test."""
+    hypervolumes: tuple[float, ...] = ()
+    """Of the first and second method; empty where they must not be set side by side."""
+    num_priorities: int = 0
+    """Priorities that both methods have; their runs there with the seeds below are compared."""
+    seeds: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """What only one of them has, one sentence each; empty where both have the same runs."""
+
+    @property
+    def untested(self) -> bool:
+        """Return whether the hypervolumes stand side by side though without a test."""
+        return self.test is None and bool(self.hypervolumes)
+
+    @property
+    def is_significant(self) -> bool:
+        """Return whether the difference is statistically significant."""
+        return self.p_adjusted is not None and self.p_adjusted < SIGNIFICANCE
+
+    @property
+    def shared(self) -> str:
+        """Return in words on what the methods are compared."""
+        priorities = counted(self.num_priorities, "priority", "priorities")
+        seeds = counted(len(self.seeds), "seed", "seeds")
+        return f"the {priorities} and {seeds} that both have in full"
 
 
 @dataclass(frozen=True)
@@ -149,19 +164,21 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
     runs = loaded.runs
     if excluded:
         runs = runs[~runs["run_id"].isin(list(excluded))].reset_index(drop=True)
-    notes = list(loaded.notes)
-    notes += [
-        f"Run {state.run_id} is left out, its files are damaged: {state.reason}"
-        for state in states
-        if state.state == "damaged"
-    ]
-    notes += _left_out(excluded)
-    notes += _tuned_apart(loaded, tuned)
     recorded = _recorded(loaded.manifests)
-    notes += [
-        f"The runs come from {len(recorded[name])} {what}; see the provenance."
-        for name, what in ALIKE.items()
-        if len(recorded.get(name, ())) > 1
+    notes = [
+        *loaded.notes,
+        *(
+            f"Run {state.run_id} is left out, its files are damaged: {state.reason}"
+            for state in states
+            if state.state == "damaged"
+        ),
+        *_left_out(excluded),
+        *_tuned_apart(loaded, tuned),
+        *(
+            f"The runs come from {len(recorded[name])} {what}; see the provenance."
+            for name, what in ALIKE.items()
+            if len(recorded.get(name, ())) > 1
+        ),
     ]
     prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
     points = operating_points(runs, axes)
@@ -181,7 +198,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
             common=common,
             varies=_varies(states),
             recorded=recorded,
-            selections=_distinct(runs, "selection"),
+            selections=tuple(dict.fromkeys(map(str, runs.get("selection", ())))),
         ),
         notes=tuple(notes),
         searched=bool(tuned),
@@ -241,23 +258,26 @@ def compare_arms(
     for a, b in itertools.combinations(arms, 2):
         if searched:
             reason, is_even = why_not_tested(of_arm[a], of_arm[b])
-            comparisons.append(Comparison(a, b, why_not=reason, untested=is_even))
+            fronts = [means_of(points, arm) for arm in (a, b)] if is_even else []
+            volumes = tuple(hypervolume(front, reference, axes) for front in fronts)
+            comparisons.append(Comparison(a, b, why_not=reason, hypervolumes=volumes))
             continue
         matched = matched_runs(held, (a, b), same_seeds=True)
         if isinstance(matched, str):
             comparisons.append(Comparison(a, b, why_not=matched))
             continue
-        test = seed_level_test(matched.runs_a, matched.runs_b, reference, axes)
-        on = Matched(
-            num_priorities=len(matched.priorities),
-            seeds=matched.seeds_a,
-            hypervolumes=(
-                hypervolume(matched.runs_a.mean(axis=1), reference, axes),
-                hypervolume(matched.runs_b.mean(axis=1), reference, axes),
-            ),
-            left_out=matched.left_out,
+        both = matched.runs_a, matched.runs_b
+        comparisons.append(
+            Comparison(
+                a,
+                b,
+                seed_level_test(*both, reference, axes),
+                hypervolumes=tuple(hypervolume(r.mean(axis=1), reference, axes) for r in both),
+                num_priorities=len(matched.priorities),
+                seeds=matched.seeds_a,
+                left_out=matched.left_out,
+            )
         )
-        comparisons.append(Comparison(a, b, test, matched=on))
     tested = [c for c in comparisons if c.test is not None]
     adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
     smallest = iter(holm([c.test.minimum_p for c in tested if c.test is not None]))
@@ -275,14 +295,12 @@ def _hypervolumes(
 ) -> dict[str, float]:
     if reference is None:
         return {}
-    arms = list(dict.fromkeys(p.arm for p in points))
-    whole = [c for c in comparisons if c.untested or (c.matched and not c.matched.left_out)]
-    tested = {arm for c in whole for arm in (c.arm_a, c.arm_b)}
-    prioritised = [arm for arm in arms if any(p.arm == arm and p.priorities for p in points)]
-    shown = tested or (set(prioritised) if len(prioritised) == 1 else set())
-    return {
-        arm: hypervolume(means_of(points, arm), reference, axes) for arm in arms if arm in shown
-    }
+    whole = [c for c in comparisons if c.hypervolumes and not c.left_out]
+    shown = {arm for c in whole for arm in (c.arm_a, c.arm_b)}
+    if not comparisons:  # at most one method has a front
+        shown = {point.arm for point in points if point.priorities is not None}
+    arms = dict.fromkeys(point.arm for point in points if point.arm in shown)
+    return {arm: hypervolume(means_of(points, arm), reference, axes) for arm in arms}
 
 
 def _varies(states: Sequence[RunState]) -> dict[str, tuple[str, ...]]:
@@ -304,10 +322,6 @@ def _recorded(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
             if shown and value is not None:
                 counts.setdefault(name, Counter())[str(value)] += 1
     return {name: dict(counter.most_common()) for name, counter in counts.items()}
-
-
-def _distinct(runs: pd.DataFrame, column: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(str, runs[column]))) if column in runs else ()
 
 
 PAPER_PAIR = ("lsb", "fixed")

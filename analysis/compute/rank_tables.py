@@ -71,6 +71,8 @@ class Ranking:
     untested: tuple[Untested, ...]
     blocks: tuple[BlockTest, ...]
     notes: tuple[str, ...]
+    title: str = ""
+    """The label as people say it."""
 
     @property
     def has_deltas(self) -> bool:
@@ -278,9 +280,8 @@ def rankings_of_stores(
         label = group.label if len(joint) > 1 else ""
         names = [*settings, "seed"]
         task_of = _task_of_columns(loaded.tasks)
-        found.append(
-            _ranking(label, frame, names, settings, metrics, request, held, task_of, notes)
-        )
+        made = _ranking(label, frame, names, settings, metrics, request, held, task_of, notes)
+        found.append(replace(made, title=group.title if label else ""))
     if not found:
         raise UserError(
             "Expected finished runs of two tasks or more, got none to rank. Train some first."

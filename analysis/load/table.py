@@ -37,7 +37,6 @@ EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
 ROUNDED = 5e-4
 """Priorities that differ by no more, each, are one setting, rounded in some rows."""
 MAX_SEED = 2**53
-"""Whole numbers up to here are exact as floats, in JSON and in the page's script."""
 SECONDS = ("wall_seconds", "device_seconds")
 TEXTS = ("run_id", "method", "architecture", "encoder", "dataset", "selection")
 """Columns of text, read as the letters that stand there."""
@@ -60,17 +59,20 @@ def load_table(path: Path) -> Loaded:
     for name in TEXTS:
         if name in frame:
             runs[name] = frame[name]
-    runs["seed"] = _whole(frame, "seed", path)
+    seeds = column_numbers(frame, "seed", path)
+    wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
+    _refuse(wrong, f"whole numbers in column seed of {path}", frame["seed"], "Correct it.")
+    runs["seed"] = seeds.astype(int)
     priorities = [f"{PRIORITY_PREFIX}{task}" for task in tasks]
     metrics = _metric_columns(frame, tasks, path)
     for name in (*priorities, *_OPTIONS, "epochs", *SECONDS):
         if name in frame:
             runs[name] = column_numbers(frame, name, path)
     for column, source in metrics.items():
-        runs[column] = _in_range(column_numbers(frame, source, path), column, source, path)
+        runs[column] = _metric_values(frame, source, column, path)
         name = f"{VALIDATION}_{column}"
         if name in frame:
-            runs[name] = _in_range(column_numbers(frame, name, path), column, name, path)
+            runs[name] = _metric_values(frame, name, column, path)
     alone = _alone(runs[priorities])
     notes += _check_priorities(runs.loc[~alone, priorities], path)
     prior = _prior(frame, metrics, path, notes)
@@ -78,7 +80,11 @@ def load_table(path: Path) -> Loaded:
     unused = [str(name) for name in frame.columns if name not in known]
     if unused:
         notes.append(f"Columns that were not used: {', '.join(unused)}.")
-    runs = without_copies(runs, notes)
+    copies = runs.duplicated()
+    if copies.any():
+        which = first_listed([str(i + 1) for i in runs.index[copies]], 4)
+        notes.append(f"Left out as a copy of an earlier one: row {which} after the head.")
+    runs = runs[~copies]
     rows = pd.Series([f"row {i + 1}" for i in runs.index], index=runs.index)
     run_ids = runs.pop("run_id").fillna(rows) if "run_id" in runs else rows
     runs.insert(0, "run_id", run_ids)
@@ -142,19 +148,14 @@ def read_table(
         if name in frame:
             frame[name] = _trimmed(frame[name], notes)
     for name in text:
-        if name in frame and frame[name].isna().any():
-            raise UserError(
-                f"Expected a value in column {name} of {path}, got an empty cell in row "
-                f"{_first(frame[name].isna())} after the head. Fill it in, or remove the row."
-            )
+        if name in frame:
+            remedy = "Fill it in, or remove the row."
+            _refuse(frame[name].isna(), f"a value in column {name} of {path}", frame[name], remedy)
     if "seed" in frame and pd.api.types.is_numeric_dtype(frame["seed"]):
-        large = frame["seed"].abs() > MAX_SEED
-        if large.any():
-            raise UserError(
-                f"Expected seeds up to {MAX_SEED:,} in {path}, got {frame['seed'][large].iloc[0]} "
-                f"in row {_first(large)} after the head: larger ones are not exact everywhere. "
-                "Number the seeds 0, 1, 2 and so on."
-            )
+        # Larger ones are not exact as floats, in JSON and in the page's script.
+        remedy = "Number the seeds 0, 1, 2 and so on."
+        wrong = frame["seed"].abs() > MAX_SEED
+        _refuse(wrong, f"seeds up to {MAX_SEED:,} in {path}", frame["seed"], remedy)
     return frame
 
 
@@ -171,11 +172,31 @@ def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
                 )
     frame = pd.read_csv(path, encoding="utf-8-sig")
     # pandas takes "None" and "NA" for empty cells, and 007 for a number; a name is its letters.
-    wanted = {name for name in frame.columns if str(name).strip() in text}
-    names = pd.read_csv(
-        path, usecols=lambda c: c in wanted, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+    wanted = [name for name in frame.columns if str(name).strip() in text]
+    letters = pd.read_csv(
+        path, usecols=wanted, dtype=str, keep_default_na=False, encoding="utf-8-sig"
     )
-    return frame.assign(**{str(name): names[name] for name in names})
+    return frame.assign(**{str(name): letters[name] for name in letters})
+
+
+def _refuse(wrong: pd.Series, expected: str, cells: pd.Series | pd.DataFrame, remedy: str) -> None:
+    """Raise a `UserError` for the first row that is wrong, with what stands in its cells."""
+    if wrong.any():
+        at = wrong.index[np.flatnonzero(wrong)[0]]
+        raise UserError(
+            f"Expected {expected}, got {_shown(cells.loc[at])} in row {at + 1} after the head. "
+            f"{remedy}"
+        )
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, pd.Series):
+        return ", ".join(map(_shown, cell))
+    if pd.isna(cell):
+        return "an empty cell"
+    if hasattr(cell, "item"):
+        cell = cell.item()
+    return f"{cell:.12g}" if isinstance(cell, float) else repr(cell)
 
 
 def _trimmed(values: pd.Series, notes: list[str] | None) -> pd.Series:
@@ -188,11 +209,6 @@ def _trimmed(values: pd.Series, notes: list[str] | None) -> pd.Series:
             f"White space around the {values.name} was removed in {counted(number, 'row', 'rows')}."
         )
     return trimmed.where(trimmed != "", None).astype(object)
-
-
-def _first(wrong: pd.Series) -> int:
-    """Return the number of the first row that is wrong, from 1 on after the head."""
-    return int(wrong.index[np.flatnonzero(wrong)[0]]) + 1
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -253,43 +269,19 @@ def column_numbers(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
     """
     values = pd.to_numeric(frame[name], errors="coerce").astype(float)
     wrong = values.isna() & frame[name].notna()
-    if wrong.any():
-        row = _first(wrong)
-        raise UserError(
-            f"Expected numbers in column {name} of {path}, got {_shown(frame[name][row - 1])} in "
-            f"row {row} after the head. Correct it, or leave it empty."
-        )
+    remedy = "Correct it, or leave it empty."
+    _refuse(wrong, f"numbers in column {name} of {path}", frame[name], remedy)
     return values
 
 
-def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    values = column_numbers(frame, name, path)
-    wrong = ~np.isfinite(values) | (values != values.round())
-    if wrong.any():
-        row = _first(wrong)
-        raise UserError(
-            f"Expected whole numbers in column {name} of {path}, got "
-            f"{_shown(frame[name][row - 1])} in row {row} after the head. Correct it."
-        )
-    return values.astype(int)
-
-
-def _shown(cell: Any) -> str:
-    return repr(cell.item() if hasattr(cell, "item") else cell)
-
-
-def _in_range(values: pd.Series, column: str, source: str, path: Path) -> pd.Series:
+def _metric_values(frame: pd.DataFrame, source: str, column: str, path: Path) -> pd.Series:
     """Return values of a metric; refuse those outside its range, however large ones are left."""
     metric = known_columns(list(TASK_METRICS))[column]
+    values = column_numbers(frame, source, path)
     wrong = (values < metric.low) | ((values > metric.high) & (values <= MAX_VALUE))
-    if wrong.any():
-        row = _first(wrong)
-        percent = metric.unit == "share" and values[row - 1] > 1
-        raise UserError(
-            f"Expected a value {metric.range_text} in column {source} of {path}, got "
-            f"{values[row - 1]:g} in row {row} after the head. "
-            f"{'Divide percentages by 100.' if percent else 'Correct it, or leave it empty.'}"
-        )
+    percent = metric.unit == "share" and (values[wrong] > 1).any()
+    remedy = "Divide percentages by 100." if percent else "Correct it, or leave it empty."
+    _refuse(wrong, f"a value {metric.range_text} in column {source} of {path}", values, remedy)
     return values
 
 
@@ -297,26 +289,25 @@ def _check_priorities(priorities: pd.DataFrame, path: Path) -> list[str]:
     """Return a note on rounded priorities; refuse rows that are no priorities."""
     partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
     wrong = partly | ((priorities <= 0) | (priorities == np.inf)).any(axis=1)
-    if wrong.any():
-        row = _first(wrong)
-        raise UserError(
-            f"Expected a positive priority for each task, or none for any, in {path}, got "
-            f"{list(priorities.loc[row - 1])} in row {row} after the head. Correct it; a "
-            "network trained for one task alone has 1 for it and 0 for the others."
-        )
+    _refuse(
+        wrong,
+        f"a positive priority for each task, or none for any, in {path}",
+        priorities,
+        "Correct it; a network trained for one task alone has 1 for it and 0 for the others.",
+    )
     off = (priorities.sum(axis=1, skipna=False) - 1).abs()
-    if (off > ROUNDED_SUM + 1e-9).any():
-        row = _first(off > ROUNDED_SUM + 1e-9)
-        raise UserError(
-            f"Expected priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}, "
-            f"got {list(priorities.loc[row - 1])} in row {row} after the head. Divide each by "
-            "their sum."
-        )
-    if not (off > EXACT_SUM).any():
+    _refuse(
+        off > ROUNDED_SUM + 1e-9,
+        f"priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in {path}",
+        priorities,
+        "Divide each by their sum.",
+    )
+    num_rounded = int((off > EXACT_SUM).sum())
+    if not num_rounded:
         return []
     return [
-        f"In {int((off > EXACT_SUM).sum())} of {len(off)} rows the priorities sum to 1 only "
-        f"within {ROUNDED_SUM:g}; they are taken for rounded ones."
+        f"In {num_rounded} of {len(off)} rows the priorities sum to 1 only within "
+        f"{ROUNDED_SUM:g}; they are taken for rounded ones."
     ]
 
 
@@ -367,26 +358,13 @@ def _prior(
     for column in metrics:
         name = f"{PRIOR}{column}"
         if name in frame:
-            numbers = _in_range(column_numbers(frame, name, path), column, name, path)
+            numbers = _metric_values(frame, name, column, path)
             values = sorted(set(numbers[numbers.abs() <= MAX_VALUE]))
             if len(values) == 1:
                 prior[column] = float(values[0])
             elif values:
                 notes.append(f"Column {name} is not the same in all rows, so it is not drawn.")
     return prior
-
-
-def without_copies(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Return the rows without those that repeat an earlier one in all that is used."""
-    copies = runs.duplicated()
-    number = int(copies.sum())
-    if number:
-        which = first_listed([str(i + 1) for i in copies.index[copies]], 4)
-        notes.append(
-            f"{counted(number, 'row repeats', 'rows repeat')} an earlier one in all that is used "
-            f"and {'is' if number == 1 else 'are'} left out: row {which} after the head."
-        )
-    return runs[~copies]
 
 
 def _alone(priorities: pd.DataFrame) -> pd.Series:
@@ -408,12 +386,11 @@ def _baselines(
 ) -> Baselines:
     """Return the metrics of the single-task rows by seed; those of other settings are said."""
     found: dict[str, dict[int, float]] = {}
-    seen: set[tuple[str, int]] = set()
-    metrics_of = known_columns(tasks)
     for index, row in alone.iterrows():
         place = f"row {int(str(index)) + 1} after the head"
         task = next(task for task in tasks if row[f"{PRIORITY_PREFIX}{task}"] == 1)
-        other = [c for c in metrics if c not in known_columns([task]) and not pd.isna(row[c])]
+        own, seed = known_columns([task]), int(row["seed"])
+        other = [column for column in metrics if column not in own and not pd.isna(row[column])]
         if other:
             raise UserError(
                 f"Expected metrics of {task} alone in {place} of {path}, which has priority 1 for "
@@ -430,16 +407,14 @@ def _baselines(
                 f"{', '.join(differs)}."
             )
             continue
-        key = (task, int(row["seed"]))
-        if key in seen:
-            raise UserError(
-                f"Expected one single-task run a seed in {path}, got two of {task} with seed "
-                f"{key[1]}. Remove one."
-            )
-        seen.add(key)
-        for column in (c for c in metrics if c in known_columns([task])):
-            if not metrics_of[column].problem(row[column]):
-                found.setdefault(column, {})[key[1]] = float(row[column])
+        for column in (c for c in metrics if c in own and not own[c].problem(row[c])):
+            held = found.setdefault(column, {})
+            if seed in held:
+                raise UserError(
+                    f"Expected one single-task run a seed in {path}, got two of {task} with seed "
+                    f"{seed}. Remove one."
+                )
+            held[seed] = float(row[column])
     return found
 
 

@@ -115,9 +115,11 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
     """Return hypervolumes and their differences; None without operating points."""
     if not findings.points:
         return None
-    words = [*partly_compared(findings), *not_compared(findings)]
-    if findings.single_points and findings.comparisons:
-        words.append(single_point_words(findings))
+    words = [
+        *partly_compared(findings),
+        *not_compared(findings),
+        *single_point_words(findings),
+    ]
     parts: list[Part] = []
     if findings.hypervolumes:
         parts.append(hypervolume_table(findings))
@@ -205,17 +207,14 @@ def _comparison_record(c: Comparison) -> dict[str, Any]:
     record: dict[str, Any] = {column.key: None for column in COMPARISON_COLUMNS if column.key}
     record |= {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
     record["untested"] = c.untested
-    if c.test is not None and c.matched is not None:
-        record |= vars(c.test)
+    if c.test is not None:
+        record |= vars(c) | vars(c.test)
         record |= {
-            "p_adjusted": c.p_adjusted,
-            "minimum_p_adjusted": c.minimum_p_adjusted,
-            "num_priorities": c.matched.num_priorities,
-            "num_seeds": len(c.matched.seeds),
-            "hypervolume_a": c.matched.hypervolumes[0],
-            "hypervolume_b": c.matched.hypervolumes[1],
-            "seeds": " ".join(map(str, c.matched.seeds)),
-            "left_out": " ".join(c.matched.left_out),
+            "num_seeds": len(c.seeds),
+            "hypervolume_a": c.hypervolumes[0],
+            "hypervolume_b": c.hypervolumes[1],
+            "seeds": " ".join(map(str, c.seeds)),
+            "left_out": " ".join(c.left_out),
         }
     return record
 

@@ -10,20 +10,19 @@ from analysis.compute.findings import (
     PAPER_PAIR,
     Comparison,
     Findings,
-    Matched,
     method_of,
     prioritised_arms,
 )
-from analysis.compute.fronts import OperatingPoint, minimised
+from analysis.compute.fronts import means_of, minimised
 from analysis.compute.inference import SIGNIFICANCE
 from analysis.load.axes import shown_number
 from analysis.load.priorities import Priorities
-from analysis.load.text import counted, first_listed, listed
+from analysis.load.text import counted, first_items, first_listed, listed
 
 MAX_NAMED = 4
 """Methods or priorities that a sentence names; it counts the rest."""
 MAX_SENTENCES = 6
-"""Sentences of one kind; a last one counts the rest."""
+"""Of one kind."""
 CLEAR_RATIO = 5.0
 """From this range over spread on, a metric is said to follow the priority clearly."""
 DATA_CAVEATS: Mapping[tuple[str, str], str] = {
@@ -31,8 +30,6 @@ DATA_CAVEATS: Mapping[tuple[str, str], str] = {
     "the scenes is built to show a trade-off between tasks within minutes.",
     ("scenes", "rooms"): "The rooms are rendered: whether the same holds for photographs is open.",
 }
-_OF_STORES = "data.name"
-"""A field that the runs of every store have, and those of no table."""
 
 
 @dataclass(frozen=True)
@@ -58,37 +55,29 @@ def verdict(findings: Findings) -> Verdict:
             tuple(_incomplete(findings)),
         )
     compared = [_compared(c, findings) for c in _by_weight(findings)]
-    statements = _first(compared, "comparison|comparisons", "in the table of differences")
-    if findings.single_points and findings.comparisons:
-        statements.append(single_point_words(findings))
     return Verdict(
         headline=_headline(findings),
-        statements=(*statements, *_movements(findings), *_against_prior(findings)),
+        statements=(
+            *_first(compared, "comparisons"),
+            *single_point_words(findings),
+            *_movements(findings),
+            *_against_prior(findings),
+        ),
         caveats=(
             *partly_compared(findings),
             *_data_caveat(findings.provenance.common),
             *_incomplete(findings),
             *_without_result(findings),
             *_few_seeds(findings),
-            *_reach(findings),
+            _reach(findings),
         ),
     )
 
 
-def _first(sentences: Sequence[str], noun: str, where: str) -> list[str]:
-    """Return the first sentences, and one that counts the rest and says where it is.
-
-    Args:
-        sentences: in order.
-        noun: what each is on: `method|methods`.
-        where: such as `in the table of ranges`.
-    """
-    left = len(sentences) - MAX_SENTENCES
-    if left <= 0:
-        return list(sentences)
-    one, many = noun.split("|")
-    rest = counted(left, f"more {one} is", f"more {many} are")
-    return [*sentences[:MAX_SENTENCES], f"{rest} {where}."]
+def _first(sentences: Sequence[str], noun: str) -> list[str]:
+    """Return the first sentences, and one that counts them where there are more."""
+    shown, note = first_items(sentences, MAX_SENTENCES, noun)
+    return [*shown, note.strip()] if note else shown
 
 
 def _data_caveat(common: Mapping[str, Any]) -> list[str]:
@@ -111,30 +100,26 @@ def _without_result(findings: Findings) -> list[str]:
     """Say at which priorities, and with which seeds, a method lacks results that others have."""
     if findings.searched:
         return []  # each method has points of its own
-    held: dict[str, dict[Priorities, frozenset[int]]] = {}
+    held: dict[str, dict[Priorities, tuple[int, ...]]] = {}
+    grid: dict[Priorities, set[int]] = {}
     for point in findings.points:
         if point.priorities is not None:
-            held.setdefault(point.arm, {})[point.priorities] = frozenset(point.seeds)
-    grid: dict[Priorities, frozenset[int]] = {}
-    for settings in held.values():
-        for setting, seeds in settings.items():
-            grid[setting] = grid.get(setting, frozenset()) | seeds
+            held.setdefault(point.arm, {})[point.priorities] = point.seeds
+            grid.setdefault(point.priorities, set()).update(point.seeds)
     sentences = []
     for arm, settings in held.items():
-        absent = [findings.shown_priorities(s) for s in sorted(grid) if s not in settings]
-        parts = [f"at {first_listed(absent, MAX_NAMED)}"] if absent else []
-        at_seeds: dict[frozenset[int], list[str]] = {}
-        for setting in sorted(settings):
-            lacking = grid[setting] - settings[setting]
+        places = []
+        for setting, seeds in sorted(grid.items()):
+            lacking = [str(seed) for seed in sorted(seeds.difference(settings.get(setting, ())))]
             if lacking:
-                at_seeds.setdefault(lacking, []).append(findings.shown_priorities(setting))
-        for lacking, texts in at_seeds.items():
-            named = first_listed([str(seed) for seed in sorted(lacking)], MAX_NAMED)
-            noun = "seed" if len(lacking) == 1 else "seeds"
-            parts.append(f"with {noun} {named} at {first_listed(texts, MAX_NAMED)}")
-        if parts:
-            sentences.append(f"{arm} has no result {'; nor '.join(parts[:MAX_NAMED])}.")
-    return _first(sentences, "method|methods", "with gaps, in the table of runs")
+                noun = "seed" if len(lacking) == 1 else "seeds"
+                named = f"{noun} {first_listed(lacking, MAX_NAMED)} of "
+                places.append(
+                    (named if setting in settings else "") + findings.shown_priorities(setting)
+                )
+        if places:
+            sentences.append(f"{arm} has no result for {first_listed(places, MAX_NAMED)}.")
+    return _first(sentences, "methods with gaps")
 
 
 def _few_seeds(findings: Findings) -> list[str]:
@@ -147,50 +132,47 @@ def _few_seeds(findings: Findings) -> list[str]:
     return []
 
 
-def _reach(findings: Findings) -> list[str]:
+def _reach(findings: Findings) -> str:
     if findings.searched:
-        return [
+        return (
             "One data set and one network: how the methods rank elsewhere is open. Points chosen "
             "by their outcome flatter every method; for a comparison train a grid."
-        ]
+        )
     common = findings.provenance.common
-    if _OF_STORES in common:
-        return [
+    if "data.name" in common:  # of runs in stores; no table has it
+        return (
             "One data set, one network, one setting of the optimiser for all methods: how they "
             "rank elsewhere, or each with its own tuned learning rate, is open."
-        ]
+        )
     unsaid = [
         *([] if "dataset" in common else ["data set"]),
         *([] if {"architecture", "encoder"} & set(common) else ["network"]),
         "setting of the optimiser",
     ]
-    return [
+    return (
         f"The table does not say which {listed(unsaid)} the runs had, nor whether all methods had "
         "the same: what a difference is due to is open."
-    ]
+    )
 
 
-def is_significant(comparison: Comparison) -> bool:
-    """Return whether the difference of two methods is statistically significant."""
-    return comparison.p_adjusted is not None and comparison.p_adjusted < SIGNIFICANCE
-
-
-def single_point_words(findings: Findings) -> str:
-    """Say why methods without priorities have no hypervolume."""
+def single_point_words(findings: Findings) -> list[str]:
+    """Say why methods without priorities have no hypervolume where others have one."""
+    if not findings.single_points or not findings.comparisons:
+        return []
     names = first_listed(findings.single_points, MAX_NAMED)
     if len(findings.single_points) == 1:
-        return f"{names} takes no priorities, so it has one operating point and no front."
-    return f"{names} take no priorities, so they have one operating point each and no front."
+        return [f"{names} takes no priorities, so it has one operating point and no front."]
+    return [f"{names} take no priorities, so they have one operating point each and no front."]
 
 
 def partly_compared(findings: Findings) -> list[str]:
     """Say of pairs that do not have the same runs what their comparison leaves out."""
-    partly = [(c, c.matched) for c in _by_weight(findings) if c.matched and c.matched.left_out]
     sentences = [
-        f"{c.arm_a} and {c.arm_b} are compared only on {_on(on)}. {' '.join(on.left_out)}"
-        for c, on in partly
+        f"{c.arm_a} and {c.arm_b} are compared only on {c.shared}. {' '.join(c.left_out)}"
+        for c in _by_weight(findings)
+        if c.left_out
     ]
-    return _first(sentences, "pair|pairs", "compared in part; comparisons.csv says on what")
+    return _first(sentences, "pairs that are compared in part")
 
 
 def not_compared(findings: Findings) -> list[str]:
@@ -200,7 +182,7 @@ def not_compared(findings: Findings) -> list[str]:
         for c in _by_weight(findings)
         if c.why_not
     ]
-    return _first(sentences, "pair|pairs", "not compared; comparisons.csv says why")
+    return _first(sentences, "pairs that are not compared")
 
 
 def _by_weight(findings: Findings) -> list[Comparison]:
@@ -210,70 +192,61 @@ def _by_weight(findings: Findings) -> list[Comparison]:
     def weight(c: Comparison) -> tuple[bool, bool, bool, float]:
         pair = {methods[c.arm_a], methods[c.arm_b]}
         p = 2.0 if c.p_adjusted is None else c.p_adjusted
-        return pair != set(PAPER_PAIR), PAPER_PAIR[0] not in pair, not is_significant(c), p
+        return pair != set(PAPER_PAIR), PAPER_PAIR[0] not in pair, not c.is_significant, p
 
     return sorted(findings.comparisons, key=weight)
-
-
-def _on(on: Matched) -> str:
-    priorities = counted(on.num_priorities, "priority", "priorities")
-    return f"the {priorities} and {counted(len(on.seeds), 'seed', 'seeds')} that both have in full"
 
 
 def _headline(findings: Findings) -> str:
     arms = list(dict.fromkeys(point.arm for point in findings.points))
     if len(arms) == 1:
         return f"One method, {arms[0]}: there is nothing to compare it with."
-    if not findings.comparisons:
+    comparisons = _by_weight(findings)
+    if not comparisons:
         return "No comparison of fronts: fewer than two methods take priorities."
-    if any(c.untested for c in findings.comparisons):
-        return _headline_of_search(findings)
+    untested = [c for c in comparisons if c.untested]
+    if untested:
+        return _headline_of_search(untested, findings)
     if findings.searched:
         return "No comparison: the methods do not have equally many points and seeds."
-    tested = [c for c in _by_weight(findings) if c.test is not None]
+    tested = [c for c in comparisons if c.test is not None]
     if not tested:
-        if len(findings.comparisons) == 1:
-            return f"No comparison: {findings.comparisons[0].why_not}."
-        return "No comparison: no two methods share priorities with seeds that have them all."
-    won = [c for c in tested if is_significant(c)]
-    partly = [c.matched for c in won or tested if c.matched and c.matched.left_out]
-    where = ""
-    if partly:
-        same = len(won or tested) == 1
-        where = (
-            _on(partly[0]) if same else "the priorities and seeds that both of a pair have in full"
-        )
+        why_not = "no two methods share priorities with seeds that have them all"
+        return f"No comparison: {comparisons[0].why_not if len(comparisons) == 1 else why_not}."
+    won = [c for c in tested if c.is_significant]
+    shown = won or tested
+    on = ""
+    if any(c.left_out for c in shown):
+        several = "the priorities and seeds that both of a pair have in full"
+        on = f", on {shown[0].shared if len(shown) == 1 else several}"
     if not won:
-        return _headline_without_winner(tested, where)
-    parts = []
-    for c in won[: MAX_NAMED // 2]:
-        assert c.test is not None
-        first, second = (c.arm_a, c.arm_b) if c.test.difference > 0 else (c.arm_b, c.arm_a)
-        parts.append(f"{first} covers more hypervolume than {second}")
-    told = listed(parts)
-    if len(won) > len(parts):
-        told += f", and {counted(len(won) - len(parts), 'more pair differs', 'more pairs differ')}"
-    on = f", on {where}" if where else ""
-    undecided = len(tested) - len(won)
-    rest = f"; {undecided} of {len(tested)} comparisons are not significant" if undecided else ""
-    return f"{told}{on}{rest}."
-
-
-def _headline_without_winner(tested: Sequence[Comparison], where: str) -> str:
-    names = list(dict.fromkeys(arm for c in tested for arm in (c.arm_a, c.arm_b)))
-    shown = first_listed(names, MAX_NAMED)
-    if all(_empty(c) for c in tested):
+        names = first_listed(_arms_of(tested), MAX_NAMED)
+        if any(any(c.hypervolumes) for c in tested):
+            return f"No winner: {names} do not differ significantly in hypervolume{on}."
         return (
             "No winner: no operating point is better than the reference point on every metric, "
-            f"so {shown} have no hypervolume."
+            f"so {names} have no hypervolume."
         )
-    on = f", on {where}" if where else ""
-    return f"No winner: {shown} do not differ significantly in hypervolume{on}."
+    parts = []
+    for c in won[: MAX_NAMED // 2]:
+        is_first = c.hypervolumes[0] > c.hypervolumes[1]
+        better, worse = (c.arm_a, c.arm_b) if is_first else (c.arm_b, c.arm_a)
+        parts.append(f"{better} covers more hypervolume than {worse}")
+    winners = listed(parts)
+    more = len(won) - len(parts)
+    if more:
+        winners += f", and {counted(more, 'more pair differs', 'more pairs differ')}"
+    undecided = len(tested) - len(won)
+    rest = f"; {undecided} of {len(tested)} comparisons are not significant" if undecided else ""
+    return f"{winners}{on}{rest}."
 
 
-def _headline_of_search(findings: Findings) -> str:
-    untested = [c for c in findings.comparisons if c.untested]
-    shown = list(dict.fromkeys(arm for c in untested for arm in (c.arm_a, c.arm_b)))
+def _arms_of(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(arm for c in comparisons for arm in (c.arm_a, c.arm_b)))
+
+
+def _headline_of_search(untested: Sequence[Comparison], findings: Findings) -> str:
+    shown = _arms_of(untested)
     volumes = [f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown]
     each = sum(point.arm == shown[0] for point in findings.points)
     return (
@@ -282,42 +255,40 @@ def _headline_of_search(findings: Findings) -> str:
     )
 
 
-def _empty(comparison: Comparison) -> bool:
-    """Return whether neither method has any hypervolume above the reference point."""
-    return comparison.matched is not None and not any(comparison.matched.hypervolumes)
-
-
 def _compared(comparison: Comparison, findings: Findings) -> str:
-    a, b, test, on = comparison.arm_a, comparison.arm_b, comparison.test, comparison.matched
+    a, b, test = comparison.arm_a, comparison.arm_b, comparison.test
+    volumes = [
+        f"{volume:.4g} for {arm}"
+        for volume, arm in zip(comparison.hypervolumes, (a, b), strict=False)
+    ]
     if comparison.untested:
         mine = [point for point in findings.points if point.arm == a]
         seeds = "one seed" if mine[0].n == 1 else f"the mean over {mine[0].n} seeds"
         return (
-            f"Hypervolume {findings.hypervolumes[a]:.4g} for {a} and "
-            f"{findings.hypervolumes[b]:.4g} for {b}, from {len(mine)} points each, a point being "
-            f"{seeds}. No paired test: {comparison.why_not}."
+            f"Hypervolume {listed(volumes)}, from {len(mine)} points each, a point being {seeds}. "
+            f"No paired test: {comparison.why_not}."
         )
-    if test is None or on is None:
+    if test is None:
         return f"No hypervolume comparison of {a} and {b}: {comparison.why_not}."
-    where = f" on {_on(on)}" if on.left_out else ""
-    if _empty(comparison):
+    where = f" on {comparison.shared}" if comparison.left_out else ""
+    if not any(comparison.hypervolumes):
         return (
             f"{a} and {b} have hypervolume 0{where}: none of their operating points is better than "
             "the reference point on every metric, and more runs of the same do not change that."
         )
     minimum, adjusted = test.minimum_p, comparison.minimum_p_adjusted
-    if is_significant(comparison):
-        said = "Significant"
+    if comparison.is_significant:
+        outcome = "Significant"
     elif (minimum if adjusted is None else adjusted) >= SIGNIFICANCE:
-        said = "Too few seeds for any significance"
+        outcome = "Too few seeds for any significance"
     else:
-        said = "Not significant"
+        outcome = "Not significant"
     how = f"all {test.num_permutations} permutations"
     if not test.exact:
         how = f"{test.num_permutations} permutations drawn with seed {test.seed}"
     return (
-        f"{said}{where}: hypervolume {on.hypervolumes[0]:.4g} for {a}, {on.hypervolumes[1]:.4g} "
-        f"for {b}, difference {shown_number(test.difference, '+.2g')} "
+        f"{outcome}{where}: hypervolume {', '.join(volumes)}, difference "
+        f"{shown_number(test.difference, '+.2g')} "
         f"(two-sided p = {_with_holm(test.p, comparison.p_adjusted)}; minimum attainable "
         f"{_with_holm(minimum, adjusted)}; {how} of {test.unit})."
     )
@@ -330,18 +301,15 @@ def _with_holm(p: float, adjusted: float | None) -> str:
 
 def _movements(findings: Findings) -> list[str]:
     """Say for each method how far the priority moves each metric, against the seeds."""
-    points: dict[str, list[OperatingPoint]] = {}
-    for point in findings.points:
-        points.setdefault(point.arm, []).append(point)
-    sentences = [_movement(arm, points[arm], findings) for arm in prioritised_arms(findings)]
-    return _first(sentences, "method|methods", "in the table of ranges over spread")
+    sentences = [_movement(arm, findings) for arm in prioritised_arms(findings)]
+    return _first(sentences, "methods")
 
 
-def _movement(arm: str, points: Sequence[OperatingPoint], findings: Findings) -> str:
+def _movement(arm: str, findings: Findings) -> str:
     moved, held = [], []
-    for index, axis in enumerate(findings.axes):
-        spread = next(s for s in findings.spreads if (s.arm, s.column) == (arm, axis.column))
-        values = [point.means[index] for point in points]
+    spreads = [spread for spread in findings.spreads if spread.arm == arm]
+    means = means_of(findings.points, arm)
+    for axis, spread, values in zip(findings.axes, spreads, means.T, strict=True):
         low, high = axis.shown(min(values)), axis.shown(max(values))
         if low == high:
             held.append(f"{axis.name} stays at {low} {axis.unit}")

@@ -155,9 +155,7 @@ def test_copies_of_a_row_are_left_out_with_a_note(read, run_ids):
     assert loaded.runs["run_id"].tolist() == list(
         run_ids.get("run_id", ["row 1", "row 2", "row 3"])
     )
-    assert loaded.notes == (
-        "1 row repeats an earlier one in all that is used and is left out: row 4 after the head.",
-    )
+    assert loaded.notes == ("Left out as a copy of an earlier one: row 4 after the head.",)
 
 
 def test_huge_metric_is_left_out_with_its_reason(read):

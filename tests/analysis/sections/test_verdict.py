@@ -88,13 +88,13 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match():
     findings = findings_of(rows)
     assert findings.hypervolumes == {}, "those of all runs must not stand side by side"
     (c,) = findings.comparisons
-    assert (c.matched.num_priorities, c.matched.seeds) == (5, (0, 2, 3, 4, 5, 6))
+    assert (c.num_priorities, c.seeds) == (5, (0, 2, 3, 4, 5, 6))
     assert c.test.minimum_p == 2 / 2**6
     kept = findings.runs[(findings.runs["seed"] != 1) & (findings.runs["arm"] == "lsb")]
     means = kept.groupby("priority_depth")[["depth_delta1", "segmentation_miou"]].mean()
     volume = hypervolume(means.to_numpy(), findings.reference, findings.axes)
-    assert c.matched.hypervolumes[0] == pytest.approx(volume)
-    assert c.test.difference == pytest.approx(c.matched.hypervolumes[0] - c.matched.hypervolumes[1])
+    assert c.hypervolumes[0] == pytest.approx(volume)
+    assert c.test.difference == pytest.approx(c.hypervolumes[0] - c.hypervolumes[1])
     words = verdict(findings)
     on = "on the 5 priorities and 6 seeds that both have in full"
     assert words.headline == f"lsb covers more hypervolume than fixed, {on}."
@@ -102,7 +102,7 @@ def test_unequal_grids_and_seeds_are_compared_where_they_match():
     assert words.caveats[0].startswith(
         f"lsb and fixed are compared only {on}. Of lsb seed 1 is left out"
     )
-    assert "fixed has no result with seed 1 at (5/6, 1/6)." in words.caveats
+    assert "fixed has no result for seed 1 of (5/6, 1/6)." in words.caveats
 
 
 def test_methods_that_share_nothing_are_not_compared():
@@ -111,7 +111,7 @@ def test_methods_that_share_nothing_are_not_compared():
     assert (findings.hypervolumes, findings.comparisons[0].test) == ({}, None)
     words = verdict(findings)
     assert words.headline == "No comparison: lsb and fixed share no priority."
-    assert "fixed has no result at (1/6, 5/6) and (1/3, 2/3)." in words.caveats
+    assert "fixed has no result for (1/6, 5/6) and (1/3, 2/3)." in words.caveats
 
 
 def test_many_methods_make_a_short_verdict():
@@ -129,8 +129,8 @@ def test_many_methods_make_a_short_verdict():
     assert " for fixed, " in words.statements[0]
     # Six comparisons, six methods, a line that counts the rest of either; no baseline is known.
     assert len(words.statements) == 14
-    assert words.statements[6] == "429 more comparisons are in the table of differences."
-    assert words.statements[13] == "24 more methods are in the table of ranges over spread."
+    assert words.statements[6] == "The first 6 of 435 comparisons are shown."
+    assert words.statements[13] == "The first 6 of 30 methods are shown."
 
 
 @pytest.mark.parametrize(
