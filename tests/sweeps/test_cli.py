@@ -12,23 +12,15 @@ import numpy as np
 import pytest
 
 from mtl.errors import PreparedDataError
-from mtl.records import Result
 from mtl.store import Store, store, write_json
 from sweeps import command
-from sweeps.launch import driver
 from sweeps.options import parse_command
 from sweeps.plan import cost, grid_specs
 from sweeps.priority_grid import GRID, main
+from tests.sweeps.played import PlayedLaunch, finish
 
+pytestmark = pytest.mark.usefixtures("two_cpus")
 EPOCHS = GRID.fields["epochs"]
-SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
-
-
-@pytest.fixture(autouse=True)
-def _two_cpus(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "num_cpus", lambda: 2)
-    monkeypatch.setattr(command, "num_gpus", lambda: 0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def files_below(folder: Path) -> list[str]:
@@ -37,14 +29,6 @@ def files_below(folder: Path) -> list[str]:
 
 def parsed(*argv):
     return parse_command("priority_grid", "", argv, GRID)
-
-
-def finish(store: Store, spec, seconds: float = 10.0) -> str:
-    run_id = store.write_spec(spec)
-    store.write_manifest(run_id, {"wall_seconds": seconds})
-    metrics = {split: {} for split in ("validation", "test")}
-    store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, metrics, metrics))
-    return run_id
 
 
 def test_plan_and_help_import_nothing_heavy(tmp_path):
@@ -62,26 +46,6 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     argv = [sys.executable, "-c", code, str(tmp_path / "store")]
     out = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert (out.returncode, out.stderr) == (0, "")
-
-
-def test_plan_json_is_one_object_and_writes_nothing(tmp_path):
-    out = subprocess.run(
-        [sys.executable, str(SCRIPT), "--plan", "--json", "--store", "store"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        timeout=30,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    held = json.loads(out.stdout)
-    assert list(held) == ["num_runs", "num_done", "runs", "expected_seconds", "expected_bytes"]
-    assert (held["num_runs"], held["num_done"], len(held["runs"])) == (20, 0, 20)
-    assert {frozenset(run) for run in held["runs"]} == {frozenset({"run_id", "spec", "done"})}
-    low, high = held["expected_seconds"]
-    assert 0 < low < high
-    assert held["expected_bytes"] > 20 * 100_000
-    assert files_below(tmp_path) == []
 
 
 def test_plan_counts_done_and_failed_runs(tmp_path, capsys):
@@ -118,6 +82,9 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--set", "network.encoder=resnet5"], "Did you mean resnet"),
         (["--set", "network.encodr=resnet50"], "Did you mean network.encoder"),
         (["--set", "priorities=[0.5,0.6]"], "sum to 1"),
+        (["--set", "priorities=[0.2,0.3,0.5]"], "Expected 2 priorities"),
+        (["--set", "optimizer.learning_rate=-1"], "to be positive"),
+        (["--tasks", "depth", "depth"], "distinct tasks"),
         (["--set", "priorities=[-0.5,1.5]"], "positive priorities"),
         (["--set", "method=lsb"], "set by --methods"),
         (["--set", "epochs=2", "epochs=3"], "got it twice"),
@@ -129,6 +96,8 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--methods", "fixed", "--set", "method_options.increase_rate=0.1"], "or choose lsb"),
         (["--methods", "equal", "--set", "period_epochs=2"], "no period_epochs, which no run"),
         (["--set", "network.cross_stitch_own_share=0.3"], "no network.cross_stitch_own_share"),
+        (["--set", "loss_units.normal=0.1"], "no loss_units.normal, which no run"),
+        (["--methods", "equal", "--set", "priorities=[0.2,0.8]"], "no priorities, which no run"),
         (["--methods", "torchjd:Up"], "Unknown TorchJD method 'Up'"),
         (["--methods", "torchjd:Krum"], "got none. torchjd:Krum is left out"),
         (
@@ -160,10 +129,11 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--name", "../up"], "Expected a sweep name of letters"),
         (["--keep", "some"], "invalid choice"),
         (["--refine", "0"], "at least 1, got 0"),
-        (["--refine", "5"], "at most 4, the gaps"),
+        (["--refine", "5"], "got 5. Use more --divisions"),
         (["--refine", "1", "--divisions", "2"], "at most 0, the gaps"),
         (["--refine", "1", "--set", "priorities=[0.2,0.8]"], "priorities of your own"),
         (["--refine", "1", "--methods", "equal"], "a method that takes priorities"),
+        (["--refine", "1", "--tasks", "depth"], "got 1. Name more --tasks"),
         (["--tasks", "depth", "normal", "segmentation", "--divisions", "2"], "--divisions 3 or"),
     ],
 )
@@ -220,16 +190,8 @@ def test_out_of_memory_is_one_sentence(tmp_path, capsys, monkeypatch):
     "failure", [OSError(errno.ENOSPC, "No space left"), PreparedDataError("no")]
 )
 def test_failed_sweep_leaves_the_status_stopped(failure, tmp_path, capsys, monkeypatch):
-    def prepare(data, data_root, **_):
-        return None
-
-    def launch(plan, store, execution, runtime, progress, journal, display, signals, **_):
-        progress.start(plan.run_ids[0])
-        journal.status(progress.snapshot(), "running", now=True)
-        raise failure
-
-    monkeypatch.setattr("mtl.data.prepared.prepare", prepare)
-    monkeypatch.setattr(driver, "launch", launch)
+    launched = PlayedLaunch(monkeypatch)
+    launched.stop_after, launched.stops_by = 0, failure
     assert main(["--store", str(tmp_path / "s")]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())
@@ -321,43 +283,24 @@ def test_failed_run_is_trained_again_only_if_asked(again, tmp_path, capsys, monk
         finish(store, spec)
     failed = store.write_spec(specs[0])
     store.write_error(failed, "Traceback\nmtl.records.RunFailedError: loss is not finite")
-    launched = []
-
-    def launch(plan, store, execution, runtime, progress, journal, display, signals, **_):
-        assert store.error(failed) is None  # nothing of the earlier failure stays
-        launched.extend(r for r in plan.run_ids if r not in progress.done | progress.failed)
-        progress.start(failed)
-        finish(store, specs[0])
-        progress.finish(failed, succeeded=True)
-
-    monkeypatch.setattr("mtl.data.prepared.prepare", lambda data, data_root, **_: None)
-    monkeypatch.setattr(command, "write_reports", lambda store, plan: True)
-    monkeypatch.setattr(driver, "launch", launch)
+    launched = PlayedLaunch(monkeypatch)
     status = main(["--store", str(store.root), *(["--retry-failed"] if again else [])])
     said = capsys.readouterr()
-    assert (status, launched) == ((0, [failed]) if again else (1, []))
+    assert (status, launched.trained) == ((0, [failed]) if again else (1, []))
     assert ("1 failed earlier (--retry-failed tries them again)" in said.out) != again
     assert ("loss is not finite" in said.err) != again
-    assert store.is_done(failed) == again
+    assert (store.is_done(failed), store.error(failed) is None) == (again, again)
 
 
 def test_spent_budget_exits_1_and_says_what_is_left(tmp_path, capsys, monkeypatch):
-    reported = []
-
-    def launch(plan, store, execution, runtime, progress, journal, display, signals, **_):
-        assert 0 < signals.deadline - time.monotonic() <= 1800
-        progress.start(plan.run_ids[0])
-        finish(store, plan.specs[0])
-        progress.finish(plan.run_ids[0], succeeded=True)
-
-    monkeypatch.setattr("mtl.data.prepared.prepare", lambda data, data_root, **_: None)
-    monkeypatch.setattr(command, "write_reports", lambda store, plan: reported.append(1) or True)
-    monkeypatch.setattr(driver, "launch", launch)
+    launched = PlayedLaunch(monkeypatch)
+    launched.stop_after, launched.stops_by = 1, None
     assert main(["--store", str(tmp_path / "s"), "--budget", "0.5"]) == 1
+    assert 0 < launched.deadline - time.monotonic() <= 1800
     said = capsys.readouterr()
     assert "1 of 20 runs done." in said.out
     assert "The budget of 0.5 h is spent: 19 runs left, about " in said.err
     assert said.err.endswith("The same command continues.\n")
-    assert reported == [1]
+    assert launched.reported == [20]
     status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())
     assert (status["state"], status["done"], status["waiting"]) == ("stopped", 1, 19)

@@ -28,7 +28,11 @@ TINY = [
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ("--divisions 6", "no --divisions"),
+        ("--divisions 6", "Expected no --divisions"),
+        ("--budget 1", "Expected no --budget"),
+        ("--refine 1", "Expected neither --refine nor --baselines"),
+        ("--baselines", "Expected neither --refine nor --baselines"),
+        ("--store s3://key:secret@bucket/x", "Expected a folder for --store"),
         ("--trials 2 --points 3", "as many --trials as --points, got 2 and 3"),
         ("--sampler foo", "Unknown sampler 'foo'"),
         ("--epochs-budget 10", "--epochs-budget of at least 352"),
@@ -46,11 +50,12 @@ TINY = [
     ],
 )
 def test_wrong_usage_is_one_sentence(argv, words, tmp_path, capsys):
-    assert main([*argv.split(), "--store", str(tmp_path / "s")]) == 2
-    out, err = capsys.readouterr()
-    assert words in err
-    assert (out, err.count("\n")) == ("", 1)
-    assert not (tmp_path / "s").exists()
+    for more in ([], ["--plan"]):
+        assert main(["--store", str(tmp_path / "s"), *argv.split(), *more]) == 2
+        out, err = capsys.readouterr()
+        assert words in err
+        assert (out, err.count("\n"), "secret" in err) == ("", 1, False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plan_counts_at_most_and_imports_nothing_heavy(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,8 +12,8 @@ import pytest
 
 from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.spec.sections import TASKS
-from mtl.store import Store, write_json
-from sweeps import architectures, command, increase_rate, priority_grid, weighting_methods
+from mtl.store import Store
+from sweeps import architectures, increase_rate, priority_grid, weighting_methods
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs, make_plan
 from sweeps.plan.presets import PRESETS
@@ -25,13 +26,10 @@ SWEEPS = {
 }
 EVERY = pytest.mark.parametrize("kind", SWEEPS)
 FOLDER = Path(__file__).parents[2] / "sweeps"
+KEYS = ["num_runs", "num_done", "runs", "expected_seconds", "expected_bytes"]
+"""Of `--plan --json`."""
 
-
-@pytest.fixture(autouse=True)
-def _two_cpus(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "num_cpus", lambda: 2)
-    monkeypatch.setattr(command, "num_gpus", lambda: 0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("two_cpus")
 
 
 def specs_of(kind, *argv):
@@ -44,20 +42,29 @@ def test_file_says_how_many_runs_it_asks_for(kind):
     assert f"{len(specs_of(kind))} runs" in (SWEEPS[kind].__doc__ or "")
 
 
-@EVERY
-def test_files_run_as_scripts_and_print_one_json_object(kind, tmp_path):
+@pytest.mark.parametrize("kind", [*SWEEPS, "pareto_search"])
+def test_script_prints_its_plan_as_one_object_and_writes_nothing(kind, tmp_path):
     out = subprocess.run(
         [sys.executable, str(FOLDER / f"{kind}.py"), "--plan", "--json", "--quick"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        timeout=120,
+        capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    )  # fmt: skip
     held = json.loads(out.stdout)
-    assert held["num_runs"] == len(held["runs"]) == len(specs_of(kind, "--quick"))
-    assert out.stderr == ""
+    assert list(held) == KEYS + ["num_epochs"] * (kind == "pareto_search")
+    assert {frozenset(run) for run in held["runs"]} <= {frozenset({"run_id", "spec", "done"})}
+    if kind in SWEEPS:
+        assert held["num_runs"] == len(held["runs"]) == len(specs_of(kind, "--quick"))
+    assert 0 < held["expected_seconds"][0] < held["expected_seconds"][1]
+    assert held["expected_bytes"] > 100_000 * held["num_runs"]
+    assert (out.stderr, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_docs_describe_every_key_of_a_plan():
+    docs = (FOLDER.parent / "docs" / "sweeps.md").read_text("utf-8")
+    described = re.search(r"`--plan --json` prints.*?(?=\n\n[^|])", docs, re.S)
+    assert described is not None
+    named = set(re.findall(r"^\| `(\w+)`", described.group(), re.M))
+    assert named == {*KEYS, "num_epochs", "most_refinement_runs"}
 
 
 @EVERY
@@ -78,17 +85,15 @@ def test_presets_go_with_every_sweep(kind, preset):
     assert {frozenset(tasks) for tasks in together} == {frozenset(PRESETS[preset].tasks)}
 
 
-@EVERY
-def test_name_of_another_kind_of_sweep_is_refused(kind, tmp_path, capsys):
-    store = Store(tmp_path)
-    store.sweep_folder("mine").mkdir()
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_name_of_another_kind_of_sweep_is_refused(more, tmp_path, capsys):
     plan = {"schema": 1, "kind": "of_long_ago", "revisions": []}
-    write_json(store.sweep_folder("mine") / "plan.json", plan)
-    for more in ([], ["--plan"]):
-        assert SWEEPS[kind].main(["--store", str(tmp_path), "--name", "mine", *more]) == 2
-        said = capsys.readouterr()
-        assert "got one of kind 'of_long_ago'" in said.err
-        assert (said.out, len(said.err.splitlines())) == ("", 1)
+    store = Store(tmp_path)
+    store.write_json(store.sweep_key("mine", "plan.json"), plan)
+    assert priority_grid.main(["--store", str(tmp_path), "--name", "mine", *more]) == 2
+    out, err = capsys.readouterr()
+    assert "got one of kind 'of_long_ago'" in err
+    assert (out, len(err.splitlines())) == ("", 1)
 
 
 def test_every_sweep_file_is_tested_here():

@@ -33,7 +33,7 @@ def plan(**changes):
 def test_large_plans_are_quick():
     began = time.process_time()
     assert len(coarse_to_fine(simplex_lattice(2, 50_000))) == 49_999
-    assert len(plan(divisions=1000).specs) == 3996
+    assert len(plan(divisions=3000).specs) == 11_996
     assert time.process_time() - began < 12  # the quadratic order alone takes far longer
 
 
@@ -88,21 +88,6 @@ def test_axes_apply_to_the_runs_that_have_the_field():
     assert counts(task_sets=task_sets, axes=units, methods=("lsb",)) == [3, 6]
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"axes": {"method_options.increase_rate": (0.1,)}}, "increase_rate, .*or choose lsb"),
-        ({"axes": {"loss_units.normal": (0.1,)}}, "Expected no loss_units.normal, which no run"),
-        ({"axes": {"priorities": ((0.2, 0.8),)}, "methods": ("equal",)}, "Expected no priorities"),
-        ({"axes": {"period_epochs": (2,)}}, "Expected no period_epochs, which no run of fixed"),
-        ({"axes": {"network.cross_stitch_own_share": (0.5,)}}, "with full_sharing has"),
-    ],
-)
-def test_field_that_no_run_has_is_refused(changes, says):
-    with pytest.raises(ValueError, match=says):
-        plan(**({"methods": ("fixed",)} | changes))
-
-
 def test_order_in_which_tasks_are_typed_does_not_matter():
     straight, reverse = ("depth", "segmentation"), ("segmentation", "depth")
     assert plan(task_sets=(reverse,)).run_ids == plan(task_sets=(straight,)).run_ids
@@ -138,28 +123,6 @@ def test_plan_is_the_same_in_another_process():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert out.stdout.strip() == str([s.run_id() for s in grid_specs(GRID)])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"methods": ("lsbb",)}, "Did you mean lsb"),
-        ({"methods": ()}, "at least one method"),
-        ({"task_sets": (("depth", "color"),)}, "Known: .*depth.*normal.*segmentation"),
-        ({"task_sets": (("depth", "depth"),)}, "distinct tasks"),
-        ({"seeds": 0}, "at least 1 seed"),
-        ({"divisions": 1}, "--divisions 2"),
-        ({"axes": {"network.architecture": ("mtann",)}}, "Unknown architecture"),
-        ({"axes": {"network.encoder": ("mobilenet_v2",)}}, "Did you mean .*mobilenetv2_100"),
-        ({"axes": {"data.name": ("cityscapes",)}}, "Unknown data set"),
-        ({"axes": {"optimizer.learning_rate": (-1.0,)}}, "to be positive"),
-        ({"axes": {"priorities": ((0.2, 0.3, 0.5),)}}, "Expected 2 priorities"),
-        ({"axes": {"priorities": ((0.2, 0.3),)}}, "sum to 1"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        plan(**changes)
 
 
 @pytest.mark.parametrize(

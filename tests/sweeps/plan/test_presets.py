@@ -116,7 +116,8 @@ def write_manifest(root: Path, height: int, width: int, digits: str = "012345678
     manifest = {
         "schema": 1, "name": "nyuv2", "source": "/x", "tasks": ["depth", "normal", "segmentation"],
         "size": {"height": height, "width": width}, "folder_hash": digits, "arrays": {},
-        "counts": {"train": 716, "validation": 79, "test": 654}, "info": {},
+        "counts": {"train": 716, "validation": 79, "test": 654}, "skipped": {},
+        "info": {"depth_range_m": [0.5, 10.0], "classes": ["wall", "floor"]},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

@@ -5,7 +5,6 @@ import pytest
 
 from mtl.errors import StoreError
 from mtl.spec import check_priorities
-from sweeps import pareto_search
 from sweeps.search.decisions import DecisionLog
 from sweeps.search.engine import best_subset, ranked
 from sweeps.search.options import (
@@ -32,14 +31,14 @@ def test_stick_breaking_by_hand():
 def test_stick_breaking_is_uniform_and_invertible(num_tasks):
     seed = 3
     print(f"seed {seed}")
-    units = np.random.default_rng(seed).random((4_000, num_tasks - 1))
+    units = np.random.default_rng(seed).random((20_000, num_tasks - 1))
     points = np.array([priorities_of(list(u)) for u in units])
     assert points.min() >= MIN_PRIORITY - 1e-12
     free = (points - MIN_PRIORITY) / (1 - num_tasks * MIN_PRIORITY)
     # Dirichlet(1, ..., 1): every coordinate has mean 1/K and variance (K - 1) / (K^2 (K + 1)).
-    assert free.mean(axis=0) == pytest.approx(1 / num_tasks, abs=0.02)
+    assert free.mean(axis=0) == pytest.approx(1 / num_tasks, abs=0.01)
     variance = (num_tasks - 1) / (num_tasks**2 * (num_tasks + 1))
-    assert free.var(axis=0) == pytest.approx(variance, rel=0.1)
+    assert free.var(axis=0) == pytest.approx(variance, rel=0.06)
     tasks = ("depth", "normal", "segmentation", "edge2d", "edge3d")[:num_tasks]
     for point, unit in zip(points[:50], units[:50], strict=True):
         assert units_of(tuple(point)) == pytest.approx(unit, abs=1e-9)
@@ -120,24 +119,3 @@ def test_damaged_log_is_refused(tmp_path, line):
     path.write_bytes(line)
     with pytest.raises(StoreError, match="another --name"):
         DecisionLog(path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--divisions", "4"], "Expected no --divisions"),
-        (["--budget", "1"], "Expected no --budget"),
-        (["--refine", "1"], "Expected neither --refine nor --baselines"),
-        (["--baselines"], "Expected neither --refine nor --baselines"),
-        (["--store", "s3://key:secret@bucket/x"], "Expected a folder for --store"),
-    ],
-)
-def test_options_that_a_search_does_not_have_are_refused(arguments, sentence, tmp_path, capsys):
-    for more in ([], ["--plan"]):
-        store = [] if "--store" in arguments else ["--store", str(tmp_path / "store")]
-        assert pareto_search.main([*arguments, *store, *more]) == 2
-        said = capsys.readouterr().err
-        assert sentence in said
-        assert len(said.splitlines()) == 1
-        assert "secret" not in said
-    assert list(tmp_path.iterdir()) == []

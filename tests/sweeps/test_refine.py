@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from mtl.errors import StoreError
-from mtl.records import Result
 from mtl.store import Store
 from sweeps import command
-from sweeps.launch import driver
-from sweeps.launch.signals import StopRequested
 from sweeps.plan import Grid, grid_specs, make_plan
-from sweeps.plan.refine import check_refinable, decide, num_added, num_gaps, record, refined_plan
+from sweeps.plan.refine import decide, num_added, num_gaps, record, refined_plan
 from sweeps.priority_grid import GRID, main
 from sweeps.status.journal import sweep_lock
+from tests.sweeps.played import PlayedLaunch, finish
+
+pytestmark = pytest.mark.usefixtures("two_cpus")
 
 # Validation delta1 and miou by depth priority in sixths, with the ranges .40 and .40. Widths:
 # 1-2: hypot(.10, .02)/.4 = .255   2-3: hypot(.25, .28)/.4 = .938   3-4: .135   4-5: .146
@@ -25,27 +25,6 @@ from sweeps.status.journal import sweep_lock
 VALIDATION = {1: (0.45, 0.90), 2: (0.55, 0.88), 3: (0.80, 0.60), 4: (0.82, 0.55), 5: (0.85, 0.50)}
 # On the test split it is 4/6 to 5/6, so 9/12, which must not be looked at.
 TEST = {1: (0.50, 0.90), 2: (0.51, 0.89), 3: (0.52, 0.88), 4: (0.53, 0.87), 5: (0.90, 0.30)}
-
-
-@pytest.fixture(autouse=True)
-def _two_cpus(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "num_cpus", lambda: 2)
-    monkeypatch.setattr(command, "num_gpus", lambda: 0)
-    monkeypatch.setattr("mtl.data.prepared.prepare", lambda *_, **__: None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def reported(monkeypatch) -> list[int]:
-    """Return how many runs each report was on; building them takes most of the time."""
-    counts: list[int] = []
-
-    def write_reports(store, plan, *_) -> bool:
-        counts.append(len(plan.run_ids))
-        return True
-
-    monkeypatch.setattr(command, "write_reports", write_reports)
-    return counts
 
 
 def metrics_of(spec, table):
@@ -62,49 +41,13 @@ def metrics_of(spec, table):
     }
 
 
-def finish(store: Store, spec, validation=None, test=TEST) -> str:
-    validation = validation or VALIDATION
-    run_id = store.write_spec(spec)
-    metrics = {"validation": metrics_of(spec, validation), "test": metrics_of(spec, test)}
-    store.write_manifest(run_id, {"wall_seconds": 10.0})
-    store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, metrics, metrics))
-    return run_id
-
-
-class PlayedLaunch:
-    """Stands in for Ray: finishes runs in the plan's order, and stops or fails as it is told."""
-
-    def __init__(self) -> None:
-        self.trained: list[str] = []
-        self.stop_after: int | None = None
-        self.failing: set[str] = set()
-        self.leases: list[tuple[int, str]] = []
-        self.states_before: list[str] = []
-
-    def __call__(self, plan, store, _execution, _runtime, progress, *_, **__) -> None:
-        self.leases.append((store.lease.number, store.lease.token))
-        status = store.sweep_folder(plan.name) / "status.json"
-        self.states_before.append(json.loads(status.read_text())["state"])
-        for run_id, spec in zip(plan.run_ids, plan.specs, strict=True):
-            if run_id in progress.done or run_id in progress.failed:
-                continue
-            if self.stop_after is not None and len(self.trained) >= self.stop_after:
-                raise StopRequested("SIGTERM")
-            progress.start(run_id)
-            if run_id in self.failing:
-                store.write_spec(spec)
-                store.write_error(run_id, "no")
-            else:
-                finish(store, spec)
-                self.trained.append(run_id)
-            progress.finish(run_id, succeeded=run_id not in self.failing)
+def metrics_by_split(spec):
+    return {"validation": metrics_of(spec, VALIDATION), "test": metrics_of(spec, TEST)}
 
 
 @pytest.fixture
-def launched(monkeypatch, reported) -> PlayedLaunch:
-    played = PlayedLaunch()
-    monkeypatch.setattr(driver, "launch", played)
-    return played
+def launched(monkeypatch) -> PlayedLaunch:
+    return PlayedLaunch(monkeypatch, metrics_by_split)
 
 
 def sweep(store_root):
@@ -139,6 +82,11 @@ def test_number_of_gaps(num_tasks, divisions):
 
 def test_grid_is_refined_once_where_the_front_has_gaps(tmp_path, launched, capsys):
     argv = ["--store", str(tmp_path), "--refine", "2"]
+    keys = ["num_runs", "num_done", "runs", "expected_seconds", "expected_bytes"]
+    assert main([*argv, "--plan", "--json"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert list(held) == [*keys, "most_refinement_runs"]
+    assert (held["num_runs"], held["most_refinement_runs"]) == (20, 8)
     assert main([*argv, "--plan"]) == 0
     out = capsys.readouterr().out
     assert "--refine then adds 2 priorities" in out
@@ -172,20 +120,18 @@ def test_grid_is_refined_once_where_the_front_has_gaps(tmp_path, launched, capsy
     capsys.readouterr()
     assert main([*argv, "--plan", "--json"]) == 0
     held = json.loads(capsys.readouterr().out)
-    assert (held["num_runs"], held["num_done"]) == (28, 28)
+    assert (list(held), held["num_runs"], held["num_done"]) == (keys, 28, 28)
 
 
 def state_of(store_root):
     return json.loads((sweep(store_root) / "status.json").read_text())["state"]
 
 
-def test_refined_sweep_has_one_lock_one_report_and_one_end(
-    tmp_path, launched, reported, monkeypatch
-):
+def test_refined_sweep_has_one_lock_one_report_and_one_end(tmp_path, launched, monkeypatch):
     states = []
     decided = decide
 
-    def decide_noting(*args):
+    def decide_and_look(*args):
         states.append(state_of(tmp_path))
         with (
             pytest.raises(StoreError, match="being run by another process"),
@@ -194,7 +140,7 @@ def test_refined_sweep_has_one_lock_one_report_and_one_end(
             pass
         return decided(*args)
 
-    monkeypatch.setattr(command, "decide", decide_noting)
+    monkeypatch.setattr(command, "decide", decide_and_look)
     assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
     # A watcher ends at `finished`: it must not see that between the passes.
     assert states == ["running"]
@@ -202,18 +148,16 @@ def test_refined_sweep_has_one_lock_one_report_and_one_end(
     assert state_of(tmp_path) == "finished"
     assert len(launched.leases) == 2
     assert len(set(launched.leases)) == 1
-    assert reported == [28]
+    assert launched.reported == [28]
 
 
-def test_sweep_is_finished_although_no_priority_is_added(
-    tmp_path, launched, reported, capsys, monkeypatch
-):
+def test_sweep_is_finished_although_no_priority_is_added(tmp_path, launched, capsys, monkeypatch):
     best = {**dict.fromkeys(range(1, 6), (0.5, 0.5)), 3: (0.9, 0.9)}
     monkeypatch.setattr(f"{__name__}.VALIDATION", best)
     assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
     assert len(launched.trained) == 20
     assert state_of(tmp_path) == "finished"
-    assert reported == [20]
+    assert launched.reported == [20]
     assert (
         "Refined: no priority was added. Of each method one priority's point dominates all others, "
         "so no front has a gap to fill." in capsys.readouterr().out
@@ -271,7 +215,7 @@ def test_recorded_decision_stands_and_a_torn_line_is_ignored(tmp_path):
     store = Store(tmp_path)
     plan = base_plan()
     for spec in plan.specs:
-        finish(store, spec)
+        finish(store, spec, metrics_by_split(spec))
     store.sweep_folder(plan.name).mkdir()
     first = decide(plan, GRID, 1, store)
     assert decide(plan, GRID, 1, store) == first
@@ -281,7 +225,7 @@ def test_recorded_decision_stands_and_a_torn_line_is_ignored(tmp_path):
     record(store, plan.name, first)
     assert len(decisions(tmp_path)) == 1  # in the place of the torn line
     for spec in plan.specs:
-        finish(store, spec, validation=TEST)
+        finish(store, spec, dict.fromkeys(("validation", "test"), metrics_of(spec, TEST)))
     assert [d.points for d in decide(plan, GRID, 1, store)] == [d.points for d in first]
     # Another number of priorities is another question.
     assert decide(plan, GRID, 2, store)[0].points[0] == pytest.approx((9 / 12, 3 / 12))
@@ -318,7 +262,7 @@ def test_each_task_set_is_refined_on_its_own_and_all_rates_alike(tmp_path):
     )
     plan = base_plan(grid)
     for spec in plan.specs:
-        finish(store, spec)
+        finish(store, spec, metrics_by_split(spec))
     # 2 pairs x 3 priorities x 2 rates x 2 seeds; `equal` and the single tasks take no priorities.
     assert num_added(plan, 3) == 24
     chosen = decide(plan, grid, 3, store)
@@ -336,7 +280,7 @@ def test_plan_of_a_finished_grid_names_the_added_runs_and_the_missing_gaps(tmp_p
     store = Store(tmp_path)
     best = {**dict.fromkeys(range(1, 6), (0.1, 0.1)), 3: (0.9, 0.8), 4: (0.8, 0.9)}
     for spec in base_plan().specs:
-        finish(store, spec, validation=best)
+        finish(store, spec, metrics_by_split(spec) | {"validation": metrics_of(spec, best)})
     before = sorted(map(str, tmp_path.rglob("*")))
     assert main(["--store", str(tmp_path), "--refine", "2", "--plan"]) == 0
     out = capsys.readouterr().out
@@ -344,23 +288,6 @@ def test_plan_of_a_finished_grid_names_the_added_runs_and_the_missing_gaps(tmp_p
     assert "It has 1 gap where 2 were to be filled" in out
     assert "24 runs: 20 done, 4 to do" in out
     assert sorted(map(str, tmp_path.rglob("*"))) == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "number", "says"),
-    [
-        ({}, 0, "at least 1, got 0"),
-        ({}, 5, "at most 4, the gaps .* got 5. Use more --divisions"),
-        ({"divisions": None}, 1, "at most 0, the gaps"),
-        ({"methods": ("equal",)}, 1, "a method that takes priorities"),
-        ({"axes": {"priorities": ((0.2, 0.8), (0.5, 0.5))}}, 1, "priorities of your own"),
-        ({"task_sets": (("depth",),)}, 1, "Name more --tasks"),
-        ({"task_sets": (("depth", "normal", "segmentation"),), "divisions": 3}, 1, "at most 0"),
-    ],
-)
-def test_what_cannot_be_refined_is_refused(changes, number, says):
-    with pytest.raises(ValueError, match=says):
-        check_refinable(Grid(**{**vars(GRID), **changes}), number)
 
 
 @pytest.mark.slow
