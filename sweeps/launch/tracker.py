@@ -4,8 +4,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from mtl.store import Store
+from sweeps.plan.fields import spec_fields
 from sweeps.status.display import Display
 from sweeps.status.journal import Journal
 from sweeps.status.progress import SweepProgress
@@ -44,6 +46,7 @@ class Tracker:
         self.store, self.progress = store, progress
         self.journal, self.display = journal, display
         self._varies, self._is_cluster = varies, is_cluster
+        self._tasks = dict.fromkeys(task for run in progress.runs.values() for task in run.tasks)
         self.busy: set[str] = set()
         """Runs that another process trains."""
         self.num_ended = 0
@@ -52,6 +55,24 @@ class Tracker:
         self.incompatible: dict[str, str] = {}
         """Id of a node that joined later -> why no run can be trained there."""
         self._next_snapshot = -math.inf
+
+    def settings(self, run_id: str) -> dict[str, Any]:
+        """Return a run's id, tasks, method, seed, priorities and what else its plan varies.
+
+        Names are the same for all runs of the plan; None where a run has no such setting.
+        """
+        spec = self.progress.runs[run_id]
+        fields = spec_fields(spec)
+        priorities = dict(zip(spec.tasks, spec.priorities or (), strict=False))
+        shown = {"tasks", "method", "seed", "priorities"}
+        return {
+            "run_id": run_id,
+            "tasks": "+".join(spec.tasks),
+            "method": spec.method,
+            "seed": spec.seed,
+            **{f"priority_{task}": priorities.get(task) for task in self._tasks},
+            **{name: _plain(fields.get(name)) for name in self._varies if name not in shown},
+        }
 
     def tick(self) -> None:
         """Tell where the sweep stands, if that is due."""
@@ -155,3 +176,8 @@ class Tracker:
 
     def _name(self, run_id: str) -> str:
         return f"run {run_id} ({run_text(self.progress.runs[run_id], self._varies)})"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that Tune keeps as it is: words for what is no single value."""
+    return value if isinstance(value, str | int | float | None) else str(value)

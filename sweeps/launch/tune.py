@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator
 
 from sweeps.launch.cluster import Resources, has_nodes
 from sweeps.launch.ray_private import forget_failures
@@ -123,14 +124,17 @@ def tune_round(
     Raises:
         Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
     """
+    trials = [tracker.settings(run_id) for run_id in run_ids]
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
         placed = tune.with_resources(trainable, resources.of_a_run())
         if isinstance(trainable, type):  # Tune wrapped it, under a name of its own
             placed.__name__ = placed.__qualname__ = trainable.__name__
         tuner = tune.Tuner(
             placed,
-            param_space={"run_id": tune.grid_search(list(run_ids))},
+            param_space=_space(trials),
             tune_config=tune.TuneConfig(
+                search_alg=BasicVariantGenerator(points_to_evaluate=trials),
+                num_samples=len(trials),
                 max_concurrent_trials=None if resources.grows else resources.slots,
                 reuse_actors=not isinstance(trainable, type),
                 trial_name_creator=_run_id_of,
@@ -150,6 +154,11 @@ def tune_round(
             tuner.fit()
         finally:
             signals.deferring = False
+
+
+def _space(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return Tune's space of the values that the trials' settings have; they are its points."""
+    return {name: tune.choice([held[name] for held in trials]) for name in trials[0]}
 
 
 def _run_id_of(trial: Trial) -> str:

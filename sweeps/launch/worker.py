@@ -17,7 +17,7 @@ from ray.util.metrics import Gauge
 
 from mtl.data.prepared import copy_once, prepare
 from mtl.errors import PreparedDataError, RunFailedError, RunPausedError, StoreError
-from mtl.records import EpochRecord, Result
+from mtl.records import EpochRecord, Result, SplitMetrics
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
 from mtl.store.lease import Lease, StaleLeaseError
@@ -41,12 +41,13 @@ def make_trainable(
     publishes: bool = False,
     needs: Needs | None = None,
 ) -> Callable[[dict[str, Any]], None]:
-    """Return the function that Tune calls with `{"run_id": ...}`.
+    """Return the function that Tune calls with a run's `run_id` and settings.
 
-    It reports `{"epoch", "losses"}` after each epoch and `{"state": done, paused, failed or busy}`
-    in the end; what may pass on a second try is raised, so that Tune tries again. Under a stale
-    `lease` it is `busy`: the run is another driver's, and left as it is. On a node that lacks what
-    runs need it reports `{"incompatible": why, "node_id"}` and trains nothing.
+    After each epoch it reports `epoch`, `losses` and metrics as `<split>/<task>/<metric>`; in the
+    end `state` (done, paused, failed or busy) and, if done, the selected epoch's metrics. What may
+    pass on a second try is raised, so that Tune tries again. Under a stale `lease` it is `busy`:
+    the run is another driver's, and left as it is. On a node that lacks what runs need it reports
+    `{"incompatible": why, "node_id"}` and trains nothing.
 
     Args:
         store_address: of the store, which is there: where it is not, the node does not share it.
@@ -72,14 +73,16 @@ def make_trainable(
         def on_epoch(record: EpochRecord) -> None:
             if publishes:  # a local sweep without dashboard has nobody to publish to
                 publish(spec, record)
-            tune.report({"epoch": record.epoch, "losses": list(record.losses)})
+            metrics = flat_metrics(record.metrics)
+            tune.report({"epoch": record.epoch, "losses": list(record.losses), **metrics})
 
+        metrics: dict[str, float] = {}
         try:
             store.clear_error(run_id)
             spec = store.spec(run_id)
             here = at_hand(spec, runtime, local_data)
-            _train(train)(spec, store, here, on_epoch=on_epoch)
-            state = "done"
+            result = _train(train)(spec, store, here, on_epoch=on_epoch)
+            state, metrics = "done", flat_metrics(result.selected_metrics)
         except RunPausedError:
             state = "paused"
         except (RunBusyError, StaleLeaseError):
@@ -88,9 +91,20 @@ def make_trainable(
             if store.error(run_id) is None:
                 store.write_error(run_id, traceback.format_exc())
             state = "failed"
-        tune.report({"state": state})
+        tune.report({"state": state, **metrics})
 
     return train_run
+
+
+def flat_metrics(metrics: SplitMetrics) -> dict[str, float]:
+    """Return `<split>/<task>/<metric>` -> value of every metric that has one."""
+    return {
+        f"{split}/{task}/{name}": value
+        for split, of_tasks in metrics.items()
+        for task, named in of_tasks.items()
+        for name, value in named.items()
+        if value is not None
+    }
 
 
 def named_trainable(

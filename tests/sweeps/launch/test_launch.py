@@ -131,7 +131,16 @@ def trials(marks: Path, run_id: str) -> list[list[str]]:
     return [line.split() for line in (marks / f"{run_id}.trials").read_text().splitlines()]
 
 
-def test_processes_are_reused_and_failures_treated_by_their_kind(tmp_path, marks, ray, capfd):
+def test_processes_are_reused_and_failures_treated_by_their_kind(
+    tmp_path, marks, ray, capfd, monkeypatch
+):
+    configs = []
+
+    def run_id_of(trial):
+        configs.append(dict(trial.config))
+        return trial.config["run_id"]
+
+    monkeypatch.setattr(tune, "_run_id_of", run_id_of)
     specs = grid_specs(GRID)[:10]
     ids = [spec.run_id() for spec in specs]
     orders = {
@@ -145,6 +154,15 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(tmp_path, marks
     assert progress.done == set(good)
     assert progress.failed == {ids[4], ids[5], ids[7], ids[9]}
     assert [len(trials(marks, run_id)) for run_id in ids[4:]] == [1, 1, 2, 3, 2, 3]
+    readable = {
+        "run_id": ids[0],
+        "tasks": "depth+segmentation",
+        "method": specs[0].method,
+        "seed": specs[0].seed,
+        "priority_depth": specs[0].priorities[0],
+        "priority_segmentation": specs[0].priorities[1],
+    }
+    assert readable in configs
     first = [trials(marks, run_id)[0] for run_id in ids[:4]]
     assert len({pid for pid, *_ in first}) <= 2
     assert {tuple(rest) for _, *rest in first} <= {("cpu", "1", "", "1"), ("cpu", "1", "1")}

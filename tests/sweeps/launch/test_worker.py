@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mtl.errors import RunFailedError, RunPausedError, StoreError
-from mtl.records import EpochRecord
+from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
 from sweeps.launch import tune, worker
@@ -55,6 +55,21 @@ def test_lasting_failure_is_reported_and_passing_one_raised(error, state, tmp_pa
     if state == "failed":
         told = failure_sentence(store.error(run_id))
         assert told == str(error) or told == f"ValueError: {error}"
+
+
+def test_every_metric_reaches_tune(tmp_path, reported):
+    run_id = Store(tmp_path).write_spec(grid_specs(GRID)[0])
+    metrics = {"validation": {"depth": {"rmse": 0.5, "delta1": None}}, "test": {}}
+
+    def train(spec, store, runtime, on_epoch):
+        on_epoch(EpochRecord(1, [0.5, None], None, None, None, 0.1, metrics, 1.0))
+        return Result(run_id, "done", 1, "last", 1, metrics, metrics)
+
+    worker.make_trainable(str(tmp_path), Runtime(), train)({"run_id": run_id})
+    assert reported == [
+        {"epoch": 1, "losses": [0.5, None], "validation/depth/rmse": 0.5},
+        {"state": "done", "validation/depth/rmse": 0.5},
+    ]
 
 
 def test_store_that_is_not_there_is_not_made(tmp_path, reported):
