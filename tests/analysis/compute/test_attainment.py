@@ -3,7 +3,7 @@
 import moocore
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -30,20 +30,17 @@ def attains(points: np.ndarray, z: tuple[float, float]) -> bool:
 def test_two_seeds_by_hand():
     # Seed 0 has (0, 2) and (2, 0), seed 1 has (1, 1): both attain (2, 1), (1, 2) and (2, 2).
     seeds = [np.array([[0.0, 2.0], [2.0, 0.0]]), np.array([[1.0, 1.0]])]
+    for points in seeds:
+        points.flags.writeable = False
     share = attained_share(seeds, np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0]))
     assert share.tolist() == [[0, 0, 0.5], [0, 0.5, 1], [0.5, 1, 1]]
     assert attainment_surface(seeds, 1.0).tolist() == [[1, 2], [2, 1]]
     assert attainment_surface(seeds, 0.5).tolist() == [[0, 2], [1, 1], [2, 0]]
 
 
-@given(seeds_of_results, st.tuples(st.floats(-1, 8), st.floats(-1, 8)))
-def test_share_is_that_of_the_definition(seeds, z):
-    share = attained_share(seeds, np.array([z[0]]), np.array([z[1]]))[0, 0]
-    assert share == pytest.approx(np.mean([attains(points, z) for points in seeds]))
-
-
+@settings(max_examples=50)
 @given(seeds_of_results, seeds_of_results, st.tuples(st.floats(0, 8), st.floats(0, 8)))
-def test_difference_is_exact_with_unequal_numbers_of_seeds(a, b, z):
+def test_difference_is_exact_with_unequal_seeds(a, b, z):
     found = attainment_difference(a, b, *BOX, MANY)
     i = np.searchsorted(found.x_edges, z[0], side="right") - 1
     j = np.searchsorted(found.y_edges, z[1], side="right") - 1
@@ -66,7 +63,7 @@ def test_led_shares_and_largest_difference_by_hand():
     assert attainment_difference(a, a, np.zeros(2), np.full(2, 4.0), MANY).largest() is None
 
 
-def test_too_many_cells_are_evenly_spaced_and_exact_at_their_best_corners():
+def test_coarse_cells_are_exact_at_their_best_corners():
     generator = np.random.default_rng(5)
     print("seed 5")
     a, b = ([generator.random((9, 2)) * 8 for _ in range(3)] for _ in range(2))
@@ -78,16 +75,9 @@ def test_too_many_cells_are_evenly_spaced_and_exact_at_their_best_corners():
             assert found.difference[i, j] == pytest.approx(shares[0] - shares[1])
 
 
-@given(seeds_of_results, st.randoms(use_true_random=False))
-def test_neither_the_order_of_rows_nor_of_seeds_matters(seeds, random):
-    other = [points[random.sample(range(len(points)), len(points))] for points in seeds]
-    random.shuffle(other)
-    for share in (0.25, 0.5, 1.0):
-        assert (attainment_surface(seeds, share) == attainment_surface(other, share)).all()
-
-
-@given(seeds_of_results, st.sampled_from([0.25, 0.5, 0.75, 1.0]))
-def test_surface_is_attained_by_so_many_and_nothing_better_is(seeds, share):
+@settings(max_examples=50)
+@given(seeds_of_results, st.sampled_from([0.25, 0.5, 0.75, 1.0]), st.randoms(use_true_random=False))
+def test_surface_is_what_so_many_seeds_attain_in_any_order(seeds, share, random):
     corners = attainment_surface(seeds, share)
     for x, y in corners:
         assert np.mean([attains(points, (x, y)) for points in seeds]) >= share - 1e-9
@@ -96,6 +86,9 @@ def test_surface_is_attained_by_so_many_and_nothing_better_is(seeds, share):
             assert np.mean([attains(points, z) for points in seeds]) < share - 1e-9
     assert (np.diff(corners[:, 0]) > 0).all()
     assert (np.diff(corners[:, 1]) < 0).all()
+    other = [points[random.sample(range(len(points)), len(points))] for points in seeds]
+    random.shuffle(other)
+    assert (attainment_surface(other, share) == corners).all()
 
 
 def test_surfaces_are_moocores_on_sorted_rows():
@@ -127,9 +120,6 @@ def test_bad_seeds_are_refused(seeds, message):
         attainment_difference(seeds, [np.zeros((1, 2))], *BOX, MANY)
 
 
-def test_inputs_may_be_read_only():
-    points = np.array([[0.0, 1.0]])
-    points.flags.writeable = False
-    assert not attainment_difference([points], [points], *BOX, MANY).difference.any()
+def test_share_of_zero_is_refused():
     with pytest.raises(ValueError, match="above 0 and at most 1"):
-        attainment_surface([points], 0.0)
+        attainment_surface([np.zeros((1, 2))], 0.0)

@@ -48,14 +48,12 @@ def test_volumes_by_hand():
     assert volumes.tolist() == [0.25, 0.5, 0.25]
     # One of two: 1/2; both: 3/4.
     assert expected_hypervolumes(volumes, [1, 2]).tolist() == [0.5, 0.75]
+    # Nothing is better than the reference on both axes.
+    none = dominance_volumes(np.array([[2.0, 0.0], [0.0, 1.0]]), np.ones(2))
+    assert expected_hypervolumes(none, [1, 2]).tolist() == [0.0, 0.0]
 
 
-def test_a_front_worse_than_the_reference_has_no_volume():
-    volumes = dominance_volumes(np.array([[2.0, 0.0], [0.0, 1.0]]), np.ones(2))
-    assert expected_hypervolumes(volumes, [1, 2]).tolist() == [0.0, 0.0]
-
-
-def test_thousands_of_points_neither_overflow_nor_lose_the_end():
+def test_curve_of_thousands_of_points_is_finite_and_ends_right():
     print("seed 2")
     points = np.random.default_rng(2).random((2_000, 2))
     curve = budget_curve("lsb", points[:, None, :], ZERO, AXES)
@@ -87,7 +85,7 @@ def test_interval_of_three_seeds_by_hand():
 
 
 @pytest.mark.slow
-def test_interval_covers_the_truth_under_an_effect_of_the_seed():
+def test_interval_covers_the_truth_under_seed_effects():
     # Three priorities, three seeds; a seed moves all priorities alike. Without Student's quantile
     # .74 of the intervals held the truth.
     print("seed 5")
@@ -112,7 +110,7 @@ def test_two_seeds_have_no_interval():
     assert runs_to_match(curve, curve).num_runs == 2
 
 
-def test_order_of_priorities_and_read_only_input_do_not_matter():
+def test_order_of_priorities_and_axes_does_not_matter():
     print("seed 4")
     generator = np.random.default_rng(4)
     runs = generator.random((5, 3, 2))
@@ -141,7 +139,7 @@ def test_runs_to_match():
     assert (never.num_runs, never.interval, never.share_reached) == (None, None, 0.0)
 
 
-def test_interval_of_runs_to_match_holds_numbers_of_the_resamples():
+def test_interval_of_runs_to_match_holds_numbers_of_the_curves():
     print("seed 6")
     runs = np.random.default_rng(6).uniform(0.4, 0.6, (2, 4, 3, 2))
     a, b = (budget_curve(name, held, ZERO, AXES) for name, held in zip("ab", runs, strict=True))
@@ -159,17 +157,14 @@ def test_curves_of_unequal_budgets_are_refused():
             runs_to_match(curve, budget_curve("b", other, ZERO, AXES))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused(bad):
-    runs = np.full((3, 2, 2), 0.5)
-    runs[1, 1, 0] = bad
+def test_bad_runs_are_refused():
     with pytest.raises(ValueError, match="finite"):
-        budget_curve("a", runs, ZERO, AXES)
+        budget_curve("a", np.full((3, 2, 2), np.nan), ZERO, AXES)
     with pytest.raises(ValueError, match="one priority or more"):
         budget_curve("a", np.zeros((0, 2, 2)), ZERO, AXES)
 
 
-def test_seconds_are_of_the_kind_that_most_methods_report_and_relative_to_fixed():
+def test_seconds_are_those_most_methods_report_relative_to_fixed():
     runs = pd.DataFrame(
         {
             "arm": ["lsb", "lsb", "lsb", "fixed", "fixed"],
@@ -182,12 +177,8 @@ def test_seconds_are_of_the_kind_that_most_methods_report_and_relative_to_fixed(
     found = run_seconds(runs)
     assert (found.kind, found.per, found.num_silent) == ("wall", "epoch", 1)
     fixed, lsb = found.arms
-    assert (fixed.arm, fixed.num_runs, fixed.ratio, fixed.mean_of_run) == (
-        "fixed",
-        1,
-        (1,) * 3,
-        8.0,
-    )
+    assert (fixed.arm, fixed.num_runs) == ("fixed", 1)
+    assert (fixed.ratio, fixed.mean_of_run) == ((1,) * 3, 8.0)
     assert (lsb.seconds, lsb.ratio) == ((5.0, 6.0, 7.0), (1.25, 1.5, 1.75))
     assert lsb.mean_of_run == pytest.approx(52 / 3)
     alone = run_seconds(runs[:3].drop(columns="epochs"))
@@ -204,7 +195,7 @@ def test_best_of_grid_counts_tasks_alike():
     assert best_of_grid(np.zeros((2, 2)), axes) == 0
 
 
-def test_equal_priorities_against_the_best_of_a_grid_by_hand():
+def test_equal_priorities_against_best_of_grid_by_hand():
     runs = np.array([[0.5, 0.6], [0.7, 0.6]])
     grid = np.array([[[0.4, 0.5], [0.6, 0.5]], [[0.8, 0.1], [0.8, 0.1]], [[0.9, 0.9], [0.9, 0.9]]])
     on_test = equal_priority_question("lsb", runs, "fixed", grid, AXES, None)

@@ -9,7 +9,7 @@ from analysis.compute.controllability import control
 THIRDS = (0.25, 0.5, 0.75)
 
 
-def test_a_metric_that_rises_evenly_with_its_priority():
+def test_metric_that_rises_evenly():
     found = control(THIRDS, np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 5.0]]))
     assert (found.rank_correlation, found.violations, found.num_steps) == (1.0, 0, 2)
     assert found.span == 2.0
@@ -18,7 +18,7 @@ def test_a_metric_that_rises_evenly_with_its_priority():
     assert (found.interval, found.num_agreeing) == (None, 3)
 
 
-def test_a_metric_that_falls_and_one_that_does_not_move():
+def test_falling_and_constant_metrics():
     found = control(THIRDS, np.array([[3.0, 2.0, 1.0]]))
     assert (found.rank_correlation, found.violations, found.interval) == (-1.0, 2, None)
     still = control(THIRDS, np.array([[1.0, 1.0, 1.0]]))
@@ -33,7 +33,7 @@ def test_evenness_by_hand():
     assert control(THIRDS, np.array([[0.0, 0.0, 4.0]])).evenness == 0.0
 
 
-def test_correlation_is_kendalls_of_each_seed_and_the_order_of_priorities_does_not_matter():
+def test_correlation_is_kendalls_of_each_seed_in_any_order():
     generator = np.random.default_rng(4)
     print("seed 4")
     gains = generator.normal(size=(3, 5))

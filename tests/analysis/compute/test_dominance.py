@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -19,6 +19,7 @@ def test_dominance_is_weak_everywhere_and_strict_somewhere():
     assert not dominates(np.array([0, 2]), np.array([1, 1]))
 
 
+@settings(max_examples=50)
 @given(points, points)
 def test_coverage_is_that_of_the_definition(a, b):
     a.flags.writeable = False
@@ -26,11 +27,8 @@ def test_coverage_is_that_of_the_definition(a, b):
     assert covered_by(a, b).tolist() == wanted
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused(bad):
-    for pair in (
-        (np.zeros((1, 2)), np.array([[0.0, bad]])),
-        (np.full((1, 2), bad), np.ones((1, 2))),
-    ):
+def test_values_that_are_not_finite_are_refused():
+    bad, good = np.array([[0.0, np.nan]]), np.ones((1, 2))
+    for pair in ((bad, good), (good, bad)):
         with pytest.raises(ValueError, match="finite"):
             covered_by(*pair)

@@ -1,6 +1,5 @@
 """Indicators: closed forms, brute force, invariance."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -66,9 +65,8 @@ def test_indicators_are_those_of_their_definitions(seed):
             assert getattr(found, f"{name}_{suffix}").value == pytest.approx(value), name
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_neither_order_of_axes_nor_of_priorities_matters(seed):
-    a, b = draw(seed)
+def test_order_of_axes_priorities_and_methods_does_not_matter():
+    a, b = draw(1)
     a.setflags(write=False)
     b.setflags(write=False)
     found = indicators(a, b, ORIGIN, (DELTA1, MIOU), (0.5, 0.25), 50)
@@ -78,15 +76,10 @@ def test_neither_order_of_axes_nor_of_priorities_matters(seed):
         assert first.value == pytest.approx(second.value), name
         # Whole seeds are the same draws whatever the order of priorities.
         assert first.seed_level == pytest.approx(second.seed_level), name
-
-
-def test_methods_exchanged_exchange_their_indicators():
-    a, b = draw(0)
-    found = indicators(a, b, ORIGIN, (DELTA1, MIOU), (0.5, 0.25), 50)
     back = indicators(b, a, ORIGIN, (DELTA1, MIOU), (0.5, 0.25), 50)
-    assert back.epsilon_a == dataclasses.replace(
-        found.epsilon_b, run_level=back.epsilon_a.run_level
-    )
+    for name in ("hypervolume", "epsilon", "igd_plus"):
+        first, second = getattr(found, f"{name}_a"), getattr(back, f"{name}_b")
+        assert (first.value, first.seed_level) == (second.value, second.seed_level), name
     assert back.difference.value == pytest.approx(-found.difference.value)
 
 
@@ -101,27 +94,13 @@ def test_identical_methods_differ_by_nothing():
     assert low < 0 < high
 
 
-def test_duplicated_points_change_nothing():
-    a, b = draw(4)
-    twice = [np.concatenate([runs, runs]) for runs in (a, b)]
-    found = indicators(a, b, ORIGIN, (DELTA1, MIOU), (0.5, 0.25), 10)
-    again = indicators(*twice, ORIGIN, (DELTA1, MIOU), (0.5, 0.25), 10)
-    for name in ("hypervolume_a", "ratio", "epsilon_a", "epsilon_b", "igd_plus_a", "igd_plus_b"):
-        assert getattr(found, name).value == pytest.approx(getattr(again, name).value), name
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(value):
-    a, b = draw(0)
-    a[1, 1, 0] = value
-    with pytest.raises(ValueError, match="finite"):
-        indicators(a, b, ORIGIN, (DELTA1, MIOU), (1.0, 1.0))
-
-
-def test_unequal_shapes_are_refused():
+def test_bad_runs_are_refused():
     a, b = draw(0)
     with pytest.raises(ValueError, match="equal priorities and seeds"):
         indicators(a, b[:, :2], ORIGIN, (DELTA1, MIOU), (1.0, 1.0))
+    a[1, 1, 0] = np.inf
+    with pytest.raises(ValueError, match="finite"):
+        indicators(a, b, ORIGIN, (DELTA1, MIOU), (1.0, 1.0))
 
 
 def test_ratio_to_no_hypervolume_is_none():
