@@ -11,7 +11,6 @@ by `python -m mtl.data.prepare`, and known by the hash of their content. Needs n
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -19,12 +18,13 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mtl.data.manifest import PREPARED_SCHEMA, check_hashes, check_whole, data_info, read_manifest
-from mtl.data.sample import DataInfo
-from mtl.data.scenes.recipe import SceneRecipe, scenes_info
+from mtl.data.sample import DataInfo, Sample
+from mtl.data.scenes.records import VARIANTS
 from mtl.data.writing import Message, Progress, Recipe, unfinished, write_prepared
 from mtl.errors import PreparedDataError
 from mtl.spec.sections import SPLITS, DataSpec
@@ -58,7 +58,7 @@ def prepared_folder(data: DataSpec, data_root: str | None = None) -> Path:
     """
     if data.name == "scenes":
         # Fields that scenes do not have leave the key as it was before there were any.
-        fields = {k: v for k, v in dataclasses.asdict(data).items() if k != "prepared"}
+        fields = {k: v for k, v in asdict(data).items() if k != "prepared"}
         text = json.dumps([PREPARED_SCHEMA, fields], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         return data_folder(data_root) / f"{data.name}-{key}"
@@ -83,7 +83,8 @@ def is_prepared(data: DataSpec, data_root: str | None = None) -> bool:
 def info_of(data: DataSpec, data_root: str | None = None) -> DataInfo:
     """Return what losses and metrics must know of a data set; scenes need not be rendered."""
     if data.name == "scenes":
-        return scenes_info(data)
+        variant = VARIANTS[data.variant]
+        return DataInfo(classes=variant.classes, depth_range_m=variant.depth_range_m)
     return data_info(prepared_folder(data, data_root))
 
 
@@ -97,6 +98,41 @@ def expected_bytes(data: DataSpec) -> int:
         return 0
     num_images = sum(data.count(split) for split in SPLITS)
     return 57 * data.height * data.width * num_images
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """Rendered scenes, as a recipe of `mtl.data.writing`."""
+
+    data: DataSpec
+
+    def counts(self) -> dict[str, int]:
+        """Return split -> number of scenes."""
+        return {split: self.data.count(split) for split in SPLITS}
+
+    def sample(self, split: str, index: int) -> Sample:
+        """Render a scene with its nine targets."""
+        # Imported where it renders: it needs scipy, which a plan need not wait for.
+        from mtl.data.scenes.render import render_scene
+
+        scene = render_scene(
+            self.data.variant,
+            seed=self.data.seed,
+            split=split,
+            index=index,
+            height=self.data.height,
+            width=self.data.width,
+        )
+        return Sample(image=scene.image, targets=scene.targets, valid=scene.valid)
+
+    def about(self) -> dict[str, Any]:
+        """Return what the manifest says of them."""
+        info = asdict(info_of(self.data))
+        return {
+            "name": self.data.name,
+            "data": asdict(self.data),
+            "info": {name: list(values) for name, values in info.items()},
+        }
 
 
 def prepare(

@@ -26,6 +26,12 @@ def frames() -> nyuv2_formats.Frames:
 
 
 @pytest.fixture
+def nyuv2_source(frames: nyuv2_formats.Frames, tmp_path: Path) -> Path:
+    """Return the official file: four training frames and a test frame."""
+    return nyuv2_formats.write_official(tmp_path, frames, (1, 2, 3, 4), (5,))
+
+
+@pytest.fixture
 def mtan_source(tmp_path: Path) -> Path:
     """Return MTAN's layout: train samples 0, 2 and 10, val sample 0."""
     root = tmp_path / "NYUv2 (MTAN), gepr\u00fcft"

@@ -1,105 +1,113 @@
-"""Data prepared once: whole or not there, the same from any number of processes."""
+"""Data prepared once: whole or not there, the same from any number of processes, and copied."""
 
 import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtl.data import writing
+from mtl.data import prepared, writing
 from mtl.data.manifest import data_info, read_manifest
-from mtl.data.prepared import expected_bytes, is_prepared, prepare, prepared_folder
+from mtl.data.prepared import (
+    SceneRecipe,
+    copy_once,
+    expected_bytes,
+    is_prepared,
+    prepare,
+    prepared_folder,
+)
 from mtl.data.sample import Sample
-from mtl.data.scenes.recipe import SceneRecipe
 from mtl.data.scenes.render import VARIANTS, render_scene
 from mtl.errors import PreparedDataError
 from mtl.spec.sections import SPLITS, DataSpec
 
 SMALL = DataSpec(height=16, width=24, num_train=12, num_validation=3, num_test=5)
+TINY = DataSpec(height=16, width=16, num_train=2, num_validation=1, num_test=1)
 
 
-def test_arrays_hold_what_is_rendered(tmp_path: Path) -> None:
-    folder = prepare(SMALL, str(tmp_path))
-    assert folder == prepared_folder(SMALL, str(tmp_path))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the prepared folder of `SMALL`, which tests leave as it is."""
+    return prepare(SMALL, str(tmp_path_factory.mktemp("small")))
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> str:
+    """Return a root with the prepared folder of `TINY`, which tests may change."""
+    prepare(TINY, str(tmp_path / "shared"))
+    return str(tmp_path / "shared")
+
+
+def test_arrays_hold_what_is_rendered(small: Path) -> None:
+    assert small == prepared_folder(SMALL, str(small.parent))
     for split in SPLITS:
-        image = np.load(folder / split / "image.npy", mmap_mode="r")
+        image = np.load(small / split / "image.npy", mmap_mode="r")
         assert image.shape == (SMALL.count(split), 16, 24, 3)
         for index in (0, SMALL.count(split) - 1):
             scene = render_scene("simple", seed=0, split=split, index=index, height=16, width=24)
             np.testing.assert_array_equal(image[index], scene.image)
             for task, target in scene.targets.items():
-                valid = np.load(folder / split / f"{task}_valid.npy", mmap_mode="r")[index]
-                held = np.load(folder / split / f"{task}.npy", mmap_mode="r")[index]
+                valid = np.load(small / split / f"{task}_valid.npy", mmap_mode="r")[index]
+                held = np.load(small / split / f"{task}.npy", mmap_mode="r")[index]
                 np.testing.assert_array_equal(valid, scene.valid[task])
                 np.testing.assert_array_equal(held[valid], target[valid])
                 assert not held[~valid].any()
                 assert held.dtype == target.dtype
-    info = data_info(folder)
+    info = data_info(small)
     assert info.classes == VARIANTS["simple"].classes
     assert info.depth_range_m == VARIANTS["simple"].depth_range_m
-
-
-def test_bytes_are_as_expected(tmp_path: Path) -> None:
-    folder = prepare(SMALL, str(tmp_path))
-    on_disk = sum(path.stat().st_size for path in folder.rglob("*.npy"))
-    headers = 128 * len(list(folder.rglob("*.npy")))
+    on_disk = sum(path.stat().st_size for path in small.rglob("*.npy"))
+    headers = 128 * len(list(small.rglob("*.npy")))
     assert on_disk == expected_bytes(SMALL) + headers
 
 
-def test_number_of_workers_changes_nothing_and_progress_ends_at_all(tmp_path: Path) -> None:
+def test_number_of_workers_changes_nothing(small: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    one = prepare(SMALL, str(tmp_path / "one"))
-    two = prepare(
-        SMALL, str(tmp_path / "two"), num_workers=2, on_progress=lambda *s: seen.append(s)
-    )
-    assert read_manifest(one)["folder_hash"] == read_manifest(two)["folder_hash"]
+    two = prepare(SMALL, str(tmp_path), num_workers=2, on_progress=lambda *s: seen.append(s))
+    assert read_manifest(small)["folder_hash"] == read_manifest(two)["folder_hash"]
     assert seen[0] == (0, 20)
     assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
 
 
-def test_second_call_renders_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(SMALL, str(tmp_path))
+def test_second_call_renders_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SceneRecipe, "sample", lambda *_: pytest.fail("rendered again"))
-    prepare(SMALL, str(tmp_path))
+    prepare(SMALL, str(small.parent))
 
 
 def test_different_data_lie_in_different_folders(tmp_path: Path) -> None:
-    others = [
-        DataSpec(variant="rooms"),
-        DataSpec(seed=1),
-        DataSpec(height=32),
-        DataSpec(num_test=7),
-    ]
-    folders = {prepared_folder(data, str(tmp_path)) for data in [DataSpec(), *others]}
+    changes = ({}, {"variant": "rooms"}, {"seed": 1}, {"height": 32}, {"num_test": 7})
+    folders = {prepared_folder(DataSpec(**fields), str(tmp_path)) for fields in changes}
     assert len(folders) == 5
 
 
-def test_what_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    folder = prepared_folder(SMALL, str(tmp_path))
+def test_leftovers_of_killed_process_are_cleared(tmp_path: Path) -> None:
+    folder = prepared_folder(TINY, str(tmp_path))
     left = folder.with_name(f"{folder.name}.unfinished")
     left.mkdir(parents=True)
     (left / "rubbish").write_text("half an array")
-    assert not is_prepared(SMALL, str(tmp_path))
-    prepare(SMALL, str(tmp_path))
+    assert not is_prepared(TINY, str(tmp_path))
+    prepare(TINY, str(tmp_path))
     assert not left.exists()
     assert not (folder / "rubbish").exists()
 
 
-def _prepare_and_tell(root: str, queue: "multiprocessing.Queue[tuple[int, str]]") -> None:
+def _prepare_and_report(root: str, queue: "multiprocessing.Queue[tuple[int, str]]") -> None:
     rendered: list[int] = []
     folder = prepare(SMALL, root, on_progress=lambda done, total: rendered.append(done))
     queue.put((max(rendered, default=0), read_manifest(folder)["folder_hash"]))
 
 
-def test_two_processes_that_want_it_at_once_render_it_once(tmp_path: Path) -> None:
+def test_two_processes_at_once_render_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     processes = [
-        context.Process(target=_prepare_and_tell, args=(str(tmp_path), queue)) for _ in range(2)
+        context.Process(target=_prepare_and_report, args=(str(tmp_path), queue)) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -110,35 +118,53 @@ def test_two_processes_that_want_it_at_once_render_it_once(tmp_path: Path) -> No
     assert sorted(rendered for rendered, _ in outcomes) == [0, 20]
 
 
-def test_damage_is_told_in_words(tmp_path: Path) -> None:
-    folder = prepare(SMALL, str(tmp_path))
-    array = folder / "train" / "depth.npy"
-    kept = array.read_bytes()
-    array.write_bytes(kept[:-1])
-    with pytest.raises(PreparedDataError, match=r"depth.npy of \d+ bytes, got \d+ bytes. Remove"):
-        prepare(SMALL, str(tmp_path))
-    array.unlink()
-    with pytest.raises(PreparedDataError, match="got no file"):
-        prepare(SMALL, str(tmp_path))
-    array.write_bytes(kept)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
-    with pytest.raises(PreparedDataError, match="schema 1"):
-        prepare(SMALL, str(tmp_path))
-    (folder / "manifest.json").write_text("{")
-    with pytest.raises(PreparedDataError, match="Expected prepared data"):
-        prepare(SMALL, str(tmp_path))
-    shutil.rmtree(folder)
-    prepare(SMALL, str(tmp_path))
+def cut(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
 
 
-def test_more_than_disk_holds_is_told_before_it_starts(tmp_path: Path) -> None:
+def edit(**changes: object) -> Callable[[Path], object]:
+    """Change keys of the manifest; None removes one."""
+
+    def spoil(folder: Path) -> None:
+        manifest = {**json.loads((folder / "manifest.json").read_text()), **changes}
+        kept = {key: value for key, value in manifest.items() if value is not None}
+        (folder / "manifest.json").write_text(json.dumps(kept))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cut("test/depth.npy"), r"depth.npy of \d+ bytes, got \d+ bytes"),
+        (lambda folder: (folder / "train" / "image.npy").unlink(), "got no file"),
+        (cut("manifest.json"), "Expected prepared data in"),
+        (lambda folder: (folder / "manifest.json").unlink(), "one without a manifest"),
+        (edit(schema=99), "of schema 1"),
+        (edit(skipped=None), "'skipped'"),
+        (edit(arrays=[]), "of another kind"),
+        (edit(arrays={"train/image.npy": 3}), "of another kind"),
+        (edit(info={}), "'depth_range_m'"),
+        (edit(tasks=5), "of another kind"),
+        (edit(skipped={"train": [1]}), "of another kind"),
+    ],
+)
+def test_damaged_prepared_folder_is_refused(spoil, words, small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / small.name
+    shutil.copytree(small, folder)
+    spoil(folder)
+    with pytest.raises(PreparedDataError, match=f"{words}.* Remove ") as caught:
+        prepare(SMALL, str(tmp_path))
+    assert str(folder) in str(caught.value)
+
+
+def test_more_than_disk_holds_is_refused_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(PreparedDataError, match="GB of free disk.*smaller images"):
         prepare(DataSpec(num_train=10**12), str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_label_that_is_no_class_is_told_with_its_place(
+def test_label_that_is_no_class_is_refused_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Void (255) where it is not valid is as it should be; class 2 of two is not.
@@ -172,14 +198,57 @@ def _die(*_: object) -> int:
     os._exit(1)
 
 
-def test_killed_worker_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_write_chunk", _die)
     with pytest.raises(PreparedDataError, match="got one that was killed"):
         prepare(SMALL, str(tmp_path), num_workers=2)
     assert not is_prepared(SMALL, str(tmp_path))
 
 
-def test_root_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+def test_root_that_cannot_be_written_names_the_option(shared: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PreparedDataError, match="--data-root"):
         prepare(SMALL, str(tmp_path / "file"))
+    with pytest.raises(PreparedDataError, match="--local-data"):
+        copy_once(TINY, shared, str(tmp_path / "file" / "local"))
+
+
+# Copies on a machine's own disk.
+
+
+def test_copy_is_data_root_with_same_bytes(shared: str, tmp_path: Path) -> None:
+    local = tmp_path / "local"
+    source = prepared_folder(TINY, shared)
+    beside = local / f"{source.name}.unfinished"  # of an interrupted copy
+    beside.mkdir(parents=True)
+    (beside / "manifest.json").write_text("torn")
+    copy = copy_once(TINY, shared, str(local))
+    assert copy == prepared_folder(TINY, str(local))
+    assert not beside.exists()
+    files = sorted(p.relative_to(source) for p in source.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(copy) for p in copy.rglob("*") if p.is_file())
+    assert all((source / name).read_bytes() == (copy / name).read_bytes() for name in files)
+
+
+def test_many_at_once_copy_once(shared: str, tmp_path: Path, monkeypatch) -> None:
+    local, copies = str(tmp_path / "local"), []
+    real = prepared._copy
+    monkeypatch.setattr(prepared, "_copy", lambda *a: (copies.append(a), real(*a)))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: copy_once(TINY, shared, local), range(8)))
+    assert len(copies) == 1
+    assert len(set(found)) == 1
+
+
+def test_copy_with_other_bytes_or_other_data_is_refused(shared: str, tmp_path: Path) -> None:
+    local = str(tmp_path / "local")
+    image = prepared_folder(TINY, shared) / "train" / "image.npy"
+    kept = image.read_bytes()
+    image.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(PreparedDataError, match="got other bytes"):
+        copy_once(TINY, shared, local)
+    assert not prepared_folder(TINY, local).exists()
+    image.write_bytes(kept)
+    edit(folder_hash="f" * 16)(copy_once(TINY, shared, local))
+    with pytest.raises(PreparedDataError, match="got other data"):
+        copy_once(TINY, shared, local)

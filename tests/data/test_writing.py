@@ -76,7 +76,7 @@ def stop_after(number: int, patch: pytest.MonkeyPatch, error: type[BaseException
     patch.setattr(Numbers, "sample", stopping)
 
 
-@pytest.mark.parametrize("num_read", [0, 7, 10, 25, 39])
+@pytest.mark.parametrize("num_read", [0, 10, 39])
 def test_interrupted_preparation_continues_with_missing_chunks(
     num_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +96,7 @@ def test_interrupted_preparation_continues_with_missing_chunks(
     assert not (tmp_path / "stopped.unfinished").exists()
 
 
-@pytest.mark.parametrize("fails_at", range(1, 11, 3))
+@pytest.mark.parametrize("fails_at", [1, 7])
 def test_interrupted_while_chunks_are_joined_reads_nothing_again(
     fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,10 +129,10 @@ def test_another_recipe_starts_again_and_says_what_changed(
         stop_after(20, patch, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             write(Numbers(), tmp_path / "data")
-    said: list[str] = []
-    write(Numbers(num_train=26), tmp_path / "data", on_message=said.append)
+    messages: list[str] = []
+    write(Numbers(num_train=26), tmp_path / "data", on_message=messages.append)
     assert len(READS) == 26 + 3 + 12
-    (words,) = said
+    (words,) = messages
     assert words.startswith("Starting again: num_train changed since the preparation in")
 
 
@@ -158,13 +158,12 @@ def test_bad_samples_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_manifest(tmp_path / "data")["counts"]["train"] == 25
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_bad_samples_are_error_or_left_out_and_listed(num_workers: int, tmp_path: Path) -> None:
+def test_bad_samples_are_error_or_left_out_and_listed(tmp_path: Path) -> None:
     recipe = Numbers(bad=(("train", 0), ("train", 13), ("test", 11)))
     with pytest.raises(PreparedDataError, match=r"got train 0\. .--skip-bad goes on"):
         write(recipe, tmp_path / "data")
     assert not (tmp_path / "data").exists()
-    write(recipe, tmp_path / "data", skip_bad=True, num_workers=num_workers)
+    write(recipe, tmp_path / "data", skip_bad=True)
     manifest = read_manifest(tmp_path / "data")
     assert manifest["counts"] == {"train": 23, "validation": 3, "test": 11}
     assert set(manifest["skipped"]["train"]) == {"0", "13"}

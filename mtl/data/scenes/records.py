@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl.data.readers.nyuv2_classes import CLASSES_13
 from mtl.data.sample import Camera
 
 Range = tuple[float, float]
@@ -20,8 +21,6 @@ class SceneVariant:
 
     name: str
     classes: tuple[str, ...]
-    layout: str
-    """Which layout function furnishes the room; a key of `mtl.data.scenes.render.LAYOUTS`."""
     depth_range_m: Range
     """Smallest and largest z-buffer depth that a scene may show."""
 
@@ -59,6 +58,58 @@ class SceneVariant:
     """Standard deviation at full white, in units of full scale."""
     blur_px: Range
     """Standard deviation of the lens blur at a height of 64 pixels; scales with the height."""
+
+
+VARIANTS: dict[str, SceneVariant] = {
+    "simple": SceneVariant(
+        name="simple",
+        classes=("floor", "wall", "bookcase", "ceiling", "furniture"),
+        depth_range_m=(0.7, 10.0),
+        room_width_m=(6.0, 7.0),
+        room_length_m=(6.0, 7.0),
+        room_height_m=(2.4, 2.4),
+        num_objects=(3, 5),
+        unlabelled_probability=0.0,
+        border_fraction=0.0,
+        camera_reach=0.33,
+        camera_height_m=(1.2, 1.2),
+        camera_pitch_deg=(0.0, 14.0),
+        pitch_fall=0.0,
+        camera_roll_deg=3.0,
+        horizontal_fov_deg=(75.0, 75.0),
+        num_lamps=(1, 1),
+        lamp_saturation=0.1,
+        ambient=(0.6, 1.2),
+        exposure=(0.25, 0.4),
+        gamma=(0.95, 1.05),
+        shot_noise=(0.01, 0.02),
+        blur_px=(0.0, 0.3),
+    ),
+    "rooms": SceneVariant(
+        name="rooms",
+        classes=CLASSES_13,
+        depth_range_m=(0.7, 10.0),
+        room_width_m=(2.4, 4.8),
+        room_length_m=(2.8, 6.4),
+        room_height_m=(2.45, 3.2),
+        num_objects=(20, 40),
+        unlabelled_probability=0.2,
+        border_fraction=0.0155,
+        camera_reach=1.0,
+        camera_height_m=(0.5, 2.0),
+        camera_pitch_deg=(-10.5, 7.5),
+        pitch_fall=0.75,
+        camera_roll_deg=3.0,
+        horizontal_fov_deg=(45.0, 75.0),
+        num_lamps=(1, 4),
+        lamp_saturation=0.4,
+        ambient=(0.25, 0.9),
+        exposure=(0.14, 0.36),
+        gamma=(0.85, 1.15),
+        shot_noise=(0.004, 0.02),
+        blur_px=(0.0, 0.5),
+    ),
+}
 
 
 @dataclass(frozen=True)

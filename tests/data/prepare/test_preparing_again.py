@@ -1,95 +1,71 @@
-"""A preparation asked for again: after changed files, beside another one, on a disk half full."""
+"""A preparation asked for again: changed files, a kill, a full disk, another process."""
 
 import dataclasses
 import fcntl
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mtl.data import prepared
+from mtl.data import prepared, writing
 from mtl.data.manifest import read_manifest
 from mtl.data.prepare.__main__ import main
 from mtl.data.prepare.recipe import RawRecipe, changed, fingerprint, make_recipe
-from mtl.data.readers.folder import open_folder
-from mtl.data.readers.nyuv2 import Nyuv2Options, open_nyuv2
-from mtl.data.readers.nyuv2_mtan import open_nyuv2_mtan
-from mtl.data.readers.taskonomy import open_taskonomy
-from mtl.data.sample import RawDataset
-from tests.data.readers.folder_formats import FIRST, HEIGHT, WIDTH
-from tests.data.readers.nyuv2_formats import (
-    corner_normal_map,
-    room,
-    write_eigen,
-    write_ladicky,
-    write_official,
-)
-from tests.data.readers.taskonomy_formats import EVERY
+from tests.data.prepare import commands
+from tests.data.prepare.commands import only_folder, refused
+from tests.data.readers.folder_formats import HEIGHT, WIDTH
+
+PATIENCE_S = 60
+
+
+def command(source: Path, root: Path) -> list[str]:
+    return commands.command("folder", source, root, "--tasks", "depth", "edge2d")
 
 
 @pytest.fixture
-def source(folder_source: Path) -> Path:
-    return folder_source
+def depth(folder_source: Path) -> list[Path]:
+    """Return the depth files of the five samples."""
+    return [next(folder_source.glob(f"*/depth/Bild {index} é.png")) for index in range(5)]
 
 
-def command(source: Path, root: Path, *argv: str) -> list[str]:
-    return [
-        "folder", "--source", str(source), "--size", f"{HEIGHT}x{WIDTH}", "--workers", "1",
-        "--data-root", str(root), "--tasks", "depth", "edge2d", *argv,
-    ]  # fmt: skip
-
-
-def only_folder(root: Path) -> Path:
-    (folder,) = [path.parent for path in root.glob("*/manifest.json")]
-    return folder
-
-
-def recipe_of(source: Path) -> RawRecipe:
-    return make_recipe(
-        "folder", source, height=HEIGHT, width=WIDTH, options={}, tasks=("depth", "edge2d")
-    )
-
-
-def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The command ends with one sentence and status 1."""
-    capsys.readouterr()
-    assert main(argv) == 1
-    error = capsys.readouterr().err
-    (line,) = [line for line in error.splitlines() if line and not line.startswith("preparing")]
-    assert line.startswith("prepare: Expected "), error
-    return line
-
-
-def test_changed_source_files_are_told_with_their_folder(source, tmp_path, capsys) -> None:
-    root, argv = tmp_path / "data", command(source, tmp_path / "data")
+def test_changed_source_files_are_named_by_folder(folder_source, depth, tmp_path, capsys) -> None:
+    argv = command(folder_source, tmp_path / "data")
     assert main(argv) == 0
-    folder = only_folder(root)
-    noted = read_manifest(folder)["files"]
-    assert noted["count"] == 15  # 5 images with their targets of the 2 wanted tasks
-    assert len(noted["folders"]) == 9
-    path = source / "val" / "depth" / "Bild 3 é.png"
-    before = path.stat()
-    shutil.copy(source / "train" / "depth" / "Bild 0 é.png", path)
-    error = refused(argv, capsys)
-    assert f"prepared in {folder}, got others in val/depth: size or time changed" in error
-    assert f"Remove {folder} to start again, or restore the files." in error
+    folder = only_folder(tmp_path / "data")
+    files = read_manifest(folder)["files"]
+    assert files["count"] == 15  # 5 images with their targets of the 2 wanted tasks
+    assert len(files["folders"]) == 9
+    before = depth[3].stat()
+    shutil.copy(depth[0], depth[3])
+    refused(
+        argv, capsys,
+        f"prepared in {folder}, got others in val/depth: size or time changed",
+        f"Remove {folder} to start again, or restore the files.",
+    )  # fmt: skip
     # A file that is gone is a change too, and what the description says is in the options.
-    os.utime(source / "dataset.yaml")
-    path.unlink()
-    assert "val/depth" in refused(argv, capsys)
-    shutil.copy(source / "train" / "depth" / "Bild 0 é.png", path)
+    os.utime(folder_source / "dataset.yaml")
+    depth[3].unlink()
+    refused(argv, capsys, "val/depth")
+    shutil.copy(depth[0], depth[3])
     shutil.rmtree(folder)
     assert main(argv) == 0
     capsys.readouterr()
     assert main(argv) == 0
     assert "15 source files are as they were" in capsys.readouterr().out
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert "val/depth" in refused(argv, capsys)
+    os.utime(depth[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+    refused(argv, capsys, "val/depth")
 
 
-def test_interrupted_and_then_changed_starts_again(source, tmp_path, capsys, monkeypatch) -> None:
+def test_files_changed_after_interruption_start_again(
+    folder_source, depth, tmp_path, capsys, monkeypatch
+) -> None:
     original, reads = RawRecipe.sample, []
 
     def sample(self, split, index):
@@ -99,54 +75,20 @@ def test_interrupted_and_then_changed_starts_again(source, tmp_path, capsys, mon
         return original(self, split, index)
 
     monkeypatch.setattr(RawRecipe, "sample", sample)
-    argv = command(source, tmp_path / "data")
+    argv = command(folder_source, tmp_path / "data")
     assert main(argv) == 1
     assert "the same command continues" in capsys.readouterr().err
-    shutil.copy(
-        source / "train" / "depth" / "Bild 1 é.png", source / "train" / "depth" / "Bild 0 é.png"
-    )
+    shutil.copy(depth[1], depth[0])
     reads[:] = [("test", 0)]
     assert main(argv) == 0
     assert "Starting again: files changed since the preparation" in capsys.readouterr().err
     assert len(reads) == 1 + 5
-    assert main(command(source, tmp_path / "fresh")) == 0
-    hashes = [read_manifest(only_folder(tmp_path / name)) for name in ("data", "fresh")]
-    assert hashes[0]["folder_hash"] == hashes[1]["folder_hash"]
+    assert main(command(folder_source, tmp_path / "fresh")) == 0
+    manifests = [read_manifest(only_folder(tmp_path / name)) for name in ("data", "fresh")]
+    assert manifests[0]["folder_hash"] == manifests[1]["folder_hash"]
 
 
-def files_of(data: RawDataset, sample_id: str) -> set[str]:
-    return {path.name for path in data.files(sample_id)}
-
-
-def test_every_reader_names_files_of_sample(source, taskonomy_source, mtan_source) -> None:
-    folder = open_folder(source)
-    assert len(list(folder.files(FIRST))) == 10
-    taskonomy = open_taskonomy(taskonomy_source, EVERY)
-    assert len(list(taskonomy.files("hanson/point_0_view_0"))) == 9
-    mtan = open_nyuv2_mtan(mtan_source)
-    assert {path.parent.name for path in mtan.files("val/0")} == {
-        "image", "depth", "normal", "label",
-    }  # fmt: skip
-    for data in (folder, taskonomy, mtan):
-        for ids in data.samples.values():
-            assert all(path.is_file() for sample_id in ids for path in data.files(sample_id))
-
-
-def test_official_file_is_its_own_list_and_normals_are_on_it(tmp_path: Path) -> None:
-    write_official(tmp_path, room(2), (1,), (2,))
-    normals = {index: corner_normal_map(0.1 * (index - 1)) for index in (1, 2)}
-    options = Nyuv2Options(validation_share=0, signs="+++")
-    mat = "nyu_depth_v2_labeled.mat"
-    assert files_of(open_nyuv2(tmp_path, options), "0001") == {mat}
-    for path, names in ((write_ladicky(tmp_path / "l", normals, train=(1,)), {"00001.png"}),):
-        data = open_nyuv2(tmp_path, dataclasses.replace(options, normals=str(path)))
-        assert files_of(data, "0001") == {mat, *names}
-    eigen = write_eigen(tmp_path / "e", normals)
-    data = open_nyuv2(tmp_path, dataclasses.replace(options, normals=str(eigen)))
-    assert [path.parent.name for path in data.files("0001")][1:] == ["normals", "masks"]
-
-
-def test_fingerprint_is_relative_and_says_where_files_changed(tmp_path: Path) -> None:
+def test_fingerprint_is_relative_and_tells_changed_folders(tmp_path: Path) -> None:
     for place in ("a/x", "a/y", "outside"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "1").write_text(place)
@@ -171,45 +113,159 @@ def test_fingerprint_is_relative_and_says_where_files_changed(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "key"), [("folder", "fbe2fba813ef5f3b"), ("taskonomy", "8f19c82bd9603baf")]
 )
-def test_folders_of_earlier_versions_are_still_found(name, key, source, taskonomy_source) -> None:
+def test_folders_of_earlier_versions_are_still_found(name: str, key: str, request) -> None:
     # Pinned at RECIPE_VERSION 3: only a raised version, or other files and options, may change it.
+    source = request.getfixturevalue(f"{name}_source")
     given = {"height": HEIGHT, "width": WIDTH, "options": {}, "tasks": ("depth", "edge2d")}
     if name == "taskonomy":
-        source = taskonomy_source
         given |= {"options": {"stride": 1}, "tasks": None}
     recipe = make_recipe(name, source, **given)
     assert dataclasses.replace(recipe, source="/somewhere").key() == key
 
 
-def test_one_that_waits_for_another_says_so_once(source, tmp_path, capsys) -> None:
-    root, argv = tmp_path / "data", command(source, tmp_path / "data")
+def test_waiting_for_another_process_is_reported_once(folder_source, tmp_path, capsys) -> None:
+    argv = command(folder_source, tmp_path / "data")
     assert main(argv) == 0
-    folder = only_folder(root)
+    folder = only_folder(tmp_path / "data")
     shutil.rmtree(folder)
     with open(folder.with_name(f"{folder.name}.lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        release = threading.Timer(1, fcntl.flock, (lock, fcntl.LOCK_UN))
+        release = threading.Timer(0.5, fcntl.flock, (lock, fcntl.LOCK_UN))
         release.start()
         capsys.readouterr()
         assert main(argv) == 0
         release.join()
-    error = capsys.readouterr().err
-    assert " ".join(error.split()).count("Another process prepares") == 1
-    assert "Waiting for it." in " ".join(error.split())
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.count("Another process prepares") == 1
+    assert "Waiting for it." in error
     assert main(argv) == 0
     assert "Another process" not in capsys.readouterr().err
 
 
-def test_continuing_needs_missing_space_alone(source, tmp_path, capsys, monkeypatch) -> None:
-    argv = command(source, tmp_path / "data")
+def test_continuing_needs_space_for_the_rest_alone(
+    folder_source, tmp_path, capsys, monkeypatch
+) -> None:
+    argv = command(folder_source, tmp_path / "data")
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("mtl.data.writing._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(writing, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(argv) == 1
     monkeypatch.setattr(prepared.shutil, "disk_usage", lambda _: usage._replace(free=0))
     (array,) = (tmp_path / "data").glob("*.unfinished/chunks/train/0/edge2d.npy")
     kept = array.read_bytes()
     array.write_bytes(b"")
-    assert "GB of free disk" in refused(argv, capsys)
+    refused(argv, capsys, "GB of free disk")
     array.write_bytes(kept)
+    assert main(argv) == 0
+
+
+def process_states() -> dict[int, tuple[str, int]]:
+    """Return pid -> state and parent of every process."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # it ended just now
+        found[int(entry.name)] = (state, int(parent))
+    return found
+
+
+def until(condition, what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.05)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    # So many scenes take minutes, and the chunks written show that the workers are at work.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mtl.data.prepared import prepare\n"
+        "from mtl.spec.sections import DataSpec\n"
+        "if __name__ == '__main__':\n"
+        "    data = DataSpec(height=24, width=32, num_train=30_000, num_validation=9, num_test=9)\n"
+        f"    prepare(data, {str(tmp_path)!r}, num_workers=2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment)
+    workers: set[int] = set()
+
+    def alive() -> set[int]:
+        states = process_states()
+        return {pid for pid in workers if states.get(pid, ("Z", 0))[0] != "Z"}
+
+    try:
+        until(lambda: any(tmp_path.glob("*.unfinished/chunks/*/*/note.json")), "a first chunk")
+        workers = {pid for pid, (_, above) in process_states().items() if above == parent.pid}
+        assert len(workers) >= 2
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        until(lambda: not alive(), "the workers to end")
+    finally:
+        parent.kill()
+        parent.wait()
+        for pid in alive():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 2 MB, where that is permitted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    given = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, text=True
+    )
+    if not given or given.returncode:
+        pytest.skip(f"no disk may be mounted here: {given.stderr.strip() if given else 'no mount'}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path, left: int) -> Path:
+    """Fill a disk but for some bytes, and return the file that does it."""
+    ballast = disk / "ballast"
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
+    return ballast
+
+
+FULL = "No space left on device. Give another folder with --data-root."
+
+
+@pytest.mark.parametrize("left", [4096, 40960, 81920])
+def test_disk_full_while_arrays_are_made_leaves_no_folder(
+    left, small_disk, folder_source, capsys, monkeypatch
+) -> None:
+    # Filled by somebody else after the free space was looked at.
+    argv = [*command(folder_source, small_disk), "--size", "48x64"]
+    ballast = fill(small_disk, left)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "_check_space", lambda *_: None)
+        refused(argv, capsys, FULL)
+    assert list(small_disk.glob("*/manifest.json")) == []
+    ballast.unlink()
+    assert main(argv) == 0
+
+
+def test_disk_full_at_end_needs_no_sample_again(
+    small_disk, folder_source, capsys, monkeypatch
+) -> None:
+    argv = command(folder_source, small_disk)
+    ballast: list[Path] = []
+    original = writing.statistics_of
+
+    def statistics(*given):
+        ballast.append(fill(small_disk, 0))
+        return original(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "statistics_of", statistics)
+        refused(argv, capsys, FULL)
+    assert list(small_disk.glob("*/manifest.json")) == []
+    ballast[0].unlink()
+    monkeypatch.setattr(RawRecipe, "sample", lambda *_: pytest.fail("read again"))
     assert main(argv) == 0

@@ -1,7 +1,6 @@
 """Scenes written in the files, trees and names of Taskonomy."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,9 @@ from PIL import Image
 
 from mtl.data.readers.taskonomy import DOMAINS, TASKONOMY_TASKS, TaskonomyOptions
 from mtl.data.scenes.records import SceneSample
-from mtl.data.scenes.render import render_scene
+from tests.data.readers.folder_formats import HEIGHT, WIDTH, coded, scene
 
-HEIGHT, WIDTH = 24, 24
 EVERY = TaskonomyOptions(stride=1)
-
-
-@cache
-def scene(index: int) -> SceneSample:
-    return render_scene("rooms", seed=1, split="train", index=index, height=HEIGHT, width=WIDTH)
 
 
 def encoded(kind: str, sample: SceneSample) -> np.ndarray:
@@ -31,23 +24,15 @@ def encoded(kind: str, sample: SceneSample) -> np.ndarray:
     if kind == "segmentation":
         # Uncertain is 0, background 1; a scene's 13 classes take the first of the others.
         return np.where(sample.valid[kind], sample.targets[kind] + 2, 0).astype(np.uint8)
-    target = sample.targets[kind].astype(np.float64)
-    if kind == "depth":
-        return np.rint(target[..., 0] * 512).astype(np.uint16)
-    if kind == "normal":
-        return np.rint((target + 1) * 127.5).astype(np.uint8)
-    if kind == "curvature":
-        blue = np.zeros((HEIGHT, WIDTH, 1))
-        return np.concatenate([np.rint(target * 127 + 127), blue], 2).astype(np.uint8)
-    if kind == "reshading":
-        return np.repeat(np.rint(target * 255), 3, 2).astype(np.uint8)
-    return np.rint(target[..., 0] * 65535).astype(np.uint16)
+    array = coded(kind, sample, depth_units_per_m=512)
+    return np.repeat(array[..., None], 3, 2) if kind == "reshading" else array
 
 
 TREES: dict[str, Callable[[str, str], str]] = {
     "omnidata": lambda task, building: f"{task}/{building}",
     "annotator": lambda task, building: f"{building}/{task}",
     "starter": lambda task, building: f"{task}/taskonomy/{building}",
+    "sample": lambda task, _: task,
 }
 
 
@@ -59,13 +44,14 @@ def write_view(
     for kind in kinds:
         domain = DOMAINS[kind][min(generation, len(DOMAINS[kind]) - 1)]
         place = "segment_semantic" if kind == "segmentation" else domain
-        folder = root / (place if tree == "sample" else TREES[tree](place, building))
+        folder = root / TREES[tree](place, building)
         folder.mkdir(parents=True, exist_ok=True)
         name = f"point_{point}_view_{number}_domain_{domain}.png"
         Image.fromarray(encoded(kind, sample)).save(folder / name)
 
 
 VIEWS = [("hanson", 0, 0), ("hanson", 10, 1), ("merom", 2, 0), ("darden", 5, 3), ("ihlen", 7, 0)]
+FIRST = "hanson/point_0_view_0"
 
 
 def path_of(source: Path, view: tuple[str, int, int], domain: str) -> Path:

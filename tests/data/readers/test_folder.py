@@ -1,8 +1,8 @@
-"""Folders of images with a dataset.yaml: scenes read back, CamVid, what the YAML may say."""
+"""Folders of images with a dataset.yaml: scenes read back, what the YAML may say, what is wrong."""
 
 import json
 import math
-import pickle
+import os
 import unicodedata
 from pathlib import Path
 
@@ -12,35 +12,36 @@ from PIL import Image
 
 from mtl.data.readers.folder import FolderOptions, open_folder
 from mtl.data.readers.nyuv2_classes import CLASSES_13
+from mtl.data.sample import RawSample
 from mtl.spec.sections import TASKS
 from tests.data.readers.folder_formats import (
+    BOUNDS,
     FIRST,
     HEIGHT,
+    ROUNDING,
     SPLITS,
     WIDTH,
-    refused_sample,
+    coded,
     save,
     scene,
-    stored,
     write_task,
     write_yaml,
 )
+from tests.data.readers.refusals import refused, refused_sample
 
-# PNG: half a quantisation step each; see tests/data/test_taskonomy.py for normals.
-BOUNDS = {
-    "depth": 0.5 * 0.001,
-    "normal": 2 * 3**0.5 * 0.5 / 127.5,
-    "segmentation": 0,
-    "curvature": 0.5 / 127,
-    "reshading": 0.5 / 255,
-    "edge2d": 0.5 / 65535,
-    "edge3d": 0.5 / 65535,
-    "keypoint2d": 0.5 / 65535,
-    "keypoint3d": 0.5 / 65535,
-}
+SHAPE = (HEIGHT, WIDTH)
 
 
-ROUNDING = 1e-6  # float32
+def first(source: Path) -> RawSample:
+    return open_folder(source).read(FIRST)
+
+
+def replace_first(source: Path, task: str, array: np.ndarray) -> Path:
+    """Replace the first training sample's file of a task by an array, and return its path."""
+    path = source / "train" / task / "Bild 0 é.png"
+    path.unlink()
+    save(path.with_suffix(".npy"), array)
+    return path.with_suffix(".npy")
 
 
 def test_scenes_read_back_equal_within_quantisation(folder_source: Path) -> None:
@@ -97,6 +98,10 @@ def test_without_validation_folder_part_of_train_is_held_out(folder_source: Path
         open_folder(folder_source, FolderOptions(validation_seed=seed)).samples["validation"]
         for seed in range(9)
     } == {(f"train/Bild {i} é",) for i in range(3)}
+    for folder in (folder_source / "train").iterdir():
+        for index in (1, 2):
+            (folder / f"Bild {index} é.png").unlink()
+    refused(lambda: open_folder(folder_source), "to hold out")
 
 
 def test_splits_may_bear_any_names(folder_source: Path) -> None:
@@ -107,36 +112,31 @@ def test_splits_may_bear_any_names(folder_source: Path) -> None:
     assert any("same images" in note for note in data.notes)
 
 
-def test_names_pair_whatever_they_end_on_and_however_accents_are_stored(
-    folder_source: Path,
-) -> None:
+def test_names_pair_whatever_their_ending_and_accents(folder_source: Path) -> None:
     image = folder_source / "train" / "image"
     decomposed = unicodedata.normalize("NFD", "Bild 0 é")
     Image.fromarray(scene(0).image).save(image / f"{decomposed}.JPG", quality=95)
     (image / "Bild 0 é.png").unlink()
     (image / "Thumbs.db").write_bytes(b"x")
     (image / "._Bild 0 é.png").write_bytes(b"x")
-    save(folder_source / "train" / "edge2d" / "Bild 0 é.npy", scene(0).targets["edge2d"])
-    (folder_source / "train" / "edge2d" / "Bild 0 é.png").unlink()
-    got = open_folder(folder_source).read(FIRST)
+    replace_first(folder_source, "edge2d", scene(0).targets["edge2d"])
+    got = first(folder_source)
     np.testing.assert_array_equal(got.targets["edge2d"], scene(0).targets["edge2d"])
     assert np.abs(got.image.astype(int) - scene(0).image).mean() < 12
 
 
-def test_files_of_other_endings_are_told(folder_source: Path) -> None:
+def test_files_of_other_endings_are_noted(folder_source: Path) -> None:
     for name in ("1.BMP", "2.bmp", "3.webp", "notes"):
         (folder_source / "train" / "image" / name).write_bytes(b"x")
     (folder_source / "val" / "depth" / "1.tif").write_bytes(b"x")
     (folder_source / "val" / "depth" / "Thumbs.db").write_bytes(b"x")
     data = open_folder(folder_source)
     image, depth = data.notes
-    assert image.startswith(
-        f"4 files in {folder_source / 'train' / 'image'} are not read (2 of .bmp, "
-    )
-    assert "1 of .webp, 1 of no ending): only .png, .jpg" in image
-    assert depth.startswith(
-        f"1 files in {folder_source / 'val' / 'depth'} are not read (1 of .tif)"
-    )
+    folder = folder_source / "train" / "image"
+    assert image.startswith(f"4 files in {folder} are not read (2 of .bmp, 1 of .webp, 1 of no ")
+    assert "): only .png, .jpg" in image
+    folder = folder_source / "val" / "depth"
+    assert depth.startswith(f"1 files in {folder} are not read (1 of .tif)")
     assert len(data.samples["train"]) == 3
 
 
@@ -145,7 +145,8 @@ def test_missing_targets_are_error_or_unlabelled(folder_source: Path) -> None:
         (folder_source / "train" / folder / "Bild 0 é.png").unlink()
     # Opening knows it and goes on: whether such samples are left out is for preparation to say.
     assert set(open_folder(folder_source).lacking) == {FIRST}
-    refused_sample(open_folder(folder_source), "normal", "Bild 0 é.png", "missing: unlabelled")
+    words = ("normal", "Bild 0 é.png", "missing: unlabelled")
+    refused_sample(lambda: first(folder_source), *words)
     write_yaml(folder_source, missing="unlabelled")
     data = open_folder(folder_source)
     assert sum("1 of 3 images have no file" in note for note in data.notes) == 2
@@ -155,38 +156,34 @@ def test_missing_targets_are_error_or_unlabelled(folder_source: Path) -> None:
         assert got.targets[task].shape == other.targets[task].shape
         assert got.targets[task].dtype == other.targets[task].dtype
         assert other.valid[task].any()
-    save(folder_source / "test" / "depth" / "alone.png", stored("depth", scene(0)))
-    assert any(
-        "1 files in" in note and "no image" in note for note in open_folder(folder_source).notes
-    )
+    save(folder_source / "test" / "depth" / "alone.png", coded("depth", scene(0)))
+    assert any("1 files in" in note and "no image" in note
+               for note in open_folder(folder_source).notes)  # fmt: skip
 
 
 def test_masks_from_another_task(folder_source: Path) -> None:
-    depth = stored("depth", scene(0))
+    depth = coded("depth", scene(0))
     depth[2] = 0
     save(folder_source / "train" / "depth" / "Bild 0 é.png", depth)
-    got = open_folder(folder_source).read(FIRST)
+    got = first(folder_source)
     for task in ("depth", "reshading"):
         np.testing.assert_array_equal(got.valid[task], depth > 0)
     assert got.valid["edge2d"].all()
 
 
 def test_signs_turn_normals_of_other_axes(folder_source: Path) -> None:
-    normal = scene(0).targets["normal"] * np.float32([1, -1, -1])
-    save(folder_source / "train" / "normal" / "Bild 0 é.npy", normal)
-    (folder_source / "train" / "normal" / "Bild 0 é.png").unlink()
+    replace_first(folder_source, "normal", scene(0).targets["normal"] * np.float32([1, -1, -1]))
     write_task(folder_source, "normal", signs=[1, -1, -1])
-    got = open_folder(folder_source).read(FIRST)
-    np.testing.assert_allclose(got.targets["normal"], scene(0).targets["normal"], atol=1e-6)
+    got = first(folder_source).targets["normal"]
+    np.testing.assert_allclose(got, scene(0).targets["normal"], atol=1e-6)
 
 
-def test_nan_counts_as_invalid_only_if_said(folder_source: Path) -> None:
+def test_nan_counts_as_invalid_only_if_listed(folder_source: Path) -> None:
     depth = scene(0).targets["depth"].copy()
     depth[0, 0], depth[0, 1] = np.nan, -1
-    (folder_source / "train" / "depth" / "Bild 0 é.png").unlink()
-    save(folder_source / "train" / "depth" / "Bild 0 é.npy", depth)
+    replace_first(folder_source, "depth", depth)
     write_task(folder_source, "depth", scale=1, invalid=[-1])
-    refused_sample(open_folder(folder_source), "finite", "Bild 0 é.npy", ".nan")
+    refused_sample(lambda: first(folder_source), "finite", "Bild 0 é.npy", ".nan")
     write_task(folder_source, "depth", scale=1, invalid=[math.nan, -1])
     data = open_folder(folder_source)
     got = data.read(FIRST)
@@ -198,11 +195,11 @@ def test_nan_counts_as_invalid_only_if_said(folder_source: Path) -> None:
 def test_camera_is_that_of_images_or_error(folder_source: Path) -> None:
     camera = {"fx": 20, "fy": "20.5", "cx": 11.5, "cy": 8.5, "height": HEIGHT, "width": WIDTH}
     write_yaml(folder_source, camera=camera)
-    got = open_folder(folder_source).read(FIRST).camera
+    got = first(folder_source).camera
     assert got is not None
     assert (got.fx, got.fy, got.cx, got.cy) == (20, 20.5, 11.5, 8.5)
     write_yaml(folder_source, camera={**camera, "width": 640})
-    refused_sample(open_folder(folder_source), "18 x 640", "18 x 24", "drop it from the YAML")
+    refused_sample(lambda: first(folder_source), "18 x 640", "18 x 24", "drop it from the YAML")
 
 
 def test_numbers_may_be_fractions_and_exponents(folder_source: Path) -> None:
@@ -210,21 +207,14 @@ def test_numbers_may_be_fractions_and_exponents(folder_source: Path) -> None:
     path.write_text(path.read_text("utf-8").replace("scale: 0.001", "scale: 1e-3"), "utf-8")
     data = open_folder(folder_source)
     assert data.depth_range_m == (0.7, 10.0)
-    assert data.read(FIRST).targets["depth"].max() == pytest.approx(
-        scene(0).targets["depth"].max(), abs=0.001
-    )
+    found, expected = data.read(FIRST).targets["depth"], scene(0).targets["depth"]
+    assert found.max() == pytest.approx(expected.max(), abs=0.001)
 
 
 def test_images_alone_are_data_set_too(folder_source: Path) -> None:
     write_yaml(folder_source, tasks={}, classes=None, depth_range_m=None)
-    data = open_folder(folder_source)
-    assert data.tasks == ()
-    assert data.read(FIRST).targets == {}
-
-
-def test_reader_can_be_sent_to_another_process(folder_source: Path) -> None:
-    data = pickle.loads(pickle.dumps(open_folder(folder_source)))
-    np.testing.assert_array_equal(data.read(FIRST).image, scene(0).image)
+    assert open_folder(folder_source).tasks == ()
+    assert first(folder_source).targets == {}
 
 
 CAMVID_YAML = """\
@@ -256,3 +246,190 @@ def test_camvid(real_data: Path, tmp_path: Path) -> None:
         seen |= set(np.unique(sample.targets["segmentation"][valid]).tolist())
     assert void > 0
     assert seen == set(range(11))
+
+
+def camera(**values: object) -> str:
+    """Return a description with a camera; `values` replace good ones."""
+    good = {"fx": 1, "fy": 1, "cx": 0, "cy": 0, "height": 4, "width": 4}
+    lines = "".join(f"\n  {key}: {value}" for key, value in (good | values).items())
+    return f"tasks: {{}}\ncamera:{lines}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tasks: {depth: {scale: 1", "YAML"),
+        ("- depth", "a mapping of keys"),
+        ("tasks: {}\ntasks: {}", "the key tasks twice"),
+        ("tasks: {}\ncolour: red", "Unknown field of dataset.yaml 'colour'"),
+        ("tasks: {depht: {}}", "Did you mean depth"),
+        ("tasks: {edge2d: {scale: big}}", "of type float"),
+        ("tasks: {edge2d: {scale: 0}}", "other than 0"),
+        ("tasks: {edge2d: {scale: 1/0}}", "of type float"),
+        ("tasks: {edge2d: {void: 3}}", "keys that fit the task edge2d"),
+        ("tasks: {edge2d: {signs: [1, -1, -1]}}", "signs"),
+        ("tasks: {edge2d: {fill: true}}", "keys that fit the task edge2d"),
+        ("tasks: {normal: {signs: [1, 2, -1]}}", "three of 1 and -1"),
+        ("tasks: {normal: {invalid: [128]}}", "one value a channel"),
+        ("tasks: {edge2d: {valid_where: depth}}", "valid_where to name another task"),
+        ("tasks: {edge2d: {folder: ../../etc}}", "folders below the source"),
+        ('tasks: {}\nimage: "a\\0b"', "folders below the source"),
+        ("tasks: {}\nsplits: {trian: a}", "Did you mean train"),
+        ("tasks: {}\nsplits: {train: /data}", "folders below the source"),
+        ("tasks: {}\nsplits: {train: val}", "one folder a split"),
+        ("tasks: {}\nmissing: ignore", "Known: error, unlabelled"),
+        ("tasks: {segmentation: {}}", "classes if, and only if"),
+        ("tasks: {segmentation: {}}\nclasses: [a, a]", "distinct classes"),
+        ("tasks: {segmentation: {}}\nclasses: [on, off]", "classes[0] to be of type str"),
+        ("tasks: {depth: {scale: 1}}", "depth_range_m, since depth is a task"),
+        ("tasks: {}\ndepth_range_m: [10, 1]", "two rising lengths"),
+        ("tasks: {}\ncamera: {fx: 1}", "none for fy, cx, cy, height, width"),
+        (camera(fx=0), "camera.fx to be a finite number above 0"),
+        (camera(cx="-.inf"), "camera.cx to be a finite number in"),
+        (camera(fx="1" + 400 * "0"), "camera.fx to be a finite number above 0"),
+        ("tasks: {edge2d: {scale: .nan}}", "tasks.edge2d.scale to be a finite number"),
+        ("tasks: {edge2d: {offset: .nan}}", "tasks.edge2d.offset to be a finite number"),
+        ("tasks: {depth: {scale: -0.001}}\ndepth_range_m: [1, 9]", "tasks.depth.scale, metres a"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\ntasks: {}", "without aliases"),
+        ("tasks: !!python/object/apply:os.system [ls]", "YAML"),
+        ("tasks: " + "[" * 50_000, "YAML"),
+        ("#" * 2_000_000, "bytes of YAML"),
+        (b"\xff\xfe\x81tasks", "YAML"),
+    ],
+)
+def test_description_that_is_none_is_refused(tmp_path: Path, text: str | bytes, words: str) -> None:
+    path = tmp_path / "dataset.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    refused(lambda: open_folder(tmp_path), words, path)
+
+
+def test_sources_that_are_none_are_refused(folder_source: Path, tmp_path: Path) -> None:
+    def fails(*words: object, source: Path = folder_source, **options: str) -> None:
+        refused(lambda: open_folder(source, FolderOptions(**options)), *words)
+
+    fails("a folder of images", source=tmp_path / "missing")
+    fails("No such file", description=str(folder_source / "other.yaml"))
+    (folder_source / "val" / "edge3d").rename(folder_source / "val" / "edges")
+    fails(folder_source / "val" / "edge3d", "name another folder")
+    for path in (folder_source / "val" / "image").iterdir():
+        path.unlink()
+    fails("Expected images", folder_source / "val" / "image")  # nor is a part held out instead
+    (folder_source / "test").rename(folder_source / "test2")
+    (folder_source / "val").rename(folder_source / "val2")
+    fails(folder_source / "test", "No such file")
+    (folder_source / "test").symlink_to(folder_source / "test")
+    fails("symbolic links")
+    (folder_source / "dataset.yaml").unlink()
+    (folder_source / "dataset.yaml").symlink_to(folder_source / "dataset.yaml")
+    fails("symbolic links")
+
+
+def test_names_that_are_ambiguous_or_no_text_are_refused(folder_source: Path) -> None:
+    images = folder_source / "train" / "image"
+    save(images / "Bild 0 é.jpg", scene(0).image)
+    words = ("one file named Bild 0 é", "Bild 0 é.jpg", "Bild 0 é.png")
+    refused(lambda: open_folder(folder_source), *words)
+    (images / "Bild 0 é.jpg").unlink()
+    try:
+        Path(os.fsdecode(os.fsencode(images) + b"/\xff\xfe.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    refused(lambda: open_folder(folder_source), "UTF-8")
+
+
+def grey(value: int, mode: str = "L") -> Image.Image:
+    return Image.new(mode, (WIDTH, HEIGHT), value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "picture", "words"),
+    [
+        ("image", grey(7, "I;16"), "16-bit"),
+        ("image", Image.new("RGB", (WIDTH, 5)), "5 x 24 pixels"),
+        ("depth", grey(7), "8 bits"),
+        ("depth", grey(0, "I;16"), "some valid depth"),
+        ("label", grey(0, "RGB"), "colours"),
+        ("label", grey(13), "labels from 0 to 12 or 255 for void"),
+        ("normal", grey(0), "grey values"),
+        ("normal", grey(0, "P"), "a palette"),
+        ("curvature", grey(0, "LA"), "transparency"),
+        ("curvature", grey(0, "RGBA"), "three values a pixel"),
+    ],
+)
+def test_pictures_that_cannot_be_read_are_named(
+    folder_source: Path, folder: str, picture: Image.Image, words: str
+) -> None:
+    path = folder_source / "train" / folder / "Bild 0 é.png"
+    picture.save(path)
+    # A wrong size shows in a target.
+    place = folder_source if words == "5 x 24 pixels" else path
+    refused_sample(lambda: first(folder_source), words, place)
+    open_folder(folder_source).read("train/Bild 1 é")
+
+
+MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65.535, 2)
+
+
+@pytest.mark.parametrize(
+    ("folder", "array", "words"),
+    [
+        ("depth", np.full(SHAPE, -2e3), "depths above 0 m"),
+        ("depth", np.full(SHAPE, np.nan), "finite"),
+        ("depth", np.full(SHAPE, 1e300), "finite"),
+        ("depth", np.zeros(SHAPE), "some valid depth"),
+        ("depth", np.ones((*SHAPE, 3)), "shape (18, 24, 3)"),
+        ("label", np.full(SHAPE, 0.5), "labels from 0 to 12"),
+        ("label", np.full(SHAPE, -1), "got -1 at 432 pixels"),
+        ("normal", np.ones((3, *SHAPE)), "shape (3, 18, 24)"),
+        ("normal", np.full((HEIGHT, 25, 3), 3**-0.5), "18 x 24 pixels, as the image has,"),
+        ("edge2d", np.zeros((0, WIDTH)), "shape (0, 24, 1)"),
+        ("image", np.full((*SHAPE, 3), 2.0), "floats 0..1"),
+        ("image", np.zeros((3, *SHAPE), np.uint8), "shape (3, 18, 24)"),
+        # Values that a task cannot have name the scale; the YAML has 1/255 for reshading.
+        ("normal", np.full((*SHAPE, 3), 200, np.uint8), "200 to 200"),
+        ("normal", np.full((*SHAPE, 3), -1.02), "-1.02 to -1.02"),
+        ("reshading", np.full(SHAPE, 255 * 200.0), "200 to 200"),
+        ("edge2d", np.full(SHAPE, 65535, np.uint16), "65535 to 65535"),
+        ("edge3d", np.full(SHAPE, -0.02), "-0.02 to -0.02"),
+        ("keypoint2d", np.full(SHAPE, 1.02), "1.02 to 1.02"),
+        ("keypoint3d", np.full(SHAPE, 9, np.uint8), "9 to 9"),
+        ("curvature", np.full((*SHAPE, 2), 127, np.uint8), "a median size of 127"),
+    ],
+)
+def test_arrays_that_cannot_be_are_named(
+    folder_source: Path, folder: str, array: np.ndarray, words: str
+) -> None:
+    path = replace_first(folder_source, folder, array)
+    remedy = f"tasks.{folder}.scale" if " to " in words and folder != "label" else ""
+    refused_sample(lambda: first(folder_source), words, path, remedy)
+
+
+@pytest.mark.parametrize(
+    ("scale", "span", "depth", "words"),
+    [
+        # 65535 * 0.001 m = 65.5 m at 3 of 24 columns, 12.5 %: a missing value, not a distance.
+        (1, [0.7, 10], MISSING_AS_MAXIMUM, ("65.535 m (12.5%", "depth.invalid", "0.7 to 10")),
+        (1, [0.7, 10], 1932, ("a median of 1932 m", "tasks.depth.scale")),
+        (1, [5, 20], 1.9, ("a median of 1.9 m", "depth_range_m")),
+        (0.001, [0.7, 10], 1.9, ("a median of 0.0019 m", "tasks.depth.scale")),
+    ],
+    ids=["65535 is missing", "millimetres as metres", "another range", "metres in millimetres"],
+)
+def test_depth_far_from_declared_range_is_refused(
+    folder_source: Path, scale: float, span: list, depth: object, words: tuple[str, ...]
+) -> None:
+    array = np.broadcast_to(np.float32(depth), SHAPE).copy()
+    path = replace_first(folder_source, "depth", array)
+    write_yaml(folder_source, depth_range_m=span, tasks={"depth": {"scale": scale}}, classes=None)
+    refused_sample(lambda: first(folder_source), *words, path)
+
+
+def test_values_at_end_of_range_are_taken(folder_source: Path) -> None:
+    for task, value in (("edge2d", 1.0), ("reshading", 255.0), ("keypoint3d", -0.005)):
+        replace_first(folder_source, task, np.full(SHAPE, value))
+    first(folder_source)
+
+
+def test_depth_in_png_needs_its_unit(folder_source: Path) -> None:
+    write_yaml(folder_source, tasks={"depth": {"invalid": 0}}, classes=None)
+    refused_sample(lambda: first(folder_source), "tasks.depth.scale")

@@ -1,31 +1,36 @@
-"""The official file, written in its layout and read back: values, masks, splits, normals."""
+"""The official file, written in its layout and read back; what can be wrong names the file."""
 
 import dataclasses
-import pickle
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from mtl.data.prepare.__main__ import _option
 from mtl.data.readers.holdout import hold_out
-from mtl.data.readers.nyuv2 import CAMERA, Nyuv2Options, inside_border, open_nyuv2
+from mtl.data.readers.nyuv2 import CAMERA, MAT_NAME, Nyuv2Options, inside_border, open_nyuv2
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
+from mtl.data.sample import RawSample
 from mtl.data.targets.derive import normals_from_depth
 from mtl.data.targets.derived_tasks import derived
-from mtl.errors import UserError
 from mtl.spec.strict import build_dataclass
 from tests.data.readers.nyuv2_formats import (
     Frames,
     coded,
     corner_normal_map,
     real_frames,
+    room,
     write_eigen,
     write_ladicky,
     write_official,
+    write_splits,
 )
+from tests.data.readers.refusals import refused, refused_sample
 
 TRAIN, TEST = (1, 3, 4, 6), (2, 5)
 
@@ -36,23 +41,17 @@ def source(frames: Frames, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file_normals() -> dict[int, np.ndarray]:
-    """Return normals as files may hold them: y and z turned against our axes, a grey border."""
-    normals = {}
-    for index in range(1, 7):
-        values = corner_normal_map(0.1 * (index - 1)) * [1, -1, -1]
-        values[:10] = 0
-        normals[index] = values
-    return normals
+def whole(source: Path) -> RawSample:
+    """Return the first sample with all its tasks and no border."""
+    return open_nyuv2(source, Nyuv2Options(border="none")).read("0001")
 
 
-def test_round_trip_equals_what_was_written(source: Path, frames: Frames) -> None:
-    data = open_nyuv2(source, Nyuv2Options(border="none"))
+def test_round_trip_equals_what_was_written(source: Path, frames: Frames, whole) -> None:
+    data = open_nyuv2(source)
     assert data.tasks == ("depth", "normal", "segmentation")
     assert data.classes == CLASSES_13
-    for sample_id in ("0001", "0005"):
-        sample = data.read(sample_id)
-        position = int(sample_id) - 1
+    fast = Nyuv2Options(border="none", normals="none")
+    for sample, position in ((whole, 0), (open_nyuv2(source, fast).read("0005"), 4)):
         np.testing.assert_array_equal(sample.image, frames.images[position])
         np.testing.assert_array_equal(sample.targets["depth"][..., 0], frames.depths[position])
         classes, labelled = classes_13(frames.labels[position])
@@ -60,23 +59,32 @@ def test_round_trip_equals_what_was_written(source: Path, frames: Frames) -> Non
         np.testing.assert_array_equal(sample.valid["segmentation"], labelled)
         assert sample.valid["depth"].all()
         assert sample.camera == CAMERA
-        assert sample.targets["depth"].dtype == sample.targets["normal"].dtype == np.float32
+    assert whole.targets["depth"].dtype == whole.targets["normal"].dtype == np.float32
 
 
-@pytest.mark.parametrize("border", ["eigen", "none", 3])
-def test_white_border_is_no_picture_whatever_counts(source: Path, border: str | int) -> None:
-    sample = open_nyuv2(source, Nyuv2Options(border=border, tasks=("depth",))).read("0001")
+@pytest.mark.parametrize(
+    ("border", "num_inside"),
+    [("eigen", 426 * 560), ("none", 480 * 640), (7, 466 * 626), ("10", 460 * 620)],
+)
+def test_border_is_invalid_in_every_task(source: Path, border: str | int, num_inside: int) -> None:
+    inside = inside_border(border)
+    assert inside.sum() == num_inside
+    options = Nyuv2Options(border=border, tasks=("depth", "segmentation"))
+    sample = open_nyuv2(source, options).read("0001")
+    for task, valid in sample.valid.items():
+        assert not valid[~inside].any(), task
+    assert sample.valid["depth"][inside].all()
+    # The white border of the image is no picture, whatever counts.
     expected = np.zeros((480, 640), bool)
     expected[10:470, 10:630] = True
     np.testing.assert_array_equal(sample.inside, expected)
-    np.testing.assert_array_equal(sample.counted, inside_border(border))
+    np.testing.assert_array_equal(sample.counted, inside)
 
 
 def test_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path) -> None:
     real = real_frames(real_data, (1, 7, 9))
-    data = open_nyuv2(
-        write_official(tmp_path, real, (1, 3), (2,)), Nyuv2Options(validation_share=0)
-    )
+    options = Nyuv2Options(validation_share=0)
+    data = open_nyuv2(write_official(tmp_path, real, (1, 3), (2,)), options)
     for sample_id in ("0001", "0002", "0003"):
         sample = data.read(sample_id)
         white = (sample.image == 255).all(-1)
@@ -93,59 +101,43 @@ def test_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path
             assert without[:15].max() > target[valid].mean() * 3
 
 
-def test_folder_and_file_open_alike_and_readers_can_be_sent_to_processes(source: Path) -> None:
-    options = Nyuv2Options(tasks=("depth",))
-    by_folder, by_file = (open_nyuv2(place, options) for place in (source.parent, source))
-    assert by_folder.samples == by_file.samples
-    sent = pickle.loads(pickle.dumps(by_folder)).read("0003")
-    np.testing.assert_array_equal(sent.image, by_file.read("0003").image)
-
-
 def test_splits_are_official_ones_and_part_of_train_is_held_out(source: Path) -> None:
     samples = open_nyuv2(source).samples
     assert samples["test"] == ("0002", "0005")
     assert sorted(samples["train"] + samples["validation"]) == ["0001", "0003", "0004", "0006"]
     assert len(samples["validation"]) == 1
+    assert open_nyuv2(source.parent).samples == samples
     none_held = open_nyuv2(source, Nyuv2Options(validation_share=0)).samples
     assert (none_held["train"], none_held["validation"]) == (("0001", "0003", "0004", "0006"), ())
-    held = {
-        open_nyuv2(source, Nyuv2Options(validation_seed=seed)).samples["validation"]
-        for seed in range(12)
-    }
-    assert len(held) > 1
+    by_seed = (open_nyuv2(source, Nyuv2Options(validation_seed=seed)) for seed in range(12))
+    assert len({data.samples["validation"] for data in by_seed}) > 1
 
 
 def test_held_out_samples_are_these_for_ever() -> None:
     ids = [f"{index:04d}" for index in range(1, 796)]
     kept, held = hold_out(ids, 0.1, seed=0)
     assert (len(kept), len(held)) == (715, 80)
-    assert held[:5] == HELD_FIRST
+    assert held[:5] == ("0002", "0019", "0021", "0023", "0025")
     fewer, _ = hold_out(ids[:-1], 0.1, seed=0)
     assert len(set(kept) ^ set(fewer)) <= 2
+    for share in (-0.1, 1.0, float("nan"), 0.9):
+        refused(lambda share=share: hold_out(["a", "b"], share, 0))
 
 
-HELD_FIRST = ("0002", "0019", "0021", "0023", "0025")
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan"), 0.9])
-def test_shares_that_leave_nothing_are_refused(share: float) -> None:
-    with pytest.raises(UserError, match="Expected .* got .*"):
-        hold_out(["a", "b"], share, 0)
-
-
-def test_filled_depth_is_measured_only_where_sensor_saw_something(source: Path) -> None:
-    sample = open_nyuv2(source, Nyuv2Options(border="none")).read("0001")
+def test_filled_depth_is_measured_only_where_sensor_saw_something(whole: RawSample) -> None:
     missing = np.zeros((480, 640), bool)
     missing[200:220, 300:330] = missing[100:110, 100:110] = True
-    np.testing.assert_array_equal(sample.measured["depth"], ~missing)
-    assert sample.valid["normal"][210, 310]
-    assert not sample.measured["normal"][210, 310]
-    assert not sample.measured["normal"][199, 310]
-    assert sample.measured["normal"][0, 0]
+    np.testing.assert_array_equal(whole.measured["depth"], ~missing)
+    assert whole.valid["normal"][210, 310]
+    assert not whole.measured["normal"][210, 310]
+    assert not whole.measured["normal"][199, 310]
+    assert whole.measured["normal"][0, 0]
 
 
-def test_raw_depth_leaves_holes_invalid(source: Path, frames: Frames) -> None:
-    data = open_nyuv2(source, Nyuv2Options(depth="raw", border="none"))
+def test_raw_depth_has_holes_that_are_fillable_inside_border(source: Path, frames: Frames) -> None:
+    fast = {"depth": "raw", "normal_window_px": 1}
+    data = open_nyuv2(source, Nyuv2Options(**fast, border="none"))
+    assert data.options["depth"] == "raw"
     sample = data.read("0004")
     raw = frames.raw_depths[3]
     known = (raw > 0) & (raw < 10)
@@ -155,39 +147,20 @@ def test_raw_depth_leaves_holes_invalid(source: Path, frames: Frames) -> None:
     assert not sample.measured
     np.testing.assert_array_equal(sample.fillable["depth"], ~known)
     np.testing.assert_array_equal(sample.fillable["normal"], ~sample.valid["normal"])
-    assert data.options["depth"] == "raw"
-
-
-def test_only_pixels_inside_border_are_fillable(source: Path) -> None:
-    sample = open_nyuv2(source, Nyuv2Options(depth="raw")).read("0004")
+    sample = open_nyuv2(source, Nyuv2Options(**fast)).read("0004")
     inside = inside_border("eigen")
-    assert not sample.fillable["depth"][~inside].any()
     np.testing.assert_array_equal(sample.fillable["depth"], inside & ~sample.valid["depth"])
-    assert set(open_nyuv2(source).read("0004").fillable) == {"normal"}
+    filled = open_nyuv2(source, Nyuv2Options(normal_window_px=1)).read("0004")
+    assert set(filled.fillable) == {"normal"}
 
 
-@pytest.mark.parametrize(
-    ("border", "num_inside"),
-    [("eigen", 426 * 560), ("none", 480 * 640), (7, 466 * 626), ("10", 460 * 620)],
-)
-def test_border_is_invalid_in_every_task(source: Path, border: str | int, num_inside: int) -> None:
-    inside = inside_border(border)
-    assert inside.sum() == num_inside
-    options = Nyuv2Options(border=border, tasks=("depth", "segmentation"))
-    sample = open_nyuv2(source, options).read("0001")
-    for task, valid in sample.valid.items():
-        assert not valid[~inside].any(), task
-    assert sample.valid["depth"][inside].all()
-
-
-def test_normals_from_depth_and_no_normals(source: Path, frames: Frames) -> None:
+def test_normals_from_depth_and_no_normals(source: Path, frames: Frames, whole) -> None:
     options = Nyuv2Options(border="none", normal_window_px=1)
     sample = open_nyuv2(source, options).read("0002")
     expected, exists = normals_from_depth(frames.depths[1].astype(float), CAMERA)
     np.testing.assert_allclose(sample.targets["normal"], expected, atol=1e-6)
     np.testing.assert_array_equal(sample.valid["normal"], exists)
-    sample = open_nyuv2(source, Nyuv2Options(border="none")).read("0002")
-    cosine = (sample.targets["normal"] * corner_normal_map(0.1)).sum(-1)[sample.valid["normal"]]
+    cosine = (whole.targets["normal"] * corner_normal_map(0.0)).sum(-1)[whole.valid["normal"]]
     angles_deg = np.degrees(np.arccos(cosine.clip(-1, 1)))
     assert np.median(angles_deg) < 0.1
     assert angles_deg.mean() < 2
@@ -196,32 +169,30 @@ def test_normals_from_depth_and_no_normals(source: Path, frames: Frames) -> None
     assert set(data.read("0002").targets) == {"depth", "segmentation"}
 
 
-def _ladicky(folder: Path, normals: dict[int, np.ndarray]) -> Path:
-    return write_ladicky(folder / "nyu_normals_gt", normals, TRAIN)
+@pytest.fixture(scope="module")
+def file_normals() -> dict[int, np.ndarray]:
+    """Return normals as files may hold them: y and z turned against our axes, a grey border."""
+    normals = {}
+    for index in (1, 5):
+        values = corner_normal_map(0.1 * (index - 1)) * [1, -1, -1]
+        values[:10] = 0
+        normals[index] = values
+    return normals
 
 
-def _ladicky_parent(folder: Path, normals: dict[int, np.ndarray]) -> Path:
-    return _ladicky(folder, normals).parent
-
-
-@pytest.mark.parametrize(
-    ("origin", "write"),
-    [
-        ("ladicky", _ladicky),
-        ("ladicky", _ladicky_parent),
-        ("eigen", write_eigen),
-    ],
-)
+@pytest.mark.parametrize("origin", ["ladicky", "ladicky parent", "eigen"])
 def test_normals_of_each_origin_get_their_signs_and_masks(
-    source: Path,
-    file_normals: dict[int, np.ndarray],
-    tmp_path: Path,
-    origin: str,
-    write: Callable[[Path, dict[int, np.ndarray]], Path],
+    source: Path, file_normals: dict[int, np.ndarray], tmp_path: Path, origin: str
 ) -> None:
-    path = write(tmp_path / "normals", file_normals)
+    if origin == "eigen":
+        path = write_eigen(tmp_path / "n", file_normals)
+    else:
+        path = write_ladicky(tmp_path / "nyu_normals_gt", file_normals, TRAIN)
+    path = path.parent if origin == "ladicky parent" else path
     data = open_nyuv2(source, Nyuv2Options(normals=str(path), border="none", signs="+--"))
-    assert (data.options["normals_origin"], data.options["signs"]) == (origin, "+--")
+    assert (data.options["normals_origin"], data.options["signs"]) == (origin.split()[0], "+--")
+    folders = [path.parent.name for path in data.files("0001")][1:]
+    assert folders == (["normals", "masks"] if origin == "eigen" else ["train"])
     for sample_id in ("0001", "0005"):
         sample = data.read(sample_id)
         valid = sample.valid["normal"]
@@ -234,50 +205,226 @@ def test_normals_of_each_origin_get_their_signs_and_masks(
         np.testing.assert_allclose(length[valid], 1, atol=1e-6)
 
 
-def test_masks_of_eigen_count(
-    source: Path, file_normals: dict[int, np.ndarray], tmp_path: Path
-) -> None:
+def test_masks_of_eigen_count(source: Path, file_normals: dict, tmp_path: Path) -> None:
     mask = np.zeros((480, 640), bool)
     mask[50:400, 60:600] = True
     path = write_eigen(tmp_path / "n", file_normals, dict.fromkeys(file_normals, mask))
     data = open_nyuv2(source, Nyuv2Options(normals=str(path), border="none", signs="+--"))
-    np.testing.assert_array_equal(data.read("0006").valid["normal"], mask)
+    np.testing.assert_array_equal(data.read("0001").valid["normal"], mask)
     for picture in (path / "masks").iterdir():  # a mask of 0 and 1 says the same
         Image.fromarray(mask.astype(np.uint8)).save(picture)
-    np.testing.assert_array_equal(data.read("0006").valid["normal"], mask)
+    np.testing.assert_array_equal(data.read("0001").valid["normal"], mask)
 
 
-@pytest.mark.parametrize(
-    ("option", "signs", "factors"),
-    [
+def test_given_signs_are_taken_as_they_are(source: Path, file_normals: dict, tmp_path) -> None:
+    path = write_eigen(tmp_path / "n", file_normals)
+    colour = coded(file_normals[1])[100, 100] / 255 * 2 - 1
+    for option, signs, factors in (
         ("signs=-++", "-++", [-1, 1, 1]),
         ("signs=-,+,+", "-++", [-1, 1, 1]),
         ("signs=-,-,-", "---", [-1, -1, -1]),  # a bare --- begins a document in YAML
         ('signs="---"', "---", [-1, -1, -1]),
-    ],
-)
-def test_given_signs_are_taken_as_they_are(
-    option: str,
-    signs: str,
-    factors: list[int],
-    source: Path,
-    file_normals: dict[int, np.ndarray],
-    tmp_path: Path,
-) -> None:
-    path = write_eigen(tmp_path / "n", file_normals)
-    values = {"normals": str(path), "border": "none"} | dict([_option(option)])
-    data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
-    got = data.read("0001").targets["normal"][100, 100]
-    colour = coded(file_normals[1])[100, 100] / 255 * 2 - 1
-    np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * factors, atol=1e-6)
-    assert data.options["signs"] == signs
+    ):
+        values = {"normals": str(path), "border": "none"} | dict([_option(option)])
+        data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
+        assert data.options["signs"] == signs
+        got = data.read("0001").targets["normal"][100, 100]
+        np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * factors, atol=1e-6)
 
 
-def test_counts_unlike_official_ones_and_missing_raw_depth_are_noted(
-    frames: Frames, tmp_path: Path
-) -> None:
+def test_unusual_counts_and_missing_raw_depth_are_noted(frames: Frames, tmp_path: Path) -> None:
     write_official(tmp_path, frames, rawDepths=None)
-    data = open_nyuv2(tmp_path)
+    data = open_nyuv2(tmp_path, Nyuv2Options(normals="none"))
     assert any("4 training and 2 test" in note for note in data.notes)
     assert any("rawDepths" in note for note in data.notes)
     assert not data.read("0001").measured
+
+
+# What can be wrong, with two frames.
+
+OPTIONS = Nyuv2Options(validation_share=0)
+RAW = Nyuv2Options(validation_share=0, depth="raw")
+
+
+@pytest.fixture(scope="module")
+def two() -> Frames:
+    return room(number=2)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, two: Frames) -> Path:
+    return write_official(tmp_path, two, (1,), (2,)).parent
+
+
+def opening_fails(place: Path, *words: object, options: Nyuv2Options = OPTIONS) -> None:
+    refused(lambda: open_nyuv2(place, options), *words)
+
+
+def reading_fails(place: Path, *words: object, options: Nyuv2Options = OPTIONS) -> None:
+    data = open_nyuv2(place, options)
+    refused_sample(lambda: data.read("0001"), *words)
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def with_a_group(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file.create_group("images")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.unlink(), "got No such file"),
+        (link_to_itself, "symbolic links"),
+        (cut, "whole MATLAB 7.3 file"),
+        (with_a_group, "whole MATLAB 7.3 file"),
+        (lambda path: path.write_bytes(b""), "begins with b''"),
+        (lambda path: path.write_bytes(b"<!DOCTYPE html>404"), "begins with b'<!DOCTYPE"),
+        (lambda path: scipy.io.savemat(path, {"images": np.zeros((2, 2))}), "MATLAB 5"),
+    ],
+)
+def test_file_that_is_no_whole_hdf5_is_refused(pair: Path, spoil: Callable, words: str) -> None:
+    spoil(pair / MAT_NAME)
+    opening_fails(pair, words, MAT_NAME, "-v7.3")
+    opening_fails(pair / MAT_NAME, words)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "words"),
+    [
+        ({"labels": None}, OPTIONS, "none such for labels"),
+        ({"rawDepths": None}, RAW, "none such for rawDepths"),
+        ({"depths": np.zeros((2, 480, 640), np.float32)}, OPTIONS, "shape (2, 480, 640)"),
+        ({"depths": np.zeros((1, 640, 480), np.float32)}, OPTIONS, "shape (1, 640, 480)"),
+        ({"images": np.zeros((2, 3, 320, 240), np.uint8)}, OPTIONS, "(2, 3, 320, 240)"),
+        ({"images": np.zeros((0, 3, 640, 480), np.uint8)}, OPTIONS, "images, which is"),
+        ({"images": np.zeros((2, 3, 640, 480), np.uint16)}, OPTIONS, "images of 8 bits"),
+        ({"depths": np.zeros((2, 640, 480), np.uint16)}, OPTIONS, "depths, which is uint16"),
+        ({"labels": np.zeros((2, 640, 480), np.float32)}, OPTIONS, "labels, which is float32"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(
+    tmp_path: Path, two: Frames, arrays: dict, options: Nyuv2Options, words: str
+) -> None:
+    write_official(tmp_path, two, (1,), (2,), **arrays)
+    opening_fails(tmp_path, words, options=options)
+
+
+def test_splits_may_lie_elsewhere_and_must_fit(pair: Path) -> None:
+    path = pair / "splits.mat"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 61):
+        path.write_bytes(whole[:length])
+        opening_fails(pair, "splits.mat")
+    for train, test in (
+        ((1, 3), (2,)), ((0,), (2,)), ((1,), (1, 2)), ((1, 1), (2,)), ((), (1, 2)),
+        ([1.5], [2]), ("one", (2,)),
+    ):  # fmt: skip
+        scipy.io.savemat(path, {"trainNdxs": train, "testNdxs": test})
+        opening_fails(pair, "splits.mat")
+    path.unlink()
+    opening_fails(pair, "official split at", "splits.mat", "option splits")
+    write_splits(pair / "elsewhere.mat", (2,), (1,))
+    options = Nyuv2Options(splits=str(pair / "elsewhere.mat"), validation_share=0)
+    assert open_nyuv2(pair, options).samples["train"] == ("0002",)
+
+
+def test_options_that_cannot_be_are_refused(pair: Path) -> None:
+    for options, words in (
+        ({"depth": "both"}, "depth filled or raw"),
+        ({"border": "white"}, "border eigen, none"),
+        ({"border": 240}, "below 240"),
+        ({"border": -1}, "border eigen, none"),
+        ({"normals": "x", "signs": "+-"}, "signs of x, y, z"),
+        ({"normals": "x", "signs": None}, "signs=-,-,-"),
+        ({"normals": "x"}, "got ''"),
+        ({"normals": "nowhere", "signs": "+--"}, "Expected normals at nowhere"),
+        ({"normal_window_px": 4}, "normal_window_px odd"),
+        ({"validation_share": 1.0}, "validation share"),
+        ({"validation_share": 0.1}, "more training samples"),
+    ):
+        opening_fails(pair, words, options=Nyuv2Options(**({"validation_share": 0} | options)))
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "value", "words"),
+    [
+        (OPTIONS, (200, 300), np.nan, "nan m at 1 pixels"),
+        (OPTIONS, (200, 300), -0.5, "got -0.5 m at 1 pixels"),
+        (RAW, (200, 300), 3615, "got 3615 m"),
+        (OPTIONS, ..., 0, "some valid depth inside the border"),
+        (RAW, ..., 0, "some valid depth inside the border"),
+        (OPTIONS, ..., 1950, "a median of 1950 m"),
+        (RAW, ..., 0.002, "a median of 0.002 m"),
+    ],
+)
+def test_depth_that_cannot_be_is_named(
+    tmp_path: Path, two: Frames, options: Nyuv2Options, where: object, value: float, words: str
+) -> None:
+    key = "depths" if options is OPTIONS else "raw_depths"
+    write_official(tmp_path, two.changed(key, 0, value, where), (1,), (2,))
+    reading_fails(tmp_path, words, "sample 0001", options=options)
+
+
+def test_damaged_labels_and_file_that_went_away_are_named(pair: Path, two: Frames) -> None:
+    write_official(pair, two.changed("labels", 0, 895, (5, 6)), (1,), (2,))
+    reading_fails(pair, "labels 0..894, got 895", "sample 0001")
+    with h5py.File(pair / MAT_NAME, "r+") as file:
+        del file["labels"]
+        data = two.labels.transpose(0, 2, 1)
+        labels = file.create_dataset("labels", data=data, chunks=(1, 640, 480), compression="gzip")
+        chunk = labels.id.get_chunk_info(0)
+    with open(pair / MAT_NAME, "r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\xff" * chunk.size)
+    reading_fails(pair, "Expected labels in sample 0001")
+    data = open_nyuv2(pair, OPTIONS)
+    (pair / MAT_NAME).unlink()
+    refused_sample(lambda: data.read("0001"), "Expected images in sample 0001")
+
+
+@cache
+def normals_of_two() -> dict[int, np.ndarray]:
+    return {index: corner_normal_map(0.1 * (index - 1)) for index in (1, 2)}
+
+
+def with_normals(path: Path) -> Nyuv2Options:
+    return Nyuv2Options(normals=str(path), signs="+++", validation_share=0)
+
+
+def test_normals_need_their_files_and_masks(pair: Path) -> None:
+    path = write_eigen(pair / "n", normals_of_two())
+    (path / "masks" / "0000.png").unlink()
+    reading_fails(pair, "masks/0000.png", options=with_normals(path))
+    (path / "masks" / "0001.png").unlink()
+    (path / "masks").rmdir()
+    opening_fails(pair, "Expected normals at", options=with_normals(path))
+    path = write_ladicky(pair / "l", {2: normals_of_two()[2]}, train=())
+    reading_fails(pair, "ladicky normals of sample 0001", options=with_normals(path))
+
+
+def test_damaged_normals_are_named(pair: Path) -> None:
+    path = write_ladicky(pair / "n", normals_of_two(), train=(1,))
+    picture = path / "train" / "00001.png"
+    whole = picture.read_bytes()
+    for content, words in (
+        (b"", "an empty file"),
+        (whole[:2000], "00001.png"),
+        (Image.new("RGB", (320, 240)), "480x640 pixels"),
+        (Image.new("I;16", (640, 480)), "16-bit"),
+        (Image.fromarray(coded((normals_of_two()[1] + 1) / 2)), "normals of length 1"),
+    ):
+        if isinstance(content, bytes):
+            picture.write_bytes(content)
+        else:
+            content.save(picture)
+        reading_fails(pair, words, picture, options=with_normals(path))

@@ -1,9 +1,8 @@
-"""Scenes written in Taskonomy's files, trees and names, read back; splits and strides."""
+"""Taskonomy: scenes in its files, trees and names read back; splits, strides, and what is wrong."""
 
 import hashlib
-import pickle
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,69 +10,65 @@ import pytest
 from PIL import Image
 
 from mtl.data.readers.taskonomy import (
+    READABLE_TASKS,
     TASKONOMY_TASKS,
     TINY,
     TaskonomyOptions,
-    find_views,
     open_taskonomy,
     read_split_csv,
     strided,
 )
+from mtl.data.sample import RawDataset, RawSample
 from mtl.data.targets import derive
-from mtl.errors import BadSampleError, UserError
-from tests.data.readers.taskonomy_formats import (
-    EVERY,
-    HEIGHT,
-    TREES,
-    VIEWS,
-    WIDTH,
-    encoded,
-    path_of,
-    scene,
-    write_view,
+from tests.data.readers.folder_formats import BOUNDS, HEIGHT, ROUNDING, WIDTH, save, scene
+from tests.data.readers.refusals import refused, refused_sample
+from tests.data.readers.taskonomy_formats import EVERY, FIRST, VIEWS, encoded, path_of, write_view
+
+SHAPE = (HEIGHT, WIDTH)
+
+
+def opened(source: Path, **options: object) -> RawDataset:
+    return open_taskonomy(source, TaskonomyOptions(**{"stride": 1, **options}))
+
+
+def first(source: Path, **options: object) -> RawSample:
+    return opened(source, **options).read(FIRST)
+
+
+def replace(source: Path, domain: str, array: np.ndarray) -> None:
+    """Replace a file of the first view."""
+    Image.fromarray(array).save(path_of(source, VIEWS[0], domain))
+
+
+@pytest.mark.parametrize(
+    ("tree", "generation"), [("omnidata", 0), ("annotator", 1), ("starter", 1), ("sample", 0)]
 )
-
-# Half a quantisation step each, by the encodings of the facts.
-BOUNDS = {
-    "depth": 0.5 / 512,  # metres
-    # Each component is off by 0.5 / 127.5; the vector by at most sqrt(3) times that, and making it
-    # unit again moves it by no more than that once more.
-    "normal": 2 * 3**0.5 * 0.5 / 127.5,
-    "curvature": 0.5 / 127,
-    "reshading": 0.5 / 255,
-    "edge2d": 0.5 / 65535,
-    "edge3d": 0.5 / 65535,
-    "keypoint2d": 0.5 / 65535,
-    "keypoint3d": 0.5 / 65535,
-}
-
-
-ROUNDING = 1e-6  # float32
-
-
-@pytest.mark.parametrize("generation", [0, 1])
-@pytest.mark.parametrize("tree", [*TREES, "sample"])
 def test_scenes_read_back_equal_within_quantisation(
     tmp_path: Path, tree: str, generation: int
 ) -> None:
-    root = tmp_path / "hanson" if tree == "sample" else tmp_path / "with spaces äß"
-    views = VIEWS if tree != "sample" else [("hanson", p, v) for _, p, v in VIEWS]
+    is_one_building = tree == "sample"
+    root = tmp_path / "hanson" if is_one_building else tmp_path / "with spaces äß"
+    views = [("hanson", p, v) for _, p, v in VIEWS] if is_one_building else VIEWS
     for index, view in enumerate(views):
-        write_view(root, view, scene(index), tree, generation)
-    options = TaskonomyOptions(stride=1, splits="all" if tree == "sample" else "tiny")
-    data = open_taskonomy(root, options)
-    assert data.tasks == TASKONOMY_TASKS
-    assert len(data.tasks) == 8
+        kinds = ("image", *READABLE_TASKS)
+        write_view(root, view, scene(index), tree, generation, kinds)
+    splits = "all" if is_one_building else "tiny"
+    assert opened(root, splits=splits).tasks == TASKONOMY_TASKS
+    assert opened(root, splits=splits).classes == ()
+    data = opened(root, splits=splits, tasks=READABLE_TASKS[::-1])
+    assert data.tasks == READABLE_TASKS
     assert sum(len(ids) for ids in data.samples.values()) == 5
     for index, (building, point, number) in enumerate(views):
         got = data.read(f"{building}/point_{point}_view_{number}")
         np.testing.assert_array_equal(got.image, scene(index).image)
-        for task, bound in BOUNDS.items():
-            target = scene(index).targets[task]
-            assert got.targets[task].dtype == np.float32
+        for task, bound in {**BOUNDS, "depth": 0.5 / 512}.items():
+            target, valid = scene(index).targets[task], scene(index).valid[task]
+            if task == "segmentation":  # background comes before the scene's 13 classes
+                target = np.where(valid, target + 1, 0).astype(np.uint8)
+            assert got.targets[task].dtype == target.dtype
             assert got.targets[task].shape == target.shape
-            assert got.valid[task].all()
-            worst = np.abs(got.targets[task] - target).max()
+            np.testing.assert_array_equal(got.valid[task], valid)
+            worst = np.abs(got.targets[task].astype(float) - target).max()
             assert worst <= bound + ROUNDING, task
         length = np.linalg.norm(got.targets["normal"], axis=-1)
         np.testing.assert_allclose(length, 1, atol=1e-6)
@@ -84,21 +79,20 @@ def test_scenes_read_back_equal_within_quantisation(
 
 
 def test_tiny_split_by_building_and_order(taskonomy_source: Path) -> None:
+    assert [len(names) for names in TINY.values()] == [25, 5, 5]
+    assert len({name for names in TINY.values() for name in names}) == 35
     write_view(taskonomy_source, ("hanson", 2, 0), scene(0))
-    write_view(taskonomy_source, ("nowhere", 1, 0), scene(0))
-    data = open_taskonomy(taskonomy_source, EVERY)
+    for number in range(2):
+        write_view(taskonomy_source, ("mycastle", number, 0), scene(0))
+    data = opened(taskonomy_source)
     # By number, not by letter: 2 before 10.
     assert data.samples["train"] == (
-        "hanson/point_0_view_0", "hanson/point_2_view_0", "hanson/point_10_view_1",
-        "merom/point_2_view_0",
+        FIRST, "hanson/point_2_view_0", "hanson/point_10_view_1", "merom/point_2_view_0",
     )  # fmt: skip
     assert data.samples["validation"] == ("darden/point_5_view_3",)
     assert data.samples["test"] == ("ihlen/point_7_view_0",)
-
-
-def test_tiny_is_25_5_5() -> None:
-    assert [len(names) for names in TINY.values()] == [25, 5, 5]
-    assert len({name for names in TINY.values() for name in names}) == 35
+    note = "2 views are left out, of buildings that are in no split (tiny): mycastle."
+    assert note in data.notes
 
 
 def test_one_stride_runs_through_all_buildings_of_split() -> None:
@@ -110,31 +104,26 @@ def test_one_stride_runs_through_all_buildings_of_split() -> None:
     assert len(strided(paper, {"train": ("a",)}, 100, 0)["train"]) == 2762
 
 
-def test_counts_unlike_papers_are_reported_and_not_forced(taskonomy_source: Path) -> None:
+def test_counts_unlike_papers_and_hash_of_ids_are_noted(taskonomy_source: Path) -> None:
     data = open_taskonomy(taskonomy_source)
-    assert data.samples["test"] == ("ihlen/point_7_view_0",)
     # One training view is left by the stride, and darden's serves validation.
-    assert data.samples["train"] == ("hanson/point_0_view_0",)
+    assert data.samples["train"] == (FIRST,)
+    assert data.samples["test"] == ("ihlen/point_7_view_0",)
     assert "The paper has 2,762 train views, here are 1." in data.notes
     assert "The paper has 548 test views, here are 1." in data.notes
     assert data.options["stride"] == 100
     assert data.options["tasks"] == TASKONOMY_TASKS
-
-
-def test_list_of_ids_has_hash_that_any_tool_can_make(taskonomy_source: Path) -> None:
-    data = open_taskonomy(taskonomy_source, EVERY)
+    data = opened(taskonomy_source)
     text = "hanson/point_0_view_0\nhanson/point_10_view_1\nmerom/point_2_view_0"
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     assert f"train: 3 views, SHA-256 of the list of ids {digest}." in data.notes
     assert not any("paper" in note for note in data.notes)
-    again = open_taskonomy(taskonomy_source, EVERY)
-    assert (again.samples, again.notes) == (data.samples, data.notes)
 
 
 def test_without_validation_buildings_part_of_train_is_held_out(taskonomy_source: Path) -> None:
     for folder in taskonomy_source.glob("*/darden"):
         shutil.rmtree(folder)
-    data = open_taskonomy(taskonomy_source, EVERY)
+    data = opened(taskonomy_source)
     assert len(data.samples["train"]) == 2
     assert len(data.samples["validation"]) == 1
     assert any("held out by seed 0" in note for note in data.notes)
@@ -142,99 +131,55 @@ def test_without_validation_buildings_part_of_train_is_held_out(taskonomy_source
 
 
 def test_all_shares_buildings_out_by_seed(taskonomy_source: Path) -> None:
-    options = TaskonomyOptions(stride=1, splits="all", test_share=0.5)
-    data = open_taskonomy(taskonomy_source, options)
+    options = {"splits": "all", "test_share": 0.5}
+    data = opened(taskonomy_source, **options)
     buildings = {s: {i.split("/")[0] for i in ids} for s, ids in data.samples.items()}
     assert len(buildings["test"]) == 2
     assert not buildings["test"] & (buildings["train"] | buildings["validation"])
     assert sum(len(ids) for ids in data.samples.values()) == 5
-    others = {
-        open_taskonomy(
-            taskonomy_source,
-            TaskonomyOptions(stride=1, splits="all", test_share=0.5, validation_seed=seed),
-        ).samples["test"]
-        for seed in range(6)
-    }
-    assert len(others) > 1
+    by_seed = (opened(taskonomy_source, **options, validation_seed=seed) for seed in range(6))
+    assert len({data.samples["test"] for data in by_seed}) > 1
 
 
-@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
-def test_csv_with_any_line_ends(taskonomy_source: Path, tmp_path: Path, end: str) -> None:
+def test_csv_with_any_line_ends(taskonomy_source: Path, tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
     lines = ["id,train,val,test", "hanson,0,0,1", "merom,1,0,0", "darden,1,0,0", "ihlen,0,1,0",
              "elsewhere,0,0,0"]  # fmt: skip
-    path.write_bytes(end.join(lines).encode())
-    assert read_split_csv(path) == {
-        "train": ("merom", "darden"), "validation": ("ihlen",), "test": ("hanson",),
-    }  # fmt: skip
-    data = open_taskonomy(taskonomy_source, TaskonomyOptions(stride=1, splits=str(path)))
-    assert data.samples["test"] == ("hanson/point_0_view_0", "hanson/point_10_view_1")
+    for end in ("\r", "\n", "\r\n"):
+        path.write_bytes(end.join(lines).encode())
+        assert read_split_csv(path) == {
+            "train": ("merom", "darden"), "validation": ("ihlen",), "test": ("hanson",),
+        }  # fmt: skip
+    data = opened(taskonomy_source, splits=str(path))
+    assert data.samples["test"] == (FIRST, "hanson/point_10_view_1")
 
 
 def test_views_that_lack_task_are_left_out_and_counted(taskonomy_source: Path) -> None:
     path_of(taskonomy_source, VIEWS[0], "normal").unlink()
     path_of(taskonomy_source, VIEWS[1], "keypoints2d").unlink()
-    data = open_taskonomy(taskonomy_source, EVERY)
+    data = opened(taskonomy_source)
     assert data.samples["train"] == ("merom/point_2_view_0",)
     assert "2 of 5 views are left out: 1 lack normal, 1 lack keypoint2d." in data.notes
-    fewer = open_taskonomy(taskonomy_source, TaskonomyOptions(stride=1, tasks=("edge2d", "depth")))
+    fewer = opened(taskonomy_source, tasks=("edge2d", "depth"))
     assert len(fewer.samples["train"]) == 3
-    assert fewer.tasks == ("depth", "edge2d")
-    assert set(fewer.read("hanson/point_0_view_0").targets) == {"depth", "edge2d"}
-
-
-@pytest.mark.parametrize("tree", [*TREES, "sample"])
-def test_segmentation_is_read_where_it_is_asked_for(tmp_path: Path, tree: str) -> None:
-    root = tmp_path / "hanson" if tree == "sample" else tmp_path / "data"
-    views = VIEWS if tree != "sample" else [("hanson", p, v) for _, p, v in VIEWS]
-    for index, view in enumerate(views):
-        write_view(root, view, scene(index), tree, kinds=("image", "depth", "segmentation"))
-    splits = "all" if tree == "sample" else "tiny"
-    options = TaskonomyOptions(stride=1, splits=splits, tasks=("segmentation", "depth"))
-    data = open_taskonomy(root, options)
-    assert data.tasks == ("depth", "segmentation")
-    assert (len(data.classes), data.classes[0], data.classes[16]) == (17, "background", "vase")
-    assert open_taskonomy(root, replace(options, tasks=("depth",))).classes == ()
-    sample = data.read("hanson/point_10_view_1")
-    assert sample.targets["segmentation"].dtype == np.uint8
-    np.testing.assert_array_equal(sample.valid["segmentation"], scene(1).valid["segmentation"])
-    # Stored 0 is uncertain and 1 background, so class c is stored as c + 1; the scene's class c is
-    # stored as c + 2, and comes back as c + 1.
-    valid = sample.valid["segmentation"]
-    expected = scene(1).targets["segmentation"][valid] + 1
-    np.testing.assert_array_equal(sample.targets["segmentation"][valid], expected)
-    assert not sample.targets["segmentation"][~valid].any()
+    assert set(fewer.read(FIRST).targets) == {"depth", "edge2d"}
 
 
 def test_every_stored_label_becomes_its_class(taskonomy_source: Path) -> None:
-    # By the list of the facts: 0 uncertain, 1 background, 2 bottle, ..., 17 vase.
-    path = (
-        taskonomy_source
-        / "segment_semantic"
-        / "hanson"
-        / "point_0_view_0_domain_segmentsemantic.png"
-    )
+    # By the list of taskbank: 0 uncertain, 1 background, 2 bottle, ..., 17 vase.
     for index, view in enumerate(VIEWS):
         write_view(taskonomy_source, view, scene(index), kinds=("segmentation",))
-    stored = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) % 18
+    (path,) = taskonomy_source.glob("segment_semantic/*/point_0_view_0_*")
+    stored = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(SHAPE) % 18
     Image.fromarray(stored).save(path)
-    data = open_taskonomy(taskonomy_source, TaskonomyOptions(stride=1, tasks=("segmentation",)))
-    sample = data.read("hanson/point_0_view_0")
+    data = opened(taskonomy_source, tasks=("segmentation",))
+    sample = data.read(FIRST)
     np.testing.assert_array_equal(sample.valid["segmentation"], stored > 0)
     for label, name in ((1, "background"), (2, "bottle"), (4, "couch"), (9, "tv"), (17, "vase")):
         classes = sample.targets["segmentation"][stored == label]
         assert {data.classes[c] for c in classes} == {name}
     Image.fromarray(stored + 1).save(path)
-    with pytest.raises(BadSampleError, match=r"from 0 .uncertain. to 17 .vase.*got 18"):
-        data.read("hanson/point_0_view_0")
-
-
-def test_segment_semantic_and_unknown_domains_are_no_buildings(taskonomy_source: Path) -> None:
-    folder = taskonomy_source / "segment_semantic" / "hanson"
-    folder.mkdir(parents=True)
-    semantic = folder / "point_0_view_0_domain_segmentsemantic.png"
-    Image.new("L", (WIDTH, HEIGHT)).save(semantic)
-    assert {view[0] for view in find_views(taskonomy_source).kinds} == {view[0] for view in VIEWS}
+    refused_sample(lambda: data.read(FIRST), "from 0 (uncertain) to 17 (vase)", "got 18")
 
 
 def test_invalid_pixels_of_every_encoding(taskonomy_source: Path) -> None:
@@ -245,16 +190,14 @@ def test_invalid_pixels_of_every_encoding(taskonomy_source: Path) -> None:
     curvature = encoded("curvature", scene(0))
     curvature[2, 0] = 0
     curvature[2, 1] = (255, 0, 0)
-    for array, domain in (
-        (depth, "depth_zbuffer"), (normal, "normal"), (curvature, "principal_curvature"),
-    ):  # fmt: skip
-        Image.fromarray(array).save(path_of(taskonomy_source, VIEWS[0], domain))
-    got = open_taskonomy(taskonomy_source, EVERY).read("hanson/point_0_view_0")
+    replace(taskonomy_source, "depth_zbuffer", depth)
+    replace(taskonomy_source, "normal", normal)
+    replace(taskonomy_source, "principal_curvature", curvature)
+    got = first(taskonomy_source)
     # 64500 / 512 = 125.98 m: far, but nothing says that it is wrong.
     assert got.valid["depth"][0, :4].tolist() == [False, True, False, True]
     assert got.targets["depth"][0, 3, 0] == 64499 / 512
-    margin = TaskonomyOptions(stride=1, depth_invalid_from=64500)
-    careful = open_taskonomy(taskonomy_source, margin).read("hanson/point_0_view_0")
+    careful = first(taskonomy_source, depth_invalid_from=64500)
     assert careful.valid["depth"][0, :4].tolist() == [False, False, False, True]
     for task in ("reshading", "edge3d", "keypoint3d"):
         np.testing.assert_array_equal(careful.valid[task], careful.valid["depth"])
@@ -269,17 +212,13 @@ def test_invalid_pixels_of_every_encoding(taskonomy_source: Path) -> None:
 
 
 def test_known_codes_by_hand(taskonomy_source: Path) -> None:
-    shape = (HEIGHT, WIDTH)
-    arrays = {
-        "depth_zbuffer": np.full(shape, 1024, np.uint16),  # 2 m
-        "edge_texture": np.full(shape, 65535, np.uint16),  # 1, never -1
-        "normal": np.full((*shape, 3), (128, 127, 0), np.uint8),  # towards the camera
-        "principal_curvature": np.full((*shape, 3), (127, 127, 0), np.uint8),  # flat
-        "reshading": np.full(shape, 51, np.uint8),  # one channel will do: 0.2
-    }
-    for domain, array in arrays.items():
-        Image.fromarray(array).save(path_of(taskonomy_source, VIEWS[0], domain))
-    got = open_taskonomy(taskonomy_source, EVERY).read("hanson/point_0_view_0").targets
+    replace(taskonomy_source, "depth_zbuffer", np.full(SHAPE, 1024, np.uint16))  # 2 m
+    replace(taskonomy_source, "edge_texture", np.full(SHAPE, 65535, np.uint16))  # 1, never -1
+    towards_camera, flat = np.uint8([128, 127, 0]), np.uint8([127, 127, 0])
+    replace(taskonomy_source, "normal", np.tile(towards_camera, (*SHAPE, 1)))
+    replace(taskonomy_source, "principal_curvature", np.tile(flat, (*SHAPE, 1)))
+    replace(taskonomy_source, "reshading", np.full(SHAPE, 51, np.uint8))  # one channel: 0.2
+    got = first(taskonomy_source).targets
     assert got["depth"][0, 0, 0] == 2
     assert got["edge2d"][0, 0, 0] == 1
     np.testing.assert_allclose(got["normal"][0, 0], [0, 0, -1], atol=0.004)
@@ -289,48 +228,141 @@ def test_known_codes_by_hand(taskonomy_source: Path) -> None:
 
 def test_masks_without_depth(taskonomy_source: Path) -> None:
     shutil.rmtree(taskonomy_source / "depth_zbuffer")
-    options = TaskonomyOptions(stride=1, tasks=("reshading", "edge2d"))
-    data = open_taskonomy(taskonomy_source, options)
+    tasks = ("reshading", "edge2d")
+    data = opened(taskonomy_source, tasks=tasks)
     assert any("No view has depth or mask_valid" in note for note in data.notes)
-    assert data.read("hanson/point_0_view_0").valid["reshading"].all()
+    assert data.read(FIRST).valid["reshading"].all()
     for view in (*VIEWS[:1], *VIEWS[2:]):
         write_view(taskonomy_source, view, scene(0), kinds=("mask",))
-    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask = np.ones(SHAPE, np.uint8)  # any two values are a mask, so 0 and 1 too
     mask[3] = 0
-    Image.fromarray(mask).save(path_of(taskonomy_source, VIEWS[0], "mask_valid"))
-    data = open_taskonomy(taskonomy_source, options)
+    replace(taskonomy_source, "mask_valid", mask)
+    data = opened(taskonomy_source, tasks=tasks)
     assert any("1 more views are left out" in note for note in data.notes)
-    sample = data.read("hanson/point_0_view_0")
+    sample = data.read(FIRST)
     np.testing.assert_array_equal(sample.valid["reshading"], mask > 0)
     assert sample.valid["edge2d"].all()
     write_view(taskonomy_source, VIEWS[1], scene(0), kinds=("distance",))
-    data = open_taskonomy(taskonomy_source, options)
+    data = opened(taskonomy_source, tasks=tasks)
     assert data.read("hanson/point_10_view_1").valid["reshading"].all()
 
 
-def test_reader_can_be_sent_to_another_process(taskonomy_source: Path) -> None:
-    data = pickle.loads(pickle.dumps(open_taskonomy(taskonomy_source, EVERY)))
-    np.testing.assert_array_equal(data.read("hanson/point_0_view_0").image, scene(0).image)
-
-
-def test_views_of_buildings_in_no_split_are_told(taskonomy_source: Path) -> None:
-    assert not any("in no split" in note for note in open_taskonomy(taskonomy_source, EVERY).notes)
-    for number in range(2):
-        write_view(taskonomy_source, ("mycastle", number, 0), scene(0))
-    note = "2 views are left out, of buildings that are in no split (tiny): mycastle."
-    assert note in open_taskonomy(taskonomy_source, EVERY).notes
-
-
 def test_numbers_with_leading_zeros_are_same_numbers(taskonomy_source: Path) -> None:
-    before = open_taskonomy(taskonomy_source, EVERY)
+    before = opened(taskonomy_source)
     for path in taskonomy_source.rglob("point_10_view_1_*.png"):
         path.rename(path.with_name(path.name.replace("point_10_view_1", "point_0010_view_01")))
-    data = open_taskonomy(taskonomy_source, EVERY)
+    data = opened(taskonomy_source)
     assert data.samples == before.samples
     paths = list(data.files("hanson/point_10_view_1"))
     assert all(path.name.startswith("point_0010_view_01_domain_") for path in paths)
     data.read("hanson/point_10_view_1")
     copy = next(taskonomy_source.rglob("point_0010_view_01_domain_rgb.png"))
     copy.with_name("point_10_view_01_domain_rgb.png").write_bytes(copy.read_bytes())
-    with pytest.raises(UserError, match="Expected one rgb of point 10, view 1"):
-        open_taskonomy(taskonomy_source, EVERY)
+    refused(lambda: opened(taskonomy_source), "Expected one rgb of point 10, view 1")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"", "an empty file"),
+        (b"name,split\rhanson,train\r", "name,split"),
+        (b"id,train,val,test\rhanson,yes,no,no\r", "line 2"),
+        (b"id,train,val,test\rhanson,1,0,1\r", "line 2"),
+        (b"id,train,val,test\rhanson,1,0,0\rhanson,0,0,1\r", "line 3"),
+        (b"id,train,val,test\rhanson,1\r", "line 2"),
+        (b"\xff\xfe\x00\x80", "utf-8"),
+    ],
+)
+def test_csv_that_is_no_list_of_buildings(tmp_path: Path, content: bytes | None, words: str):
+    path = tmp_path / "splits.csv"
+    if content is not None:
+        path.write_bytes(content)
+    refused(lambda: read_split_csv(path), words, path)
+
+
+def test_sources_that_are_none_are_refused(taskonomy_source: Path, tmp_path: Path) -> None:
+    refused(lambda: opened(tmp_path / "missing"), "Expected a folder of Taskonomy's files")
+    (tmp_path / "other" / "rgb").mkdir(parents=True)
+    (tmp_path / "other" / "rgb" / "holiday.png").write_bytes(b"x")
+    refused(lambda: opened(tmp_path / "other"), "named point_<P>_view_<V>")
+    few = {"stride": 50, "offset": 49}
+    refused(lambda: opened(taskonomy_source, **few), "views of train buildings")
+    for folder in taskonomy_source.glob("*/ihlen"):
+        shutil.rmtree(folder)
+    words = ("views of test buildings (tiny)", "darden, hanson")
+    refused(lambda: opened(taskonomy_source), *words)
+    shutil.rmtree(taskonomy_source / "edge_occlusion")
+    refused(lambda: opened(taskonomy_source), "4 rgb, ", "0 edge_occlusion", "fewer tasks")
+    twin = taskonomy_source / "depth" / "taskonomy" / "hanson"
+    twin.mkdir(parents=True)
+    depth = path_of(taskonomy_source, VIEWS[0], "depth_zbuffer")
+    shutil.copy(depth, twin / "point_0_view_0_domain_depth.png")
+    refused(lambda: opened(taskonomy_source), "Expected one depth_zbuffer of point 0, view 0")
+
+
+def test_links_to_folders_are_followed_but_not_in_circle(
+    taskonomy_source: Path, tmp_path: Path
+) -> None:
+    (taskonomy_source / "rgb" / "hanson" / "up").symlink_to(taskonomy_source)
+    (taskonomy_source / "normal" / "self").symlink_to(taskonomy_source / "normal" / "self")
+    shutil.move(taskonomy_source / "reshading" / "merom", tmp_path / "elsewhere")
+    (taskonomy_source / "reshading" / "merom").symlink_to(tmp_path / "elsewhere")
+    data = open_taskonomy(taskonomy_source, EVERY)
+    assert len(data.samples["train"]) == 3
+    data.read("merom/point_2_view_0")
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def holding(picture: np.ndarray | Image.Image) -> Callable[[Path], None]:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    return lambda path: image.save(path)
+
+
+@pytest.mark.parametrize(
+    ("domain", "spoil", "words"),
+    [
+        ("edge_texture", lambda path: path.write_bytes(path.read_bytes()[:60]), "damaged"),
+        ("edge_occlusion", lambda path: path.unlink(), "No such file"),
+        ("reshading", link_to_itself, "symbolic links"),
+        ("depth_zbuffer", holding(Image.new("L", (WIDTH, HEIGHT))), "8 bits"),
+        ("depth_zbuffer", holding(np.full(SHAPE, 65535, np.uint16)), "some valid depth"),
+        ("depth_zbuffer", holding(np.full(SHAPE, 20, np.uint16)), "a median of 0.0390625 m"),
+        ("principal_curvature", holding(Image.new("RGB", (25, 18))), "18 x 24 pixels, as the"),
+        ("principal_curvature", holding(Image.new("L", (WIDTH, HEIGHT))), "three values a pixel"),
+        ("normal", holding(Image.new("RGBA", (WIDTH, HEIGHT))), "three values a pixel"),
+        ("normal", holding(np.full((*SHAPE, 3), 160, np.uint8)), "normals of length 1"),
+        ("reshading", lambda path: save(path, scene(0).image), "channels that differ"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(
+    taskonomy_source: Path, domain: str, spoil: Callable[[Path], None], words: str
+) -> None:
+    data = open_taskonomy(taskonomy_source, EVERY)
+    path = path_of(taskonomy_source, VIEWS[0], domain)
+    spoil(path)
+    refused_sample(lambda: data.read(FIRST), path, words)
+    data.read("hanson/point_10_view_1")  # the others can be read
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"tasks": ()}, "at least one"),
+        ({"tasks": ("depth", "depth")}, "distinct"),
+        ({"tasks": ("dept",)}, "Did you mean depth"),
+        ({"stride": 0}, "stride of at least 1"),
+        ({"offset": 100}, "offset from 0 to 99"),
+        ({"validation_share": 1.0}, "validation_share between"),
+        ({"test_share": 0.0}, "test_share between"),
+        ({"depth_invalid_from": 70000}, "depth_invalid_from from 2"),
+        ({"depth_range_m": (5.0, 1.0)}, "two rising lengths"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(values: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TaskonomyOptions(**values)
