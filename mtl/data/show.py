@@ -10,8 +10,9 @@ Invalid pixels are black.
 import argparse
 import colorsys
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,7 +20,7 @@ from PIL import Image, ImageDraw
 from mtl.command_line import Parser, run
 from mtl.data.manifest import check_whole, read_manifest
 from mtl.data.sample import Sample
-from mtl.data.scenes.records import VARIANTS, SceneSample
+from mtl.data.scenes.records import VARIANTS
 from mtl.data.scenes.render import render_scene
 from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS, TASKS
@@ -33,7 +34,20 @@ GAP_PX = 2
 TITLE_PX = 14
 
 
-Shown = Sample | SceneSample
+class Shown(Protocol):
+    """What a sheet needs of a sample."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """Return uint8 (height, width, 3)."""
+
+    @property
+    def targets(self) -> Mapping[str, np.ndarray]:
+        """Return task -> values."""
+
+    @property
+    def valid(self) -> Mapping[str, np.ndarray]:
+        """Return task -> bool (height, width)."""
 
 
 def panel(sample: Shown, name: str, num_classes: int) -> np.ndarray:
