@@ -33,13 +33,18 @@ class S3Server:
         options = f"endpoint_override=127.0.0.1:{port or self.port}&scheme=http&region=us-east-1"
         return f"s3://{bucket}/{prefix}?{options}"
 
-    def ask_for_credentials(self) -> None:
-        """Refuse, from now on, everybody whom the server does not know: it knows nobody."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/moto-api/reset-auth",
-            data=b"0",
-            headers={"Content-Type": "text/plain"},
-        )
+    @contextlib.contextmanager
+    def refusing_all(self) -> Iterator[None]:
+        """Refuse everybody meanwhile: the server knows nobody's credentials."""
+        self._authenticate_after(b"0")
+        try:
+            yield
+        finally:
+            self._authenticate_after(b"inf")
+
+    def _authenticate_after(self, requests: bytes) -> None:
+        url = f"http://127.0.0.1:{self.port}/moto-api/reset-auth"
+        request = urllib.request.Request(url, data=requests, headers={"Content-Type": "text/plain"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             answer.read()
 
@@ -80,7 +85,7 @@ def _wait_for(port: int) -> None:
 
 
 class Proxy:
-    """Passes connections on to a port of this machine, as badly as it is told to.
+    """Passes connections on to a port of this machine, slowly or in part.
 
     `delay` is in seconds, before anything is passed on. Once `bytes_left` have gone to the server,
     every connection is cut, then and later, until it is None again.

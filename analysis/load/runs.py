@@ -117,7 +117,7 @@ def load_stores(
     if run_ids is None:
         run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]
     asked, notes = list(dict.fromkeys(run_ids)), []
-    of_stores = [read_runs(store, asked, specs) for store in stores]
+    of_stores = [read_runs(store, asked, specs, manifests=True) for store in stores]
     found = []
     for run_id in asked:
         runs = [held[run_id] for held in of_stores]

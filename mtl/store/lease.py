@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 
 from mtl.errors import StoreError, StoreUnreachableError
@@ -93,34 +92,21 @@ def parse_lease(data: bytes, place: str) -> dict[str, Any] | None:
         held = parse_json(data, place)
     except StoreError:
         return None
-    schema = held.get("schema") if isinstance(held, dict) else None
-    if _is_whole(schema) and schema != LEASE_SCHEMA:
+    if not isinstance(held, dict):
+        return None
+    schema = held.get("schema")
+    if type(schema) is int and schema != LEASE_SCHEMA:
         raise StoreError(
             f"Expected a lease of schema {LEASE_SCHEMA} in {place}, got {schema}. Use the "
             "release that wrote it, or remove the file once no driver of the sweep runs."
         )
-    is_whole = isinstance(held, dict) and all(
-        test(held.get(name)) for name, test in _LEASE_FIELDS.items()
-    )
-    return dict(held) if is_whole else None
+    is_whole = all(type(held.get(name)) is kind for name, kind in _LEASE_FIELDS.items())
+    return held if is_whole else None
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-_LEASE_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "schema": _is_whole,
-    "number": _is_whole,
-    "token": _is_text,
-    "holder": _is_text,
-    "beat": _is_whole,
-    "released": lambda value: isinstance(value, bool),
-}
+_LEASE_FIELDS = {
+    "schema": int, "number": int, "token": str, "holder": str, "beat": int, "released": bool,
+}  # fmt: skip
 
 
 class HeldLease:
@@ -131,7 +117,7 @@ class HeldLease:
         sweep: its name.
         locked: whether a lock, held by the caller, decides who may take it; otherwise the beat is
             watched.
-        say: told, in a sentence, when a watch begins.
+        say: called with a sentence when a watch begins.
         clock: seconds, monotonic.
         sleep: waits for seconds.
     """
@@ -161,7 +147,7 @@ class HeldLease:
         """
         # Where a lock decides, a damaged lease is none: its driver is gone, or the lock would not
         # be held here. Numbers then begin again at 1, and a worker that outlived that driver is
-        # told by its token.
+        # recognised by its token.
         held = _read(self._files, self._sweep, or_none=self._locked)
         if held is not None and not held["released"] and not self._locked:
             self._watch(held)
@@ -177,12 +163,7 @@ class HeldLease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the lease back, so that the next driver need not watch it."""
         self._ended.set()
         self._thread.join(SECONDS_TO_END)

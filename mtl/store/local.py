@@ -62,26 +62,34 @@ class Storage(Protocol):
     def remove(self, key: str) -> None:
         """Remove a file, or all that lies below `key`; what is absent stays so."""
 
-    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return the lines of a log, as one file."""
-
-    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
-        """Write a log of these lines, each with its newline, replacing an earlier one."""
-
     def append_log(self, key: str, line: bytes) -> None:
         """Add a line, with its newline, to a log that this process alone writes."""
 
+    # A log and a large file are files as any other, unless a place cannot rewrite them cheaply.
+
+    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
+        """Return the lines of a log."""
+        return self.read(key, max_bytes)
+
+    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
+        """Write a log of these lines, each with its newline, replacing an earlier one."""
+        self.write(key, b"".join(lines))
+
     def read_large(self, key: str) -> bytes:
         """Return a file that `write_large` wrote."""
+        return self.read(key)
 
     def write_large(self, key: str, data: bytes, check: Callable[[], None]) -> None:
         """Write a file that takes a while; `check` is called just before it takes effect."""
+        check()
+        self.write(key, data)
 
     def remove_large(self, key: str) -> None:
         """Remove what `write_large` wrote; what is absent stays so."""
+        self.remove(key)
 
 
-class LocalStorage:
+class LocalStorage(Storage):
     """A folder on a local or shared POSIX file system.
 
     Args:
@@ -174,14 +182,6 @@ class LocalStorage:
         else:
             self.path(key).unlink(missing_ok=True)
 
-    def read_log(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return the lines of a log."""
-        return self.read(key, max_bytes)
-
-    def write_log(self, key: str, lines: Sequence[bytes]) -> None:
-        """Write a log as one file."""
-        self.write(key, b"".join(lines))
-
     def append_log(self, key: str, line: bytes) -> None:
         """Add a line and flush it to disk; one that a crash cut short is dropped first."""
         with open(self._made(key), "a+b") as file:
@@ -193,19 +193,6 @@ class LocalStorage:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-
-    def read_large(self, key: str) -> bytes:
-        """Return a file's content."""
-        return self.read(key)
-
-    def write_large(self, key: str, data: bytes, check: Callable[[], None]) -> None:
-        """Write a file as any other."""
-        check()
-        self.write(key, data)
-
-    def remove_large(self, key: str) -> None:
-        """Remove a file."""
-        self.remove(key)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

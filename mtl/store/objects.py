@@ -30,12 +30,14 @@ from pyarrow import ArrowInvalid, fs
 
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store.address import shown_address
-from mtl.store.local import Kind, StoredFile, parse_json, too_large
+from mtl.store.local import Kind, Storage, StoredFile, parse_json, too_large
 
 Answer = TypeVar("Answer")
 
 RETRY_PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between tries; within each try the provider's library tries three times by itself."""
+"""Seconds between tries."""
+PROVIDER_TRIES = 3
+"""Of the provider's library, within each of ours."""
 CONNECT_TIMEOUT = 5.0
 """Seconds."""
 MIN_SECRET = 4
@@ -54,7 +56,7 @@ _REFUSALS = re.compile(
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|bucket (?:does not|not) exist|ContainerNotFound", re.I)
 
 
-class ObjectStorage:
+class ObjectStorage(Storage):
     """Objects below a prefix of a bucket.
 
     Args:
@@ -111,7 +113,7 @@ class ObjectStorage:
             access_key=unquote(user) if user else None,
             secret_key=unquote(password) if password else None,
             connect_timeout=CONNECT_TIMEOUT,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=PROVIDER_TRIES),
             allow_delayed_open=True,  # a small object is one PUT
             **options,
         )

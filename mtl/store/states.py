@@ -1,9 +1,9 @@
 """What became of a run: the one place where its state is derived from its files."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mtl.command_line import printable
 from mtl.errors import StoreError
@@ -11,6 +11,7 @@ from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store.store import Store
 
+Answer = TypeVar("Answer")
 State = Literal["done", "running", "paused", "failed", "partial", "missing", "damaged"]
 STATES: dict[str, str] = {
     "done": "has a result",
@@ -36,13 +37,17 @@ class StoredRun:
     result: Result | None = None
     """Of a run that is done."""
     manifest: Mapping[str, Any] | None = None
-    """None where there is none that can be read."""
+    """Of a run that is done, where it was asked for and can be read."""
     epochs: int = 0
     """Epochs recorded."""
 
 
 def read_runs(
-    store: Store, run_ids: Iterable[str], specs: Mapping[str, RunSpec] | None = None
+    store: Store,
+    run_ids: Iterable[str],
+    specs: Mapping[str, RunSpec] | None = None,
+    *,
+    manifests: bool = False,
 ) -> dict[str, StoredRun]:
     """Return run id -> run as it lies in a store; on object storage many are read at a time.
 
@@ -50,10 +55,16 @@ def read_runs(
         store: that may hold them.
         run_ids: in the order wanted.
         specs: those that are known already; their spec.json is not read.
+        manifests: read those of the runs that are done as well.
     """
     known = specs or {}
-    runs = store.for_each(lambda run_id: read_run(store, run_id, known.get(run_id)), run_ids)
-    return {run.run_id: run for run in runs}
+
+    def read(run_id: str) -> StoredRun:
+        run = read_run(store, run_id, known.get(run_id))
+        has_manifest = manifests and run.state == "done"
+        return replace(run, manifest=_readable(store.manifest, run_id)) if has_manifest else run
+
+    return {run.run_id: run for run in store.for_each(read, run_ids)}
 
 
 def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
@@ -84,16 +95,9 @@ def read_specs(stores: Sequence[Store], run_ids: Iterable[str]) -> dict[str, Run
     found: dict[str, RunSpec] = {}
     for store in stores:
         left = [run_id for run_id in asked if run_id not in found]
-        read = zip(left, store.for_each(partial(_spec, store), left), strict=True)
-        found |= {run_id: spec for run_id, spec in read if spec is not None}
+        specs = store.for_each(partial(_readable, store.spec), left)
+        found |= {i: spec for i, spec in zip(left, specs, strict=True) if spec is not None}
     return {run_id: found[run_id] for run_id in asked if run_id in found}
-
-
-def _spec(store: Store, run_id: str) -> RunSpec | None:
-    try:
-        return store.spec(run_id)
-    except (StoreError, OSError):
-        return None
 
 
 def _read_run(store: Store, run_id: str, spec: RunSpec | None) -> StoredRun:
@@ -108,28 +112,29 @@ def _read_run(store: Store, run_id: str, spec: RunSpec | None) -> StoredRun:
         if "spec.json" not in names:
             return StoredRun(run_id, "damaged", "has no spec.json")
         spec = store.spec(run_id)
-    manifest = _manifest(store, run_id) if "manifest.json" in names else None
     if "result.json" in names:
         try:
             result = store.result(run_id)
         except StoreError as error:
             return StoredRun(run_id, "damaged", _without_folder(store, error), spec)
         if result is not None:
-            return StoredRun(run_id, "done", "", spec, result, manifest, result.epochs)
-    epochs = _num_epochs(store, run_id) if "epochs.jsonl" in names else 0
-    state, reason = _state_without_result(store, run_id, names, manifest, epochs)
+            return StoredRun(run_id, "done", "", spec, result, epochs=result.epochs)
+    epochs = len(_readable(store.epochs, run_id) or []) if "epochs.jsonl" in names else 0
+    state, reason = _state_without_result(store, run_id, names, epochs)
     if state in ("running", "paused", "partial"):
         reason = f"{reason}after epoch {epochs} of {spec.epochs}"
-    return StoredRun(run_id, state, reason, spec, None, manifest, epochs)
+    return StoredRun(run_id, state, reason, spec, epochs=epochs)
 
 
 def _state_without_result(
-    store: Store, run_id: str, names: list[str], manifest: Mapping[str, Any] | None, epochs: int
+    store: Store, run_id: str, names: list[str], epochs: int
 ) -> tuple[State, str]:
     if store.is_locked(store.run_key(run_id)):
         return "running", ""
     if "error.txt" in names:
-        return "failed", _last_line(_error(store, run_id)) or "no reason was written"
+        text = _readable(store.error, run_id)
+        return "failed", _last_line(text or "") or "no reason was written"
+    manifest = _readable(store.manifest, run_id) if "manifest.json" in names else None
     if PAUSED_AFTER in (manifest or {}):  # a training that goes on removes this
         return "paused", "paused "
     if epochs or ("checkpoint" in names and store.has_checkpoint(run_id)):
@@ -137,25 +142,12 @@ def _state_without_result(
     return "missing", "planned, no epoch finished"
 
 
-def _manifest(store: Store, run_id: str) -> dict[str, Any] | None:
+def _readable(read: Callable[[str], Answer], run_id: str) -> Answer | None:
+    """Return what `read` reads of a run; None if the file is absent or damaged."""
     try:
-        return store.manifest(run_id)
+        return read(run_id)
     except (StoreError, OSError):
         return None
-
-
-def _num_epochs(store: Store, run_id: str) -> int:
-    try:
-        return len(store.epochs(run_id))
-    except (StoreError, OSError):
-        return 0
-
-
-def _error(store: Store, run_id: str) -> str:
-    try:
-        return store.error(run_id) or ""
-    except (StoreError, OSError) as error:
-        return f"its error.txt cannot be read: {error}"
 
 
 def _last_line(text: str) -> str:

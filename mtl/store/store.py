@@ -234,6 +234,12 @@ class Store:
         """Return what `write_large` wrote; raise `FileNotFoundError` if it is absent."""
         return self.storage.read_large(key)
 
+    @property
+    def _writable(self) -> Storage:
+        """Return the files for writing; raise a `StaleLeaseError` under a stale lease."""
+        self.check_lease()
+        return self.storage
+
     def check_lease(self) -> None:
         """Raise a `StaleLeaseError` if another driver has taken the sweep."""
         if self.lease is not None:
@@ -241,8 +247,7 @@ class Store:
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file; as all that follows, refused under a stale lease."""
-        self.check_lease()
-        self.storage.write(key, data)
+        self._writable.write(key, data)
 
     def write_json(self, key: str, value: Any) -> None:
         """Write `value` as strict JSON (NaN and infinity are refused)."""
@@ -250,28 +255,23 @@ class Store:
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
         """Write a log of these lines, replacing an earlier one."""
-        self.check_lease()
-        self.storage.write_log(key, lines)
+        self._writable.write_log(key, lines)
 
     def append_line(self, key: str, value: Any) -> None:
         """Add a line of strict JSON to a log that this process alone writes."""
-        self.check_lease()
-        self.storage.append_log(key, (json.dumps(value, allow_nan=False) + "\n").encode())
+        self._writable.append_log(key, (json.dumps(value, allow_nan=False) + "\n").encode())
 
     def write_large(self, key: str, data: bytes) -> None:
         """Write a file that takes a while and replaces an earlier one, such as a checkpoint."""
-        self.check_lease()
-        self.storage.write_large(key, data, self.check_lease)
+        self._writable.write_large(key, data, self.check_lease)
 
     def remove_large(self, key: str) -> None:
         """Remove what `write_large` wrote; what is absent stays so."""
-        self.check_lease()
-        self.storage.remove_large(key)
+        self._writable.remove_large(key)
 
     def remove(self, key: str) -> None:
         """Remove a file, or all below `key`; what is absent stays so."""
-        self.check_lease()
-        self.storage.remove(key)
+        self._writable.remove(key)
 
     def for_each(self, function: Callable[[str], Answer], names: Iterable[str]) -> list[Answer]:
         """Return what `function` says of each run, sweep or key.
@@ -311,7 +311,7 @@ class Store:
         """Return whether a process trains a run, or runs a sweep; False on object storage.
 
         The lock is asked for, shared and for an instant: a training that starts in that instant is
-        told that the run is busy, and tried again by its sweep.
+        refused as busy, and tried again by its sweep.
         """
         if not isinstance(self.storage, LocalStorage) or self.kind(f"{key}/.lock") != "file":
             return False

@@ -151,8 +151,9 @@ def _finished_runs(store: Store) -> list[tuple[RunSpec, Mapping[str, Any]]]:
     run_ids = store.run_ids()
     found: list[tuple[RunSpec, Mapping[str, Any]]] = []
     for start in range(0, len(run_ids), MAX_RUNS_READ):
-        read = read_runs(store, run_ids[start : start + MAX_RUNS_READ]).values()
-        found += [(r.spec, r.manifest) for r in read if r.result and r.spec and r.manifest]
+        asked = run_ids[start : start + MAX_RUNS_READ]
+        runs = read_runs(store, asked, manifests=True).values()
+        found += [(run.spec, run.manifest) for run in runs if run.spec and run.manifest]
         if len(found) >= MAX_RUNS_READ:
             break
     return found[:MAX_RUNS_READ]

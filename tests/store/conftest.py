@@ -5,10 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store, write_json
 from mtl.training import fit
 from tests.conftest import tiny_fields
+
+
+def epoch_record(epoch: int, loss: float = 1.0) -> EpochRecord:
+    """Return the record of an epoch of two tasks, one of which had no valid pixel."""
+    return EpochRecord(
+        epoch=epoch, losses=[loss, None], weights=[0.5, 0.5], loss_scales=[0.5, None],
+        difficulties=None, learning_rate=1e-3,
+        metrics={"validation": {"depth": {"delta1": None}}}, seconds=1.5,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

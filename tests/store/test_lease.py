@@ -39,15 +39,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def lease(tmp_path: Path, clock: Clock, said: list[str]) -> Callable[..., HeldLease]:
+def lease(tmp_path: Path, clock: Clock, messages: list[str]) -> Callable[..., HeldLease]:
     def make(*, locked: bool = False) -> HeldLease:
         return HeldLease(
-            LocalStorage(tmp_path), "mine", locked=locked, say=said.append,
+            LocalStorage(tmp_path), "mine", locked=locked, say=messages.append,
             clock=lambda: clock.now, sleep=clock.sleep,
         )  # fmt: skip
 
@@ -62,30 +62,28 @@ def change(root: Path, **values: object) -> None:
     (root / "sweeps/mine/lease.json").write_text(json.dumps(held(root) | values))
 
 
-def test_each_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, clock, said):
+def test_each_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, clock, messages):
     for number in (1, 2, 3):
         with lease() as taken:
             assert taken.lease.number == held(tmp_path)["number"] == number
             assert not held(tmp_path)["released"]
         assert held(tmp_path)["released"]
-    assert said == []  # what was given back is not watched
+    assert messages == []  # what was given back is not watched
     assert clock.now == 3 * 2.0  # each was read back after two seconds
 
 
-def test_lease_of_a_living_driver_is_not_taken(lease, tmp_path, clock, said):
+def test_lease_of_a_living_driver_is_not_taken(lease, tmp_path, clock, messages):
     with lease() as first:
         clock.meanwhile = first.renew
         with pytest.raises(StoreError, match="run by another process .process [0-9]+ on"):
             lease().__enter__()
         assert held(tmp_path)["number"] == 1
-    (text,) = said
+    (text,) = messages
     assert "Watching for 60 s" in text
 
 
 @pytest.mark.parametrize("heartbeat", ["1970-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
-def test_dead_driver_is_replaced_after_a_watch_whatever_its_clock_said(
-    heartbeat, lease, tmp_path, clock
-):
+def test_dead_driver_is_replaced_after_a_watch(heartbeat, lease, tmp_path, clock):
     lease().__enter__()  # and never given back
     change(tmp_path, heartbeat=heartbeat)
     began = clock.now
@@ -96,11 +94,11 @@ def test_dead_driver_is_replaced_after_a_watch_whatever_its_clock_said(
     assert WATCH_SECONDS % SECONDS_BETWEEN_LOOKS == 0
 
 
-def test_nothing_is_watched_where_a_lock_decides(lease, clock, said):
+def test_nothing_is_watched_where_a_lock_decides(lease, clock, messages):
     lease(locked=True).__enter__()
     with lease(locked=True) as second:
         assert second.lease.number == 2
-    assert (clock.now, said) == (0.0, [])
+    assert (clock.now, messages) == (0.0, [])
 
 
 def test_last_writer_wins_of_two_drivers_at_once(lease, tmp_path, clock):

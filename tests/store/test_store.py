@@ -1,45 +1,28 @@
 """The store is the truth: atomic, strict about schemas, one trainer a run."""
 
-import json
-import multiprocessing
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mtl.errors import StoreError
 from mtl.records import EpochRecord, Result
-from mtl.spec import RunSpec
+from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store, write_json
 from mtl.store.local import write_atomically
-
-
-def _record(epoch: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=epoch,
-        losses=[1.0, None],
-        weights=[0.5, 0.5],
-        loss_scales=[0.5, None],
-        difficulties=None,
-        learning_rate=1e-3,
-        metrics={"validation": {"depth": {"delta1": None}}},
-        seconds=1.5,
-    )
+from mtl.training import fit
+from tests.store.conftest import epoch_record
 
 
 def _result(run_id: str) -> Result:
     metrics = {"test": {"depth": {"delta1": 0.5, "rmse": None}}}
     return Result(
-        run_id=run_id,
-        status="done",
-        epochs=3,
-        selection="last",
-        selected_epoch=3,
-        selected_metrics=metrics,
-        final_metrics=metrics,
-    )
+        run_id=run_id, status="done", epochs=3, selection="last", selected_epoch=3,
+        selected_metrics=metrics, final_metrics=metrics,
+    )  # fmt: skip
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -49,32 +32,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert store.run_ids() == [run_id]
     assert store.spec(run_id) == spec
     assert store.epochs(run_id) == []
-    store.write_epochs(run_id, [_record(1), _record(2)])
-    assert store.epochs(run_id) == [_record(1), _record(2)]
-    assert store.result(run_id) is None
-    assert store.manifest(run_id) is None
+    records = [epoch_record(1), epoch_record(2)]
+    store.write_epochs(run_id, records)
+    assert store.epochs(run_id) == records
+    assert store.result(run_id) is store.manifest(run_id) is None
     store.write_error(run_id, "it broke")
     assert store.error(run_id) == "it broke\n"
     assert not store.is_done(run_id)
     store.write_result(_result(run_id))
-    assert store.result(run_id) == _result(run_id)
     assert store.done([run_id, "0" * 16]) == {run_id}
     assert store.error(run_id) is None  # a result outlives an earlier failure
-    reader = Store(store.root, create=False)
-    assert reader.result(run_id) == _result(run_id)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"seed": 1}'])
-def test_torn_spec_is_written_again(content: str, tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    run_id = store.write_spec(RunSpec(seed=3))
-    path = store.run_folder(run_id) / "spec.json"
-    path.write_text(content)
-    store.write_spec(RunSpec(seed=3))
-    assert store.spec(run_id) == RunSpec(seed=3)
-    before = path.stat().st_mtime_ns
-    store.write_spec(RunSpec(seed=3))
-    assert path.stat().st_mtime_ns == before
+    assert Store(store.root, create=False).result(run_id) == _result(run_id)
+    held = store.read_json(store.run_key(run_id, "result.json"))
+    assert held.keys() == {
+        "schema", "run_id", "status", "epochs", "selection", "selected_epoch", "selected_metrics",
+        "final_metrics",
+    }  # fmt: skip
+    assert store.names("") == ["runs", "store.json", "sweeps"]
 
 
 def test_no_nan_is_written(tmp_path: Path) -> None:
@@ -88,6 +62,7 @@ def test_interrupted_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others may read it
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
@@ -99,38 +74,37 @@ def test_interrupted_write_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_files_can_be_read_by_others(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "file", b"x")
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
-
-
-def test_unusable_places_are_refused_in_one_sentence(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("x")
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "holiday.jpg").write_text("x")
-    newer = tmp_path / "newer"
-    newer.mkdir()
-    (newer / "store.json").write_text('{"schema": 99}')
-    torn = tmp_path / "torn"
-    torn.mkdir()
-    (torn / "store.json").write_text('{"sch')
-    cases = [
-        (file, "got the file"),
-        (file / "below", "Expected a folder that can be written"),
-        (other, "holds other things"),
-        (newer, "schema 1, got schema 99"),
-        (torn, "damaged file"),
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "got the file"),
+        ("file/below", "Expected a folder that can be written"),
+        ("other", "holds other things"),
+        ("newer", "schema 1, got schema 99"),
+        ("torn", "damaged file"),
         ("shelf://bucket/store", "like s3://bucket/prefix"),
         ("s3://bucket/store?colour=red&region=x", "got colour"),
         ("s3:///store?region=x", "expected a bucket"),
         ("/proc/nowhere", "can be written"),
-    ]
-    for place, message in cases:
-        with pytest.raises(StoreError, match=message) as caught:
-            Store(place)
-        assert "\n" not in str(caught.value)
+    ],
+)
+def test_unusable_place_is_refused_in_one_sentence(
+    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "file": "", "other/holiday.jpg": "", "newer/store.json": '{"schema": 99}',
+        "torn/store.json": '{"sch',
+    }  # fmt: skip
+    for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(content)
+    with pytest.raises(StoreError, match=message) as caught:
+        Store(place)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_store_is_not_made_by_a_reader(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no store.json"):
         Store(tmp_path / "absent", create=False)
     assert not (tmp_path / "absent").exists()
@@ -152,62 +126,96 @@ def test_names_cannot_leave_the_store(tmp_path: Path) -> None:
             store.run_folder(bad)
 
 
-def test_damaged_results_are_named(tmp_path: Path) -> None:
+DAMAGES = {
+    "empty": lambda whole: b"",
+    "torn": lambda whole: whole[: len(whole) // 2],
+    "garbage": lambda whole: b"\xff\x00\xfe",
+    "newer": lambda whole: b'{"schema": 99, "of": "a newer release"}\n',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["spec", "manifest", "result"])
+def test_damaged_file_is_one_sentence(name: str, damage: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    run_id = store.write_spec(RunSpec())
-    path = store.run_folder(run_id) / "result.json"
-    for content, message in [
-        ("", "damaged file"),
-        ('{"schema": 1', "damaged file"),
-        ("[]", "result.json"),
-        ('{"schema": 2}', "schema 1, got 2"),
-        ('{"schema": 1}', "without epochs"),
-    ]:
-        path.write_text(content)
-        with pytest.raises(StoreError, match=message):
-            store.result(run_id)
-        assert store.done([run_id]) == set()  # what cannot be read is not done
-    (store.run_folder(run_id) / "epochs.jsonl").write_text('{"epoch": 1}\n')
-    with pytest.raises(StoreError, match="Expected epoch records"):
-        store.epochs(run_id)
+    run_id = store.write_spec(RunSpec(seed=3))
+    store.write_manifest(run_id, {"schema": 1, "wall_seconds": 1.0})
+    store.write_result(_result(run_id))
+    path = store.run_folder(run_id) / f"{name}.json"
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    with pytest.raises(StoreError, match=path.name) as caught:
+        getattr(store, name)(run_id)
+    assert len(str(caught.value).splitlines()) == 1
+    assert store.done([run_id]) == (set() if name == "result" else {run_id})
+    if name == "spec":
+        store.write_spec(RunSpec(seed=3))
+        assert path.read_bytes() == whole
+        before = path.stat().st_mtime_ns
+        store.write_spec(RunSpec(seed=3))  # what is whole is left
+        assert path.stat().st_mtime_ns == before
 
 
-def _hold(root: str, run_id: str, held: object, release: object) -> None:
-    with Store(root).run_lock(run_id):
-        held.set()  # type: ignore[attr-defined]
-        release.wait(30)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("place", ["folder", "objects"])
+def test_only_whole_lines_of_epochs_count(
+    place: str, damage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    key = f"runs/{'0' * 16}/epochs.jsonl"
+    is_local = place == "folder"
+    store = Store(tmp_path / "store" if is_local else request.getfixturevalue("s3_address"))
+    store.write_epochs("0" * 16, [epoch_record(1)])
+    file = key if is_local else f"{key}/000001.jsonl"
+    store.write(file, DAMAGES[damage](store.read(file)))
+    if damage != "newer":
+        assert store.epochs("0" * 16) == []
+        return
+    with pytest.raises(StoreError, match="Expected epoch records") as caught:
+        store.epochs("0" * 16)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_error_is_text_whatever_it_holds(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for content in (b"", b"\xff\xfe"):
+        store.write(store.run_key("0" * 16, "error.txt"), content)
+        assert isinstance(store.error("0" * 16), str)
+
+
+def test_records_before_a_checkpoint_must_be_there(
+    tmp_path: Path, tiny_spec: RunSpec, data_root: str
+) -> None:
+    store, runtime = Store(tmp_path / "store"), Runtime(device="cpu", data_root=data_root)
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_spec, store, runtime, on_epoch=stop)
+    store.write_epochs(tiny_spec.run_id(), store.epochs(tiny_spec.run_id())[:1])
+    with pytest.raises(StoreError, match="Expected the records of 2 epochs, .* got 1"):
+        fit(tiny_spec, store, runtime)
+
+
+HOLD = """
+import sys
+from mtl.store import Store
+with Store(sys.argv[1]).run_lock(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_run_has_one_trainer_and_a_killed_one_frees_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     run_id = store.write_spec(RunSpec())
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(str(store.root), run_id, held, release))
-    holder.start()
-    assert held.wait(30)
-    with pytest.raises(RunBusyError, match=run_id), store.run_lock(run_id):
-        pass
-    holder.kill()
-    holder.join()
+    argv = [sys.executable, "-c", HOLD, str(store.root), run_id]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunBusyError, match=run_id), store.run_lock(run_id):
+            pass
+        holder.kill()
     with store.run_lock(run_id):
         pass
-
-
-def test_result_json_is_plain_and_holds_no_times(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    run_id = store.write_spec(RunSpec())
-    store.write_result(_result(run_id))
-    held = json.loads((store.run_folder(run_id) / "result.json").read_text())
-    assert set(held) == {
-        "schema",
-        "run_id",
-        "status",
-        "epochs",
-        "selection",
-        "selected_epoch",
-        "selected_metrics",
-        "final_metrics",
-    }
-    listed = subprocess.run(["ls", store.root], capture_output=True, text=True, check=True)
-    assert listed.stdout.split() == ["runs", "store.json", "sweeps"]

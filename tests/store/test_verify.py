@@ -14,7 +14,7 @@ import torch
 from mtl.store import Store
 from mtl.store.__main__ import main
 from mtl.store.states import read_runs
-from mtl.store.verify import verify_store
+from mtl.store.verify import verify_run, verify_store
 from sweeps.status.journal import sweep_lock
 
 
@@ -33,6 +33,9 @@ def test_sound_store_has_no_damage_and_is_not_written(store: Store) -> None:
     found = verify_store(store)
     assert (found.num_runs, found.num_sweeps, found.damages, found.notes) == (3, 1, [], [])
     assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*")} == before
+    with sweep_lock(store, "mine"):  # its driver runs
+        assert damages(store) == {}
+    assert damages(store) == {}
 
 
 @pytest.mark.parametrize(
@@ -41,18 +44,14 @@ def test_sound_store_has_no_damage_and_is_not_written(store: Store) -> None:
         ("spec.json", {"seed": 7}, "got that of"),
         ("spec.json", {"epochs": "three"}, "Expected a spec"),
         ("spec.json", {"epochs": 10**400}, "got that of"),
-        ("spec.json", {"tasks": [["depth"]]}, "Expected a spec"),
-        ("spec.json", {"optimizer": {"learning_rate": 10**400}}, "Expected a spec"),
         ("spec.json", {"colour": 1}, "Expected a spec"),
         ("result.json", {"schema": 2}, "schema 1, got 2"),
         ("result.json", {"run_id": "0" * 16}, "Expected the result of run"),
         ("result.json", {"status": "nearly"}, "another status, got 'nearly'"),
         ("result.json", {"epochs": 2}, "another selected_epoch, got 3"),
         ("result.json", {"epochs": 4}, "Expected the result of 3 epochs"),
-        ("result.json", {"epochs": True}, "another epochs, got True"),
         ("result.json", {"selection": "validation"}, "selection last, as its spec"),
         ("result.json", {"selected_epoch": "3"}, "another selected_epoch, got '3'"),
-        ("result.json", {"final_metrics": []}, "another final_metrics"),
         ("result.json", {"final_metrics": {"validation": {}, "test": {}}}, "validation metrics of"),
         ("manifest.json", {"schema": 3}, "got 3"),
         ("manifest.json", {"data": {"info": 1}}, "Expected the classes"),
@@ -62,22 +61,20 @@ def test_wrong_values_are_damage_of_their_file(
     file: str, changes: dict[str, object], says: str, store: Store, ids: list[str]
 ) -> None:
     edit(store.run_folder(ids[0]) / file, **changes)
-    (damage,) = verify_store(store).damages
+    (damage,) = verify_run(store, ids[0])
     assert damage.path == f"runs/{ids[0]}/{file}"
     assert says in damage.what
     assert damage.cost
     assert str(store.root) not in damage.what
-    read_runs(store, store.run_ids())
+    read_runs(store, ids)  # which is stopped by nothing in a file
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"epoch": 3}, "Expected the records of epoch 1 and those after it"),
-        ({"epoch": "2"}, "another epoch, got '2'"),
         ({"losses": [1.0]}, "Expected 2 losses an epoch"),
         ({"losses": None}, "another losses"),
-        ({"weights": ["a", 1.0]}, "another weights"),
         ({"seconds": float("nan")}, "another seconds"),
         ({"metrics": {"validation": {"depth": 3}}}, "another metrics"),
         ({"surprise": 1}, "not surprise"),
@@ -90,7 +87,7 @@ def test_wrong_epoch_records_are_named(
     lines = path.read_text().splitlines()
     lines[1] = json.dumps({**json.loads(lines[1]), **changes})
     path.write_text("\n".join(lines) + "\n")
-    assert says in damages(store)[f"runs/{ids[0]}/epochs.jsonl"]
+    assert [says in damage.what for damage in verify_run(store, ids[0])] == [True]
 
 
 def test_missing_epochs_matter_to_done_and_to_partial_runs(store: Store, ids: list[str]) -> None:
@@ -210,7 +207,7 @@ def test_huge_file_is_not_read(store: Store, ids: list[str]) -> None:
     assert "got 1,000,000,000,000" in damages(store)[f"runs/{ids[0]}/result.json"]
 
 
-def test_damage_of_a_sweep_s_files_is_found(store: Store, ids: list[str]) -> None:
+def test_damaged_files_of_a_sweep_are_found(store: Store, ids: list[str]) -> None:
     folder = store.sweep_folder("mine")
     (folder / "events.jsonl").write_text('{"event": "started"}\n{"time": "20\n{"event": "x"}\n')
     (folder / "decisions.jsonl").write_text("[1]\n")
@@ -227,32 +224,24 @@ def test_damage_of_a_sweep_s_files_is_found(store: Store, ids: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "damaged", "noted"),
+    ("content", "damaged", "note"),
     [
-        ('{"decision": "tuned"}\n', "", ""),
         ('{"decision": "tuned"}\n{"deci', "", "has a torn line 2"),  # a kill ends nothing
         ('{"decision": "tuned"}\n{"deci\n', "has no JSON object in line 2", ""),
         ('{"decision": "tuned"}\n\x00\x00{}\n{"deci', "has no JSON object in line 2", ""),
-        ("[1]\n", "has no JSON object in line 1", ""),
     ],
 )
 def test_only_a_torn_last_decision_is_no_damage(
-    content: str, damaged: str, noted: str, store: Store
+    content: str, damaged: str, note: str, store: Store
 ) -> None:
     (store.sweep_folder("mine") / "decisions.jsonl").write_text(content)
     found = verify_store(store)
     assert [damage.what for damage in found.damages] == [damaged] * bool(damaged)
     assert all("remove the line" in damage.cost for damage in found.damages)
-    assert [noted in note for note in found.notes] == [True] * bool(noted)
+    assert [note in held for held in found.notes] == [True] * bool(note)
 
 
-def test_lease_of_a_running_or_finished_driver_is_sound(store: Store) -> None:
-    with sweep_lock(store, "mine"):
-        assert damages(store) == {}
-    assert damages(store) == {}
-
-
-def test_what_a_kill_leaves_is_a_note_and_escapes_do_not_reach_the_terminal(
+def test_what_a_kill_leaves_is_a_note(
     store: Store, ids: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.run_folder(ids[0]) / ".result.json.ab12").write_text("{")
@@ -264,7 +253,7 @@ def test_what_a_kill_leaves_is_a_note_and_escapes_do_not_reach_the_terminal(
     assert out.endswith("3 runs and 1 sweep: no damage.\n")
 
 
-def test_command_names_file_and_cost_and_ends_with_1(
+def test_command_names_file_and_cost(
     store: Store, ids: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.run_folder(ids[0]) / "result.json").write_text("{")
@@ -275,7 +264,7 @@ def test_command_names_file_and_cost_and_ends_with_1(
     assert "1 file damaged." in out
 
 
-def test_note_says_what_a_command_does_about_absent_runs(store: Store, ids: list[str]) -> None:
+def test_absent_planned_runs_are_a_note(store: Store, ids: list[str]) -> None:
     shutil.rmtree(store.run_folder(ids[0]))
     (note,) = verify_store(store).notes
     assert note.endswith("plans 1 run that the store does not hold; its command trains it.")

@@ -48,20 +48,22 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert (out.returncode, out.stderr) == (0, "")
 
 
-def test_plan_counts_done_and_failed_runs(tmp_path, capsys):
-    store = Store(tmp_path / "store")
+@pytest.mark.parametrize("address", ["{}/a store", "file://{}/a%20store"])
+def test_plan_counts_done_and_failed_runs(address, tmp_path, capsys):
+    address = address.format(tmp_path)
+    store = Store(tmp_path / "a store")
     specs = grid_specs(GRID)
     done = finish(store, specs[0], seconds=100.0)
     store.write_spec(specs[1])
     store.write_error(specs[1].run_id(), "no")
     before = files_below(store.root)
-    assert main(["--plan", "--store", str(store.root)]) == 0
+    assert main(["--plan", "--store", address]) == 0
     out = capsys.readouterr().out
     assert f"20 runs: 1 done, 18 to do ({18 * EPOCHS} epochs), 1 failed earlier" in out
     assert "from earlier runs in the store" in out
-    assert main(["--plan", "--store", str(store.root), "--retry-failed"]) == 0
+    assert main(["--plan", "--store", address, "--retry-failed"]) == 0
     assert "20 runs: 1 done, 19 to do" in capsys.readouterr().out
-    assert main(["--plan", "--json", "--store", str(store.root)]) == 0
+    assert main(["--plan", "--json", "--store", address]) == 0
     held = json.loads(capsys.readouterr().out)
     assert [run["run_id"] for run in held["runs"] if run["done"]] == [done]
     assert files_below(store.root) == before

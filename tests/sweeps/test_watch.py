@@ -262,6 +262,7 @@ def test_only_shown_runs_are_asked_for(remote, monkeypatch):
 
 def test_lost_connection_is_waited_for(remote, s3_server: S3Server, monkeypatch):
     monkeypatch.setattr("mtl.store.objects.RETRY_PAUSES", (0.0,))
+    monkeypatch.setattr("mtl.store.objects.PROVIDER_TRIES", 1)
     proxy = Proxy(s3_server.port)
     address = remote.address.replace(str(s3_server.port), str(proxy.port))
     watcher = Watcher(Store(address, create=False), "mine", lambda: NOW)
