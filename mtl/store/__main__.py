@@ -273,9 +273,7 @@ def _remove(given: argparse.Namespace) -> int:
     for name, plan in plans.items():
         number = len(removed.intersection(plan.run_ids))
         if number:
-            print(
-                f"Sweep {name} plans {number} of them: {plan.about_absent(number, removed=True)}."
-            )
+            print(f"Sweep {name} plans {number} of them: {plan.about_absent(number)}.")
     for sentence in refused:
         print(sentence, file=sys.stderr)
     return 1 if refused else 0

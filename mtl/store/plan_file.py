@@ -35,15 +35,14 @@ class PlanFile:
         """Return the run ids of all revisions, in order."""
         return _distinct(self.revisions)
 
-    def about_absent(self, number: int, *, removed: bool = False) -> str:
+    def about_absent(self, number: int) -> str:
         """Return what the command does about `number` of its runs that are not there."""
-        again = " again" if removed else ""
         if self.tuned:
             return (
-                f"its command, a search, trains{again} only what it reports or has yet to compare; "
-                "what it decided by others stands"
+                "its command, a search, trains only what it reports or has yet to compare; what "
+                "it decided by others stands"
             )
-        return f"its command trains {'it' if number == 1 else 'them'}{again}"
+        return f"its command trains {'it' if number == 1 else 'them'}"
 
     @property
     def reported(self) -> list[str]:
@@ -69,15 +68,7 @@ def read_plan(store: Store, name: str) -> PlanFile:
         FileNotFoundError: if there is none.
     """
     key = store.sweep_key(name, "plan.json")
-    return parse_plan(store.read_json(key), store.place(key))
-
-
-def parse_plan(held: Any, place: str) -> PlanFile:
-    """Return what the JSON of a plan.json at `place` says.
-
-    Raises:
-        StoreError: if it is damaged or of another schema.
-    """
+    held, place = store.read_json(key), store.place(key)
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != PLAN_SCHEMA:
         raise _no_plan(f"schema {schema!r}", place, is_newer=isinstance(schema, int))

@@ -99,20 +99,17 @@ class Findings:
         self.note(key, f"{what}; it is not read, and can be removed.")
 
 
-def verify_store(store: Store, *, with_torch: bool = True) -> Findings:
+def verify_store(store: Store) -> Findings:
     """Look at every file of a local store; nothing is written, and no link is followed.
 
-    Args:
-        store: opened for reading.
-        with_torch: load the checkpoints, values only; otherwise, as on a machine without torch,
-            their checksums alone are tested.
+    Checkpoints are loaded, values only; without torch their checksums alone are tested.
     """
     found = Findings(store)
     known = set(store.run_ids())
     found.num_runs = len(known)
     for name in store.names("runs"):
         if name in known:
-            _verify_run(store, name, found, with_torch)
+            _verify_run(store, name, found, with_torch=True)
         else:
             found.foreign(f"runs/{name}")
     for name in store.names("sweeps"):

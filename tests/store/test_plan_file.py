@@ -1,17 +1,33 @@
 """plan.json: what every reader makes of it, files of earlier releases included."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from mtl.errors import StoreError
-from mtl.store.plan_file import parse_plan
+from mtl.store import Store
+from mtl.store.plan_file import PlanFile, read_plan
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[object], PlanFile]:
+    """Return what writes a plan.json and reads it."""
+    store = Store(tmp_path / "store")
+
+    def written_and_read(held: object) -> PlanFile:
+        store.write_json("sweeps/mine/plan.json", held)
+        return read_plan(store, "mine")
+
+    return written_and_read
 
 
 def plan(*revisions: object, **changes: object) -> dict[str, object]:
     return {"schema": 1, "kind": "mine", "revisions": list(revisions), **changes}
 
 
-def test_grid_reports_all_that_its_starts_planned() -> None:
-    held = parse_plan(plan({"run_ids": ["a", "b"]}, {"run_ids": ["b", "c"]}), "plan.json")
+def test_grid_reports_all_that_its_starts_planned(read) -> None:
+    held = read(plan({"run_ids": ["a", "b"]}, {"run_ids": ["b", "c"]}))
     assert held.run_ids == held.reported == ["a", "b", "c"]
     assert (held.kind, held.tuned) == ("mine", ())
 
@@ -32,8 +48,10 @@ POINTS = {"run_ids": ["b"]}
         ([{"run_ids": []}, POINTS, {"run_ids": []}], ["b"]),
     ],
 )
-def test_search_reports_the_points_it_chose_last(revisions: list, reported: list[str]) -> None:
-    assert parse_plan(plan(*revisions, tuned=["x"]), "plan.json").reported == reported
+def test_search_reports_the_points_it_chose_last(
+    revisions: list, reported: list[str], read
+) -> None:
+    assert read(plan(*revisions, tuned=["x"])).reported == reported
 
 
 @pytest.mark.parametrize(
@@ -49,7 +67,7 @@ def test_search_reports_the_points_it_chose_last(revisions: list, reported: list
     ],
 )
 def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(
-    held: object, words: str, remedy: str
+    held: object, words: str, remedy: str, read
 ) -> None:
     with pytest.raises(StoreError, match=f"got {words} in .*plan.json. {remedy}"):
-        parse_plan(held, "STORE/plan.json")
+        read(held)

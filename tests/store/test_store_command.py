@@ -293,14 +293,14 @@ def test_remove_says_which_sweeps_planned_the_runs(
     assert main(["remove", str(store.root), "--state", "done", "--yes"]) == 0
     out = capsys.readouterr().out
     assert "Removed 2 of 2." in out
-    assert "Sweep mine plans 2 of them: its command trains them again." in out
+    assert "Sweep mine plans 2 of them: its command trains them." in out
     assert os.listdir(store.root / "runs") == [ids[2]]
     assert path.read_bytes() == plan
     assert main(["remove", str(store.root), "--method", "fixed", "--yes"]) == 0
     assert "No run is meant" in capsys.readouterr().out
     path.write_text(json.dumps(json.loads(plan) | {"tuned": ["x"]}))
     assert main(["remove", str(store.root), "--run", ids[2], "--yes"]) == 0
-    assert "its command, a search, trains again only what" in capsys.readouterr().out
+    assert "its command, a search, trains only what" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("", 3)])
