@@ -7,7 +7,6 @@ are ended by a loop in the driver instead of by Ray: what the driver itself adds
 
 import argparse
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,15 +19,11 @@ import psutil
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from sweeps.launch import Execution, tune
-from sweeps.launch.driver import launch
+from sweeps.launch import tune
 from sweeps.launch.signals import StopSignals
-from sweeps.plan import make_plan
 from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
-from sweeps.status.display import Display
-from sweeps.status.journal import Journal, sweep_lock
-from sweeps.status.progress import SweepProgress
+from tests.sweeps.launch.stage import launch_specs
 
 
 def no_op_training(num_epochs: int) -> Callable[..., Result]:
@@ -49,7 +44,7 @@ def no_op_training(num_epochs: int) -> Callable[..., Result]:
 
 
 class Watch:
-    """Passes on to a tracker and notes when runs end, and how large the driver is then."""
+    """Passes on to a tracker; keeps when runs end, and how large the driver is then."""
 
     def __init__(self, tracker: Any) -> None:
         self._tracker = tracker
@@ -61,7 +56,7 @@ class Watch:
         return getattr(self._tracker, name)
 
     def run_ended(self, run_id: str, state: str) -> None:
-        """Note the end of a run."""
+        """Keep the time and the memory at the end of a run."""
         if run_id in self._tracker.progress.running:  # Tune repeats the last report
             self.ended.append(time.monotonic())
             self.megabytes.append(self.process.memory_info().rss / 1e6)
@@ -71,7 +66,7 @@ class Watch:
 def played_round(
     run_ids: list[str], trainable: Any, resources: Any, tracker: Any, *_: object
 ) -> None:
-    """Start and end every run as Ray Tune would tell it, without Ray."""
+    """Start and end every run as Ray Tune would, without Ray."""
     for run_id in run_ids:
         tracker.run_started(run_id)
         tracker.tick()
@@ -84,7 +79,7 @@ def played_round(
 def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
     """Launch `num_runs` runs that do nothing; print what they cost."""
     first = RunSpec.from_dict(nested(DEFAULT_FIELDS))
-    plan = make_plan("scale", "priority_grid", [replace(first, seed=i) for i in range(num_runs)])
+    specs = [replace(first, seed=i) for i in range(num_runs)]
     watches: list[Watch] = []
 
     def run_round(run_ids: Any, trainable: Any, resources: Any, tracker: Any, *rest: Any) -> None:
@@ -93,29 +88,11 @@ def measure(num_runs: int, num_epochs: int, *, played: bool) -> None:
         inner = played_round if played else tune.tune_round
         inner(run_ids, trainable, resources, watches[0], *rest)
 
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "store")
-        progress = SweepProgress(
-            dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2
+    with tempfile.TemporaryDirectory() as folder, StopSignals() as signals:
+        store, began = Store(Path(folder) / "store"), time.monotonic()
+        progress = launch_specs(
+            store, specs, signals, train=no_op_training(num_epochs), run_round=run_round
         )
-        began = time.monotonic()
-        with (
-            sweep_lock(store, plan.name),
-            StopSignals() as signals,
-            Display(sys.stderr) as display,
-        ):
-            launch(
-                plan,
-                store,
-                Execution(),
-                Runtime(),
-                progress,
-                Journal(store, plan),
-                display,
-                signals,
-                train=no_op_training(num_epochs),
-                run_round=run_round,
-            )
         seconds = time.monotonic() - began
     if len(progress.done) != num_runs:
         raise RuntimeError(f"Expected {num_runs} runs done, got {len(progress.done)}.")

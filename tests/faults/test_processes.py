@@ -19,6 +19,7 @@ from sweeps.launch.session import SCRATCH_PREFIX
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     assert_as_undisturbed,
+    command_line,
     descendants,
     events,
     fill_disk,
@@ -34,7 +35,7 @@ from tests.faults.tiny_sweep import (
     wait_until,
 )
 
-LONG = ("--epochs", "80")
+LONG = ("--epochs", "120")
 LONGER = ("--epochs", "300", "--seeds", "2")
 TRIAL = "ray::ImplicitFunc.train"
 """What Ray calls a process while it trains."""
@@ -42,22 +43,83 @@ RAYS_CORE = {"gcs_server", "raylet"}
 STATUS = "sweeps/priority_grid/status.json"
 
 
-@pytest.mark.parametrize(
-    ("num_kills", "epochs"),
-    [(1, LONG), pytest.param(20, LONGER, marks=pytest.mark.slow)],
-    ids=["1", "20"],
-)
-def test_sweep_whose_driver_is_killed_ends_with_the_same_results(
-    num_kills: int,
-    epochs: tuple[str, ...],
-    tmp_path: Path,
-    data_root: str,
-    undisturbed: Undisturbed,
+def test_killed_and_stopped_sweep_ends_with_the_same_results(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
 ) -> None:
     store = tmp_path / "store"
-    generator = printed_seed(num_kills)
-    argv = options(data_root, *epochs)
-    expected = undisturbed(*epochs)
+    generator = printed_seed(1)
+    argv = options(data_root, *LONG)
+    with start(store, *argv) as process:
+        wait_until((store / STATUS).exists, "the driver")
+        second = subprocess.run(command_line(store, *argv), capture_output=True, text=True)
+        assert second.returncode == 1
+        assert f"process {process.pid} on" in second.stderr
+        wait_for_epochs(store, generator.randrange(1, 40), process)
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        process.kill()
+        process.communicate()
+    stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 40))
+    kept = finished_files(store)
+    out = finish(store, *argv)
+    assert_as_undisturbed(store, undisturbed(*LONG), kept)
+    assert len(out.splitlines()) < 25
+    assert "ray" not in out.lower().replace(str(tmp_path).lower(), "")
+    assert (store / "sweeps/priority_grid/report/report.html").exists()
+    status = json.loads((store / STATUS).read_text())
+    assert (status["state"], status["done"], status["running"]) == ("finished", 2, [])
+    assert_repetition_is_idle(store, argv)
+
+
+def stop_group(store: Path, argv: list[str], number: signal.Signals, reached: int) -> None:
+    """Start a sweep and send a signal to its whole process group after so many epochs."""
+    waits = [sys.executable, "-c", "input()"]
+    with (
+        start(store, *argv, process_group=0) as process,
+        subprocess.Popen(waits, stdin=subprocess.PIPE, process_group=process.pid) as bystander,
+    ):
+        wait_for_epochs(store, reached, process)
+        assert process.poll() is None, "it had ended: the fault did not happen"
+        family = descendants(process, "")
+        elsewhere = [p for p in family if os.getpgid(p.pid) != process.pid]
+        assert {p.name() for p in elsewhere} >= RAYS_CORE
+        os.killpg(process.pid, number)
+        assert bystander.wait(timeout=60) == -number, "the group did not get it"
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.startswith(f"Stopped by {number.name} with ")
+    assert said.endswith("the same command continues.\n")
+    assert said.count("\n") == 1
+    assert json.loads((store / STATUS).read_text())["state"] == "stopped"
+    assert events(store)[-1]["event"] == "stopped"
+    wait_until(lambda: not any(lives(p) for p in family), f"the end of {family}")
+
+
+def assert_repetition_is_idle(store: Path, argv: list[str]) -> None:
+    """Give the command of a finished sweep again: it imports neither Ray nor torch."""
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
+    with start(store, *argv, PYTHONPROFILEIMPORTTIME="1") as process:
+        out, said = process.communicate(timeout=120)
+    lines = said.splitlines()
+    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    assert "sweeps.command" in imported
+    assert not {"ray", "torch"} & imported
+    assert [line for line in lines if not line.startswith("import time:")] == []
+    assert process.returncode == 0
+    assert "2 runs: 2 done, 0 to do." in out
+    assert "(unchanged)" in out
+    after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
+    changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
+    assert changed == {"plan.json", "lease.json"}
+
+
+@pytest.mark.slow
+def test_sweep_killed_20_times_ends_with_the_same_results(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    generator, num_kills = printed_seed(20), 20
+    argv = options(data_root, *LONGER)
+    expected = undisturbed(*LONGER)
     num_in_all = sum(len(json.loads(records)) for _, records, _ in expected.values())
     for kill in range(num_kills):
         kept = finished_files(store)
@@ -104,32 +166,14 @@ def test_sweep_stopped_by_a_signal_ends_with_the_same_results(
     assert_as_undisturbed(store, undisturbed(*LONGER), kept)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_to_the_whole_process_group_leaves_runs_resumable(
     number: signal.Signals, tmp_path: Path, data_root: str, undisturbed: Undisturbed
 ) -> None:
     store = tmp_path / "store"
     argv = options(data_root, *LONG)
-    reached = printed_seed(200 + int(number)).randrange(1, 40)
-    waits = [sys.executable, "-c", "input()"]
-    with (
-        start(store, *argv, process_group=0) as process,
-        subprocess.Popen(waits, stdin=subprocess.PIPE, process_group=process.pid) as bystander,
-    ):
-        wait_for_epochs(store, reached, process)
-        assert process.poll() is None, "it had ended: the fault did not happen"
-        elsewhere = [p for p in descendants(process, "") if os.getpgid(p.pid) != process.pid]
-        assert {p.name() for p in elsewhere} >= RAYS_CORE
-        os.killpg(process.pid, number)
-        assert bystander.wait(timeout=60) == -number, "the group did not get it"
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert said.startswith(f"Stopped by {number.name} with ")
-    assert said.count("\n") == 1
-    assert json.loads((store / STATUS).read_text())["state"] == "stopped"
-    assert events(store)[-1]["event"] == "stopped"
+    stop_group(store, argv, number, printed_seed(200 + int(number)).randrange(1, 40))
     kept = finished_files(store)
     finish(store, *argv)
     assert_as_undisturbed(store, undisturbed(*LONG), kept)
@@ -243,8 +287,8 @@ def test_two_drivers_on_one_store_share_its_runs(
     assert [(p.returncode, e) for p, (_, e) in zip((first, second), outputs, strict=True)] == [
         (0, ""), (0, ""),
     ]  # fmt: skip
-    told = [event["event"] for event in events(store, "other")]
-    assert "run_busy" in told, "they never met: the fault did not happen"
+    happened = [event["event"] for event in events(store, "other")]
+    assert "run_busy" in happened, "they never met: the fault did not happen"
     assert_as_undisturbed(store, undisturbed(*LONGER), {})
     for path in store.glob("runs/*/manifest.json"):
         assert json.loads(path.read_text())["started_epochs"] == [1]

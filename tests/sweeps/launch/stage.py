@@ -1,14 +1,14 @@
-"""A launch whose rounds a test plays: nothing is trained and no Ray is started."""
+"""Launches whose rounds or trainings a test plays."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtl.records import Result
-from mtl.spec import Runtime
+from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from sweeps.launch import Execution, cluster, driver, session
 from sweeps.launch.driver import launch
@@ -18,8 +18,47 @@ from sweeps.priority_grid import GRID
 from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
+from tests.sweeps.played import EMPTY
 
-EMPTY = {"validation": {}, "test": {}}
+
+class Said(Display):
+    """Keeps what is said, and acts on it as `when_said` tells."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.texts: list[str] = []
+        self.when_said: dict[str, Callable[[], None]] = {}
+        """Beginning of a text -> what is called then."""
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+        for beginning, act in self.when_said.items():
+            if text.startswith(beginning):
+                act()
+
+
+def launch_specs(
+    store: Store,
+    specs: Sequence[RunSpec],
+    signals: StopSignals,
+    *,
+    execution: Execution | None = None,
+    runtime: Runtime | None = None,
+    progress: SweepProgress | None = None,
+    display: Display | None = None,
+    **options: Any,
+) -> SweepProgress:
+    """Launch `specs` as the sweep `mine`; `options` are those of `driver.launch`."""
+    plan = make_plan("mine", "priority_grid", specs)
+    progress = progress or SweepProgress(
+        plan.runs, done=store.done(plan.run_ids), expected={}, slots=2
+    )
+    with sweep_lock(store, "mine"):
+        launch(
+            plan, store, execution or Execution(), runtime or Runtime(), progress,
+            Journal(store, plan), display or Said(), signals, **options,
+        )  # fmt: skip
+    return progress
 
 
 def node(name: str = "a", **resources: float) -> dict[str, Any]:
@@ -49,12 +88,11 @@ class Stage:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = Store(root)
-        self.plan = make_plan("mine", "priority_grid", grid_specs(GRID)[:6])
-        self.ids = self.plan.run_ids
+        self.plan_runs(grid_specs(GRID)[:6])
         self.rounds: list[tuple[list[str], int]] = []
         self.not_on: list[frozenset[str]] = []
-        self.said: list[str] = []
-        self.when_said: dict[str, Callable[[], None]] = {}
+        self.display = Said()
+        self.said = self.display.texts
         self.num_starts = 0
         self.nodes = [node(CPU=2.0)]
         play_ray(monkeypatch, lambda: self.nodes)
@@ -66,9 +104,12 @@ class Stage:
 
         monkeypatch.setattr(session, "started_ray", counted)
         monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
-        self.progress = SweepProgress(
-            dict(zip(self.ids, self.plan.specs, strict=True)), expected={}, slots=2
-        )
+
+    def plan_runs(self, specs: Iterable[RunSpec]) -> None:
+        self.specs = list(specs)
+        runs = {spec.run_id(): spec for spec in self.specs}
+        self.ids = tuple(runs)
+        self.progress = SweepProgress(runs, expected={}, slots=2)
 
     def write_result(self, run_id):
         self.store.write_result(Result(run_id, "done", 1, "last", 1, EMPTY, EMPTY))
@@ -100,25 +141,11 @@ class Stage:
             finally:
                 signals.deferring = False
 
-        class Said(Display):
-            def say(display, text):  # noqa: N805
-                self.said.append(text)
-                for beginning, act in self.when_said.items():
-                    if text.startswith(beginning):
-                        act()
-
-        with sweep_lock(self.store, "mine"), StopSignals(**signals_of) as signals:
-            launch(
-                self.plan,
-                self.store,
-                execution or Execution(),
-                Runtime(),
-                self.progress,
-                Journal(self.store, self.plan),
-                Said(None),
-                signals,
-                run_round=run_round,
-            )
+        with StopSignals(**signals_of) as signals:
+            launch_specs(
+                self.store, self.specs, signals, execution=execution, progress=self.progress,
+                display=self.display, run_round=run_round,
+            )  # fmt: skip
             return signals.received
 
     def events(self):

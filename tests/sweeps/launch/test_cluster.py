@@ -26,13 +26,9 @@ from mtl.store import Store
 from mtl.training import fit
 from sweeps.launch import Execution, tune
 from sweeps.launch.cluster import resources_of, worker_nodes
-from sweeps.launch.driver import launch
 from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
-from sweeps.plan import make_plan
-from sweeps.status.display import Display
-from sweeps.status.journal import Journal, sweep_lock
-from sweeps.status.progress import SweepProgress
+from tests.sweeps.launch.stage import Said, launch_specs
 
 SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
 OBJECT_STORE = 80_000_000
@@ -65,43 +61,21 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=
 
     `before` is called with the session once the nodes of the start were looked at.
     """
-    store = Store(root)
-    plan = make_plan("mine", "priority_grid", specs)
-    progress = SweepProgress(dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2)
-    said = []
-
-    class Said(Display):
-        def say(self, text):
-            said.append(text)
-
-    display = Said(sys.stdout)
+    store, display = Store(root), Said()
     how = Execution(address=cluster.address, **execution)
-    with (
-        sweep_lock(store, "mine"),
-        StopSignals() as signals,
-        Session(how, "mine", signals) as session,
-    ):
+    with StopSignals() as signals, Session(how, "mine", signals) as session:
         if before is not None:
             session.begin()
             session.preflight(specs, store, runtime, resources_of(how, 0), display)
             before(session)
-        launch(
-            plan,
-            store,
-            how,
-            runtime,
-            progress,
-            Journal(store, plan),
-            display,
-            signals,
-            session=session,
-            train=train,
-            run_round=run_round or tune.tune_round,
-        )
-    return store, progress, said
+        progress = launch_specs(
+            store, specs, signals, execution=how, runtime=runtime, display=display,
+            session=session, train=train, run_round=run_round or tune.tune_round,
+        )  # fmt: skip
+    return store, progress, display.texts
 
 
-def noting_training(marks: Path):
+def training_with_notes(marks: Path):
     """Return a training of some seconds that notes its node, the code's files and the data root."""
     folder = str(marks)
 
@@ -135,7 +109,7 @@ def noting_training(marks: Path):
     return train
 
 
-def noted(marks: Path) -> list[list[str]]:
+def notes_in(marks: Path) -> list[list[str]]:
     return [path.read_text().splitlines() for path in marks.iterdir()]
 
 
@@ -150,21 +124,21 @@ def test_code_travels_to_every_node_and_data_are_copied_once(cluster, tmp_path, 
         tmp_path / "store",
         specs,
         Runtime(data_root=str(tmp_path / "shared")),
-        train=noting_training(marks),
+        train=training_with_notes(marks),
         local_data=str(local),
     )
     assert len(progress.done) == 4
     assert said[0] == "Checked 2 nodes: store, data, disk and versions."
-    assert len({node for node, *_ in noted(marks)}) == 2
+    assert len({node for node, *_ in notes_in(marks)}) == 2
     own_folder = str(Path(mtl.__path__[0]).parent)
-    for _, sweeps_file, mtl_folder, version, data_root, _ in noted(marks):
+    for _, sweeps_file, mtl_folder, version, data_root, _ in notes_in(marks):
         assert "runtime_resources/working_dir_files" in sweeps_file
         assert "runtime_resources/working_dir_files" in mtl_folder
         assert not sweeps_file.startswith(own_folder)
-        assert version == noted(marks)[0][3]
+        assert version == notes_in(marks)[0][3]
         assert data_root == str(local)
     assert (
-        len({pid for *_, pid in noted(marks)}) == 4
+        len({pid for *_, pid in notes_in(marks)}) == 4
     )  # a process a run, so that each bears its name
     (copy,) = (path for path in local.iterdir() if path.is_dir())
     assert (copy / "manifest.json").exists()
@@ -187,17 +161,15 @@ def test_late_joining_node_gets_runs(cluster, tmp_path, make_tiny):
 
     runtime = Runtime(data_root=str(tmp_path / "shared"))
     store, progress, _ = run_on(
-        cluster, tmp_path / "store", specs, runtime, train=noting_training(marks), before=join
+        cluster, tmp_path / "store", specs, runtime, train=training_with_notes(marks), before=join
     )
     assert progress.done == {spec.run_id() for spec in specs}
-    assert {node for node, *_ in noted(marks)} == {cluster.first.node_id, late[0].node_id}
+    assert {node for node, *_ in notes_in(marks)} == {cluster.first.node_id, late[0].node_id}
     assert requeued(store) == []
 
 
 @pytest.mark.slow
-def test_runs_of_a_late_joining_incompatible_node_are_trained_elsewhere(
-    cluster, tmp_path, make_tiny
-):
+def test_runs_of_an_incompatible_node_are_trained_elsewhere(cluster, tmp_path, make_tiny):
     if not _can_hide_folders():
         pytest.skip("no mount namespaces for this user")
     marks, root = tmp_path / "marks", tmp_path / "store"
@@ -206,18 +178,18 @@ def test_runs_of_a_late_joining_incompatible_node_are_trained_elsewhere(
     runtime = Runtime(data_root=str(tmp_path / "shared"))
     with node_without(root, cluster, tmp_path) as join:
         store, progress, said = run_on(
-            cluster, root, specs, runtime, train=noting_training(marks), before=lambda _: join()
+            cluster, root, specs, runtime, train=training_with_notes(marks), before=lambda _: join()
         )
     assert progress.done == {spec.run_id() for spec in specs}
-    assert {node for node, *_ in noted(marks)} == {cluster.first.node_id}
+    assert {node for node, *_ in notes_in(marks)} == {cluster.first.node_id}
     assert len(requeued(store)) >= 1
-    (told,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
-    assert "Expected a run store, got " in told
+    (said_of_it,) = [text for text in said if text.endswith("Its runs go to other nodes.")]
+    assert "Expected a run store, got " in said_of_it
     assert all(store.error(spec.run_id()) is None for spec in specs)
 
 
 @pytest.mark.slow
-def test_if_no_node_is_compatible_the_sweep_ends_in_a_sentence(cluster, tmp_path, make_tiny):
+def test_sweep_without_a_compatible_node_ends_in_a_sentence(cluster, tmp_path, make_tiny):
     specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in range(2)]
 
     def expect_another_timm(session):
@@ -320,7 +292,7 @@ def node_without(folder: Path, cluster, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_store_that_is_not_shared_is_refused_before_anything_starts(cluster, tmp_path):
+def test_store_that_is_not_shared_is_refused(cluster, tmp_path):
     if not _can_hide_folders():
         pytest.skip("no mount namespaces for this user")
     store = tmp_path / "store"

@@ -16,8 +16,6 @@ from sweeps.launch import signals as signals_module
 from sweeps.launch import tracker as tracker_module
 from sweeps.launch.cluster import Resources, resources_of
 from sweeps.launch.signals import StopRequested, StopSignals
-from sweeps.plan import make_plan
-from sweeps.status.progress import SweepProgress
 from tests.sweeps.launch.stage import Stage, node
 
 
@@ -48,20 +46,18 @@ def test_failed_run_is_counted_and_not_tried_again(stage):
 
 
 def test_failure_line_names_the_field_that_varies(stage):
-    specs = [
+    rates = (1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3)
+    stage.plan_runs(
         replace(spec, optimizer=replace(spec.optimizer, learning_rate=rate))
-        for spec, rate in zip(stage.plan.specs, (1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3), strict=True)
-    ]
-    stage.plan = make_plan("mine", "priority_grid", specs)
-    stage.ids = stage.plan.run_ids
-    stage.progress = SweepProgress(dict(zip(stage.ids, specs, strict=True)), expected={}, slots=2)
+        for spec, rate in zip(stage.specs, rates, strict=True)
+    )
     failing = stage.ids[1]
     stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{failing: "failed"}))
-    told = "seed 0, optimizer.learning_rate 0.002): loss is not finite"
-    assert sum(text.endswith(told) for text in stage.said) == 1
+    end = "seed 0, optimizer.learning_rate 0.002): loss is not finite"
+    assert sum(text.endswith(end) for text in stage.said) == 1
 
 
-def test_after_a_crash_the_suspects_run_singly_and_nothing_is_lost(stage):
+def test_after_a_crash_suspects_run_singly_and_nothing_is_lost(stage):
     ids = list(stage.ids)
 
     def play(run_ids, tracker, signals):
@@ -127,7 +123,7 @@ def test_run_done_just_before_a_crash_counts_as_done(stage):
     def play(run_ids, tracker, signals):
         if len(stage.rounds) == 1:
             stage.write_result(run_ids[0])
-            stage.train(tracker, run_ids, **{run_ids[0]: RuntimeError("crashed before it told")})
+            stage.train(tracker, run_ids, **{run_ids[0]: RuntimeError("crashed before it said so")})
         stage.train(tracker, run_ids)
 
     stage.launch(play)
@@ -183,11 +179,11 @@ def test_waiting_names_the_other_process_and_heeds_signals(stage):
         for run_id in stage.ids:
             locks.enter_context(stage.store.run_lock(run_id))
         # The signal comes while it waits: as it says so, and not by a clock.
-        stage.when_said["Waiting for 6 runs"] = lambda: signal.raise_signal(signal.SIGTERM)
+        stage.display.when_said["Waiting for 6 runs"] = lambda: signal.raise_signal(signal.SIGTERM)
         busy = dict.fromkeys(stage.ids, "busy")
         assert stage.launch(lambda ids, t, _: stage.train(t, ids, **busy)) == "SIGTERM"
     assert stage.progress.done == set()
-    # Who holds a run is told: it may be a worker that has outlived its driver.
+    # Who holds a run is named: it may be a worker that has outlived its driver.
     assert any(
         text.startswith("Waiting for 6 runs") and f"(process {os.getpid()} on " in text
         for text in stage.said
@@ -247,7 +243,7 @@ def test_signal_outside_a_round_stops_at_once():
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_at_the_deadline_the_sweep_stops_and_the_next_launch_continues(stage, monkeypatch):
+def test_sweep_stops_at_its_deadline_and_the_next_continues(stage, monkeypatch):
     now = 0.0
     monkeypatch.setattr(signals_module.time, "monotonic", lambda: now)
 
@@ -311,7 +307,7 @@ def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
 @pytest.mark.parametrize(
     "execution", [Execution(cpus_per_run=3), Execution(gpus_per_run=1), Execution(gpus_per_run=0.5)]
 )
-def test_more_than_any_node_has_is_refused_before_anything_starts(stage, execution):
+def test_more_than_any_node_has_is_refused(stage, execution):
     with pytest.raises(PreflightError, match="that one node has, got"):
         stage.launch(lambda *_: None, execution)
     assert stage.rounds == []
@@ -349,7 +345,7 @@ def test_run_lost_with_its_node_is_requeued_so_many_times(num_losses, stage):
         assert "died again and again" in stage.store.error(lost)
 
 
-def test_runs_are_requeued_and_later_rounds_leave_an_incompatible_node_out(stage):
+def test_later_rounds_leave_an_incompatible_node_out(stage):
     stage.nodes = [node("a", CPU=1.0), node("b", CPU=1.0)]
     first, second = stage.ids[1:3]
 
@@ -371,7 +367,7 @@ def test_runs_are_requeued_and_later_rounds_leave_an_incompatible_node_out(stage
     assert all(stage.store.error(run_id) is None for run_id in stage.ids)
 
 
-def test_if_every_node_is_incompatible_the_launch_ends_in_a_sentence(stage):
+def test_launch_ends_if_every_node_is_incompatible(stage):
     def play(run_ids, tracker, signals):
         tracker.run_started(run_ids[0])
         tracker.run_requeued(run_ids[0], "a", "On node a: Expected the same torch everywhere.")

@@ -3,9 +3,7 @@
 A played training is a function within a function, so that it travels to Ray's workers by value.
 """
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,17 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mtl.spec import Runtime
 from mtl.store import Store
 from sweeps.launch import Execution, session, tune
-from sweeps.launch.driver import launch
 from sweeps.launch.session import Session
 from sweeps.launch.signals import StopSignals
-from sweeps.plan import grid_specs, make_plan
+from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
-from sweeps.status.display import Display
-from sweeps.status.journal import Journal, sweep_lock
-from sweeps.status.progress import SweepProgress
+from tests.sweeps.launch.stage import Said, launch_specs
 
 SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
 TINY = [
@@ -96,35 +90,13 @@ def played_training(marks: Path):
 
 def play(root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round, seconds=1e9):
     """Launch `specs` with the played training; return store, progress and what was said."""
-    store = Store(root)
-    plan = make_plan("mine", "priority_grid", specs)
-    progress = SweepProgress(
-        dict(zip(plan.run_ids, plan.specs, strict=True)),
-        done=store.done(plan.run_ids),
-        expected={},
-        slots=2,
-    )
-    said = []
-
-    class Said(Display):
-        def say(self, text):
-            said.append(text)
-
-    with sweep_lock(store, "mine"), StopSignals(time.monotonic() + seconds) as signals:
-        launch(
-            plan,
-            store,
-            Execution(),
-            Runtime(),
-            progress,
-            Journal(store, plan),
-            Said(sys.stdout),
-            signals,
-            session=ray,
-            train=played_training(marks),
+    store, display = Store(root), Said()
+    with StopSignals(time.monotonic() + seconds) as signals:
+        progress = launch_specs(
+            store, specs, signals, display=display, session=ray, train=played_training(marks),
             run_round=run_round,
-        )
-    return store, progress, said
+        )  # fmt: skip
+    return store, progress, display.texts
 
 
 def trials(marks: Path, run_id: str) -> list[list[str]]:
@@ -176,7 +148,7 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
     assert "ray" not in "".join(capfd.readouterr()).lower()
 
 
-def test_at_the_deadline_running_runs_stop_and_the_next_launch_resumes_them(tmp_path, marks, ray):
+def test_runs_stopped_at_the_deadline_are_resumed(tmp_path, marks, ray):
     specs = grid_specs(GRID)[:4]
     for spec in specs:
         (marks / spec.run_id()).write_text("takes long")
@@ -242,10 +214,6 @@ def results(store: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in store.glob("runs/*/result.json")}
 
 
-def last_status(store: Path) -> dict:
-    return json.loads((store / "sweeps/priority_grid/status.json").read_text())
-
-
 def wait_for_epochs(store: Path, least: int, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not any(
@@ -253,58 +221,6 @@ def wait_for_epochs(store: Path, least: int, seconds: float = 240.0) -> None:
     ):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-def test_sweep_is_stopped_continued_and_repeated_from_the_command_line(tmp_path, environment):
-    store = tmp_path / "store"
-    argv = command(store, "--methods", "lsb", "--epochs", "30")
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        wait_for_epochs(store, 2)
-        family = psutil.Process(process.pid).children(recursive=True)
-        second = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120)
-        assert second.returncode == 1
-        assert f"process {process.pid} on" in second.stderr
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert said.startswith("Stopped by SIGINT with ")
-    assert said.endswith("the same command continues.\n")
-    assert len(said.splitlines()) == 1
-    assert last_status(store)["state"] == "stopped"
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-    done_before = results(store)
-    assert len(done_before) < 2
-
-    again = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=300)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert len(again.stdout.splitlines()) < 25  # nothing of Ray's on the terminal
-    assert "ray" not in again.stdout.lower().replace(str(tmp_path).lower(), "")
-    assert len(results(store)) == 2
-    assert done_before.items() <= results(store).items()
-    assert (store / "sweeps/priority_grid/report/report.html").exists()
-    status = last_status(store)
-    assert (status["state"], status["done"], status["running"]) == ("finished", 2, [])
-
-    before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
-    repeated = subprocess.run(
-        argv, capture_output=True, text=True, timeout=60,
-        env={**environment, "PYTHONPROFILEIMPORTTIME": "1"},
-    )  # fmt: skip
-    lines = repeated.stderr.splitlines()
-    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
-    assert "sweeps.command" in imported
-    assert not {"ray", "torch"} & imported  # a repetition waits for neither
-    assert [line for line in lines if not line.startswith("import time:")] == []
-    assert repeated.returncode == 0
-    assert "2 runs: 2 done, 0 to do." in repeated.stdout
-    assert "(unchanged)" in repeated.stdout
-    after = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.name != ".lock"}
-    changed = {p.name for p in after if p.is_file() and after[p] != before.get(p)}
-    assert changed == {"plan.json", "lease.json"}
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """One Ray for several launches, its throw-away folder and its start; no Ray is started."""
 
 import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -12,18 +11,14 @@ import pytest
 
 from mtl.errors import PreflightError
 from mtl.records import Result
-from mtl.spec import Runtime
 from mtl.store import Store
 from sweeps.launch import Execution, session
-from sweeps.launch.driver import launch
 from sweeps.launch.session import Session, started_ray
 from sweeps.launch.signals import StopSignals
-from sweeps.plan import grid_specs, make_plan
+from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
-from sweeps.status.display import Display
-from sweeps.status.journal import Journal, sweep_lock
-from sweeps.status.progress import SweepProgress
-from tests.sweeps.launch.stage import EMPTY, node, play_ray
+from tests.sweeps.launch.stage import Said, launch_specs, node, play_ray
+from tests.sweeps.played import EMPTY
 
 
 class Rays:
@@ -59,8 +54,7 @@ def rays(monkeypatch) -> Rays:
 
 def launches(root, rays, execution, *, before_second=lambda: None, crashes_in=()):
     """Launch two runs and then two more in one session; return what was said."""
-    store = Store(root)
-    said = io.StringIO()
+    store, display = Store(root), Said()
     rounds = []
 
     def run_round(run_ids, trainable, resources, tracker, signals, scratch):
@@ -73,27 +67,22 @@ def launches(root, rays, execution, *, before_second=lambda: None, crashes_in=()
             tracker.run_ended(run_id, "done")
 
     with (
-        sweep_lock(store, "mine"),
         StopSignals() as signals,
         Session(execution, "mine", signals, further_bytes=77) as held,
     ):
-        for number in (0, 1):
-            plan = make_plan("mine", "k", grid_specs(GRID)[2 * number : 2 * number + 2])
-            progress = SweepProgress(
-                dict(zip(plan.run_ids, plan.specs, strict=True)), expected={}, slots=2
-            )
-            launch(
-                plan, store, execution, Runtime(), progress, Journal(store, plan),
-                Display(said), signals, session=held, run_round=run_round,
+        for specs in (grid_specs(GRID)[:2], grid_specs(GRID)[2:4]):
+            progress = launch_specs(
+                store, specs, signals, execution=execution, display=display, session=held,
+                run_round=run_round,
             )  # fmt: skip
-            assert progress.done == set(plan.run_ids)
+            assert progress.done == set(progress.runs)
             before_second()
         assert (held.needs is not None) == (execution.address is not None)
     assert rays.running == 0
-    return said.getvalue()
+    return "\n".join(display.texts)
 
 
-def test_two_launches_share_one_ray_one_preflight_and_one_line_on_the_dashboard(tmp_path, rays):
+def test_launches_of_a_session_share_one_ray_and_one_preflight(tmp_path, rays):
     said = launches(tmp_path / "s", rays, Execution(address="auto", dashboard=True))
     assert rays.starts == 1
     ((num_nodes, num_bytes),) = rays.checked
@@ -134,7 +123,7 @@ def test_ray_that_cannot_start_ends_the_launch(tmp_path, rays, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ConnectionError("Failed to connect. At all."), OSError("")])
-def test_cluster_that_cannot_be_joined_is_a_sentence_with_the_token_remedy(error, monkeypatch):
+def test_cluster_that_cannot_be_joined_names_the_token_remedy(error, monkeypatch):
     def refuse(**_):
         raise error
 
@@ -161,7 +150,7 @@ def test_dashboard_without_a_token_is_refused_before_ray_starts(monkeypatch):
         pass
 
 
-def test_dashboard_sentence_tells_of_the_token():
+def test_dashboard_line_says_how_to_get_the_token():
     assert session.dashboard_sentence("http://127.0.0.1:8265").startswith(
         "Ray's dashboard: http://127.0.0.1:8265; `ray get-auth-token` prints"
     )
@@ -169,7 +158,7 @@ def test_dashboard_sentence_tells_of_the_token():
         session.dashboard_sentence(None)
 
 
-def test_token_is_taken_away_from_other_users(tmp_path):
+def test_token_is_unreadable_for_other_users(tmp_path):
     token = tmp_path / "auth_token"
     token.write_text("secret")
     token.chmod(0o644)
@@ -213,7 +202,7 @@ def test_scratch_folder_is_abandoned_once_its_lock_is_free(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_scratch_folder_without_a_lock_is_abandoned_once_its_process_is_gone(tmp_path):
+def test_scratch_folder_of_a_dead_process_is_abandoned(tmp_path):
     for process_id in (1, os.getpid(), "any", 999_999_999, 10**30):
         (named(process_id, tmp_path) / "ray/session/logs").mkdir(parents=True)
     session.remove_abandoned(tmp_path)
@@ -234,7 +223,7 @@ def test_scratch_folder_is_private_and_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_paths_of_sockets_fit_however_long_the_path_of_temporary_files(tmp_path, monkeypatch):
+def test_socket_paths_fit_whatever_the_temporary_folder(tmp_path, monkeypatch):
     # 107 bytes, less those of the largest process id of Linux and of a random name of 8.
     below = "/mtl-sweep-4194304-abcdefgh/ray/session_2026-11-22_22-42-58_123456_4194304"
     assert 107 - len(f"{below}/sockets/plasma_store") == session.MAX_PARENT_BYTES
