@@ -1,8 +1,6 @@
 """A chosen run applied to images: what training's own evaluation predicts, and clear refusals."""
 
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +14,11 @@ from mtl.spec import RunSpec, Runtime
 from mtl.store import Store, objects
 from mtl.training import fit, load_network
 from mtl.training.evaluation import predict
-
-Fields = Callable[..., dict[str, object]]
+from tests.conftest import tiny_fields
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> tuple[Store, RunSpec]:
-    from tests.conftest import tiny_fields
-
     spec = RunSpec.from_dict(tiny_fields(epochs=1, tasks=["depth", "normal", "segmentation"]))
     store = Store(tmp_path_factory.mktemp("store"))
     fit(spec, store, Runtime(device="cpu", data_root=data_root))
@@ -31,20 +26,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> tuple[S
 
 
 @pytest.fixture(scope="module")
-def folder(trained: tuple[Store, RunSpec], data_root: str) -> Path:
-    return prepare(trained[1].data, data_root)
+def images(trained: tuple[Store, RunSpec], data_root: str) -> np.ndarray:
+    return np.load(prepare(trained[1].data, data_root) / "test" / "image.npy")
 
 
-@pytest.fixture(scope="module")
-def images(folder: Path) -> np.ndarray:
-    return np.load(folder / "test" / "image.npy")
-
-
-def test_test_image_gets_what_evaluation_predicts(trained, folder, images) -> None:
+def test_image_gets_what_evaluation_predicts(trained, data_root, images) -> None:
     store, spec = trained
     network = load_network(store, spec.run_id())
     prediction = predict_image(network, spec, images[0])
-    split = MappedSplit(folder, "test", spec.tasks)
+    split = MappedSplit(prepare(spec.data, data_root), "test", spec.tasks)
     batch = split.batch(np.array([0]), torch.device("cpu"))
     with torch.no_grad():
         wanted = predict(network, spec, batch.images)
@@ -110,16 +100,19 @@ def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_pa
     out = tmp_path / "out"
     arguments = [str(store.root), spec.run_id(), str(bad), str(good), "--out", str(out)]
     assert main(arguments) == 1
-    said = capsys.readouterr()
-    assert str(bad) in said.err
-    assert len(said.err.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert str(bad) in printed.err
+    assert len(printed.err.splitlines()) == 1
     assert sorted(path.name for path in out.iterdir()) == ["good.npz", "good.png"]
 
 
 def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
     store, spec = trained
     root, run_id = str(store.root), spec.run_id()
+    damaged = Store(shutil.copytree(store.root, tmp_path / "store"))
+    damaged.write_manifest(run_id, {"data": None})
     cases = [
+        ([str(damaged.root), run_id, "x.png"], 1, "in the manifest of run"),
         ([root, "0" * 16, "x.png"], 1, "Expected a finished run"),
         ([root, "../../etc", "x.png"], 1, "16 hexadecimal digits"),
         ([str(tmp_path / "none"), run_id, "x.png"], 1, "no store.json"),
@@ -127,17 +120,9 @@ def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
     ]
     for arguments, status, sentence in cases:
         assert main([*arguments, "--out", str(tmp_path / "out")]) == status
-        said = capsys.readouterr().err
-        assert sentence in said
-        assert len(said.splitlines()) == 1
-
-
-def test_damaged_manifest_is_one_sentence(trained, tmp_path, capsys) -> None:
-    store, spec = trained
-    copy = Store(shutil.copytree(store.root, tmp_path / "store"))
-    copy.write_manifest(spec.run_id(), {"data": None})
-    assert main([str(copy.root), spec.run_id(), "x.png"]) == 1
-    assert "in the manifest of run" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert len(error.splitlines()) == 1
 
 
 def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> None:
@@ -145,9 +130,9 @@ def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> Non
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     address = "s3://a:b@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
     assert main([address, "0" * 16, "x.png"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("predict: Expected an answer of s3://bucket/x")
-    assert len(said.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("predict: Expected an answer of s3://bucket/x")
+    assert len(error.splitlines()) == 1
 
 
 def test_arrays_that_are_no_images_are_refused(trained) -> None:

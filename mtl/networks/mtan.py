@@ -29,6 +29,8 @@ class Mtan(MultiTaskNetwork):
     - f_j is each task's own, so that all attention is; its authors' code shares it.
     """
 
+    task_modules = ("attentions", "decoders")
+
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.encoder = parts.stage_encoder()
@@ -42,25 +44,7 @@ class Mtan(MultiTaskNetwork):
 
     def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.encoder(images)
-        predictions: dict[str, Tensor] = {}
-        for task, attention in self.attentions.items():
-            predictions |= self.decoders[task](attention(maps))
-        return predictions
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the encoder's parameters."""
-        return list(self.encoder.parameters())
-
-    def task_parameters(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each task's attention and decoder."""
-        return [
-            [*attention.parameters(), *self.decoders[task].parameters()]
-            for task, attention in self.attentions.items()
-        ]
-
-    def last_shared_parameters(self) -> list[nn.Parameter]:
-        """Return the weight of the encoder's last convolution."""
-        return [self.encoder.last_convolution_weight()]
+        return self._decoded(attention(maps) for attention in self.attentions.values())
 
 
 class TaskAttention(nn.Module):

@@ -51,11 +51,9 @@ class MultiColumn(MultiTaskNetwork):
         self.decoders = parts.task_decoders(next(iter(self.encoders.values())).num_channels)  # type: ignore[arg-type]
 
     def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:
-        mixed = self.cross_stitch([encoder(images) for encoder in self.encoders.values()])
-        predictions: dict[str, Tensor] = {}
-        for decoder, features in zip(self.decoders.values(), mixed, strict=True):
-            predictions |= decoder(features)
-        return predictions
+        return self._decoded(
+            self.cross_stitch([encoder(images) for encoder in self.encoders.values()])
+        )
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of all encoders and the matrix: every task sees every encoder."""

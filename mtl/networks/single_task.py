@@ -11,27 +11,19 @@ class SingleTask(MultiTaskNetwork):
     The networks of several tasks are trained side by side and start as each would alone.
     """
 
+    task_modules = ("encoders", "decoders")
+
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.encoders = parts.task_encoders()
         self.decoders = parts.task_decoders(next(iter(self.encoders.values())).num_channels)  # type: ignore[arg-type]
 
     def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:
-        predictions: dict[str, Tensor] = {}
-        for task, encoder in self.encoders.items():
-            predictions |= self.decoders[task](encoder(images))
-        return predictions
+        return self._decoded(encoder(images) for encoder in self.encoders.values())
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return an empty list: nothing is shared."""
         return []
-
-    def task_parameters(self) -> list[list[nn.Parameter]]:
-        """Return the encoder and decoder of each task."""
-        return [
-            [*encoder.parameters(), *self.decoders[task].parameters()]
-            for task, encoder in self.encoders.items()
-        ]
 
     def last_shared_parameters(self) -> list[nn.Parameter]:
         """Return an empty list: nothing is shared."""

@@ -5,22 +5,25 @@ from typing import Any
 import pytest
 import torch
 
-from mtl.spec.methods import TORCHJD_METHODS
-from mtl.weighting import WEIGHTINGS
-from tests.weighting.problems import F64, Pinned, build, equal_states, run, series
+from tests.weighting.problems import (
+    EVERY_METHOD,
+    F64,
+    GRADIENTS,
+    Pinned,
+    build,
+    equal_states,
+    run,
+    series,
+)
 
-METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
-GRADIENTS = {f"torchjd:{name}" for name in TORCHJD_METHODS if name != "FAMO"}
 
-
-@METHOD
-@pytest.mark.parametrize("junk", [float("nan"), float("inf"), -3.0])
-@pytest.mark.parametrize("stacked", [True, False])
+@EVERY_METHOD
+@pytest.mark.parametrize(
+    ("junk", "stacked"), [(float("nan"), True), (float("inf"), False), (-3.0, True)]
+)
 def test_absent_task_enters_nothing(method: str, junk: float, stacked: bool) -> None:
-    """Neither overall loss nor gradient nor mean, whatever stands in its place.
-
-    Not stacked, the graph of one loss cannot be told from the others'.
-    """
+    # Neither overall loss nor gradient nor mean, whatever stands in its place. Where losses are not
+    # stacked, the graph of one cannot be separated from the others'.
     present = torch.tensor([True, False, True, True])
     values = torch.tensor([0.7, 0.4, 0.9, 0.2], dtype=F64)
 
@@ -54,8 +57,8 @@ def test_absent_task_enters_nothing(method: str, junk: float, stacked: bool) -> 
     assert equal_states(outcome(junk), outcome(1.0))
 
 
-@METHOD
-def test_batch_without_any_label_leaves_everything_as_it_was(method: str) -> None:
+@EVERY_METHOD
+def test_batch_without_any_label_changes_nothing(method: str) -> None:
     weighting, problem = build(method), Pinned(3)
     for step in series(1, 2, 3)[0]:
         problem.take(weighting, step)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mtl.networks import build_network
 from mtl.networks.multi_column import CrossStitch
-from mtl.spec.sections import NetworkSpec
+from tests.networks.building import network
+
+TWO = {"depth": 1, "segmentation": 5}
 
 
 @pytest.mark.parametrize(
@@ -51,31 +52,19 @@ def test_every_pixel_of_every_image_is_mixed_alike() -> None:
         torch.testing.assert_close(mixed, expected)
 
 
-def spec_with(own_share: float, architecture: str = "multi_column") -> NetworkSpec:
-    return NetworkSpec(
-        architecture=architecture,
-        encoder="test_efficientnet",
-        encoder_stride=8,
-        decoder_widths=(8, 8, 8, 8, 8, 8),
-        cross_stitch_own_share=own_share,
-    )
-
-
-def test_network_shows_its_matrix_and_cannot_be_changed_by_it() -> None:
-    net = build_network(spec_with(0.7), {"depth": 1, "segmentation": 5}, seed=0)
+def test_network_shows_a_copy_of_its_matrix() -> None:
+    net = network("multi_column", TWO, cross_stitch_own_share=0.7)
     shown = net.cross_stitch_matrix()
     torch.testing.assert_close(shown, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
     assert not shown.requires_grad
     shown.zero_()
     assert net.cross_stitch_matrix().sum() == pytest.approx(2)
-    other = build_network(spec_with(0.7, "multi_decoder"), {"depth": 1}, seed=0)
-    assert other.cross_stitch_matrix() is None
+    assert network("multi_decoder").cross_stitch_matrix() is None
 
 
 def test_columns_that_share_nothing_are_single_tasks() -> None:
-    tasks = {"depth": 1, "segmentation": 5}
     images = torch.rand(2, 3, 32, 32)
-    columns = build_network(spec_with(1.0), tasks, seed=0)(images)
-    alone = build_network(spec_with(1.0, "single_task"), tasks, seed=0)(images)
-    for task in tasks:
+    columns = network("multi_column", TWO, cross_stitch_own_share=1.0)(images)
+    alone = network("single_task", TWO)(images)
+    for task in TWO:
         torch.testing.assert_close(columns[task], alone[task])

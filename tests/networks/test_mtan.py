@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtl.networks import build_network
 from mtl.networks.encoders import StageEncoder
 from mtl.networks.mtan import TaskAttention
-from mtl.spec.sections import NetworkSpec
+from tests.networks.building import network
 
 STAGES = [
     ("mobilenetv2_100", 32, [2, 4, 8, 16, 32], [16, 24, 32, 96, 320]),
@@ -27,17 +26,13 @@ def test_map_of_every_stride_on_the_way(
     maps = encoder(torch.rand(1, 3, 60, 90))  # padded to 64x96
     shapes = [(1, c, 64 // s, 96 // s) for s, c in zip(strides, channels, strict=True)]
     assert [tuple(m.shape) for m in maps] == shapes
+    sum(m.sum() for m in maps).backward()
+    assert all(p.grad is not None for p in encoder.parameters())  # layers behind are removed
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_masks_lie_between_0_and_1(training: bool) -> None:
-    spec = NetworkSpec(
-        architecture="mtan",
-        encoder="test_efficientnet",
-        encoder_stride=8,
-        decoder_widths=(8, 8, 8, 8, 8, 8),
-    )
-    net = build_network(spec, {"depth": 1, "segmentation": 5}, seed=0).train(training)
+    net = network("mtan", {"depth": 1, "segmentation": 5}).train(training)
     masks: list[Tensor] = []
     for attention in net.attentions.values():
         for mask in attention.masks:
@@ -73,7 +68,7 @@ def test_attended_features_by_the_papers_equations() -> None:
     torch.testing.assert_close(attention([p1, p2]), second)
 
 
-def test_maps_of_odd_size_are_met_by_rounding_up() -> None:
+def test_maps_of_odd_size_fit_together() -> None:
     # PNASNet at 288x384: 143x191 pixels at stride 2, then 72x96.
     attention = TaskAttention([3, 5], [2, 4])
     assert attention([torch.rand(2, 3, 7, 9), torch.rand(2, 5, 4, 5)]).shape == (2, 5, 4, 5)
@@ -81,12 +76,6 @@ def test_maps_of_odd_size_are_met_by_rounding_up() -> None:
 
 @pytest.mark.slow
 def test_pnasnets_stages_fit_together() -> None:
-    spec = NetworkSpec(
-        architecture="mtan",
-        encoder="pnasnet5large",
-        encoder_stride=8,
-        decoder_widths=(8, 8, 8, 8, 8, 8),
-    )
-    net = build_network(spec, {"depth": 1}, seed=0).eval()
+    net = network("mtan", {"depth": 1}, encoder="pnasnet5large").eval()
     with torch.no_grad():
         assert net(torch.rand(1, 3, 288, 384))["depth"].shape == (1, 1, 288, 384)

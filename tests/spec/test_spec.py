@@ -1,12 +1,14 @@
 """A run is its content: identities, strictness, canonical floats."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+import timm
 
 from mtl.spec import RunSpec, Runtime, check_priorities
 from mtl.spec import run as spec_module
@@ -44,26 +46,27 @@ def test_round_trip_keeps_spec_and_identity() -> None:
         assert again.run_id() == spec.run_id()
 
 
-def test_identity_is_the_same_in_another_process() -> None:
+def test_identity_is_the_same_in_another_process_without_torch_and_ray() -> None:
     code = (
+        "import sys, mtl.records, mtl.store, mtl.data.prepared\n"
         "from mtl.spec import RunSpec\n"
-        "print(RunSpec(method='fixed', priorities=(1/3, 2/3), loss_units={'depth': 0.1}).run_id())"
+        "RunSpec.from_dict({'network': {'encoder': 'resnet18'}})\n"
+        "spec = RunSpec(method='fixed', priorities=(1/3, 2/3), loss_units={'depth': 0.1})\n"
+        "print(spec.run_id())\n"
+        "print([m for m in ('torch', 'timm', 'ray', 'pandas', 'plotly') if m in sys.modules])"
     )
-    ids = set()
-    for hash_seed in ("0", "1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        )
-        ids.add(done.stdout.strip())
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},  # here it is another
+    )
     here = RunSpec(method="fixed", priorities=(1 / 3, 2 / 3), loss_units={"depth": 0.1}).run_id()
-    assert ids == {here}
+    assert done.stdout.split() == [here, "[]"]
 
 
-def test_left_out_fields_resolve_to_what_they_stand_for() -> None:
+def test_fields_left_out_resolve_to_their_defaults() -> None:
     given = RunSpec(
         method="lsb",
         priorities=(0.5, 0.5),
@@ -73,7 +76,7 @@ def test_left_out_fields_resolve_to_what_they_stand_for() -> None:
     assert RunSpec().run_id() == given.run_id()
 
 
-def test_floats_are_canonical_so_that_arithmetic_noise_is_no_new_run() -> None:
+def test_rounding_noise_is_no_new_run() -> None:
     noisy = RunSpec(priorities=(0.1 + 0.2, 0.7))
     clean = RunSpec(priorities=(0.3, 0.7))
     assert noisy == clean
@@ -148,7 +151,7 @@ def test_every_field_enters_the_identity(path: tuple[str, ...]) -> None:
     assert RunSpec.from_dict(values).run_id() != RunSpec().run_id()
 
 
-def test_data_from_files_are_known_by_the_hash_of_what_was_prepared() -> None:
+def test_hash_of_prepared_data_enters_the_identity() -> None:
     ids = {
         RunSpec.from_dict({"data": {"name": name, "prepared": prepared}}).run_id()
         for name in ("nyuv2", "folder")
@@ -162,7 +165,7 @@ def test_runtime_shares_no_field_with_the_identity() -> None:
     assert not runtime & {part for path in _leaves(RunSpec().to_dict()) for part in path}
 
 
-def test_field_at_its_neutral_value_leaves_the_canonical_form(
+def test_neutral_value_leaves_the_canonical_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As if `optimizer.schedule` had been added after the first release.
@@ -177,8 +180,6 @@ def test_field_at_its_neutral_value_leaves_the_canonical_form(
         del inner[leaf]
     assert "schedule" not in values["optimizer"]
     canonical = {"identity_version": spec_module.IDENTITY_VERSION, **values}
-    import hashlib
-
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     assert without.run_id() == hashlib.sha256(text.encode()).hexdigest()[:16]
     monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "linear")
@@ -263,20 +264,8 @@ def test_priorities_may_miss_one_by_rounding_only() -> None:
 
 
 def test_encoder_names_are_read_without_torch_and_complete() -> None:
-    import timm
-
     assert set(known_encoders()) == set(timm.list_models())
     assert set(TESTED_ENCODERS) <= set(known_encoders())
-
-
-def test_spec_records_and_store_load_neither_torch_nor_ray() -> None:
-    code = (
-        "import sys, mtl.spec, mtl.records, mtl.store, mtl.data.prepared\n"
-        "mtl.spec.run.RunSpec.from_dict({'network': {'encoder': 'resnet18'}})\n"
-        "print([m for m in ('torch', 'timm', 'ray', 'pandas', 'plotly') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_default_options_are_those_of_the_papers() -> None:
@@ -287,7 +276,7 @@ def test_default_options_are_those_of_the_papers() -> None:
     assert METHODS["stch"].options == {"mu": 0.1}
 
 
-def test_whole_numbers_and_options_that_are_off_survive_the_round_trip() -> None:
+def test_whole_numbers_and_options_that_are_off_survive() -> None:
     spec = RunSpec.from_dict({"method": "torchjd:MGDA", "method_options": {"max_iters": 7.0}})
     assert spec.method_options == {"epsilon": 0.001, "max_iters": 7}
     assert isinstance(RunSpec.from_dict(spec.to_dict()).method_options["max_iters"], int)
@@ -295,7 +284,7 @@ def test_whole_numbers_and_options_that_are_off_survive_the_round_trip() -> None
     assert RunSpec.from_dict({"method_options": {"clamp": None}}).run_id() == RunSpec().run_id()
 
 
-def test_every_method_is_taken_by_the_spec_with_its_own_options() -> None:
+def test_every_method_gets_its_own_options() -> None:
     for method, needs in METHODS.items():
         spec = RunSpec(method=method, tasks=("depth", "normal", "segmentation"))
         assert spec.method_options == dict(sorted(needs.options.items()))

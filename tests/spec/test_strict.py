@@ -1,3 +1,5 @@
+"""YAML read strictly."""
+
 import math
 
 import pytest
@@ -21,7 +23,7 @@ def test_numbers_are_decimal_and_nothing_else_is_a_number(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["a: 1\na: 2", "{a: 1", "[" * 5000, "9" * 5000, "!!python/name:os.system x", "!!int x"]
+    "text", ["a: 1\na: 2", "{a: 1", "[" * 1000, "9" * 5000, "!!python/name:os.system x", "!!int x"]
 )
 def test_yaml_that_is_damaged_or_ambiguous_is_a_value_error(text):
     with pytest.raises(ValueError, match="."):

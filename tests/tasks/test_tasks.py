@@ -4,32 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.data.sample import DataInfo
 from mtl.records import LOSS_METRIC
 from mtl.tasks import TASKS
-from mtl.tasks.maps import absolute_error
+from tests.tasks.samples import EVERY_TASK, INFO, sample, spoilt
 
-INFO = DataInfo(classes=tuple("abcde"), depth_range_m=(0.5, 10.0))
-NAMES = pytest.mark.parametrize("name", sorted(TASKS))
 PER_PIXEL = ("depth", "normal", "segmentation")
 """Tasks whose regularisers are means over pixels too."""
 MAPS = tuple(name for name in TASKS if name not in PER_PIXEL)
-
-
-def sample(name: str, batch: int = 2, size: tuple[int, int] = (4, 5)) -> tuple[Tensor, ...]:
-    """Return a random (prediction, target, valid) of the task from seed 3."""
-    print("sample seed 3")
-    generator = torch.Generator().manual_seed(3)
-    channels = TASKS[name].num_channels(INFO)
-    prediction = torch.randn(batch, channels, *size, generator=generator) + 2
-    if name == "segmentation":
-        target = torch.randint(0, channels, (batch, *size), generator=generator)
-    elif name == "normal":
-        target = torch.nn.functional.normalize(torch.randn(prediction.shape, generator=generator))
-    else:
-        target = torch.rand(prediction.shape, generator=generator) * 9 + 0.7
-    valid = torch.rand(batch, *size, generator=generator) < 0.7
-    return prediction.requires_grad_(), target, valid
 
 
 def perfect(name: str, target: Tensor) -> Tensor:
@@ -39,27 +20,7 @@ def perfect(name: str, target: Tensor) -> Tensor:
     return target.clone()
 
 
-def spoilt(values: Tensor, valid: Tensor) -> Tensor:
-    """Return values with rubbish at invalid pixels."""
-    mask = valid if values.ndim == 3 else valid[:, None].expand_as(values)
-    rubbish = float("nan") if values.is_floating_point() else 250
-    return torch.where(mask, values, torch.full((), rubbish, dtype=values.dtype))
-
-
-@pytest.mark.parametrize("regularizers", [True, False])
-@NAMES
-def test_loss_is_one_finite_number_with_gradients(name: str, regularizers: bool) -> None:
-    prediction, target, valid = sample(name)
-    loss = TASKS[name].loss(prediction, target, valid, INFO, regularizers=regularizers)
-    assert loss.shape == ()
-    assert loss.isfinite()
-    loss.backward()
-    assert prediction.grad is not None
-    assert prediction.grad.isfinite().all()
-    assert (prediction.grad.movedim(1, -1)[valid] != 0).any()
-
-
-@NAMES
+@EVERY_TASK
 def test_perfect_prediction_costs_nothing(name: str) -> None:
     _, target, valid = sample(name)
     prediction = perfect(name, target)
@@ -69,8 +30,8 @@ def test_perfect_prediction_costs_nothing(name: str) -> None:
     torch.testing.assert_close(errors, torch.zeros(valid.shape), atol=1e-6, rtol=0)
 
 
-@NAMES
-def test_loss_is_the_mean_of_its_error_map_and_its_regularizer(name: str) -> None:
+@EVERY_TASK
+def test_loss_is_the_mean_error_plus_the_regularizer(name: str) -> None:
     task = TASKS[name]
     prediction, target, valid = sample(name)
     prediction = prediction * 6  # logits beyond 10 too
@@ -82,8 +43,8 @@ def test_loss_is_the_mean_of_its_error_map_and_its_regularizer(name: str) -> Non
     torch.testing.assert_close(task.loss(prediction, target, valid, INFO, regularizers=False), mean)
 
 
-@NAMES
-def test_errors_are_the_loss_without_regularizers_pixel_by_pixel(name: str) -> None:
+@EVERY_TASK
+def test_errors_are_the_loss_pixel_by_pixel(name: str) -> None:
     task = TASKS[name]
     prediction, target, valid = sample(name)
     errors = task.errors(prediction, target, valid, INFO)
@@ -94,20 +55,21 @@ def test_errors_are_the_loss_without_regularizers_pixel_by_pixel(name: str) -> N
     torch.testing.assert_close(errors, task.errors(prediction, spoilt(target, valid), valid, INFO))
 
 
-@NAMES
+@EVERY_TASK
 def test_loss_metric_is_the_loss_without_regularizers(name: str) -> None:
     prediction, target, valid = sample(name, batch=5)
     valid[1] = False
     accumulator = TASKS[name].metrics(INFO)
     for part in (slice(0, 2), slice(2, 5)):
-        accumulator.update(prediction[part].detach(), target[part], valid[part])
+        accumulator.update(prediction[part], target[part], valid[part])
     plain = TASKS[name].loss(prediction, target, valid, INFO, regularizers=False)
     assert accumulator.compute()[LOSS_METRIC[name]] == pytest.approx(plain.item(), rel=1e-6)
 
 
-@NAMES
+@EVERY_TASK
 def test_invalid_pixels_reach_neither_value_nor_gradient(name: str) -> None:
     prediction, target, valid = sample(name)
+    prediction.requires_grad_()
     clean = TASKS[name].loss(prediction, target, valid, INFO)
     dirty = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
     assert torch.equal(clean, dirty)
@@ -142,30 +104,10 @@ def test_loss_is_the_mean_over_valid_pixels(name: str, regularizers: bool) -> No
     torch.testing.assert_close(got, values.mean())
 
 
-@pytest.mark.parametrize("name", MAPS)
-def test_regularizer_of_a_map_is_the_mean_over_images(name: str) -> None:
-    prediction, target, valid = sample(name, batch=3)
-    values = [
-        TASKS[name].regularizer(prediction[i : i + 1], target[i : i + 1], valid[i : i + 1], INFO)
-        for i in range(3)
-    ]
-    got = TASKS[name].regularizer(prediction, target, valid, INFO)
-    torch.testing.assert_close(got, torch.stack(values).mean())
-
-
-@NAMES
-def test_duplicated_batch_leaves_the_loss_unchanged(name: str) -> None:
+@EVERY_TASK
+def test_without_valid_pixels_loss_and_gradients_are_zero(name: str) -> None:
     prediction, target, valid = sample(name)
-    once = TASKS[name].loss(prediction, target, valid, INFO)
-    twice = TASKS[name].loss(
-        torch.cat([prediction] * 2), torch.cat([target] * 2), torch.cat([valid] * 2), INFO
-    )
-    torch.testing.assert_close(once, twice)
-
-
-@NAMES
-def test_no_valid_pixel_is_zero_with_zero_gradients_never_nan(name: str) -> None:
-    prediction, target, valid = sample(name)
+    prediction.requires_grad_()
     valid = torch.zeros_like(valid)
     loss = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
     assert loss.item() == 0
@@ -174,9 +116,10 @@ def test_no_valid_pixel_is_zero_with_zero_gradients_never_nan(name: str) -> None
     assert (prediction.grad == 0).all()
 
 
-@NAMES
-def test_image_without_labels_has_no_say(name: str) -> None:
+@EVERY_TASK
+def test_image_without_labels_does_not_count(name: str) -> None:
     prediction, target, valid = sample(name)
+    prediction.requires_grad_()
     valid[0] = False
     kept = TASKS[name].loss(prediction[1:], target[1:], valid[1:], INFO)
     loss = TASKS[name].loss(prediction, spoilt(target, valid), valid, INFO)
@@ -187,8 +130,8 @@ def test_image_without_labels_has_no_say(name: str) -> None:
     assert (prediction.grad[1] != 0).any()
 
 
-@NAMES
-def test_nothing_broadcasts(name: str) -> None:
+@EVERY_TASK
+def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
     prediction, target, valid = sample(name)
     task = TASKS[name]
     for function in (task.loss, task.errors):
@@ -204,21 +147,7 @@ def test_nothing_broadcasts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_prior_of_a_map_has_the_least_l1_error_of_all_images_of_its_own(name: str) -> None:
-    _, target, valid = sample(name, batch=7)
-    prior = TASKS[name].prior(target, valid, INFO)
-    assert prior.shape == (1, *target.shape[1:])
-
-    def total(guess: Tensor) -> float:
-        return float(absolute_error(guess.expand_as(target), target)[valid].sum())
-
-    least = total(prior)
-    for other in (*target, prior + 0.05, prior - 0.05):
-        assert total(other[None] if other.ndim == 3 else other) >= least - 1e-4
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_prior_of_a_pixel_without_labels_is_the_median_of_the_others(name: str) -> None:
+def test_prior_without_labels_is_the_median_of_the_others(name: str) -> None:
     channels = TASKS[name].num_channels(INFO)
     target = torch.tensor([[1.0, 2, 6], [3, 4, 8]]).reshape(2, 1, 1, 3).repeat(1, channels, 1, 1)
     valid = torch.tensor([[1, 1, 0], [1, 1, 0]]).bool().reshape(2, 1, 3)

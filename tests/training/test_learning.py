@@ -28,7 +28,7 @@ def operating_point(metrics: dict) -> Point:
     return tuple(metrics[task][PLOTTED_METRIC[task]] for task in DEFAULT_TASKS)
 
 
-def test_both_tasks_are_learnt_beyond_the_per_pixel_prior(data_root: str, tmp_path: Path) -> None:
+def test_both_tasks_beat_predictions_that_ignore_the_image(data_root: str, tmp_path: Path) -> None:
     # One run of the default job: about half a minute of one core, rendering included.
     spec = default_run(priorities=[0.5, 0.5])
     store = Store(tmp_path / "store")
@@ -38,7 +38,7 @@ def test_both_tasks_are_learnt_beyond_the_per_pixel_prior(data_root: str, tmp_pa
     assert manifest is not None
     learnt = operating_point(result.final_metrics["test"])
     prior = operating_point(manifest["per_pixel_prior"]["test"])
-    print(f"learnt {learnt}, per-pixel prior {prior}")
+    print(f"learnt {learnt}, without the image {prior}")
     assert all(a > b + 0.05 for a, b in zip(learnt, prior, strict=True))
 
 
@@ -50,7 +50,7 @@ def _train(arguments: tuple[dict, str, str]) -> Point:
 
 
 @pytest.mark.slow
-def test_lsb_does_not_know_the_unit_of_a_loss_and_fixed_weighting_does(
+def test_unit_of_a_loss_matters_to_fixed_weighting_not_to_lsb(
     data_root: str, tmp_path: Path
 ) -> None:
     # The same training with the depth loss measured in another unit: 3 seeds a cell, equal

@@ -1,4 +1,4 @@
-"""What a manifest says of the code and of memory."""
+"""Code version and peak memory in a manifest."""
 
 import mmap
 import sys
@@ -11,8 +11,11 @@ from mtl.training.manifest import peak_memory_bytes, reset_peak_memory
 MEBIBYTE = 2**20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
-def test_peak_memory_is_the_processs_own_since_it_was_forgotten(tmp_path):
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
+
+
+@LINUX
+def test_peak_memory_counts_from_the_last_reset():
     reset_peak_memory()
     before = peak_memory_bytes()
     block = bytearray(b"x" * (64 * MEBIBYTE))  # and the bytes that it is made from: 128 MiB
@@ -23,7 +26,7 @@ def test_peak_memory_is_the_processs_own_since_it_was_forgotten(tmp_path):
     assert peak_memory_bytes() - before < 32 * MEBIBYTE
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not say")
+@LINUX
 def test_mapped_files_do_not_count(tmp_path):
     path = tmp_path / "prepared"
     path.write_bytes(bytes(64 * MEBIBYTE))
@@ -34,7 +37,7 @@ def test_mapped_files_do_not_count(tmp_path):
         assert peak_memory_bytes() - before < 16 * MEBIBYTE
 
 
-def test_code_that_was_sent_says_its_version(monkeypatch):
+def test_version_of_code_that_was_sent_is_known(monkeypatch):
     own = code_version.code_version()
     assert own.startswith("0.")
     monkeypatch.setenv(code_version.CODE_VERSION_VARIABLE, "0.1.0+abc")

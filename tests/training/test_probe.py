@@ -9,20 +9,14 @@ from mtl.data.prepared import info_of
 from mtl.networks import ARCHITECTURES, build_network
 from mtl.spec import RunSpec
 from mtl.training.probe import probe
-from tests.conftest import tiny_fields
+from tests.training.runs import tiny
 
 CPU = torch.device("cpu")
 WIDTHS = (8, 7, 6, 5, 4, 3)
 
 
 def spec_with(architecture: str = "multi_decoder", **changes: object) -> RunSpec:
-    network = {
-        "architecture": architecture,
-        "encoder": "test_efficientnet",
-        "encoder_stride": 8,
-        "decoder_widths": list(WIDTHS),
-    }
-    return RunSpec.from_dict(tiny_fields(network=network, **changes))
+    return tiny(network={"architecture": architecture, "decoder_widths": WIDTHS}, **changes)
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -88,15 +82,12 @@ def test_no_weights_and_no_random_stream_are_touched() -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_at_least_one_step_is_timed() -> None:
-    with pytest.raises(ValueError, match="num_steps to be at least 1, got 0"):
-        probe(spec_with(), num_steps=0)
-
-
 def test_steps_are_timed_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Under a played clock a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
+    # By a clock that jumps, a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
     readings = iter(range(1000))
     monkeypatch.setattr("mtl.training.probe.time.perf_counter", lambda: next(readings) * 0.25)
     result = probe(spec_with(), num_steps=1, min_seconds=2.0, device=CPU)
     assert result.seconds_per_step == 0.25
     assert next(readings) == 2 * (2 + 8)
+    with pytest.raises(ValueError, match="num_steps to be at least 1, got 0"):
+        probe(spec_with(), num_steps=0)

@@ -1,6 +1,6 @@
 """Samples: fixed validation images with predictions and error maps, as the store promises."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +10,24 @@ import torch
 from mtl.data.batches import MappedSplit
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
-from mtl.spec import RunSpec, Runtime
+from mtl.spec import Runtime
 from mtl.spec.sections import TASKS
 from mtl.store import Store
 from mtl.training import fit, load_network
 from mtl.training.evaluation import evaluate
 from mtl.training.samples import sample_indices
+from tests.training.runs import tiny
 
 
-def test_indices_are_fixed_spread_and_never_more_than_there_are() -> None:
+def test_indices_are_spread_over_the_split() -> None:
     assert sample_indices(100, 4).tolist() == [0, 33, 66, 99]
     assert sample_indices(3, 4).tolist() == [0, 1, 2]
     assert sample_indices(1, 4).tolist() == [0]
 
 
-@pytest.fixture
-def runtime(data_root: str) -> Runtime:
-    return Runtime(device="cpu", data_root=data_root)
-
-
-def test_all_nine_tasks_leave_predictions_and_error_maps(
-    make_tiny: Callable[..., dict], runtime: Runtime, tmp_path: Path
-) -> None:
-    spec = RunSpec.from_dict(make_tiny(tasks=list(TASKS)))
-    store = Store(tmp_path / "store")
-    fit(spec, store, runtime)
+def test_all_nine_tasks_leave_predictions_and_error_maps(runtime: Runtime, tmp_path: Path) -> None:
+    spec, store = tiny(tasks=list(TASKS)), Store(tmp_path / "store")
+    fit(spec, store, replace(runtime, num_samples=4))
     folder = store.run_folder(spec.run_id()) / "samples"
     # After epoch 2 and the last; epoch 10 is never reached.
     assert sorted(p.name for p in folder.iterdir()) == ["epoch_00002.npz", "epoch_00003.npz"]
@@ -64,17 +57,12 @@ def test_all_nine_tasks_leave_predictions_and_error_maps(
         assert error[valid].mean() == pytest.approx(measured, rel=5e-3, abs=1e-6)
 
 
-def test_they_can_be_asked_for_elsewhere_or_not_at_all(
-    tiny_spec: RunSpec, data_root: str, tmp_path: Path
-) -> None:
-    for name, changes, expected in (
-        ("none", {"num_samples": 0}, []),
-        ("first", {"sample_epochs": (1,)}, ["epoch_00001.npz", "epoch_00003.npz"]),
-    ):
-        store = Store(tmp_path / name)
-        fit(tiny_spec, store, Runtime(device="cpu", data_root=data_root, **changes))
-        folder = store.run_folder(tiny_spec.run_id()) / "samples"
-        found = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-        assert found == expected
+def test_epochs_of_samples_can_be_chosen(runtime: Runtime, tmp_path: Path) -> None:
+    spec = tiny(epochs=2)
+    for num_samples, expected in ((0, []), (1, ["epoch_00001.npz", "epoch_00002.npz"])):
+        store = Store(tmp_path / str(num_samples))
+        fit(spec, store, replace(runtime, num_samples=num_samples, sample_epochs=(1,)))
+        folder = store.run_folder(spec.run_id()) / "samples"
+        assert sorted(p.name for p in folder.glob("*")) == expected
     with pytest.raises(ValueError, match="num_samples to be at least 0"):
         Runtime(num_samples=-1)

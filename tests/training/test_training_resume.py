@@ -1,76 +1,43 @@
-"""Stopped anywhere and started again, a training goes on as if nothing had been."""
+"""Stopped anywhere and started again, a training ends as the undisturbed one, bit for bit."""
 
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from mtl.errors import RunPausedError, StoreError
-from mtl.records import EpochRecord
-from mtl.spec import RunSpec, Runtime
+from mtl.data.batches import Batch, MappedSplit
+from mtl.errors import RunFailedError, RunPausedError, StoreError
+from mtl.spec import Runtime
+from mtl.spec.methods import METHODS
 from mtl.store import Store
 from mtl.store.states import read_run
-from mtl.training import fit, load_network, step
-
-Fields = Callable[..., dict]
-
-
-@pytest.fixture
-def runtime(data_root: str) -> Runtime:
-    return Runtime(device="cpu", num_threads=1, data_root=data_root)
+from mtl.training import fit, step
+from tests.training.runs import assert_resumes, assert_same_outcome, interrupt, tiny
 
 
-def outcome(store: Store, run_id: str) -> tuple[bytes, list[dict], dict[str, torch.Tensor]]:
-    """Return all that must not depend on when a run was stopped: result, records, weights."""
-    records = [
-        {name: value for name, value in record.to_dict().items() if name != "seconds"}
-        for record in store.epochs(run_id)
-    ]
-    result = (store.run_folder(run_id) / "result.json").read_bytes()
-    return result, records, load_network(store, run_id).state_dict()
-
-
-def assert_same_outcome(one: Store, other: Store, run_id: str) -> None:
-    first, second = outcome(one, run_id), outcome(other, run_id)
-    assert first[0] == second[0]
-    assert first[1] == second[1]
-    assert all(torch.equal(first[2][name], second[2][name]) for name in first[2])
-
-
-def test_stopped_after_any_epoch_it_goes_on_bit_for_bit(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path
-) -> None:
-    spec = RunSpec.from_dict(make_tiny(epochs=4))
+def test_stopped_after_any_epoch_it_resumes(runtime: Runtime, tmp_path: Path) -> None:
+    spec = tiny()
     undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, undisturbed, runtime)
-
-    def stop(record: EpochRecord) -> None:
-        raise KeyboardInterrupt
-
-    for _ in range(4):
-        with pytest.raises(KeyboardInterrupt):
-            fit(spec, stopped, runtime, on_epoch=stop)
+    for _ in range(3):
+        interrupt(spec, stopped, runtime)
         assert stopped.error(spec.run_id()) is None  # stopping is no failure
     fit(spec, stopped, runtime)
     assert_same_outcome(undisturbed, stopped, spec.run_id())
     manifest = stopped.manifest(spec.run_id())
     assert manifest is not None
-    assert manifest["started_epochs"] == [1, 2, 3, 4, 5]
+    assert manifest["started_epochs"] == [1, 2, 3, 4]
 
 
-def test_paused_where_it_was_told_it_goes_on_bit_for_bit(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path
-) -> None:
-    spec = RunSpec.from_dict(
-        make_tiny(epochs=4, optimizer={"schedule": "linear", "warmup_share": 0.1})
-    )
+def test_paused_run_resumes(runtime: Runtime, tmp_path: Path) -> None:
+    spec = tiny(epochs=4, optimizer={"schedule": "linear", "warmup_share": 0.1})
     run_id = spec.run_id()
     undisturbed, paused = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, undisturbed, runtime)
@@ -96,32 +63,22 @@ def test_paused_where_it_was_told_it_goes_on_bit_for_bit(
     assert "paused_after" not in manifest
 
 
-def test_interrupted_before_its_mark_a_paused_run_marks_itself_and_trains_nothing(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path
+def test_run_interrupted_as_it_pauses_is_paused_next_time(runtime: Runtime, tmp_path: Path) -> None:
+    spec, store = tiny(), Store(tmp_path / "a")
+    to_first = replace(runtime, pause_after=1)
+    interrupt(spec, store, to_first)
+    assert read_run(store, spec.run_id()).state == "partial"
+    with pytest.raises(RunPausedError, match="after epoch 1 of 3"):
+        fit(spec, store, to_first, on_epoch=lambda _: pytest.fail("trained"))
+    assert read_run(store, spec.run_id()).state == "paused"
+
+
+def test_stopped_in_mid_epoch_it_resumes(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, store = RunSpec.from_dict(make_tiny(epochs=4)), Store(tmp_path / "a")
-    run_id, to_second = spec.run_id(), replace(runtime, pause_after=2)
-    trained: list[int] = []
-
-    def interrupt(record: EpochRecord) -> None:
-        trained.append(record.epoch)
-        if record.epoch == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(spec, store, to_second, on_epoch=interrupt)
-    assert read_run(store, run_id).state == "partial"
-    with pytest.raises(RunPausedError, match="after epoch 2 of 4"):
-        fit(spec, store, to_second, on_epoch=interrupt)
-    assert trained == [1, 2]
-    assert read_run(store, run_id).state == "paused"
-
-
-def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
-    tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    spec = tiny()
     undisturbed, stopped = Store(tmp_path / "a"), Store(tmp_path / "b")
-    fit(tiny_spec, undisturbed, runtime)
+    fit(spec, undisturbed, runtime)
     steps = 0
     original = step.task_losses
 
@@ -134,129 +91,152 @@ def test_stopped_in_mid_epoch_it_goes_on_bit_for_bit(
 
     monkeypatch.setattr(step, "task_losses", losses_that_stop)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_spec, stopped, runtime)
-    assert len(stopped.epochs(tiny_spec.run_id())) == 1
-    fit(tiny_spec, stopped, runtime)
-    assert_same_outcome(undisturbed, stopped, tiny_spec.run_id())
+        fit(spec, stopped, runtime)
+    assert len(stopped.epochs(spec.run_id())) == 1
+    fit(spec, stopped, runtime)
+    assert_same_outcome(undisturbed, stopped, spec.run_id())
 
 
-def test_killed_at_random_moments_it_goes_on_bit_for_bit(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path, data_root: str
-) -> None:
-    runtime = replace(runtime, num_samples=0)
-    spec = RunSpec.from_dict(make_tiny(epochs=30))  # many: a busy machine looks late
+def test_killed_process_resumes(runtime: Runtime, tmp_path: Path, data_root: str) -> None:
+    spec = tiny(epochs=30)  # many: a busy machine looks late
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, undisturbed, runtime)
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_dict()))
-    command = [
-        sys.executable,
-        "-m",
-        "mtl.training",
-        str(tmp_path / "spec.json"),
-        "--store",
-        str(killed.root),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--data-root",
-        data_root,
-        "--num-samples",
-        "0",
-    ]
-    generator = torch.Generator().manual_seed(11)
-    print("kill seed 11")
-    kills = 0
-    for attempt in range(2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        reached = 8 * attempt + 3
-        while len(killed.epochs(spec.run_id())) < reached and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(float(torch.rand((), generator=generator)) * 0.05)
-        if process.poll() is None:
-            kills += 1
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert kills == 2
+    command = [sys.executable, "-m", "mtl.training", str(tmp_path / "spec.json")]
+    command += ["--store", str(killed.root), "--device", "cpu", "--data-root", data_root]
+    process = subprocess.Popen([*command, "--num-samples", "0"], stdout=subprocess.DEVNULL)
+    while len(killed.epochs(spec.run_id())) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(float(torch.rand(())) * 0.05)  # anywhere in an epoch
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     fit(spec, killed, runtime)
     assert_same_outcome(undisturbed, killed, spec.run_id())
 
 
 @pytest.mark.parametrize("keep", ["none", "final", "all"])
 def test_stopped_while_the_result_is_written_nothing_is_trained_again(
-    keep: str,
-    tiny_spec: RunSpec,
-    data_root: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    keep: str, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = Runtime(device="cpu", data_root=data_root, keep=keep)
-    store = Store(tmp_path / "store")
+    runtime = replace(runtime, keep=keep)
+    spec, store = tiny(epochs=1), Store(tmp_path / "store")
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            fit(tiny_spec, store, runtime)
-    assert not store.is_done(tiny_spec.run_id())
-    fit(tiny_spec, store, runtime, on_epoch=lambda _: pytest.fail("trained again"))
-    assert store.is_done(tiny_spec.run_id())
+            fit(spec, store, runtime)
+    assert not store.is_done(spec.run_id())
+    fit(spec, store, runtime, on_epoch=lambda _: pytest.fail("trained again"))
+    assert store.is_done(spec.run_id())
 
 
 @pytest.mark.parametrize("ahead", ["a whole record", "a torn record"])
 def test_record_ahead_of_the_checkpoint_is_replaced(
-    ahead: str, tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
+    ahead: str, runtime: Runtime, tmp_path: Path
 ) -> None:
+    spec = tiny()
     undisturbed, store = Store(tmp_path / "a"), Store(tmp_path / "b")
-    fit(tiny_spec, undisturbed, runtime)
-
-    def stop(record: EpochRecord) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny_spec, store, runtime, on_epoch=stop)
-    (held,) = store.epochs(tiny_spec.run_id())
+    fit(spec, undisturbed, runtime)
+    interrupt(spec, store, runtime)
+    (held,) = store.epochs(spec.run_id())
     if ahead == "a whole record":
-        store.append_epoch(tiny_spec.run_id(), replace(held, epoch=2))
+        store.append_epoch(spec.run_id(), replace(held, epoch=2))
     else:
-        with open(store.run_folder(tiny_spec.run_id()) / "epochs.jsonl", "a") as file:
+        with open(store.run_folder(spec.run_id()) / "epochs.jsonl", "a") as file:
             file.write('{"epoch": 2, "los')
-        assert store.epochs(tiny_spec.run_id()) == [held]
-    fit(tiny_spec, store, runtime)
-    assert_same_outcome(undisturbed, store, tiny_spec.run_id())
+        assert store.epochs(spec.run_id()) == [held]
+    fit(spec, store, runtime)
+    assert_same_outcome(undisturbed, store, spec.run_id())
 
 
-@pytest.mark.parametrize("content", [b"", b"PK torn", "half"])
-def test_damaged_checkpoint_is_one_sentence(
-    content: bytes | str, tiny_spec: RunSpec, runtime: Runtime, tmp_path: Path
-) -> None:
-    store = Store(tmp_path / "store")
-
-    def stop(record: EpochRecord) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny_spec, store, runtime, on_epoch=stop)
-    path = store.run_folder(tiny_spec.run_id()) / "checkpoint" / "latest.pt"
+def test_damaged_checkpoint_is_one_sentence(runtime: Runtime, tmp_path: Path) -> None:
+    spec, other, store = tiny(epochs=2), tiny(epochs=2, seed=1), Store(tmp_path / "store")
+    for one in (spec, other):
+        interrupt(one, store, runtime)
+    path, of_other = (
+        store.run_folder(one.run_id()) / "checkpoint" / "latest.pt" for one in (spec, other)
+    )
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(StoreError, match="got a damaged file.*Remove the file"):
-        fit(tiny_spec, store, runtime)
-    path.unlink()
-    assert fit(tiny_spec, store, runtime).status == "done"
-
-
-def test_checkpoint_of_another_run_is_refused(
-    make_tiny: Fields, runtime: Runtime, tmp_path: Path
-) -> None:
-    store = Store(tmp_path / "store")
-
-    def stop(record: EpochRecord) -> None:
-        raise KeyboardInterrupt
-
-    specs = [RunSpec.from_dict(make_tiny(seed=seed)) for seed in (0, 1)]
-    for spec in specs:
-        with pytest.raises(KeyboardInterrupt):
-            fit(spec, store, runtime, on_epoch=stop)
-    paths = [store.run_folder(spec.run_id()) / "checkpoint" / "latest.pt" for spec in specs]
-    paths[0].write_bytes(paths[1].read_bytes())
+    for content in (b"", b"PK torn", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match="got a damaged file.*Remove the file"):
+            fit(spec, store, runtime)
+    path.write_bytes(of_other.read_bytes())
     with pytest.raises(StoreError, match="Expected the checkpoint of run"):
-        fit(specs[0], store, runtime)
+        fit(spec, store, runtime)
+    path.unlink()
+    assert fit(spec, store, runtime).status == "done"
+
+
+OPTIONS = {
+    "periods of steps and all else": {
+        "selection": "validation",
+        "precision": "bf16",
+        "batch_size": 8,
+        "micro_batches": 3,
+        "period_steps": 2,
+        "optimizer": {"learning_rate": 1e-3, "max_gradient_norm": 0.5, "schedule": "cosine"},
+    },
+    "periods of epochs": {"period_epochs": 2},
+}
+
+
+@pytest.mark.parametrize("changes", OPTIONS.values(), ids=OPTIONS)
+def test_run_resumes_under_every_option(changes: dict, runtime: Runtime, tmp_path: Path) -> None:
+    assert_resumes(tiny(**changes), runtime, tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["single_task", "multi_decoder", "multi_column", "mtan"])
+def test_every_architecture_trains_and_resumes(
+    architecture: str, runtime: Runtime, tmp_path: Path
+) -> None:
+    spec = tiny(epochs=2, network={"architecture": architecture})
+    for record in assert_resumes(spec, runtime, tmp_path):
+        if architecture == "multi_column":
+            learnt = np.array(record.cross_stitch) - np.array([[0.9, 0.1], [0.1, 0.9]])
+            assert np.abs(learnt).max() > 1e-4
+        else:
+            assert record.cross_stitch is None
+
+
+NO_WEIGHTS = {"torchjd:ConFIG", "torchjd:GradDrop", "torchjd:TrimmedMean"}
+"""They form no weighted sum of the gradients."""
+KINDS_OF_STATE = {
+    "lsb", "uncertainty", "gradnorm", "rlw", "torchjd:ExcessMTL", "torchjd:FAMO",
+    "torchjd:GradDrop", "torchjd:Krum", "torchjd:NashMTL",
+}  # fmt: skip
+"""One method for each way to keep a state; `tests/contracts` resumes every method by itself."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(m, marks=() if m in KINDS_OF_STATE else pytest.mark.slow)
+        for m in sorted(METHODS)
+    ],
+)
+def test_method_trains_on_missing_labels_and_resumes(
+    method: str, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Batches of two: of eight images five lack depth, so some batches have none at all. Three
+    # tasks, because some aggregators need as many.
+    original = MappedSplit.batch
+
+    def batch(self: MappedSplit, indices: np.ndarray, device: torch.device) -> Batch:
+        whole = original(self, indices, device)
+        missing = torch.from_numpy(indices < 5)
+        whole.valid["depth"][missing] = False
+        whole.targets["depth"][missing] = float("nan")
+        return whole
+
+    monkeypatch.setattr(MappedSplit, "batch", batch)
+    tasks = ["depth", "normal", "segmentation"]
+    spec = tiny(method=method, tasks=tasks, epochs=2, batch_size=2)
+    if method == "torchjd:Krum":
+        with pytest.raises(RunFailedError, match="Krum.*at least 3 rows"):
+            fit(spec, Store(tmp_path), runtime)
+        return
+    for record in assert_resumes(spec, runtime, tmp_path):
+        assert all(loss is not None and np.isfinite(loss) for loss in record.losses)
+        assert (record.weights is None) == (record.loss_scales is None) == (method in NO_WEIGHTS)
+        assert all(w is not None and np.isfinite(w) for w in record.weights or ())

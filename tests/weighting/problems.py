@@ -4,14 +4,18 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl.spec.methods import METHODS
-from mtl.weighting import build_weighting
+from mtl.spec.methods import METHODS, TORCHJD_METHODS
+from mtl.weighting import WEIGHTINGS, build_weighting
 from mtl.weighting.base import Weighting
 
 F64 = torch.float64
+EVERY_METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
+GRADIENTS = {f"torchjd:{name}" for name in TORCHJD_METHODS if name != "FAMO"}
+"""Methods that combine gradients, without an overall loss."""
 NAMES = ("depth", "normal", "segmentation", "a", "b", "c", "d", "e", "f")
 
 

@@ -5,8 +5,7 @@ import torch
 
 from mtl.streams import torch_stream
 from mtl.weighting import build_weighting
-
-F64 = torch.float64
+from tests.weighting.problems import F64
 
 
 def draws(tasks: tuple[str, ...], num_calls: int, seed: int = 0) -> torch.Tensor:
@@ -19,7 +18,7 @@ def draws(tasks: tuple[str, ...], num_calls: int, seed: int = 0) -> torch.Tensor
     return torch.stack(weights)
 
 
-def test_softmax_of_each_tasks_own_stream() -> None:
+def test_weights_are_a_softmax_of_each_tasks_own_stream() -> None:
     numbers = [
         torch.randn((), generator=torch_stream(4, "rlw", task, 1), dtype=F64) for task in "ab"
     ]
@@ -33,7 +32,7 @@ def test_another_task_moves_no_other_draw() -> None:
     torch.testing.assert_close(two[:, 0] / two[:, 1], three[:, 2] / three[:, 1])
 
 
-def test_calls_and_seeds_draw_anew_and_the_global_generator_stays() -> None:
+def test_draws_differ_by_call_and_seed_alone() -> None:
     state = torch.get_rng_state()
     one = draws(("a", "b"), 5)
     assert len(set(one[:, 0].tolist())) == 5

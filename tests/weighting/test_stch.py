@@ -1,4 +1,4 @@
-"""Smooth Chebyshev scalarisation."""
+"""Smooth Chebyshev scalarisation between its two limits; its formula: `test_agreement.py`."""
 
 import math
 
@@ -6,18 +6,7 @@ import pytest
 import torch
 
 from mtl.weighting import build_weighting
-
-F64 = torch.float64
-
-
-def test_value_and_effective_weights() -> None:
-    # n = 2, mu = 0.5, p = (1/4, 3/4), l = (2, 1): p l = (0.5, 0.75), over mu (1, 1.5)
-    # overall 2 * 0.5 log(e + e^1.5); softmax = 1 / (1 + e^0.5) and its complement
-    weighting = build_weighting("stch", ("a", "b"), (0.25, 0.75), mu=0.5)
-    overall = weighting(torch.tensor([2.0, 1.0], dtype=F64))
-    assert overall.item() == pytest.approx(math.log(math.exp(1) + math.exp(1.5)))
-    first = 1 / (1 + math.exp(0.5))
-    assert weighting.weights.tolist() == pytest.approx([0.5 * first, 1.5 * (1 - first)])
+from tests.weighting.problems import F64
 
 
 def test_equal_losses_and_priorities_give_weights_that_sum_to_one() -> None:
@@ -44,7 +33,7 @@ def test_large_mu_is_the_weighted_sum_but_for_a_constant() -> None:
     assert weighting.weights.tolist() == pytest.approx([0.25, 0.75], rel=1e-5)
 
 
-def test_it_reaches_points_of_a_concave_front_that_linear_weights_miss() -> None:
+def test_concave_fronts_are_reached_that_linear_weights_miss() -> None:
     # Front l = (x, (1 - x^2)^0.5), x in [0, 1]: every weighted sum has its minimum at an end.
     x = torch.linspace(0, 1, 1001, dtype=F64)
     front = torch.stack([x, (1 - x**2).sqrt()], dim=1)
