@@ -246,7 +246,7 @@ def last_convolution_weight(encoder: TimmEncoder) -> nn.Parameter:
     """
     computed: list[tuple[nn.Module, int]] = []
 
-    def note(layer: nn.Module, _: Any, output: Tensor) -> None:
+    def record(layer: nn.Module, _: Any, output: Tensor) -> None:
         weight: Tensor = layer.weight  # type: ignore[assignment]
         computed.append((layer, output.numel() // weight.shape[0]))
 
@@ -254,7 +254,7 @@ def last_convolution_weight(encoder: TimmEncoder) -> nn.Parameter:
     config: dict[str, Any] = encoder.timm_model.pretrained_cfg  # type: ignore[assignment]
     size = encoder.made_for or config["input_size"][1:]
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()

@@ -32,6 +32,8 @@ class Weighting(nn.Module, ABC):
 
     uses_last_shared_layer: ClassVar[bool] = False
     """True where `backward` wants the last shared layer alone as `shared_parameters`."""
+    divides_by_means: ClassVar[str] = ""
+    """What messages call a method that divides by the mean of each loss; empty for the others."""
 
     period_sums: Tensor
     period_counts: Tensor
@@ -166,6 +168,12 @@ class Weighting(nn.Module, ABC):
                 f"Expected a finite loss of task {task!r}, got a mean of {mean} over the period. "
                 "Lower the learning rate or look at its targets."
             )
+        if self.divides_by_means and mean <= 0:
+            raise UsageError(
+                f"Expected a positive loss of task {task!r}, which {self.divides_by_means} divides "
+                f"by, got a mean of {mean} over the period. Leave the task out or give it a loss "
+                "that stays above 0."
+            )
 
     def _update_weights(
         self, means: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"], epochs: float
@@ -197,15 +205,6 @@ class Prioritised(Weighting):
         super().__init__(tasks)
         given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
         self.register_buffer("priorities", given, persistent=False)
-
-
-def check_positive_mean(task: str, mean: float, method: str) -> None:
-    """Raise a `ValueError` where the mean loss of a period cannot be divided by."""
-    if mean <= 0:
-        raise UsageError(
-            f"Expected a positive loss of task {task!r}, which {method} divides by, got a mean of "
-            f"{mean} over the period. Leave the task out or give it a loss that stays above 0."
-        )
 
 
 def refuse_losses(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.weighting.base import Weighting, check_positive_mean
+from mtl.weighting.base import Weighting
 
 
 class DWA(Weighting):
@@ -21,9 +21,10 @@ class DWA(Weighting):
     also as long as it has a single mean.
 
     Args:
-        tasks: distinct names.
         temperature: T, positive; the larger, the nearer to equal weights.
     """
+
+    divides_by_means = "dynamic weight average"
 
     current_weights: Tensor
     last_means: Tensor
@@ -43,10 +44,6 @@ class DWA(Weighting):
     def weights(self) -> Tensor:
         """The weights of the period now running; float64, shape (num_tasks,), sum 1."""
         return self.current_weights.clone()
-
-    def _check_mean(self, task: str, mean: float) -> None:
-        super()._check_mean(task, mean)
-        check_positive_mean(task, mean, "dynamic weight average")
 
     def _update_weights(self, means: Tensor, counted: Tensor, epochs: float) -> None:
         del epochs

@@ -25,7 +25,7 @@ class FirstLosses(nn.Module):
         self.register_buffer("values", torch.ones(num_tasks, dtype=torch.float64))
         self.register_buffer("seen", torch.zeros(num_tasks, dtype=torch.bool))
 
-    def note(
+    def keep(
         self, tasks: Sequence[str], losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> None:
         """Keep the losses of tasks seen for the first time; later ones change nothing.

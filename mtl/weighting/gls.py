@@ -18,9 +18,6 @@ class GLS(Weighting):
 
     in log space and float64: a product of eight losses of 1e-6 would underflow in float32.
 
-    Args:
-        tasks: distinct names.
-
     A call raises a `ValueError` that names the task if the loss of a present task is not positive
     and finite; to do so it waits for the device once.
     """

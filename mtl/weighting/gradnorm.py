@@ -61,14 +61,13 @@ class GradNorm(Weighting):
     sum. `forward` alone gives the overall loss and learns nothing.
 
     Args:
-        tasks: distinct names.
         alpha: at least 0; how strongly slower tasks are helped.
         weight_lr: learning rate of the weights, positive.
 
     Raises:
-        ValueError: in `backward`, without shared parameters or
-            for a first loss that is not positive and finite; in `step`, naming the task, for a
-            loss that is negative or not finite.
+        ValueError: in `backward`, without shared parameters or for a first loss that is not
+            positive and finite; in `step`, naming the task, for a loss that is negative or not
+            finite.
     """
 
     uses_last_shared_layer: ClassVar[bool] = True
@@ -118,7 +117,7 @@ class GradNorm(Weighting):
             )
         roots = task_roots(losses)
         losses, present = self._recorded(losses, present)
-        self.first_losses.note(self.tasks, losses, present)
+        self.first_losses.keep(self.tasks, losses, present)
         for i, is_present in enumerate(present.tolist()):
             if is_present:
                 found = gradients(roots[i], shared, losses, retain_graph=True)

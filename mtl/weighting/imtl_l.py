@@ -23,7 +23,6 @@ class IMTLL(Learned):
     be negative.
 
     Args:
-        tasks: distinct names.
         weight_lr: learning rate of s, positive.
     """
 

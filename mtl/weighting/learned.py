@@ -77,7 +77,6 @@ class Learned(Weighting):
     was present. A task absent from all of them keeps s_i and the state of its Adam as they were.
 
     Args:
-        tasks: distinct names.
         start: s at the start, float64, shape (num_tasks,).
         weight_lr: learning rate of s, positive.
     """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl.weighting.base import Prioritised, check_positive_mean
+from mtl.weighting.base import Prioritised
 
 
 class LSB(Prioritised):
@@ -45,11 +45,11 @@ class LSB(Prioritised):
     ones. The earlier code of the first author (ECCV 2020) clamps its factor to [1/2, 2].
 
     Args:
-        tasks: distinct names.
-        priorities: priority factors pi, positive, summing to 1; None means equal ones.
         increase_rate: at least 0; 0 keeps every difficulty at 1.
         clamp: c, at least 1 (1 freezes the weights); None is off.
     """
+
+    divides_by_means = "loss scale balancing"
 
     current_weights: Tensor
     last_means: Tensor
@@ -85,10 +85,6 @@ class LSB(Prioritised):
     def difficulties(self) -> Tensor | None:
         """Alpha D_i behind the weights now in force; None before the third period."""
         return self.current_difficulties.clone() if self.periods_ended >= 2 else None
-
-    def _check_mean(self, task: str, mean: float) -> None:
-        super()._check_mean(task, mean)
-        check_positive_mean(task, mean, "loss scale balancing")
 
     def _update_weights(self, means: Tensor, counted: Tensor, epochs: float) -> None:
         self.periods_ended += 1

@@ -19,7 +19,6 @@ class RLW(Weighting):
     ones sum to 1.
 
     Args:
-        tasks: distinct names.
         seed: of the draws.
     """
 

@@ -21,13 +21,8 @@ class ScaledFixed(Prioritised):
 
     so the weights sum to 1 always. The first step already uses them.
 
-    Args:
-        tasks: distinct names.
-        priorities: p, positive, summing to 1; None means equal ones.
-
     Raises:
-        ValueError: for priorities outside these ranges; in a call, naming the task, if its first
-            loss is not positive and finite.
+        ValueError: in a call, naming the task, if its first loss is not positive and finite.
     """
 
     def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
@@ -45,5 +40,5 @@ class ScaledFixed(Prioritised):
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
-        self.first_losses.note(self.tasks, losses, present)
+        self.first_losses.keep(self.tasks, losses, present)
         return super()._overall(losses, present)

@@ -22,8 +22,6 @@ class STCH(Prioritised):
     The overall loss of losses 0 is n mu log n, not 0.
 
     Args:
-        tasks: distinct names.
-        priorities: p, positive, summing to 1; None means equal ones.
         mu: positive.
     """
 

@@ -27,7 +27,6 @@ class Uncertainty(Learned):
     may be selected by it.
 
     Args:
-        tasks: distinct names.
         loss_kinds: task -> kind of its loss; tasks left out are regressions.
         weight_lr: learning rate of s, positive. At 1e-4 and 100 steps an epoch it takes 100
             epochs for a weight to change by the factor e.

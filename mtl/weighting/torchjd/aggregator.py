@@ -32,7 +32,6 @@ class TorchJDAggregator(TorchJD):
 
     Args:
         name: of the aggregator, in `mtl.spec.methods.TORCHJD_METHODS`.
-        tasks: distinct names.
         seed: of the draws of those that draw.
         options: of the aggregator.
 

@@ -115,7 +115,6 @@ class TorchJD(Weighting):
 
     Args:
         name: of TorchJD's class.
-        tasks: distinct names.
         seed: of the draws.
         options: all of the method's options that the class takes.
 

@@ -20,7 +20,6 @@ class FAMO(TorchJD):
     With several micro-batches the last one is compared. A call waits for the device.
 
     Args:
-        tasks: distinct names.
         seed: of the library's draws.
         options: `lr` and `weight_decay` of the logits.
 
