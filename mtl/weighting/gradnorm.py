@@ -102,11 +102,7 @@ class GradNorm(Weighting):
     ) -> None:
         """Accumulate the gradients of the overall loss; keep each task's norm at W.
 
-        Args:
-            losses: as in `forward`.
-            present: as in `forward`.
-            shared_parameters: W, the last shared layer.
-            task_parameters: not looked at.
+        W, the last shared layer, is `shared_parameters`; `task_parameters` are not used.
         """
         del task_parameters
         shared = trainable(shared_parameters)

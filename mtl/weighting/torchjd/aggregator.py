@@ -86,12 +86,6 @@ class TorchJDAggregator(TorchJD):
     ) -> None:
         """Add the aggregated gradient to the shared parameters, each task's own to its own.
 
-        Args:
-            losses: one scalar a task, with gradients.
-            present: as in `forward` of other methods.
-            shared_parameters: those through which every task passes.
-            task_parameters: those of each task alone; empty if there are none.
-
         Raises:
             ValueError: without shared parameters; naming the task, if its loss or gradient is not
                 finite; if the library cannot combine the gradients.
