@@ -25,7 +25,6 @@ from analysis.compute.inference import (
     PermutationTest,
     holm,
     seed_level_test,
-    why_not_tested,
 )
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
@@ -40,6 +39,7 @@ MANIFEST_FIELDS = (
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
 ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}
 """Manifest fields that make runs doubtful to compare where they differ -> what to call them."""
+MORE_POINTS = "more points alone raise a hypervolume"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Findings:
     baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """Metric column -> seed -> value of single-task runs under the same settings; maybe empty."""
 
-    @property
+    @functools.cached_property
     def arms(self) -> tuple[str, ...]:
         """Return every arm that was asked for, in plan order; it fixes colour and marker."""
         return tuple(dict.fromkeys(state.arm for state in self.states if state.arm is not None))
@@ -257,7 +257,7 @@ def compare_arms(
     comparisons = []
     for a, b in itertools.combinations(arms, 2):
         if searched:
-            reason, is_even = why_not_tested(of_arm[a], of_arm[b])
+            reason, is_even = _why_not_tested(of_arm[a], of_arm[b])
             fronts = [means_of(points, arm) for arm in (a, b)] if is_even else []
             volumes = tuple(hypervolume(front, reference, axes) for front in fronts)
             comparisons.append(Comparison(a, b, why_not=reason, hypervolumes=volumes))
@@ -285,6 +285,27 @@ def compare_arms(
         replace(c, p_adjusted=next(adjusted), minimum_p_adjusted=next(smallest)) if c.test else c
         for c in comparisons
     )
+
+
+def _why_not_tested(
+    points_a: Sequence[OperatingPoint], points_b: Sequence[OperatingPoint]
+) -> tuple[str, bool]:
+    """Return why no test compares two methods' points of a search, and if they are equally many.
+
+    A search chooses each method's points by their outcome on validation, so that the methods' runs
+    are not exchangeable, even where both happen to have the same priorities. Equally many points,
+    each a mean over equally many seeds, may still be set side by side.
+    """
+    name_a, name_b = points_a[0].arm, points_b[0].arm
+    if len(points_a) != len(points_b):
+        points = counted(len(points_a), "point", "points")
+        return f"{name_a} has {points} and {name_b} {len(points_b)}; {MORE_POINTS}", False
+    if len({point.n for point in (*points_a, *points_b)}) > 1:
+        return f"the points of {name_a} and {name_b} are not means over equally many seeds", False
+    return (
+        "the search chose each method's points on validation by their outcome, so no pairing of "
+        "runs is exchangeable between the methods"
+    ), True
 
 
 def _hypervolumes(

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.compute.fronts import OperatingPoint, Reference, minimised, minimised_hypervolume
+from analysis.compute.fronts import Reference, minimised, minimised_hypervolume
 from analysis.load.axes import Axis
-from analysis.load.text import counted
 from mtl.errors import UsageError
 
 SIGNIFICANCE = 0.05
@@ -34,7 +33,6 @@ MAX_ENUMERATED = 2**13
 drawn."""
 MAX_ENUMERATED_RUNS = 2**11
 """The same for permutations of single runs."""
-MORE_POINTS = "more points alone raise a hypervolume"
 
 
 @dataclass(frozen=True)
@@ -110,27 +108,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def why_not_tested(
-    points_a: Sequence[OperatingPoint], points_b: Sequence[OperatingPoint]
-) -> tuple[str, bool]:
-    """Return why no test compares two methods' points of a search, and if they are equally many.
-
-    A search chooses each method's points by their outcome on validation, so that the methods' runs
-    are not exchangeable, even where both happen to have the same priorities. Equally many points,
-    each a mean over equally many seeds, may still be set side by side.
-    """
-    name_a, name_b = points_a[0].arm, points_b[0].arm
-    if len(points_a) != len(points_b):
-        points = counted(len(points_a), "point", "points")
-        return f"{name_a} has {points} and {name_b} {len(points_b)}; {MORE_POINTS}", False
-    if len({point.n for point in (*points_a, *points_b)}) > 1:
-        return f"the points of {name_a} and {name_b} are not means over equally many seeds", False
-    return (
-        "the search chose each method's points on validation by their outcome, so no pairing of "
-        "runs is exchangeable between the methods"
-    ), True
 
 
 def _exchanges(number: int, limit: int) -> tuple[np.ndarray, bool]:

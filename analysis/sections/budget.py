@@ -16,8 +16,15 @@ from analysis.compute.budget import (
     run_seconds,
     runs_to_match,
 )
-from analysis.compute.findings import PAPER_PAIR, Findings, method_of, paper_pairs, prioritised_arms
-from analysis.compute.inference import MIN_SEEDS, MORE_POINTS, PERCENT
+from analysis.compute.findings import (
+    MORE_POINTS,
+    PAPER_PAIR,
+    Findings,
+    method_of,
+    paper_pairs,
+    prioritised_arms,
+)
+from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import is_equal, priority_values

@@ -164,7 +164,7 @@ def test_bad_runs_are_refused():
         budget_curve("a", np.zeros((0, 2, 2)), ZERO, AXES)
 
 
-def test_seconds_are_those_most_methods_report_relative_to_fixed():
+def test_seconds_are_relative_to_fixed():
     runs = pd.DataFrame(
         {
             "arm": ["lsb", "lsb", "lsb", "fixed", "fixed"],

@@ -175,7 +175,7 @@ def test_knee_in_more_dimensions_against_brute_force():
 
 
 @pytest.mark.parametrize("num_seeds", [2, 5])
-def test_sureness_is_about_how_often_the_choice_is_the_true_one(num_seeds):
+def test_sureness_is_how_often_the_choice_is_true(num_seeds):
     """Simulated: two methods of nine points each, noise of runs and of whole seeds."""
     generator = np.random.default_rng(0)
     along = np.linspace(0.1, 0.9, 9)

@@ -54,7 +54,7 @@ def test_the_papers_methods_come_first_where_not_all_fit(
     assert "3 of 5 methods are shown: dwa, equal and lsb." in choice.notes
 
 
-def test_seeds_beyond_the_most_and_methods_without_a_run_are_said(
+def test_left_out_seeds_and_methods_are_named(
     store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("analysis.compute.chosen_runs.MAX_SEEDS", 3)

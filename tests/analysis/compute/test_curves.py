@@ -37,7 +37,7 @@ def rows_of(records: dict[int, list[EpochRecord]], quantity: str) -> list[tuple[
     return list(held.itertuples(index=False, name=None))
 
 
-def test_curves_are_means_and_ranges_over_the_seeds_that_have_a_value() -> None:
+def test_curves_are_means_and_ranges_over_seeds() -> None:
     records = {0: [record(1, [1.0, 4.0]), record(2, [2.0, None])], 3: [record(1, [3.0, 6.0])]}
     assert rows_of(records, "loss_scales") == [
         ("depth", 1, 2.0, 1.0, 3.0, 2),
@@ -61,7 +61,7 @@ def test_ratios_are_of_the_last_epoch_of_each_seed() -> None:
 
 
 @pytest.mark.parametrize("scales", [[1.0, None], [1.0, 0.0], [-1.0, 2.0], [1.0], None])
-def test_no_ratio_without_positive_scales_of_every_task_at_the_end(scales: Any) -> None:
+def test_ratio_needs_positive_last_scales_of_every_task(scales: Any) -> None:
     assert end_ratios({0: [record(1, [1.0, 1.0]), record(2, scales)]}) == ()
 
 

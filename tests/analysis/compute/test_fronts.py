@@ -156,7 +156,7 @@ def test_unusable_runs_are_named_with_reasons():
     assert set(unusable(runs, (RMSE,))) == {f"{i:016x}" for i in range(3)}
 
 
-def test_reference_point_is_the_prior_or_the_worst_run_with_a_margin():
+def test_reference_point_is_the_baseline_or_worst_run():
     runs = frame([("lsb", 0.5, 0, 0.6, 0.4), ("fixed", 0.5, 0, 0.8, 0.4)])
     prior = {"depth_delta1": 0.5, "segmentation_miou": 0.3}
     known = reference_point(runs, (DELTA1, MIOU), prior)

@@ -133,7 +133,7 @@ def test_seed_level_test_keeps_its_size(num_seeds, level, kind):
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_run_level_test_keeps_its_size_for_independent_runs_only(num_seeds):
+def test_run_level_test_needs_independent_runs(num_seeds):
     alone = rejected(run_level_test, num_seeds, "independent", 0.05, RUN_LEVEL_REPETITIONS)
     assert abs(alone - 0.05) < three_errors(0.05, RUN_LEVEL_REPETITIONS)
     # With an effect of method x seed it finds a difference in every second to fourth null.

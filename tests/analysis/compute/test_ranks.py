@@ -166,7 +166,7 @@ def test_whole_seeds_are_permuted():
     assert test.p == pytest.approx(np.mean(np.array(held) >= held[0] - 1e-9))
 
 
-def test_size_holds_where_a_seed_favours_a_method_at_all_priorities():
+def test_size_holds_under_seed_effects():
     generator = np.random.default_rng(12)
     below = single = 0
     for _ in range(300):
@@ -203,7 +203,7 @@ def test_what_cannot_be_permuted_is_not_tested_and_says_why(rows, settings, reas
     assert reason in held.reason
 
 
-def test_where_lower_is_better_the_probability_turns_and_not_the_difference():
+def test_probability_turns_where_lower_is_better():
     (test,), _ = pair_tests(two_methods([1, 2], [3, 4], "error"), "by", [ERROR], None)
     assert test.difference == -2
     assert test.probability_a_better == 1

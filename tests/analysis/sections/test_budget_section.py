@@ -31,7 +31,7 @@ def words(section) -> str:
     return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
 
 
-def test_curves_run_from_one_priority_to_the_hypervolume_of_the_report(three_seeds):
+def test_curves_end_at_the_hypervolume_of_the_report(three_seeds):
     findings, section = section_of(three_seeds)
     figure = section.figures[0]
     for arm in ("lsb", "fixed"):
@@ -55,13 +55,14 @@ def test_curves_run_from_one_priority_to_the_hypervolume_of_the_report(three_see
 
 
 def test_many_runs_have_a_logarithmic_axis_with_ticks():
-    findings = made_findings(front_rows((17, 17)))
-    scale = compute_budget(findings, NO_FILES).figures[0].panels[0].x
+    section = compute_budget(made_findings(front_rows((17, 17))), NO_FILES)
+    assert section.values["seconds"] is None, "these runs report none"
+    scale = section.figures[0].panels[0].x
     assert scale.is_log
     assert [text for _, text in scale.ticks] == ["20", "30", "40", "50"]
 
 
-def test_best_of_the_rival_is_chosen_on_validation_where_it_is_known(store, synthetic):
+def test_best_of_rival_is_chosen_on_validation(store, synthetic):
     for method in ("lsb", "fixed"):
         points = zip(synthetic.priorities, synthetic.means[method], strict=True)
         for k, (priority, point) in enumerate(points):
@@ -101,7 +102,7 @@ def test_unequal_grids_are_not_matched(store, synthetic):
     assert len(section.values["curves"]) == 2
 
 
-def test_incomplete_seed_is_left_out_and_its_method_not_matched(store, synthetic):
+def test_method_with_an_incomplete_seed_is_not_matched(store, synthetic):
     synthetic.fill(
         store,
         seeds=3,
@@ -123,16 +124,6 @@ def test_methods_without_priorities_have_seconds_and_no_curve(store, synthetic):
     assert section.values["curves"] == []
     assert [held.arm for held in section.values["seconds"].arms] == ["equal", "dwa"]
     assert section.values["untuned"] == []
-
-
-def test_runs_without_seconds_have_no_time_table(store, synthetic):
-    for method in ("lsb", "fixed"):
-        for priority, point in zip(synthetic.priorities, synthetic.means[method], strict=True):
-            values = synthetic.depth_and_segmentation(*point)
-            synthetic.finish(store, synthetic.make_spec(method, priority, 0), values, manifest={})
-    _, section = section_of(store)
-    assert section.values["seconds"] is None
-    assert "overhead" not in [table.name for table in section.tables]
 
 
 def test_overhead_is_relative_to_fixed(three_seeds):

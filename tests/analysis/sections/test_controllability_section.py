@@ -43,7 +43,7 @@ def test_correlation_is_that_of_each_seeds_runs(full_store):
     assert f"{found.control.rank_correlation:.2f}" in section.lead
 
 
-def test_lower_is_better_counts_as_gain_and_its_axis_is_reversed(full_store):
+def test_axis_is_reversed_where_lower_is_better(full_store):
     # The synthetic rmse is 1.5 - delta1.
     _, by_rmse = section_of(full_store, depth="rmse")
     _, by_delta1 = section_of(full_store)

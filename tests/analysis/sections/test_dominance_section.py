@@ -24,7 +24,7 @@ def is_dominated(rows, loser, priorities, winner):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_coverage_and_undominated_points_are_those_of_brute_force(seed):
+def test_coverage_equals_brute_force(seed):
     rows = drawn_rows(seed=seed)
     section = dominance(made_findings(rows), NO_FILES)
     (values,) = section.values["pairs"]
@@ -40,7 +40,7 @@ def test_coverage_and_undominated_points_are_those_of_brute_force(seed):
     assert "means over 2 to 3 seeds" in section.lead
 
 
-def test_unequal_grids_have_a_caveat_and_one_method_has_no_section():
+def test_unequal_grids_have_a_caveat():
     rows = [r for r in drawn_rows() if r[:2] != ("fixed", PRIORITIES[0])]
     section = dominance(made_findings(rows), NO_FILES)
     assert any("different priorities (3 and 2)" in p for p in section.parts if isinstance(p, str))

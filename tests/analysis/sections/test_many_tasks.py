@@ -134,7 +134,7 @@ def test_two_tasks_and_no_results_have_no_section(tmp_path):
     assert many_tasks(empty, NO_FILES) is None
 
 
-def test_more_tasks_have_no_triangles_and_at_most_six_in_small_plots(tmp_path):
+def test_more_than_three_tasks_have_no_triangles(tmp_path):
     figures = figures_of(findings_of(tmp_path, tuple(METRICS), divisions=5))
     assert set(figures) == {"metric_pairs"}
     assert len(figures["metric_pairs"].panels) == 15
@@ -149,7 +149,7 @@ def test_more_tasks_have_no_triangles_and_at_most_six_in_small_plots(tmp_path):
         ({"divisions": 3}, "Of 1 priority that"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(tmp_path, changes, said):
+def test_undrawn_comparisons_are_said(tmp_path, changes, said):
     assert said in words_of(findings_of(tmp_path, **changes))
 
 

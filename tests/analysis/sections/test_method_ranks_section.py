@@ -58,9 +58,7 @@ def test_runs_at_equal_priorities_are_ranked_and_drawn(full_store):
 
 
 @pytest.mark.parametrize("delta1", [0.5, 0.0])
-def test_delta_m_is_relative_to_single_task_runs_of_the_same_settings(
-    delta1, full_store, synthetic, tmp_path
-):
+def test_delta_m_is_relative_to_single_task_runs(delta1, full_store, synthetic, tmp_path):
     def alone(task: str, seed: int, epochs: int = 12) -> RunSpec:
         return RunSpec(
             method="equal",
@@ -114,7 +112,7 @@ def test_three_methods_with_five_seeds_have_friedmans_test(store, synthetic):
     assert "Friedman p" in words(section)
 
 
-def test_every_pair_of_many_methods_is_tested_and_the_page_stays_short(store, synthetic):
+def test_every_pair_of_many_methods_is_tested(store, synthetic):
     generator = np.random.default_rng(4)
     methods = [m for m, needs in METHODS.items() if needs.min_tasks <= 2][:8]
     for method in methods:
@@ -141,7 +139,7 @@ def test_no_equal_priority_or_a_single_method_is_said(store, synthetic):
     assert "only lsb has runs" in section_of(store)[1].lead
 
 
-def test_methods_without_equal_priorities_and_runs_without_a_value_are_named(store, synthetic):
+def test_methods_and_runs_without_values_are_named(store, synthetic):
     for method, share in (("lsb", 0.5), ("equal", None), ("fixed", 0.25)):
         values = synthetic.depth_and_segmentation(0.5, 0.6)
         if method == "equal":

@@ -142,7 +142,7 @@ def test_one_seed_has_no_band(store, synthetic):
     assert "Bands" not in figure.caption
 
 
-def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthetic):
+def test_arrows_lead_from_fixed_to_lsb(full_store, synthetic):
     findings = findings_of(full_store)
     (figure,) = operating_point_figures(findings)
     arrows = [mark for mark in figure.panels[0].marks if isinstance(mark, Arrow)]
@@ -161,7 +161,7 @@ def test_arrows_lead_from_fixed_to_lsb_at_the_same_priorities(full_store, synthe
     assert not [mark for mark in figure.panels[0].marks if isinstance(mark, Arrow)]
 
 
-def test_the_arrow_to_better_leaves_its_corner_to_the_points(store, synthetic):
+def test_better_arrow_leaves_its_corner_to_points(store, synthetic):
     def is_upper_right(shared: tuple[float, float]) -> list[bool]:
         for k, share in enumerate((0.25, 0.5, 0.75)):
             best = shared if k == 1 else (0.6 + 0.01 * k, 0.4 - 0.01 * k)

@@ -66,7 +66,7 @@ def write_table(path, priorities=((0.2, 0.8), (0.5, 0.5), (0.8, 0.2)), seeds=(0,
     return path
 
 
-def test_choice_is_made_on_validation_and_test_values_are_shown(store, synthetic):
+def test_choice_is_on_validation_and_shows_test_values(store, synthetic):
     # Two points: the first is better on validation, the second on test.
     for priority, on_validation, on_test in ((1 / 3, 0.9, 0.4), (2 / 3, 0.5, 0.8)):
         spec = synthetic.make_spec("lsb", priority, 0)
@@ -87,7 +87,7 @@ def test_choice_is_made_on_validation_and_test_values_are_shown(store, synthetic
     assert "with one seed nothing says how sure" in section.lead
 
 
-def test_run_ids_are_those_of_the_seed_and_only_of_kept_networks(full_store):
+def test_only_kept_networks_have_run_ids(full_store):
     section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
     assert {point["run"] for point in section.data["points"]} == {""}
     keep_networks(full_store)
@@ -106,7 +106,7 @@ def test_without_validation_the_words_say_so(tmp_path):
     assert not section.data["from_store"]
 
 
-def test_validation_columns_of_a_table_are_used_unless_one_is_empty(tmp_path):
+def test_complete_validation_columns_of_a_table_are_used(tmp_path):
     path = write_table(
         tmp_path / "runs.csv", validation_depth_rmse=0.5, validation_segmentation_miou=0.5
     )
@@ -163,14 +163,14 @@ MOVE = """(() => {{
 READY = "document.getElementById('picker-box')?.dataset.index !== undefined"
 
 
-def browse(page, act):
+def browse(page, act, *later):
     async def going():
         async with Chromium((1280, 900)) as browser:
             await browser.go(page.absolute().as_uri())
             await browser.until(READY)
             result = await act(browser)
             assert browser.complaints() == []
-            assert browser.requests() == [page.absolute().as_uri()]
+            assert browser.requests() == [at.absolute().as_uri() for at in (page, *later)]
             return result
 
     return asyncio.run(going())
@@ -221,22 +221,22 @@ def test_sliders_choose_by_levels_then_by_weights(tmp_path):
     choice = choice_at_equal_weights(held)
     assert sure.startswith(f"{choice.sureness:.0%} of 100 resamples of the seeds choose the same")
     assert held.offered[int(shown[0]["index"])] == choice.index
-    chosen = {int(told["index"]) for told in shown}
+    chosen = {int(state["index"]) for state in shown}
     assert len(chosen) > 4  # the sliders do something
-    for (weights, levels), told in zip(wishes, shown, strict=True):
-        assert int(told["index"]) == best_by_hand(held, weights, levels), (weights, levels)
-        assert int(told["equal"]) == 1
+    for (weights, levels), state in zip(wishes, shown, strict=True):
+        assert int(state["index"]) == best_by_hand(held, weights, levels), (weights, levels)
+        assert int(state["equal"]) == 1
 
 
 @needs_browser
-def test_ties_are_said_in_words_and_in_the_page(tmp_path):
+def test_ties_are_said(tmp_path):
     path = write_table(tmp_path / "runs.csv", depth_rmse=0.3, segmentation_miou=0.5)
     assert "6 points are equally good" in picker(findings_of(load_table(path)), NO_FILES).lead
     page = write_table_report(path, tmp_path / "out", metrics={"depth": "rmse"}).path
 
     async def act(browser):
-        told = await browser.run(MOVE.format(weights=[50, 20], levels=[0, 0]))
-        assert (told["index"], told["equal"]) == ("0", "6")
+        state = await browser.run(MOVE.format(weights=[50, 20], levels=[0, 0]))
+        assert (state["index"], state["equal"]) == ("0", "6")
         assert "6 points are equally good" in await browser.run(text_of("sure"))
 
     browse(page, act)
@@ -244,14 +244,15 @@ def test_ties_are_said_in_words_and_in_the_page(tmp_path):
 
 @needs_browser
 def test_page_of_a_store_shows_values_and_the_command(full_store, tmp_path):
+    bare = write_reports([full_store], tmp_path / "bare")[""].path
     keep_networks(full_store)
     page = write_reports([full_store], tmp_path / "out")[""].path
     section = picker(findings_of(load_stores([full_store])), RunFiles((full_store,)))
     points = section.data["points"]
 
     async def act(browser):
-        told = await browser.run(MOVE.format(weights=[0, 100], levels=[0, 0]))
-        point = points[int(told["index"])]
+        state = await browser.run(MOVE.format(weights=[0, 100], levels=[0, 0]))
+        point = points[int(state["index"])]
         assert point["arm"] in await browser.run(text_of("choice"))
         assert point["priorities"] in await browser.run(text_of("choice"))
         for k in range(2):
@@ -278,19 +279,13 @@ def test_page_of_a_store_shows_values_and_the_command(full_store, tmp_path):
             await browser.run("document.getElementById('picker-knee').click()")
             shown = await browser.run("document.getElementById('picker-box').dataset.index")
             assert int(shown) == section.data["knee"]
-
-    browse(page, act)
-
-
-@needs_browser
-def test_without_a_kept_network_there_is_no_command(full_store, tmp_path):
-    page = write_reports([full_store], tmp_path / "out")[""].path
-
-    async def act(browser):
+        # Without a kept network there is no command.
+        await browser.go(bare.as_uri())
+        await browser.until(READY)
         assert await browser.run("document.getElementById('picker-run').hidden")
         assert not await browser.run("document.getElementById('picker-no-network').hidden")
 
-    browse(page, act)
+    browse(page, act, bare)
 
 
 @needs_browser
@@ -332,7 +327,7 @@ def test_keyboard_labels_and_narrow_pages(tmp_path):
 
 
 @needs_browser
-def test_a_page_in_its_store_names_the_store(full_store):
+def test_page_in_its_store_names_the_store(full_store):
     keep_networks(full_store)
     places = ("sweeps/mine/report", "sweeps/mine/report/a,b")
     pages = [write_reports([full_store], full_store.root / at)[""].path for at in places]

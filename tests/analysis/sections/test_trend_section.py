@@ -64,9 +64,7 @@ def words(made: Section) -> str:
     return " ".join(part for part in made.parts if isinstance(part, str))
 
 
-def test_the_lead_says_how_far_apart_the_scales_end(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_lead_says_how_far_apart_the_scales_end(store: Store, synthetic: SimpleNamespace) -> None:
     fill(store, synthetic)
     made = section(store)
     # Medians of (1.1, 1.3) and of (4, 5).
@@ -76,7 +74,7 @@ def test_the_lead_says_how_far_apart_the_scales_end(
     assert held["fixed"] == (4.0, 5.0)
 
 
-def test_what_is_drawn_is_what_was_recorded(store: Store, synthetic: SimpleNamespace) -> None:
+def test_recorded_epochs_are_drawn(store: Store, synthetic: SimpleNamespace) -> None:
     fill(store, synthetic)
     made = section(store)
     figure = next(f for f in made.figures if f.name == "trends_loss_scales")
@@ -99,7 +97,7 @@ def test_what_is_drawn_is_what_was_recorded(store: Store, synthetic: SimpleNames
     assert (row["mean"], row["lowest"], row["highest"], row["num_seeds"]) == (14, 12, 16, 2)
 
 
-def test_only_the_runs_that_are_drawn_are_read(
+def test_only_drawn_runs_are_read(
     store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = fill(store, synthetic)
@@ -121,7 +119,7 @@ def test_damaged_and_missing_records_are_named(store: Store, synthetic: SimpleNa
     assert "differ in their seeds: lsb 1; fixed 0" in said
 
 
-def test_nothing_readable_is_said_and_a_table_has_no_section(
+def test_missing_records_are_said(
     full_store: Store,
 ) -> None:
     made = section(full_store)
@@ -143,7 +141,7 @@ def test_methods_without_weights_are_named(store: Store, synthetic: SimpleNamesp
     assert "Not recorded for fixed." in scales.caption
 
 
-def test_a_grid_without_equal_priorities_shows_the_nearest_and_says_so(
+def test_nearest_priorities_stand_in_for_equal_ones(
     store: Store, synthetic: SimpleNamespace
 ) -> None:
     for method, priority in (("lsb", 1 / 3), ("lsb", 1 / 6), ("fixed", 5 / 6)):
@@ -172,7 +170,7 @@ def test_values_without_a_logarithm_break_the_line(
     assert [len(mark.x) for mark in marks if isinstance(mark, Line)] == [10, 12]
 
 
-def test_long_trainings_are_subsampled_in_the_figure_alone(
+def test_long_trainings_are_subsampled_in_the_figure(
     store: Store, synthetic: SimpleNamespace
 ) -> None:
     ids = fill(store, synthetic)
@@ -195,7 +193,7 @@ def test_rounded_equal_priorities_count_as_equal(store: Store, synthetic: Simple
     assert "unequal" not in made.lead
 
 
-def test_the_command_writes_curves_and_figures(
+def test_command_writes_curves_and_figures(
     store: Store,
     synthetic: SimpleNamespace,
     tmp_path: Path,
@@ -204,8 +202,8 @@ def test_the_command_writes_curves_and_figures(
     fill(store, synthetic)
     out = tmp_path / "out"
     assert main([str(store.root), "--out", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in told
+    out_text = capsys.readouterr().out
+    assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in out_text
     names = {"trends.csv"}
     names |= {
         f"trends_{quantity}.{form}"
@@ -213,7 +211,7 @@ def test_the_command_writes_curves_and_figures(
         for form in ("svg", "pdf", "png")
     }
     assert {path.name for path in out.iterdir()} == names
-    assert f"{len(names)} files" in told
+    assert f"{len(names)} files" in out_text
     assert (out / "trends_weights.svg").read_bytes().startswith(b"<?xml")
 
 
@@ -221,14 +219,14 @@ def test_the_command_writes_curves_and_figures(
     ("arguments", "status", "words"),
     [([], 2, "following arguments are required"), (["nowhere"], 1, "nowhere")],
 )
-def test_the_command_says_what_is_wrong(
+def test_command_says_what_is_wrong(
     arguments: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == status
     assert words in capsys.readouterr().err
 
 
-def test_the_command_on_a_store_without_a_finished_run(
+def test_command_refuses_a_store_without_a_finished_run(
     store: Store, synthetic: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
@@ -236,7 +234,7 @@ def test_the_command_on_a_store_without_a_finished_run(
     assert "Expected finished runs" in capsys.readouterr().err
 
 
-def test_the_command_on_a_table_says_that_only_stores_have_epochs(
+def test_command_refuses_a_table_without_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "runs.csv"

@@ -74,7 +74,7 @@ def test_three_methods_need_more_seeds_than_two():
     assert "minimum attainable 0.031, 0.094 after Holm;" in words.statements[0]
 
 
-def test_comparison_does_not_hang_on_the_order_of_rows():
+def test_comparison_ignores_the_order_of_rows():
     rows = grid(6, -0.01)
     first = findings_of(rows).comparisons[0].test
     other = findings_of(rows[::-1]).comparisons[0].test
@@ -142,7 +142,7 @@ def test_many_methods_make_a_short_verdict():
         (-0.4, "all on depth delta1 and 7 of 10 on segmentation miou. None is better on every"),
     ],
 )
-def test_points_that_are_no_better_than_the_baseline_are_counted(shift, said):
+def test_points_no_better_than_the_baseline_are_counted(shift, said):
     rows = [
         (method, priorities, seed, tuple(max(value + shift, 0.0) for value in values))
         for method, priorities, seed, values in grid(2, spread=0)
@@ -180,7 +180,7 @@ def test_noise_of_floats_is_no_range():
     assert findings.reference.point[1] == pytest.approx(0.27)
 
 
-def test_table_is_not_said_to_have_what_it_does_not_name():
+def test_fields_a_table_does_not_name_are_said():
     findings = made_findings(TWO_BY_TWO)
     said = " ".join(verdict(findings).caveats)
     assert "The table does not say which data set, network and setting of the optimiser" in said
