@@ -12,7 +12,8 @@ from mtl.errors import StoreError
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store, write_json
-from mtl.store.local import write_atomically
+from mtl.store.local import LocalStorage, write_atomically
+from mtl.store.states import read_runs
 from mtl.training import fit
 from tests.store.conftest import epoch_record
 
@@ -49,6 +50,26 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "final_metrics",
     }  # fmt: skip
     assert store.names("") == ["runs", "store.json", "sweeps"]
+
+
+def test_state_of_a_finished_run_needs_only_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spec = Store(tmp_path / "store"), RunSpec(seed=3)
+    run_id = store.write_spec(spec)
+    store.write_epochs(run_id, [epoch_record(1)])
+    store.write_manifest(run_id, {"schema": 1, "wall_seconds": 1.0})
+    store.write_result(_result(run_id))
+    keys: list[str] = []
+    read = LocalStorage.read
+    monkeypatch.setattr(
+        LocalStorage, "read", lambda self, key, *most: keys.append(key) or read(self, key, *most)
+    )
+    assert read_runs(store, [run_id], {run_id: spec})[run_id].state == "done"
+    assert keys == [f"runs/{run_id}/result.json"]
+    run = read_runs(store, [run_id], {run_id: spec}, manifests=True)[run_id]
+    assert run.manifest == {"schema": 1, "wall_seconds": 1.0}
+    assert keys[1:] == [f"runs/{run_id}/result.json", f"runs/{run_id}/manifest.json"]
 
 
 def test_no_nan_is_written(tmp_path: Path) -> None:
