@@ -43,7 +43,7 @@ ROWS: dict[str, Row] = {
         "SIGKILL to the driver, once or 20 times, after so many epochs or while Ray starts",
         (
             f"{PROCESSES}::test_killed_and_stopped_sweep_ends_with_the_same_results",
-            f"{TRAINING}::test_killed_at_random_moments_it_goes_on_bit_for_bit",
+            f"{TRAINING}::test_killed_process_resumes",
         ),
         (
             f"{PROCESSES}::test_sweep_killed_20_times_ends_with_the_same_results",
