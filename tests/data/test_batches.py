@@ -91,9 +91,7 @@ def random_batch(seed: int, count: int, height: int, width: int) -> Batch:
 @given(
     st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.data()
 )
-def test_flip_is_its_own_inverse_and_moves_masks_with_values(
-    count: int, height: int, width: int, seed: int, data: st.DataObject
-) -> None:
+def test_flip_is_its_own_inverse_and_moves_masks_with_values(count, height, width, seed, data):
     batch = random_batch(seed, count, height, width)
     flips = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     signs = {name: t.mirror_signs for name, t in TASKS.items() if t.mirror_signs is not None}

@@ -164,9 +164,7 @@ def test_more_than_disk_holds_is_refused_before_it_starts(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_label_that_is_no_class_is_refused_with_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_that_is_no_class_is_refused_with_its_place(tmp_path, monkeypatch) -> None:
     # Void (255) where it is not valid is as it should be; class 2 of two is not.
     label = np.full((16, 24), 255, np.uint8)
     valid = np.zeros((16, 24), bool)

@@ -77,9 +77,7 @@ def stop_after(number: int, patch: pytest.MonkeyPatch, error: type[BaseException
 
 
 @pytest.mark.parametrize("num_read", [0, 10, 39])
-def test_interrupted_preparation_continues_with_missing_chunks(
-    num_read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_preparation_continues_with_missing_chunks(num_read, tmp_path, monkeypatch):
     write(Numbers(), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(num_read, patch, KeyboardInterrupt)
@@ -97,9 +95,7 @@ def test_interrupted_preparation_continues_with_missing_chunks(
 
 
 @pytest.mark.parametrize("fails_at", [1, 7])
-def test_interrupted_while_chunks_are_joined_reads_nothing_again(
-    fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_while_chunks_are_joined_reads_nothing_again(fails_at, tmp_path, monkeypatch):
     recipe = Numbers(bad=(("train", 3), ("test", 11)))
     write(recipe, tmp_path / "whole", skip_bad=True)
     original, joined = writing._join, []
@@ -122,9 +118,7 @@ def test_interrupted_while_chunks_are_joined_reads_nothing_again(
     assert skipped[0] == skipped[1]
 
 
-def test_another_recipe_starts_again_and_says_what_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_recipe_starts_again_and_says_what_changed(tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         stop_after(20, patch, KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -181,9 +175,7 @@ def test_bad_samples_are_error_or_left_out_and_listed(tmp_path: Path) -> None:
     st.integers(0, 2**32 - 1),
     st.sampled_from([np.nan, np.inf, -1.0, 3e38]),
 )
-def test_what_invalid_pixels_hold_is_never_written(
-    height: int, width: int, seed: int, junk: float
-) -> None:
+def test_what_invalid_pixels_hold_is_never_written(height, width, seed, junk) -> None:
     rng = np.random.default_rng(seed)
     valid, measured = (rng.random((height, width)) < 0.6 for _ in range(2))
     depth = rng.uniform(1, 9, (height, width, 1)).astype(np.float32)
@@ -229,47 +221,31 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     ("split", "mask", "word"),
     [
         ("train", "valid", "valid"),
+        ("train", "measured", ""),  # training needs none
         ("validation", "valid", "measured"),  # what is not valid is not measured either
         ("test", "measured", "measured"),
     ],
 )
-def test_task_without_counted_pixels_in_split_is_refused(
-    split: str, mask: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_without_counted_pixels_in_split_is_refused(split, mask, word, tmp_path, monkeypatch):
     original = Numbers.sample
 
     def without_depth(self: Numbers, of: str, index: int) -> Sample:
         sample = original(self, of, index)
-        if of == split:
-            masks = dict(getattr(sample, mask))
-            masks["depth"] = np.zeros((4, 6), bool)
-            sample = replace(sample, **{mask: masks})
-        return sample
+        masks = {**getattr(sample, mask), "depth": np.zeros((4, 6), bool)}
+        return replace(sample, **{mask: masks}) if of == split else sample
 
     monkeypatch.setattr(Numbers, "sample", without_depth)
+    if not word:
+        write(Numbers(), tmp_path / "data")
+        assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
+        return
     count = Numbers().counts()[split]
-    says = (
-        f"some {word} pixels of depth in split {split}, got none in {count} samples. "
-        "Leave depth out with --tasks"
+    words = (
+        f"some {word} pixels of depth in split {split}, got none in {count} samples. Leave"
     )
-    with pytest.raises(PreparedDataError, match=says):
+    with pytest.raises(PreparedDataError, match=words):
         write(Numbers(), tmp_path / "data")
     assert not (tmp_path / "data").exists()
-
-
-def test_training_needs_valid_pixels_but_no_measured_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Numbers.sample
-
-    def filled(self: Numbers, split: str, index: int) -> Sample:
-        sample = original(self, split, index)
-        none = {"depth": np.zeros((4, 6), bool)}
-        return replace(sample, measured=none) if split == "train" else sample
-
-    monkeypatch.setattr(Numbers, "sample", filled)
-    write(Numbers(), tmp_path / "data")
-    assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
 
 
 def test_changed_bytes_are_noticed(tmp_path: Path) -> None:

@@ -142,9 +142,7 @@ def test_waiting_for_another_process_is_reported_once(folder_source, tmp_path, c
     assert "Another process" not in capsys.readouterr().err
 
 
-def test_continuing_needs_space_for_the_rest_alone(
-    folder_source, tmp_path, capsys, monkeypatch
-) -> None:
+def test_continuing_needs_space_for_the_rest_alone(folder_source, tmp_path, capsys, monkeypatch):
     argv = command(folder_source, tmp_path / "data")
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
@@ -251,9 +249,7 @@ def test_disk_full_while_arrays_are_made_leaves_no_folder(
     assert main(argv) == 0
 
 
-def test_disk_full_at_end_needs_no_sample_again(
-    small_disk, folder_source, capsys, monkeypatch
-) -> None:
+def test_disk_full_at_end_needs_no_sample_again(small_disk, folder_source, capsys, monkeypatch):
     argv = command(folder_source, small_disk)
     ballast: list[Path] = []
     original = writing.statistics_of

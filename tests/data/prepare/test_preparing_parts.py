@@ -15,7 +15,7 @@ from mtl.spec.sections import TASKS
 from sweeps.priority_grid import main as sweep
 from tests.data.prepare.commands import command, prepared, refused
 from tests.data.readers.folder_formats import save, scene, write_yaml
-from tests.data.readers.nyuv2_formats import Frames, write_official
+from tests.data.readers.nyuv2_formats import write_official
 from tests.data.readers.taskonomy_formats import VIEWS, path_of
 
 
@@ -52,9 +52,7 @@ def test_split_without_training_samples_has_its_own_statistics(folder_source, tm
     assert show.main([str(part["folder"]), "--out", str(tmp_path / "sheet.png")]) == 0
 
 
-def test_empty_split_is_refused_before_anything_is_prepared(
-    folder_source, tmp_path, capsys
-) -> None:
+def test_empty_split_is_refused_before_anything_is_prepared(folder_source, tmp_path, capsys):
     (folder_source / "val").rename(folder_source / "elsewhere")
     root = tmp_path / "data"
     argv = ("--tasks", "depth", "--option", "validation_share=0")
@@ -67,9 +65,7 @@ def test_empty_split_is_refused_before_anything_is_prepared(
 # Files are read only where the wanted tasks need them.
 
 
-def test_tasks_of_taskonomy_decide_which_views_must_be_whole(
-    taskonomy_source, tmp_path, capsys
-) -> None:
+def test_tasks_of_taskonomy_decide_which_views_must_be_whole(taskonomy_source, tmp_path, capsys):
     source, root = taskonomy_source, tmp_path / "data"
     path_of(source, VIEWS[0], "normal").unlink()
     every = prepared("taskonomy", source, root, "--option", "stride=1")
@@ -106,9 +102,7 @@ def test_naming_all_tasks_is_same_as_naming_none(folder_source: Path) -> None:
     assert recipes[0].key() == recipes[1].key()
 
 
-def test_official_file_is_read_only_where_wanted_tasks_need_it(
-    frames: Frames, tmp_path, monkeypatch
-) -> None:
+def test_official_file_is_read_only_where_wanted_tasks_need_it(frames, tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("normals are not wanted")
 
@@ -152,9 +146,7 @@ def filling(source: Path, fill: bool = True) -> None:
     write_yaml(source, tasks={"depth": depth, "normal": normal}, classes=None)
 
 
-def test_holes_of_folder_are_filled_where_its_description_asks(
-    folder_source: Path, tmp_path: Path
-) -> None:
+def test_holes_of_folder_are_filled_where_its_description_asks(folder_source, tmp_path) -> None:
     source = folder_source
     hole = write_holes(source, "test")
     tasks = ("--tasks", "depth", "normal", "edge3d", "--size", "18x24")
@@ -327,9 +319,7 @@ def test_source_that_is_circle_of_links_is_refused(tmp_path, capsys) -> None:
 # After public bug reports: each was once taken for something else without a word.
 
 
-def test_normals_stored_in_0_1_need_the_scale_of_the_remedy(
-    folder_source: Path, tmp_path, capsys
-) -> None:
+def test_normals_stored_in_0_1_need_the_scale_of_the_remedy(folder_source, tmp_path, capsys):
     for index, path in enumerate(sorted(folder_source.glob("*/normal/*.png"))):
         path.unlink()
         save(path.with_suffix(".npy"), (scene(index).targets["normal"] + 1) / 2)

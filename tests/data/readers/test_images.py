@@ -115,9 +115,7 @@ def test_mask_is_set_at_larger_of_two_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_no_reader_takes_empty_missing_endless_or_odd_file(
-    tmp_path: Path, read: Callable[[Path], np.ndarray]
-) -> None:
+def test_no_reader_takes_empty_missing_endless_or_odd_file(tmp_path, read) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     refused(read, tmp_path / "empty.png", "an empty file")
     refused(read, tmp_path / "missing.png", "No such file")
@@ -133,9 +131,7 @@ def test_no_reader_takes_empty_missing_endless_or_odd_file(
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7])
-def test_truncated_files_are_refused(
-    tmp_path: Path, read: Callable[[Path], np.ndarray], share: float
-) -> None:
+def test_truncated_files_are_refused(tmp_path, read, share) -> None:
     path = tmp_path / ("a.npy" if read is read_array else "a.png")
     large = RNG.integers(0, 256, (64, 64, 3), np.uint8)
     if read is read_array:
@@ -223,9 +219,7 @@ def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), kind=st.sampled_from("abcd"))
-def test_damaged_byte_gives_array_or_our_error(
-    tmp_path_factory: pytest.TempPathFactory, place: int, value: int, kind: str
-) -> None:
+def test_damaged_byte_gives_array_or_our_error(tmp_path_factory, place, value, kind) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     path = folder / ("a.npy" if kind == "d" else "a.jpg" if kind == "b" else "a.png")
     if kind == "d":

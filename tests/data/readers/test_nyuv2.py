@@ -181,9 +181,7 @@ def file_normals() -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("origin", ["ladicky", "ladicky parent", "eigen"])
-def test_normals_of_each_origin_get_their_signs_and_masks(
-    source: Path, file_normals: dict[int, np.ndarray], tmp_path: Path, origin: str
-) -> None:
+def test_normals_of_each_origin_get_their_signs_and_masks(source, file_normals, tmp_path, origin):
     if origin == "eigen":
         path = write_eigen(tmp_path / "n", file_normals)
     else:
@@ -312,9 +310,7 @@ def test_file_that_is_no_whole_hdf5_is_refused(pair: Path, spoil: Callable, word
         ({"labels": np.zeros((2, 640, 480), np.float32)}, OPTIONS, "labels, which is float32"),
     ],
 )
-def test_arrays_of_another_kind_are_refused(
-    tmp_path: Path, two: Frames, arrays: dict, options: Nyuv2Options, words: str
-) -> None:
+def test_arrays_of_another_kind_are_refused(tmp_path, two, arrays, options, words) -> None:
     write_official(tmp_path, two, (1,), (2,), **arrays)
     opening_fails(tmp_path, words, options=options)
 
@@ -367,9 +363,7 @@ def test_options_that_cannot_be_are_refused(pair: Path) -> None:
         (RAW, ..., 0.002, "a median of 0.002 m"),
     ],
 )
-def test_depth_that_cannot_be_is_named(
-    tmp_path: Path, two: Frames, options: Nyuv2Options, where: object, value: float, words: str
-) -> None:
+def test_depth_that_cannot_be_is_named(tmp_path, two, options, where, value, words) -> None:
     key = "depths" if options is OPTIONS else "raw_depths"
     write_official(tmp_path, two.changed(key, 0, value, where), (1,), (2,))
     reading_fails(tmp_path, words, "sample 0001", options=options)

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from mtl.data.readers.nyuv2_classes import (
-    CLASSES_13,
-    NUM_LABELS,
-    TO_13,
-    TO_40,
-    classes_13,
-)
+from mtl.data.readers.nyuv2_classes import CLASSES_13, NUM_LABELS, TO_13, TO_40, classes_13
 
 
 def test_sizes_and_ranges() -> None:
@@ -37,13 +31,10 @@ def test_each_class_is_reached_and_void_alone_is_not_valid() -> None:
     assert np.flatnonzero(~valid).tolist() == [0]
 
 
-@pytest.mark.parametrize("label", [-1, 895, 65535])
-def test_unknown_labels_are_refused(label: int) -> None:
-    with pytest.raises(ValueError, match=rf"labels 0\.\.894, got {label}"):
-        classes_13(np.array([1, label]))
-
-
-def test_labels_that_are_no_integers_are_refused() -> None:
+def test_unknown_labels_are_refused() -> None:
+    for label in (-1, 895, 65535):
+        with pytest.raises(ValueError, match=rf"labels 0\.\.894, got {label}"):
+            classes_13(np.array([1, label]))
     with pytest.raises(ValueError, match="integer labels, got float"):
         classes_13(np.array([1.0]))
 

@@ -43,9 +43,7 @@ def replace(source: Path, domain: str, array: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("tree", "generation"), [("omnidata", 0), ("annotator", 1), ("starter", 1), ("sample", 0)]
 )
-def test_scenes_read_back_equal_within_quantisation(
-    tmp_path: Path, tree: str, generation: int
-) -> None:
+def test_scenes_read_back_equal_within_quantisation(tmp_path, tree, generation) -> None:
     is_one_building = tree == "sample"
     root = tmp_path / "hanson" if is_one_building else tmp_path / "with spaces äß"
     views = [("hanson", p, v) for _, p, v in VIEWS] if is_one_building else VIEWS
@@ -301,9 +299,7 @@ def test_sources_that_are_none_are_refused(taskonomy_source: Path, tmp_path: Pat
     refused(lambda: opened(taskonomy_source), "Expected one depth_zbuffer of point 0, view 0")
 
 
-def test_links_to_folders_are_followed_but_not_in_circle(
-    taskonomy_source: Path, tmp_path: Path
-) -> None:
+def test_links_to_folders_are_followed_but_not_in_circle(taskonomy_source, tmp_path) -> None:
     (taskonomy_source / "rgb" / "hanson" / "up").symlink_to(taskonomy_source)
     (taskonomy_source / "normal" / "self").symlink_to(taskonomy_source / "normal" / "self")
     shutil.move(taskonomy_source / "reshading" / "merom", tmp_path / "elsewhere")
@@ -339,9 +335,7 @@ def holding(picture: np.ndarray | Image.Image) -> Callable[[Path], None]:
         ("reshading", lambda path: save(path, scene(0).image), "channels that differ"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(
-    taskonomy_source: Path, domain: str, spoil: Callable[[Path], None], words: str
-) -> None:
+def test_files_that_cannot_be_read_are_named(taskonomy_source, domain, spoil, words) -> None:
     data = open_taskonomy(taskonomy_source, EVERY)
     path = path_of(taskonomy_source, VIEWS[0], domain)
     spoil(path)

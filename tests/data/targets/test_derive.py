@@ -28,159 +28,158 @@ def _tilted_normal() -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
-class TestEdge2d:
-    def test_sobel_equals_scikit_image(self) -> None:
-        filters = pytest.importorskip("skimage.filters")
-        values = np.random.default_rng(0).random((37, 29))
-        np.testing.assert_allclose(
-            derive.sobel_magnitude(values), filters.sobel(values), atol=1e-12
-        )
-
-    @pytest.mark.parametrize(("height", "sigma_px"), [(512, 3.0), (64, 0.375), (256, 1.5)])
-    def test_equals_normalised_blur_then_sobel(self, height: int, sigma_px: float) -> None:
-        filters = pytest.importorskip("skimage.filters")
-        image = _image(1, height, 40)
-        grey = image @ np.array([0.2125, 0.7154, 0.0721]) / 255
-        seen = ndimage.gaussian_filter(np.ones_like(grey), sigma_px, mode="constant")
-        blurred = ndimage.gaussian_filter(grey, sigma_px, mode="constant") / seen
-        np.testing.assert_allclose(derive.edge2d(image), filters.sobel(blurred), atol=1e-12)
-
-    def test_even_image_has_no_edges(self) -> None:
-        assert derive.edge2d(np.full((64, 48, 3), 90, np.uint8)).max() < 1e-12
-
-    def test_rejects_what_is_not_rgb_image(self) -> None:
-        with pytest.raises(ValueError, match="Expected a uint8 image"):
-            derive.edge2d(np.zeros((8, 8), np.uint8))
+def test_sobel_equals_scikit_image() -> None:
+    filters = pytest.importorskip("skimage.filters")
+    values = np.random.default_rng(0).random((37, 29))
+    np.testing.assert_allclose(derive.sobel_magnitude(values), filters.sobel(values), atol=1e-12)
 
 
-class TestKeypoint2d:
-    @pytest.mark.parametrize("sigma", derive.KEYPOINT2D_SIGMAS_PX)
-    def test_determinant_equals_scikit_image(self, sigma: float) -> None:
-        reference = pytest.importorskip("skimage.feature._hessian_det_appx")
-        grey = np.random.default_rng(2).random((70, 61))
-        integral = grey.cumsum(0).cumsum(1)
-        # Compared in the scale of the response to noise at this filter size.
+@pytest.mark.parametrize(("height", "sigma_px"), [(512, 3.0), (64, 0.375), (256, 1.5)])
+def test_edge2d_equals_normalised_blur_then_sobel(height: int, sigma_px: float) -> None:
+    filters = pytest.importorskip("skimage.filters")
+    image = _image(1, height, 40)
+    grey = image @ np.array([0.2125, 0.7154, 0.0721]) / 255
+    seen = ndimage.gaussian_filter(np.ones_like(grey), sigma_px, mode="constant")
+    blurred = ndimage.gaussian_filter(grey, sigma_px, mode="constant") / seen
+    np.testing.assert_allclose(derive.edge2d(image), filters.sobel(blurred), atol=1e-12)
+
+
+def test_even_image_has_no_edges() -> None:
+    assert derive.edge2d(np.full((64, 48, 3), 90, np.uint8)).max() < 1e-12
+
+
+def test_hessian_determinant_equals_scikit_image() -> None:
+    reference = pytest.importorskip("skimage.feature._hessian_det_appx")
+    integral = np.random.default_rng(2).random((70, 61)).cumsum(0).cumsum(1)
+    for sigma in derive.KEYPOINT2D_SIGMAS_PX:
         expected = np.asarray(reference._hessian_matrix_det(integral, sigma))
         found = derive.hessian_determinant(integral, int(3 * sigma))
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
-    def test_full_size_equals_definition(self) -> None:
-        reference = pytest.importorskip("skimage.feature._hessian_det_appx")
-        image = _image(3, 512, 24)
-        integral = derive.luminance(image).cumsum(0).cumsum(1)
-        expected = np.maximum.reduce(
-            [reference._hessian_matrix_det(integral, s) for s in np.linspace(1, 30, 10)]
-        )
-        found = derive.keypoint2d(image)
-        np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-8)
 
-    def test_blob_responds_most_at_its_middle(self) -> None:
-        image = np.zeros((64, 64, 3), np.uint8)
-        image[30:35, 40:45] = 255
-        response = derive.keypoint2d(image)
-        peak = np.array(np.unravel_index(response.argmax(), response.shape))
-        # Filters of even size sit half a pixel off.
-        assert np.abs(peak - [32, 42]).max() <= 1
-        assert response.min() >= 0
+def test_keypoint2d_at_full_size_equals_definition() -> None:
+    reference = pytest.importorskip("skimage.feature._hessian_det_appx")
+    image = _image(3, 512, 24)
+    integral = derive.luminance(image).cumsum(0).cumsum(1)
+    expected = np.maximum.reduce(
+        [reference._hessian_matrix_det(integral, s) for s in np.linspace(1, 30, 10)]
+    )
+    found = derive.keypoint2d(image)
+    np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-8)
 
 
-class TestEdge3d:
-    def test_equals_scikit_image_with_mask(self) -> None:
-        filters = pytest.importorskip("skimage.filters")
-        rng = np.random.default_rng(4)
-        depth_m, valid = rng.uniform(0.7, 10, (30, 40)), rng.random((30, 40)) < 0.97
-        raw = np.where(valid, depth_m * 512, 0)
-        expected = filters.sobel(np.sqrt(raw / 65536), mask=valid)
-        np.testing.assert_allclose(derive.edge3d(depth_m, valid), expected, atol=1e-12)
-
-    def test_step_of_depth_in_closed_form(self) -> None:
-        depth_m = np.full((9, 9), 2.0)
-        depth_m[:, 5:] = 4.5
-        # A step of the root by (1.5 - 1) * sqrt(2 / 128), once under a unit Sobel kernel.
-        expected = 0.5 * np.sqrt(2 / 128) / np.sqrt(2)
-        np.testing.assert_allclose(derive.edge3d(depth_m)[4, 4:6], expected)
-        assert derive.edge3d(depth_m)[4, 2] == 0
+def test_keypoint2d_is_highest_at_middle_of_blob() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[30:35, 40:45] = 255
+    response = derive.keypoint2d(image)
+    peak = np.array(np.unravel_index(response.argmax(), response.shape))
+    # Filters of even size sit half a pixel off.
+    assert np.abs(peak - [32, 42]).max() <= 1
+    assert response.min() >= 0
 
 
-class TestReshading:
-    def test_wall_in_front_at_principal_point(self) -> None:
-        camera = Camera(fx=50.0, fy=50.0, cx=10.0, cy=10.0)
-        depth_m = np.full((21, 21), 3.0)
-        normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (21, 21, 3))
-        found = derive.reshading(depth_m, normals, camera)
-        assert found[10, 10] == pytest.approx(1.595 * 8 / (8 + 9))
-        # Off the axis by 10 / 50: euclidean distance 3 sqrt(1.04), cosine 1 / sqrt(1.04).
-        expected = 1.595 / np.sqrt(1.04) * 8 / (8 + 9 * 1.04)
-        assert found[10, 20] == pytest.approx(expected)
-
-    def test_is_clipped_near_and_dark_from_behind(self) -> None:
-        normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (HEIGHT, WIDTH, 3))
-        near = derive.reshading(np.full((HEIGHT, WIDTH), 0.7), normals, CAMERA)
-        assert near.max() == 1.0
-        assert derive.reshading(np.full((HEIGHT, WIDTH), 3.0), -normals, CAMERA).max() == 0.0
+def test_edge3d_equals_scikit_image_with_mask() -> None:
+    filters = pytest.importorskip("skimage.filters")
+    rng = np.random.default_rng(4)
+    depth_m, valid = rng.uniform(0.7, 10, (30, 40)), rng.random((30, 40)) < 0.97
+    raw = np.where(valid, depth_m * 512, 0)
+    expected = filters.sobel(np.sqrt(raw / 65536), mask=valid)
+    np.testing.assert_allclose(derive.edge3d(depth_m, valid), expected, atol=1e-12)
 
 
-class TestNormalsFromDepth:
-    def test_tilted_plane_is_exact(self) -> None:
-        normal = _tilted_normal()
-        found, exists = derive.normals_from_depth(_plane_depth(normal, 2.5), CAMERA)
-        assert exists.all()
-        np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
-
-    def test_both_sides_of_depth_border_keep_their_normals(self) -> None:
-        near, far = np.array([0.0, 0.0, -1.0]), _tilted_normal()
-        depth_m = _plane_depth(far, 4.0)
-        depth_m[:, :20] = 1.0
-        found, _ = derive.normals_from_depth(depth_m, CAMERA)
-        np.testing.assert_allclose(found[:, :20], np.broadcast_to(near, (HEIGHT, 20, 3)), atol=1e-9)
-        np.testing.assert_allclose(found[:, 20:], np.broadcast_to(far, (HEIGHT, 44, 3)), atol=1e-9)
-
-    def test_holes_are_not_used_and_have_no_normal(self) -> None:
-        normal = _tilted_normal()
-        depth_m = _plane_depth(normal, 2.5)
-        valid = np.random.default_rng(5).random(depth_m.shape) < 0.8
-        depth_m[~valid] = 0.0
-        found, exists = derive.normals_from_depth(depth_m, CAMERA, valid)
-        assert not exists[~valid].any()
-        assert exists.mean() > 0.6
-        np.testing.assert_allclose(found[exists], np.broadcast_to(normal, found[exists].shape),
-                                   atol=1e-9)  # fmt: skip
-
-    def test_depth_with_channel_axis_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"Expected depth of shape \(height, width\)"):
-            derive.normals_from_depth(np.ones((4, 4, 1)), CAMERA)
+def test_edge3d_of_depth_step_in_closed_form() -> None:
+    depth_m = np.full((9, 9), 2.0)
+    depth_m[:, 5:] = 4.5
+    # A step of the root by (1.5 - 1) * sqrt(2 / 128), once under a unit Sobel kernel.
+    expected = 0.5 * np.sqrt(2 / 128) / np.sqrt(2)
+    np.testing.assert_allclose(derive.edge3d(depth_m)[4, 4:6], expected)
+    assert derive.edge3d(depth_m)[4, 2] == 0
 
 
-class TestKeypoint3d:
-    def test_zero_on_plane(self) -> None:
-        normal = _tilted_normal()
-        normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3))
-        found = derive.keypoint3d(_plane_depth(normal, 2.5), normals, CAMERA)
-        assert found.max() < 1e-5
+def test_reshading_of_wall_in_closed_form() -> None:
+    camera = Camera(fx=50.0, fy=50.0, cx=10.0, cy=10.0)
+    depth_m = np.full((21, 21), 3.0)
+    normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (21, 21, 3))
+    found = derive.reshading(depth_m, normals, camera)
+    assert found[10, 10] == pytest.approx(1.595 * 8 / (8 + 9))
+    # Off the axis by 10 / 50: euclidean distance 3 sqrt(1.04), cosine 1 / sqrt(1.04).
+    expected = 1.595 / np.sqrt(1.04) * 8 / (8 + 9 * 1.04)
+    assert found[10, 20] == pytest.approx(expected)
 
-    def test_crease_scores_and_depth_border_does_not(self) -> None:
-        rays = derive.camera_rays(CAMERA, HEIGHT, WIDTH)
-        left = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
-        right = np.array([-1.0, 0.0, -1.0]) / np.sqrt(2)
-        # A concave corner of two walls that meet 3 m ahead.
-        depth_m = np.minimum(*(-(3 / np.sqrt(2)) / (rays @ n) for n in (left, right)))
-        normals = np.where((rays[..., 0] < 0)[..., None], left, right)
-        crease = derive.keypoint3d(depth_m, normals, CAMERA)
-        assert 0.1 < crease[24, 31] < 0.3
-        assert crease[24, 5] < 0.01
 
-        step_m = np.where(rays[..., 0] < 0, 1.5, 4.0)
-        facing = np.broadcast_to(np.array([0.0, 0.0, -1.0]), normals.shape)
-        assert derive.keypoint3d(step_m, facing, CAMERA).max() < 1e-5
+def test_reshading_is_clipped_near_and_dark_from_behind() -> None:
+    normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (HEIGHT, WIDTH, 3))
+    near = derive.reshading(np.full((HEIGHT, WIDTH), 0.7), normals, CAMERA)
+    assert near.max() == 1.0
+    assert derive.reshading(np.full((HEIGHT, WIDTH), 3.0), -normals, CAMERA).max() == 0.0
 
-    def test_invalid_pixels_are_zero_and_without_influence(self) -> None:
-        normal = _tilted_normal()
-        depth_m = _plane_depth(normal, 2.5)
-        normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3)).copy()
-        valid = np.ones(depth_m.shape, bool)
-        valid[10:20, 10:20] = False
-        depth_m[~valid], normals[~valid] = 0.0, (1.0, 0.0, 0.0)
-        assert derive.keypoint3d(depth_m, normals, CAMERA, valid).max() < 1e-5
+
+def test_normals_of_tilted_plane_are_exact() -> None:
+    normal = _tilted_normal()
+    found, exists = derive.normals_from_depth(_plane_depth(normal, 2.5), CAMERA)
+    assert exists.all()
+    np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
+
+
+def test_both_sides_of_depth_border_keep_their_normals() -> None:
+    near, far = np.array([0.0, 0.0, -1.0]), _tilted_normal()
+    depth_m = _plane_depth(far, 4.0)
+    depth_m[:, :20] = 1.0
+    found, _ = derive.normals_from_depth(depth_m, CAMERA)
+    np.testing.assert_allclose(found[:, :20], np.broadcast_to(near, (HEIGHT, 20, 3)), atol=1e-9)
+    np.testing.assert_allclose(found[:, 20:], np.broadcast_to(far, (HEIGHT, 44, 3)), atol=1e-9)
+
+
+def test_holes_are_not_used_and_have_no_normal() -> None:
+    normal = _tilted_normal()
+    depth_m = _plane_depth(normal, 2.5)
+    valid = np.random.default_rng(5).random(depth_m.shape) < 0.8
+    depth_m[~valid] = 0.0
+    found, exists = derive.normals_from_depth(depth_m, CAMERA, valid)
+    assert not exists[~valid].any()
+    assert exists.mean() > 0.6
+    np.testing.assert_allclose(found[exists], np.broadcast_to(normal, found[exists].shape),
+                               atol=1e-9)  # fmt: skip
+
+
+def test_arrays_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="Expected a uint8 image"):
+        derive.edge2d(np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"Expected depth of shape \(height, width\)"):
+        derive.normals_from_depth(np.ones((4, 4, 1)), CAMERA)
+
+
+def test_keypoint3d_is_zero_on_plane() -> None:
+    normal = _tilted_normal()
+    normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3))
+    found = derive.keypoint3d(_plane_depth(normal, 2.5), normals, CAMERA)
+    assert found.max() < 1e-5
+
+
+def test_crease_is_keypoint3d_and_depth_border_is_not() -> None:
+    rays = derive.camera_rays(CAMERA, HEIGHT, WIDTH)
+    left = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
+    right = np.array([-1.0, 0.0, -1.0]) / np.sqrt(2)
+    # A concave corner of two walls that meet 3 m ahead.
+    depth_m = np.minimum(*(-(3 / np.sqrt(2)) / (rays @ n) for n in (left, right)))
+    normals = np.where((rays[..., 0] < 0)[..., None], left, right)
+    crease = derive.keypoint3d(depth_m, normals, CAMERA)
+    assert 0.1 < crease[24, 31] < 0.3
+    assert crease[24, 5] < 0.01
+
+    step_m = np.where(rays[..., 0] < 0, 1.5, 4.0)
+    facing = np.broadcast_to(np.array([0.0, 0.0, -1.0]), normals.shape)
+    assert derive.keypoint3d(step_m, facing, CAMERA).max() < 1e-5
+
+
+def test_keypoint3d_ignores_invalid_pixels() -> None:
+    normal = _tilted_normal()
+    depth_m = _plane_depth(normal, 2.5)
+    normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3)).copy()
+    valid = np.ones(depth_m.shape, bool)
+    valid[10:20, 10:20] = False
+    depth_m[~valid], normals[~valid] = 0.0, (1.0, 0.0, 0.0)
+    assert derive.keypoint3d(depth_m, normals, CAMERA, valid).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["edge2d", "keypoint2d"])
@@ -210,7 +209,7 @@ def test_depth_targets_turn_with_depth() -> None:
     np.testing.assert_allclose(flipped, score, atol=0.02)
 
 
-def test_back_projection_and_rays_agree() -> None:
+def test_back_projection_by_hand() -> None:
     depth_m = np.full((HEIGHT, WIDTH), 2.0)
     points = derive.back_project(depth_m, CAMERA)
     np.testing.assert_allclose(points[..., 2], 2.0)
@@ -231,9 +230,7 @@ SEES_ONLY = {
     st.integers(0, 2**32 - 1),
     st.floats(0, 1),
 )
-def test_what_lies_outside_picture_never_reaches_valid_pixel(
-    name: str, height: int, width: int, seed: int, share: float
-) -> None:
+def test_pixels_outside_picture_never_reach_valid_ones(name, height, width, seed, share) -> None:
     function, sees_only = SEES_ONLY[name]
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -22,18 +22,16 @@ def angles_deg(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.sum(a * b, axis=-1)[where].clip(-1, 1)))
 
 
-@pytest.mark.parametrize("window_px", [3, 5, 7, 13, 21])
+@pytest.mark.parametrize("window_px", [3, 7, 21])
 @pytest.mark.parametrize("direction", [(0, 0, -1), (0.4, -0.3, -0.9), (0, -0.6, -0.8)])
 def test_planes_are_exact_at_every_pixel(window_px: int, direction: tuple[float, ...]) -> None:
     normal = np.array(direction) / np.linalg.norm(direction)
     depth = plane_depth(normal)
     got, exists = plane_normals(depth, CAMERA, np.ones(depth.shape, bool), window_px)
+    expected = np.ones(depth.shape, bool)
     if window_px == 3:  # a corner's window has four pixels, too few
-        exists[[0, 0, -1, -1], [0, -1, 0, -1]] = True
-        assert exists.all()
-        exists[[0, 0, -1, -1], [0, -1, 0, -1]] = False
-    else:
-        assert exists.all()
+        expected[[0, 0, -1, -1], [0, -1, 0, -1]] = False
+    np.testing.assert_array_equal(exists, expected)
     assert angles_deg(got, np.broadcast_to(normal, got.shape), exists).max() < 1e-3
 
 

@@ -57,14 +57,6 @@ def test_ratio_of_three_to_two_by_hand() -> None:
     np.testing.assert_array_equal(got, [[7, 9]])
 
 
-def test_thin_line_keeps_its_mean_and_nearest_would_lose_it() -> None:
-    line = np.zeros((64, 64, 1), np.float32)
-    line[:, 17] = 0.8
-    got, _ = resized_map(line, np.ones((64, 64), bool), 20, 20)
-    assert got.mean() == pytest.approx(line.mean(), rel=1e-6)
-    assert got.max() < 0.8
-
-
 def test_image_is_antialiased() -> None:
     checker = np.indices((32, 32)).sum(0) % 2 * 255
     image = np.repeat(checker[..., None], 3, 2).astype(np.uint8)
@@ -131,7 +123,7 @@ def test_pixel_with_any_white_border_in_it_is_no_picture() -> None:
     assert whole.inside is whole.counted is None
 
 
-@pytest.mark.parametrize("size", [(48, 64), (24, 32), (31, 17), (96, 128), (1, 1), (50, 129)])
+@pytest.mark.parametrize("size", [(48, 64), (31, 17), (1, 1), (50, 129)])
 def test_whole_scene_at_any_size(size: tuple[int, int]) -> None:
     scene = render_scene("rooms", seed=3, split="train", index=0, height=48, width=64)
     full = {task: np.ones((48, 64), bool) for task in scene.targets}
@@ -150,13 +142,7 @@ def test_whole_scene_at_any_size(size: tuple[int, int]) -> None:
             assert got.targets[task].mean(dtype=np.float64) == pytest.approx(mean, rel=1e-5)
     length = np.linalg.norm(got.targets["normal"], axis=-1)
     np.testing.assert_allclose(length[got.valid["normal"]], 1, atol=1e-6)
-    assert got.camera is not None
-    if size == (48, 64):
-        np.testing.assert_array_equal(got.image, scene.image)
-        for task, target in scene.targets.items():
-            np.testing.assert_array_equal(got.targets[task], target)
-            np.testing.assert_array_equal(got.valid[task], scene.valid[task])
-        assert got.camera == scene.camera
+    assert (got.camera == scene.camera) == (size == (48, 64))
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
@@ -170,9 +156,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, st.floats(-1e3, 1e3, width=32), seeds)
-def test_constant_maps_stay_constant(
-    h: int, w: int, height: int, width: int, value: float, seed: int
-) -> None:
+def test_constant_maps_stay_constant(h, w, height, width, value, seed) -> None:
     _, valid = drawn(seed, h, w)
     got, kept = resized_map(np.full((h, w, 2), value, np.float32), valid, height, width)
     np.testing.assert_allclose(got[kept], value, rtol=1e-6)
@@ -183,19 +167,11 @@ def test_constant_maps_stay_constant(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_mean_of_whole_map_is_kept(h: int, w: int, height: int, width: int, seed: int) -> None:
-    values, _ = drawn(seed, h, w)
+def test_mean_of_whole_map_is_kept_and_averages_stay_within_values(h, w, height, width, seed):
+    values, valid = drawn(seed, h, w)
     got, kept = resized_map(values, np.ones((h, w), bool), height, width)
     assert kept.all()
     assert got.mean(dtype=float) == pytest.approx(values.mean(dtype=float), abs=1e-5)
-
-
-@settings(deadline=None)
-@given(sides, sides, sides, sides, seeds)
-def test_averages_stay_within_valid_values(
-    h: int, w: int, height: int, width: int, seed: int
-) -> None:
-    values, valid = drawn(seed, h, w)
     got, kept = resized_map(values, valid, height, width)
     if kept.any():
         assert got[kept].min() >= values[valid].min() - 1e-5
@@ -227,9 +203,7 @@ def test_flip_commutes_with_resize(h: int, w: int, height: int, width: int, seed
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds, st.sampled_from([np.nan, np.inf, -np.inf, 3e38]))
-def test_what_invalid_pixels_hold_never_leaks(
-    h: int, w: int, height: int, width: int, seed: int, junk: float
-) -> None:
+def test_what_invalid_pixels_hold_never_leaks(h, w, height, width, seed, junk) -> None:
     values, valid = drawn(seed, h, w, 3)
     dirty = np.where(valid[..., None], values, np.float32(junk))
     for resize in (resized_map, resized_normals):
@@ -242,30 +216,19 @@ def test_what_invalid_pixels_hold_never_leaks(
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_pixel_counts_if_half_of_its_area_did(
-    h: int, w: int, height: int, width: int, seed: int
-) -> None:
-    _, valid = drawn(seed, h, w)
-    # Exactly, by cutting every pixel of both sizes into the pieces that they share.
-    fine = np.repeat(np.repeat(valid, height, 0), width, 1).reshape(height, h, width, w)
-    expected = 2 * fine.sum((1, 3)) >= h * w
-    np.testing.assert_array_equal(resized_mask(valid, height, width), expected)
-
-
-@settings(deadline=None)
-@given(sides, sides, sides, sides, seeds)
-def test_white_outside_picture_never_colours_pixel_inside(
-    h: int, w: int, height: int, width: int, seed: int
-) -> None:
+def test_masks_go_by_half_of_area_and_pictures_by_all_of_it(h, w, height, width, seed) -> None:
     values, inside = drawn(seed, h, w, 3)
+    # Exactly, by cutting every pixel of both sizes into the pieces that they share.
+    fine = np.repeat(np.repeat(inside, height, 0), width, 1).reshape(height, h, width, w)
+    expected = 2 * fine.sum((1, 3)) >= h * w
+    np.testing.assert_array_equal(resized_mask(inside, height, width), expected)
     image = (np.abs(values) * 20).clip(0, 200).astype(np.uint8)
     white = np.where(inside[..., None], image, np.uint8(255))
     small, other = (
         resized(RawSample(each, {}, {}, inside=inside), height, width) for each in (image, white)
     )
+    # White outside the picture never colours a pixel inside.
     np.testing.assert_array_equal(other.image[small.inside], small.image[small.inside])
-    # Exactly the pixels whose pieces, cut from both sizes, are all inside.
-    fine = np.repeat(np.repeat(inside, height, 0), width, 1).reshape(height, h, width, w)
     np.testing.assert_array_equal(small.inside, fine.all((1, 3)))
 
 
