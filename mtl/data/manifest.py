@@ -62,9 +62,9 @@ def _check_values(manifest: dict[str, Any]) -> None:
                 raise TypeError(f"{value!r}"[:80])
 
 
-def short_hash(value: Any) -> str:
+def short_hash(value: Any, *, sort_keys: bool = True) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of plain values."""
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(value, sort_keys=sort_keys).encode()).hexdigest()[:16]
 
 
 def data_info(folder: Path) -> DataInfo:
@@ -90,13 +90,6 @@ def array_entry(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def content_hash(arrays: dict[str, Any], info: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for all arrays and for what losses know of them."""
-    hashes = {name: entry["sha256"] for name, entry in arrays.items()}
-    text = json.dumps([hashes, info], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_whole(folder: Path) -> None:

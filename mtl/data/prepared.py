@@ -12,8 +12,6 @@ by `python -m mtl.data.prepare`, and known by the hash of their content. Needs n
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -22,7 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.data.manifest import PREPARED_SCHEMA, check_hashes, check_whole, data_info, read_manifest
+from mtl.data.manifest import (
+    PREPARED_SCHEMA,
+    check_hashes,
+    check_whole,
+    data_info,
+    read_manifest,
+    short_hash,
+)
 from mtl.data.sample import DataInfo, Sample
 from mtl.data.scenes.records import VARIANTS
 from mtl.data.writing import Message, Progress, Recipe, unfinished, write_prepared
@@ -30,15 +35,12 @@ from mtl.errors import PreparedDataError
 from mtl.spec.sections import SPLITS, DataSpec
 
 
-def default_data_root() -> Path:
-    """Return the folder of prepared data in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "loss-scale-balancing"
-
-
 def data_folder(data_root: str | None) -> Path:
     """Return the folder that holds the prepared data sets; None means the user's cache folder."""
-    return default_data_root() if data_root is None else Path(data_root).expanduser()
+    if data_root is not None:
+        return Path(data_root).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "loss-scale-balancing"
 
 
 def prepared_sets(name: str, data_root: str | None = None) -> dict[Path, dict[str, Any]]:
@@ -59,9 +61,7 @@ def prepared_folder(data: DataSpec, data_root: str | None = None) -> Path:
     if data.name == "scenes":
         # Fields that scenes do not have leave the key as it was before there were any.
         fields = {k: v for k, v in asdict(data).items() if k != "prepared"}
-        text = json.dumps([PREPARED_SCHEMA, fields], sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return data_folder(data_root) / f"{data.name}-{key}"
+        return data_folder(data_root) / f"{data.name}-{short_hash([PREPARED_SCHEMA, fields])}"
     for folder, manifest in prepared_sets(data.name, data_root).items():
         if manifest["folder_hash"] == data.prepared:
             return folder
@@ -184,7 +184,7 @@ def _check_fits(data: DataSpec, folder: Path) -> None:
 
 
 def to_stderr(text: str) -> None:
-    """Tell the user a sentence that is no result."""
+    """Print a sentence for the user that is no result."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -217,7 +217,7 @@ def write_once(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "manifest.json").exists():
-            _check_space(folder, expected)
+            _check_space(folder, expected - _held(folder), "--data-root")
         with exclusive(folder, on_message):
             if not (folder / "manifest.json").exists():
                 write_prepared(
@@ -236,18 +236,23 @@ def write_once(
         ) from error
 
 
-def _check_space(folder: Path, expected: int) -> None:
-    """Raise unless there is room for what an interrupted preparation does not hold already."""
+def _held(folder: Path) -> int:
+    """Return the bytes of arrays that an interrupted preparation left."""
     held = 0
     for path in unfinished(folder).rglob("*.npy"):
         with contextlib.suppress(FileNotFoundError):  # another process may be at work on them
             held += path.stat().st_size
+    return held
+
+
+def _check_space(folder: Path, needed: int, option: str) -> None:
+    """Raise unless the disk of `folder` has room; `option` names another place."""
     free = shutil.disk_usage(folder.parent).free
-    if expected - held > free:
+    if needed > free:
         raise PreparedDataError(
-            f"Expected {(expected - held) / 1e9:,.3g} GB of free disk for the prepared data in "
+            f"Expected {needed / 1e9:,.3g} GB of free disk for the prepared data in "
             f"{folder.parent}, got {free / 1e9:,.3g} GB. Ask for fewer or smaller images, or give "
-            "another folder with --data-root."
+            f"another folder with {option}."
         )
 
 
@@ -304,12 +309,7 @@ def _copy(source: Path, target: Path) -> None:
     beside = target.with_name(f"{target.name}.unfinished")
     needed = sum(entry["bytes"] for entry in read_manifest(source)["arrays"].values())
     shutil.rmtree(beside, ignore_errors=True)
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise PreparedDataError(
-            f"Expected {needed / 1e9:,.1f} GB of free disk for a copy of {source} in "
-            f"{target.parent}, got {free / 1e9:,.1f} GB. Give another folder with --local-data."
-        )
+    _check_space(target, needed, "--local-data")
     shutil.copytree(source, beside)
     check_hashes(beside)
     beside.rename(target)

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtl.data.manifest import PREPARED_SCHEMA, array_entry, content_hash, short_hash
+from mtl.data.manifest import PREPARED_SCHEMA, array_entry, short_hash
 from mtl.data.sample import Sample
 from mtl.errors import BadSampleError, PreparedDataError
 from mtl.spec.sections import SPLITS
@@ -115,7 +115,7 @@ def write_prepared(
             f"Expected no folder {folder} yet, got one without a manifest: it was not prepared to "
             "its end, or changed since. Remove it and start again."
         )
-    # As JSON has it, so that it can be compared with what an interrupted preparation noted.
+    # As JSON has it, so that it can be compared with that of an interrupted preparation.
     counts, about = recipe.counts(), json.loads(json.dumps(recipe.about()))
     _begin_or_continue(beside, about, on_message)
     chunks = [
@@ -174,7 +174,7 @@ def _begin_or_continue(beside: Path, about: dict[str, Any], on_message: Message)
 
 
 def _is_done(chunk: Chunk, beside: Path) -> bool:
-    """Return whether a chunk need not be written; bad files may have been mended since."""
+    """Return whether a chunk need not be written; bad files may have been repaired since."""
     note = chunk.note(beside)
     return note is not None and (not note["bad"] or (beside / "whole").exists())
 
@@ -331,7 +331,7 @@ def _tasks_to_drop(
                 number = count - sum(len(note["bad"]) for note in of_split)
                 raise PreparedDataError(
                     f"Expected some {kind} pixels of {task} in split {split}, got none in {number} "
-                    f"samples. Leave {task} out with --tasks, or mend its files and masks."
+                    f"samples. Leave {task} out with --tasks, or correct its files and masks."
                 )
             dropped.add(task)
     return sorted(dropped)
@@ -375,7 +375,7 @@ def _as_written(about: dict[str, Any], bad: Bad, dropped: list[str]) -> dict[str
             split: [name for index, name in enumerate(ids) if index not in bad[split]]
             for split, ids in about["ids"].items()
         }
-        about["ids_hash"] = short_hash(about["ids"])
+        about["ids_hash"] = short_hash(about["ids"], sort_keys=False)
     if dropped:
         about["derived"] = [task for task in about["derived"] if task not in dropped]
         about["notes"] = [
@@ -401,6 +401,7 @@ def _write_manifest(
     """Write what there is to know of whole arrays beside them."""
     paths = sorted(folder.rglob("*.npy"))
     arrays = {str(path.relative_to(folder)): array_entry(path) for path in paths}
+    hashes = {name: entry["sha256"] for name, entry in arrays.items()}
     images = [path for path in paths if path.name == "image.npy"]
     manifest = {
         "schema": PREPARED_SCHEMA,
@@ -410,7 +411,7 @@ def _write_manifest(
         "skipped": skipped,
         "statistics": statistics_of(folder, tuple(about["info"]["classes"])),
         "arrays": arrays,
-        "folder_hash": content_hash(arrays, about["info"]),
+        "folder_hash": short_hash([hashes, about["info"]]),
         "numpy": np.__version__,
     }
     write_json(folder / "manifest.json", manifest)

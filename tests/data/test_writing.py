@@ -240,9 +240,7 @@ def test_task_without_counted_pixels_in_split_is_refused(split, mask, word, tmp_
         assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
         return
     count = Numbers().counts()[split]
-    words = (
-        f"some {word} pixels of depth in split {split}, got none in {count} samples. Leave"
-    )
+    words = f"some {word} pixels of depth in split {split}, got none in {count} samples. Leave"
     with pytest.raises(PreparedDataError, match=words):
         write(Numbers(), tmp_path / "data")
     assert not (tmp_path / "data").exists()

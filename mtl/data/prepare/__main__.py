@@ -162,7 +162,7 @@ def _check_as_asked(
     if lacking:
         raise PreparedDataError(
             f"Expected {', '.join(lacking)} in {folder}, got none: no pixel of some split counts. "
-            "Leave it out of --tasks, or mend the files it follows from and remove the folder."
+            "Leave it out of --tasks, or correct the files it follows from and remove the folder."
         )
     places = changed(manifest.get("files", recipe.files), recipe.files)
     if places:

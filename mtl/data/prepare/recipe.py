@@ -7,7 +7,6 @@ mean the same in both.
 
 import contextlib
 import hashlib
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mtl.data.manifest import short_hash
+from mtl.data.readers.checks import first_names
 from mtl.data.readers.folder import FolderOptions, open_folder
 from mtl.data.readers.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.readers.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
@@ -36,7 +36,7 @@ def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
     """Return what stands for the state of files, plain values.
 
     `count` files, a `hash` over all of them, and `folders`: folder relative to the source -> hash
-    over its files, by which a change can be told with its place.
+    over its files, by which a change can be named with its place.
 
     Args:
         paths: of the files; each counts once.
@@ -51,19 +51,14 @@ def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
         name = path[len(above) :] if path.startswith(above) else os.path.relpath(path, base)
         digests[os.path.dirname(name) or "."].update(os.fsencode(f"{name}\0{_state(path)}\n"))
     folders = {folder: digest.hexdigest()[:16] for folder, digest in sorted(digests.items())}
-    return {"count": len(names), "hash": _hash(folders), "folders": folders}
+    return {"count": len(names), "hash": short_hash(folders), "folders": folders}
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return words for where files changed between two fingerprints; empty if nowhere."""
     old, new = before["folders"], now["folders"]
     places = sorted(place for place in {*old, *new} if old.get(place) != new.get(place))
-    return _named(["the source itself" if place == "." else place for place in places])
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+    return first_names(["the source itself" if place == "." else place for place in places])
 
 
 def _state(path: str) -> str:
@@ -72,10 +67,6 @@ def _state(path: str) -> str:
     except OSError:
         return "none"  # reading it says why
     return f"{found.st_size} {found.st_mtime_ns}"
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 STORED_AS: dict[str, type[np.generic]] = {
@@ -95,8 +86,6 @@ RECIPE_VERSION = 3
 were 0; what is derived beside filled pixels does not count as measured."""
 MAX_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
-MAX_NAMED = 5
-"""Samples or folders named in a message."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +173,7 @@ class RawRecipe:
             "derived": [task for task in self.tasks if task not in dataset.tasks],
             "filled": list(self.dataset.fillable) if self.filled else [],
             "ids": ids,
-            "ids_hash": short_hash(ids),
+            "ids_hash": short_hash(ids, sort_keys=False),
             "licence": dataset.licence,
             "notes": list(dataset.notes),
             "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
@@ -194,14 +183,13 @@ class RawRecipe:
         return about | ({"exact_fill": True} if self.exact_fill else {})
 
     def key(self) -> str:
-        """Return 16 digits that tell this preparation from others of the same data set.
+        """Return 16 digits of this preparation, unlike those of others of the same data set.
 
         Ids and options are what opening found, so that an edited description is another. The
-        state of the files is no part of it: changed files are told, not prepared beside.
+        state of the files is no part of it: changed files are refused, not prepared beside.
         """
         about = {k: v for k, v in self.about().items() if k not in ("notes", "versions", "files")}
-        text = json.dumps([about, self.tasks], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return short_hash([about, self.tasks])
 
     def expected_bytes(self) -> int:
         """Return the bytes of the arrays."""
@@ -265,8 +253,8 @@ def make_recipe(
     lacking = [sample_id for sample_id in ids if sample_id in dataset.lacking]
     if lacking and not skip_bad:
         raise UserError(
-            f"{dataset.lacking[lacking[0]]} (Files are missing of {_named(lacking)}; --skip-bad "
-            "goes on without such samples and lists them.)"
+            f"{dataset.lacking[lacking[0]]} (Files are missing of {first_names(lacking)}; "
+            "--skip-bad goes on without such samples and lists them.)"
         )
     if exact_fill and not dataset.fillable:
         raise UserError(

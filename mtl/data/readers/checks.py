@@ -3,6 +3,7 @@
 Each function raises a `BadSampleError` that names the file, what was expected, and the remedy.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from mtl.errors import BadSampleError
 
 Mask = NDArray[np.bool_]
 
+MAX_NAMED = 5
 MAX_TIMES_FAR = 2.0
 """Depth beyond this multiple of the far end of its range is in another unit, or no depth."""
 MIN_LENGTH = 0.1
 """A shorter decoded normal has no direction: 8-bit zero vectors decode to 0.007."""
 MAX_LENGTH_ERROR = 0.05
 """Median difference of a normal's length from 1; steps of 8 bits make at most 0.007."""
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are, for a message."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def bad_file(place: Path | str, expected: str, got: str, remedy: str) -> BadSampleError:

@@ -158,12 +158,12 @@ def _values(
     with np.errstate(over="ignore", invalid="ignore"):  # huge values are refused below
         values = (raw.astype(np.float64) * scale + offset).astype(np.float32)
     if not np.isfinite(values[valid]).all():
-        remedy = "Mend the file, or list the value under invalid in the YAML (.nan for NaN)"
+        remedy = "Repair the file, or list the value under invalid in the YAML (.nan for NaN)"
         raise bad_file(path, "finite numbers", "NaN or infinity at valid pixels", remedy)
-    remedy = f"Mend tasks.{task}.scale and .offset, or list invalid values, in the YAML"
+    remedy = f"Correct tasks.{task}.scale and .offset, or list invalid values, in the YAML"
     if task == "depth":
         remedy = (
-            "Mend tasks.depth.scale (metres a unit) or depth_range_m in the YAML, or list what "
+            "Correct tasks.depth.scale (metres a unit) or depth_range_m in the YAML, or list what "
             "stands for missing depth under tasks.depth.invalid"
         )
         check_depth(path, values[..., 0], valid, depth_range_m, remedy)
@@ -228,7 +228,7 @@ def _is_invalid(raw: NDArray, task: str, invalid: tuple[float, ...]) -> Mask:
 
 
 def _encoding(path: Path, task: str, entry: TaskDescription, raw: NDArray) -> tuple[float, float]:
-    """Return scale and offset: as said, otherwise the usual ones of the kind of file."""
+    """Return scale and offset: as given, otherwise the usual ones of the kind of file."""
     scale, offset = 1.0, 0.0
     if task == "depth" and entry.scale is None and path.suffix.lower() != ".npy":
         remedy = "Write for example depth: {scale: 0.001, invalid: 0}"

@@ -64,7 +64,7 @@ class TaskDescription:
     """Folder within the split; the task's name by default."""
     scale: float | None = None
     """Default: 1 for .npy; in PNGs 1/127.5 for normals, 1/127 for curvature, 1/255 and 1/65535 for
-    maps of 8 and 16 bits. Depth has none: metres a unit must be said."""
+    maps of 8 and 16 bits. Depth has none: metres a unit must be given."""
     offset: float | None = None
     """Default: -1 for normals and curvature in PNGs, else 0."""
     invalid: tuple[float, ...] = ()
@@ -149,7 +149,7 @@ def _parsed(path: Path) -> Any:
         return parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
-        _refuse(path, "YAML", words, "Mend it at that place")
+        _refuse(path, "YAML", words, "Correct it at that place")
 
 
 def _check_tokens(text: str, path: Path) -> None:

@@ -5,7 +5,7 @@ Every function takes a path and returns an array at the file's own size, or rais
 guessed: 16-bit files never pass through int16, labels are never read from colours, bit depths
 are those of the file and not of the mode into which Pillow turns it.
 
-Pixels are taken as they are stored; an orientation noted in a photograph's EXIF data is not
+Pixels are taken as they are stored; an orientation in a photograph's EXIF data is not
 applied, since targets are drawn on the stored pixels.
 """
 

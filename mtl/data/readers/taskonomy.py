@@ -24,7 +24,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.data.readers.checks import bad_file, check_depth, unit_normals
+from mtl.data.readers.checks import bad_file, check_depth, first_names, unit_normals
 from mtl.data.readers.holdout import hold_out
 from mtl.data.readers.images import read_mask, read_rgb, read_uint8, read_uint16
 from mtl.data.sample import RawDataset, RawSample
@@ -356,7 +356,7 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
         if not samples[split]:
             raise UserError(
                 f"Expected views of {split} buildings ({options.splits}) in {source}, got none "
-                f"among {len(views)} of {_listed({view[0] for view in views})}. "
+                f"among {len(views)} of {first_names(sorted({view[0] for view in views}))}. "
                 "Add buildings, take a smaller stride, or give other splits."
             )
     notes += _notes_on_counts(samples, options)
@@ -443,7 +443,7 @@ def _notes_on_other_buildings(
         return []
     return [
         f"{len(others):,} views are left out, of buildings that are in no split "
-        f"({options.splits}): {_listed({view[0] for view in others})}."
+        f"({options.splits}): {first_names(sorted({view[0] for view in others}))}."
     ]
 
 
@@ -587,11 +587,6 @@ def _wrong_size(path: Path, image: NDArray, target: NDArray) -> NoReturn:
     got = f"{target.shape[0]} x {target.shape[1]}"
     remedy = "Bring image and targets to one size"
     raise bad_file(path, f"{height} x {width} pixels, as the image has,", got, remedy)
-
-
-def _listed(names: set[str]) -> str:
-    some = sorted(names)[:5]
-    return ", ".join(some) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _refuse(expected: str, got: object) -> NoReturn:

@@ -17,7 +17,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class SceneVariant:
-    """All knobs of one kind of room. A range is drawn from uniformly unless said otherwise."""
+    """All knobs of one kind of room. A range is drawn from uniformly unless it says otherwise."""
 
     name: str
     classes: tuple[str, ...]

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from scipy import ndimage
 
-from mtl.data.sample import RawSample
+from mtl.data.sample import Camera, RawSample
 from mtl.data.targets import derive
-from mtl.data.targets.derive import plane_normals
 
 WINDOW_SHARE = 12 / 480
 """Of the image's height: 13 pixels in a Kinect's frame, where the fit beats the sensor's noise."""
@@ -32,13 +31,9 @@ def _normal(sample: RawSample) -> Derived:
         return sample.targets["normal"], sample.valid["normal"]
     assert sample.camera is not None, "derivable() asks for a camera first"
     depth, known = _depth(sample)
-    normals, exists = plane_normals(depth, sample.camera, known, window_px(len(depth)))
+    window_px = max(3, 2 * round(WINDOW_SHARE * len(depth) / 2) + 1)
+    normals, exists = derive.plane_normals(depth, sample.camera, known, window_px)
     return normals.astype(np.float32), exists & known
-
-
-def window_px(height: int) -> int:
-    """Return the side of the window in which planes are fitted to depth: odd, at least 3."""
-    return max(3, 2 * round(WINDOW_SHARE * height / 2) + 1)
 
 
 def _edge3d(sample: RawSample) -> Derived:
@@ -52,44 +47,41 @@ def _edge3d(sample: RawSample) -> Derived:
     return derive.edge3d(depth, known)[..., None].astype(np.float32), seen
 
 
-def _reshading(sample: RawSample) -> Derived:
+def _surface(sample: RawSample) -> tuple[np.ndarray, np.ndarray, np.ndarray, Camera]:
+    """Return depth, normals, where both are known, and the camera."""
     assert sample.camera is not None, "derivable() asks for a camera first"
     normals, exists = _normal(sample)
     depth, known = _depth(sample)
-    shaded = derive.reshading(np.where(known, depth, 1.0), normals, sample.camera)
-    return shaded[..., None].astype(np.float32), exists & known
+    return depth, normals, exists & known, sample.camera
+
+
+def _reshading(sample: RawSample) -> Derived:
+    depth, normals, known, camera = _surface(sample)
+    shaded = derive.reshading(np.where(known, depth, 1.0), normals, camera)
+    return shaded[..., None].astype(np.float32), known
 
 
 def _keypoint3d(sample: RawSample) -> Derived:
-    assert sample.camera is not None, "derivable() asks for a camera first"
-    normals, exists = _normal(sample)
-    depth, known = _depth(sample)
-    both = exists & known
-    score = derive.keypoint3d(depth, normals, sample.camera, both)
-    return score[..., None].astype(np.float32), both
+    depth, normals, known, camera = _surface(sample)
+    return derive.keypoint3d(depth, normals, camera, known)[..., None].astype(np.float32), known
 
 
 def _curvature(sample: RawSample) -> Derived:
-    assert sample.camera is not None, "derivable() asks for a camera first"
-    normals, exists = _normal(sample)
-    depth, known = _depth(sample)
-    curvature, defined = derive.curvature(depth, normals, sample.camera, exists & known)
+    depth, normals, known, camera = _surface(sample)
+    curvature, defined = derive.curvature(depth, normals, camera, known)
     return curvature.astype(np.float32), defined
 
 
-FROM_IMAGE: dict[str, Callable[[RawSample], Derived]] = {
+DERIVED: dict[str, Callable[[RawSample], Derived]] = {
     "edge2d": _edge2d,
     "keypoint2d": _keypoint2d,
-}
-FROM_DEPTH: dict[str, Callable[[RawSample], Derived]] = {"edge3d": _edge3d}
-FROM_DEPTH_AND_CAMERA: dict[str, Callable[[RawSample], Derived]] = {
+    "edge3d": _edge3d,
     "normal": _normal,
     "curvature": _curvature,
     "reshading": _reshading,
     "keypoint3d": _keypoint3d,
 }
-
-
+NEED_CAMERA = ("normal", "curvature", "reshading", "keypoint3d")
 NEEDS: dict[str, tuple[str, ...]] = {
     "edge3d": ("depth",),
     "normal": ("depth",),
@@ -114,17 +106,17 @@ def tasks_to_read(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]
 
 def derivable(sample: RawSample) -> tuple[str, ...]:
     """Return the tasks that a sample's files lack and that follow from what they have."""
-    tasks = [*FROM_IMAGE]
-    if "depth" in sample.targets:
-        tasks += FROM_DEPTH
-        if sample.camera is not None:
-            tasks += FROM_DEPTH_AND_CAMERA
-    return tuple(task for task in tasks if task not in sample.targets)
+    tasks = [task for task in DERIVED if task not in sample.targets]
+    if "depth" not in sample.targets:
+        tasks = [task for task in tasks if task not in NEEDS]
+    if sample.camera is None:
+        tasks = [task for task in tasks if task not in NEED_CAMERA]
+    return tuple(tasks)
 
 
 def derived(task: str, sample: RawSample) -> Derived:
     """Return the target of a task that `derivable` names, and where it is valid."""
-    return {**FROM_IMAGE, **FROM_DEPTH, **FROM_DEPTH_AND_CAMERA}[task](sample)
+    return DERIVED[task](sample)
 
 
 def derived_measured(task: str, sample: RawSample, valid: np.ndarray) -> np.ndarray:
@@ -140,7 +132,7 @@ def derived_measured(task: str, sample: RawSample, valid: np.ndarray) -> np.ndar
         sample: from which it was derived.
         valid: where the target is valid.
     """
-    if task not in FROM_DEPTH and task not in FROM_DEPTH_AND_CAMERA:
+    if task not in NEEDS:
         return valid
     depth = _filled(sample, "depth")
     if task == "edge3d":
