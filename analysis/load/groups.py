@@ -112,24 +112,22 @@ def common_fields(
     Raises:
         UserError: naming the fields, and their values, in which the runs differ.
     """
-    kinds: dict[str, list[Any]] = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for values in fields.values():
         for name, value in values.items():
             if name.split(".")[0] not in COMPARED and name not in tuned:
-                held = kinds.setdefault(name, [])
-                if value not in held:
-                    held.append(value)
+                kinds.setdefault(name, {})[str(value)] = value
     differing = {name: held for name, held in kinds.items() if len(held) > 1}
     if differing:
         shown = "; ".join(
-            f"{name} ({first_listed([*map(str, held)], MAX_NAMED)})"
+            f"{name} ({first_listed([*held], MAX_NAMED)})"
             for name, held in sorted(differing.items())
         )
         raise UserError(
             "Expected runs that differ only in method, priorities, seed and method options, got "
             f"runs that differ in {shown}. Give the runs of each value on their own."
         )
-    return {name: held[0] for name, held in sorted(kinds.items())}
+    return {name: next(iter(held.values())) for name, held in sorted(kinds.items())}
 
 
 def comparable_groups(
@@ -154,27 +152,18 @@ def _parted(
     specs: Mapping[str, RunSpec], compared: Sequence[str], tuned: Sequence[str]
 ) -> dict[tuple[Difference, ...], list[str]]:
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    names = dict.fromkeys(name for held in fields.values() for name in held)
-    varying = [
-        name
-        for name in names
-        if not {name, name.split(".")[0]} & {*compared, *tuned}
-        if _varies(name, list(fields.values()))
-    ]
+    kinds: dict[str, set[Any]] = {}
+    for held in fields.values():
+        for name, value in held.items():
+            if not {name, name.split(".")[0]} & {*compared, *tuned}:
+                kinds.setdefault(name, set()).add(_hashable(value))
+    # Loss units are named by the tasks, which a label holds already, so absence says nothing.
+    varying = [name for name, values in kinds.items() if len(values) > 1]
     groups: dict[tuple[Difference, ...], list[str]] = {}
     for run_id, held in fields.items():
         parts = tuple((name, _hashable(held[name])) for name in varying if name in held)
         groups.setdefault(parts, []).append(run_id)
     return groups
-
-
-def _varies(name: str, fields: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the runs that hold a field differ in it, as `common_fields` sees it.
-
-    Loss units are named by the tasks, which a label holds already, so absence says nothing.
-    """
-    values = [held[name] for held in fields if name in held]
-    return any(value != values[0] for value in values)
 
 
 def _hashable(value: Any) -> Any:

@@ -34,8 +34,6 @@ from analysis.render.panels import (
 from analysis.render.section import Folded, Part, Section
 from analysis.sections.overview_tables import operating_point_table, run_table
 
-MAX_SINGLE_RUNS = 3_000
-"""Single runs in a figure; of more as many evenly chosen ones are drawn."""
 MAX_FIGURES = 6
 """Figures beyond this number are folded away: eight tasks have 28 pairs."""
 MAX_BANDS = 2
@@ -104,13 +102,12 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
     plane = Plane(findings, pair)
     x, y = plane.axes
     arms = [(arm, mark_of(number)) for number, arm in enumerate(findings.arms) if plane.of(arm)]
-    every = -(-len(findings.runs) // MAX_SINGLE_RUNS)
     bands = [(runs, band) for runs in banded if (band := plane.band(runs))]
     limits = plane.limits()
     arrows = plane.arrows(limits)
     marks: list[Drawn] = [area for _, (area, _) in bands]
     marks += plane.reference_lines()
-    marks += [plane.single_runs(arm, mark, every) for arm, mark in arms]
+    marks += [plane.single_runs(arm, mark) for arm, mark in arms]
     for arm, mark in arms:
         corners = plane.staircase(arm)
         if corners:
@@ -134,7 +131,7 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
         title=f"{x.task.capitalize()} against {y.task}",
         alt=plane.alt(),
         panels=(labelled(panel, plane.labels()),),
-        caption=_caption(findings, [r for r, _ in bands], bool(medians), bool(arrows), every),
+        caption=_caption(findings, [r for r, _ in bands], bool(medians), bool(arrows)),
         legend=tuple(Key(arm, mark, shapes[len(plane.of(arm)) > 1]) for arm, mark in arms),
     )
 
@@ -170,9 +167,9 @@ class Plane:
         reference = self.findings.reference
         return None if reference is None else np.array([reference.point[k] for k in self.pair])
 
-    def single_runs(self, arm: str, mark: Mark, every: int) -> Points:
-        """Return one in `every` run of a method."""
-        runs = self.findings.runs[self.findings.runs["arm"] == arm].iloc[::every]
+    def single_runs(self, arm: str, mark: Mark) -> Points:
+        """Return the runs of a method."""
+        runs = self.findings.runs[self.findings.runs["arm"] == arm]
         places = self.shown(runs[[axis.column for axis in self.axes]].to_numpy())
         hover = tuple(
             f"{arm}, seed {seed}\n{x:.4g}, {y:.4g}"
@@ -236,14 +233,14 @@ class Plane:
         name = f"{runs.arm}, median attainment"
         return area, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
 
-    def references(self, axis: Axis) -> list[tuple[str, float]]:
-        """Return what is drawn as a line at one value of an axis: (kind, value, metric units)."""
-        lines = []
+    def references(self, axis: Axis) -> dict[str, float]:
+        """Return what is drawn as a line at one value of an axis: kind -> value, metric units."""
+        lines = {}
         if axis.column in self.findings.prior:
-            lines.append((PRIOR, self.findings.prior[axis.column]))
+            lines[PRIOR] = self.findings.prior[axis.column]
         if axis.column in self.findings.baselines:
-            values = list(self.findings.baselines[axis.column].values())
-            lines.append((SINGLE_TASK, sum(values) / len(values)))
+            values = self.findings.baselines[axis.column].values()
+            lines[SINGLE_TASK] = sum(values) / len(values)
         return lines
 
     def reference_lines(self) -> list[Rule]:
@@ -258,7 +255,7 @@ class Plane:
                 text_at="end" if kind == PRIOR else "middle",
             )
             for direction, axis in zip(directions, self.axes, strict=True)
-            for kind, value in self.references(axis)
+            for kind, value in self.references(axis).items()
         ]
 
     def limits(self) -> list[tuple[float, float]]:
@@ -269,7 +266,7 @@ class Plane:
             for point in self.findings.points:
                 sd = point.sds[k] or 0.0
                 values += [point.means[k] - sd, point.means[k] + sd]
-            values += [value for _, value in self.references(axis)]
+            values += self.references(axis).values()
             if self.findings.reference is not None:
                 values.append(self.findings.reference.point[k])
             limits.append(axis_limits(values, axis))
@@ -344,7 +341,6 @@ def _caption(
     banded: Sequence[ArmRuns],
     has_medians: bool,
     has_arrows: bool,
-    every: int,
 ) -> str:
     of_two = " of these two axes" if len(findings.axes) > 2 else ""
     parts = [
@@ -354,10 +350,6 @@ def _caption(
     ]
     if len(findings.axes) > MAX_LABELLED_TASKS:
         parts.append("The table of means has the priorities of the other tasks.")
-    if every > 1:
-        parts.append(
-            f"One in {every} of the {len(findings.runs)} single runs is drawn; runs.csv holds all."
-        )
     if banded:
         shown = " and ".join(f"{runs.arm} ({len(runs.seeds)})" for runs in banded)
         has_two = any(len(runs.seeds) == 2 for runs in banded)

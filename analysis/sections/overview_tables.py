@@ -122,31 +122,26 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
     ]
     parts: list[Part] = []
     if findings.hypervolumes:
-        parts.append(hypervolume_table(findings))
+        parts.append(_hypervolume_table(findings))
     elif not findings.comparisons:
         words.append("No hypervolume is shown: no method has a front.")
     parts += words
     if findings.comparisons:
-        parts.append(comparison_table(findings))
+        parts.append(_comparison_table(findings))
+    lead = "The part of the metrics' space that a front dominates: larger is better."
     volumes = [f"{arm} {volume:.4g}" for arm, volume in findings.hypervolumes.items()]
-    lead = "The part of the metrics' space that a front dominates: larger is better. "
-    return Section(
-        "hypervolume",
-        "Hypervolume and differences",
-        f"{lead}{', '.join(volumes)}.".replace(" .", ""),
-        tuple(parts),
-    )
+    if volumes:
+        lead += f" {', '.join(volumes)}."
+    return Section("hypervolume", "Hypervolume and differences", lead, tuple(parts))
 
 
-def hypervolume_table(findings: Findings) -> Table:
-    """Return the hypervolume of each comparable method with the reference point."""
+def _hypervolume_table(findings: Findings) -> Table:
     reference = findings.reference
-    place, shown = {}, ""
-    if reference is not None:
-        named = zip(findings.axes, reference.point, strict=True)
-        place = {f"reference_{axis.column}": value for axis, value in named}
-        words = place_words(findings.axes, reference.point)
-        shown = f" Reference point: {words}. {reference.rule}"
+    assert reference is not None
+    place = {
+        f"reference_{axis.column}": value
+        for axis, value in zip(findings.axes, reference.point, strict=True)
+    }
     records = []
     for arm, volume in findings.hypervolumes.items():
         mine = [point for point in findings.points if point.arm == arm]
@@ -154,7 +149,8 @@ def hypervolume_table(findings: Findings) -> Table:
         records.append({"method": arm, "hypervolume": volume, **counts, **place})
     return Table.of(
         "hypervolume",
-        f"Hypervolume of the means at each priority, in {volume_unit(findings.axes)}.{shown}",
+        f"Hypervolume of the means at each priority, in {volume_unit(findings.axes)}. "
+        f"Reference point: {place_words(findings.axes, reference.point)}. {reference.rule}",
         records,
         [
             Column("method", "method"),
@@ -166,6 +162,18 @@ def hypervolume_table(findings: Findings) -> Table:
     )
 
 
+def _difference(record: Mapping[str, Any]) -> str:
+    if record["difference"] is None:
+        return "not tested" if record["untested"] else "not compared"
+    return shown_number(record["difference"], "+.3g")
+
+
+def _permutations(record: Mapping[str, Any]) -> str:
+    if record["num_permutations"] is None:
+        return NONE
+    return f"{record['num_permutations']}, {'all' if record['exact'] else 'drawn'}"
+
+
 COMPARISON_COLUMNS = (
     Column("method_a"),
     Column("method_b"),
@@ -174,13 +182,13 @@ COMPARISON_COLUMNS = (
     Column("num_priorities", "priorities"),
     Column("num_seeds", "seeds"),
     Column("difference"),
-    Column(None, "difference", lambda record: _difference(record)),
+    Column(None, "difference", _difference),
     Column("p", "p", ".2g"),
     Column("p_adjusted", "p after Holm", ".2g"),
     Column("minimum_p", "minimum attainable p", ".2g"),
     Column("minimum_p_adjusted"),
     Column("num_permutations"),
-    Column(None, "permutations", lambda record: _permutations(record)),
+    Column(None, "permutations", _permutations),
     Column("exact"),
     Column("seed"),
     Column("unit"),
@@ -191,8 +199,7 @@ COMPARISON_COLUMNS = (
 )
 
 
-def comparison_table(findings: Findings) -> Table:
-    """Return the permutation test of each pair of methods, or why there is none."""
+def _comparison_table(findings: Findings) -> Table:
     return Table.of(
         "comparisons",
         "Differences of hypervolume with the two-sided p-value of a permutation test of whole "
@@ -217,18 +224,6 @@ def _comparison_record(c: Comparison) -> dict[str, Any]:
             "left_out": " ".join(c.left_out),
         }
     return record
-
-
-def _difference(record: Mapping[str, Any]) -> str:
-    if record["difference"] is None:
-        return "not tested" if record["untested"] else "not compared"
-    return shown_number(record["difference"], "+.3g")
-
-
-def _permutations(record: Mapping[str, Any]) -> str:
-    if record["num_permutations"] is None:
-        return NONE
-    return f"{record['num_permutations']}, {'all' if record['exact'] else 'drawn'}"
 
 
 SPREAD_COLUMNS = (
@@ -295,12 +290,11 @@ def run_section(findings: Findings, _: RunFiles) -> Section:
         "states",
         "What was run and what is missing",
         f"Of {len(findings.states)} runs {listed(meanings) if meanings else 'none'}.",
-        (state_table(findings),),
+        (_state_table(findings),),
     )
 
 
-def state_table(findings: Findings) -> Table:
-    """Return every run that is not in the figures, with the reason; its CSV lists all runs."""
+def _state_table(findings: Findings) -> Table:
     records = [
         {
             **vars(state),
@@ -328,7 +322,7 @@ def provenance_section(findings: Findings, _: RunFiles) -> Section:
         "provenance",
         "Provenance and cost",
         _provenance_lead(findings),
-        (budget_table(findings),) if findings.points else (),
+        (_budget_table(findings),) if findings.points else (),
         template="provenance.html.j2",
         data={
             "varies": provenance.varies,
@@ -355,20 +349,25 @@ def _provenance_lead(findings: Findings) -> str:
     return " ".join([*sentences, f"All metrics shown are of the {SPLIT} split."])
 
 
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+
+
 BUDGET_COLUMNS = (
     Column("arm", "method"),
     Column("num_runs", "runs"),
     Column("epochs", "epochs a run", lambda value: value.replace(" ", ", ") or NONE),
     Column("wall_seconds"),
     Column("device_seconds"),
-    Column("wall_seconds_per_run", "wall s a run", lambda value: _seconds(value)),
+    Column("wall_seconds_per_run", "wall s a run", _seconds),
     Column(None, "wall s in all", lambda record: _seconds(record["wall_seconds"])),
     Column(None, "device s in all", lambda record: _seconds(record["device_seconds"])),
 )
 
 
-def budget_table(findings: Findings) -> Table:
-    """Return what the done runs of each method cost; a dash where no run tells."""
+def _budget_table(findings: Findings) -> Table:
     columns = ["epochs", "wall_seconds", "device_seconds"]
     runs = findings.runs.reindex(columns=["arm", *columns]).astype(dict.fromkeys(columns, float))
     records = []
@@ -391,9 +390,3 @@ def budget_table(findings: Findings) -> Table:
         records,
         BUDGET_COLUMNS,
     )
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")

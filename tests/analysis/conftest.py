@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.compute.findings import Findings, find
+from analysis.load.axes import choose_axes
+from analysis.load.runs import load_stores
 from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.spec.sections import DataSpec
@@ -105,9 +108,15 @@ def write_plan(store: Store, name: str, *revisions: Sequence[str]) -> Path:
     return folder
 
 
+def findings_of(store: Store, **metrics: str) -> Findings:
+    """Return the findings on all runs of a store; `metrics` is task -> metric."""
+    loaded = load_stores([store])
+    return find(loaded, choose_axes(loaded.tasks, metrics))
+
+
 @pytest.fixture
 def synthetic() -> SimpleNamespace:
-    """Return the functions above: test modules cannot import each other."""
+    """Return the functions above."""
     return SimpleNamespace(
         make_spec=make_spec,
         finish=finish,

@@ -2,7 +2,6 @@
 
 import html.parser
 import json
-import math
 import os
 import re
 import subprocess
@@ -12,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.compute.findings import find
-from analysis.load.axes import TIMES, choose_axes
+from analysis.load.axes import TIMES
 from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.page import build
@@ -22,11 +20,13 @@ from analysis.report import write_reports
 from mtl.spec import RunSpec
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
-
-
-def findings_of(store, **metrics):
-    loaded = load_stores([store])
-    return find(loaded, choose_axes(loaded.tasks, metrics))
+from tests.analysis.conftest import (
+    depth_and_segmentation,
+    fill,
+    finish,
+    make_spec,
+    write_plan,
+)
 
 
 def read(folder: Path) -> dict:
@@ -107,13 +107,13 @@ def test_page_is_self_contained_and_complete(full_store):
         (("kitchens", "baths"), " · folder (0123456789abcdef)"),
     ],
 )
-def test_subtitle_names_the_data_as_their_owner_does(labels, shown, store, synthetic) -> None:
+def test_subtitle_names_the_data_by_their_label(labels, shown, store) -> None:
     for seed, label in enumerate(labels):
         data = DataSpec(name="folder", prepared="0123456789abcdef")
-        spec = synthetic.make_spec("lsb", 0.5, seed, data=data)
+        spec = make_spec("lsb", 0.5, seed, data=data)
         manifest = {"data": {"name": "folder", "label": label, "folder_hash": data.prepared}}
-        metrics = synthetic.depth_and_segmentation(0.7, 0.6)
-        synthetic.finish(store, spec, metrics, manifest=manifest)
+        metrics = depth_and_segmentation(0.7, 0.6)
+        finish(store, spec, metrics, manifest=manifest)
     page = write_reports([store], store.root / "report")[""].path.read_text("utf-8")
     subtitle = page[page.index("runs done") : page.index("<nav")]
     assert shown in subtitle
@@ -135,9 +135,9 @@ def test_unchanged_report_is_not_built_again(full_store):
     assert first.path.read_bytes() == page, "two builds are equal to the byte"
 
 
-def test_report_is_built_again_when_any_file_of_a_run_changes(store, synthetic):
-    spec = synthetic.make_spec("lsb", 0.5, 0)
-    run_id = synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.8, 0.6))
+def test_report_is_built_again_when_any_file_of_a_run_changes(store):
+    spec = make_spec("lsb", 0.5, 0)
+    run_id = finish(store, spec, depth_and_segmentation(0.8, 0.6))
     out = store.root / "report"
     write_reports([store], out)
     for names in (
@@ -152,24 +152,35 @@ def test_report_is_built_again_when_any_file_of_a_run_changes(store, synthetic):
         assert not write_reports([store], out)[""].rebuilt, names
 
 
-def test_report_is_built_again_when_any_code_it_ran_changes(full_store):
-    code = (
-        "import sys\nfrom analysis.pareto import main\nfrom analysis.report import code_files\n"
-        f"assert main([{str(full_store.root)!r}, '--static']) == 0\n"
-        "held = set(map(str, code_files()))\n"
-        "ran = {n: m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in "
-        "('mtl', 'analysis') and m.__file__}\n"
-        "assert not {n for n, file in ran.items() if file not in held}\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def in_process(code: str, store: Store) -> None:
+    """Run Python code in a process of its own, in which `main(RESULTS)` is the command."""
+    head = f"import sys\nfrom analysis.pareto import main\nRESULTS = [{str(store.root)!r}]\n"
+    done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["pareto", "ranking"])
-def test_output_that_nobody_reads_is_no_error(full_store, tmp_path, command):
+def test_report_depends_on_all_code_it_runs_and_unchanged_loads_little(full_store):
+    in_process(
+        "from analysis.report import code_files\n"
+        "assert main([*RESULTS, '--static']) == 0\n"
+        "held = set(map(str, code_files()))\n"
+        "ran = {m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in "
+        "('mtl', 'analysis') and m.__file__}\n"
+        "assert ran <= held, ran - held\n",
+        full_store,
+    )
+    in_process(
+        "assert main([*RESULTS, '--static']) == 0\n"
+        "heavy = {'pandas', 'plotly', 'jinja2', 'torch', 'ray', 'moocore'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n",
+        full_store,
+    )
+
+
+def test_output_that_nobody_reads_is_no_error(full_store, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    script = Path(__file__).parents[2] / "analysis" / f"{command}.py"
+    script = Path(__file__).parents[2] / "analysis" / "ranking.py"
     start = [sys.executable, str(script), str(full_store.root), "--out", str(tmp_path / "out")]
     done = subprocess.run(start, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
@@ -177,59 +188,50 @@ def test_output_that_nobody_reads_is_no_error(full_store, tmp_path, command):
     assert any((tmp_path / "out").iterdir())
 
 
-def test_unchanged_report_loads_neither_pandas_nor_plotly(full_store):
-    write_reports([full_store], full_store.root / "report")
-    code = (
-        "import sys\nfrom analysis.pareto import main\n"
-        f"assert main([{str(full_store.root)!r}]) == 0\n"
-        "heavy = {'pandas', 'plotly', 'jinja2', 'torch', 'ray', 'moocore'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_partly_failed_store_shows_what_there_is(store, synthetic, capsys):
-    ids = synthetic.fill(store, skip=lambda spec: spec.seed == 1 and spec.method == "fixed")
+def test_failed_runs_are_counted_and_escaped(store, capsys):
+    ids = fill(store, skip=lambda spec: spec.seed == 1 and spec.method == "fixed")
     store.write_error(ids[-1], "Traceback\nRuntimeError: <script>alert(1)</script> & more\n")
-    spec = synthetic.make_spec("fixed", 0.9, 0)
-    synthetic.finish(store, spec, synthetic.depth_and_segmentation(None, 0.5))
+    spec = make_spec("fixed", 0.9, 0)
+    finish(store, spec, depth_and_segmentation(None, 0.5))
     assert main([str(store.root)]) == 0
     out = capsys.readouterr().out
     assert "15 of 21 runs are done, 1 failed, 4 missing, 1 excluded; the report says why." in out
+    text = (store.root / "report" / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
     page = (store.root / "report" / "report.html").read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert f"Run {spec.run_id()} is left out: test split holds no value for depth_delta1." in page
-    states = pd.read_csv(store.root / "report/tables/states.csv")
-    assert states["state"].value_counts().to_dict() == {
-        "done": 15,
-        "missing": 4,
-        "failed": 1,
-        "excluded": 1,
-    }
+    states = pd.read_csv(store.root / "report/tables/states.csv")["state"].value_counts()
+    assert states.to_dict() == {"done": 15, "missing": 4, "failed": 1, "excluded": 1}
 
 
-def test_store_with_nothing_done_says_what_is_planned(store, synthetic, capsys):
-    synthetic.write_plan(store, "grid", synthetic.fill(store, skip=lambda spec: True))
-    assert main([str(store.root)]) == 0
-    assert "none of 20 runs has a usable result" in capsys.readouterr().out
-    assert read(store.root / "report")["counts"] == {"missing": 20}
+def test_plan_of_which_nothing_started_has_a_report(store, capsys):
+    ids = [make_spec("lsb", 0.5, seed).run_id() for seed in (0, 1)]
+    write_plan(store, "grid", ids)
+    assert main([str(store.root), "--metrics", "depth=rmse"]) == 0
+    out = capsys.readouterr().out
+    assert "none of 2 runs has a usable result" in out
+    assert "method  " not in out, "no head of a table without rows"
+    assert "0 of 2 runs are done, 2 missing; the report says why." in out
+    page = (store.root / "report" / "report.html").read_text()
+    assert all(run_id in page for run_id in ids)
 
 
-def test_run_ids_choose_and_order_the_runs(full_store, synthetic):
-    chosen = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (1, 0, 7)]
+def test_run_ids_choose_and_order_the_runs(full_store):
+    chosen = [make_spec("lsb", 0.5, seed).run_id() for seed in (1, 0, 7)]
     summary = write_reports([full_store], full_store.root / "out", Asked(tuple(chosen)))[""]
     assert (summary.num_done, summary.num_runs, summary.counts) == (2, 3, {"done": 2, "missing": 1})
     assert [s["run_id"] for s in read(full_store.root / "out")["states"]] == chosen
 
 
-def test_a_sweeps_folder_is_a_result(full_store, synthetic):
-    run_id = synthetic.finish(
+def test_folder_of_a_sweep_is_a_result(full_store):
+    run_id = finish(
         full_store,
-        synthetic.make_spec("lsb", 0.5, 0, epochs=99),
-        synthetic.depth_and_segmentation(0.9, 0.9),
+        make_spec("lsb", 0.5, 0, epochs=99),
+        depth_and_segmentation(0.9, 0.9),
     )
-    synthetic.write_plan(full_store, "long", [run_id])
+    write_plan(full_store, "long", [run_id])
     sweep = full_store.sweep_folder("priority_grid")
     assert main([str(full_store.root)]) == 0
     assert len(list((full_store.root / "report").glob("*/report.html"))) == 2, "two budgets"
@@ -265,11 +267,12 @@ def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
         (["{tmp}/empty.csv"], 1, "Expected a table"),
         (["{tmp}/old"], 1, "schema 1, got schema 99"),
         (["{tmp}/new"], 1, "at least one run"),
+        (["{store}", "--out", "{tmp}/notes.txt/out"], 1, "notes.txt/out: Not a directory"),
     ],
 )
-def test_bad_input_is_one_sentence(store, synthetic, tmp_path, capsys, arguments, status, message):
-    values = synthetic.depth_and_segmentation(0.8, 0.6)
-    synthetic.finish(store, synthetic.make_spec("lsb", 0.5, 0), values)
+def test_bad_input_is_one_sentence(store, tmp_path, capsys, arguments, status, message):
+    values = depth_and_segmentation(0.8, 0.6)
+    finish(store, make_spec("lsb", 0.5, 0), values)
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     (tmp_path / "empty.csv").write_text("")
@@ -277,7 +280,8 @@ def test_bad_input_is_one_sentence(store, synthetic, tmp_path, capsys, arguments
     (tmp_path / "old" / "store.json").write_text('{"schema": 99}')
     Store(tmp_path / "new")
     filled = [text.format(store=store.root, tmp=tmp_path) for text in arguments]
-    assert main([*filled, "--out", str(tmp_path / "out")]) == status
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    assert main([*filled, *out]) == status
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
@@ -285,7 +289,7 @@ def test_bad_input_is_one_sentence(store, synthetic, tmp_path, capsys, arguments
     assert not (tmp_path / "out").exists()
 
 
-def test_paper_scaling_changes_what_is_shown_and_nothing_else(store, synthetic, capsys):
+def test_paper_scaling_changes_only_what_is_shown(store, capsys):
     tasks = ("depth", "edge2d", "keypoint2d", "keypoint3d")
     for seed, edge in enumerate((0.0123, 0.0125)):
         spec = RunSpec(method="equal", tasks=tasks, epochs=12, seed=seed)
@@ -295,7 +299,7 @@ def test_paper_scaling_changes_what_is_shown_and_nothing_else(store, synthetic, 
             "keypoint2d": {"l1": 0.00072},
             "keypoint3d": {"l1": 0.023},
         }
-        synthetic.finish(store, spec, values, manifest={})
+        finish(store, spec, values, manifest={})
     plain, scaled = store.root / "plain", store.root / "scaled"
     assert main([str(store.root), "--out", str(plain)]) == 0
     assert "0.01240 ± 0.00014" in capsys.readouterr().out
@@ -315,22 +319,7 @@ def test_paper_scaling_changes_what_is_shown_and_nothing_else(store, synthetic, 
     assert "(unchanged)" not in capsys.readouterr().out, "an option is part of the inputs"
 
 
-def test_folder_that_cannot_be_written(full_store, tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    assert main([str(full_store.root), "--out", str(tmp_path / "file" / "out")]) == 1
-    assert "file/out: Not a directory" in capsys.readouterr().err
-
-
-def test_summary_holds_no_nan(full_store, synthetic):
-    spec = synthetic.make_spec("equal", None, 0)
-    synthetic.finish(full_store, spec, synthetic.depth_and_segmentation(0.78, 0.66), manifest={})
-    write_reports([full_store], full_store.root / "out")
-    text = (full_store.root / "out" / "summary.json").read_text()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
-    assert math.isfinite(read(full_store.root / "out")["hypervolumes"]["lsb"])
-
-
-def test_long_tables_say_what_the_page_leaves_out(full_store, monkeypatch):
+def test_long_tables_are_cut_with_a_note(full_store, monkeypatch):
     monkeypatch.setattr("analysis.page.MAX_ROWS", 3)
     page = build(load_stores([full_store]))
     points = page.html[page.html.index('id="points"') : page.html.index('id="picker"')]

@@ -1,34 +1,29 @@
 """Which runs stand for a method: one setting for all, near equal priorities, the same seeds."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from analysis.compute.chosen_runs import Choice, ChosenRuns, one_seed, runs_near_equal
-from analysis.compute.findings import Findings, find
-from analysis.load.axes import choose_axes
-from analysis.load.runs import load_stores
+from analysis.compute.findings import every_pair
 from mtl.store import Store
+from tests.analysis.conftest import (
+    depth_and_segmentation,
+    findings_of,
+    finish,
+    make_spec,
+    write_plan,
+)
 
 
-def finish(
-    store: Store, synthetic: SimpleNamespace, method: str, priority: float | None, seed: int
-):
-    spec = synthetic.make_spec(method, priority, seed)
-    return synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
+def done(store: Store, method: str, priority: float | None, seed: int) -> str:
+    return finish(store, make_spec(method, priority, seed), depth_and_segmentation(0.5, 0.5))
 
 
-def found(store: Store) -> Findings:
-    loaded = load_stores([store])
-    return find(loaded, choose_axes(loaded.tasks))
-
-
-def test_all_methods_are_shown_at_one_setting(store: Store, synthetic: SimpleNamespace) -> None:
-    ids = [finish(store, synthetic, "lsb", p, s) for p in (1 / 3, 1 / 2) for s in (1, 0)]
-    ids += [finish(store, synthetic, "fixed", p, 0) for p in (1 / 6, 1 / 3, 2 / 3)]
-    ids += [finish(store, synthetic, "uncertainty", None, 0)]
-    synthetic.write_plan(store, "priority_grid", ids)
-    choice = runs_near_equal(found(store))
+def test_all_methods_are_shown_at_one_setting(store):
+    ids = [done(store, "lsb", p, s) for p in (1 / 3, 1 / 2) for s in (1, 0)]
+    ids += [done(store, "fixed", p, 0) for p in (1 / 6, 1 / 3, 2 / 3)]
+    ids += [done(store, "uncertainty", None, 0)]
+    write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(findings_of(store))
     lsb, fixed, uncertainty = choice.chosen
     assert lsb.priorities == (0.5, 0.5)
     assert lsb.runs == ((0, ids[3]), (1, ids[2]))
@@ -42,26 +37,22 @@ def test_all_methods_are_shown_at_one_setting(store: Store, synthetic: SimpleNam
     )
 
 
-def test_the_papers_methods_come_first_where_not_all_fit(
-    store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_methods_of_the_paper_come_first_where_not_all_fit(store, monkeypatch) -> None:
     monkeypatch.setattr("analysis.compute.chosen_runs.MAX_ARMS", 3)
     methods = ("dwa", "equal", "gls", "lsb", "uncertainty")
-    ids = [finish(store, synthetic, m, 0.5 if m == "lsb" else None, 0) for m in methods]
-    synthetic.write_plan(store, "priority_grid", ids)
-    choice = runs_near_equal(found(store))
+    ids = [done(store, m, 0.5 if m == "lsb" else None, 0) for m in methods]
+    write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(findings_of(store))
     assert [c.arm for c in choice.chosen] == ["dwa", "equal", "lsb"]
     assert "3 of 5 methods are shown: dwa, equal and lsb." in choice.notes
 
 
-def test_left_out_seeds_and_methods_are_named(
-    store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seeds_left_out_and_methods_without_a_run_are_named(store, monkeypatch) -> None:
     monkeypatch.setattr("analysis.compute.chosen_runs.MAX_SEEDS", 3)
-    ids = [finish(store, synthetic, "lsb", 0.5, seed) for seed in range(4)]
-    ids.append(store.write_spec(synthetic.make_spec("fixed", 0.5, 0)))
-    synthetic.write_plan(store, "priority_grid", ids)
-    choice = runs_near_equal(found(store))
+    ids = [done(store, "lsb", 0.5, seed) for seed in range(4)]
+    ids.append(store.write_spec(make_spec("fixed", 0.5, 0)))
+    write_plan(store, "priority_grid", ids)
+    choice = runs_near_equal(findings_of(store))
     assert [seed for seed, _ in choice.chosen[0].runs] == [0, 1, 2]
     assert "lsb: 3 of 4 runs are read." in choice.notes
     assert "Without a finished run: fixed." in choice.notes
@@ -77,3 +68,10 @@ def test_one_seed_is_one_that_all_methods_have() -> None:
     apart = one_seed(Choice((of("a", 0), of("b", 2)), ()))
     assert [c.runs for c in apart.chosen] == [((0, "a0"),), ((2, "b2"),)]
     assert "the seeds differ: a 0 and b 2" in apart.notes[0]
+
+
+def test_papers_pair_leads():
+    assert every_pair(["fixed", "stch", "lsb"])[0] == ("lsb", "fixed")
+    assert sorted(every_pair(["fixed", "stch", "lsb"])[1:]) == [("fixed", "stch"), ("stch", "lsb")]
+    assert every_pair(["a", "b"]) == [("a", "b")]
+    assert every_pair(["a"]) == []

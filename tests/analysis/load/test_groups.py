@@ -1,12 +1,9 @@
 """Runs that may be compared stand together, others apart; each set has its report."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-from analysis.compute.findings import find
-from analysis.load.axes import choose_axes
 from analysis.load.groups import Group, comparable_groups, folder_name, groups_of_stores
 from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
@@ -15,6 +12,15 @@ from analysis.report import write_reports
 from mtl.errors import UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
+from tests.analysis.conftest import (
+    depth_and_segmentation,
+    findings_of,
+    finish,
+    make_spec,
+    write_plan,
+)
+
+VALUES = depth_and_segmentation(0.8, 0.6)
 
 
 def grid(**changes: object) -> dict[str, RunSpec]:
@@ -32,53 +38,40 @@ def by_label(stores, run_ids=None) -> dict[str, Group]:
     return {group.label: group for group in groups_of_stores(stores, asked)}
 
 
-def two_groups(store, synthetic) -> None:
-    """Finish four runs at 12 epochs, two at 7, and one of other tasks."""
-    values = synthetic.depth_and_segmentation(0.8, 0.6)
+@pytest.fixture
+def two_groups(store) -> None:
+    """Finish four runs at 12 epochs and two at 7."""
     for method in ("lsb", "fixed"):
-        for seed in (0, 1):
-            synthetic.finish(store, synthetic.make_spec(method, 0.5, seed), values)
-        synthetic.finish(store, synthetic.make_spec(method, 0.5, 0, epochs=7), values)
+        for seed, epochs in ((0, 12), (1, 12), (0, 7)):
+            finish(store, make_spec(method, 0.5, seed, epochs=epochs), VALUES)
 
 
-def test_what_a_report_compares_makes_one_group():
+def test_runs_that_differ_in_what_is_compared_are_one_group():
     rates = [RunSpec(method_options={"increase_rate": rate}) for rate in (0.0, 0.5)]
     specs = {**grid(), **{spec.run_id(): spec for spec in rates}}
     assert comparable_groups(specs) == {"": list(specs)}
 
 
-def test_a_period_is_an_option_of_the_methods_that_have_one(store, synthetic, tmp_path):
-    # fixed has no period: it is compared with lsb however lsb's is set, and two periods of lsb
-    # are two arms.
-    values = synthetic.depth_and_segmentation(0.8, 0.6)
-    for seed in (0, 1):
-        synthetic.finish(store, synthetic.make_spec("fixed", 0.5, seed), values)
-        for period in (None, 5):
-            spec = synthetic.make_spec("lsb", 0.5, seed, period_steps=period)
-            synthetic.finish(store, spec, values)
-    (group,) = groups_of_stores([store])
-    assert len(group.run_ids) == 6
-    loaded = load_stores([store])
-    assert set(loaded.runs["arm"]) == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
-
-
 def test_fields_that_are_not_compared_make_groups():
-    specs = {
-        **grid(),
-        **grid(optimizer={"learning_rate": 0.001}),
-        **grid(tasks=["depth", "normal"]),
-    }
-    groups = comparable_groups(specs)
+    rate = grid(optimizer={"learning_rate": 0.001})
+    groups = comparable_groups({**grid(), **rate, **grid(tasks=["depth", "normal"])})
     assert {label: len(held) for label, held in groups.items()} == {
         "tasks=depth+segmentation,optimizer.learning_rate=0.0001": 8,
         "tasks=depth+segmentation,optimizer.learning_rate=0.001": 8,
         "tasks=depth+normal,optimizer.learning_rate=0.0001": 8,
     }
-
-
-def test_loss_units_that_differ_make_groups():
     groups = comparable_groups({**grid(), **grid(loss_units={"depth": 0.1})})
     assert list(groups) == ["loss_units.depth=1.0", "loss_units.depth=0.1"]
+
+
+def test_period_is_an_option_of_the_methods_that_have_one(store):
+    # fixed has no period: it is compared with lsb whatever lsb's is; two periods are two arms.
+    finish(store, make_spec("fixed", 0.5, 0), VALUES)
+    for period in (None, 5):
+        finish(store, make_spec("lsb", 0.5, 0, period_steps=period), VALUES)
+    assert len(groups_of_stores([store])) == 1
+    arms = set(load_stores([store]).runs["arm"])
+    assert arms == {"fixed", "lsb (no period_steps)", "lsb (period_steps 5)"}
 
 
 def test_folder_names_do_not_collide():
@@ -92,11 +85,10 @@ def test_folder_names_do_not_collide():
     assert re.search(r"-[0-9a-f]{8}$", names[1])
 
 
-def test_planned_runs_belong_to_the_group_of_their_spec(store, synthetic):
-    two_groups(store, synthetic)
-    planned = store.write_spec(synthetic.make_spec("lsb", 0.5, 1, epochs=7))
-    unknown = synthetic.make_spec("lsb", 0.5, 9).run_id()
-    synthetic.write_plan(store, "grid", [planned, unknown])
+def test_planned_runs_belong_to_the_group_of_their_spec(store, two_groups):
+    planned = store.write_spec(make_spec("lsb", 0.5, 1, epochs=7))
+    unknown = make_spec("lsb", 0.5, 9).run_id()
+    write_plan(store, "grid", [planned, unknown])
     groups = by_label([store])
     assert {label: len(group.run_ids) for label, group in groups.items()} == {
         "epochs=7": 3,
@@ -109,8 +101,7 @@ def test_planned_runs_belong_to_the_group_of_their_spec(store, synthetic):
     assert list(by_label([store], [*seven, unknown])) == [""], "nothing else it could be"
 
 
-def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, capsys):
-    two_groups(store, synthetic)
+def test_two_groups_get_two_reports_and_an_index(store, two_groups, capsys):
     assert main([str(store.root)]) == 0
     shown = capsys.readouterr().out
     folder = store.root / "report"
@@ -120,12 +111,10 @@ def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, c
         words = f"Operating points: depth and segmentation, {label.replace('=', ' ')}"
         assert f"\n{words}\nmethod" in shown
         assert f"Report: {folder / label / 'report.html'}" in shown
-        page = (folder / label / "report.html").read_text()
-        assert f"<h1>{words}</h1>" in page
+        assert f"<h1>{words}</h1>" in (folder / label / "report.html").read_text()
         assert f'href="{label.replace("=", "%3D")}/report.html"' in index
     assert "2 of 2 runs done" in index
     assert "4 of 4 runs done" in index
-    assert "prefers-color-scheme: dark" in index
     assert not re.search(r"<script|<img|url\(|@import|https?:", index)
     before = (folder / "report.html").stat().st_mtime_ns
     assert main([str(store.root)]) == 0
@@ -133,12 +122,10 @@ def test_a_store_of_two_groups_gets_two_reports_and_an_index(store, synthetic, c
     assert (folder / "report.html").stat().st_mtime_ns == before
 
 
-def test_stale_files_of_an_earlier_grouping_are_removed(store, synthetic, tmp_path):
-    two_groups(store, synthetic)
+def test_stale_files_of_an_earlier_grouping_are_removed(store, two_groups, tmp_path):
     out = tmp_path / "out"
     single = Asked(by_label([store])["epochs=12"].run_ids)
     page = write_reports([store], out, single)[""].path.read_text()
-    assert "Operating points: depth and segmentation" in page
     assert set(write_reports([store], out)) == {"epochs=12", "epochs=7"}
     assert "2 reports" in (out / "report.html").read_text()
     assert not any(path.is_file() for path in (out / "tables").iterdir())
@@ -147,64 +134,44 @@ def test_stale_files_of_an_earlier_grouping_are_removed(store, synthetic, tmp_pa
     assert again.path.read_text() == page
 
 
-def test_metrics_apply_where_their_task_is(store, synthetic, tmp_path, capsys):
-    two_groups(store, synthetic)
-    other = synthetic.make_spec("lsb", 0.5, 0, tasks=("depth", "normal"))
-    store.write_spec(other)
-    out = tmp_path / "out"
-    reports = write_reports([store], out, metrics={"segmentation": "pixel_accuracy"})
+def test_metrics_apply_where_their_task_is(store, tmp_path):
+    finish(store, make_spec("lsb", 0.5, 0), VALUES)
+    store.write_spec(make_spec("lsb", 0.5, 0, tasks=("depth", "normal")))
+    reports = write_reports([store], tmp_path, metrics={"segmentation": "pixel_accuracy"})
     shown = {label: "pixel_accuracy" in summary.table for label, summary in reports.items()}
-    assert shown == {
-        "tasks=depth+segmentation,epochs=12": True,
-        "tasks=depth+segmentation,epochs=7": True,
-        "tasks=depth+normal,epochs=12": False,
-    }
-    two_tasks = Asked(by_label([store])["tasks=depth+segmentation,epochs=7"].run_ids)
+    assert shown == {"tasks=depth+segmentation": True, "tasks=depth+normal": False}
+    two_tasks = Asked(by_label([store])["tasks=depth+segmentation"].run_ids)
     with pytest.raises(UsageError, match="normal"):
-        write_reports([store], out, two_tasks, {"normal": "within_30"})
+        write_reports([store], tmp_path, two_tasks, {"normal": "within_30"})
 
 
-def test_a_plan_of_which_nothing_started_is_told(store, synthetic, capsys):
-    ids = [synthetic.make_spec("lsb", 0.5, seed).run_id() for seed in (0, 1)]
-    synthetic.write_plan(store, "grid", ids)
-    assert main([str(store.root), "--metrics", "depth=rmse"]) == 0
-    out = capsys.readouterr().out
-    assert "none of 2 runs has a usable result" in out
-    assert "method  " not in out, "no head of a table without rows"
-    assert "0 of 2 runs are done, 2 missing; the report says why." in out
-    page = Path(store.root / "report" / "report.html").read_text()
-    for run_id in ids:
-        assert run_id in page
-
-
-def test_runs_that_a_search_paused_are_no_results_and_open_no_report(store, synthetic):
-    done = synthetic.make_spec("lsb", 0.5, 0)
-    synthetic.finish(store, done, synthetic.depth_and_segmentation(0.8, 0.6))
-    tried = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.5))
+def test_paused_run_of_a_search_opens_no_report(store):
+    done = make_spec("lsb", 0.5, 0)
+    finish(store, done, VALUES)
+    tried = make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.5))
     paused = store.write_spec(tried)
     store.write_manifest(paused, {"paused_after": 2})
     assert by_label([store])[""].run_ids == (done.run_id(),)
-    # Asked for by name it is told, as paused and not as failed or missing.
+    # Asked for by name it has its own state.
     (state,) = load_stores([store], [paused]).states
     assert (state.state, state.reason) == ("paused", "paused after epoch 0 of 12")
     # Trained to its end after all, it is a result like any other.
-    synthetic.finish(store, tried, synthetic.depth_and_segmentation(0.7, 0.5))
+    finish(store, tried, VALUES)
     assert len(groups_of_stores([store])) == 2
 
 
-def test_fields_that_were_tuned_for_each_method_do_not_part_the_methods(store, synthetic, tmp_path):
+def test_fields_tuned_for_each_method_do_not_part_the_methods(store, tmp_path):
     ids = []
     for method, rate in (("lsb", 0.002), ("fixed", 0.004)):
         for p in (0.25, 0.75):
-            optimizer = OptimizerSpec(learning_rate=rate)
-            spec = synthetic.make_spec(method, p, 0, optimizer=optimizer)
-            values = synthetic.depth_and_segmentation(0.5 + p / 2, 0.9 - p / 2)
-            ids.append(synthetic.finish(store, spec, values))
+            spec = make_spec(method, p, 0, optimizer=OptimizerSpec(learning_rate=rate))
+            values = depth_and_segmentation(0.5 + p / 2, 0.9 - p / 2)
+            ids.append(finish(store, spec, values))
     field = "optimizer.learning_rate"
-    assert len(write_reports([store], tmp_path / "apart", Asked(tuple(ids)))) == 2
-    reports = write_reports([store], tmp_path / "together", Asked(tuple(ids), (field,)))
+    assert set(by_label([store])) == {f"{field}=0.002", f"{field}=0.004"}
+    reports = write_reports([store], tmp_path, Asked(tuple(ids), (field,)))
     assert list(reports) == [""]
-    page = (tmp_path / "together" / "report.html").read_text()
+    page = reports[""].path.read_text()
     assert f"{field} was tuned for each method by itself: lsb 0.002; fixed 0.004." in page
     with pytest.raises(UserError, match="learning_rate"):
-        find(load_stores([store]), choose_axes(["depth", "segmentation"]))
+        findings_of(store)

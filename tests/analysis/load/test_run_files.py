@@ -3,13 +3,14 @@
 import io
 import struct
 import zipfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from analysis.load.run_files import MAX_SAMPLE_BYTES, RunFiles, read_arrays
+from mtl.errors import UsageError
 from mtl.store import Store
+from tests.analysis.conftest import make_spec
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -21,15 +22,19 @@ def npz(**arrays: np.ndarray) -> bytes:
 def claiming(shape: tuple[int, ...], content: bytes = b"", dtype: str = "<f4") -> bytes:
     """Return an npz file whose one array says that it has this shape."""
     buffer, member = io.BytesIO(), io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        member, {"descr": dtype, "fortran_order": False, "shape": shape}
-    )
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(member, header)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", member.getvalue() + content)
     return buffer.getvalue()
 
 
-def test_arrays_come_back_as_they_were_written() -> None:
+@pytest.fixture
+def run_id(store: Store) -> str:
+    return store.write_spec(make_spec("lsb", 0.5, 0))
+
+
+def test_arrays_come_back_as_they_were_written():
     held = {
         "half": np.linspace(0, 1, 24).astype(np.float16).reshape(2, 3, 4),
         "bools": np.array([[True, False]]),
@@ -41,7 +46,7 @@ def test_arrays_come_back_as_they_were_written() -> None:
     for name, values in held.items():
         assert read[name].dtype == values.dtype
         np.testing.assert_array_equal(read[name], values)
-    assert set(read_arrays(npz(**held), {"half", "other"})) == {"half"}
+    assert set(read_arrays(npz(**held), ["half", "other"])) == {"half"}
 
 
 @pytest.mark.parametrize(
@@ -59,10 +64,7 @@ def test_arrays_come_back_as_they_were_written() -> None:
         claiming((4,), b"\0" * 16, "|V0"),
     ],
 )
-def test_damaged_files_and_bombs_are_refused(
-    data: bytes, store: Store, synthetic: SimpleNamespace
-) -> None:
-    run_id = store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+def test_damaged_files_and_bombs_are_refused(data, store, run_id):
     store.write(store.run_key(run_id, "samples", "epoch_00002.npz"), data)
     files = RunFiles((store,))
     assert files.sample_epochs(run_id) == [2]
@@ -70,7 +72,13 @@ def test_damaged_files_and_bombs_are_refused(
     assert files.samples(run_id, 3) is None
 
 
-def test_a_zip_that_lies_about_its_size_gives_no_more_than_it_says() -> None:
+def test_arrays_larger_than_the_limit_are_refused(monkeypatch):
+    monkeypatch.setattr("analysis.load.run_files.MAX_SAMPLE_BYTES", 1000)
+    with pytest.raises(UsageError, match="at most 1000 bytes"):
+        read_arrays(npz(a=np.zeros(1000)))
+
+
+def test_zip_that_lies_about_its_size_gives_no_more_than_it_says():
     # A bomb: 64 MiB of zeros in some kB, under a header that claims four numbers.
     data = bytearray(claiming((4,), bytes(64 * 2**20)))
     assert len(data) < 200_000
@@ -82,8 +90,7 @@ def test_a_zip_that_lies_about_its_size_gives_no_more_than_it_says() -> None:
         read_arrays(bytes(data))
 
 
-def test_only_files_named_as_samples_count(store: Store, synthetic: SimpleNamespace) -> None:
-    run_id = store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+def test_only_files_named_as_samples_count(store, run_id):
     names = ("epoch_00010.npz", "epoch_2.npz", "epoch_\N{SUPERSCRIPT TWO}.npz", "epoch_7", "x.npz")
     for name in names:
         store.write(store.run_key(run_id, "samples", name), b"")
@@ -91,11 +98,8 @@ def test_only_files_named_as_samples_count(store: Store, synthetic: SimpleNamesp
     assert RunFiles((store,)).sample_epochs("0" * 16) == []
 
 
-def test_the_first_store_with_readable_samples_wins(
-    store: Store, synthetic: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    other = Store(tmp_path_factory.mktemp("other") / "store")
-    run_id = store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
+def test_first_store_with_readable_samples_wins(store, run_id, tmp_path):
+    other = Store(tmp_path / "other")
     for held, data in ((store, b"torn"), (other, npz(a=np.ones(2)))):
         held.write(held.run_key(run_id, "samples", "epoch_00002.npz"), data)
     read = RunFiles((store, other)).samples(run_id, 2)

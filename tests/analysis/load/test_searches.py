@@ -20,6 +20,7 @@ from mtl.records import PAUSED_AFTER, EpochRecord
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
 from mtl.store import Store, write_json
+from tests.analysis.conftest import depth_and_segmentation, finish, make_spec
 
 TUNED = ("optimizer.learning_rate",)
 RATES = {"lsb": 0.001, "fixed": 0.003}
@@ -39,16 +40,16 @@ def write_plan(store: Store, name: str, *revisions: Any, tuned: Sequence[str] = 
 
 
 @pytest.fixture
-def searched(store: Store, synthetic: Any) -> dict[str, list[str]]:
+def searched(store: Store) -> dict[str, list[str]]:
     """Let a search have two points of each method, one more that it left, and a paused run."""
 
     def spec(method: str, priority: float, seed: int, rate: float | None = None) -> RunSpec:
         rate = rate or RATES[method]
         optimizer = OptimizerSpec(learning_rate=rate)
-        return synthetic.make_spec(method, priority, seed, optimizer=optimizer)
+        return make_spec(method, priority, seed, optimizer=optimizer)
 
     def done(spec: RunSpec, delta1: float, miou: float) -> str:
-        return synthetic.finish(store, spec, synthetic.depth_and_segmentation(delta1, miou))
+        return finish(store, spec, depth_and_segmentation(delta1, miou))
 
     chosen = [
         done(spec(method, priority, seed), 0.5 + priority / 3 + shift, 0.9 - priority / 3)
@@ -60,21 +61,22 @@ def searched(store: Store, synthetic: Any) -> dict[str, list[str]]:
     paused = store.write_spec(spec("lsb", 0.75, 0, rate=0.01))
     store.write_manifest(paused, {PAUSED_AFTER: 2})
     write_plan(store, "search", ([*chosen, left, paused], False), (chosen, True))
-    return {"chosen": chosen, "left": [left], "paused": [paused]}
+    return {"chosen": chosen, "left": [left]}
 
 
-def test_a_store_with_a_search_shows_the_points_that_it_reports(store, searched):
+def test_only_the_points_that_a_search_reports_are_shown(store, searched):
     assert planned_or_present([store]) == searched["chosen"]
-    (group,) = groups_of_stores([store])
-    assert (list(group.run_ids), group.tuned) == (searched["chosen"], TUNED)
+    for stores in ([store], [store, store]):  # parts of one search in two stores are one search
+        (group,) = groups_of_stores(stores)
+        assert (list(group.run_ids), group.tuned) == (searched["chosen"], TUNED)
 
 
-def test_a_run_that_a_grid_plans_too_is_in_both_groups(store, searched, synthetic):
+def test_run_that_a_grid_plans_too_is_in_both_groups(store, searched):
     shared = searched["chosen"][0]
-    other = synthetic.finish(
+    other = finish(
         store,
-        synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.02)),
-        synthetic.depth_and_segmentation(0.8, 0.5),
+        make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.02)),
+        depth_and_segmentation(0.8, 0.5),
     )
     write_plan(store, "grid", ([shared, searched["left"][0], other], True), tuned=())
     groups = {group.label: list(group.run_ids) for group in groups_of_stores([store])}
@@ -83,15 +85,9 @@ def test_a_run_that_a_grid_plans_too_is_in_both_groups(store, searched, syntheti
         "optimizer.learning_rate=0.02": [other],
         "sweep=search": searched["chosen"],
     }
-    assert main([str(store.root)]) == 0
-    assert len(list((store.root / "report").glob("*/report.html"))) == 3
 
 
-def test_several_stores_with_parts_of_one_search_are_one_search(store, searched, synthetic):
-    assert [group.label for group in groups_of_stores([store, store])] == [""]
-
-
-def test_hypervolumes_of_a_search_stand_side_by_side_without_a_test(store, searched):
+def test_hypervolumes_of_a_search_are_shown_without_a_test(store, searched):
     loaded = load_stores([store], searched["chosen"])
     findings = find(loaded, choose_axes(loaded.tasks), TUNED)
     (comparison,) = findings.comparisons
@@ -128,7 +124,7 @@ def test_unequal_points_of_a_search_are_not_set_side_by_side(missing, why, store
     assert words.statements[0] == f"No hypervolume comparison of lsb and fixed: {why}."
 
 
-def test_a_search_named_by_its_folder(store, searched, capsys):
+def test_search_is_named_by_its_folder_and_alone(store, searched, capsys):
     folder = store.sweep_folder("search")
     assert main([str(folder)]) == 0
     summary = json.loads((folder / "report" / "summary.json").read_text())
@@ -141,10 +137,10 @@ def test_a_search_named_by_its_folder(store, searched, capsys):
 
 
 @pytest.fixture
-def with_grid(store, searched, synthetic) -> None:
+def with_grid(store, searched) -> None:
     """Let a finished grid lie beside the search."""
-    spec = synthetic.make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.02))
-    run_id = synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.8, 0.5))
+    spec = make_spec("lsb", 0.5, 0, optimizer=OptimizerSpec(learning_rate=0.02))
+    run_id = finish(store, spec, depth_and_segmentation(0.8, 0.5))
     write_plan(store, "grid", ([run_id], True), tuned=())
 
 
