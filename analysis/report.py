@@ -4,6 +4,7 @@ This module imports neither pandas nor plotly until something must be built, so 
 sweep asked for again answers at once.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -119,28 +120,20 @@ def write_reports(
         }
         folder = out / group.folder if len(groups) > 1 else out
         baseline_ids = alone if len(group.tasks) > 1 else []
-        reports[group.label] = _write_group(stores, group, folder, options, baseline_ids)
+        inputs = _store_inputs(stores, [*group.run_ids, *baseline_ids])
+        load = functools.partial(_load_group, stores, group, baseline_ids)
+        reports[group.label] = _write(folder, inputs, load, options, RunFiles(stores))
     if len(groups) > 1:
         _write_index(out, reports)
     return reports
 
 
-def _write_group(
-    stores: Sequence[Store],
-    group: Group,
-    out: Path,
-    options: Mapping[str, Any],
-    baseline_ids: Sequence[str],
-) -> ReportSummary:
-    def load() -> "Loaded":
-        from analysis.load.baselines import with_baselines
-        from analysis.load.runs import load_stores
+def _load_group(stores: Sequence[Store], group: Group, baseline_ids: Sequence[str]) -> "Loaded":
+    from analysis.load.baselines import with_baselines
+    from analysis.load.runs import load_stores
 
-        loaded = load_stores(stores, group.run_ids, group.specs)
-        return with_baselines(loaded, stores, baseline_ids)
-
-    inputs = _store_inputs(stores, [*group.run_ids, *baseline_ids])
-    return _write(out, inputs, load, options, RunFiles(stores))
+    loaded = load_stores(stores, group.run_ids, group.specs)
+    return with_baselines(loaded, stores, baseline_ids)
 
 
 def write_table_report(
@@ -175,8 +168,8 @@ def _write(
         out: its folder.
         inputs: all that it is made of.
         load: reads them.
-        options: keyword arguments of `analysis.page.build`.
-        run_files: see `analysis.page.build`.
+        options: of `analysis.page.build`.
+        run_files: of `analysis.page.build`.
     """
     fingerprint = _digest([*inputs, json.dumps(options, sort_keys=True).encode(), _code()])
     earlier = _earlier(out)

@@ -12,7 +12,6 @@ MAX_ARMS = 6
 """Methods side by side that a reader can still follow."""
 FIRST_ARMS = (*PAPER_PAIR, "equal")
 """Shown before others where not all can be: the paper's comparison."""
-MAX_SEEDS = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def runs_near_equal(findings: Findings) -> Choice:
     """Return the runs of each method at the setting of the grid nearest to equal priorities.
 
     All methods that take priorities are shown at one setting; a method that has no run there, at
-    its own nearest, which is said. Distance is the largest difference of a priority from 1 / K;
+    its own nearest, with a note. Distance is the largest difference of a priority from 1 / K;
     of settings as near, the first in rising order.
     """
     settings: dict[str, list[Priorities]] = {}
@@ -63,10 +62,8 @@ def runs_near_equal(findings: Findings) -> Choice:
         own = settings[arm]
         priorities = nearest if nearest in own else nearest_to_equal(own)
         held = by_seed[arm, priorities]
-        runs, number = tuple(held.items())[:MAX_SEEDS], findings.arms.index(arm)
-        if len(runs) < len(held):
-            notes.append(f"{arm}: {len(runs)} of {len(held)} runs are read.")
-        chosen.append(ChosenRuns(arm, number, priorities, runs))
+        number = findings.arms.index(arm)
+        chosen.append(ChosenRuns(arm, number, priorities, tuple(held.items())))
     return Choice(tuple(chosen), (*_about(findings, chosen, nearest), *notes))
 
 

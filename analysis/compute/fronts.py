@@ -4,7 +4,6 @@ Metrics keep their own direction in everything that leaves this module; inside, 
 them to minimisation once. Nothing here reads files or draws.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,35 +101,31 @@ def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[Operatin
     """
     if runs.empty:
         return ()
-    tasks = [axis.task for axis in axes]
-    groups: dict[tuple[str, Priorities | None], list[int]] = {}
-    for position, (arm, setting) in enumerate(
-        zip(runs["arm"], settings_of(runs, tasks), strict=True)
-    ):
-        groups.setdefault((str(arm), setting), []).append(position)
     values = runs[[axis.column for axis in axes]].to_numpy(dtype=np.float64)
-    seeds = runs["seed"].to_numpy()
-    order = {arm: number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}
+    settings = settings_of(runs, [axis.task for axis in axes])
+    groups: dict[tuple[str, Priorities | None], list[int]] = {}
+    for position, (arm, setting) in enumerate(zip(runs["arm"], settings, strict=True)):
+        groups.setdefault((str(arm), setting), []).append(position)
+    order = {str(arm): number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}
     keys = sorted(groups, key=lambda k: (order[k[0]], k[1] or ()))
     means = np.array([values[groups[key]].mean(axis=0) for key in keys])
-    overall = nondominated(minimised(means, axes))
+    low = minimised(means, axes)
+    overall = nondominated(low)
     in_arm = np.zeros(len(keys), dtype=bool)
-    for _, of_arm in itertools.groupby(range(len(keys)), lambda index: keys[index][0]):
-        rows = list(of_arm)
-        in_arm[rows] = nondominated(minimised(means[rows], axes))
+    for arm in order:
+        rows = [row for row, key in enumerate(keys) if key[0] == arm]
+        in_arm[rows] = nondominated(low[rows])
     points = []
-    for index, key in enumerate(keys):
-        mine = values[groups[key]]
+    for index, (arm, setting) in enumerate(keys):
+        mine = groups[arm, setting]
+        sds = values[mine].std(axis=0, ddof=1).tolist() if len(mine) > 1 else [None] * len(axes)
         points.append(
             OperatingPoint(
-                arm=key[0],
-                priorities=key[1],
-                seeds=tuple(sorted(int(seed) for seed in seeds[groups[key]])),
-                means=tuple(map(float, means[index])),
-                sds=tuple(
-                    float(v) if len(mine) > 1 else None
-                    for v in (mine.std(axis=0, ddof=1) if len(mine) > 1 else mine[0])
-                ),
+                arm=arm,
+                priorities=setting,
+                seeds=tuple(sorted(map(int, runs["seed"].iloc[mine]))),
+                means=tuple(means[index].tolist()),
+                sds=tuple(sds),
                 nondominated=bool(overall[index]),
                 nondominated_in_arm=bool(in_arm[index]),
             )

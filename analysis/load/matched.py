@@ -1,7 +1,7 @@
 """Single runs behind operating points: by arm, priorities and seed, of one method or of two.
 
 Only like is compared with like: the same priorities, and seeds that are there at each of them. What
-is left out for that is counted or said in words.
+is left out for that is counted or named.
 """
 
 from collections.abc import Mapping, Sequence

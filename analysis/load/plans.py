@@ -78,7 +78,7 @@ def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
 
 
 def default_folder(texts: Sequence[str], name: str) -> Path:
-    """Return where a command writes unless told otherwise.
+    """Return where a command writes without --out.
 
     That is folder `name` in the store or sweep that is named; for several, for a table and for
     object storage it lies on this machine, in the current folder.

@@ -13,7 +13,6 @@ import pandas as pd
 from analysis.load.axes import Axis, choose_axes, metric_column
 from analysis.load.groups import groups_of_stores
 from analysis.load.priorities import priority_values
-from mtl.errors import UserError
 from mtl.records import PLOTTED_METRIC, TASK_METRICS, SplitMetrics
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
@@ -112,7 +111,7 @@ def load_stores(
         specs: those that were read already, by run id.
 
     Raises:
-        UserError: if there is no run at all, or the runs do not share their tasks.
+        UserError: if there is no run at all.
     """
     if run_ids is None:
         run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]
@@ -133,7 +132,7 @@ def load_stores(
     done = [run for run in found if run.state == "done"]
     manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
     return Loaded(
-        tasks=_shared_tasks(list(with_spec.values())),
+        tasks=next((spec.tasks for spec in with_spec.values()), ()),
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
         states=tuple(_state(run, arms.get(run.run_id)) for run in found),
         fields={run.run_id: flat(with_spec[run.run_id].to_dict()) for run in done},
@@ -200,20 +199,6 @@ def _metric_columns(metrics: SplitMetrics, split: str = SPLIT) -> dict[str, floa
         for task, values in (metrics.get(split) or {}).items()
         for name, value in values.items()
     }
-
-
-def _shared_tasks(specs: Sequence[RunSpec]) -> tuple[str, ...]:
-    """Return the tasks of all runs; none where no run has a spec yet."""
-    kinds = list(dict.fromkeys(spec.tasks for spec in specs))
-    if not kinds:
-        return ()
-    if len(kinds) > 1:
-        listed = " and ".join("+".join(kind) for kind in kinds)
-        raise UserError(
-            f"Expected runs of one set of tasks, got {listed}. "
-            "Give the runs of each set of tasks on their own."
-        )
-    return kinds[0]
 
 
 def _shared_prior(manifests: Sequence[Mapping[str, Any]], notes: list[str]) -> dict[str, float]:

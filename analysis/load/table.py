@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load.axes import known_columns, metric_column, priority_texts
+from analysis.load.axes import known_columns, metric_column
 from analysis.load.baselines import Baselines
 from analysis.load.priorities import PRIORITY_PREFIX, Priorities, setting_of
 from analysis.load.runs import VALIDATION, Loaded, RunState, arm_names
@@ -89,7 +89,7 @@ def load_table(path: Path) -> Loaded:
     run_ids = runs.pop("run_id").fillna(rows) if "run_id" in runs else rows
     runs.insert(0, "run_id", run_ids)
     alone = alone[runs.index]
-    joint = runs[~alone].reset_index(drop=True)
+    joint = runs[~alone].copy()
     if joint.empty:
         raise UserError(
             f"Expected runs of several tasks in {path}, got rows of single tasks only. Add the "
@@ -100,7 +100,10 @@ def load_table(path: Path) -> Loaded:
     joint.insert(2, "arm", [arms[run_id] for run_id in joint["run_id"]])
     joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
     baselines = _baselines(runs[alone], joint, tasks, tuple(metrics), path, notes)
-    _check_unique(joint, tasks, path)
+    for key in (["run_id"], ["arm", "seed", *priorities]):
+        expected = f"one row for each {', '.join(key)} in {path}"
+        _refuse(joint.duplicated(key), expected, joint[key], "It is the second one: remove one.")
+    joint = joint.reset_index(drop=True)
     states = tuple(
         RunState(r["run_id"], "done", "", r["arm"], setting_of(r, tasks), int(r["seed"]))
         for r in _rows(joint)
@@ -122,7 +125,7 @@ def read_table(
         row: what a row is, for messages.
         text: columns that are text without an empty cell, where they are there; beside `TEXTS`
             they are read letter by letter: a method may be called None or 007.
-        notes: takes up what was mended.
+        notes: takes up what was corrected.
 
     Raises:
         UserError: if it cannot be read, has no row, a row longer than the head, an empty cell in a
@@ -384,7 +387,7 @@ def _baselines(
     path: Path,
     notes: list[str],
 ) -> Baselines:
-    """Return the metrics of the single-task rows by seed; those of other settings are said."""
+    """Return the metrics of single-task rows by seed; a note says which are no baseline."""
     found: dict[str, dict[int, float]] = {}
     for index, row in alone.iterrows():
         place = f"row {int(str(index)) + 1} after the head"
@@ -427,25 +430,3 @@ def _options_of(row: dict[str, Any]) -> dict[str, float | None]:
         for name in _OPTIONS
         if name in row and (name in off or not np.isnan(row[name]))
     }
-
-
-def _check_unique(runs: pd.DataFrame, tasks: Sequence[str], path: Path) -> None:
-    """Raise a `UserError` if two rows have one run id, or one method, setting and seed."""
-    rows = _rows(runs)
-    texts = priority_texts(s for row in rows if (s := setting_of(row, tasks)) is not None)
-    seen: dict[Any, str] = {}
-    for row in rows:
-        setting = setting_of(row, tasks)
-        if row["run_id"] in seen:
-            raise UserError(
-                f"Expected one row a run in {path}, got two with run_id {row['run_id']}. "
-                "Remove one, or name them apart."
-            )
-        key = (row["arm"], setting, row["seed"])
-        if key in seen:
-            where = "without priorities" if setting is None else f"at priorities {texts[setting]}"
-            raise UserError(
-                f"Expected one row a run in {path}, got two for method {row['method']}, seed "
-                f"{row['seed']} {where} ({seen[key]} and {row['run_id']}). Remove one."
-            )
-        seen |= {row["run_id"]: row["run_id"], key: row["run_id"]}

@@ -352,11 +352,7 @@ def _caption(
         parts.append("The table of means has the priorities of the other tasks.")
     if banded:
         shown = " and ".join(f"{runs.arm} ({len(runs.seeds)})" for runs in banded)
-        has_two = any(len(runs.seeds) == 2 for runs in banded)
-        two = ", with two seeds between what both and what either attain" if has_two else ""
-        parts.append(
-            f"Bands of {shown} seeds: between what 75 % and what 25 % of the seeds attain{two}."
-        )
+        parts.append(f"Bands of {shown} seeds: between what 75 % and what 25 % of them attain.")
     if has_medians:
         parts.append("Dotted steps: what half of the seeds attain.")
     if has_arrows:

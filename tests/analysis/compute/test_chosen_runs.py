@@ -47,14 +47,12 @@ def test_methods_of_the_paper_come_first_where_not_all_fit(store, monkeypatch) -
     assert "3 of 5 methods are shown: dwa, equal and lsb." in choice.notes
 
 
-def test_seeds_left_out_and_methods_without_a_run_are_named(store, monkeypatch) -> None:
-    monkeypatch.setattr("analysis.compute.chosen_runs.MAX_SEEDS", 3)
+def test_methods_without_a_run_are_named(store, monkeypatch) -> None:
     ids = [done(store, "lsb", 0.5, seed) for seed in range(4)]
     ids.append(store.write_spec(make_spec("fixed", 0.5, 0)))
     write_plan(store, "priority_grid", ids)
     choice = runs_near_equal(findings_of(store))
-    assert [seed for seed, _ in choice.chosen[0].runs] == [0, 1, 2]
-    assert "lsb: 3 of 4 runs are read." in choice.notes
+    assert [seed for seed, _ in choice.chosen[0].runs] == [0, 1, 2, 3]
     assert "Without a finished run: fixed." in choice.notes
 
 

@@ -162,8 +162,6 @@ def test_trends_and_ranking_keep_the_tuned_fields_of_a_search(store, with_grid, 
             record = EpochRecord(epoch, [1.0, 2.0], [0.5, 0.5], [0.5, 1.0], None, 0.1, {}, 1.0)
             store.append_line(store.run_key(run_id, "epochs.jsonl"), record.to_dict())
     folder = store.sweep_folder("search")
-    assert trends([str(folder), "--out", str(tmp_path / "one")]) == 0
-    assert (tmp_path / "one" / "trends.csv").is_file()
     assert trends([str(store.root), "--out", str(tmp_path / "all")]) == 0
     assert (tmp_path / "all" / "sweep=search" / "trends.csv").is_file()
     assert ranking([str(folder), "--out", str(tmp_path / "ranks")]) == 0

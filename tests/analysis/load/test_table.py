@@ -71,13 +71,12 @@ def test_plain_names_and_aliases_are_metrics(read, name):
         ({"priority_depth": [0.25, -0.1, None]}, "positive priority for each task, .* row 2"),
         ({"priority_depth": [0.25, 0.26, None]}, "sum to 1 .*rounded ones within 0.001.* row 2"),
         ({"priority_flow": [0.1, 0.1, 0.1]}, "known tasks .* flow"),
-        ({"method": ["lsb", "lsb", "equal"]}, r"two for method lsb, seed 0 at .*0.25, 0.75"),
-        ({"method": ["lsb", "lsb ", "equal"]}, r"two for method lsb, seed 0 at .*0.25, 0.75"),
+        ({"method": ["lsb", "lsb ", "equal"]}, "one row for .* got 'lsb', 0, 0.25, 0.75 in row 2"),
         (
             {"method": ["equal"] * 3, "priority_depth": None, "priority_segmentation": None},
-            "two for method equal, seed 0 without priorities",
+            "one row for each arm, seed, .* got 'equal', 0, an empty cell, an empty cell in row 2",
         ),
-        ({"run_id": ["a", "a", "b"]}, "two with run_id a"),
+        ({"run_id": ["a", "a", "b"]}, "one row for each run_id .* got 'a' in row 2"),
         ({"method": ["lsb", " ", "equal"]}, "column method .* empty cell in row 2"),
         (
             {"priority_depth": [1, 0.25, None], "priority_segmentation": [0, 0.75, None]},

@@ -127,7 +127,7 @@ def test_band_and_median_are_what_the_seeds_attain(store, seeds):
                 assert inside(x, y, corners) == (attained(findings, arm, x, y) >= 0.5)
         else:
             assert f"{arm}, median attainment" not in marks
-    assert ("with two seeds" in figure.caption) == (seeds == 2)
+    assert f"Bands of lsb ({seeds}) and fixed ({seeds}) seeds" in figure.caption
 
 
 def test_one_seed_has_no_band(store):
