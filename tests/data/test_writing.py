@@ -21,7 +21,7 @@ READS: list[tuple[str, int]] = []
 
 @dataclass(frozen=True)
 class Numbers:
-    """Samples whose every pixel tells split and index; some are bad."""
+    """Samples whose pixels hold their index; some are bad."""
 
     bad: tuple[tuple[str, int], ...] = ()
     num_train: int = 25

@@ -225,9 +225,7 @@ def test_exact_filling_of_nothing_is_refused(folder_source, nyuv2_source, tmp_pa
     assert not root.exists()
 
 
-def test_derived_task_that_counts_nowhere_is_left_out_unless_asked_for(
-    folder_source, tmp_path, capsys
-) -> None:
+def test_derived_task_that_counts_nowhere_is_left_out(folder_source, tmp_path, capsys) -> None:
     # Depth at every other row and column alone: no 3x3 neighbourhood is known, so no 3D edge.
     for path in folder_source.glob("*/depth/*.png"):
         values = np.array(Image.open(path))

@@ -12,7 +12,7 @@ from mtl.data.readers.taskonomy import open_taskonomy
 from tests.data.readers import folder_formats, taskonomy_formats
 
 
-def test_readers_name_files_of_samples_and_can_be_sent_to_processes(
+def test_readers_name_their_files_and_can_be_pickled(
     folder_source: Path, taskonomy_source: Path, mtan_source: Path, nyuv2_source: Path
 ) -> None:
     for data, sample_id, num_files in (

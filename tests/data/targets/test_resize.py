@@ -63,7 +63,7 @@ def test_image_is_antialiased() -> None:
     np.testing.assert_array_equal(resized_image(image, 8, 8), 128)
 
 
-def test_normals_stay_unit_and_have_no_direction_where_they_cancel() -> None:
+def test_normals_stay_unit_and_are_invalid_where_they_cancel() -> None:
     normals = np.zeros((2, 4, 3), np.float32)
     normals[:, :2] = (0, 0, -1)
     normals[:, 2] = (1, 0, 0)
@@ -167,7 +167,7 @@ def test_constant_maps_stay_constant(h, w, height, width, value, seed) -> None:
 
 @settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
-def test_mean_of_whole_map_is_kept_and_averages_stay_within_values(h, w, height, width, seed):
+def test_mean_is_kept_and_averages_stay_within_valid_values(h, w, height, width, seed):
     values, valid = drawn(seed, h, w)
     got, kept = resized_map(values, np.ones((h, w), bool), height, width)
     assert kept.all()
