@@ -169,7 +169,8 @@ def test_methods_without_common_priorities(tmp_path):
 def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
     methods = tuple(f"method{k}" for k in range(10))
     findings = findings_of(tmp_path, methods=methods, divisions=27, seeds=1)
-    figures = figures_of(findings)
+    section = many_tasks(findings, NO_FILES)
+    figures = {figure.name: figure for figure in section.figures}
     values, pairs = figures["ternary_values"], figures["metric_pairs"]
     assert len(values.panels) == 3 * MAX_TRIANGLE_METHODS
     assert "The first 4 of 10 methods are shown." in values.caption
@@ -178,7 +179,8 @@ def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
     assert f"{MAX_SETTINGS} of up to 325 priorities are drawn" in values.caption
     assert len({points.name for points in marks(pairs.panels[0], Points)}) == MAX_METHODS
     assert "The first 8 of 10 methods are shown. At most 100 points a method" in pairs.caption
-    assert "The first 3 of 45 pairs of methods are shown." in words_of(findings)
+    words = " ".join(part for part in section.parts if isinstance(part, str))
+    assert "The first 3 of 45 pairs of methods are shown." in words
 
 
 def test_names_are_unique_and_plain(tmp_path):

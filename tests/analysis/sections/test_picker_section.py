@@ -215,7 +215,8 @@ def test_sliders_choose_by_levels_then_by_weights(tmp_path):
 
     async def act(browser):
         sure = await browser.run(text_of("sure"))
-        return sure, [await browser.run(MOVE.format(weights=w, levels=v)) for w, v in wishes]
+        moves = ", ".join(MOVE.format(weights=w, levels=v) for w, v in wishes)
+        return sure, await browser.run(f"[{moves}]")
 
     sure, shown = browse(page, act)
     choice = choice_at_equal_weights(held)
