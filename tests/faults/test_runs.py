@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mtl.store import Store
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     Sweeps,
+    after_epoch,
     assert_as_undisturbed,
     events,
     fill_disk,
@@ -24,28 +24,6 @@ from tests.faults.tiny_sweep import (
 )
 
 EPOCHS = ("--epochs", "4")
-
-
-def after_epoch(
-    method: str, epoch: int, act: Callable[[], None]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what calls `act` once, after an epoch of a method's run."""
-    acted = False
-
-    def wrap(train: Callable[..., Any]) -> Callable[..., Any]:
-        def disturbed(spec: Any, store: Any, runtime: Any, on_epoch: Callable[[Any], None]) -> Any:
-            def told(record: Any) -> None:
-                nonlocal acted
-                on_epoch(record)
-                if (spec.method, record.epoch) == (method, epoch) and not acted:
-                    acted = True
-                    act()
-
-            return train(spec, store, runtime, on_epoch=told)
-
-        return disturbed
-
-    return wrap
 
 
 def test_run_that_raised_is_tried_again_from_its_checkpoint(

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from mtl.errors import StoreError
 from mtl.store import Store
 from mtl.training import load_network
 from tests.faults.conftest import Undisturbed
-from tests.faults.tiny_sweep import Sweeps, assert_as_undisturbed, finished_files
+from tests.faults.tiny_sweep import Sweeps, after_epoch, assert_as_undisturbed, finished_files
 
 EPOCHS = ("--epochs", "3")
 
@@ -47,21 +46,8 @@ def make_newer(path: Path) -> None:
 DAMAGES = {"truncated": truncate, "empty": empty, "newer": make_newer}
 
 
-def stopping_at(method: str, epoch: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what lets a training be stopped as by Ctrl-C after an epoch of a method's run."""
-
-    def wrap(train: Callable[..., Any]) -> Callable[..., Any]:
-        def stopped(spec: Any, store: Any, runtime: Any, on_epoch: Callable[[Any], None]) -> Any:
-            def reported(record: Any) -> None:
-                on_epoch(record)
-                if (spec.method, record.epoch) == (method, epoch):
-                    raise KeyboardInterrupt
-
-            return train(spec, store, runtime, on_epoch=reported)
-
-        return stopped
-
-    return wrap
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 class Half:
@@ -90,7 +76,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def half(sweeps: Sweeps, stopped: Path, tmp_path: Path) -> Half:
     """Return a copy of the stopped sweep."""
     if not stopped.exists():
-        sweeps.wrap = stopping_at("fixed", 2)
+        sweeps.wrap = after_epoch("fixed", 2, interrupt)
         status, _, message = sweeps.here(stopped, *EPOCHS)
         sweeps.wrap = lambda train: train
         assert (status, message.count("\n")) == (1, 1)

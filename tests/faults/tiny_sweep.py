@@ -254,6 +254,28 @@ class Sweeps:
         signals.deferring = False
 
 
+def after_epoch(
+    method: str, epoch: int, act: Callable[[], object]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what calls `act` once, after an epoch of a method's run."""
+    acted = False
+
+    def wrap(train: Callable[..., Any]) -> Callable[..., Any]:
+        def disturbed(spec: Any, store: Any, runtime: Any, on_epoch: Callable[[Any], None]) -> Any:
+            def reported(record: Any) -> None:
+                nonlocal acted
+                on_epoch(record)
+                if (spec.method, record.epoch) == (method, epoch) and not acted:
+                    acted = True
+                    act()
+
+            return train(spec, store, runtime, on_epoch=reported)
+
+        return disturbed
+
+    return wrap
+
+
 class _Stopped(BaseException):
     """A signal has come: Tune would end the trial after this report."""
 

@@ -275,7 +275,7 @@ def test_each_task_set_is_refined_on_its_own_and_all_rates_alike(tmp_path):
     assert {s.method_options["increase_rate"] for s in added} == {0.0, 0.5}
 
 
-def test_plan_of_a_finished_grid_names_the_added_runs_and_the_missing_gaps(tmp_path, capsys):
+def test_plan_of_a_finished_grid_names_the_added_runs(tmp_path, capsys):
     # Both methods' fronts are the priorities of three and four sixths: one gap.
     store = Store(tmp_path)
     best = {**dict.fromkeys(range(1, 6), (0.1, 0.1)), 3: (0.9, 0.8), 4: (0.8, 0.9)}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mtl.records import Result
 from mtl.store import Store
 from sweeps import weighting_methods
 from sweeps.command import write_reports
 from sweeps.plan import grid_specs, make_plan
+from tests.sweeps.played import finish
 
 
 def test_each_group_of_comparable_runs_gets_a_report(
@@ -29,11 +29,7 @@ def test_each_group_of_comparable_runs_gets_a_report(
         value = 0.5 + number / 100
         held = {"depth": {"delta1": value}, "segmentation": {"miou": value}}
         metrics = {s: {t: held[t] for t in spec.tasks} for s in ("validation", "test")}
-        store.write_result(
-            Result(
-                store.write_spec(spec), "done", spec.epochs, "last", spec.epochs, metrics, metrics
-            )
-        )
+        finish(store, spec, metrics)
     assert write_reports(store, plan)
     folder = store.sweep_folder("methods") / "report"
     assert {path.parent.name for path in folder.glob("*/report.html")} == {

@@ -101,7 +101,7 @@ def test_every_sweep_file_is_tested_here():
     assert {path.stem for path in asking} == set(SWEEPS)
 
 
-def test_increase_rates_are_crossed_with_priorities_and_seeds_for_lsb_alone():
+def test_increase_rates_are_crossed_with_priorities_and_seeds():
     specs = specs_of("increase_rate")
     assert {s.method for s in specs} == {"lsb"}
     rates = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -110,7 +110,7 @@ def test_increase_rates_are_crossed_with_priorities_and_seeds_for_lsb_alone():
     assert cells == {(r, p, seed): 1 for r in rates for p in thirds for seed in (0, 1)}
 
 
-def test_too_few_epochs_for_a_rate_are_noted(tmp_path, capsys):
+def test_note_if_too_few_epochs_for_an_increase_rate(tmp_path, capsys):
     # Weights follow a rate from the third period on: two losses are compared before.
     assert {s.epochs for s in specs_of("increase_rate", "--quick")} == {3}
     argv = ["--plan", "--store", str(tmp_path / "s")]
@@ -130,7 +130,7 @@ def test_rate_for_methods_without_one_is_refused(tmp_path, capsys):
     assert not store.exists()
 
 
-def test_all_own_methods_meet_all_seeds_in_each_architecture_at_equal_priority():
+def test_all_methods_meet_all_seeds_in_each_architecture():
     specs = specs_of("weighting_methods")
     together = [s for s in specs if len(s.tasks) == 3]
     cells = Counter((s.method, s.network.architecture, s.seed) for s in together)

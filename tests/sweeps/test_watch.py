@@ -4,27 +4,65 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
 from mtl.errors import StoreUnreachableError
-from mtl.records import Result
 from mtl.store import Store
 from sweeps import watch
+from sweeps.plan import grid_specs
+from sweeps.priority_grid import GRID
 from sweeps.watch import View, Watcher, main, watch_lines, watch_live
 from tests.s3_server import Proxy, S3Server
-from tests.sweeps.watched import (
-    DAMAGED_FILES,
-    IDS,
-    NOW,
-    SPECS,
-    STRANGE_VALUES,
-    finish,
-    write_status,
-)
+from tests.sweeps import played
 
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+SPECS = grid_specs(GRID)
+IDS = [spec.run_id() for spec in SPECS]
+PRIOR = {"depth": {"delta1": 0.5}, "segmentation": {"miou": 0.2}}
+DAMAGED_FILES = [
+    "", "[]", "{}", '{"schema": 2}', "x" * 100, '{"schema": 1, "state": 5, "updated": "x"}',
+]  # fmt: skip
+STRANGE_VALUES = [
+    {"updated": "yesterday"},
+    {"updated": "0001-01-01T00:00:00+23:59"},
+    {"running": [{"run_id": "../../etc", "epoch": 1}]},
+    {"running": [{"run_id": IDS[4], "epoch": 1, "losses": [10**400, "x\x1b[2J"]}]},
+    {"running": [{"run_id": "f" * 16, "epoch": 1, "losses": 5}]},
+    {"running": [{"run_id": IDS[4], "epoch": 10**4000}]},
+    {"expected_seconds_left": [None, None]},
+    {"state": "\x1b[2J" * 50},
+    {"done": 10**300},
+    {"paused": "\x1b[2J"},
+]
+"""Of a status."""
 LSB = [index for index, spec in enumerate(SPECS) if spec.method == "lsb" and spec.seed == 0]
+
+
+def finish(store: Store, index: int, delta1: float, miou: float) -> None:
+    """Write a run that is done, with these metrics on validation."""
+    metrics = {
+        "validation": {"depth": {"delta1": delta1}, "segmentation": {"miou": miou}},
+        "test": {"depth": {"delta1": 0.99}, "segmentation": {"miou": 0.99}},
+    }
+    run_id = played.finish(store, SPECS[index], metrics)
+    store.write_manifest(run_id, {"per_pixel_prior": {"validation": PRIOR, "test": PRIOR}})
+
+
+def write_status(store: Store, seconds_ago: float = 3.0, **changes: object) -> None:
+    """Write the plan and the status of the sweep `mine`, which is running."""
+    revision = {"started": "x", "run_ids": IDS, "varies": {}}
+    plan = {"schema": 1, "kind": "priority_grid", "revisions": [revision]}
+    store.write_json(store.sweep_key("mine", "plan.json"), plan)
+    status = {
+        "schema": 1, "updated": (NOW - timedelta(seconds=seconds_ago)).isoformat(),
+        "state": "running", "total": 20, "done": 4, "failed": 1, "waiting": 14,
+        "running": [{"run_id": IDS[4], "epoch": 2, "losses": [0.5, None]}],
+        "expected_seconds_left": [103.0, 203.0],
+    }  # fmt: skip
+    store.write_json(store.sweep_key("mine", "status.json"), status | changes)
 
 
 def fill(store: Store) -> Store:
@@ -90,9 +128,7 @@ def test_search_is_one_front_though_its_learning_rates_differ(store):
     for number, spec in enumerate(specs):
         value = 0.6 + number / 100
         metrics = {"depth": {"delta1": value}, "segmentation": {"miou": value}}
-        both = {"validation": metrics, "test": metrics}
-        run_id, epochs = store.write_spec(spec), spec.epochs
-        store.write_result(Result(run_id, "done", epochs, "last", epochs, both, both))
+        played.finish(store, spec, {"validation": metrics, "test": metrics})
     revision = {"started": "x", "run_ids": [s.run_id() for s in specs], "varies": {}}
     plan = {"schema": 1, "kind": "pareto_search", "revisions": [revision | {"reported": False}]}
     store.write_json(store.sweep_key("mine", "plan.json"), plan)
@@ -158,7 +194,7 @@ def test_sweep_that_was_written_last_is_watched(store, capsys):
     assert capsys.readouterr().out.startswith("mine: ")
 
 
-def test_lines_tell_what_is_new_and_end_with_the_sweep(store, monkeypatch):
+def test_lines_show_news_and_end_with_the_sweep(store, monkeypatch):
     ages = iter([3, 5, 7, 70, 90])
     slept = []
 

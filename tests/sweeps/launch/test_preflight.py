@@ -49,19 +49,19 @@ def lacking(needs: Needs, **changes: object) -> str | None:
     return look(dataclasses.replace(needs, **changes))[1]
 
 
-def test_machine_that_has_everything_passes_and_nothing_is_written(needs, tmp_path):
+def test_complete_machine_passes_and_nothing_is_written(needs, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert look(needs) == (versions(), None)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_store_that_is_not_shared_is_said_and_not_made(needs, tmp_path):
+def test_store_that_is_not_shared_is_refused_and_not_made(needs, tmp_path):
     assert "Expected a run store, got" in lacking(needs, store=str(tmp_path / "elsewhere"))
     assert not (tmp_path / "elsewhere").exists()
     assert "which the driver has written, in" in lacking(needs, run_ids=("0" * 16,))
 
 
-def test_data_that_are_absent_or_torn_are_said(needs, tmp_path):
+def test_absent_or_torn_data_are_refused(needs, tmp_path):
     files = dataclasses.replace(TINY, name="folder", prepared="0123456789abcdef")
     assert lacking(needs, data=(files,)).startswith(
         f"Expected the prepared data folder 0123456789abcdef in {tmp_path / 'data'}, got none."
@@ -72,7 +72,7 @@ def test_data_that_are_absent_or_torn_are_said(needs, tmp_path):
     assert str(torn) in lacking(needs)
 
 
-def test_other_encoder_weights_are_said(needs, tmp_path):
+def test_other_encoder_weights_are_refused(needs, tmp_path):
     path = tmp_path / "w.pt"
     assert str(path) in lacking(needs, weights_file=str(path))
     path.write_bytes(b"weights")
@@ -80,7 +80,7 @@ def test_other_encoder_weights_are_said(needs, tmp_path):
     assert told.startswith(f"Expected the encoder weights sha256:1 in {path}, got sha256:")
 
 
-def test_too_small_a_disk_is_said(needs, tmp_path):
+def test_too_small_a_disk_is_refused(needs, tmp_path):
     free = shutil.disk_usage(tmp_path).free
     assert "free disk for the results in" in lacking(needs, store_bytes=2 * free)
     with pytest.raises(PreflightError, match="keep less with --keep none"):
@@ -145,7 +145,7 @@ def test_only_the_three_packages_travel_and_no_secret(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 5e6
 
 
-def test_submitted_job_with_a_working_folder_brings_the_code_itself(tmp_path, monkeypatch):
+def test_submitted_job_with_a_working_folder_brings_its_code(tmp_path, monkeypatch):
     job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     assert set(travelling_code(tmp_path)) == {"env_vars"}
@@ -161,7 +161,7 @@ def silent_address() -> Iterator[str]:
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
-def test_address_where_nobody_answers_is_said_at_once(silent_address):
+def test_address_where_nobody_answers_is_refused_at_once(silent_address):
     with (
         StopSignals() as signals,
         pytest.raises(PreflightError, match=f"Expected a Ray cluster at {silent_address}, got"),

@@ -103,7 +103,7 @@ def test_node_that_lacks_something_reports_it_and_trains_nothing(lacks, told, tm
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_failures_count_again_from_one_for_a_run_that_got_further():
+def test_failures_count_from_one_after_progress():
     tracker = SimpleNamespace(run_epoch=lambda *_: None, run_retried=lambda *_: None)
     callback = tune._Callback(tracker, StopSignals())
     metadata = SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
@@ -129,7 +129,7 @@ def test_failures_count_again_from_one_for_a_run_that_got_further():
         ("Its process died. See x.y: there", "Its process died. See x.y: there"),
     ],
 )
-def test_failure_is_told_without_modules(recorded, sentence):
+def test_failure_is_shown_without_modules(recorded, sentence):
     assert failure_sentence(recorded) == sentence
 
 

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from mtl.records import Result
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.methods import METHODS
 from mtl.store import Store
 from sweeps.plan import cost, grid_specs
 from sweeps.plan.cost import cost_model, estimate, makespan, modelled_rate, stored_bytes
 from sweeps.priority_grid import GRID
+from tests.sweeps.played import finish
 
 
 @pytest.fixture
@@ -25,12 +25,6 @@ def costs(runs, tmp_path, **changes):
     runtime = Runtime(data_root=str(tmp_path), keep=changes.pop("keep", "final"))
     values = {"store": None, "runtime": runtime, "concurrency": 2, "num_cpus": 2}
     return estimate({s.run_id(): s for s in runs}, **(values | changes))
-
-
-def finish(store: Store, spec: RunSpec, seconds: float) -> None:
-    run_id = store.write_spec(spec)
-    store.write_manifest(run_id, {"wall_seconds": seconds})
-    store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, {}, {}))
 
 
 def test_makespan_is_bounded_by_the_sum_and_by_the_longest():
@@ -121,8 +115,8 @@ def test_gradients_of_each_task_cost_a_backward_pass_each(spec):
 def test_earlier_runs_replace_the_model(tmp_path):
     store = Store(tmp_path / "store")
     runs = grid_specs(GRID)
-    finish(store, runs[0], 20.0)
-    finish(store, runs[1], 30.0)
+    finish(store, runs[0], seconds=20.0)
+    finish(store, runs[1], seconds=30.0)
     found = costs(runs[2:], tmp_path, store=store)
     assert found.source == "earlier runs in the store"
     for low, high in found.run_seconds.values():
@@ -143,9 +137,9 @@ def test_damaged_files_of_earlier_runs_are_ignored(tmp_path):
     for spec, text in zip(
         runs, ("", "[]", '{"wall_seconds": "x"}', '{"wall_seconds": 0}'), strict=False
     ):
-        finish(store, spec, 1.0)
+        finish(store, spec, seconds=1.0)
         (store.run_folder(spec.run_id()) / "manifest.json").write_text(text)
-    finish(store, runs[4], 1.0)
+    finish(store, runs[4], seconds=1.0)
     (store.run_folder(runs[4].run_id()) / "spec.json").write_text("{")
     assert cost.observed_rates(store) == {}
 
@@ -162,7 +156,7 @@ def test_every_method_encoder_and_stride_has_a_price(spec, tmp_path):
 def test_timed_steps_count_more_than_earlier_runs(tmp_path):
     store = Store(tmp_path / "store")
     runs = grid_specs(GRID)
-    finish(store, runs[0], 20.0)
+    finish(store, runs[0], seconds=20.0)
     steps = {cost.step_key(runs[0]): 0.040}
     found = costs(runs[2:4], tmp_path, store=store, measured_steps=steps)
     assert found.source == "timed steps"
@@ -185,11 +179,11 @@ def test_memory_is_known_only_if_every_kind_of_run_was_measured(tmp_path, spec):
     other_kind = dataclasses.replace(spec, batch_size=spec.batch_size * 2)
     assert cost.observed_memory(store, [spec]) == 0
     for run, peak in zip(same_kind, (300, 200), strict=True):
-        finish(store, run, 1.0)
+        finish(store, run, seconds=1.0)
         store.write_manifest(run.run_id(), {"peak_memory_bytes": peak})
     assert cost.observed_memory(store, [spec]) == 300
     assert cost.observed_memory(store, [spec, other_kind]) == 0
-    finish(store, other_kind, 1.0)
+    finish(store, other_kind, seconds=1.0)
     store.write_manifest(other_kind.run_id(), {"peak_memory_bytes": None})  # not Linux
     assert cost.observed_memory(store, [spec, other_kind]) == 0
     store.write_manifest(other_kind.run_id(), {"peak_memory_bytes": 500})

@@ -57,7 +57,7 @@ def test_huge_grids_are_refused_before_they_are_listed(changes, number, monkeypa
         plan(**changes)
 
 
-def test_default_job_is_twenty_runs_middle_first_seed_0_before_seed_1():
+def test_default_job_is_twenty_runs_middle_first():
     specs = grid_specs(GRID)
     assert len({spec.run_id() for spec in specs}) == len(specs) == 20
     assert [(s.method, s.priorities) for s in specs[:2]] == [

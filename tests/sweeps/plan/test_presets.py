@@ -87,7 +87,7 @@ def ids_of(*argv: str) -> set[str]:
 
 
 @PRESET
-def test_quick_version_is_the_same_network_on_images_of_the_same_size(name: str) -> None:
+def test_quick_version_keeps_network_and_image_size(name: str) -> None:
     full = full_spec(name)
     quick = specs_of("--preset", name, "--quick")
     assert {spec.method for spec in quick} == {"lsb", "fixed"}
@@ -138,7 +138,7 @@ def test_prepared_data_are_trained_on_only_when_named(tmp_path: Path) -> None:
         assert (spec.data.num_train, spec.epochs) == (716, 1000)
 
 
-def test_prepared_data_of_another_size_than_the_presets_are_refused(tmp_path: Path) -> None:
+def test_prepared_data_of_another_size_are_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, 96, 128)
     argv = ("--preset", "nyuv2_mobilenet", "--data-root", str(tmp_path), "--dataset", "nyuv2")
     with pytest.raises(ValueError, match="nyuv2 prepared at 288x384 .* got 96x128. Run `python -m"):
@@ -157,7 +157,7 @@ def test_flags_win_over_a_preset() -> None:
     assert {spec.batch_size for spec in specs} == {2, 4}
 
 
-def test_axis_that_means_nothing_to_a_run_is_not_in_it_twice() -> None:
+def test_axis_without_meaning_for_a_run_does_not_repeat_it() -> None:
     specs = specs_of(
         "--methods", "lsb", "equal", "--architectures", "full_sharing", "multi_column",
         "--set", "network.cross_stitch_own_share=0.9,0.5", "period_epochs=1,2", "--seeds", "1",
@@ -216,7 +216,7 @@ def test_gradient_methods_note_that_they_see_micro_batches(tmp_path, capsys) -> 
         ("network.encoder=test_vit", "encoder_stride of 'test_vit' to be one of [16], got 4"),
     ],
 )
-def test_network_that_cannot_be_built_stops_the_sweep_before_anything_is_rendered(
+def test_network_that_cannot_be_built_stops_a_sweep_at_once(
     setting: str, says: str, tmp_path, capsys, monkeypatch
 ) -> None:
     import timm

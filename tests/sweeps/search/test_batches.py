@@ -69,7 +69,7 @@ def stored_runs(store):
     return read_runs(store, store.run_ids()).values()
 
 
-def test_plan_and_status_count_the_whole_search_from_the_first_batch_on(stage, capsys):
+def test_plan_and_status_count_the_whole_search(stage, capsys):
     assert stage.run("--plan", "--json") == 0
     most = json.loads(capsys.readouterr().out)["num_runs"]
     assert stage.run() == 0
@@ -207,7 +207,7 @@ def test_plan_refuses_what_the_run_refuses(stage, capsys):
     assert stage.run("--plan", "--retry-failed") == 0
 
 
-def test_reported_failures_stand_and_are_noted(stage, capsys):
+def test_reported_failures_stand_with_a_note(stage, capsys):
     stage.training.fails = lambda spec: spec.priorities[0] > 0.7
     assert stage.run("--sampler", "random", "--trials", "9") == 0
     words = "of the tuning or the exploring failed, and what was decided rests on that"
@@ -239,7 +239,7 @@ def test_search_that_trained_nothing_is_tried_again_if_asked(stage, capsys):
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_run_interrupted_before_its_pause_is_marked_is_marked_later(stage, played, number):
+def test_run_interrupted_before_its_pause_is_marked_later(stage, played, number):
     passed = []
 
     def die():
