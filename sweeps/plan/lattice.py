@@ -24,13 +24,6 @@ def simplex_lattice(num_tasks: int, divisions: int, interior: bool = True) -> tu
     Raises:
         UsageError: for less than one task or division, or too few divisions for an interior.
     """
-    return tuple(
-        tuple(count / divisions for count in counts)
-        for counts in _lattice_counts(num_tasks, divisions, interior)
-    )
-
-
-def _lattice_counts(num_tasks: int, divisions: int, interior: bool) -> list[tuple[int, ...]]:
     if num_tasks < 1 or divisions < 1:
         raise UsageError(
             f"Expected at least 1 task and 1 division, got {num_tasks} and {divisions}."
@@ -44,10 +37,10 @@ def _lattice_counts(num_tasks: int, divisions: int, interior: bool) -> list[tupl
     # Cuts of a stick of whole units: every piece at least 1 long, or made so by adding 1 to each.
     length = divisions if interior else divisions + num_tasks
     shift = 0 if interior else 1
-    return [
-        tuple(b - a - shift for a, b in itertools.pairwise((0, *cuts, length)))
+    return tuple(
+        tuple((b - a - shift) / divisions for a, b in itertools.pairwise((0, *cuts, length)))
         for cuts in itertools.combinations(range(1, length), num_tasks - 1)
-    ]
+    )
 
 
 def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mtl.command_line import run
@@ -233,6 +232,7 @@ def _search_and_report(asked: _Asked) -> int:
 def _search(asked: _Asked, store: Store) -> "Outcome":
     """Search to the end; whatever ends it early is in status.json."""
     from sweeps.search.engine import Search
+    from sweeps.search.study import Trials
 
     plan = asked.plan(asked.decided(store))
     journal = Journal(store, plan, tuned=TUNED, reported=False)
@@ -244,7 +244,8 @@ def _search(asked: _Asked, store: Store) -> "Outcome":
     ):
         try:
             display.say(asked.to_text())
-            outcome = Search(asked.bases, asked.options, store, folder, batches).run()
+            trials = Trials(asked.bases, asked.options, store, folder, batches)
+            outcome = Search(trials).run()
             batches.write_end("finished")
         except BaseException as error:
             with contextlib.suppress(OSError, StoreError):  # the disk may be what failed
@@ -304,12 +305,7 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         self._stack = ExitStack()
         self._session: Session | None = None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End Ray, if it runs."""
         self._stack.close()
 

@@ -16,18 +16,15 @@ on where it was.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analysis.compute.fronts import REFERENCE_MARGIN, minimised_hypervolume, nondominated
 from mtl.spec import RunSpec
-from mtl.store import Store
 from sweeps.search.decisions import ranges_of
 from sweeps.search.options import (
     Point,
-    SearchOptions,
     num_promoted,
     parameters_of,
     priorities_of,
@@ -36,7 +33,7 @@ from sweeps.search.options import (
     units_of,
     with_parameters,
 )
-from sweeps.search.study import SearchError, TrainBatch, Trials
+from sweeps.search.study import SearchError, Trials
 from sweeps.text import counted
 
 
@@ -257,23 +254,16 @@ class Outcome:
 
 
 class Search:
-    """A search; see `Trials` for its arguments and what it raises."""
+    """A search over `trials`."""
 
-    def __init__(
-        self,
-        bases: Mapping[str, RunSpec],
-        options: SearchOptions,
-        store: Store,
-        folder: Path,
-        train: TrainBatch,
-    ) -> None:
-        self._trials = Trials(bases, options, store, folder, train)
-        self._bases, self._options = self._trials.bases, options
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+        self._bases, self._options = trials.bases, trials.options
         num_tasks = len(next(iter(self._bases.values())).tasks)
         self._tuning_points = tuning_points(num_tasks)
-        self._tuning = Tuning(self._trials)
+        self._tuning = Tuning(trials)
         units = {f"unit_{i}": (0.0, 1.0) for i in range(num_tasks - 1)}
-        self._studies = {m: self._trials.study(f"priorities {m}", units) for m in self._bases}
+        self._studies = {m: trials.study(f"priorities {m}", units) for m in self._bases}
 
     def run(self) -> Outcome:
         """Go through all steps; return what was found.

@@ -30,9 +30,6 @@ SECONDS_BETWEEN_REMOTE_STATUS = 10.0
 """On object storage, where each costs a request that the driver waits for."""
 
 
-__all__ = ["Journal", "revisions", "sweep_lock", "utc_now"]
-
-
 @contextmanager
 def sweep_lock(store: Store, name: str) -> Iterator[Store]:
     """Hold the sweep for this process.

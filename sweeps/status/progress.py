@@ -1,6 +1,6 @@
 """What is running, what is done, and how long still: a state machine without ray or terminal.
 
-Expected seconds weigh the runs against each other; the pace of the runs running, measured wall
+Expected seconds weigh the runs against each other; the pace of the runs in progress, measured wall
 seconds per expected second, turns what remains into a range of seconds.
 """
 
@@ -19,7 +19,7 @@ PACE_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A run running."""
+    """A run in progress."""
 
     run_id: str
     spec: RunSpec

@@ -36,6 +36,7 @@ from sweeps.search.options import (
     LEARNING_RATE_FACTOR,
     SearchOptions,
 )
+from sweeps.search.study import Trials
 
 REPETITIONS = 5
 DIVISIONS = 12
@@ -146,7 +147,7 @@ def repetition(number: int, folder: Path, pool: ProcessPoolExecutor) -> dict[str
         sweep.mkdir()
         options = search_options(base, number, candidates, trials)
         trainer = _Trainer(store, data_root, pool)
-        outcome = Search({METHOD: base}, options, store, sweep, trainer).run()
+        outcome = Search(Trials({METHOD: base}, options, store, sweep, trainer)).run()
         found = outcome.points[METHOD]
         on_test[name] = np.array([mean_metrics(store, spec, "test", axes) for spec in found])
         epochs[name] = float(outcome.num_epochs)

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from sweeps.search.decisions import DecisionLog, decided_specs
 from sweeps.search.engine import Search, SearchError
 from sweeps.search.options import LEARNING_RATE, epoch_budget
+from sweeps.search.study import Trials
 
 SAMPLERS = ("tpe", "nsga2", "random")
 
@@ -23,7 +24,7 @@ def search(played, name, *, prepare=lambda training: None, bases=None, **changes
     training = played.training(store)
     prepare(training)
     options = played.options(**changes)
-    outcome = Search(bases or played.bases(), options, store, folder, training).run()
+    outcome = Search(Trials(bases or played.bases(), options, store, folder, training)).run()
     return training, outcome, (folder / "decisions.jsonl").read_bytes()
 
 
