@@ -9,7 +9,7 @@ index into `segmentation_classes`. Photographs are turned upright as their EXIF 
 note. Images are resized to the size that the run was trained at, as its training images were;
 `--image-size` brings the predictions back to the size of each image.
 
-From Python: `mtl.training.fit.load_network(store, run_id)` and `predict_image` below.
+From Python: `mtl.training.fit.load_network(store, run_id)` and `mtl.predict.predict_image`.
 """
 
 import argparse

@@ -47,7 +47,7 @@ def task_metric(task: str, name: str) -> Metric:
     """
     checked_name(task, TASK_METRICS, "task")
     full = METRIC_ALIASES.get(name, name)
-    checked_name(full, TASK_METRICS[task], f"metric of task {task!r}")
+    checked_name(full, TASK_METRICS[task], "metric", of=f"task {task!r}")
     return METRICS[full]
 
 

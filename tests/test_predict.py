@@ -111,9 +111,11 @@ def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
     root, run_id = str(store.root), spec.run_id()
     damaged = Store(shutil.copytree(store.root, tmp_path / "store"))
     damaged.write_manifest(run_id, {"data": None})
+    unfinished = damaged.write_spec(RunSpec())
     cases = [
         ([str(damaged.root), run_id, "x.png"], 1, "in the manifest of run"),
-        ([root, "0" * 16, "x.png"], 1, "Expected a finished run"),
+        ([root, "0" * 16, "x.png"], 1, "which it does not hold"),
+        ([str(damaged.root), unfinished, "x.png"], 1, "Expected a finished run"),
         ([root, "../../etc", "x.png"], 1, "16 hexadecimal digits"),
         ([str(tmp_path / "none"), run_id, "x.png"], 1, "no store.json"),
         ([root, run_id, "a/x.png", "b/x.png"], 2, "different names"),
@@ -131,7 +133,7 @@ def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> Non
     address = "s3://a:b@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
     assert main([address, "0" * 16, "x.png"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("predict: Expected an answer of s3://bucket/x")
+    assert error.startswith("predict: s3://bucket/x did not answer in 1 tries")
     assert len(error.splitlines()) == 1
 
 

@@ -158,7 +158,7 @@ def _as_in_the_paper(axis: Axis) -> Axis:
 def check_tasks(asked: Iterable[str], tasks: Sequence[str]) -> None:
     """Raise a `UsageError` unless `tasks` hold every one of those asked for."""
     for task in asked:
-        checked_name(task, tasks, "task of these results")
+        checked_name(task, tasks, "task", of="these results")
 
 
 def signs(axes: Sequence[Axis]) -> np.ndarray:

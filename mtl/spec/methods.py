@@ -144,7 +144,7 @@ def check_options(method: str, given: Mapping[str, OptionValue]) -> dict[str, Op
     """
     needs = METHODS[method]
     for name in given:
-        checked_name(name, needs.options, f"option of method {method!r}")
+        checked_name(name, needs.options, "option", of=f"method {method!r}")
     options = {**needs.options, **given}
     return {name: _checked_option(name, options[name], needs) for name in sorted(options)}
 

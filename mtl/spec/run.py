@@ -205,7 +205,7 @@ class RunSpec:
 
     def _resolved_units(self) -> dict[str, float]:
         for task in self.loss_units:
-            checked_name(task, self.tasks, "task of loss_units")
+            checked_name(task, self.tasks, "task", of="loss_units")
         units = {task: canonical_float(self.loss_units.get(task, 1.0)) for task in self.tasks}
         for task, unit in units.items():
             check_positive(f"loss_units.{task}", unit)

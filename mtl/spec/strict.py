@@ -17,8 +17,14 @@ MAX_LISTED = 100
 """More names than this are counted in a message, not listed."""
 
 
-def checked_name(name: Any, known: Iterable[str], what: str) -> str:
+def checked_name(name: Any, known: Iterable[str], what: str, *, of: str = "") -> str:
     """Return `name` if it is one of `known`.
+
+    Args:
+        name: what was given.
+        known: all that may be given.
+        what: the word for such a name, such as "metric".
+        of: what the names belong to, such as "task 'depth'".
 
     Raises:
         ValueError: naming what was expected, the closest known names, and all known names
@@ -30,7 +36,8 @@ def checked_name(name: Any, known: Iterable[str], what: str) -> str:
     close = difflib.get_close_matches(str(name), known, n=5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     listed = ", ".join(known) if len(known) <= MAX_LISTED else f"{len(known)} names"
-    raise UsageError(f"Unknown {what} {name!r}.{hint} Known: {listed or 'none'}.")
+    owner = f" of {of}" if of else ""
+    raise UsageError(f"Unknown {what} {name!r}{owner}.{hint} Known: {listed or 'none'}.")
 
 
 class _Loader(yaml.SafeLoader):
@@ -105,7 +112,7 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
         raise UsageError(f"Expected a mapping for {path or cls.__name__}, got {values!r}.")
     hints = _hints(cls)  # type: ignore[arg-type]  # types can be hashed
     for name in values:
-        checked_name(name, list(hints), f"field of {path or cls.__name__}")
+        checked_name(name, list(hints), "field", of=path or cls.__name__)
     return cls(
         **{name: convert(value, hints[name], _join(path, name)) for name, value in values.items()}
     )

@@ -244,13 +244,13 @@ def _remove(given: argparse.Namespace) -> int:
     _check_filters(given)
     if bool(given.run or given.method or given.task or given.state) == given.all:
         raise UsageError("Expected either --run, --method, --task or --state, or else --all.")
-    if not given.yes and not sys.stdin.isatty():
-        raise UsageError("Expected --yes where nobody can be asked, got none.")
     store = _open_folder(given.store)
     entries = _entries(store, given)
     if not entries:
-        print("No run is meant; nothing was removed.")
+        print("No run matches; nothing was removed.")
         return 0
+    if not given.yes and not sys.stdin.isatty():
+        raise UsageError("No terminal to ask on: add --yes.")
     print(_table(entries))
     if not given.yes and input("Remove them? [y/N] ").strip().lower() not in ("y", "yes"):
         print("Nothing was removed.")

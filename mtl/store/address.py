@@ -1,9 +1,12 @@
 """What names a store: a path, `file://` and an absolute path, or an address of object storage."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mtl.errors import UsageError
+
+_ONE_SLASH = re.compile(r"(file|s3|gs|gcs|abfss?):/(?!/)", re.IGNORECASE)
 
 
 def local_folder(address: str | Path) -> Path | None:
@@ -12,11 +15,18 @@ def local_folder(address: str | Path) -> Path | None:
     After `file://`, `%20` stands for a space; in a plain path it is part of the name.
 
     Raises:
-        UsageError: for an empty address, or `file://` without an absolute path.
+        UsageError: for an empty address, `file://` without an absolute path, or a scheme with one
+            slash.
     """
     text = str(address)
     if not text.strip():
         raise UsageError("Expected the folder or address of a store, got an empty name.")
+    if _ONE_SLASH.match(text):
+        scheme, _, rest = text.partition(":/")
+        raise UsageError(
+            f"Expected two slashes after {scheme}:, got {scheme}:/{_without_user(rest)}. Write "
+            f"{scheme}://, or ./{scheme}: for a folder of that name."
+        )
     scheme, separator, _ = text.partition("://")
     if not separator:
         return Path(text).expanduser()
@@ -36,5 +46,10 @@ def is_address(address: str | Path) -> bool:
 def shown_address(address: str) -> str:
     """Return an address without user, password and options, fit for people and for files."""
     scheme, _, rest = address.partition("://")
+    return f"{scheme}://{_without_user(rest).rstrip('/')}"
+
+
+def _without_user(rest: str) -> str:
+    """Return what follows the slashes of an address, without user, password and options."""
     bucket, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
-    return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{path}".rstrip("/")
+    return f"{bucket.rpartition('@')[2]}{slash}{path}"

@@ -49,8 +49,10 @@ def merge(source: Store, target: Store) -> Merged:
         StoreError: if one store lies in the other, or another merge into `target` is running.
     """
     first, second = source.root.resolve(), target.root.resolve()
+    if first == second:
+        raise StoreError(f"Expected two different stores, got {first} twice.")
     if first.is_relative_to(second) or second.is_relative_to(first):
-        raise StoreError(f"Expected two stores, got {source.root} and {target.root}.")
+        raise StoreError(f"Expected two stores, got {first} and {second}, one within the other.")
     merged = Merged()
     with _only_merge(target):
         for run_id in source.run_ids():

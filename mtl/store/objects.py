@@ -86,8 +86,10 @@ class ObjectStorage(Storage):
         """Return a file system and the bucket with the prefix."""
         parts = urlsplit(address)
         try:
+            bucket = parts.netloc.rpartition("@")[2]
+            if not bucket:  # a provider's library would look for one without end
+                raise UsageError("expected a bucket")
             if parts.scheme == "s3":
-                bucket = parts.netloc.rpartition("@")[2]
                 prefix = f"{bucket}{unquote(parts.path)}".rstrip("/")
                 return self._s3(parts.query, parts.username, parts.password, bucket), prefix
             filesystem, path = fs.FileSystem.from_uri(address)
@@ -98,15 +100,14 @@ class ObjectStorage(Storage):
     def _no_address(self, why: object) -> StoreError:
         return StoreError(
             f"Expected an address like s3://bucket/prefix or gs://bucket/prefix for the "
-            f"store, got {self._shown} ({why}). Give another --store."
+            f"store, got {self._shown} ({why})."
         )
 
     def _s3(self, query: str, user: str | None, password: str | None, bucket: str) -> Any:
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
         unknown = sorted(set(options) - set(_S3_OPTIONS))
-        if unknown or not bucket:
-            what = f"options {', '.join(_S3_OPTIONS)}, got {unknown[0]}" if unknown else "a bucket"
-            raise UsageError(f"expected {what}")
+        if unknown:
+            raise UsageError(f"expected options {', '.join(_S3_OPTIONS)}, got {unknown[0]}")
         if "region" not in options and "endpoint_override" not in options:
             options["region"] = self._call("look for", "", lambda: fs.resolve_s3_region(bucket))
         return fs.S3FileSystem(
@@ -126,7 +127,7 @@ class ObjectStorage(Storage):
 
     def _no_bucket(self) -> StoreUnreachableError:
         return StoreUnreachableError(
-            f"Expected a bucket at {self._shown}, found none. Make it, or give another --store."
+            f"Expected a bucket at {self._shown}, found none. Make it, or give another address."
         )
 
     def _call(self, doing: str, key: str, action: Callable[[], Answer]) -> Answer:
@@ -150,9 +151,8 @@ class ObjectStorage(Storage):
                     "Give credentials that may, as docs/stores.md says."
                 )
         raise StoreUnreachableError(
-            f"Expected an answer of {self._shown}, got none in {len(RETRY_PAUSES) + 1} tries to "
-            f"{doing} {self.place(key)} ({text}). What is stored there is whole; once it answers "
-            "the same command continues."
+            f"{self.place(key)} did not answer in {len(RETRY_PAUSES) + 1} tries ({text}). What is "
+            "stored there is whole; once it answers the same command continues."
         )
 
     def _kind(self, path: str) -> Any:

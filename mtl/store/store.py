@@ -124,29 +124,26 @@ class Store:
             self._open(create)
         except OSError as error:
             raise StoreError(
-                f"Expected a folder that can be written, got {self.place('')} "
-                f"({error.strerror}). Give another one with --store."
+                f"Expected a folder that can be {'written' if create else 'read'}, got "
+                f"{self.place('')}: {error.strerror}."
             ) from error
 
     def _open(self, create: bool) -> None:
         place = self.place("")
         if self.storage.kind("") in ("file", "device"):
-            raise StoreError(
-                f"Expected a folder for the store, got the file {place}. "
-                "Give another one with --store."
-            )
+            raise StoreError(f"Expected the folder of a store, got the file {place}.")
         is_store = self.storage.kind("store.json") != "absent"
         if is_store:
             self._check_schema()
         elif not create:
             raise StoreError(
                 f"Expected a run store, got {place}, which holds no store.json. "
-                "Give the folder that a sweep wrote."
+                f"Give {self._store_above() or 'the folder that a sweep wrote'}."
             )
         elif self.names(""):
             raise StoreError(
                 f"Expected a run store or an empty folder, got {place}, which holds other "
-                "things. Give another one with --store."
+                f"things. Give {self._store_above() or 'another folder'}."
             )
         if create and isinstance(self.storage, LocalStorage):
             for key in ("", "runs", "sweeps"):
@@ -155,6 +152,13 @@ class Store:
                 """Proves that the folder can be written before anything is trained."""
         if create and not is_store:
             self.write_json("store.json", {"schema": STORE_SCHEMA})
+
+    def _store_above(self) -> str:
+        """Return the store that a folder lies in, such as that of a sweep's folder, or ""."""
+        above = self.root.parents if isinstance(self.storage, LocalStorage) else ()
+        return next(
+            (f"{p}, the store it lies in" for p in above if (p / "store.json").exists()), ""
+        )
 
     def _check_schema(self) -> None:
         try:
@@ -168,7 +172,7 @@ class Store:
         if schema != STORE_SCHEMA:
             raise StoreError(
                 f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
-                f"{self.place('')}. Use the release that wrote it, or another --store."
+                f"{self.place('')}. Use the release that wrote it, or another store."
             )
         for key in ("runs", "sweeps"):
             if self.is_local and self.storage.kind(key) not in ("folder", "absent"):
@@ -550,9 +554,11 @@ def existing_store(address: str) -> Store | None:
 def _check_can_be_made(folder: Path) -> None:
     """Raise a `StoreError` if `folder` could not be made or written, as far as a look tells."""
     parent = next(p for p in (folder, *folder.parents) if p.exists())
-    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    if not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
-        raise StoreError(
-            f"Expected a folder that can be written, got {folder}, and {parent} is none. "
-            "Give another one with --store."
-        )
+    writable = os.access(parent, os.W_OK | os.X_OK)
+    if not parent.is_dir():
+        why = "is no folder"
+    elif not writable or parent.resolve().is_relative_to("/proc"):  # root may write even there
+        why = "is not writable"
+    else:
+        return
+    raise StoreError(f"Expected a folder that can be written, got {folder}: {parent} {why}.")

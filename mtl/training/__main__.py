@@ -68,10 +68,17 @@ def _parser() -> Parser:
 
 def _read_spec(path: Path) -> RunSpec:
     try:
-        return RunSpec.from_dict(json.loads(path.read_text("utf-8")))
+        fields = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}.") from error
-    except ValueError as error:  # no JSON, or no spec
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"Expected a run's spec as JSON in {path}, got no JSON ({error}). A sweep's "
+            "--plan --json prints those of its runs."
+        ) from error
+    try:
+        return RunSpec.from_dict(fields)
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
 
 

@@ -103,10 +103,16 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
         run_id: of the run.
 
     Raises:
-        StoreError: if there is no store, the run is not done or its weights were not kept.
+        StoreError: if there is no store, no such run in it, the run is not done or its weights
+            were not kept.
     """
     if not isinstance(store, Store):
         store = Store(store, create=False)
+    if store.kind(store.run_key(run_id)) == "absent":
+        raise StoreError(
+            f"Expected a run of {store.place('')}, got {run_id}, which it does not hold. "
+            "`python -m mtl.store list` names its runs."
+        )
     manifest = store.manifest(run_id)
     if manifest is None or not store.is_done(run_id):
         raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")

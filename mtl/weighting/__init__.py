@@ -110,7 +110,7 @@ def build_weighting(
 def _loss_kinds(tasks: Sequence[str], given: Mapping[str, LossKind]) -> dict[str, LossKind]:
     """Return the kind of each task's loss, as far as it is known."""
     for task, kind in given.items():
-        checked_name(task, tasks, "task of loss_kinds")
-        checked_name(kind, ("regression", "classification"), f"loss kind of task {task!r}")
+        checked_name(task, tasks, "task", of="loss_kinds")
+        checked_name(kind, ("regression", "classification"), "loss kind", of=f"task {task!r}")
     known = {task: DECLARED_TASKS[task].loss_kind for task in tasks if task in DECLARED_TASKS}
     return {**known, **given}

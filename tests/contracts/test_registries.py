@@ -118,7 +118,7 @@ def test_metric_names_and_aliases() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
     assert set(METRIC_ALIASES.values()) <= set(METRICS)
     assert task_metric("segmentation", "acc").name == "pixel_accuracy"
-    with pytest.raises(ValueError, match="Unknown metric of task 'depth' 'miou'.*delta1"):
+    with pytest.raises(ValueError, match="Unknown metric 'miou' of task 'depth'.*delta1"):
         task_metric("depth", "miou")
     assert METRICS["delta1"].shown(0.8126) == "81.3%"
     assert METRICS["rmse"].shown(0.54) == "0.540 m"

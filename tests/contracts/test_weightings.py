@@ -267,7 +267,7 @@ def test_wrong_shapes_are_refused(method: str) -> None:
 @pytest.mark.parametrize(
     ("tasks", "priorities", "options", "message"),
     [
-        (("a", "b"), None, {"warmth": 2.0}, "Unknown option of method"),
+        (("a", "b"), None, {"warmth": 2.0}, "Unknown option 'warmth' of method"),
         (("a", "a"), None, {}, "distinct task names"),
         ((), None, {}, "distinct task names"),
         ("ab", None, {}, "sequence of task names"),

@@ -41,6 +41,14 @@ def test_address_without_an_absolute_path_is_refused(address: str) -> None:
         local_folder(address)
 
 
+@pytest.mark.parametrize("address", ["s3:/user:secret@bucket/a", "GS:/bucket", "file:/a"])
+def test_scheme_with_one_slash_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="^Expected two slashes after") as caught:
+        local_folder(address)
+    assert "secret" not in str(caught.value)
+    assert local_folder(f"./{address}") == Path(address)
+
+
 def test_shown_address_holds_no_secret() -> None:
     shown = shown_address("s3://user:pass%2Fword@bucket/a/b/?region=x&session_token=y#z")
     assert shown == "s3://bucket/a/b"

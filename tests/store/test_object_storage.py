@@ -218,7 +218,7 @@ def test_lost_connection_is_one_sentence_after_several_tries(proxied: str, proxy
     store = Store(proxied)
     proxy.bytes_left = 0
     for attempt in (lambda: store.write("file", b"x"), lambda: Store(store.address)):
-        with pytest.raises(StoreUnreachableError, match="got none in 2 tries to") as caught:
+        with pytest.raises(StoreUnreachableError, match="did not answer in 2 tries") as caught:
             attempt()
         assert len(str(caught.value).splitlines()) == 1
         assert "the same command continues" in str(caught.value)

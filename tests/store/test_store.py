@@ -106,6 +106,7 @@ def test_interrupted_write_leaves_the_old_file(
         ("shelf://bucket/store", "like s3://bucket/prefix"),
         ("s3://bucket/store?colour=red&region=x", "got colour"),
         ("s3:///store?region=x", "expected a bucket"),
+        ("gs://", "expected a bucket"),
         ("/proc/nowhere", "can be written"),
     ],
 )

@@ -171,11 +171,13 @@ def test_package_is_the_command(store: Store) -> None:
         (["list", "STORE", "--run", "../../etc"], 2, "Expected runs of"),
         (["list", ""], 2, "empty name"),
         (["list", "NOWHERE"], 1, "holds no store.json"),
+        (["list", "STORE/sweeps/x"], 1, "the store it lies in"),
+        (["list", "STORE/store.json"], 1, "Expected the folder of a store, got the file"),
         (["verify", "NOWHERE/store.json"], 1, "Expected a"),
         (["remove", "STORE", "--yes"], 2, "or else --all"),
         (["remove", "STORE", "--all", "--state", "done", "--yes"], 2, "or else --all"),
-        (["remove", "STORE", "--all"], 2, "Expected --yes where nobody can be asked"),
-        (["merge", "STORE", "STORE"], 1, "Expected two stores"),
+        (["remove", "STORE", "--all"], 2, "No terminal to ask on: add --yes"),
+        (["merge", "STORE", "STORE"], 1, "Expected two different stores"),
         (["merge", "STORE", "STORE/runs/x"], 1, "Expected"),
         (["merge", "NOWHERE", "STORE"], 1, "holds no store.json"),
     ],
@@ -296,8 +298,8 @@ def test_remove_says_which_sweeps_planned_the_runs(
     assert "Sweep mine plans 2 of them: its command trains them." in out
     assert os.listdir(store.root / "runs") == [ids[2]]
     assert path.read_bytes() == plan
-    assert main(["remove", str(store.root), "--method", "fixed", "--yes"]) == 0
-    assert "No run is meant" in capsys.readouterr().out
+    assert main(["remove", str(store.root), "--method", "fixed"]) == 0
+    assert "No run matches" in capsys.readouterr().out
     path.write_text(json.dumps(json.loads(plan) | {"tuned": ["x"]}))
     assert main(["remove", str(store.root), "--run", ids[2], "--yes"]) == 0
     assert "its command, a search, trains only what" in capsys.readouterr().out

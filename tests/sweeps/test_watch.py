@@ -252,10 +252,15 @@ def test_one_look_writes_nothing_and_needs_no_torch(store):
         (["STORE", "--interval", "0"], 2, "--interval from 0.1"),
         (["STORE", "--interval", "nan"], 2, "--interval from 0.1"),
         (["NOWHERE"], 1, "holds no store.json"),
+        (["SWEEP"], 1, "the store it lies in"),
     ],
 )
 def test_bad_input_is_one_sentence(argv, status, says, store, tmp_path, capsys):
-    places = {"STORE": str(store.root), "NOWHERE": str(tmp_path / "nowhere")}
+    places = {
+        "STORE": str(store.root),
+        "NOWHERE": str(tmp_path / "nowhere"),
+        "SWEEP": str(store.sweep_folder("mine")),
+    }
     assert main([places.get(text, text) for text in argv]) == status
     captured = capsys.readouterr()
     assert says in captured.err
@@ -321,7 +326,7 @@ def test_lost_connection_is_waited_for(remote, s3_server: S3Server, monkeypatch)
     said = [line for line in stream.getvalue().splitlines() if line.startswith("mine: ")]
     assert len(said) == 3  # that nothing answers is said once
     assert said[0].startswith("mine: running")
-    assert said[1].startswith("mine: as it was when last seen. Expected an answer of s3://bucket/")
+    assert said[1].startswith("mine: as it was when last seen. s3://bucket/")
     assert said[2].startswith("mine: finished")
     proxy.close()
 

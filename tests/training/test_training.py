@@ -241,8 +241,11 @@ def test_errors_of_the_command_line_are_one_sentence(
     good, unknown = tmp_path / "good.json", tmp_path / "unknown.json"
     good.write_text(json.dumps(SPEC.to_dict()))
     unknown.write_text(json.dumps({"method": "lbs"}))
+    no_json = tmp_path / "README.md"
+    no_json.write_text("# A heading")
     for arguments, status, message in (
         ([str(unknown)], 2, "Unknown method"),
+        ([str(no_json)], 2, "Expected a run's spec as JSON"),
         ([str(tmp_path / "absent.json")], 2, "No such file"),
         ([str(good), "--store", str(good)], 1, "got the file"),
         ([str(good), "--encoder-weights", str(good)], 2, "leave --encoder-weights out"),

@@ -73,7 +73,7 @@ def test_kinds_of_loss_can_be_given() -> None:
     # n = 2: s0 = log 2 for a classification, log 1 for a regression.
     weighting = build_weighting("uncertainty", ("a", "b"), loss_kinds={"a": "classification"})
     assert weighting.logs.tolist() == pytest.approx([math.log(2), 0.0])
-    with pytest.raises(ValueError, match="Unknown task of loss_kinds 'c'"):
+    with pytest.raises(ValueError, match="Unknown task 'c' of loss_kinds"):
         build_weighting("uncertainty", ("a", "b"), loss_kinds={"c": "regression"})
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mtl.data.readers.checks import bad_file
 
@@ -165,11 +165,11 @@ def _check_regular(path: Path, expected: str) -> None:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise bad_file(path, expected, "no regular file", "Put the picture there")
+            raise bad_file(path, expected, "no regular file", "Give a picture")
         with open(path, "rb"):
             pass
     except OSError as error:
-        remedy = "Put a readable file there, or leave the sample out"
+        remedy = "Give a file that can be read"
         raise bad_file(path, expected, _first_line(error), remedy) from error
     if not status.st_size:
         raise bad_file(path, expected, "an empty file", "Copy it again from its origin")
@@ -192,6 +192,9 @@ def _decoded(path: Path, expected: str) -> tuple[Image.Image, str]:
                     return picture.copy(), kind
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise bad_file(path, too_large, "more", "Write a smaller picture") from error
+    except UnidentifiedImageError as error:
+        remedy = "Convert it to PNG, or copy it again if it is damaged"
+        raise bad_file(path, expected, "a file of another kind", remedy) from error
     except Exception as error:  # damaged files make Pillow's decoders raise errors of many kinds
         remedy = "Copy it again from its origin if it is damaged, or convert it to PNG"
         raise bad_file(path, expected, _first_line(error), remedy) from error

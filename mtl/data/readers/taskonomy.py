@@ -313,7 +313,7 @@ class TaskonomyOptions:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             _refuse("tasks to be distinct and at least one", self.tasks)
         for task in self.tasks:
-            checked_name(task, READABLE_TASKS, "task of Taskonomy")
+            checked_name(task, READABLE_TASKS, "task", of="Taskonomy")
         if self.stride < 1:
             _refuse("stride of at least 1", self.stride)
         if not 0 <= self.offset < self.stride:

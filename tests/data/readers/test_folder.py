@@ -261,7 +261,7 @@ def camera(**values: object) -> str:
         ("tasks: {depth: {scale: 1", "YAML"),
         ("- depth", "a mapping of keys"),
         ("tasks: {}\ntasks: {}", "the key tasks twice"),
-        ("tasks: {}\ncolour: red", "Unknown field of dataset.yaml 'colour'"),
+        ("tasks: {}\ncolour: red", "Unknown field 'colour' of dataset.yaml"),
         ("tasks: {depht: {}}", "Did you mean depth"),
         ("tasks: {edge2d: {scale: 0}}", "other than 0"),
         ("tasks: {edge2d: {scale: 1/0}}", "of type float"),

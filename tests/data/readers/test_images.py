@@ -172,7 +172,7 @@ def test_colours_and_jpeg_are_no_labels(tmp_path: Path) -> None:
 
 def test_other_formats_and_modes_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.bmp", COLOURS).rename(tmp_path / "a.png")
-    refused(read_rgb, tmp_path / "a.png", "cannot identify", "convert it to PNG")
+    refused(read_rgb, tmp_path / "a.png", "another kind", "Convert it to PNG")
     Image.new("CMYK", (4, 4)).save(tmp_path / "b.jpg")
     refused(read_rgb, tmp_path / "b.jpg", "CMYK")
 
