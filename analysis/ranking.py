@@ -9,7 +9,7 @@ RESULTS is a store or the folder of one sweep, TABLE any CSV or Parquet with one
 numeric column is ranked but `trial`, `seed`, `priority_<task>`, which say which trial a row is, and
 `rank_...`, the ranks that a table brings along. Where trials share seeds, whole seeds are permuted.
 Metrics that `mtl.records` knows bring their direction; others need it: `--metrics score:max`.
-Written are ranks.csv, rank_summary.csv and rank_tests.csv, the first two as LaTeX too.
+Written are ranks.csv, rank_summary.csv and rank_tests.csv, each that has rows as LaTeX too.
 """
 
 import argparse
@@ -45,10 +45,11 @@ def _main(argv: Sequence[str] | None) -> int:
     for ranking in _rankings(given.results, request):
         folder = out / folder_name(ranking.label) if ranking.label else out
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in ranking_files(ranking).items():
+        files = ranking_files(ranking)
+        for name, text in files.items():
             write_atomically(folder / name, text.encode())
         print(ranking_text(ranking))
-        print(f"Written: {folder / 'ranks.csv'}, {folder / 'rank_summary.csv'}", flush=True)
+        print(f"Written: {len(files)} files in {folder.resolve()}", flush=True)
     return 0
 
 

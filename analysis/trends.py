@@ -69,7 +69,7 @@ def _write(stores: Sequence[Store], group: Group, out: Path) -> list[str]:
         write_atomically(out / name, content)
     notes = [part for part in section.parts if isinstance(part, str)]
     head = [f"\n{group.title}"] if group.label else []
-    return [*head, section.lead, *notes, f"Written: {len(contents)} files in {out}."]
+    return [*head, section.lead, *notes, f"Written: {len(contents)} files in {out.resolve()}"]
 
 
 if __name__ == "__main__":

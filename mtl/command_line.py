@@ -4,13 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mtl.errors import UsageError, UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports wrong usage like every other mistake of a user: as a `UsageError`."""
+    """Reports wrong usage as a `UsageError`, like every other mistake of a user.
+
+    Options are not abbreviated, so that an option added later changes no command.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of `argparse.ArgumentParser`."""
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UsageError`."""

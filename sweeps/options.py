@@ -186,7 +186,7 @@ def make_parser(
     kind: str, description: str, add_options: AddOptions | None = None
 ) -> argparse.ArgumentParser:
     """Return the parser of a sweep's command line."""
-    parser = Parser(prog=f"{kind}.py", description=description, allow_abbrev=False)
+    parser = Parser(prog=f"{kind}.py", description=description)
     what = parser.add_argument_group("what is trained").add_argument
     what("--tasks", nargs="+", action="append", metavar="TASK", help="repeat for more sets")
     what("--methods", nargs="+", metavar="METHOD", help="torchjd:* means all of TorchJD's")

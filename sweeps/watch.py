@@ -319,7 +319,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog="watch.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--name", help="of the sweep; the one that was active last by default")

@@ -302,7 +302,7 @@ def _why_untested(
     if of_a != of_b:
         return f"they do not have equally many runs of every {' and '.join(_plain(key))}"
     if seeds.nunique() < 2:
-        return "whole seeds are permuted, and there is a single one"
+        return "the test permutes seeds and needs at least two"
     return ""
 
 

@@ -27,6 +27,8 @@ NUM_DIRECTIONS = 24
 PADDING = 2.0
 """Pixels kept free around a label."""
 NUM_PASSES = 8
+ARROW_GRID = 9
+"""Places for the arrow towards better that are tried along each axis."""
 LEADER_SHARES = np.linspace(0.15, 0.85, 6)
 """Spots along the line from point to label that must not lie on anything else."""
 MARKER_RADIUS = 7.0
@@ -170,19 +172,23 @@ def _better_arrow(
 ) -> tuple[Callout, Box]:
     """Return an arrow towards better on both axes, and its box.
 
-    It stands in the upper right corner; where something stands there, as the points of good methods
-    do, in the lower left one.
+    It stands in the first corner without points and texts; where every corner has some, in the free
+    place of a grid that is nearest to the upper right.
     """
     left, top, right, bottom = inner
     reach = 3.2 * font
     wide, high = right - left, bottom - top
-    places = ((0.985, 0.98), (0.03 + 1.8 * reach / wide, 0.05 + 1.1 * reach / high))
+    across = np.linspace(0.03 + 1.8 * reach / wide, 0.985, ARROW_GRID)
+    up = np.linspace(0.05 + 1.1 * reach / high, 0.98, ARROW_GRID)
+    (x0, *_, x1), (y0, *_, y1) = across, up
+    corners = [(x1, y1), (x0, y1), (x0, y0), (x1, y0)]
+    places = [*corners, *sorted(itertools.product(across, up), key=sum, reverse=True)]
     tips = [(left + x * wide, bottom - y * high) for x, y in places]
     boxes = [(x - reach * 1.8, y, x, y + reach) for x, y in tips]
-    means = np.array([box for box, weight in held if weight == MEAN_WEIGHT]).reshape(-1, 4)
-    best = int(overlaps(np.array(boxes), means).sum(axis=1).argmin())
+    taken = np.array([box for box, weight in held if weight >= RUN_WEIGHT]).reshape(-1, 4)
+    best = int(overlaps(np.array(boxes), taken).sum(axis=1).argmin())
     (x0, x1), (y0, y1) = panel.x.limits or (0, 1), panel.y.limits or (0, 1)
-    x, y = places[best]
+    x, y = map(float, places[best])
     tip = (x0 + x * (x1 - x0), y0 + y * (y1 - y0))
     return Callout(*tip, (-reach, reach * 0.75), "better", MUTED, has_head=True), boxes[best]
 

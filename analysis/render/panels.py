@@ -172,9 +172,9 @@ class Rule:
     text: str = ""
     colour: str = MUTED
     dash: str = "dot"
-    text_at: Literal["end", "middle"] = "end"
-    """The text stands at the line's better end on its worse side, or half-way on its better side,
-    so that the names of two lines do not meet."""
+    text_at: Literal["start", "middle", "end"] = "end"
+    """The text stands at the line's worse or better end on its worse side, or half-way on its
+    better side."""
 
     @property
     def text_place(self) -> tuple[float, Literal["left", "right"], Literal["top", "bottom"]]:
@@ -184,6 +184,8 @@ class Rule:
         """
         if self.text_at == "end":
             return 1.0, "right", "top"
+        if self.text_at == "start":
+            return (0.0, "right", "bottom") if self.axis == "x" else (0.0, "left", "top")
         return 0.5, "left", "top" if self.axis == "x" else "bottom"
 
 

@@ -58,8 +58,8 @@ def attainment(findings: Findings, _: RunFiles) -> Section | None:
             why_not.append(f"Not shown: {matched}.")
         elif min(len(matched.seeds_a), len(matched.seeds_b)) < 2:
             why_not.append(
-                f"Not shown: {len(matched.seeds_a)} seeds of {pair[0]} and {len(matched.seeds_b)} "
-                f"of {pair[1]} are complete, and a share of seeds needs two of each."
+                "Not shown: needs at least two complete seeds of each method "
+                f"({pair[0]} has {len(matched.seeds_a)}, {pair[1]} {len(matched.seeds_b)})."
             )
         else:
             return _section(findings, matched, why_not)

@@ -10,7 +10,7 @@ from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import Axis, shown_number, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
-from analysis.load.text import first_items, listed
+from analysis.load.text import counted, first_items, listed
 from analysis.render.figure_parts import axis_limits, axis_title
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
 from analysis.render.section import Part, Section
@@ -88,13 +88,15 @@ def _lead(findings: Findings, found: tuple[Response, ...]) -> str:
     for arm in list(dict.fromkeys(response.arm for response in found))[:2]:
         parts = [
             f"{_axis(findings, response).name} {_tau(response.control)}, "
-            f"{response.control.violations} of {response.control.num_steps} steps back"
+            f"{counted(response.control.violations, 'violation', 'violations')} in "
+            f"{counted(response.control.num_steps, 'step', 'steps')}"
             for response in found
             if response.arm == arm
         ]
         sentences.append(f"{arm}: {'; '.join(parts)}.")
     return (
         "Kendall's rank correlation of metric and priority, 1 if the metric follows its priority. "
+        "A violation is a step between neighbouring priorities at which the mean gets worse. "
         + " ".join(sentences)
     )
 
@@ -189,8 +191,8 @@ COLUMNS = (
     Column("low"),
     Column("high"),
     Column("num_seeds_agreeing"),
-    Column("violations", "steps back"),
-    Column("num_steps", "of"),
+    Column("violations", "violations"),
+    Column("num_steps", "steps"),
     Column("span"),
     Column(None, "span", lambda record: record["axis"].shown(record["span"])),
     Column("evenness", "evenness", ".2f"),
@@ -221,10 +223,10 @@ def _table(findings: Findings, found: tuple[Response, ...]) -> Table:
     return Table.of(
         "controllability",
         "Kendall's rank correlation of metric and priority, mean over seeds with its "
-        f"{PERCENT} interval over them (1: the metric always improves with its priority); steps "
-        "between neighbouring priorities at which the mean gets worse; largest minus smallest "
-        "mean; and evenness of the steps (1: all alike, 0: one step moves it alone). A dash: the "
-        f"metric is constant. No interval from fewer than {MIN_SEEDS} seeds.",
+        f"{PERCENT} interval over them (1: the metric always improves with its priority); "
+        "violations: steps between neighbouring priorities at which the mean gets worse; largest "
+        "minus smallest mean; and evenness of the steps (1: all alike, 0: one step moves it "
+        f"alone). A dash: the metric is constant. No interval from fewer than {MIN_SEEDS} seeds.",
         records,
         COLUMNS,
         num_words=2,

@@ -154,10 +154,14 @@ def _read(
     return read, refused
 
 
+def _epochs(epochs: Sequence[int]) -> str:
+    return f"epoch{'s' if len(epochs) > 1 else ''} {listed([str(epoch) for epoch in epochs])}"
+
+
 def _lead(shown: Sequence[ShownSamples], epochs: Sequence[int], number: int) -> str:
     words = (
-        f"Where the losses lie in validation image {number}, from one run a method, after epochs "
-        f"{listed([str(epoch) for epoch in epochs])}."
+        f"Where the losses lie in validation image {number}, from one run a method, after "
+        f"{_epochs(epochs)}."
     )
     totals = {
         s.arm: {task: float(np.nansum(of)) for task, of in s.errors[epochs[-1]].items()}
@@ -250,8 +254,8 @@ def _pictures(
     return Pictures(
         name=name,
         title=title,
-        alt=f"{title} for validation image {view.image_number}: {listed([*maps])} after epochs "
-        f"{listed([str(epoch) for epoch in view.epochs])}.",
+        alt=f"{title} for validation image {view.image_number}: {listed([*maps])} after "
+        f"{_epochs(view.epochs)}.",
         head=(*columns, *(f"error, epoch {epoch}" for epoch in view.epochs)),
         rows=tuple(rows),
         caption=f"{words} One colour range for all errors; the {CLIPPED_SHARE:.0%} of pixels with "

@@ -162,12 +162,13 @@ def _definitions(found: Indicators) -> str:
 
 def _levels(pair: Pair) -> str:
     seeds, runs = pair.seed_level, pair.run_level
+    num_seeds = "one seed" if pair.found.num_seeds == 1 else f"{pair.found.num_seeds} seeds"
     return (
         "Seed-level intervals and tests take a seed with all its runs as one observation, as runs "
         "of one seed share their initial weights and data order; the figure and the words use "
         "them. Run-level ones take each run by itself, within its priority: they are right only "
         "if no seed favours a method at all priorities, and otherwise find differences where there "
-        f"are none. With {pair.found.num_seeds} seeds the minimum attainable p-value is "
+        f"are none. With {num_seeds} the minimum attainable p-value is "
         f"{seeds.minimum_p:.2g} at seed level and {runs.minimum_p:.2g} at run level; p is "
         "two-sided and not adjusted for the number of pairs."
     )

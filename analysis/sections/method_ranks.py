@@ -111,10 +111,11 @@ def _lead(ranking: Ranking) -> str:
     summary = ranking.table.summary.sort_values("rank_avg", kind="stable")
     best = _averages(summary.to_dict("records"))
     num_trials = len(ranking.table.trials)
+    tests = ": see the differences and their p below" if ranking.tests else ""
     return (
         f"Average rank among {num_trials} trials over {len(ranking.table.metrics)} metrics, 1 is "
         f"best and {(num_trials + 1) / 2:g} is the middle: {first_listed(best, 4)}. A rank says "
-        "who is ahead and not by how much: see the differences and their p below."
+        f"who is ahead and not by how much{tests}."
     )
 
 

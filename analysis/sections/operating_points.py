@@ -106,7 +106,7 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
     limits = plane.limits()
     arrows = plane.arrows(limits)
     marks: list[Drawn] = [area for _, (area, _) in bands]
-    marks += plane.reference_lines()
+    marks += plane.reference_lines(limits)
     marks += [plane.single_runs(arm, mark) for arm, mark in arms]
     for arm, mark in arms:
         corners = plane.staircase(arm)
@@ -243,16 +243,24 @@ class Plane:
             lines[SINGLE_TASK] = sum(values) / len(values)
         return lines
 
-    def reference_lines(self) -> list[Rule]:
-        """Return the lines of `references`."""
+    def reference_lines(self, limits: Sequence[tuple[float, float]]) -> list[Rule]:
+        """Return the lines of `references`; `limits` are those of the axes, in display units."""
         directions: tuple[Literal["x", "y"], ...] = ("x", "y")
+        # Two lines that cross near the better corner would have their texts there on each other.
+        priors = [self.references(axis).get(PRIOR) for axis in self.axes]
+        cross_at_end = all(
+            prior is not None
+            and (prior * axis.metric.display_factor - worse) / (better - worse) > 0.5
+            for prior, axis, (worse, better) in zip(priors, self.axes, limits, strict=True)
+        )
+        prior_text_at: Literal["start", "end"] = "start" if cross_at_end else "end"
         return [
             Rule(
                 direction,
                 value * axis.metric.display_factor,
                 f"{kind} {axis.shown(value)} {axis.unit}",
                 dash="dot" if kind == PRIOR else "longdash",
-                text_at="end" if kind == PRIOR else "middle",
+                text_at=prior_text_at if kind == PRIOR else "middle",
             )
             for direction, axis in zip(directions, self.axes, strict=True)
             for kind, value in self.references(axis).items()

@@ -20,6 +20,9 @@ from analysis.render.section import Part, Section
 from analysis.render.table import Column, Table
 from analysis.sections.verdict import not_compared, partly_compared, single_point_words
 
+MAX_RATIOS = 6
+"""Ratios of range to spread that a sentence names; of more it gives the smallest and largest."""
+
 
 def operating_point_table(findings: Findings) -> Table:
     """Return one row an operating point: means and standard deviations over seeds."""
@@ -253,10 +256,6 @@ def spread_section(findings: Findings, _: RunFiles) -> Section | None:
     if not findings.spreads:
         return None
     axes = {axis.column: axis for axis in findings.axes}
-    ratios = [spread.ratio for spread in findings.spreads if spread.ratio is not None]
-    lead = "Range of the means over the priorities against the standard deviation over seeds."
-    if ratios:
-        lead += f" The ratios lie between {min(ratios):.1f} and {max(ratios):.1f}."
     table = Table.of(
         "range_over_spread",
         "Range of the means over the priorities, standard deviation over seeds pooled over the "
@@ -267,8 +266,35 @@ def spread_section(findings: Findings, _: RunFiles) -> Section | None:
         num_words=2,
     )
     return Section(
-        "spread", "Does the priority move a metric by more than the seed does?", lead, (table,)
+        "spread",
+        "Does the priority move a metric by more than the seed does?",
+        _spread_lead(findings),
+        (table,),
     )
+
+
+def _spread_lead(findings: Findings) -> str:
+    """Return by how many standard deviations over seeds the priority moves each metric."""
+    ratios = [spread.ratio for spread in findings.spreads if spread.ratio is not None]
+    if not ratios:
+        return "How far the priority moves a metric; there is no spread over seeds to compare with."
+    if len(ratios) > MAX_RATIOS:
+        numbers = f"{_ratio_text(min(ratios))} to {_ratio_text(max(ratios))}"
+        return f"The priority moves the metrics by {numbers} standard deviations over seeds."
+    moved = []
+    for axis in findings.axes:
+        arms = [
+            f"{_ratio_text(spread.ratio)} under {spread.arm}"
+            for spread in findings.spreads
+            if spread.column == axis.column and spread.ratio is not None
+        ]
+        if arms:
+            moved.append(f"{axis.name} by {listed(arms)}")
+    return f"The priority moves, in standard deviations over seeds, {'; '.join(moved)}."
+
+
+def _ratio_text(ratio: float) -> str:
+    return f"{ratio:.{0 if ratio >= 10 else 1}f}"
 
 
 STATE_COLUMNS = (
@@ -286,10 +312,14 @@ STATE_COLUMNS = (
 def run_section(findings: Findings, _: RunFiles) -> Section:
     """Return what became of the runs asked for, with the reasons."""
     meanings = [f"{number} {state} ({STATES[state]})" for state, number in findings.counts.items()]
+    lead = f"Of {len(findings.states)} runs {listed(meanings) if meanings else 'none'}."
+    if list(findings.counts) == ["done"]:
+        several = len(findings.states) > 1
+        lead = f"All {len(findings.states)} runs are done." if several else "The one run is done."
     return Section(
         "states",
         "What was run and what is missing",
-        f"Of {len(findings.states)} runs {listed(meanings) if meanings else 'none'}.",
+        lead,
         (_state_table(findings),),
     )
 

@@ -64,7 +64,7 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     return Section(
         "picker",
         "Choose a network",
-        f"{lead} Say below what matters to you, and take the network along.",
+        f"{lead} Say below what matters to you, and get the network.",
         tuple(parts),
         values,
         template="picker.html.j2",

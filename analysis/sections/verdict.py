@@ -54,7 +54,10 @@ def verdict(findings: Findings) -> Verdict:
             (),
             tuple(_incomplete(findings)),
         )
-    compared = [_compared(c, findings) for c in _by_weight(findings)]
+    comparisons = _by_weight(findings)
+    if _all_zero(comparisons):  # the headline says so
+        comparisons = [c for c in comparisons if c.test is None]
+    compared = [_compared(c, findings) for c in comparisons]
     return Verdict(
         headline=_headline(findings),
         statements=(
@@ -125,7 +128,7 @@ def _without_result(findings: Findings) -> list[str]:
 def _few_seeds(findings: Findings) -> list[str]:
     seeds = sorted({point.n for point in findings.points})
     if seeds == [1]:
-        return ["One seed a setting: nothing here tells a method from its luck."]
+        return ["One seed a setting cannot separate methods from chance."]
     if seeds[0] < 5:
         counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         return [f"The standard deviations are rough: {counts} seeds."]
@@ -156,7 +159,7 @@ def _reach(findings: Findings) -> str:
 
 
 def single_point_words(findings: Findings) -> list[str]:
-    """Say why methods without priorities have no hypervolume where others have one."""
+    """Say why methods without priorities have no front where others have one."""
     if not findings.single_points or not findings.comparisons:
         return []
     names = first_listed(findings.single_points, MAX_NAMED)
@@ -221,11 +224,11 @@ def _headline(findings: Findings) -> str:
         on = f", on {shown[0].shared if len(shown) == 1 else several}"
     if not won:
         names = first_listed(_arms_of(tested), MAX_NAMED)
-        if any(any(c.hypervolumes) for c in tested):
+        if not _all_zero(tested):
             return f"No winner: {names} do not differ significantly in hypervolume{on}."
         return (
             "No winner: no operating point is better than the reference point on every metric, "
-            f"so {names} have no hypervolume."
+            f"so the hypervolume of {names} is 0. More runs of the same do not change that."
         )
     parts = []
     for c in won[: MAX_NAMED // 2]:
@@ -239,6 +242,12 @@ def _headline(findings: Findings) -> str:
     undecided = len(tested) - len(won)
     rest = f"; {undecided} of {len(tested)} comparisons are not significant" if undecided else ""
     return f"{winners}{on}{rest}."
+
+
+def _all_zero(comparisons: Sequence[Comparison]) -> bool:
+    """Return whether every comparison that was tested is of two hypervolumes of 0."""
+    tested = [c for c in comparisons if c.test is not None]
+    return bool(tested) and not any(any(c.hypervolumes) for c in tested)
 
 
 def _arms_of(comparisons: Sequence[Comparison]) -> list[str]:

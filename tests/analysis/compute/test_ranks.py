@@ -189,7 +189,7 @@ def test_size_holds_under_seed_effects():
         ("a 0 p, a 1 q, b 0 q, b 1 p", ["p"], "equally many runs of every seed and p"),
         ("a 0 p, a 0 p, a 1 p, b 0 p, b 1 p", [], "equally many runs of every seed"),
         ("a 0 p, a 0 q, a 1 p, b 2 p, b 3 p", [], "equally many runs of every seed"),
-        ("a 0 p, a 0 q, b 0 p, b 0 q", ["p"], "there is a single one"),
+        ("a 0 p, a 0 q, b 0 p, b 0 q", ["p"], "permutes seeds and needs at least two"),
         ("a 0 p, a 1 p, b nan p, b 1 p", [], "some trials have no seed"),
         ("a 0 p, b 0 p, b 1 p", [], "two trials of each"),
     ],

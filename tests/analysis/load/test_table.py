@@ -108,7 +108,7 @@ def test_bad_table_is_refused_with_its_row(read, changes, message):
         (["delta1"], "metric of depth .* Name it depth_delta1"),
     ],
 )
-def test_lacking_column_is_named(read, dropped, message):
+def test_missing_column_is_named(read, dropped, message):
     with pytest.raises(UserError, match=message):
         read(table().drop(columns=dropped))
 

@@ -89,7 +89,10 @@ def test_seed_that_misses_a_priority_is_left_out_with_a_note():
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (drawn_rows((1, 3)), "1 seeds of lsb and 3 of fixed are complete"),
+        (
+            drawn_rows((1, 3)),
+            "needs at least two complete seeds of each method (lsb has 1, fixed 3).",
+        ),
         (
             [r for r in drawn_rows() if (r[0] == "lsb") == (r[1] == PRIORITIES[0])],
             "share no priority",
@@ -125,7 +128,7 @@ def test_first_pair_of_methods_with_enough_runs_is_shown():
     few = attainment(made_findings(drawn_rows((2, 1, 2), arms=arms)), NO_FILES)
     assert (few.values["method_a"], few.values["method_b"]) == ("m<script>$_", "lsb")
     assert any(
-        "2 seeds of m<script>$_ and 1 of fixed are complete" in p
+        "seeds of each method (m<script>$_ has 2, fixed 1)" in p
         for p in few.parts
         if isinstance(p, str)
     )

@@ -79,7 +79,7 @@ def test_constant_metric_has_no_correlation(store, synthetic):
     depth, segmentation = section.values["responses"]
     assert (depth.control.rank_correlation, depth.control.span) == (None, 0.0)
     assert segmentation.control.rank_correlation == pytest.approx(1.0)
-    assert "depth delta1 \N{EN DASH}, 0 of 4 steps back" in section.lead
+    assert "depth delta1 \N{EN DASH}, 0 violations in 4 steps" in section.lead
     json.dumps(build(load_stores([store])).summary, allow_nan=False)
 
 

@@ -173,6 +173,25 @@ def test_arrow_to_better_leaves_its_corner_to_the_points(store):
     assert is_upper_right((0.6, 0.41)) == [True] * 3
 
 
+def test_quick_results_lie_under_neither_arrow_nor_text(store):
+    # As of the quick sweep: few weak points, far below a baseline that is good on both axes.
+    values = {0.25: (0.249, 0.067), 0.5: (0.385, 0.069), 0.75: (0.279, 0.067)}
+    for share, pair in values.items():
+        finish(store, make_spec("lsb", share, 0), depth_and_segmentation(*pair))
+    prior = {"depth_delta1": 0.568, "segmentation_miou": 0.271}
+    (figure,) = operating_point_figures(replace(findings_of(store), prior=prior))
+    (panel,) = figure.panels
+    (x0, x1), (y0, y1) = panel.x.limits, panel.y.limits
+    assert {rule.text_at for rule in rules(figure)} == {"start"}, "apart, not both in one corner"
+    for layout in panel.layouts:
+        left, top, right, bottom = layout.inner
+        arrow, reach = arrow_of(layout), 3.2 * layout.font
+        for x, y in values.values():
+            across = (100 * x - arrow.x) / (x1 - x0) * (right - left)
+            down = (arrow.y - 100 * y) / (y1 - y0) * (bottom - top)
+            assert not (-1.8 * reach < across < 0 and 0 < down < reach)
+
+
 def test_single_task_runs_are_lines(full_store):
     findings = findings_of(full_store)
     baselines = {"depth_delta1": {0: 0.8, 1: 0.9}, "segmentation_miou": {0: 0.95}}

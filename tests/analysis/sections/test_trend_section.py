@@ -119,7 +119,7 @@ def test_damaged_and_missing_records_are_named(store: Store, synthetic: SimpleNa
     assert "differ in their seeds: lsb 1; fixed 0" in said
 
 
-def test_missing_records_are_said(
+def test_missing_records_are_named(
     full_store: Store,
 ) -> None:
     made = section(full_store)
