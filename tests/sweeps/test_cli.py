@@ -166,7 +166,7 @@ def test_store_that_cannot_be_used_is_refused(more, tmp_path, capsys):
     for nowhere in ("/proc/nothing/below", str(file / "below")):
         assert main(["--store", nowhere, *more]) == 1
         captured = capsys.readouterr()
-        assert "--store" in captured.err
+        assert f"Expected a folder that can be written, got {nowhere}: " in captured.err
         assert (captured.out, len(captured.err.splitlines())) == ("", 1)
     assert files_below(tmp_path) == ["file", "foreign", "foreign/store.json"]
 
@@ -174,7 +174,7 @@ def test_store_that_cannot_be_used_is_refused(more, tmp_path, capsys):
 def test_plan_for_a_read_only_folder_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(store.os, "access", lambda folder, mode: False)
     assert main(["--plan", "--store", str(tmp_path / "a" / "b")]) == 1
-    assert f"and {tmp_path} is none" in capsys.readouterr().err
+    assert f": {tmp_path} is not writable." in capsys.readouterr().err
 
 
 def test_out_of_memory_is_one_sentence(tmp_path, capsys, monkeypatch):
