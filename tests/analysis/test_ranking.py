@@ -88,6 +88,7 @@ def test_rows_without_a_value_and_copies_are_left_out_with_a_note(tmp_path, caps
     assert "Left out: method b, seed 0: no value of miou." in shown
     assert "Left out: method b, seed 1" in shown
     assert "Left out: 1 row that repeats an earlier one." in shown
+    assert f"Written: 5 files in {tmp_path}" in shown
     assert not re.search(r"-\d", shown.split("Written")[0]), "a true minus sign"
     assert len(pd.read_csv(tmp_path / "ranks.csv")) == 2
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.compute.fronts import hypervolume
+from analysis.load.run_files import RunFiles
+from analysis.sections.overview_tables import spread_section
 from analysis.sections.verdict import verdict
 from tests.analysis.conftest import MEANS, PRIORITIES
 from tests.analysis.made_findings import Row, made_findings
@@ -153,6 +155,18 @@ def test_constant_metric_has_no_range_and_some_reference():
     )
     # miou is to be maximised: 0.5 moved by 0.05 to worse.
     assert findings.reference.point[1] == pytest.approx(0.45)
+
+
+def test_movement_is_in_deviations_over_seeds():
+    # By hand: means of delta1 .5 and .9, deviation .1 under lsb; miou does not differ by seed.
+    rows = [
+        ("lsb", (p, 1 - p), seed, (mean + sign * 0.1 / 2**0.5, 0.5))
+        for p, mean in ((0.25, 0.5), (0.75, 0.9))
+        for seed, sign in ((0, -1), (1, 1))
+    ]
+    lead = "The priority moves, in standard deviations over seeds, depth delta1 by 4.0 under lsb."
+    assert spread_section(made_findings(rows), RunFiles()).lead == lead
+    assert "no spread over seeds" in spread_section(made_findings(TWO_BY_TWO), RunFiles()).lead
 
 
 def test_rounding_errors_are_no_range():
