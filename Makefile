@@ -12,7 +12,7 @@ sweep: $(VENV)/.installed  ## train the default grid on embedded scenes and writ
 	$(RUN)/python sweeps/priority_grid.py $(ARGS)
 
 test: $(VENV)/.installed-test  ## run the fast tests
-	$(RUN)/python -m pytest -W error -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	$(RUN)/python -m pytest -W error -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-test  ## lint, types, import rules
 	$(RUN)/ruff check .

@@ -89,7 +89,7 @@ def test_load_network_gives_the_trained_network(
     run = _Run(SPEC, store, runtime)
     again = evaluate(network, SPEC, run.splits["test"], run.info, torch.device("cpu"))
     assert again == result.final_metrics["test"]
-    with pytest.raises(StoreError, match="finished run"):
+    with pytest.raises(StoreError, match="which it does not hold"):
         load_network(Store(tmp_path / "empty"), SPEC.run_id())
     with pytest.raises(StoreError, match="nowhere"):
         load_network(str(tmp_path / "nowhere"), SPEC.run_id())
