@@ -154,7 +154,7 @@ class Journal:
 
 
 def end_state(snapshot: Snapshot) -> str:
-    """Return the state of a sweep that has ended for now."""
+    """Return `finished`, or `stopped` where the same command continues."""
     return "finished" if snapshot.is_over else "stopped"
 
 
