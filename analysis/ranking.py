@@ -18,9 +18,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.compute.rank_tables import Ranking, Request, ranking_of_table, rankings_of_stores
+from analysis.compute.ranks import rank
 from analysis.load.groups import folder_name
 from analysis.load.plans import default_folder, stores_among, table_among
+from analysis.load.trials import Request, Trials, trials_of_stores, trials_of_table
 from analysis.sections.method_ranks import ranking_files, ranking_text
 from mtl.command_line import Parser, run
 from mtl.errors import UsageError
@@ -39,10 +40,9 @@ def _main(argv: Sequence[str] | None) -> int:
         metrics=_metrics(given.metrics),
         tie_tolerances=_tolerances(given.tie_tolerance),
         blocks=given.blocks,
-        baseline=given.baseline,
     )
     out = given.out or default_folder([given.results], "ranking")
-    for ranking in _rankings(given.results, request):
+    for ranking in [rank(t, given.blocks, given.baseline) for t in _trials(given.results, request)]:
         folder = out / folder_name(ranking.label) if ranking.label else out
         folder.mkdir(parents=True, exist_ok=True)
         files = ranking_files(ranking)
@@ -87,12 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rankings(text: str, request: Request) -> list[Ranking]:
+def _trials(text: str, request: Request) -> list[Trials]:
     table = table_among([text])
     if table is not None:
-        return [ranking_of_table(table, request)]
+        return [trials_of_table(table, request)]
     stores, asked = stores_among([text])
-    return rankings_of_stores(stores, asked, request)
+    return trials_of_stores(stores, asked, request)
 
 
 def _metrics(texts: Sequence[str]) -> dict[str, str | None]:

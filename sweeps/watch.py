@@ -25,8 +25,8 @@ from analysis.compute.fronts import (
     reference_point,
     unusable,
 )
-from analysis.load.axes import metric_column
 from analysis.load.groups import groups_of_stores
+from analysis.load.metrics import metric_column
 from analysis.load.plans import Asked
 from analysis.load.runs import VALIDATION, Loaded, load_stores
 from mtl.command_line import Parser, printable, run

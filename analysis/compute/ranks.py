@@ -12,14 +12,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.compute.inference import holm
-from mtl.errors import UsageError
-from mtl.records import Metric
+from analysis.load.baselines import Baselines
+from analysis.load.priorities import PRIORITY_PREFIX
+from analysis.load.text import listed
+from analysis.load.trials import PRIORITIES, RankedMetric, Trials, identifier_text
+from mtl.errors import UsageError, UserError
+from mtl.spec.strict import checked_name
 
 TOP_SHARE = 0.2
 """Of the trials of a metric: those that Table S-3 prints in red."""
@@ -28,24 +33,8 @@ MIN_BLOCKS, MIN_METHODS = 5, 3
 MAX_ENUMERATED = 100_000
 """Permutations up to this many are all counted; beyond, as many are drawn."""
 SAMPLING_SEED = 0
-
-
-@dataclass(frozen=True)
-class RankedMetric:
-    """A column that is ranked."""
-
-    column: str
-    metric: Metric
-    """Its direction, and the decimals to which values are rounded."""
-    factor: float
-    """From the column's values to displayed ones; 1 where the column holds displayed values."""
-    tie_tolerance: float = 0.0
-    """Displayed values that lie so near to the best of their group tie with it."""
-
-    @property
-    def sign(self) -> int:
-        """Return 1 where higher is better, -1 where lower is."""
-        return 1 if self.metric.direction == "max" else -1
+DELTA_COLUMNS = ("delta_m_percent_tasks_first", "delta_m_percent_metrics_flat")
+"""Of the summary, where there is a baseline; see `delta_m`."""
 
 
 @dataclass(frozen=True)
@@ -362,10 +351,7 @@ def _permutation_p(samples: tuple[np.ndarray, np.ndarray], kind: str, *, exact: 
 
 
 def delta_m(
-    means: Mapping[str, float],
-    baseline: Mapping[str, float],
-    metrics: Sequence[RankedMetric],
-    task_of: Mapping[str, str],
+    means: Mapping[str, float], baseline: Mapping[str, float], metrics: Sequence[RankedMetric]
 ) -> tuple[float, float]:
     """Return the mean relative gain over the baseline in percent, by both conventions of Delta_m.
 
@@ -373,7 +359,6 @@ def delta_m(
         means: column -> the method's mean.
         baseline: column -> the mean of the single-task runs; none 0.
         metrics: what is averaged.
-        task_of: column -> task.
 
     Returns:
         Tasks first: each task's metrics averaged, then the tasks, so that every task counts alike
@@ -384,8 +369,122 @@ def delta_m(
     for ranked in metrics:
         column = ranked.column
         change = ranked.sign * (means[column] - baseline[column]) / abs(baseline[column])
-        changes.setdefault(task_of[column], []).append(100 * change)
+        changes.setdefault(ranked.task, []).append(100 * change)
     return (
         float(np.mean([np.mean(of_task) for of_task in changes.values()])),
         float(np.mean([change for of_task in changes.values() for change in of_task])),
     )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One ranked table with all that is said of it."""
+
+    table: RankTable
+    """Its summary has `DELTA_COLUMNS` where there is a baseline."""
+    tests: tuple[PairTest, ...]
+    untested: tuple[Untested, ...]
+    blocks: tuple[BlockTest, ...]
+    notes: tuple[str, ...]
+    label: str
+    """What tells its trials from others of the same results; empty for one table."""
+    title: str
+    """The label as people say it."""
+
+    @property
+    def has_deltas(self) -> bool:
+        """Return whether there is a baseline that Delta_m is relative to."""
+        return DELTA_COLUMNS[0] in self.table.summary
+
+
+def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None) -> Ranking:
+    """Return the ranking of trials; those without a usable value of every metric are left out.
+
+    Args:
+        trials: to be ranked.
+        blocks: see `friedman_tests`; None makes no such test.
+        baseline: method that Delta_m is relative to; None takes the single-task runs.
+
+    Raises:
+        UserError: if no trial is usable.
+        UsageError: for blocks or a baseline that the trials do not have.
+    """
+    by, metrics, notes = trials.by, trials.metrics, [*trials.notes]
+    usable = np.ones(len(trials.frame), dtype=bool)
+    for position, row in enumerate(trials.frame.to_dict("records")):
+        lacking = [problem for ranked in metrics if (problem := _problem(ranked, row))]
+        if lacking:
+            usable[position] = False
+            names = (by, *trials.identifiers)
+            where = ", ".join(f"{name} {identifier_text(row[name])}" for name in names)
+            notes.append(f"Left out: {where}: {', '.join(lacking)}.")
+    frame = trials.frame[usable].reset_index(drop=True)
+    if frame.empty:
+        raise UserError(
+            f"Expected rows with a usable value of {', '.join(m.column for m in metrics)}, got "
+            "none. Choose other columns with --metrics."
+        )
+    table = rank_table(frame, by, trials.identifiers, metrics)
+    if trials.baselines is not None or baseline is not None:
+        table, reason = _with_deltas(table, trials.baselines or {}, baseline)
+        notes += [reason] if reason else []
+    seed = "seed" if "seed" in trials.identifiers else None
+    tests, untested = pair_tests(table.trials, by, metrics, seed, trials.settings)
+    block_tests: list[BlockTest] = []
+    if blocks is not None:
+        if blocks == PRIORITIES or blocks.startswith(PRIORITY_PREFIX):
+            raise UsageError(
+                f"Expected --blocks to name independent blocks, such as data sets or seeds, got "
+                f"{blocks}, at which the same seeds are run. Say --blocks seed."
+            )
+        checked_name(blocks, [*map(str, frame.columns)], "column for --blocks")
+        block_tests = friedman_tests(frame, by, blocks, metrics)
+    return Ranking(
+        table,
+        tuple(tests),
+        tuple(untested),
+        tuple(block_tests),
+        tuple(notes),
+        trials.label,
+        trials.title,
+    )
+
+
+def _problem(ranked: RankedMetric, row: Mapping[Any, Any]) -> str:
+    """Return why a row cannot be ranked by a metric; empty if it can."""
+    value = float(row[ranked.column]) * ranked.factor / ranked.metric.display_factor
+    problem = ranked.metric.problem(value)
+    return f"{problem} of {ranked.column}" if problem else ""
+
+
+def _with_deltas(
+    table: RankTable, single: Baselines, baseline: str | None
+) -> tuple[RankTable, str]:
+    """Return the table with `DELTA_COLUMNS` in its summary, or as it is with the reason.
+
+    A Delta_m over some of the metrics would be another.
+    """
+    columns = [ranked.column for ranked in table.metrics]
+    means = {str(row[table.by]): row for row in table.summary.to_dict("records")}
+    if baseline is not None:
+        row = means[checked_name(baseline, means, table.by)]
+        held = {column: float(row[f"mean_{column}"]) for column in columns}
+    elif all(column in single for column in columns):
+        held = {column: float(np.mean(list(single[column].values()))) for column in columns}
+    else:
+        return table, (
+            "No Delta_m: not every ranked metric has single-task runs under the same settings "
+            "among these results. A sweep with --baselines trains them."
+        )
+    zero = [column for column, value in held.items() if value == 0]
+    if zero:
+        return table, (
+            f"No Delta_m: the baseline of {listed(zero)} is 0, and a change relative to 0 has no "
+            "meaning."
+        )
+    deltas = [
+        delta_m({column: row[f"mean_{column}"] for column in columns}, held, table.metrics)
+        for row in means.values()
+    ]
+    named = dict(zip(DELTA_COLUMNS, zip(*deltas, strict=True), strict=True))
+    return replace(table, summary=table.summary.assign(**named)), ""

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from analysis.load.metrics import metric_column
 from mtl.records import (
     LOSS_METRIC,
-    METRICS,
     PLOTTED_METRIC,
     TASK_METRICS,
     Metric,
@@ -97,20 +97,6 @@ def place_words(axes: Sequence[Axis], values: Sequence[float]) -> str:
 def volume_unit(axes: Sequence[Axis]) -> str:
     """Return the unit of a hypervolume over these axes."""
     return f" {TIMES} ".join(axis.metric.unit for axis in axes)
-
-
-def metric_column(task: str, metric: str) -> str:
-    """Return the name of the run table's column of a task's metric."""
-    return f"{task}_{metric}"
-
-
-def known_columns(tasks: Sequence[str]) -> dict[str, Metric]:
-    """Return the metric columns that runs of `tasks` may have."""
-    return {
-        metric_column(task, name): METRICS[name]
-        for task in tasks
-        for name in TASK_METRICS.get(task, ())
-    }
 
 
 def choose_axes(

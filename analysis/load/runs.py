@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.load.axes import Axis, choose_axes, metric_column
+from analysis.load.axes import Axis, choose_axes
 from analysis.load.groups import groups_of_stores
+from analysis.load.metrics import metric_column
 from analysis.load.priorities import priority_values
 from mtl.records import PLOTTED_METRIC, TASK_METRICS, SplitMetrics
 from mtl.spec import RunSpec

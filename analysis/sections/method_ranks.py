@@ -7,25 +7,22 @@ from typing import Any
 import pandas as pd
 
 from analysis.compute.findings import Findings
-from analysis.compute.rank_tables import (
-    DELTA_COLUMNS,
-    Ranking,
-    identifier_text,
-    ranking_of_trials,
-)
 from analysis.compute.ranks import (
+    DELTA_COLUMNS,
     MIN_BLOCKS,
     MIN_METHODS,
     TOP_SHARE,
     BlockTest,
-    RankedMetric,
+    Ranking,
     displayed,
     friedman_tests,
+    rank,
 )
 from analysis.load.axes import MINUS, shown_number
 from analysis.load.priorities import is_equal, settings_of
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items, first_listed, listed
+from analysis.load.trials import RankedMetric, identifier_text, trials_of_setting
 from analysis.render.panels import Drawn, Figure, Panel, Points, Scale, mark_of
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, latex, plain
@@ -46,11 +43,12 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
     tasks = [axis.task for axis in findings.axes]
     trials = _trials(findings, tasks)
     ranked = list(dict.fromkeys(trials["arm"]))
-    ranking = ranking_of_trials(trials, tasks, findings.baselines) if len(ranked) > 1 else None
-    if ranking is None:
+    held = trials_of_setting(trials, tasks, findings.baselines) if len(ranked) > 1 else None
+    if held is None:
         who = f"only {ranked[0]} has" if len(ranked) == 1 else "no two methods have"
         lead = f"Nothing to rank: {who} runs in which every task counts 1/{len(tasks)}."
         return Section(NAME, TITLE, lead, (), {})
+    ranking = rank(held)
     ranking = replace(ranking, blocks=_seed_blocks(ranking))
     notes = [*ranking.notes[:MAX_NAMED]]
     if len(ranking.notes) > len(notes):

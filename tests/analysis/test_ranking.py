@@ -48,19 +48,19 @@ def test_table_s3_is_ranked_alike_in_every_process(tmp_path, capsys):
     [
         ("method,seed,speed\na,0,1\n", [], 2, "Expected a direction for column speed"),
         ("method,seed,miou\na,0,1\n", ["--metrics", "miou:min"], 2, "Expected miou:max"),
-        ("method,seed,miou\na,0,1\n", ["--metrics", "iou:max"], 2, "--metrics to name columns"),
+        ("method,seed,miou\na,0,1\n", ["--metrics", "iou:max"], 2, "column for --metrics 'iou'"),
         ("method,seed,miou\na,0,1\n", ["--metrics", "miou:up"], 2, "COLUMN:min or COLUMN:max"),
-        ("method,seed,miou\na,0,1\n", ["--by", "loss"], 2, "--by to name a column"),
+        ("method,seed,miou\na,0,1\n", ["--by", "loss"], 2, "column for --by 'loss'"),
         ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "rmse=1"], 2, "rmse"),
         ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "miou=-1"], 2, "a value of 0 or more"),
         ("method,seed,miou\na,0,x\n", ["--metrics", "miou"], 1, "got 'x' in row 1"),
         ("method,seed,miou\na,0,\n", [], 1, "a usable value of miou"),
         ("method,seed,miou\na,0,1\n,1,2\n", [], 1, "got an empty cell in row 2 after the head"),
-        ("method,seed,miou\na,0,1\n", ["--metrics", "seed:min"], 2, "which says which trial"),
+        ("method,seed,miou\na,0,1\n", ["--metrics", "seed:min"], 2, "column for --metrics 'seed'"),
         ("method,seed,miou\n", [], 1, "at least one row"),
         ("method,seed\na,0\n", [], 1, "a numeric column to rank"),
         ("method,seed,miou\na,0,1\n", ["--baseline", "zz"], 2, "zz"),
-        ("method,seed,miou\na,0,1\n", ["--blocks", "zz"], 2, "--blocks to name a column"),
+        ("method,seed,miou\na,0,1\n", ["--blocks", "zz"], 2, "column for --blocks 'zz'"),
         (
             "method,seed,priority_depth,miou\na,1,.1,1\n",
             ["--blocks", "priority_depth"],
@@ -69,7 +69,7 @@ def test_table_s3_is_ranked_alike_in_every_process(tmp_path, capsys):
         ),
         ("method,d,miou\na,0,1\nb,1,1\n", ["--metrics", "miou", "--blocks", "d"], 2, "5 blocks"),
         ("method,seed,miou\na,0,.5\na,1,40\n", [], 1, "either shares or percentages"),
-        ("method,seed,miou\na,0,.5\na,0,.6\n", [], 1, "got two of method a, seed 0"),
+        ("method,seed,miou\na,0,.5\na,0,.6\n", [], 1, "got 'a', 0 in row 2 after the head"),
     ],
 )
 def test_wrong_input_is_one_sentence(text, arguments, status, sentence, tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_rows_without_a_value_and_copies_are_left_out_with_a_note(tmp_path, caps
     shown = capsys.readouterr().out
     assert "Left out: method b, seed 0: no value of miou." in shown
     assert "Left out: method b, seed 1" in shown
-    assert "Left out: 1 row that repeats an earlier one." in shown
+    assert "Left out as a copy of an earlier one: row 2 after the head." in shown
     assert f"Written: 5 files in {tmp_path}" in shown
     assert not re.search(r"-\d", shown.split("Written")[0]), "a true minus sign"
     assert len(pd.read_csv(tmp_path / "ranks.csv")) == 2

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.compute.ranks import (
-    RankedMetric,
     delta_m,
     displayed,
     fractional_ranks,
@@ -20,6 +19,7 @@ from analysis.compute.ranks import (
     pair_tests,
     rank_table,
 )
+from analysis.load.trials import RankedMetric
 from mtl.records import METRIC_ALIASES, METRICS, Metric
 
 TABLE_S3 = Path(__file__).with_name("table_s3.csv")
@@ -244,12 +244,11 @@ def test_friedmans_size_holds_with_seeds_as_blocks():
 
 
 def test_delta_m_in_both_conventions_by_hand():
-    columns = {"delta1": "max", "rmse": "min", "miou": "max"}
+    tasks = {"delta1": "depth", "rmse": "depth", "miou": "segmentation"}
     found = delta_m(
         {"delta1": 55.0, "rmse": 0.8, "miou": 18.0},
         {"delta1": 50.0, "rmse": 1.0, "miou": 20.0},
-        [RankedMetric(name, METRICS[name], 1.0) for name in columns],
-        {"delta1": "depth", "rmse": "depth", "miou": "segmentation"},
+        [RankedMetric(name, METRICS[name], 1.0, task=task) for name, task in tasks.items()],
     )
     # delta1 +10 %, rmse 20 % less: +20 %, miou -10 %.
     assert found == pytest.approx((((10 + 20) / 2 - 10) / 2, (10 + 20 - 10) / 3))

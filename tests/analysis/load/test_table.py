@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from analysis.compute.findings import find
-from analysis.compute.rank_tables import Request, ranking_of_table
 from analysis.load.axes import choose_axes
 from analysis.load.runs import load_stores
 from analysis.load.table import load_table
+from analysis.load.trials import Request, trials_of_table
 from analysis.page import build
 from mtl.errors import UserError
 
@@ -184,8 +184,8 @@ def test_priorities_rounded_in_some_rows_are_one_setting_with_a_note(read, tmp_p
     findings = find(loaded, choose_axes(loaded.tasks))
     assert findings.comparisons[0].test is not None
     # Ranked alike: a pair of trials, not one of each kind.
-    ranked = ranking_of_table(tmp_path / "t.csv", Request())
-    assert "are taken for" in ranked.notes[0]
+    trials = trials_of_table(tmp_path / "t.csv", Request())
+    assert "are taken for" in trials.notes[0]
 
 
 def test_priorities_that_one_method_has_both_of_are_two_settings_with_two_labels(read):

@@ -1,0 +1,207 @@
+"""A CSV or Parquet from anywhere as rows and columns: read with care, refused by its rows."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.load.priorities import Priorities
+from analysis.load.text import counted, first_listed, listed
+from mtl.errors import UserError
+from mtl.spec.tasks import MAX_VALUE, Metric
+
+ROUNDED = 5e-4
+"""Priorities that differ by no more, each, are one setting, rounded in some rows."""
+MAX_SEED = 2**53
+TEXTS = ("run_id", "method", "architecture", "encoder", "dataset", "selection")
+"""Columns of text, read as the letters that stand there."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table from elsewhere, its names and texts trimmed, and what is said of it."""
+
+    frame: pd.DataFrame
+    """At least one row; rows are numbered from 0."""
+    where: str
+    """What messages call it."""
+    notes: list[str] = field(default_factory=list)
+    """What was corrected or left out."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
+        return [str(name) for name in self.frame]
+
+    def refuse(self, wrong: pd.Series, expected: str, cells: Any, remedy: str) -> None:
+        """Raise a `UserError` for the first row that is wrong, with what stands in its cells."""
+        if wrong.any():
+            at = wrong.index[np.flatnonzero(wrong)[0]]
+            raise UserError(
+                f"Expected {expected} {self.where}, got {_shown(cells.loc[at])} in row {at + 1} "
+                f"after the head. {remedy}"
+            )
+
+    def numbers(self, name: str) -> pd.Series:
+        """Return a column as floats, empty cells as NaN; refuse text."""
+        cells = self.frame[name]
+        values = pd.to_numeric(cells, errors="coerce").astype(float)
+        wrong = values.isna() & cells.notna()
+        remedy = "Correct it, or leave it empty."
+        self.refuse(wrong, f"numbers in column {name} of", cells, remedy)
+        return values
+
+    def metric_values(self, name: str, metric: Metric, factor: float = 1.0) -> pd.Series:
+        """Return values of a metric; refuse those outside its range, however large ones are left.
+
+        Args:
+            name: of the column.
+            metric: that it holds.
+            factor: 100 for a share in percent.
+        """
+        values = self.numbers(name)
+        low, high = metric.low * factor, metric.high * factor
+        wrong = (values < low) | ((values > high) & (values <= MAX_VALUE))
+        is_percent = metric.unit == "share" and factor == 1 and (values[wrong] > 1).any()
+        remedy = "Divide percentages by 100." if is_percent else "Correct it, or leave it empty."
+        self.refuse(wrong, f"a value {metric.range_text} in column {name} of", values, remedy)
+        return values
+
+    def without_copies(self, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+        """Return `rows` without those that repeat an earlier one in `columns`, with a note."""
+        copies = rows.duplicated(list(columns))
+        if copies.any():
+            which = first_listed([str(i + 1) for i in rows.index[copies]], 4)
+            self.notes.append(f"Left out as a copy of an earlier one: row {which} after the head.")
+        return rows[~copies]
+
+
+def read_sheet(path: Path, row: str = "run", text: Sequence[str] = ("method",)) -> Sheet:
+    """Return a CSV or Parquet file with one row a `row`.
+
+    Args:
+        path: of the file.
+        row: what a row is, for messages.
+        text: columns that are text without an empty cell, where they are there; beside `TEXTS`
+            they are read letter by letter: a method may be called None or 007.
+
+    Raises:
+        UserError: if the file cannot be read, has no rows or two columns of a name, or a row has
+            more cells than the head.
+    """
+    names = dict.fromkeys((*TEXTS, *text))
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, list(names))
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(
+            f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
+            f"Give a CSV or Parquet file with one row a {row}."
+        ) from error
+    if frame.index.names != [None]:  # a Parquet file may keep columns as its index
+        frame = frame.reset_index()
+    frame = frame.reset_index(drop=True).rename(columns=lambda name: str(name).strip())
+    if frame.empty:
+        raise UserError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"Expected one column {twice[0]} in {path}, got two. Rename one.")
+    sheet = Sheet(frame, str(path))
+    for name in names:
+        if name in frame:
+            frame[name] = _trimmed(frame[name], sheet.notes)
+    for name in text:
+        if name in frame:
+            remedy = "Fill it in, or remove the row."
+            sheet.refuse(frame[name].isna(), f"a value in column {name} of", frame[name], remedy)
+    if "seed" in frame and pd.api.types.is_numeric_dtype(frame["seed"]):
+        # Larger ones are not exact as floats, in JSON and in the page's script.
+        remedy = "Number the seeds 0, 1, 2 and so on."
+        wrong = frame["seed"].abs() > MAX_SEED
+        sheet.refuse(wrong, f"seeds up to {MAX_SEED:,} in", frame["seed"], remedy)
+    return sheet
+
+
+def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        head = next(lines, [])
+        for number, cells in enumerate(lines, 1):
+            if len(cells) > len(head):
+                raise UserError(
+                    f"Expected rows of {len(head)} cells in {path}, as the head has, got "
+                    f"{len(cells)} in row {number} after the head. Remove the cell or comma at "
+                    "its end, or name its column."
+                )
+    frame = pd.read_csv(path, encoding="utf-8-sig")
+    # pandas takes "None" and "NA" for empty cells, and 007 for a number; a name is its letters.
+    wanted = [name for name in frame.columns if str(name).strip() in text]
+    letters = pd.read_csv(
+        path, usecols=wanted, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+    )
+    return frame.assign(**{str(name): letters[name] for name in letters})
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, pd.Series):
+        return ", ".join(map(_shown, cell))
+    if pd.isna(cell):
+        return "an empty cell"
+    if hasattr(cell, "item"):
+        cell = cell.item()
+    return f"{cell:.12g}" if isinstance(cell, float) else repr(cell)
+
+
+def _trimmed(values: pd.Series, notes: list[str]) -> pd.Series:
+    """Return texts without white space around them, empty ones as missing."""
+    texts = values.astype(str).where(values.notna(), "")
+    trimmed = texts.str.strip()
+    number = int(((texts != trimmed) & (trimmed != "")).sum())
+    if number:
+        notes.append(
+            f"White space around the {values.name} was removed in {counted(number, 'row', 'rows')}."
+        )
+    return trimmed.where(trimmed != "", None).astype(object)
+
+
+def one_setting(
+    runs: pd.DataFrame, columns: Sequence[str], key: Sequence[str], notes: list[str]
+) -> pd.DataFrame:
+    """Return the priorities of runs, those of one setting that is rounded in some rows made equal.
+
+    Settings that agree within `ROUNDED` are one, unless two runs would then be the same.
+
+    Args:
+        runs: one row a run.
+        columns: of the priorities.
+        key: of what a run is, beside its priorities.
+        notes: takes up what was made equal.
+    """
+    priorities = runs[list(columns)].astype(float)
+    settings = sorted(set(priorities.dropna().itertuples(index=False, name=None)))
+    groups: list[list[Priorities]] = []
+    for setting in settings:
+        near = next((g for g in groups if np.allclose(g[0], setting, rtol=0, atol=ROUNDED)), None)
+        if near is None:
+            groups.append([setting])
+        else:
+            near.append(setting)
+    for group in (group for group in groups if len(group) > 1):
+        mine = pd.Series([tuple(row) in group for row in priorities.to_numpy()], index=runs.index)
+        if runs.loc[mine, list(key)].duplicated().any():
+            continue  # one method has both: they differ on purpose
+        exact = max(group, key=lambda setting: sum(len(repr(value)) for value in setting))
+        priorities.loc[mine] = exact
+        shown = listed([_short(setting) for setting in group if setting != exact])
+        notes.append(
+            f"Priorities {shown} are taken for {_short(exact)}: they agree within {ROUNDED:g} and "
+            "no method has both."
+        )
+    return priorities
+
+
+def _short(setting: Priorities) -> str:
+    return f"({', '.join(f'{value:.8g}' for value in setting)})"
