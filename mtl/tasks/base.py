@@ -24,39 +24,6 @@ ErrorMap = Float[Tensor, "batch height width"]
 Valid = Bool[Tensor, "batch height width"]
 
 
-class PooledMetrics(ABC):
-    """Metrics over a whole split: what batches give is added, the ratios are taken at the end.
-
-    Sums are float64 on the device of the first batch. Definitions, units and directions:
-    `mtl.spec.tasks`.
-    """
-
-    names: ClassVar[tuple[str, ...]]
-    """Of the metrics, in the order of tables."""
-
-    def __init__(self) -> None:
-        self._totals: list[Tensor] = []
-
-    def update(self, prediction: Tensor, target: Tensor, valid: Valid) -> None:
-        """Add a batch."""
-        sums = self._sums(prediction, target, valid)
-        earlier = self._totals or [torch.zeros_like(part) for part in sums]
-        self._totals = [before + part for before, part in zip(earlier, sums, strict=True)]
-
-    def compute(self) -> dict[str, float | None]:
-        """Return metric -> value over all that was added, None if no pixel was valid."""
-        found = self._ratios(*self._totals) if self._totals else None
-        return found or dict.fromkeys(self.names)
-
-    @abstractmethod
-    def _sums(self, prediction: Tensor, target: Tensor, valid: Valid) -> list[Tensor]:
-        """Return what to add up over the batches."""
-
-    @abstractmethod
-    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
-        """Return metric -> value from the sums; None if no pixel was valid."""
-
-
 class Task(ABC):
     """One pixelwise problem; `info` describes the data set.
 
@@ -87,8 +54,18 @@ class Task(ABC):
         """Return what is added to the mean of the error map."""
 
     @abstractmethod
-    def metrics(self, info: DataInfo) -> PooledMetrics:
-        """Return sums of the task's metrics, nothing added yet."""
+    def sums(
+        self, prediction: Tensor, target: Tensor, valid: Valid, info: DataInfo
+    ) -> list[Tensor]:
+        """Return what the metrics add up over batches; sums of errors in float64."""
+
+    @abstractmethod
+    def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return metric -> value from the totals of `sums`; None if no pixel was valid."""
+
+    def metrics(self, info: DataInfo) -> "PooledMetrics":
+        """Return the task's metrics, nothing added yet."""
+        return PooledMetrics(self, info)
 
     @abstractmethod
     def prior(
@@ -145,6 +122,30 @@ class Task(ABC):
         check_same_shape(prediction, target, valid)
         errors = self.error_map(prediction, _where_valid(target, valid), info)
         return torch.where(valid, errors, torch.zeros_like(errors))
+
+
+class PooledMetrics:
+    """A task's metrics over a whole split: sums are added up, the ratios are taken at the end.
+
+    Args:
+        task: whose metrics; units and directions are in `mtl.spec.tasks`.
+        info: the data set.
+    """
+
+    def __init__(self, task: "Task", info: DataInfo) -> None:
+        self._task, self._info = task, info
+        self._totals: list[Tensor] = []
+
+    def update(self, prediction: Tensor, target: Tensor, valid: Valid) -> None:
+        """Add a batch."""
+        sums = self._task.sums(prediction, target, valid, self._info)
+        earlier = self._totals or [torch.zeros_like(part) for part in sums]
+        self._totals = [before + part for before, part in zip(earlier, sums, strict=True)]
+
+    def compute(self) -> dict[str, float | None]:
+        """Return metric -> value over all that was added, None if no pixel was valid."""
+        found = self._task.ratios(*self._totals) if self._totals else None
+        return found or dict.fromkeys(self._task.declared.metric_names)
 
 
 def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.spec.tasks import DECLARED_TASKS
-from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
 
 SMALLEST_DEPTH_SHARE = 0.01
 """The logarithm of a predicted depth is taken of at least this share of the shortest depth."""
@@ -18,8 +17,14 @@ class Depth(Task):
     """The logarithms' difference, and a regulariser that keeps predictions in range."""
 
     def error_map(self, prediction: Depths, target: Depths, info: DataInfo) -> ErrorMap:
-        """Return |log D^ - log D| per pixel, equation (2)."""
-        return log_depth_error(prediction, target, info.depth_range_m)
+        """Return |log D^ - log D| per pixel, equation (2).
+
+        Deviation: D^ is a linear output and may be negative, so the logarithm is taken of
+        max(D^, 0.01 d_min); below that the regulariser (3) alone pulls the prediction up.
+        """
+        smallest = SMALLEST_DEPTH_SHARE * info.depth_range_m[0]
+        difference = prediction.clamp(min=smallest).log() - target.clamp(min=smallest).log()
+        return difference.abs().squeeze(1)
 
     def regularizer(
         self, prediction: Depths, target: Depths, valid: Valid, info: DataInfo
@@ -28,15 +33,10 @@ class Depth(Task):
 
         The supplement prints D without a hat in (4), which would make it a constant; read as D^.
         """
-        del target
         shortest, longest = info.depth_range_m
         below = (prediction.clamp(max=shortest) - shortest).abs()
         above = (prediction.clamp(min=longest) - longest).abs()
         return masked_mean((below + above).squeeze(1), valid)
-
-    def metrics(self, info: DataInfo) -> "DepthMetrics":
-        """Return sums of errors and ratios."""
-        return DepthMetrics(info.depth_range_m)
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the median over images of the valid depths; the middle of the range elsewhere."""
@@ -45,46 +45,16 @@ class Depth(Task):
         middle = torch.full_like(medians, sum(info.depth_range_m) / 2)
         return torch.where(medians.isnan(), middle, medians)[None, None]
 
-
-def log_depth_error(
-    prediction: Depths, target: Depths, depth_range_m: tuple[float, float]
-) -> ErrorMap:
-    """Return |log D^ - log D| per pixel, equation (2).
-
-    Deviation: D^ is a linear output and may be negative, so the logarithm is taken of
-    max(D^, 0.01 d_min); below that the regulariser (3) alone pulls the prediction up.
-
-    Args:
-        prediction: depths in metres, any sign.
-        target: depths in metres; positive where valid.
-        depth_range_m: shortest and longest depth of the data set.
-    """
-    smallest = SMALLEST_DEPTH_SHARE * depth_range_m[0]
-    difference = prediction.clamp(min=smallest).log() - target.clamp(min=smallest).log()
-    return difference.abs().squeeze(1)
-
-
-class DepthMetrics(PooledMetrics):
-    """Ratios and errors of depths over all valid pixels, and rmse image by image.
-
-    Args:
-        depth_range_m: of the data set; it sets the floor under the logarithm, as in the loss.
-    """
-
-    names = DECLARED_TASKS["depth"].metric_names
-
-    def __init__(self, depth_range_m: tuple[float, float]) -> None:
-        super().__init__()
-        self.depth_range_m = depth_range_m
-
-    def _sums(self, prediction: Depths, target: Depths, valid: Valid) -> list[Tensor]:
+    def sums(
+        self, prediction: Depths, target: Depths, valid: Valid, info: DataInfo
+    ) -> list[Tensor]:
         """Return one vector; a prediction of 0 or less is within no ratio."""
         predicted = prediction.squeeze(1)[valid].double()
         true = target.squeeze(1)[valid].double()
         error = (predicted - true).abs()
         # max(p/t, t/p) < 1.25 without dividing by a prediction that may be 0 or negative.
         close = (predicted < 1.25 * true) & (true < 1.25 * predicted)
-        logs = log_depth_error(prediction, target, self.depth_range_m)
+        logs = self.error_map(prediction, target, info)
         square = (prediction.double() - target.double()).squeeze(1).square()
         square = torch.where(valid, square, torch.zeros_like(square))
         per_image = valid.sum(dim=(1, 2))
@@ -102,7 +72,8 @@ class DepthMetrics(PooledMetrics):
         ]
         return [torch.stack(sums)]
 
-    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+    def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return the errors over all valid pixels, and rmse image by image."""
         count, close, square, absolute, relative, logs, rmse, num_images = totals[0].tolist()
         if not count:
             return None

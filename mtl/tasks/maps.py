@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.spec.tasks import DECLARED_TASKS
-from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid
+from mtl.tasks.base import ErrorMap, Task, Valid
 
 Maps = Float[Tensor, "batch channels height width"]
 
@@ -20,9 +19,11 @@ class Map(Task):
     """
 
     def error_map(self, prediction: Maps, target: Maps, info: DataInfo) -> ErrorMap:
-        """Return |x^ - x| per pixel, averaged over the channels, equation (9)."""
-        del info
-        return absolute_error(prediction, target)
+        """Return |x^ - x| per pixel, averaged over the channels, equation (9).
+
+        The supplement leaves the norm open; read as L1, like the depth loss.
+        """
+        return (prediction - target).abs().mean(dim=1)
 
     def regularizer(
         self, prediction: Maps, target: Maps, valid: Valid, info: DataInfo
@@ -32,21 +33,14 @@ class Map(Task):
         sigma is the population standard deviation of a map over its valid pixels and all channels.
         Images without a valid pixel do not count; 0 with zero gradients where there is no other.
         """
-        del info
         differences = (_spread(prediction, valid) - _spread(target, valid)).abs()
         return differences.sum() / valid.flatten(1).any(dim=1).sum().clamp(min=1)
-
-    def metrics(self, info: DataInfo) -> "MapMetrics":
-        """Return a sum of errors."""
-        del info
-        return MapMetrics()
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the median over images of the valid values of each channel: the least L1 error.
 
         Where no image is valid, the median over all valid pixels of the channel; 0 without any.
         """
-        del info
         values = torch.where(valid[:, None], targets, torch.full((), float("nan")))
         medians = values.nanmedian(dim=0).values
         if medians.isnan().any():
@@ -54,13 +48,15 @@ class Map(Task):
             medians = torch.where(medians.isnan(), overall[:, None, None], medians)
         return medians[None]
 
+    def sums(self, prediction: Maps, target: Maps, valid: Valid, info: DataInfo) -> list[Tensor]:
+        """Return the sum of the errors and the number of valid pixels."""
+        error = self.error_map(prediction, target, info)[valid].double().sum()
+        return [torch.stack([error, valid.sum().double()])]
 
-def absolute_error(prediction: Maps, target: Maps) -> ErrorMap:
-    """Return |x^ - x| per pixel, averaged over the channels, equation (9).
-
-    The supplement leaves the norm open; read as L1, like the depth loss.
-    """
-    return (prediction - target).abs().mean(dim=1)
+    def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return the mean error over all valid pixels."""
+        error, count = totals[0].tolist()
+        return {"l1": error / count} if count else None
 
 
 def _spread(values: Maps, valid: Valid) -> Float[Tensor, " batch"]:
@@ -72,17 +68,3 @@ def _spread(values: Maps, valid: Valid) -> Float[Tensor, " batch"]:
     centred = torch.where(mask, values - mean[:, None, None, None], nothing)
     # vector_norm has a zero, not a NaN, as gradient at the zero vector: a constant map.
     return torch.linalg.vector_norm(centred.flatten(1), dim=1) / count.sqrt()
-
-
-class MapMetrics(PooledMetrics):
-    """l1 over all valid pixels: the mean over channels of |prediction - target|."""
-
-    names = DECLARED_TASKS["curvature"].metric_names
-
-    def _sums(self, prediction: Maps, target: Maps, valid: Valid) -> list[Tensor]:
-        error = absolute_error(prediction, target)[valid].double().sum()
-        return [torch.stack([error, valid.sum().double()])]
-
-    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
-        error, count = totals[0].tolist()
-        return {"l1": error / count} if count else None

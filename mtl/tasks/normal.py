@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtl.data.sample import DataInfo
-from mtl.spec.tasks import DECLARED_TASKS
-from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
 
 ANGLE_BINS_PER_DEGREE = 100
 """Resolution of the median angle: half a bin, 0.005 degrees."""
@@ -25,25 +24,17 @@ class Normal(Task):
 
     def error_map(self, prediction: Normals, target: Normals, info: DataInfo) -> ErrorMap:
         """Return 1 - n . n^ per pixel, equation (5); the prediction is not renormalised."""
-        del info
-        return normal_error(prediction, target)
+        return 1 - (prediction * target).sum(dim=1)
 
     def regularizer(
         self, prediction: Normals, target: Normals, valid: Valid, info: DataInfo
     ) -> Float[Tensor, ""]:
         """Return the mean of | |n^| - 1 |, equation (6)."""
-        del target, info
         # vector_norm has a zero, not a NaN, as gradient at the zero vector.
         return masked_mean((torch.linalg.vector_norm(prediction, dim=1) - 1).abs(), valid)
 
-    def metrics(self, info: DataInfo) -> "NormalMetrics":
-        """Return sums of angles."""
-        del info
-        return NormalMetrics()
-
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the renormalised mean over images of the valid normals."""
-        del info
         total = torch.where(valid[:, None], targets, torch.zeros(())).sum(dim=0, keepdim=True)
         return functional.normalize(total, dim=1)
 
@@ -52,26 +43,18 @@ class Normal(Task):
         length = prediction.norm(dim=0, keepdim=True)
         return torch.where(length > SHORTEST_NORMAL, prediction / length, prediction)
 
+    def sums(
+        self, prediction: Normals, target: Normals, valid: Valid, info: DataInfo
+    ) -> list[Tensor]:
+        """Return sums, counts within the bounds, a histogram of angles.
 
-def normal_error(prediction: Normals, target: Normals) -> ErrorMap:
-    """Return 1 - n . n^ per pixel, equation (5); the prediction is not renormalised."""
-    return 1 - (prediction * target).sum(dim=1)
-
-
-class NormalMetrics(PooledMetrics):
-    """Angles between renormalised predictions and targets, over all valid pixels.
-
-    inner_error alone takes the predictions as they are, like the loss.
-    """
-
-    names = DECLARED_TASKS["normal"].metric_names
-
-    def _sums(self, prediction: Normals, target: Normals, valid: Valid) -> list[Tensor]:
-        """Return sums, counts within the bounds, a histogram; a zero counts as 90 degrees off."""
+        Angles are between renormalised predictions and targets, 90 degrees for a zero; inner_error
+        takes the predictions as they are, like the loss.
+        """
         unit = functional.normalize(prediction.double(), dim=1, eps=1e-12)
         cosine = (unit * target.double()).sum(dim=1)[valid].clamp(-1, 1)
         angle_deg = torch.rad2deg(torch.acos(cosine))
-        inner = normal_error(prediction, target)[valid]
+        inner = self.error_map(prediction, target, info)[valid]
         within = torch.stack([(angle_deg <= bound_deg).sum() for bound_deg in BOUNDS_DEGREES])
         # A histogram keeps the median of a split of any size in constant memory.
         # A NaN, of a network that has diverged, stays in the mean, by which the run is ended.
@@ -79,7 +62,8 @@ class NormalMetrics(PooledMetrics):
         histogram = torch.bincount(bins, minlength=180 * ANGLE_BINS_PER_DEGREE + 1)
         return [torch.stack([angle_deg.sum(), inner.double().sum()]), within, histogram]
 
-    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+    def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return mean, median and shares of the angles, and the mean inner error."""
         sums, within, histogram = totals
         count = int(histogram.sum())
         if count == 0:

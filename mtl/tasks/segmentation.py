@@ -7,8 +7,7 @@ from torch.nn import functional
 
 from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
-from mtl.spec.tasks import DECLARED_TASKS
-from mtl.tasks.base import ErrorMap, PooledMetrics, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
 
 MAX_LOGIT = 10.0
 """f_max of the supplement's equation (8)."""
@@ -21,21 +20,29 @@ class Segmentation(Task):
     """Cross-entropy, and a regulariser that keeps the scores small."""
 
     def error_map(self, prediction: Scores, target: Classes, info: DataInfo) -> ErrorMap:
-        """Return -log of the probability given to the target class, in nats, equation (7)."""
-        del info
-        return cross_entropy_error(prediction, target)
+        """Return -log of the probability given to the target class, in nats, equation (7).
+
+        Raises:
+            ValueError: on the CPU, for a class that the prediction does not have; on a GPU the
+                check would wait for the device in each step (prepared data are checked beforehand).
+        """
+        num_classes = prediction.shape[1]
+        if target.device.type == "cpu" and target.numel():
+            least, most = (int(x) for x in target.aminmax())
+            if least < 0 or most >= num_classes:
+                raise UsageError(
+                    f"Expected classes from 0 to {num_classes - 1}, got "
+                    f"{most if least >= 0 else least}. Mark such pixels as not valid, or give the "
+                    "prediction more classes."
+                )
+        return functional.cross_entropy(prediction, target, reduction="none")
 
     def regularizer(
         self, prediction: Scores, target: Classes, valid: Valid, info: DataInfo
     ) -> Float[Tensor, ""]:
         """Return the mean of the sum over classes of max(|f^|, 10) - 10, equation (8)."""
-        del target, info
         excess = (prediction.abs().clamp(min=MAX_LOGIT) - MAX_LOGIT).sum(dim=1)
         return masked_mean(excess, valid)
-
-    def metrics(self, info: DataInfo) -> "SegmentationMetrics":
-        """Return a confusion matrix and sums."""
-        return SegmentationMetrics(len(info.classes))
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return how many images have each class at a pixel: scores whose maximum is the mode."""
@@ -46,49 +53,18 @@ class Segmentation(Task):
         """Return the classes, uint8 (height, width)."""
         return prediction.argmax(0).to(torch.uint8)
 
-
-def cross_entropy_error(prediction: Scores, target: Classes) -> ErrorMap:
-    """Return -log of the probability given to the target class, in nats, equation (7).
-
-    Raises:
-        ValueError: on the CPU, for a class that the prediction does not have; on a GPU the check
-            would wait for the device in each step (prepared data are checked beforehand).
-    """
-    num_classes = prediction.shape[1]
-    if target.device.type == "cpu" and target.numel():
-        least, most = (int(x) for x in target.aminmax())
-        if least < 0 or most >= num_classes:
-            raise UsageError(
-                f"Expected classes from 0 to {num_classes - 1}, got {most if least >= 0 else least}"
-                ". Mark such pixels as not valid, or give the prediction more classes."
-            )
-    return functional.cross_entropy(prediction, target, reduction="none")
-
-
-class SegmentationMetrics(PooledMetrics):
-    """miou and pixel accuracy from one confusion matrix over the split, and miou image by image.
-
-    Args:
-        num_classes: classes of the data set; one that neither occurs nor is predicted, in the
-            split or in the image, is left out of the mean.
-    """
-
-    names = DECLARED_TASKS["segmentation"].metric_names
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-
-    def _sums(self, prediction: Scores, target: Classes, valid: Valid) -> list[Tensor]:
+    def sums(
+        self, prediction: Scores, target: Classes, valid: Valid, info: DataInfo
+    ) -> list[Tensor]:
         """Return the confusion matrix, and sums; the highest score wins."""
-        batch, classes = len(valid), self.num_classes
+        batch, classes = len(valid), len(info.classes)
         known = torch.where(valid, target, torch.zeros_like(target)).long()
         image = torch.arange(batch, device=valid.device)[:, None, None]
         cell = (image * classes + known) * classes + prediction.argmax(dim=1)
         cells = torch.bincount(cell[valid], minlength=batch * classes**2)
         per_image = cells.reshape(batch, classes, classes)
         has_pixels = valid.flatten(1).any(dim=1)
-        entropy = cross_entropy_error(prediction, known)[valid]
+        entropy = self.error_map(prediction, known, info)[valid]
         sums = [
             entropy.double().sum(),
             _mean_ious(per_image.double()).sum(),
@@ -96,7 +72,11 @@ class SegmentationMetrics(PooledMetrics):
         ]
         return [per_image.sum(dim=0), torch.stack(sums)]
 
-    def _ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+    def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
+        """Return miou and accuracy from the confusion matrix, and miou image by image.
+
+        A class that neither occurs nor is predicted, in the split or the image, does not count.
+        """
         confusion = totals[0].double()
         count = float(confusion.sum())
         if count == 0:

@@ -6,6 +6,7 @@ Random streams are functions of (seed, epoch), so no generator is stored. Files 
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,19 +24,13 @@ from mtl.records import (
     TaskMetrics,
 )
 from mtl.store import Store
-from mtl.weighting.base import Weighting
 
 Keep = Literal["none", "final", "all"]
 """What stays of a finished run's checkpoints: nothing, the weights, or every epoch's."""
 
 
-@dataclass(frozen=True)
-class Trainee:
-    """What changes while a run is trained."""
-
-    network: nn.Module
-    weighting: Weighting
-    optimizer: torch.optim.Optimizer
+Trained = Mapping[str, Any]
+"""`network`, `weighting` and `optimizer`: what changes while a run is trained."""
 
 
 @dataclass(frozen=True)
@@ -83,26 +78,16 @@ def _from_bytes(data: bytes, place: str, device: torch.device, schema: int) -> d
 
 
 def save_checkpoint(
-    store: Store, run_id: str, progress: Progress, trainee: Trainee, keep: Keep
+    store: Store, run_id: str, progress: Progress, trained: Trained, keep: Keep
 ) -> None:
-    """Write the state after an epoch.
-
-    Args:
-        store: where the run lies.
-        run_id: stored too, so that a checkpoint copied to another run is refused.
-        progress: epochs finished, clocks, and the best epoch so far where that matters.
-        trainee: network, weighting and optimizer.
-        keep: `all` keeps the checkpoint of every epoch beside the latest.
-    """
+    """Write the state after an epoch; `keep` "all" keeps that of every epoch beside the latest."""
     content = {
         "schema": CHECKPOINT_SCHEMA,
-        "run_id": run_id,
+        "run_id": run_id,  # a checkpoint that was copied to another run is refused
         "epoch": progress.epoch,
         "seconds": progress.seconds,
         "selected": None if progress.selected is None else vars(progress.selected),
-        "network": trainee.network.state_dict(),
-        "weighting": trainee.weighting.state_dict(),
-        "optimizer": trainee.optimizer.state_dict(),
+        **{name: part.state_dict() for name, part in trained.items()},
     }
     data = _to_bytes(content)
     if keep == "all":
@@ -114,11 +99,8 @@ def _key(store: Store, run_id: str, name: str) -> str:
     return store.run_key(run_id, "checkpoint", name)
 
 
-def load_checkpoint(store: Store, run_id: str, trainee: Trainee, device: torch.device) -> Progress:
-    """Bring `trainee` to the state of the latest checkpoint, if there is one.
-
-    Returns:
-        How far the run is: nothing finished without a checkpoint.
+def load_checkpoint(store: Store, run_id: str, trained: Trained, device: torch.device) -> Progress:
+    """Bring `trained` to the state of the latest checkpoint, if there is one; return how far it is.
 
     Raises:
         StoreError: if the checkpoint is damaged, of another schema or of another run.
@@ -134,9 +116,8 @@ def load_checkpoint(store: Store, run_id: str, trainee: Trainee, device: torch.d
             f"Expected the checkpoint of run {run_id} in {store.place(key)}, got that of "
             f"{content['run_id']}. Remove the file."
         )
-    trainee.network.load_state_dict(content["network"])
-    trainee.weighting.load_state_dict(content["weighting"])
-    trainee.optimizer.load_state_dict(content["optimizer"])
+    for name, part in trained.items():
+        part.load_state_dict(content[name])
     held = content["selected"]
     selected = None if held is None else Selected(**held)
     return Progress(content["epoch"], content["seconds"], selected)
@@ -145,11 +126,7 @@ def load_checkpoint(store: Store, run_id: str, trainee: Trainee, device: torch.d
 def save_weights(store: Store, run_id: str, network: nn.Module, keep: Keep) -> None:
     """Write the weights of a finished run unless nothing is to be kept."""
     if keep != "none":
-        content = {
-            "schema": WEIGHTS_SCHEMA,
-            "run_id": run_id,
-            "network": network.state_dict(),
-        }
+        content = {"schema": WEIGHTS_SCHEMA, "run_id": run_id, "network": network.state_dict()}
         store.write(_key(store, run_id, WEIGHTS), _to_bytes(content))
 
 
@@ -188,9 +165,6 @@ def validation_error(metrics: TaskMetrics) -> float | None:
 
     A task's error is its plotted metric where less is better, and 1 minus it where more is better
     (those are shares). None if no task could be measured.
-
-    Args:
-        metrics: of the validation split, task -> metric -> value.
     """
     errors = []
     for task, values in metrics.items():

@@ -1,4 +1,6 @@
-"""A network applied: predictions in the run's precision and layout, metrics over a split."""
+"""The network of a run: built, applied in the run's precision and layout, measured on a split."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch import Tensor
 from mtl.data.batches import MappedSplit, evaluation_batches
 from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
-from mtl.networks.base import MultiTaskNetwork
+from mtl.networks import MultiTaskNetwork, build_network
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
 from mtl.tasks import TASKS
@@ -17,6 +19,31 @@ EVALUATION_BATCH_SIZE = 32
 def memory_format(spec: RunSpec) -> torch.memory_format:
     """Return the memory layout of the run's images and convolutions."""
     return torch.channels_last if spec.channels_last else torch.contiguous_format
+
+
+def new_network(
+    spec: RunSpec, info: DataInfo, weights_file: str | None = None, *, from_scratch: bool = False
+) -> MultiTaskNetwork:
+    """Return the untrained network of a run, on the CPU.
+
+    Args:
+        spec: the run.
+        info: the data set.
+        weights_file: the file that `spec.network.encoder_weights` names by its hash.
+        from_scratch: start from random encoder weights whatever the spec names, where the values
+            do not matter.
+
+    Raises:
+        ValueError: if the network cannot be built.
+    """
+    network = replace(spec.network, encoder_weights="random") if from_scratch else spec.network
+    return build_network(
+        network,
+        {task: TASKS[task].num_channels(info) for task in spec.tasks},
+        spec.seed,
+        weights_file,
+        image_size=(spec.data.height, spec.data.width),
+    )
 
 
 def predict(network: MultiTaskNetwork, spec: RunSpec, images: Tensor) -> dict[str, Tensor]:

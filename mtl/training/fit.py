@@ -1,16 +1,9 @@
-"""One training: `fit(spec, store)` trains, evaluates, records and can be stopped anywhere.
-
-    python -m mtl.training SPEC.json --store DIR
-
-trains one run without Ray, on the CPU or one GPU. Started again it goes on from the last finished
-epoch; on the CPU the outcome is the same bit for bit as without the stop.
-"""
+"""One training: `fit(spec, store)` trains, evaluates, records and can be stopped anywhere."""
 
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +14,9 @@ from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.data.sample import DataInfo
 from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError, UsageError
-from mtl.networks import build_network
-from mtl.networks.base import MultiTaskNetwork
+from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
-from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime
-from mtl.spec.sections import SPLITS
+from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
 from mtl.streams import global_stream
@@ -33,7 +24,6 @@ from mtl.tasks import TASKS
 from mtl.training.checkpoint import (
     Progress,
     Selected,
-    Trainee,
     is_better,
     load_checkpoint,
     load_weights,
@@ -41,9 +31,9 @@ from mtl.training.checkpoint import (
     save_weights,
     tidy_checkpoints,
 )
-from mtl.training.evaluation import evaluate, memory_format
+from mtl.training.evaluation import evaluate, memory_format, new_network
 from mtl.training.manifest import new_manifest, peak_memory_bytes, reset_peak_memory, weights_hash
-from mtl.training.samples import write_samples
+from mtl.training.samples import samples_of
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
 from mtl.weighting import build_weighting
 
@@ -125,23 +115,10 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
             f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
             "damaged one. Train the run again."
         ) from error
-    spec = store.spec(run_id)
     # Whatever the encoder started from, its weights are those of the run now.
-    from_scratch = replace(spec, network=replace(spec.network, encoder_weights="random"))
-    network = _network(from_scratch, info, None)
+    network = new_network(store.spec(run_id), info, from_scratch=True)
     load_weights(store, run_id, network)
     return network.eval()
-
-
-def _network(spec: RunSpec, info: DataInfo, weights_file: str | None) -> MultiTaskNetwork:
-    out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
-    return build_network(
-        spec.network,
-        out_channels,
-        spec.seed,
-        weights_file,
-        image_size=(spec.data.height, spec.data.width),
-    )
 
 
 def _device(runtime: Runtime) -> torch.device:
@@ -150,27 +127,6 @@ def _device(runtime: Runtime) -> torch.device:
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(runtime.device)
-
-
-class _Clocks:
-    """Seconds that a run takes from now on, and those that it took before a resume."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._earlier = 0.0
-        self.device = 0.0
-        """Of the training steps alone."""
-
-    def add(self, earlier: dict[str, float]) -> None:
-        """Add what a checkpoint holds."""
-        self._earlier += earlier.get("wall", 0.0)
-        self.device += earlier.get("device", 0.0)
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Return the wall and device seconds, as they go into a checkpoint."""
-        wall = self._earlier + time.monotonic() - self._started
-        return {"wall": wall, "device": self.device}
 
 
 class _Run:
@@ -184,12 +140,14 @@ class _Run:
         self.device = _device(runtime)
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
-        self.clocks = _Clocks()
+        self.started = time.monotonic()  # put back after a resume by what was trained before
+        self.device_seconds = 0.0
+        """Of the training steps alone."""
         self.splits = {
             split: MappedSplit(self.folder, split, spec.tasks, measured_only=split != "train")
             for split in SPLITS
         }
-        network = _network(spec, self.info, runtime.encoder_weights_file).to(self.device)
+        network = new_network(spec, self.info, runtime.encoder_weights_file).to(self.device)
         network = network.to(memory_format=memory_format(spec))
         options: dict[str, Any] = dict(spec.method_options)
         weighting = build_weighting(
@@ -213,10 +171,13 @@ class _Run:
     def train(self, on_epoch: OnEpoch | None) -> Result:
         """Train the epochs that are missing, write the result and return it."""
         spec, store, run_id = self.spec, self.store, self.run_id
-        trainee = Trainee(self.network, self.weighting, self.optimizer)
-        progress = load_checkpoint(store, run_id, trainee, self.device)
+        trained = {
+            "network": self.network, "weighting": self.weighting, "optimizer": self.optimizer,
+        }  # fmt: skip
+        progress = load_checkpoint(store, run_id, trained, self.device)
         selected = progress.selected
-        self.clocks.add(progress.seconds)
+        self.started -= progress.seconds.get("wall", 0.0)
+        self.device_seconds += progress.seconds.get("device", 0.0)
         held = store.epochs(run_id)
         records = held[: progress.epoch]
         if len(records) < progress.epoch:
@@ -239,13 +200,8 @@ class _Run:
             self._write_samples(epoch)
             if spec.selection == "validation":
                 selected = self._better(records[-1], selected)
-            save_checkpoint(
-                store,
-                run_id,
-                Progress(epoch, self.clocks.seconds, selected),
-                trainee,
-                self.runtime.keep,
-            )
+            progress = Progress(epoch, self._seconds(), selected)
+            save_checkpoint(store, run_id, progress, trained, self.runtime.keep)
             if on_epoch is not None:
                 on_epoch(records[-1])
         if len(records) < spec.epochs:
@@ -255,15 +211,16 @@ class _Run:
         result = self._result(records[-1].metrics["validation"], selected)
         # In this order: a stop at any point leaves either a checkpoint or the result.
         save_weights(store, run_id, self.network, self.runtime.keep)
-        manifest |= {
-            "wall_seconds": self.clocks.seconds["wall"],
-            "device_seconds": self.clocks.device,
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
+        manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
+        manifest["peak_memory_bytes"] = peak_memory_bytes()
         store.write_manifest(run_id, manifest)
         store.write_result(result)
         tidy_checkpoints(store, run_id, self.runtime.keep)
         return result
+
+    def _seconds(self) -> dict[str, float]:
+        """Return the seconds of the whole run, those before a resume included."""
+        return {"wall": time.monotonic() - self.started, "device": self.device_seconds}
 
     def _result(self, last: TaskMetrics, selected: Selected | None) -> Result:
         """Return the result, with the network left at the selected epoch's weights."""
@@ -300,17 +257,9 @@ class _Run:
     def _write_samples(self, epoch: int) -> None:
         runtime = self.runtime
         if runtime.num_samples and epoch in (*runtime.sample_epochs, self.spec.epochs):
-            write_samples(
-                self.store,
-                self.run_id,
-                epoch,
-                self.network,
-                self.spec,
-                self.splits["validation"],
-                self.info,
-                runtime.num_samples,
-                self.device,
-            )
+            split, key = self.splits["validation"], f"epoch_{epoch:05d}.npz"
+            samples = samples_of(self.network, self.spec, split, self.info, runtime.num_samples)
+            self.store.write(self.store.run_key(self.run_id, "samples", key), samples)
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
         """Train one epoch and evaluate it on validation."""
@@ -319,14 +268,17 @@ class _Run:
         try:
             log, learning_rate = self._train_steps(epoch)
             losses = log.losses()
-            check_losses(self.spec.tasks, losses)
+            for task, loss in zip(self.spec.tasks, losses, strict=True):
+                _check_finite(f"loss of task {task!r}", loss)
             if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
                 self.weighting.end_period(epochs=float(self.spec.period_epochs))
+            self.device_seconds += time.monotonic() - start
+            validation = self._evaluate("validation")
+            for task, values in validation.items():
+                for name, value in values.items():
+                    _check_finite(f"{name} of task {task!r} on validation", value)
         except ValueError as error:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
-        self.clocks.device += time.monotonic() - start
-        validation = self._evaluate("validation")
-        _check_finite(validation, epoch)
         elapsed = time.monotonic() - start
         matrix = self.network.cross_stitch_matrix()
         return EpochRecord(
@@ -369,22 +321,10 @@ class _Run:
         return log, learning_rate
 
 
-def check_losses(tasks: Sequence[str], losses: Sequence[float | None]) -> None:
-    """Raise a `ValueError` that names the task if a mean loss is NaN or infinite."""
-    for task, loss in zip(tasks, losses, strict=True):
-        if loss is not None and not math.isfinite(loss):
-            raise UsageError(
-                f"Expected a finite loss of task {task!r}, got a mean of {loss} over the epoch. "
-                "Lower the learning rate or look at its targets."
-            )
-
-
-def _check_finite(metrics: TaskMetrics, epoch: int) -> None:
-    """Raise a `RunFailedError` that names the task if a metric is NaN or infinite."""
-    for task, values in metrics.items():
-        for name, value in values.items():
-            if value is not None and not math.isfinite(value):
-                raise RunFailedError(
-                    f"Epoch {epoch}: Expected a finite {name} of task {task!r} on validation, got "
-                    f"{value}: the weights are no longer finite. Lower the learning rate."
-                )
+def _check_finite(name: str, value: float | None) -> None:
+    """Raise a `ValueError` if a mean over an epoch is NaN or infinite."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(
+            f"Expected a finite {name}, got a mean of {value} over the epoch. Lower the learning "
+            "rate or look at its targets."
+        )

@@ -15,17 +15,12 @@ from torch import Tensor, nn
 from mtl.data.batches import MappedSplit
 from mtl.data.manifest import data_info, read_manifest
 from mtl.data.sample import DataInfo
-from mtl.records import TASK_METRICS, SplitMetrics
-from mtl.spec import RunSpec
+from mtl.records import TaskMetrics
+from mtl.spec import SPLITS, RunSpec
 from mtl.store import write_json
 from mtl.store.code_version import code_version
+from mtl.store.store import MANIFEST_SCHEMA
 from mtl.tasks import TASKS, Task
-
-
-def environment() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")}
-    return {"python": platform.python_version(), **packages, "platform": platform.platform()}
 
 
 def reset_peak_memory() -> None:
@@ -44,24 +39,9 @@ def peak_memory_bytes() -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    kibibytes = {name: int(rest.split()[0]) for name, rest in _sizes(lines)}
+    pairs = (line.split(":") for line in lines if line.endswith("kB"))  # VmHWM:  1024 kB
+    kibibytes = {name: int(rest.split()[0]) for name, rest in pairs}
     return (kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024
-
-
-def _sizes(lines: list[str]) -> list[tuple[str, str]]:
-    """Return name and value of the lines that hold a size, such as `VmHWM:  1024 kB`."""
-    pairs = (line.partition(":") for line in lines if line.endswith("kB"))
-    return [(name, rest) for name, _, rest in pairs]
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    """Return what the run was computed on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {
-        "device": name,
-        "cpu": platform.processor() or platform.machine(),
-        "num_threads": torch.get_num_threads(),
-    }
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -74,19 +54,23 @@ def weights_hash(network: nn.Module) -> str:
 
 
 def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Return the manifest at the start of a run.
-
-    Args:
-        spec: the run.
-        folder: its prepared data.
-        device: where it is trained.
-    """
+    """Return the manifest of a run that starts on `device` from the prepared data in `folder`."""
     prepared = read_manifest(folder)
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")}
+    baselines = {task: _baseline_of_task(task, folder) for task in spec.tasks}
     return {
-        "schema": 1,
+        "schema": MANIFEST_SCHEMA,
         "code_version": code_version(),
-        "environment": environment(),
-        "hardware": hardware(device),
+        "environment": {
+            "python": platform.python_version(),
+            **packages,
+            "platform": platform.platform(),
+        },
+        "hardware": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "cpu": platform.processor() or platform.machine(),
+            "num_threads": torch.get_num_threads(),
+        },
         "data": {
             "name": spec.data.name,
             # Of data from files alone, and not always.
@@ -94,36 +78,29 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
             "folder_hash": prepared["folder_hash"],
             "info": asdict(data_info(folder)),
         },
-        "per_pixel_prior": _prior_metrics(spec, folder),
+        # The image-independent baseline, by its first name.
+        "per_pixel_prior": {
+            split: {task: baselines[task][split] for task in spec.tasks}
+            for split in ("validation", "test")
+        },
     }
 
 
-def _prior_metrics(spec: RunSpec, folder: Path) -> SplitMetrics:
-    """Return the metrics of the per-pixel prior on validation and test.
-
-    They belong to the data, not to the run, so they are kept beside the data once computed.
-    """
-    priors = {task: _prior_of_task(task, folder) for task in spec.tasks}
-    return {
-        split: {task: priors[task][split] for task in spec.tasks}
-        for split in ("validation", "test")
-    }
-
-
-def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]]:
+def _baseline_of_task(task: str, folder: Path) -> TaskMetrics:
+    """Return the baseline's metrics by split, kept beside the data that they belong to."""
     path = folder / f"per_pixel_prior_{task}.json"
     if path.exists():
-        held: dict[str, dict[str, float | None]] = json.loads(path.read_text("utf-8"))
+        held: TaskMetrics = json.loads(path.read_text("utf-8"))
         # An earlier release may have kept fewer metrics.
-        if all(tuple(values) == TASK_METRICS[task] for values in held.values()):
+        if all(tuple(values) == TASKS[task].declared.metric_names for values in held.values()):
             return held
     info = data_info(folder)
     labels = {
         split: MappedSplit(folder, split, (task,), measured_only=split != "train").labels(task)
-        for split in ("train", "validation", "test")
+        for split in SPLITS
     }
     metrics = {
-        split: per_pixel_prior(TASKS[task], labels["train"], labels[split], info)
+        split: baseline_metrics(TASKS[task], labels["train"], labels[split], info)
         for split in ("validation", "test")
     }
     # Shared data folders may be read-only; then every run computes its own.
@@ -132,16 +109,12 @@ def _prior_of_task(task: str, folder: Path) -> dict[str, dict[str, float | None]
     return metrics
 
 
-def per_pixel_prior(
+def baseline_metrics(
     task: Task, train: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], info: DataInfo
 ) -> dict[str, float | None]:
-    """Return the metrics, on another split, of the best prediction that ignores the image.
+    """Return a task's metrics of the best prediction that ignores the image.
 
-    Args:
-        task: the task.
-        train: (targets, valid) of the training split.
-        other: (targets, valid) of the split to measure on.
-        info: the data set.
+    It is made from (targets, valid) of the training split, `train`, and measured on `other`.
     """
     prediction = task.prior(*train, info)
     metrics = task.metrics(info)

@@ -5,27 +5,21 @@ data nor encoder weights are needed. Values do not matter for the cost.
 """
 
 import contextlib
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl.data.batches import Batch
-from mtl.data.prepared import info_of
 from mtl.data.sample import DataInfo
-from mtl.errors import UsageError
-from mtl.networks import build_network
-from mtl.networks.base import MultiTaskNetwork
-from mtl.networks.encoders import TimmEncoder
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import TASKS
-from mtl.training.evaluation import memory_format, predict
+from mtl.training.evaluation import memory_format, new_network, predict
 from mtl.training.step import EpochLog, Stepper, task_losses
 from mtl.weighting import build_weighting
 
@@ -41,8 +35,6 @@ class ProbeResult:
     device: str
     """`cpu` or the GPU's name."""
     num_parameters: int
-    num_encoder_parameters: int
-    """Those of all encoders together."""
     forward_flops: int
     """Of one image's forward pass: convolutions and matrix products, a multiply-add as two."""
     activation_bytes: int
@@ -55,7 +47,7 @@ class ProbeResult:
 
 def probe(
     spec: RunSpec,
-    info: DataInfo | None = None,
+    info: DataInfo,
     *,
     num_steps: int = 5,
     min_seconds: float = 0.0,
@@ -69,7 +61,7 @@ def probe(
 
     Args:
         spec: what would be trained.
-        info: of the data set; None asks the data set of `spec`.
+        info: the data set.
         num_steps: steps to time at least, after some to warm up.
         min_seconds: go on timing steps until they have taken this long.
         device: where to train; None takes the GPU where there is one.
@@ -77,25 +69,16 @@ def probe(
     Raises:
         ValueError: if the network cannot be built.
     """
-    if num_steps < 1:
-        raise UsageError(f"Expected num_steps to be at least 1, got {num_steps}.")
-    info = info_of(spec.data) if info is None else info
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = _network(spec, info).to(device).to(memory_format=memory_format(spec))
-    stepper = Stepper(
-        spec,
-        network,
-        build_weighting("equal", spec.tasks).to(device),
-        torch.optim.AdamW(network.parameters()),
-        info,
-    )
+    network = new_network(spec, info, from_scratch=True).to(device)
+    network = network.to(memory_format=memory_format(spec))
+    weighting = build_weighting("equal", spec.tasks).to(device)
+    stepper = Stepper(spec, network, weighting, torch.optim.AdamW(network.parameters()), info)
     batch = _random_batch(spec, info, device)
     # Tensors of its own: a view of the batch would count as the whole batch.
     largest = -(-spec.batch_size // spec.micro_batches)
-    part = _random_batch(
-        dataclasses.replace(spec, batch_size=largest, micro_batches=1), info, device
-    )
+    part = _random_batch(replace(spec, batch_size=largest, micro_batches=1), info, device)
     with _one_thread(), global_stream(spec.seed, "probe"):
         forward_flops = _forward_flops(network, batch.images[:1])
         activation_bytes = _kept_bytes(
@@ -106,7 +89,6 @@ def probe(
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         num_parameters=sum(p.numel() for p in parameters),
-        num_encoder_parameters=_num_encoder_parameters(network),
         forward_flops=forward_flops,
         activation_bytes=activation_bytes,
         parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
@@ -122,19 +104,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _network(spec: RunSpec, info: DataInfo) -> MultiTaskNetwork:
-    """Return the network with random encoder weights, which cost what others do."""
-    network_spec = dataclasses.replace(spec.network, encoder_weights="random")
-    out_channels = {task: TASKS[task].num_channels(info) for task in spec.tasks}
-    size = (spec.data.height, spec.data.width)
-    return build_network(network_spec, out_channels, spec.seed, image_size=size)
-
-
-def _num_encoder_parameters(network: nn.Module) -> int:
-    encoders = [m for m in network.modules() if isinstance(m, TimmEncoder)]
-    return sum(p.numel() for encoder in encoders for p in encoder.parameters())
 
 
 def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:

@@ -19,7 +19,6 @@ from mtl.data.batches import Batch, MappedSplit
 from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
-from mtl.store import Store
 from mtl.tasks import TASKS
 from mtl.training.evaluation import predict
 
@@ -30,41 +29,25 @@ def sample_indices(num_images: int, num_samples: int) -> np.ndarray:
     return np.unique(spread.round().astype(np.int64))
 
 
-def write_samples(
-    store: Store,
-    run_id: str,
-    epoch: int,
-    network: MultiTaskNetwork,
-    spec: RunSpec,
-    split: MappedSplit,
-    info: DataInfo,
-    num_samples: int,
-    device: torch.device,
-) -> None:
-    """Write the samples of an epoch; the network is left in evaluation mode.
+def samples_of(
+    network: MultiTaskNetwork, spec: RunSpec, split: MappedSplit, info: DataInfo, num_samples: int
+) -> bytes:
+    """Return the samples of an epoch as a file, of `num_samples` images of `split` at most.
 
-    Args:
-        store: where the run lies.
-        run_id: of the run.
-        epoch: epochs finished.
-        network: as it is now.
-        spec: the run.
-        split: its validation split.
-        info: the data set.
-        num_samples: images at most.
-        device: of the network.
+    The network is left in evaluation mode.
     """
     indices = sample_indices(len(split), num_samples)
-    batch = split.batch(indices, device)
+    batch = split.batch(indices, next(network.parameters()).device)
     network.eval()
     with torch.no_grad():
         predictions = predict(network, spec, batch.images)
-        arrays = {"indices": indices, "image": _image(batch.images)}
+        image = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        arrays = {"indices": indices, "image": image.cpu().numpy()}
         for task in spec.tasks:
             arrays |= _task_arrays(task, predictions[task], batch, info)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    store.write(store.run_key(run_id, "samples", f"epoch_{epoch:05d}.npz"), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _task_arrays(
@@ -79,10 +62,6 @@ def _task_arrays(
         f"{task}_valid": valid.cpu().numpy(),
         f"{task}_error": _half(error[:, None])[..., 0],
     }
-
-
-def _image(images: Tensor) -> np.ndarray:
-    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _classes(labels: Tensor) -> np.ndarray:

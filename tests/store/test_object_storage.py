@@ -18,7 +18,7 @@ from mtl.store.address import shown_address
 from mtl.store.objects import ObjectStorage
 from mtl.store.states import read_specs
 from mtl.training import fit, load_network
-from mtl.training.checkpoint import Trainee, load_checkpoint
+from mtl.training.checkpoint import load_checkpoint
 from tests.s3_server import Proxy, S3Server
 from tests.store.conftest import epoch_record
 
@@ -186,7 +186,7 @@ def test_damaged_pointer_is_one_sentence(s3_address: str) -> None:
     for content in (b"", b'{"schema": 1, "obj', b"[]", b'{"schema": 99}', b'{"schema": 1}'):
         store.write(f"{key}.json", content)
         with pytest.raises(StoreError, match=r"^Expected .*latest.pt.json, got.*\.$"):
-            load_checkpoint(store, "0" * 16, Trainee(*[None] * 3), torch.device("cpu"))
+            load_checkpoint(store, "0" * 16, {}, torch.device("cpu"))
 
 
 def test_signal_does_not_cut_a_write(s3_address: str) -> None:

@@ -90,7 +90,7 @@ def test_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys)
     a_step = {"seconds": 0.0}
 
     def timed(specs, data_root):
-        result = ProbeResult("cpu", 1, 1, 1, 1, 1, a_step["seconds"])
+        result = ProbeResult("cpu", 1, 1, 1, 1, a_step["seconds"])
         return [(spec, result) for spec in distinct_networks(specs)]
 
     monkeypatch.setattr("sweeps.plan.probing.probe_networks", timed)

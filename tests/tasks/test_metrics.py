@@ -7,10 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl.tasks import TASKS
-from mtl.tasks.depth import DepthMetrics
-from mtl.tasks.normal import NormalMetrics
-from mtl.tasks.segmentation import SegmentationMetrics
-from mtl.training.manifest import per_pixel_prior
+from mtl.training.manifest import baseline_metrics
 from tests.tasks.samples import EVERY_TASK, INFO, sample, spoilt
 
 
@@ -25,11 +22,10 @@ def test_depth_by_hand() -> None:
     # target 2: predictions 2.4 (ratio 1.2, within), 1.5 (ratio 1.333, not), -1 (within no ratio).
     # errors 0.4, 0.5, 3: abs 3.9 / 3 = 1.3; rmse sqrt((0.16 + 0.25 + 9) / 3) = sqrt(3.13667)
     # logs: log 1.2, log 4/3, and of -1 the floor 0.01 x 0.5 m: log 400; one image.
-    metrics = DepthMetrics((0.5, 10.0))
     prediction = torch.tensor([2.4, 1.5, -1.0]).reshape(1, 1, 1, 3)
     target = torch.full((1, 1, 1, 3), 2.0)
-    metrics.update(prediction, target, torch.ones(1, 1, 3, dtype=torch.bool))
-    assert metrics.compute() == pytest.approx(
+    got = measure("depth", (prediction, target, torch.ones(1, 1, 3, dtype=torch.bool)))
+    assert got == pytest.approx(
         {
             "delta1": 1 / 3,
             "rmse": math.sqrt(9.41 / 3),
@@ -45,11 +41,10 @@ def test_depth_by_hand() -> None:
 def test_rmse_per_image_by_hand() -> None:
     # Image 1: errors 3 and 4, rmse sqrt(12.5). Image 2: one valid pixel, error 1. Image 3: none.
     # Mean of images (3.5355 + 1) / 2; over all pixels sqrt(26 / 3).
-    metrics = DepthMetrics((0.5, 10.0))
     target = torch.full((3, 1, 1, 2), 5.0)
     prediction = target + torch.tensor([[3.0, -4], [1, 90], [90, 90]]).reshape(3, 1, 1, 2)
-    metrics.update(prediction, target, torch.tensor([[[1, 1]], [[1, 0]], [[0, 0]]]).bool())
-    got = metrics.compute()
+    valid = torch.tensor([[[1, 1]], [[1, 0]], [[0, 0]]]).bool()
+    got = measure("depth", (prediction, target, valid))
     assert got["rmse_per_image"] == pytest.approx((math.sqrt(12.5) + 1) / 2)
     assert got["rmse"] == pytest.approx(math.sqrt(26 / 3))
 
@@ -61,9 +56,7 @@ def test_normal_by_hand() -> None:
     angles = torch.deg2rad(torch.tensor([0.0, 10, 20, 40]))
     prediction = torch.stack([angles.sin(), 0 * angles, -angles.cos()]).reshape(1, 3, 1, 4) * 3
     target = torch.tensor([0.0, 0, -1]).reshape(1, 3, 1, 1).expand(1, 3, 1, 4)
-    metrics = NormalMetrics()
-    metrics.update(prediction, target, torch.ones(1, 1, 4, dtype=torch.bool))
-    got = metrics.compute()
+    got = measure("normal", (prediction, target, torch.ones(1, 1, 4, dtype=torch.bool)))
     assert got["mean_angle"] == pytest.approx(17.5, abs=1e-4)
     assert got["median_angle"] == pytest.approx(10, abs=0.011)
     assert (got["within_11_25"], got["within_22_5"], got["within_30"]) == (0.5, 0.75, 0.75)
@@ -71,26 +64,24 @@ def test_normal_by_hand() -> None:
 
 
 def test_zero_normal_counts_as_a_right_angle() -> None:
-    metrics = NormalMetrics()
     target = torch.tensor([0.0, 0, -1]).reshape(1, 3, 1, 1)
-    metrics.update(torch.zeros(1, 3, 1, 1), target, torch.ones(1, 1, 1, dtype=torch.bool))
-    assert metrics.compute()["mean_angle"] == pytest.approx(90)
+    got = measure("normal", (torch.zeros(1, 3, 1, 1), target, torch.ones(1, 1, 1).bool()))
+    assert got["mean_angle"] == pytest.approx(90)
 
 
 def test_segmentation_by_hand() -> None:
-    # targets  a a a b b c; predicted  a a b b c c; class d neither occurs nor is predicted.
-    # IoU a 2/3, b 1/3, c 1/2 -> miou 0.5; accuracy 4/6. Scores 1 and three times 0:
-    # -log softmax is log(e + 3) - 1 for a hit, log(e + 3) for a miss.
+    # targets  a a a b b c; predicted  a a b b c c; d and e neither occur nor are predicted.
+    # IoU a 2/3, b 1/3, c 1/2 -> miou 0.5; accuracy 4/6. Scores 1 and four times 0:
+    # -log softmax is log(e + 4) - 1 for a hit, log(e + 4) for a miss.
     target = torch.tensor([0, 0, 0, 1, 1, 2]).reshape(1, 1, 6)
     predicted = torch.tensor([0, 0, 1, 1, 2, 2]).reshape(1, 1, 6)
-    scores = torch.nn.functional.one_hot(predicted, 4).movedim(-1, 1).float()
-    metrics = SegmentationMetrics(4)
-    metrics.update(scores, target, torch.ones(1, 1, 6, dtype=torch.bool))
-    assert metrics.compute() == pytest.approx(
+    scores = torch.nn.functional.one_hot(predicted, 5).movedim(-1, 1).float()
+    got = measure("segmentation", (scores, target, torch.ones(1, 1, 6, dtype=torch.bool)))
+    assert got == pytest.approx(
         {
             "miou": 0.5,
             "pixel_accuracy": 4 / 6,
-            "cross_entropy": math.log(math.e + 3) - 4 / 6,
+            "cross_entropy": math.log(math.e + 4) - 4 / 6,
             "miou_per_image": 0.5,
         }
     )
@@ -102,11 +93,9 @@ def test_miou_per_image_by_hand() -> None:
     # Image 3: no valid pixel. Mean of images 5/12; over the split a 1/3, b 1/2, c 2/3 -> 1/2.
     target = torch.tensor([[0, 0, 1], [2, 2, 2], [3, 3, 3]]).reshape(3, 1, 3)
     predicted = torch.tensor([[0, 1, 1], [2, 2, 0], [0, 0, 0]]).reshape(3, 1, 3)
-    scores = torch.nn.functional.one_hot(predicted, 4).movedim(-1, 1).float()
+    scores = torch.nn.functional.one_hot(predicted, 5).movedim(-1, 1).float()
     valid = torch.tensor([True, True, False]).reshape(3, 1, 1).expand(3, 1, 3)
-    metrics = SegmentationMetrics(4)
-    metrics.update(scores, target, valid)
-    got = metrics.compute()
+    got = measure("segmentation", (scores, target, valid))
     assert got["miou_per_image"] == pytest.approx(5 / 12)
     assert got["miou"] == pytest.approx(0.5)
 
@@ -160,7 +149,7 @@ def test_prior_is_the_best_prediction_that_ignores_the_image(name: str) -> None:
         torch.testing.assert_close(prior[0, :, y, x], mean / mean.norm())
     else:
         assert torch.equal(prior[0, :, y, x], target[here, :, y, x].median(dim=0).values)
-    measured = per_pixel_prior(TASKS[name], (target, valid), (target, valid), INFO)
+    measured = baseline_metrics(TASKS[name], (target, valid), (target, valid), INFO)
     assert measured == measure(name, (prior.expand(9, -1, -1, -1), target, valid))
 
 

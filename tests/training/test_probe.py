@@ -8,7 +8,7 @@ import torch
 from mtl.data.prepared import info_of
 from mtl.networks import ARCHITECTURES, build_network
 from mtl.spec import RunSpec
-from mtl.training.probe import probe
+from mtl.training.probe import ProbeResult, probe
 from tests.training.runs import tiny
 
 CPU = torch.device("cpu")
@@ -19,14 +19,17 @@ def spec_with(architecture: str = "multi_decoder", **changes: object) -> RunSpec
     return tiny(network={"architecture": architecture, "decoder_widths": WIDTHS}, **changes)
 
 
+def measured(spec: RunSpec, min_seconds: float = 0.0) -> ProbeResult:
+    return probe(spec, info_of(spec.data), num_steps=1, min_seconds=min_seconds, device=CPU)
+
+
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_parameters_are_the_networks(architecture: str) -> None:
     spec = spec_with(architecture)
-    result = probe(spec, num_steps=1, device=CPU)
+    result = measured(spec)
     num_classes = len(info_of(spec.data).classes)
     net = build_network(spec.network, {"depth": 1, "segmentation": num_classes}, seed=0)
     assert result.num_parameters == sum(p.numel() for p in net.parameters())
-    assert 0 < result.num_encoder_parameters < result.num_parameters
     # Parameter, gradient and AdamW's two moments, four bytes each.
     assert result.parameter_bytes == 16 * result.num_parameters
     assert result.seconds_per_step > 0
@@ -49,14 +52,14 @@ def test_operations_of_a_decoder_by_hand() -> None:
         + conv(4, 3, 32) + conv(3, 3, 32)
         + conv(3, 3, 32)
     )  # fmt: skip
-    one = probe(spec_with(tasks=["depth"]), num_steps=1, device=CPU)
-    two = probe(spec_with(tasks=["depth", "normal"]), num_steps=1, device=CPU)
+    one = measured(spec_with(tasks=["depth"]))
+    two = measured(spec_with(tasks=["depth", "normal"]))
     assert two.forward_flops - one.forward_flops == by_hand
 
 
 def test_activations_grow_with_what_is_trained_at_once() -> None:
     four, eight, halves, rounded = (
-        probe(spec_with(**changes), num_steps=1, device=CPU)
+        measured(spec_with(**changes))
         for changes in (
             {"batch_size": 4},
             {"batch_size": 8},
@@ -77,8 +80,8 @@ def test_no_weights_and_no_random_stream_are_touched() -> None:
     spec = spec_with()
     network = dataclasses.replace(spec.network, encoder_weights="sha256:" + "0" * 16)
     state = torch.random.get_rng_state()
-    result = probe(dataclasses.replace(spec, network=network), num_steps=1, device=CPU)
-    assert result.num_parameters == probe(spec, num_steps=1, device=CPU).num_parameters
+    result = measured(dataclasses.replace(spec, network=network))
+    assert result.num_parameters == measured(spec).num_parameters
     assert torch.equal(state, torch.random.get_rng_state())
 
 
@@ -86,8 +89,6 @@ def test_steps_are_timed_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -
     # By a clock that jumps, a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
     readings = iter(range(1000))
     monkeypatch.setattr("mtl.training.probe.time.perf_counter", lambda: next(readings) * 0.25)
-    result = probe(spec_with(), num_steps=1, min_seconds=2.0, device=CPU)
+    result = measured(spec_with(), min_seconds=2.0)
     assert result.seconds_per_step == 0.25
     assert next(readings) == 2 * (2 + 8)
-    with pytest.raises(ValueError, match="num_steps to be at least 1, got 0"):
-        probe(spec_with(), num_steps=0)

@@ -146,7 +146,7 @@ def test_wall_seconds_count_all_that_a_run_does(
 
         return call
 
-    for name in ("save_checkpoint", "write_samples", "save_weights"):
+    for name in ("save_checkpoint", "samples_of", "save_weights"):
         module = sys.modules["mtl.training.fit"]
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
     monkeypatch.setattr(_Run, "_evaluate", slow(_Run._evaluate))

@@ -19,7 +19,7 @@ from mtl.data.prepared import prepare
 from mtl.records import PLOTTED_METRIC
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from mtl.tasks.segmentation import SegmentationMetrics
+from mtl.tasks import TASKS
 from mtl.training import fit
 from mtl.training.fit import _Run
 from mtl.training.step import task_losses
@@ -109,7 +109,7 @@ def test_rooms_are_neither_learnt_from_place_nor_from_colour(workshop: Workshop)
 
 def colour_only_miou(folder: Path) -> float:
     """Return the miou of the most frequent training class of each of 512 colours."""
-    num_classes = len(data_info(folder).classes)
+    info = data_info(folder)
 
     def read(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         names = ("image", "segmentation", "segmentation_valid")
@@ -118,11 +118,11 @@ def colour_only_miou(folder: Path) -> float:
         return (bins @ [COLOUR_BINS**2, COLOUR_BINS, 1]), label, valid
 
     code, label, valid = read("train")
-    counts = np.zeros((COLOUR_BINS**3, num_classes), int)
+    counts = np.zeros((COLOUR_BINS**3, len(info.classes)), int)
     np.add.at(counts, (code[valid], label[valid]), 1)
     code, label, valid = read("test")
     scores = torch.from_numpy(counts[code]).movedim(-1, 1).float()
-    metrics = SegmentationMetrics(num_classes)
+    metrics = TASKS["segmentation"].metrics(info)
     metrics.update(scores, torch.from_numpy(label).long(), torch.from_numpy(valid))
     miou = metrics.compute()["miou"]
     assert miou is not None
