@@ -266,15 +266,15 @@ def compare_arms(
         if isinstance(matched, str):
             comparisons.append(Comparison(a, b, why_not=matched))
             continue
-        both = matched.runs_a, matched.runs_b
+        both = matched.a.metrics, matched.b.metrics
         comparisons.append(
             Comparison(
                 a,
                 b,
                 seed_level_test(*both, reference, axes),
                 hypervolumes=tuple(hypervolume(r.mean(axis=1), reference, axes) for r in both),
-                num_priorities=len(matched.priorities),
-                seeds=matched.seeds_a,
+                num_priorities=len(matched.a.priorities),
+                seeds=matched.a.seeds,
                 left_out=matched.left_out,
             )
         )

@@ -4,8 +4,9 @@ Only like is compared with like: the same priorities, and seeds that are there a
 is left out for that is counted or named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,55 +23,35 @@ Runs = Mapping[Key, Seeds]
 """All runs, by point and seed."""
 Settings = Mapping[Priorities, Seeds]
 """The runs of one arm, by priorities and seed; priorities rising."""
+Held = TypeVar("Held")
 
 
 @dataclass(frozen=True)
 class ArmRuns:
-    """The runs of an arm with priorities whose seeds occur at every one of its priorities."""
+    """Runs of an arm at some of its priorities, with seeds that are there at each of these."""
 
     arm: str
     priorities: tuple[Priorities, ...]
     """Rising."""
     seeds: tuple[int, ...]
-    """Rising; those that every priority has, maybe none."""
+    """Rising, maybe none."""
     metrics: np.ndarray
     """(priorities, seeds, axes), metric units."""
-    run_ids: tuple[tuple[str, ...], ...]
-    """run_ids[priority][seed]."""
-    num_left_out: int
-    """Runs of seeds that some priority lacks."""
-
-    @property
-    def note(self) -> str:
-        """Return what is left out as a sentence; "" where every seed is complete."""
-        if not self.seeds:
-            return (
-                f"{self.arm} is left out: no seed is done at all {len(self.priorities)} of its "
-                "priorities."
-            )
-        if self.num_left_out:
-            return (
-                f"{self.num_left_out} runs of {self.arm} are left out: their seeds are not done "
-                "at every priority."
-            )
-        return ""
+    left_out: tuple[str, ...]
+    """What of the arm is not among them, in sentences; empty where nothing was left out."""
 
 
 @dataclass(frozen=True)
-class MatchedRuns:
-    """Runs of two methods at the same priorities, with seeds that are complete there."""
+class Matched:
+    """Runs of two methods at the same priorities."""
 
-    arm_a: str
-    arm_b: str
-    priorities: tuple[Priorities, ...]
-    seeds_a: tuple[int, ...]
-    """Seeds with a run of the first method at every one of the priorities."""
-    seeds_b: tuple[int, ...]
-    runs_a: np.ndarray
-    """(priorities, seeds of a, axes), metric units."""
-    runs_b: np.ndarray
-    left_out: tuple[str, ...]
-    """What the two methods do not share, one sentence each; empty where nothing was left out."""
+    a: ArmRuns
+    b: ArmRuns
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Return what the two methods do not share, in sentences."""
+        return self.a.left_out + self.b.left_out
 
 
 def by_point(
@@ -84,32 +65,34 @@ def by_point(
         columns: of `runs`, numbers.
 
     Raises:
-        ValueError: for values that are not finite, or two runs of one point and seed.
+        UsageError: for values that are not finite, or two runs of one point and seed.
     """
     if runs.empty:
         return {}
     values = runs[list(columns)].to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         raise UsageError("Expected finite metric values, got NaN or infinity. Exclude such runs.")
-    found: dict[Key, dict[int, np.ndarray]] = {}
-    for position, (key, seed) in enumerate(_keys(runs, tasks)):
-        seeds = found.setdefault(key, {})
-        if seed in seeds:
-            raise UsageError(
-                "Expected one run for a method, priority and seed, got two of "
-                f"{key[0]} with seed {seed}. Remove one."
-            )
-        seeds[seed] = values[position]
-    return {key: dict(sorted(held.items())) for key, held in found.items()}
+    return _grouped(runs, tasks, values)
 
 
 def ids_by_point(runs: pd.DataFrame, tasks: Sequence[str]) -> dict[Key, dict[int, str]]:
     """Return (arm, priorities) -> seed -> run id, seeds rising."""
-    if runs.empty:
-        return {}
-    found: dict[Key, dict[int, str]] = {}
-    for run_id, (key, seed) in zip(runs["run_id"], _keys(runs, tasks), strict=True):
-        found.setdefault(key, {})[seed] = str(run_id)
+    return {} if runs.empty else _grouped(runs, tasks, map(str, runs["run_id"]))
+
+
+def _grouped(
+    runs: pd.DataFrame, tasks: Sequence[str], values: Iterable[Held]
+) -> dict[Key, dict[int, Held]]:
+    found: dict[Key, dict[int, Held]] = {}
+    rows = zip(runs["arm"], settings_of(runs, tasks), runs["seed"], values, strict=True)
+    for arm, setting, seed, value in rows:
+        seeds = found.setdefault((str(arm), setting), {})
+        if seed in seeds:
+            raise UsageError(
+                "Expected one run for a method, priority and seed, got two of "
+                f"{arm} with seed {seed}. Remove one."
+            )
+        seeds[int(seed)] = value
     return {key: dict(sorted(held.items())) for key, held in found.items()}
 
 
@@ -121,7 +104,7 @@ def by_arm(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, Settings]:
         axes: the metrics, in this order.
 
     Raises:
-        ValueError: see `by_point`.
+        UsageError: see `by_point`.
     """
     found: dict[str, dict[Priorities, Seeds]] = {}
     points = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
@@ -133,36 +116,27 @@ def by_arm(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, Settings]:
 
 def shared_seeds(held: Sequence[Mapping[int, object]]) -> list[int]:
     """Return the seeds that all of several points have, rising."""
-    if not held:
-        return []
-    return sorted(set(held[0]).intersection(*held[1:]))
-
-
-def stacked(held: Sequence[Seeds], seeds: Sequence[int]) -> np.ndarray:
-    """Return the runs of several points with these seeds, (points, seeds, columns)."""
-    return np.array([[of[seed] for seed in seeds] for of in held])
+    return sorted(set(held[0]).intersection(*held[1:])) if held else []
 
 
 def arm_runs(runs: pd.DataFrame, axes: Sequence[Axis], arm: str) -> ArmRuns:
-    """Return the runs of `arm` that have priorities; see `by_arm`."""
-    mine = runs[runs["arm"] == arm]
-    settings = by_arm(mine, axes).get(arm, {})
-    ids = ids_by_point(mine, [axis.task for axis in axes])
-    seeds = shared_seeds(list(settings.values()))
-    shape = len(settings), len(seeds), len(axes)
-    return ArmRuns(
-        arm=arm,
-        priorities=tuple(settings),
-        seeds=tuple(seeds),
-        metrics=stacked(list(settings.values()), seeds).reshape(shape),
-        run_ids=tuple(tuple(ids[arm, setting][seed] for seed in seeds) for setting in settings),
-        num_left_out=sum(map(len, settings.values())) - len(settings) * len(seeds),
-    )
+    """Return the runs of `arm` at all of its priorities; see `by_arm`."""
+    settings = by_arm(runs[runs["arm"] == arm], axes).get(arm, {})
+    seeds = shared_seeds([*settings.values()])
+    num_left_out = sum(map(len, settings.values())) - len(settings) * len(seeds)
+    note = ""
+    if not seeds:
+        note = f"{arm} is left out: no seed is done at all {len(settings)} of its priorities."
+    elif num_left_out:
+        seeds_of = "their seeds are not done at every priority"
+        note = f"{num_left_out} runs of {arm} are left out: {seeds_of}."
+    metrics = _stacked(settings.values(), seeds).reshape(len(settings), len(seeds), len(axes))
+    return ArmRuns(arm, tuple(settings), tuple(seeds), metrics, (note,) if note else ())
 
 
 def matched_runs(
     runs: Mapping[str, Settings], pair: tuple[str, str], *, same_seeds: bool
-) -> MatchedRuns | str:
+) -> Matched | str:
     """Return the runs in which two methods may be compared, or why there are none.
 
     Args:
@@ -180,40 +154,34 @@ def matched_runs(
         seeds = [shared_seeds([*at_shared[0], *at_shared[1]])] * 2
     if not all(seeds):
         return f"{pair[0]} and {pair[1]} have no seed with a run at every priority that they share"
-    runs_a, runs_b = (stacked(*held) for held in zip(at_shared, seeds, strict=True))
-    return MatchedRuns(
-        *pair,
-        shared,
-        tuple(seeds[0]),
-        tuple(seeds[1]),
-        runs_a,
-        runs_b,
-        tuple(
-            sentence
-            for arm, held, kept in zip(pair, (a, b), seeds, strict=True)
-            for sentence in _left_out(arm, held, shared, kept)
-        ),
+    sides = zip(pair, (a, b), at_shared, seeds, strict=True)
+    return Matched(
+        *(
+            ArmRuns(
+                arm, shared, tuple(s), _stacked(held, s), _left_out(arm, len(settings), held, s)
+            )
+            for arm, settings, held, s in sides
+        )
     )
 
 
+def _stacked(held: Iterable[Seeds], seeds: Sequence[int]) -> np.ndarray:
+    return np.array([[of[seed] for seed in seeds] for of in held])
+
+
 def _left_out(
-    arm: str, runs: Settings, shared: Sequence[Priorities], kept: Sequence[int]
-) -> list[str]:
+    arm: str, num_priorities: int, shared: Sequence[Seeds], kept: Sequence[int]
+) -> tuple[str, ...]:
     sentences = []
-    missing = len(runs) - len(shared)
+    missing = num_priorities - len(shared)
     if missing:
         noun = "priority" if missing == 1 else "priorities"
         sentences.append(f"{missing} {noun} of {arm} left out, the other method has none there.")
-    others = sorted({seed for setting in shared for seed in runs[setting]} - set(kept))
+    others = sorted(set().union(*shared) - set(kept))
     if others:
         noun, verb = ("seed", "is") if len(others) == 1 else ("seeds", "are")
         sentences.append(
             f"Of {arm} {noun} {', '.join(map(str, others))} {verb} left out: not at every shared "
             "priority of what is compared."
         )
-    return sentences
-
-
-def _keys(runs: pd.DataFrame, tasks: Sequence[str]) -> list[tuple[Key, int]]:
-    named = zip(runs["arm"], settings_of(runs, tasks), runs["seed"], strict=True)
-    return [((str(arm), setting), int(seed)) for arm, setting, seed in named]
+    return tuple(sentences)

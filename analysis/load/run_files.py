@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from mtl.errors import StoreError, UsageError
-from mtl.records import EpochRecord, TaskMetrics
+from mtl.records import EpochRecord
 from mtl.store import Store
 
 MAX_SAMPLE_BYTES = 256 * 2**20
@@ -36,11 +36,6 @@ class RunFiles:
     def epochs(self, run_id: str) -> list[EpochRecord]:
         """Return the epoch records of a run; empty where no store has readable ones."""
         return self._first(lambda store: store.epochs(run_id)) or []
-
-    def metrics(self, run_id: str, split: str) -> TaskMetrics:
-        """Return a done run's metrics on a split; empty where no store holds them."""
-        result = self._first(lambda store: store.result(run_id))
-        return {} if result is None else result.selected_metrics.get(split) or {}
 
     def sample_epochs(self, run_id: str) -> list[int]:
         """Return the epochs at which samples were written, rising."""

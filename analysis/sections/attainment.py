@@ -14,7 +14,7 @@ from analysis.compute.attainment import (
 from analysis.compute.findings import Findings, every_pair
 from analysis.compute.fronts import minimised, staircase
 from analysis.load.axes import MINUS, Axis, signs
-from analysis.load.matched import MatchedRuns, by_arm, matched_runs
+from analysis.load.matched import Matched, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.figure_parts import axis_title
@@ -56,17 +56,17 @@ def attainment(findings: Findings, _: RunFiles) -> Section | None:
         matched = matched_runs(runs, pair, same_seeds=False)
         if isinstance(matched, str):
             why_not.append(f"Not shown: {matched}.")
-        elif min(len(matched.seeds_a), len(matched.seeds_b)) < 2:
+        elif min(len(matched.a.seeds), len(matched.b.seeds)) < 2:
             why_not.append(
                 "Not shown: needs at least two complete seeds of each method "
-                f"({pair[0]} has {len(matched.seeds_a)}, {pair[1]} {len(matched.seeds_b)})."
+                f"({pair[0]} has {len(matched.a.seeds)}, {pair[1]} {len(matched.b.seeds)})."
             )
         else:
             return _section(findings, matched, why_not)
     return Section("attainment", TITLE, " ".join(why_not), (), {"why_not": why_not})
 
 
-def _section(findings: Findings, matched: MatchedRuns, why_not: list[str]) -> Section:
+def _section(findings: Findings, matched: Matched, why_not: list[str]) -> Section:
     places = list(itertools.combinations(range(len(findings.axes)), 2))
     drawn, note = first_items(places, MAX_PANELS, "pairs of tasks")
     views = [_view(findings, matched, pair) for pair in drawn]
@@ -83,23 +83,23 @@ def _section(findings: Findings, matched: MatchedRuns, why_not: list[str]) -> Se
         _difference_words(matched, views[0]),
         (_figure(findings, matched, views, note), *words),
         {
-            "method_a": matched.arm_a,
-            "method_b": matched.arm_b,
-            "num_priorities": len(matched.priorities),
-            "seeds_a": list(matched.seeds_a),
-            "seeds_b": list(matched.seeds_b),
+            "method_a": matched.a.arm,
+            "method_b": matched.b.arm,
+            "num_priorities": len(matched.a.priorities),
+            "seeds_a": list(matched.a.seeds),
+            "seeds_b": list(matched.b.seeds),
             "comparisons": [_values(view) for view in views],
             "why_not": why_not,
         },
     )
 
 
-def _view(findings: Findings, matched: MatchedRuns, pair: tuple[int, int]) -> _View:
+def _view(findings: Findings, matched: Matched, pair: tuple[int, int]) -> _View:
     axes = (findings.axes[pair[0]], findings.axes[pair[1]])
     # For each seed of each method its results (priorities, 2).
     sides = [
         list(np.swapaxes(minimised(runs[:, :, list(pair)], axes), 0, 1))
-        for runs in (matched.runs_a, matched.runs_b)
+        for runs in (matched.a.metrics, matched.b.metrics)
     ]
     everything = np.concatenate([*sides[0], *sides[1]])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -115,9 +115,9 @@ def _view(findings: Findings, matched: MatchedRuns, pair: tuple[int, int]) -> _V
     )
 
 
-def _figure(findings: Findings, matched: MatchedRuns, views: list[_View], note: str) -> Figure:
-    a, b = matched.arm_a, matched.arm_b
-    seeds = f"{len(matched.seeds_a)} seeds of {a} and {len(matched.seeds_b)} of {b}"
+def _figure(findings: Findings, matched: Matched, views: list[_View], note: str) -> Figure:
+    a, b = matched.a.arm, matched.b.arm
+    seeds = f"{len(matched.a.seeds)} seeds of {a} and {len(matched.b.seeds)} of {b}"
     many = ""
     if any(max(view.found.difference.shape) >= MAX_CELLS for view in views):
         many = f" {MAX_CELLS} by {MAX_CELLS} cells are drawn, coloured as at their best corner."
@@ -129,7 +129,7 @@ def _figure(findings: Findings, matched: MatchedRuns, views: list[_View], note: 
         tuple(_panel(findings, matched, view) for view in views),
         f"Colour: of {seeds}, the share with a run at least as good as this place on both axes, "
         f"{a} minus {b}: purple where {a} leads, orange where {b} does, without colour where they "
-        f"are equal. Over the {len(matched.priorities)} priorities that both have. Lines: what "
+        f"are equal. Over the {len(matched.a.priorities)} priorities that both have. Lines: what "
         f"half of the seeds reach, of two the better one.{many}{note}",
         columns=min(2, len(views)),
         legend=tuple(
@@ -139,10 +139,10 @@ def _figure(findings: Findings, matched: MatchedRuns, views: list[_View], note: 
     )
 
 
-def _panel(findings: Findings, matched: MatchedRuns, view: _View) -> Panel:
+def _panel(findings: Findings, matched: Matched, view: _View) -> Panel:
     lines = []
     factors = [axis.metric.display_factor for axis in view.axes]
-    for arm, median in zip((matched.arm_a, matched.arm_b), view.medians, strict=True):
+    for arm, median in zip((matched.a.arm, matched.b.arm), view.medians, strict=True):
         mark = mark_of(findings.arms.index(arm))
         lines.append(
             Line(
@@ -166,7 +166,7 @@ def _panel(findings: Findings, matched: MatchedRuns, view: _View) -> Panel:
         view.found.difference[:: steps[0], :: steps[1]],
         "diverging",
         (-1.0, 1.0),
-        f"share of seeds, {matched.arm_a} {MINUS} {matched.arm_b}",
+        f"share of seeds, {matched.a.arm} {MINUS} {matched.b.arm}",
     )
     x, y = (
         Scale(axis_title(axis), (float(edges[-1]), float(edges[0])))
@@ -183,8 +183,8 @@ def _panel(findings: Findings, matched: MatchedRuns, view: _View) -> Panel:
     )
 
 
-def _difference_words(matched: MatchedRuns, view: _View) -> str:
-    a, b, found = matched.arm_a, matched.arm_b, view.found
+def _difference_words(matched: Matched, view: _View) -> str:
+    a, b, found = matched.a.arm, matched.b.arm, view.found
     on = f"On {view.axes[0].task} and {view.axes[1].task}"
     cell = found.largest()
     if cell is None:
@@ -193,8 +193,8 @@ def _difference_words(matched: MatchedRuns, view: _View) -> str:
     x, y = (_level(axis, value) for axis, value in zip(view.axes, _corner(view, cell), strict=True))
     return (
         f"{on}, more seeds of {a} than of {b} reach {ahead}, and fewer reach {behind}. The largest "
-        f"difference: {_seeds(found.share_a[cell], len(matched.seeds_a))} seeds of {a} and "
-        f"{_seeds(found.share_b[cell], len(matched.seeds_b))} of {b} have a run with {x} and {y}."
+        f"difference: {_seeds(found.share_a[cell], len(matched.a.seeds))} seeds of {a} and "
+        f"{_seeds(found.share_b[cell], len(matched.b.seeds))} of {b} have a run with {x} and {y}."
     )
 
 

@@ -1,6 +1,5 @@
 """What does a front cost, and what does a method give that nobody tunes?"""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +25,10 @@ from analysis.compute.findings import (
 )
 from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import NONE, volume_unit
-from analysis.load.matched import ArmRuns, arm_runs
+from analysis.load.matched import ArmRuns, arm_runs, by_point
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
+from analysis.load.runs import VALIDATION
 from analysis.load.text import first_items, first_listed, listed
 from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
 from analysis.render.scales import log_ticks
@@ -43,13 +43,13 @@ MAX_LINEAR_RUNS = 50
 NO_INTERVAL = f"A dash: fewer than {MIN_SEEDS} seeds, or all resamples agree."
 
 
-def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
+def compute_budget(findings: Findings, _: RunFiles) -> Section | None:
     """Return the section on budgets, seconds and the method at equal priorities."""
     if not findings.points:
         return None
     prioritised, note = first_items(prioritised_arms(findings), MAX_ARMS, "methods with priorities")
     held = {arm: arm_runs(findings.runs, findings.axes, arm) for arm in prioritised}
-    words = [runs.note for runs in held.values() if runs.note]
+    words = [note for runs in held.values() for note in runs.left_out]
     complete = {arm: runs for arm, runs in held.items() if runs.seeds}
     curves = _curves(findings, complete)
     words += [
@@ -67,7 +67,7 @@ def compute_budget(findings: Findings, files: RunFiles) -> Section | None:
     ]
     matches, refused = _matches(findings, curves, complete)
     seconds = run_seconds(findings.runs)
-    questions = _questions(findings, files, complete)
+    questions = _questions(findings, complete)
     parts: list[Part | Folded] = []
     if drawn:
         every_value = Folded("Every value of the curves", (_curve_table(drawn, seconds),))
@@ -142,9 +142,7 @@ def _why_not_comparable(a: ArmRuns, b: ArmRuns) -> str:
     return ""
 
 
-def _questions(
-    findings: Findings, files: RunFiles, complete: Mapping[str, ArmRuns]
-) -> list[EqualPriorityQuestion]:
+def _questions(findings: Findings, complete: Mapping[str, ArmRuns]) -> list[EqualPriorityQuestion]:
     """Return each `lsb` arm at equal priorities against the whole grid of each `fixed` arm."""
     methods = method_of(findings)
     found = []
@@ -163,27 +161,22 @@ def _questions(
                     rival.arm,
                     rival.metrics[:, columns],
                     findings.axes,
-                    _validation(findings, files, rival, columns),
+                    _validation(findings, rival, seeds),
                 )
             )
     return found
 
 
-def _validation(
-    findings: Findings, files: RunFiles, runs: ArmRuns, columns: Sequence[int]
-) -> np.ndarray | None:
+def _validation(findings: Findings, runs: ArmRuns, seeds: Sequence[int]) -> np.ndarray | None:
     """Return runs (priorities, seeds, axes) on the validation split, or None if one lacks it."""
-    values: list[list[list[float]]] = []
-    for row in runs.run_ids:
-        values.append([])
-        for column in columns:
-            metrics = files.metrics(row[column], "validation")
-            held = [metrics.get(a.task, {}).get(a.metric.name) for a in findings.axes]
-            known = [value for value in held if value is not None and math.isfinite(value)]
-            if len(known) < len(held):
-                return None
-            values[-1].append(known)
-    return np.array(values)
+    columns = [f"{VALIDATION}_{axis.column}" for axis in findings.axes]
+    mine = findings.runs[findings.runs["arm"] == runs.arm]
+    mine = mine[mine["seed"].isin(seeds)]
+    known = (column in mine and np.isfinite(mine[column].astype(float)).all() for column in columns)
+    if not all(known):
+        return None
+    held = by_point(mine, [axis.task for axis in findings.axes], columns)
+    return np.array([[held[runs.arm, p][seed] for seed in seeds] for p in runs.priorities])
 
 
 def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) -> Figure:

@@ -53,7 +53,7 @@ def controllability(findings: Findings, _: RunFiles) -> Section | None:
         for k, axis in enumerate(findings.axes)
         if len({setting[k] for setting in runs.priorities}) > 1
     )
-    words = [runs.note for runs in held if runs.note]
+    words = [note for runs in held for note in runs.left_out]
     if not found:
         words.append(
             "No method has complete runs at two priorities or more, so nothing shows whether a "

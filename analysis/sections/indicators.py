@@ -17,7 +17,7 @@ from analysis.compute.inference import (
     seed_widening,
 )
 from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
-from analysis.load.matched import MatchedRuns, by_arm, matched_runs
+from analysis.load.matched import Matched, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Rule, Scale, mark_of
@@ -34,7 +34,7 @@ TITLE = "Fronts in single numbers"
 class Pair:
     """Two methods with their indicators."""
 
-    matched: MatchedRuns
+    matched: Matched
     found: Indicators
     seed_level: PermutationTest
     run_level: PermutationTest
@@ -42,7 +42,7 @@ class Pair:
     @property
     def arms(self) -> tuple[str, str]:
         """Return both methods, the first one of ratios first."""
-        return self.matched.arm_a, self.matched.arm_b
+        return self.matched.a.arm, self.matched.b.arm
 
 
 def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
@@ -59,7 +59,7 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         matched = matched_runs(runs, methods, same_seeds=True)
         if isinstance(matched, str):
             why_not.append(f"Not shown: {matched}.")
-        elif len(matched.priorities) < 2:
+        elif len(matched.a.priorities) < 2:
             both = " and ".join(methods)
             why_not.append(f"Not shown: {both} share one priority, and a front needs two.")
         else:
@@ -71,9 +71,9 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         "level": LEVEL,
         "pairs": [
             {
-                "method_a": p.matched.arm_a,
-                "method_b": p.matched.arm_b,
-                "seeds": list(p.matched.seeds_a),
+                "method_a": p.matched.a.arm,
+                "method_b": p.matched.b.arm,
+                "seeds": list(p.matched.a.seeds),
                 "indicators": p.found,
                 "seed_level_test": p.seed_level,
                 "run_level_test": p.run_level,
@@ -94,9 +94,9 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
 
 
 def _pair(
-    findings: Findings, reference: Reference, matched: MatchedRuns, ranges: Sequence[float]
+    findings: Findings, reference: Reference, matched: Matched, ranges: Sequence[float]
 ) -> Pair:
-    both = matched.runs_a, matched.runs_b
+    both = matched.a.metrics, matched.b.metrics
     return Pair(
         matched,
         indicators(*both, reference, findings.axes, ranges),

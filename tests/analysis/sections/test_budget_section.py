@@ -1,24 +1,23 @@
 """The section on budgets says the computed values, and why something is not shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from analysis.compute.findings import find
 from analysis.compute.fronts import hypervolume, means_of
-from analysis.load.axes import choose_axes
-from analysis.load.run_files import NO_FILES, RunFiles
-from analysis.load.runs import load_stores
+from analysis.load.run_files import NO_FILES
 from analysis.render.panels import Line
 from analysis.sections.budget import compute_budget
 from mtl.records import Result
 from mtl.store import Store
+from tests.analysis.conftest import findings_of
 from tests.analysis.made_findings import front_rows, made_findings
 
 
-def section_of(store, files=True):
-    loaded = load_stores([store])
-    findings = find(loaded, choose_axes(loaded.tasks))
-    return findings, compute_budget(findings, RunFiles([store] if files else []))
+def section_of(store):
+    findings = findings_of(store)
+    return findings, compute_budget(findings, NO_FILES)
 
 
 @pytest.fixture
@@ -80,7 +79,8 @@ def test_best_of_rival_is_chosen_on_validation(store, synthetic):
     table = next(t for t in section.tables if t.name == "untuned").raw
     assert table["difference"].tolist() == pytest.approx(np.subtract(lsb.means, fixed.means))
     assert set(table["chosen_on"]) == {"validation"}
-    _, blind = section_of(store, files=False)
+    others = [name for name in findings.runs if not name.startswith("validation_")]
+    blind = compute_budget(replace(findings, runs=findings.runs[others]), NO_FILES)
     assert blind.values["untuned"][0].chosen_on == "test"
     assert "chosen on the test split" in blind.lead
 
