@@ -26,21 +26,20 @@ from sweeps.plan.fields import field_values, parse_assignment
 from sweeps.plan.presets import PRESETS, Preset, check_size, preset, stand_in_note
 from sweeps.plan.refine import check_refinable
 
-AXIS_FLAGS = {
-    "architectures": "network.architecture",
-    "epochs": "epochs",
-    "dataset": "data.name",
-    "encoder_weights": "network.encoder_weights",
+FLAGS: dict[str, tuple[str, Any]] = {
+    "tasks": ("tasks", tuple[tuple[str, ...], ...]),
+    "methods": ("method", tuple[str, ...]),
+    "seeds": ("seed", int),
+    "divisions": ("priorities", int),
+    "preset": ("preset", str),
+    "baselines": ("baselines", bool),
+    "refine": ("refine", int),
+    "architectures": ("network.architecture", None),
+    "epochs": ("epochs", None),
+    "dataset": ("data.name", None),
 }
-"""Flag -> the field of RunSpec whose values it holds."""
-FLAG_FIELDS = {
-    "tasks": "tasks",
-    "methods": "method",
-    "seeds": "seed",
-    "divisions": "priorities",
-    **AXIS_FLAGS,
-}
-"""Flag -> the field of RunSpec that it decides."""
+"""Flags that the YAML file may hold as well -> the field of RunSpec that each decides (its own name
+where it decides none), and the type of its value; None: the field's, and it is an axis."""
 FLAGS_ONLY = {
     "tasks": "--tasks",
     "method": "--methods",
@@ -48,19 +47,6 @@ FLAGS_ONLY = {
     "numerics_version": "the release of the code",
 }
 """Fields that --set and the YAML file do not take -> what sets them."""
-FILE_FLAGS: dict[str, Any] = {
-    "preset": str,
-    "tasks": tuple[tuple[str, ...], ...],
-    "methods": tuple[str, ...],
-    "architectures": None,
-    "divisions": int,
-    "baselines": bool,
-    "refine": int,
-    "seeds": int,
-    "epochs": None,
-    "dataset": None,
-}
-"""Flags that the YAML file may hold beside RunSpec's fields -> their type; None: the field's."""
 EVERY_TORCHJD = f"{TORCHJD}*"
 
 Axes = dict[str, tuple[Any, ...]]
@@ -68,43 +54,38 @@ Axes = dict[str, tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one source, the YAML file or the command line, asks for."""
+class Setting:
+    """What decides a field."""
 
-    flags: Mapping[str, Any]
-    """Those of `FILE_FLAGS` and `AXIS_FLAGS` that were given, by name."""
-    axes: Axes
-    """Of the fields given by their own name."""
-    file: str | None = None
-    """None for the command line."""
+    means: str
+    """How it was given: `--epochs`, `--set`, or its name in the YAML file."""
+    flag: str | None
+    """A key of `FLAGS` whose value is no axis; None for the values of a field."""
+    value: Any
 
-    def __post_init__(self) -> None:
-        """Refuse a field that is set by two means, or by --set where only a flag sets it."""
-        place = self.file or "--set"
-        for dotted in FLAGS_ONLY.keys() & self.axes.keys():
-            raise UsageError(f"Expected no {dotted} in {place}: it is set by {FLAGS_ONLY[dotted]}.")
-        for flag, dotted in FLAG_FIELDS.items():
-            if flag in self.flags and dotted in self.axes:
-                means = f"--{flag.replace('_', '-')} and by --set"
-                if self.file:
-                    means = f"{flag} and by {dotted} in {self.file}"
-                raise UsageError(f"Expected {dotted} once, got it by {means}. Leave one out.")
 
-    def over(self, base: "Request") -> "Request":
-        """Return this request, completed by `base` where it says nothing of a field."""
-        decided = {FLAG_FIELDS.get(flag, flag) for flag in self.flags} | self.axes.keys()
-        flags = {k: v for k, v in base.flags.items() if FLAG_FIELDS.get(k, k) not in decided}
-        axes = {k: v for k, v in base.axes.items() if k not in decided}
-        return Request({**flags, **self.flags}, {**axes, **self.axes})
+Request = dict[str, Setting]
+"""What the YAML file or the command line asks for, by the field that is decided."""
 
-    def all_axes(self) -> Axes:
-        """Return the axes, those given by a flag included."""
-        by_flag = {
-            field: field_values(field, self.flags[flag])
-            for flag, field in AXIS_FLAGS.items()
-            if flag in self.flags
-        }
-        return {**by_flag, **self.axes}
+
+def _put(request: Request, field: str, setting: Setting, place: str = "") -> None:
+    """Add a setting; refuse a second one of a field, and one of a field that a flag sets."""
+    if setting.flag is None and field in FLAGS_ONLY:
+        raise UsageError(f"Expected no {field} in {place}: it is set by {FLAGS_ONLY[field]}.")
+    if field in request:
+        raise UsageError(
+            f"Expected {field} once, got it by {request[field].means} and by {setting.means}. "
+            "Give it once; a comma joins several values."
+        )
+    request[field] = setting
+
+
+def _put_flag(request: Request, name: str, value: Any, means: str) -> None:
+    field, hint = FLAGS[name]
+    if hint is None:
+        _put(request, field, Setting(means, None, field_values(field, value)))
+    else:
+        _put(request, field, Setting(means, name, value))
 
 
 def read_config(path: str) -> Request:
@@ -124,19 +105,21 @@ def read_config(path: str) -> Request:
         raise UsageError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
     if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
         raise UsageError(f"Expected names with values in {path}, got {type(held).__name__}.")
-    flags = {name: _file_flag(name, held.pop(name), path) for name in FILE_FLAGS if name in held}
-    axes: Axes = {}
+    request: Request = {}
     for name, value in held.items():
+        if name in FLAGS:
+            _put_flag(request, name, _file_flag(name, value, path), name)
+            continue
         for dotted, values in flat({name: value}).items():
-            if dotted in axes:
-                raise UsageError(f"Expected {dotted} once in {path}, got it twice.")
-            axes[dotted] = values if dotted in FLAGS_ONLY else field_values(dotted, values)
-    return Request(flags, axes, path)
+            if dotted not in FLAGS_ONLY:
+                values = field_values(dotted, values)
+            _put(request, dotted, Setting(f"{name} in {path}", None, values), path)
+    return request
 
 
 def _file_flag(name: str, value: Any, path: str) -> Any:
     """Return a flag's value as argparse would have given it."""
-    hint = FILE_FLAGS[name]
+    _, hint = FLAGS[name]
     if hint is None:
         return value
     if typing.get_origin(hint) is tuple and not isinstance(value, list):
@@ -146,14 +129,18 @@ def _file_flag(name: str, value: Any, path: str) -> Any:
     return convert(value, hint, f"{name} in {path}")
 
 
-def _set_axes(assignments: Sequence[str]) -> Axes:
-    axes: Axes = {}
-    for text in assignments:
-        dotted, values = parse_assignment(text)
-        if dotted in axes:
-            raise UsageError(f"Expected {dotted} once after --set, got it twice. Join its values.")
-        axes[dotted] = values
-    return axes
+def _request(given: argparse.Namespace) -> Request:
+    """Return what the command line asks for, completed by the YAML file."""
+    line: Request = {}
+    for name in FLAGS:
+        if getattr(given, name) is not None:
+            _put_flag(line, name, getattr(given, name), f"--{name}")
+    if given.encoder_weights is not None:
+        values = (weights_file_id(given.encoder_weights),)
+        _put(line, "network.encoder_weights", Setting("--encoder-weights", None, values))
+    for dotted, values in map(parse_assignment, given.set):
+        _put(line, dotted, Setting("--set", None, values), "--set")
+    return {**read_config(given.config), **line} if given.config else line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,13 +281,15 @@ def parse_command(
     if not given.store.strip():
         raise UsageError("Expected a folder after --store, got an empty name.")
     request = _request(given)
-    grid, notes = _asked_grid(table, request, given.data_root, quick=given.quick)
+    flags = {s.flag: s.value for s in request.values() if s.flag is not None}
+    axes = {field: s.value for field, s in request.items() if s.flag is None}
+    grid, notes = _asked_grid(table, flags, axes, given.data_root, quick=given.quick)
     return Command(
         kind=kind,
         name=check_sweep_name(given.name),
         store=given.store,
         grid=grid,
-        refine=request.flags.get("refine"),
+        refine=flags.get("refine"),
         execution=Execution(
             address=given.address,
             cpus_per_run=given.cpus_per_run,
@@ -322,25 +311,15 @@ def parse_command(
         as_json=given.json,
         probe=given.probe,
         notes=notes,
-        given={**vars(given), **request.flags},
+        given={**vars(given), **flags},
     )
 
 
-def _request(given: argparse.Namespace) -> Request:
-    """Return what the command line asks for, completed by the YAML file."""
-    flags = {name: getattr(given, name) for name in FILE_FLAGS if getattr(given, name) is not None}
-    if given.encoder_weights is not None:
-        flags["encoder_weights"] = weights_file_id(given.encoder_weights)
-    line = Request(flags, _set_axes(given.set))
-    return line.over(read_config(given.config)) if given.config else line
-
-
 def _asked_grid(
-    table: Grid, request: Request, data_root: str | None, *, quick: bool
+    table: Grid, flags: Mapping[str, Any], axes: Axes, data_root: str | None, *, quick: bool
 ) -> tuple[Grid, tuple[str, ...]]:
-    """Return the table as the request changes it, and what the user should know of that."""
-    flags = request.flags
-    axes, held_tasks = dataset_axes(request.all_axes(), data_root)
+    """Return the table as flags and axes change it, and what the user should know of that."""
+    axes, held_tasks = dataset_axes(axes, data_root)
     notes = []
     quick_fields: Mapping[str, Any] = defaults.QUICK_FIELDS
     if "preset" in flags:

@@ -42,12 +42,11 @@ from sweeps.plan.cost import (
     stored_bytes,
 )
 from sweeps.plan.describe import expected_text, plan_json
-from sweeps.search.decisions import DecisionLog, check_begun, decided_specs, is_chosen, is_tuned
+from sweeps.search.decisions import DecisionLog, check_begun, decided_specs, is_chosen
 from sweeps.search.options import (
     TUNED,
     SearchOptions,
     add_options,
-    epoch_budget,
     search_bases,
     search_options,
 )
@@ -121,16 +120,12 @@ class _Asked:
     @property
     def num_runs(self) -> int:
         """Return how many runs the search begins at most."""
-        return len(self.bases) * epoch_budget(self.bases, self.options).num_runs
+        return len(self.bases) * self.options.num_runs
 
     @property
     def num_epochs(self) -> int:
         """Return how many epochs the search trains at most."""
-        return len(self.bases) * epoch_budget(self.bases, self.options).num_epochs
-
-    def to_text(self) -> str:
-        """Return what the search takes at most, for people."""
-        return epoch_budget(self.bases, self.options).to_text(len(self.bases))
+        return len(self.bases) * self.options.num_epochs
 
     def log(self, store: Store) -> DecisionLog:
         """Return the decisions that earlier starts wrote."""
@@ -158,42 +153,42 @@ class _Asked:
     def cost(self, store: Store | None, measured_steps: Mapping[StepKey, float]) -> Estimate:
         """Return what the whole search takes at most, as if nothing were done yet."""
         one_each = expected_cost(self.command, self.bases, store, self.slots, measured_steps)
-        budget = epoch_budget(self.bases, self.options)
-        starts = budget.num_batches(self.options.population) - 1
+        options = self.options
         seconds = []
         for side in (0, 1):
             runs = [one_each.run_seconds[method][side] for method in self.bases]
             first = one_each.seconds[side] - makespan(runs, self.slots)  # the start and the data
-            work = sum(run / budget.epochs * budget.num_epochs for run in runs) / self.slots
-            seconds.append(first + starts * cost_model()["start_seconds"][side] + work)
-        per_run = [stored_bytes(spec, self.command.runtime) for spec in self.bases.values()]
-        num_paused = budget.num_runs - budget.num_full_runs
-        copies = budget.num_full_runs - 1 + TRAINING_COPIES * num_paused
-        num_bytes = one_each.num_bytes + copies * sum(per_run)
+            starts = (options.num_batches - 1) * cost_model()["start_seconds"][side]
+            work = sum(run / options.epochs * options.num_epochs for run in runs) / self.slots
+            seconds.append(first + starts + work)
+        copies = self._num_copies - len(self.bases)  # `one_each` holds a run of each method
+        num_bytes = one_each.num_bytes + copies * self._bytes_of_a_run
         return Estimate((seconds[0], seconds[1]), num_bytes, one_each.source, {})
+
+    @property
+    def _bytes_of_a_run(self) -> int:
+        """Return the bytes that a finished run, of whichever method, leaves in the store."""
+        return stored_bytes(next(iter(self.bases.values())), self.command.runtime)
+
+    @property
+    def _num_copies(self) -> int:
+        """Return how many finished runs weigh as much as the whole search at most.
+
+        What the tuning leaves keeps its optimizer's state.
+        """
+        num_full = len(self.bases) * self.options.num_full_runs
+        return num_full + TRAINING_COPIES * (self.num_runs - num_full)
 
     def bytes_to_come(self, store: Store) -> int:
         """Return the bytes that `store` will grow by from now on, at most."""
-        return sum(
-            self._copies_to_come(method, store) * stored_bytes(base, self.command.runtime)
-            for method, base in self.bases.items()
-        )
-
-    def _copies_to_come(self, method: str, store: Store) -> int:
-        """Return how many whole runs a method's runs to come weigh in the store, at most."""
-        log, base = self.log(store), {method: self.bases[method]}
-        budget = epoch_budget(base, self.options)
-        run_ids = [spec.run_id() for spec in decided_specs(base, self.options, log)]
+        log = self.log(store)
+        run_ids = {spec.run_id() for spec in decided_specs(self.bases, self.options, log)}
         done = store.done(run_ids)
-        # What the tuning leaves keeps its optimizer's state; a run that goes on is there already.
-        paused = {r for r in run_ids if r not in done and store.has_checkpoint(r)}
-        if is_chosen(log, method, self.options):
-            return len(set(run_ids) - done - paused)
-        is_over = is_tuned(log, method, self.options)
-        num_tuning = 0 if is_over else budget.num_runs - budget.num_full_runs
-        return max(0, budget.num_full_runs - len(done)) + TRAINING_COPIES * max(
-            0, num_tuning - len(paused)
-        )
+        paused = {run_id for run_id in run_ids - done if store.has_checkpoint(run_id)}
+        if all(is_chosen(log, method, self.options) for method in self.bases):
+            return len(run_ids - done - paused) * self._bytes_of_a_run
+        copies = self._num_copies - len(done) - TRAINING_COPIES * len(paused)
+        return max(0, copies) * self._bytes_of_a_run
 
 
 def _show_plan(asked: _Asked) -> None:
@@ -208,7 +203,10 @@ def _show_plan(asked: _Asked) -> None:
         counts = {"num_runs": asked.num_runs, "num_epochs": asked.num_epochs}
         print(json.dumps(plan_json(plan, done, cost) | counts))
         return
-    lines = [asked.to_text() + expected_text(cost, asked.slots, "at most "), *command.notes]
+    lines = [
+        asked.options.to_text(len(asked.bases)) + expected_text(cost, asked.slots, "at most "),
+        *command.notes,
+    ]
     if asked.options.candidates > 1:
         ranges = asked.options.ranges.items()
         lines += [f"Tuned: {name} from {low:.3g} to {high:.3g}." for name, (low, high) in ranges]
@@ -243,7 +241,7 @@ def _search(asked: _Asked, store: Store) -> "Outcome":
         Batches(asked, store, journal, display, signals, plan.specs) as batches,
     ):
         try:
-            display.say(asked.to_text())
+            display.say(asked.options.to_text(len(asked.bases)))
             trials = Trials(asked.bases, asked.options, store, folder, batches)
             outcome = Search(trials).run()
             batches.write_end("finished")

@@ -179,11 +179,6 @@ def decided_specs(
     return list(specs.values())
 
 
-def is_tuned(log: DecisionLog, method: str, options: SearchOptions) -> bool:
-    """Return whether no further run of a method will be begun to tune it."""
-    return options.candidates == 1 or log.get("tuned", method) is not None
-
-
 def is_chosen(log: DecisionLog, method: str, options: SearchOptions) -> bool:
     """Return whether all runs of a method are decided."""
     return log.get("chosen", method, options.trials, options.points) is not None

@@ -32,23 +32,42 @@ def num_promoted(num_candidates: int) -> int:
     return math.ceil(num_candidates / REDUCTION)
 
 
-@dataclass(frozen=True)
-class EpochBudget:
-    """Of one method; every method of a search has the same."""
+LEARNING_RATE = "optimizer.learning_rate"
+INCREASE_RATE = "method_options.increase_rate"
+TUNED = (LEARNING_RATE, INCREASE_RATE)
+"""Nuisance parameters: no task's emphasis, but every result depends on them."""
+LEARNING_RATE_FACTOR = 4.0
+"""Without --learning-rates: from the given one divided by this to it times this."""
+DEFAULT_INCREASE_RATES = (0.002, 0.5)
 
+Interval = tuple[float, float]
+SAMPLER_NAMES = ("tpe", "nsga2", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Everything that a search depends on beside its runs' common settings.
+
+    Numbers of runs and epochs are of one method; every method of a search has the same.
+    """
+
+    sampler: str
     epochs: int
     """Of a full run."""
     num_tasks: int
     """Also the number of priorities at which candidates are compared."""
     candidates: int
+    """Settings of the nuisance parameters that are tried for each method; 1 tunes nothing."""
     trials: int
+    """Priorities that are tried for each method, with seed 0."""
     points: int
+    """Of the trials, how many are trained with every seed and reported."""
+    population: int
+    """Trials that are asked for before the study hears of any of them."""
     seeds: int
-
-    @property
-    def num_tuning_runs(self) -> int:
-        """Return the runs that are begun to tune."""
-        return self.candidates * self.num_tasks if self.candidates > 1 else 0
+    search_seed: int
+    ranges: Mapping[str, Interval]
+    """Dotted field of a nuisance parameter -> least and most."""
 
     @property
     def tuning_epochs(self) -> int:
@@ -74,7 +93,8 @@ class EpochBudget:
     @property
     def num_runs(self) -> int:
         """Return the runs that are begun."""
-        return self.num_tuning_runs + self.num_full_runs - self._num_continued
+        tuning = self.candidates * self.num_tasks if self.candidates > 1 else 0
+        return tuning + self.num_full_runs - self._num_continued
 
     @property
     def num_epochs(self) -> int:
@@ -82,12 +102,14 @@ class EpochBudget:
         continued = self._num_continued * rung_epochs(self.epochs)[-1]
         return self.tuning_epochs + self.num_full_runs * self.epochs - continued
 
-    def num_batches(self, population: int) -> int:
-        """Return how often workers start, all on one Ray; `population` trials a generation."""
+    @property
+    def num_batches(self) -> int:
+        """Return how often workers start, all on one Ray."""
         tuning = 0
         if self.candidates > 1:
-            tuning = math.ceil(self.candidates / population) + len(rung_epochs(self.epochs)) - 1
-        return tuning + math.ceil(self.trials / population) + (self.seeds > 1)
+            generations = math.ceil(self.candidates / self.population)
+            tuning = generations + len(rung_epochs(self.epochs)) - 1
+        return tuning + math.ceil(self.trials / self.population) + (self.seeds > 1)
 
     def to_text(self, num_methods: int) -> str:
         """Return what `num_methods` methods take at most, for people."""
@@ -104,37 +126,6 @@ class EpochBudget:
             f"{counted(num_methods, 'method')}: {tuning}, {counted(self.trials, 'point')} tried, "
             f"{self.points} of them trained with {counted(self.seeds, 'seed')}."
         )
-
-
-LEARNING_RATE = "optimizer.learning_rate"
-INCREASE_RATE = "method_options.increase_rate"
-TUNED = (LEARNING_RATE, INCREASE_RATE)
-"""Nuisance parameters: no task's emphasis, but every result depends on them."""
-LEARNING_RATE_FACTOR = 4.0
-"""Without --learning-rates: from the given one divided by this to it times this."""
-DEFAULT_INCREASE_RATES = (0.002, 0.5)
-
-Interval = tuple[float, float]
-SAMPLER_NAMES = ("tpe", "nsga2", "random")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """Everything that a search depends on beside its runs' common settings."""
-
-    sampler: str
-    candidates: int
-    """Settings of the nuisance parameters to be tried for each method; 1 tunes nothing."""
-    trials: int
-    """Priorities to be tried for each method, with seed 0."""
-    points: int
-    """Of the trials, how many are trained with every seed and reported."""
-    population: int
-    """Trials that are asked for before the study hears of any of them."""
-    seeds: int
-    search_seed: int
-    ranges: Mapping[str, Interval]
-    """Dotted field of a nuisance parameter -> least and most."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -206,30 +197,32 @@ def search_options(command: Command, bases: Mapping[str, RunSpec], quick: bool) 
     """
     given = command.given
     checked_name(given["sampler"], SAMPLER_NAMES, "sampler")
-    points = _count(given, "points", 2 if quick else 5)
-    candidates = _count(given, "candidates", 2 if quick else 4)
-    population = _count(given, "population", 4)
     if given["search_seed"] < 0:
         raise UsageError(f"Expected --search-seed of at least 0, got {given['search_seed']}.")
     if given["trials"] is not None and given["epochs_budget"] is not None:
         raise UsageError("Expected either --trials or --epochs-budget, got both. Leave one out.")
-    trials = _count(given, "trials", max(points, 3 if quick else 8))
-    if given["epochs_budget"] is not None:
-        trials = _affordable(given["epochs_budget"], bases, candidates, points, command.grid.seeds)
-    if trials < points:
-        raise UsageError(
-            f"Expected at least as many --trials as --points, got {trials} and {points}."
-        )
-    return SearchOptions(
+    base = next(iter(bases.values()))
+    points = _count(given, "points", 2 if quick else 5)
+    candidates = _count(given, "candidates", 2 if quick else 4)
+    options = SearchOptions(
         sampler=given["sampler"],
+        epochs=base.epochs,
+        num_tasks=len(base.tasks),
         candidates=candidates,
-        trials=trials,
+        trials=_count(given, "trials", max(points, 3 if quick else 8)),
         points=points,
-        population=population,
+        population=_count(given, "population", 4),
         seeds=command.grid.seeds,
         search_seed=given["search_seed"],
         ranges=_ranges(given, bases, candidates),
     )
+    if given["epochs_budget"] is not None:
+        return _affordable(given["epochs_budget"], options, len(bases))
+    if options.trials < points:
+        raise UsageError(
+            f"Expected at least as many --trials as --points, got {options.trials} and {points}."
+        )
+    return options
 
 
 def _count(given: Mapping[str, Any], name: str, default: int) -> int:
@@ -239,39 +232,21 @@ def _count(given: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-def epoch_budget(bases: Mapping[str, RunSpec], options: SearchOptions) -> EpochBudget:
-    """Return the budget of each method."""
-    base = next(iter(bases.values()))
-    return EpochBudget(
-        epochs=base.epochs,
-        num_tasks=len(base.tasks),
-        candidates=options.candidates,
-        trials=options.trials,
-        points=options.points,
-        seeds=options.seeds,
-    )
-
-
-def _affordable(
-    epochs: int, bases: Mapping[str, RunSpec], candidates: int, points: int, seeds: int
-) -> int:
-    """Return the most trials a method that keep all methods together within `epochs`."""
-    base = next(iter(bases.values()))
-
-    def cost(trials: int) -> int:
-        budget = EpochBudget(base.epochs, len(base.tasks), candidates, trials, points, seeds)
-        return len(bases) * budget.num_epochs
-
-    if cost(points) > epochs:
+def _affordable(epochs: int, options: SearchOptions, num_methods: int) -> SearchOptions:
+    """Return `options` with the most trials that keep all methods together within `epochs`."""
+    chosen = replace(options, trials=options.points)
+    least = num_methods * chosen.num_epochs
+    if least > epochs:
         raise UsageError(
-            f"Expected --epochs-budget of at least {cost(points):,}, which {points} points of "
-            f"{len(bases)} methods with {seeds} seeds and {candidates} candidates take, got "
-            f"{epochs:,}. Use fewer --points, --seeds or --candidates."
+            f"Expected --epochs-budget of at least {least:,}, which {options.points} points of "
+            f"{num_methods} methods with {options.seeds} seeds and {options.candidates} "
+            f"candidates take, got {epochs:,}. Use fewer --points, --seeds or --candidates."
         )
-    trials = points
-    while cost(trials + 1) <= epochs:
-        trials += 1
-    return trials
+    while True:
+        longer = replace(chosen, trials=chosen.trials + 1)
+        if num_methods * longer.num_epochs > epochs:
+            return chosen
+        chosen = longer
 
 
 def _ranges(

@@ -89,7 +89,7 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--tasks", "depth", "depth"], "distinct tasks"),
         (["--set", "priorities=[-0.5,1.5]"], "positive priorities"),
         (["--set", "method=lsb"], "set by --methods"),
-        (["--set", "epochs=2", "epochs=3"], "got it twice"),
+        (["--set", "epochs=2", "epochs=3"], "got it by --set and by --set"),
         (["--epochs", "20", "--set", "epochs=10"], "epochs once, got it by --epochs and by --set"),
         (["--architectures", "mtan", "--set", "network.architecture=mtan"], "by --architectures"),
         (["--dataset", "nyuv2", "--set", "data.name=scenes"], "data.name once"),

@@ -100,6 +100,8 @@ def make_bases(epochs: int = 16, methods: Sequence[str] = ("lsb", "fixed")) -> d
 def make_options(**changes: Any) -> SearchOptions:
     values: dict[str, Any] = {
         "sampler": "tpe",
+        "epochs": 16,
+        "num_tasks": 2,
         "candidates": 4,
         "trials": 6,
         "points": 3,

@@ -9,7 +9,6 @@ from sweeps.search.decisions import DecisionLog
 from sweeps.search.engine import best_subset, ranked
 from sweeps.search.options import (
     MIN_PRIORITY,
-    EpochBudget,
     num_promoted,
     priorities_of,
     rung_epochs,
@@ -80,19 +79,19 @@ def test_best_subset_covers_the_most():
     assert best_subset({}, 3) == []
 
 
-def test_rungs_and_budgets_by_hand():
+def test_rungs_and_budgets_by_hand(played):
     assert rung_epochs(16) == (2, 4)
     assert rung_epochs(3) == (1,)
     assert [num_promoted(n) for n in (5, 4, 1)] == [3, 2, 1]
     # 4 candidates at 2 priorities: 8 runs to epoch 2, then 4 of them 2 more: 16 + 8 = 24.
     # 6 + 3 full runs of 16 epochs, of which 2 have 4 epochs already: 24 + 144 - 8 = 160.
-    budget = EpochBudget(16, num_tasks=2, candidates=4, trials=6, points=3, seeds=2)
+    budget = played.options(candidates=4, trials=6, points=3, seeds=2, population=4)
     assert (budget.tuning_epochs, budget.num_epochs) == (24, 160)
     assert (budget.num_runs, budget.num_full_runs) == (8 + 9 - 2, 9)
     # Generations of 4: one of candidates, the second rung, two of trials, one of other seeds.
-    assert budget.num_batches(4) == 1 + 1 + 2 + 1
-    plain = EpochBudget(16, num_tasks=2, candidates=1, trials=6, points=3, seeds=1)
-    assert (plain.num_runs, plain.num_epochs, plain.num_batches(6)) == (6, 96, 1)
+    assert budget.num_batches == 1 + 1 + 2 + 1
+    plain = played.options(candidates=1, trials=6, points=3, seeds=1, population=6)
+    assert (plain.num_runs, plain.num_epochs, plain.num_batches) == (6, 96, 1)
 
 
 def test_decision_is_made_once(tmp_path):
