@@ -25,6 +25,7 @@ from analysis.compute.fronts import (
     reference_point,
     unusable,
 )
+from analysis.load.axes import place_words
 from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import metric_column
 from analysis.load.plans import Asked
@@ -32,7 +33,7 @@ from analysis.load.runs import VALIDATION, Loaded, load_stores
 from mtl.command_line import Parser, printable, run
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store, check_sweep_name
-from mtl.store.plan_file import PlanFile, read_plan
+from mtl.store.plan_file import read_plan
 from mtl.store.states import read_specs
 from sweeps.status.display import MAX_ROWS, drawing, running_rows, summary
 from sweeps.status.journal import SWEEP_SCHEMA
@@ -99,9 +100,8 @@ class Watcher:
     ) -> None:
         self._store, self._name, self._clock = store, name, clock
         self._seen: View | None = None
-        self._fronts: tuple[str, ...] = ()
-        self._fronts_of: object = None
-        """What was planned and done when the fronts were computed."""
+        self._fronts: tuple[object, tuple[str, ...]] = (None, ())
+        """What was planned and done when the lines on the fronts were computed, and these."""
 
     def see(self) -> View:
         """Return how the sweep stands, or stood when object storage last answered.
@@ -124,40 +124,27 @@ class Watcher:
         try:
             plan = read_plan(store, name)
         except UNREADABLE as error:
-            return View("unreadable", f"{name}: plan.json cannot be read: {_why(error)}")
-        run_ids = [run_id for run_id in plan.run_ids if _is_run_id(store, run_id)]
+            return View("unreadable", f"{name}: plan.json cannot be read: {printable(error)}")
+        run_ids = tuple(run_id for run_id in plan.run_ids if _is_run_id(store, run_id))
+        snapshot = None
         try:
             held = store.read_json(store.sweep_key(name, "status.json"))
-            age = _age(held, self._clock())
+            written = datetime.fromisoformat(held["updated"])
+            # 0 where its writer's clock is ahead.
+            age = max(0.0, (self._clock() - written).total_seconds())
             snapshot = _snapshot(store, held, age)
             state = printable(held["state"], 20)
+            note = f"{state}, status {duration(age)} old"
+            if state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE:
+                note += "; its driver seems gone. What is done is kept; the same command continues"
         except FileNotFoundError:
-            headline = f"{name}: {counted(len(run_ids), 'run')} planned, none begun"
-            return View("planned", headline, fronts=self._lines(plan, run_ids, None))
+            state, note = "planned", f"{counted(len(run_ids), 'run')} planned, none begun"
         except UNREADABLE as error:
-            return View(
-                "unreadable",
-                f"{name}: status.json cannot be read: {_why(error)}",
-                fronts=self._lines(plan, run_ids, None),
-            )
-        headline = f"{name}: {state}, status {duration(age)} old"
-        if state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE:
-            headline += "; its driver seems gone. What is done is kept; the same command continues"
-        return View(state, headline, snapshot, self._lines(plan, run_ids, snapshot.done))
-
-    def _lines(
-        self, plan: PlanFile, run_ids: Sequence[str], num_done: int | None
-    ) -> tuple[str, ...]:
-        """Return what `front_lines` does, computed again once more runs are done."""
-        known = (run_ids, plan.tuned, num_done)
-        if known != self._fronts_of or num_done is None:
-            self._fronts = tuple(front_lines(self._store, Asked(tuple(run_ids), plan.tuned)))
-            self._fronts_of = known
-        return self._fronts
-
-
-def _why(error: Exception) -> str:
-    return "it is absent" if isinstance(error, FileNotFoundError) else printable(error)
+            state, note = "unreadable", f"status.json cannot be read: {printable(error)}"
+        known = (run_ids, plan.tuned, snapshot and snapshot.done)
+        if known != self._fronts[0] or snapshot is None:
+            self._fronts = (known, tuple(front_lines(store, Asked(run_ids, plan.tuned))))
+        return View(state, f"{name}: {note}", snapshot, self._fronts[1])
 
 
 def _is_run_id(store: Store, name: str) -> bool:
@@ -166,14 +153,6 @@ def _is_run_id(store: Store, name: str) -> bool:
     except StoreError:
         return False
     return True
-
-
-def _age(status: Mapping[str, Any], now: datetime) -> float:
-    """Return the seconds since a status was written; 0 where its writer's clock is ahead."""
-    written = datetime.fromisoformat(status["updated"])
-    if written.tzinfo is None:
-        written = written.replace(tzinfo=UTC)
-    return max(0.0, (now - written).total_seconds())
 
 
 def _snapshot(store: Store, status: Mapping[str, Any], age: float) -> Snapshot:
@@ -242,7 +221,7 @@ def _front_line(title: str, loaded: Loaded) -> str:
     reference = reference_point(runs, axes, chosen.prior)
     where = f"Hypervolume on validation{f' [{title}]' if title else ''}"
     if reference is None:
-        return f"{where}: no run has a value of {' and '.join(a.column for a in axes)} yet."
+        return f"{where}: no run has a value of {' and '.join(a.name for a in axes)} yet."
     points = operating_points(runs, axes)
     parts = []
     for arm in dict.fromkeys(chosen.runs["arm"]):
@@ -252,11 +231,8 @@ def _front_line(title: str, loaded: Loaded) -> str:
             parts.append(f"{arm}: {num_points}, too few")
         else:
             parts.append(f"{arm} {hypervolume(means, reference, axes):.4g} ({num_points})")
-    values = ", ".join(
-        f"{axis.column} {axis.shown(value)} {axis.unit}"
-        for axis, value in zip(axes, reference.point, strict=True)
-    )
-    return f"{where}: {'; '.join(parts)}. Reference: {values}. {reference.rule}"
+    place = place_words(axes, reference.point)
+    return f"{where}: {'; '.join(parts)}. Reference: {place}. {reference.rule}"
 
 
 def _on_validation(loaded: Loaded) -> Loaded:
@@ -313,8 +289,7 @@ def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None
         time.sleep(seconds)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def _watch(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="watch.py",
         description=__doc__,
@@ -324,11 +299,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="of the sweep; the one that was active last by default")
     parser.add_argument("--once", action="store_true", help="one look, then end")
     parser.add_argument("--interval", type=float, metavar="S", help="seconds between two looks")
-    return parser
-
-
-def _watch(argv: Sequence[str] | None) -> int:
-    given = make_parser().parse_args(argv)
+    given = parser.parse_args(argv)
     if given.interval is not None and not 0.1 <= given.interval <= 86_400:
         raise UsageError(f"Expected --interval from 0.1 to 86400 seconds, got {given.interval:g}.")
     if given.name is not None:

@@ -13,11 +13,13 @@ import yaml
 
 from mtl.errors import UsageError
 
-MAX_LISTED = 100
+MAX_LISTED = 30
 """More names than this are counted in a message, not listed."""
 
 
-def checked_name(name: Any, known: Iterable[str], what: str, *, of: str = "") -> str:
+def checked_name(
+    name: Any, known: Iterable[str], what: str, *, of: str = "", listed_in: str = ""
+) -> str:
     """Return `name` if it is one of `known`.
 
     Args:
@@ -25,6 +27,7 @@ def checked_name(name: Any, known: Iterable[str], what: str, *, of: str = "") ->
         known: all that may be given.
         what: the word for such a name, such as "metric".
         of: what the names belong to, such as "task 'depth'".
+        listed_in: where to read all names, if they are many.
 
     Raises:
         ValueError: naming what was expected, the closest known names, and all known names
@@ -35,7 +38,9 @@ def checked_name(name: Any, known: Iterable[str], what: str, *, of: str = "") ->
         return name
     close = difflib.get_close_matches(str(name), known, n=5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    listed = ", ".join(known) if len(known) <= MAX_LISTED else f"{len(known)} names"
+    listed = ", ".join(known)
+    if len(known) > MAX_LISTED:
+        listed = f"{len(known)} names{f', see {listed_in}' if listed_in else ''}"
     owner = f" of {of}" if of else ""
     raise UsageError(f"Unknown {what} {name!r}{owner}.{hint} Known: {listed or 'none'}.")
 

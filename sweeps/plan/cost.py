@@ -1,9 +1,8 @@
 """What a plan would cost: seconds and bytes, from earlier runs or from the shipped model.
 
-Times are ranges. Where the store holds finished runs of the same network, tasks and image size,
-their own seconds per image and epoch are the range; elsewhere `cost_model.json` gives a line
-through measured runs, with the spread that machines have. Steps that were just timed on this
-machine (`--plan --probe`) count more than both.
+Times are ranges: of finished runs in the store of the same network, tasks and image size, or else
+of `cost_model.json`, a line through measured runs with the spread that machines have. Steps that
+`--plan --probe` timed on this machine count more than both.
 """
 
 import functools
@@ -11,7 +10,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,20 +93,18 @@ def estimate(
     rates = observed_rates(store) if store is not None else {}
     spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
     run_seconds = {}
-    sources: dict[str, None] = {}
+    sources = set()
     for run_id, spec in runs.items():
         step = (measured_steps or {}).get(step_key(spec))
         if step is not None:
-            centre = probed_rate(spec, step)
+            centre, source = probed_rate(spec, step), "timed steps"
             rate = (centre * (1 - PROBE_MARGIN), centre * (1 + PROBE_MARGIN))
-            sources["timed steps"] = None
         elif rate_key(spec) in rates:
-            rate = rates[rate_key(spec)]
-            sources["earlier runs in the store"] = None
+            rate, source = rates[rate_key(spec)], "earlier runs in the store"
         else:
-            centre = modelled_rate(spec)
+            centre, source = modelled_rate(spec), "the shipped cost model"
             rate = (centre * spread[0], centre * spread[1])
-            sources["the shipped cost model"] = None
+        sources.add(source)
         images = spec.epochs * spec.data.num_train
         run_seconds[run_id] = (images * rate[0], images * rate[1])
     data_seconds, data_bytes = _preparation(
@@ -121,9 +117,8 @@ def estimate(
         + makespan([seconds[side] for seconds in run_seconds.values()], concurrency)
         for side in (0, 1)
     )
-    source = " and ".join(sorted(sources))
     num_bytes = sum(stored_bytes(spec, runtime) for spec in runs.values()) + data_bytes
-    return Estimate((low, high), num_bytes, source, run_seconds)
+    return Estimate((low, high), num_bytes, " and ".join(sorted(sources)), run_seconds)
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
@@ -143,30 +138,32 @@ def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     return (*step_key(spec), gradients)
 
 
-def _finished_runs(store: Store) -> list[tuple[RunSpec, Mapping[str, Any]]]:
-    """Return spec and manifest of finished runs, `MAX_RUNS_READ` at most.
+def _observed(store: Store, name: str) -> dict[tuple[Any, ...], list[tuple[RunSpec, float]]]:
+    """Return finished runs, with a number of their manifests, by `rate_key`.
 
     Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()
-    found: list[tuple[RunSpec, Mapping[str, Any]]] = []
+    found: list[tuple[RunSpec, Any]] = []
     for start in range(0, len(run_ids), MAX_RUNS_READ):
         asked = run_ids[start : start + MAX_RUNS_READ]
         runs = read_runs(store, asked, manifests=True).values()
-        found += [(run.spec, run.manifest) for run in runs if run.spec and run.manifest]
+        found += [(run.spec, run.manifest.get(name)) for run in runs if run.spec and run.manifest]
         if len(found) >= MAX_RUNS_READ:
             break
-    return found[:MAX_RUNS_READ]
+    by_kind: dict[tuple[Any, ...], list[tuple[RunSpec, float]]] = {}
+    for spec, number in found[:MAX_RUNS_READ]:
+        if isinstance(number, int | float) and number > 0:
+            by_kind.setdefault(rate_key(spec), []).append((spec, number))
+    return by_kind
 
 
 def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
     """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`."""
-    rates: dict[tuple[Any, ...], list[float]] = {}
-    for spec, manifest in _finished_runs(store):
-        seconds = manifest.get("wall_seconds")
-        if isinstance(seconds, int | float) and seconds > 0:
-            rate = seconds / (spec.epochs * spec.data.num_train)
-            rates.setdefault(rate_key(spec), []).append(rate)
+    rates = {
+        key: [seconds / (spec.epochs * spec.data.num_train) for spec, seconds in found]
+        for key, found in _observed(store, "wall_seconds").items()
+    }
     return {
         key: (min(found) * (1 - OBSERVED_MARGIN), max(found) * (1 + OBSERVED_MARGIN))
         for key, found in rates.items()
@@ -179,12 +176,9 @@ def observed_memory(store: Store, specs: Iterable[RunSpec]) -> int:
     0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
     """
     wanted = {rate_key(spec) for spec in specs}
-    taken: dict[tuple[Any, ...], int] = {}
-    for spec, manifest in _finished_runs(store) if wanted else ():
-        peak = manifest.get("peak_memory_bytes")
-        if isinstance(peak, int):
-            taken[rate_key(spec)] = max(peak, taken.get(rate_key(spec), 0))
-    return max((taken[key] for key in wanted), default=0) if wanted <= taken.keys() else 0
+    known = _observed(store, "peak_memory_bytes") if wanted else {}
+    taken = [int(number) for key in wanted & known.keys() for _, number in known[key]]
+    return max(taken, default=0) if wanted <= known.keys() else 0
 
 
 def modelled_rate(spec: RunSpec) -> float:
@@ -205,7 +199,7 @@ def probed_rate(spec: RunSpec, seconds_per_step: float) -> float:
 
 
 def _with_evaluation(spec: RunSpec) -> float:
-    """Return the work of an epoch over that of its training."""
+    """Return the work of an epoch over that of its training alone."""
     evaluated = spec.data.num_validation * cost_model()["evaluation_share"]
     return 1 + evaluated / spec.data.num_train
 
@@ -221,14 +215,9 @@ def _encoder_row(spec: RunSpec) -> tuple[float, int, int]:
 
 def _copies(spec: RunSpec) -> tuple[int, int]:
     """Return the numbers of encoders and decoders; MTAN's small attention modules are left out."""
-    n = len(spec.tasks)
-    return {
-        "single_task": (n, n),
-        "full_sharing": (1, 1),
-        "multi_decoder": (1, n),
-        "multi_column": (n, n),
-        "mtan": (1, n),
-    }[spec.network.architecture]
+    n, architecture = len(spec.tasks), spec.network.architecture
+    num_encoders = n if architecture in ("single_task", "multi_column") else 1
+    return num_encoders, 1 if architecture == "full_sharing" else n
 
 
 def passes(spec: RunSpec) -> float:
@@ -274,9 +263,8 @@ def stored_bytes(spec: RunSpec, runtime: Runtime) -> int:
     """Return the bytes that a finished run leaves in the store."""
     weights = num_parameters(spec) * BYTES_PER_PARAMETER
     kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
-    return (
-        RECORD_BYTES + EPOCH_BYTES * spec.epochs + kept[runtime.keep] + sample_bytes(spec, runtime)
-    )
+    records = RECORD_BYTES + EPOCH_BYTES * spec.epochs
+    return records + kept[runtime.keep] + sample_bytes(spec, runtime)
 
 
 def sample_bytes(spec: RunSpec, runtime: Runtime) -> int:
@@ -311,13 +299,7 @@ def seconds_per_image(data: DataSpec) -> float:
 
 
 def runs_within(seconds: Iterable[float], slots: int, budget_seconds: float) -> int:
-    """Return how many of the runs, begun in order on `slots` slots, end within a time.
-
-    Args:
-        seconds: of each run.
-        slots: runs side by side.
-        budget_seconds: from the start of the first.
-    """
+    """Return how many runs of so many seconds, begun in order on `slots` slots, end in time."""
     free_at = [0.0] * slots
     count = 0
     for needed in seconds:
@@ -345,8 +327,6 @@ def num_gpus() -> int:
     """Return the NVIDIA GPUs that this process may use, `CUDA_VISIBLE_DEVICES` respected."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
-        return 0
-    if shutil.which("nvidia-smi") is None:
         return 0
     try:
         listed = subprocess.run(

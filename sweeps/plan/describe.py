@@ -19,14 +19,13 @@ FIRST_PERIOD_WITH_RATE = 3
 def plan_json(
     plan: Plan, done: Collection[str], cost: Estimate, num_to_come: int = 0
 ) -> dict[str, Any]:
-    """Return the plan with the keys that DESIGN.md promises.
+    """Return what `--plan --json` prints; its keys are stable.
 
     Args:
         plan: the runs.
         done: ids of those that are done.
         cost: of those to do.
-        num_to_come: runs at most that a refinement adds, whose priorities are not known yet; named
-            only where there are any.
+        num_to_come: runs at most that a refinement adds, named only where there are any.
     """
     held = {
         "num_runs": len(plan.specs),

@@ -47,7 +47,7 @@ def field_type(dotted: str) -> Any:
         return float | None if mapping == "method_options" else float
     options = (f"method_options.{name}" for needs in METHODS.values() for name in needs.options)
     known = [*field_types().keys() - set(MAPPINGS), *options, "loss_units.TASK"]
-    checked_name(dotted, dict.fromkeys(known), "field")
+    checked_name(dotted, set(known), "field", listed_in="mtl/spec/run.py")
     return field_types()[dotted]
 
 

@@ -2,17 +2,13 @@
 
 Once the grid is trained, N priorities are added half-way between old ones, where the front of the
 validation metrics (means over seeds) is thinnest: the same ones for every method and seed, so that
-arms stay matched. What was chosen is kept in STORE/sweeps/<name>/decisions.jsonl, and the same
-command finds it there.
+arms stay matched. STORE/sweeps/<name>/decisions.jsonl keeps what was chosen.
 
 A gap is a pair of neighbouring points of a front. With two tasks these follow each other in
-priority. With more tasks they are neighbours on the lattice: one division has moved from one task
-to another; points with a dominated one between them are none, as no single new priority lies
-between them. A gap is as wide as its points are apart in the metrics, each metric divided by its
-range over all points of all methods.
+priority; with more, one division has moved from one task to another. A gap is as wide as its points
+are apart in the metrics, each divided by its range over all points of all methods.
 
-Analysis is imported where it is needed, because it takes a second: a plan without --refine needs
-none of it.
+Analysis takes a second to import; only a plan with --refine needs it.
 """
 
 import hashlib
@@ -31,6 +27,7 @@ from sweeps.plan.grid import Grid, Plan, longer_plan
 from sweeps.plan.lattice import Point
 from sweeps.text import counted, utc_now
 
+LOG = "decisions.jsonl"
 SPLIT = "validation"
 """What decides where to look closer; never the test split."""
 Counts = tuple[int, ...]
@@ -66,9 +63,7 @@ def num_gaps(num_tasks: int, divisions: int) -> int:
 def check_refinable(grid: Grid, num_points: int) -> None:
     """Raise a `UsageError` for a grid without gaps, or fewer gaps than are to be filled."""
     if num_points < 1:
-        raise UsageError(
-            f"Expected --refine of at least 1, got {num_points}. Leave it out to add none."
-        )
+        raise UsageError(f"Expected --refine of at least 1, got {num_points}.")
     if not any(METHODS[method].takes_priorities for method in grid.methods):
         raise UsageError(
             f"Expected a method that takes priorities for --refine, got "
@@ -76,8 +71,7 @@ def check_refinable(grid: Grid, num_points: int) -> None:
         )
     if "priorities" in grid.axes:
         raise UsageError(
-            "Expected a lattice of priorities for --refine, got priorities of your own. Give "
-            "--divisions instead of them."
+            "Expected --divisions for --refine, got priorities of your own. Leave them out."
         )
     for tasks in grid.task_sets:
         divisions = len(tasks) if grid.divisions is None else grid.divisions
@@ -103,9 +97,7 @@ def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
 
 def num_added(plan: Plan, num_points: int) -> int:
     """Return the most runs that a refinement of `plan` adds."""
-    return sum(
-        num_points * len(_at_one_priority(group)) for group in _groups_to_refine(plan).values()
-    )
+    return num_points * sum(map(len, map(_at_one_priority, _groups_to_refine(plan).values())))
 
 
 def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decision]:
@@ -119,7 +111,8 @@ def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decisi
     recorded = _recorded(store, plan.name)
     decisions = []
     for label, group in _groups_to_refine(plan).items():
-        key = {"decision": "refine", "grid": _digest(group), "asked": num_points}
+        digest = hashlib.sha256(" ".join(sorted(group)).encode()).hexdigest()[:16]
+        key = {"decision": "refine", "grid": digest, "asked": num_points}
         earlier = [r for r in recorded if key.items() <= r.items()]
         if earlier:
             chosen = earlier[-1]
@@ -148,8 +141,9 @@ def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:
     """
     added = [{"time": utc_now(), **d.record} for d in decisions if d.is_new]
     if added:
+        key = store.sweep_key(name, LOG)
         lines = [json.dumps(line, allow_nan=False).encode() + b"\n" for line in added]
-        store.write_log(_log_key(store, name), [*_whole_lines(store, name), *lines])
+        store.write_log(key, [*_whole_lines(store, key), *lines])
 
 
 def decision_text(decision: Decision) -> str:
@@ -260,12 +254,12 @@ def widest(fronts: Sequence[Front], num_points: int) -> tuple[list[Middle], str]
             gap = _gap(front, first, second, ranges)
             for counts in gap.middles:
                 holding.setdefault(counts, []).append(gap)
+    if not holding and max(map(len, ends)) == 1:
+        return [], (
+            "Of each method one priority's point dominates all others, so no front has a gap to "
+            "fill."
+        )
     if not holding:
-        if max(map(len, ends)) == 1:
-            return [], (
-                "Of each method one priority's point dominates all others, so no front has a gap "
-                "to fill."
-            )
         return [], (
             "No two neighbouring priorities are both on a front: points between them are "
             "dominated, so there is no gap to fill."
@@ -339,40 +333,27 @@ def _at_one_priority(group: Mapping[str, RunSpec]) -> list[RunSpec]:
     return [spec for spec in specs if spec.priorities == specs[0].priorities]
 
 
-def _digest(group: Mapping[str, RunSpec]) -> str:
-    return hashlib.sha256(" ".join(sorted(group)).encode()).hexdigest()[:16]
-
-
-def _log_key(store: Store, name: str) -> str:
-    return store.sweep_key(name, "decisions.jsonl")
-
-
-def _whole_lines(store: Store, name: str) -> list[bytes]:
+def _whole_lines(store: Store, key: str) -> list[bytes]:
     """Return the lines of decisions.jsonl; a last one that a killed process tore is none."""
     try:
-        lines = store.read_log(_log_key(store, name)).splitlines(keepends=True)
+        lines = store.read_log(key).splitlines(keepends=True)
     except FileNotFoundError:
         return []
     return [line for line in lines if line.endswith(b"\n")]
 
 
 def _recorded(store: Store, name: str) -> list[dict[str, Any]]:
-    """Return the decisions of earlier starts.
-
-    Raises:
-        StoreError: if a line is damaged: it may hold a decision that runs were trained by.
-    """
-    found = []
-    for number, line in enumerate(_whole_lines(store, name), 1):
+    """Return the decisions of earlier starts; a damaged line is a `StoreError`."""
+    key, found = store.sweep_key(name, LOG), []
+    for number, line in enumerate(_whole_lines(store, key), 1):
         try:
             held = json.loads(line)
         except ValueError:
             held = None
-        if not isinstance(held, dict):
+        if not isinstance(held, dict):  # runs may have been trained by it
             raise StoreError(
-                f"Expected decisions in {store.place(_log_key(store, name))}, got a damaged line "
-                f"{number}. Remove that line: --refine chooses again, from the same results the "
-                "same priorities."
+                f"Expected decisions in {store.place(key)}, got a damaged line {number}. Remove "
+                "that line: --refine chooses again, from the same results the same priorities."
             )
         found.append(held)
     return found

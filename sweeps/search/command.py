@@ -229,7 +229,7 @@ def _search_and_report(asked: _Asked) -> int:
 
 def _search(asked: _Asked, store: Store) -> "Outcome":
     """Search to the end; whatever ends it early is in status.json."""
-    from sweeps.search.engine import Search
+    from sweeps.search.engine import search
     from sweeps.search.study import Trials
 
     plan = asked.plan(asked.decided(store))
@@ -243,7 +243,7 @@ def _search(asked: _Asked, store: Store) -> "Outcome":
         try:
             display.say(asked.options.to_text(len(asked.bases)))
             trials = Trials(asked.bases, asked.options, store, folder, batches)
-            outcome = Search(trials).run()
+            outcome = search(trials)
             batches.write_end("finished")
         except BaseException as error:
             with contextlib.suppress(OSError, StoreError):  # the disk may be what failed
@@ -345,8 +345,8 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
     def _reached(self, run_id: str, epoch: int | None) -> bool:
         """Return whether a run is done, or paused after `epoch` or later and says so.
 
-        A run that was interrupted between its last epoch and its mark is opened once more: it
-        trains nothing and marks itself. Without the mark it would look unfinished for ever.
+        A run that was interrupted before its manifest says so is opened once more, trains nothing
+        and says so: else it would look unfinished for ever.
         """
         if self._store.is_done(run_id):
             return True

@@ -41,11 +41,11 @@ KEY_FIELDS: dict[str, tuple[str, ...]] = {
 
 begun           the settings that every later decision rests on
 candidate       nuisance parameters to be tried
-candidate_told  the study was told how a candidate did at the first rung; null: it failed
+candidate_told  values of a candidate at the first rung, as the study has them; null: it failed
 rung            candidates of a rung, the best first, and which of them go on
 tuned           the nuisance parameters of all that follows
 asked           priorities to be tried
-told            the study was told how they did; null: every run of them failed
+told            their values, as the study has them; null: the run failed
 chosen          trials that are reported, after so many trials for so many points
 """
 

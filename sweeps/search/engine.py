@@ -28,8 +28,6 @@ from sweeps.search.options import (
     num_promoted,
     parameters_of,
     priorities_of,
-    rung_epochs,
-    tuning_points,
     units_of,
     with_parameters,
 )
@@ -90,130 +88,100 @@ def best_subset(points: Mapping[int, Sequence[float]], size: int) -> list[int]:
     return chosen
 
 
-Candidates = Mapping[int, RunSpec]
-
-
-class Tuning:
-    """Candidates of all methods, trained side by side from rung to rung."""
-
-    def __init__(self, trials: Trials) -> None:
-        self._trials = trials
-        first = next(iter(trials.bases.values()))
-        self._rungs = rung_epochs(first.epochs)
-        self._points = tuning_points(len(first.tasks))
-        self._studies = {
-            method: trials.study(f"nuisance {method}", ranges_of(base, trials.options))
-            for method, base in trials.bases.items()
-        }
-
-    def tune(self) -> dict[str, RunSpec]:
-        """Return method -> its run with the best settings of the nuisance parameters."""
-        trials = self._trials
-        if trials.options.candidates == 1:
-            return dict(trials.bases)
-        candidates = self._first_rung()
-        alive = {
-            method: [i for i in found if trials.reported("candidate_told", method, i) is not None]
-            for method, found in candidates.items()
-        }
-        best: dict[str, int] = {}
-        for rung in range(len(self._rungs)):
-            undecided = {
-                method: [candidates[method][i] for i in alive[method]]
-                for method in trials.bases
-                if trials.log.get("rung", method, rung) is None
-            }
-            self._train(rung, undecided)
-            for method in trials.bases:
-                decision = trials.log.decide(
-                    "rung",
-                    method,
-                    rung,
-                    make=partial(self._rung, candidates[method], alive[method], rung),
+def _tune(trials: Trials) -> dict[str, RunSpec]:
+    """Return method -> its run with the best settings of the nuisance parameters."""
+    bases, log = trials.bases, trials.log
+    if trials.options.candidates == 1:
+        return dict(bases)
+    candidates = _first_rung(trials)
+    alive = {
+        method: [i for i in found if trials.reported("candidate_told", method, i) is not None]
+        for method, found in candidates.items()
+    }
+    best: dict[str, int] = {}
+    for rung in range(len(trials.rungs)):
+        undecided = [method for method in bases if log.get("rung", method, rung) is None]
+        _train(trials, rung, [candidates[m][i] for m in undecided for i in alive[m]])
+        for method in bases:
+            make = partial(_ranked_rung, trials, candidates[method], alive[method], rung)
+            decision = log.decide("rung", method, rung, make=make)
+            if not decision["ranked"]:
+                raise SearchError(
+                    f"No candidate of {method} came to the end of epoch {decision['epoch']}. "
+                    "Give other settings, or other --learning-rates, and another --name."
                 )
-                if not decision["ranked"]:
-                    raise SearchError(
-                        f"No candidate of {method} came to the end of epoch {decision['epoch']}. "
-                        "Give other settings, or other --learning-rates, and another --name."
-                    )
-                alive[method], best[method] = decision["promoted"], decision["ranked"][0]
-        return {
-            method: with_parameters(
-                base,
-                trials.log.decide(
-                    "tuned",
-                    method,
-                    make=partial(_tuned, best[method], candidates[method]),
-                )["params"],
-            )
-            for method, base in trials.bases.items()
-        }
-
-    def _first_rung(self) -> dict[str, Candidates]:
-        """Return method -> candidate -> its run, all trained to the first rung."""
-        trials = self._trials
-        candidates: dict[str, dict[int, RunSpec]] = {method: {} for method in trials.bases}
-        for generation in trials.generations(trials.options.candidates):
-            for method, base in trials.bases.items():
-                for i in generation:
-                    given = self._within(base) if i == 0 else None
-                    study = self._studies[method]
-                    asked = trials.ask(study, "candidate", (method, i), given)
-                    candidates[method][i] = with_parameters(base, asked["params"])
-            pending = {
-                method: [
-                    c for i, c in found.items() if trials.is_pending("candidate_told", method, i)
-                ]
-                for method, found in candidates.items()
-            }
-            self._train(0, pending)
-            for method in trials.bases:
-                for i in generation:
-                    points = self._objectives(candidates[method][i], self._rungs[0])
-                    mean = None if points is None else points.mean(axis=0)
-                    trials.tell(self._studies[method], "candidate_told", (method, i), mean)
-        return dict(candidates)
-
-    def _within(self, base: RunSpec) -> dict[str, float] | None:
-        """Return the settings that were given, unless they lie outside the ranges."""
-        given = parameters_of(base)
-        ranges = ranges_of(base, self._trials.options)
-        inside = all(low <= given[name] <= high for name, (low, high) in ranges.items())
-        return given if inside else None
-
-    def _specs(self, candidate: RunSpec) -> list[RunSpec]:
-        return [replace(candidate, priorities=point) for point in self._points]
-
-    def _train(self, rung: int, candidates: Mapping[str, Sequence[RunSpec]]) -> None:
-        specs = [spec for found in candidates.values() for c in found for spec in self._specs(c)]
-        if specs:
-            epoch = self._rungs[rung]
-            what = f"Tuning, rung {rung + 1} of {len(self._rungs)}: to epoch {epoch}"
-            self._trials.train(what, specs, epoch)
-
-    def _objectives(self, candidate: RunSpec, epoch: int) -> np.ndarray | None:
-        """Return a candidate's (priorities, objectives) after an epoch, None unless it has all."""
-        points = [self._trials.objectives(spec, epoch) for spec in self._specs(candidate)]
-        found = [point for point in points if point is not None]
-        return np.array(found) if len(found) == len(points) else None
-
-    def _rung(self, candidates: Candidates, alive: Sequence[int], rung: int) -> dict[str, Any]:
-        """Return which candidates of a rung go on; none from the last, where the best wins."""
-        epoch = self._rungs[rung]
-        points = {i: self._objectives(candidates[i], epoch) for i in alive}
-        order = ranked({i: p for i, p in points.items() if p is not None})
-        is_last = rung == len(self._rungs) - 1
-        num = 0 if is_last else num_promoted(len(alive))
-        return {
-            "epoch": epoch,
-            "ranked": order,
-            "promoted": order[:num],
-            "failed": [i for i, p in points.items() if p is None],
-        }
+            alive[method], best[method] = decision["promoted"], decision["ranked"][0]
+    tuned = {}
+    for method, base in bases.items():
+        params = parameters_of(candidates[method][best[method]])
+        decision = {"candidate": best[method], "params": params}
+        held = log.decide("tuned", method, make=partial(dict, decision))
+        tuned[method] = with_parameters(base, held["params"])
+    return tuned
 
 
-def _tuned(best: int, candidates: Candidates) -> dict[str, Any]:
-    return {"candidate": best, "params": parameters_of(candidates[best])}
+def _first_rung(trials: Trials) -> dict[str, dict[int, RunSpec]]:
+    """Return method -> candidate -> its run, all trained to the first rung."""
+    bases = trials.bases
+    ranges = {method: ranges_of(base, trials.options) for method, base in bases.items()}
+    studies = {method: trials.study(f"nuisance {method}", ranges[method]) for method in bases}
+    candidates: dict[str, dict[int, RunSpec]] = {method: {} for method in bases}
+    for generation in trials.generations(trials.options.candidates):
+        for method, base in bases.items():
+            given = parameters_of(base)
+            is_inside = all(low <= given[k] <= high for k, (low, high) in ranges[method].items())
+            for i in generation:
+                first = given if i == 0 and is_inside else None
+                asked = trials.ask(studies[method], "candidate", (method, i), first)
+                candidates[method][i] = with_parameters(base, asked["params"])
+        pending = [
+            candidate
+            for method, found in candidates.items()
+            for i, candidate in found.items()
+            if trials.is_pending("candidate_told", method, i)
+        ]
+        _train(trials, 0, pending)
+        for method in bases:
+            for i in generation:
+                points = _objectives(trials, candidates[method][i], trials.rungs[0])
+                mean = None if points is None else points.mean(axis=0)
+                trials.tell(studies[method], "candidate_told", (method, i), mean)
+    return candidates
+
+
+def _specs(trials: Trials, candidate: RunSpec) -> list[RunSpec]:
+    return [replace(candidate, priorities=point) for point in trials.tuning_points]
+
+
+def _train(trials: Trials, rung: int, candidates: Sequence[RunSpec]) -> None:
+    specs = [spec for candidate in candidates for spec in _specs(trials, candidate)]
+    if specs:
+        epoch = trials.rungs[rung]
+        what = f"Tuning, rung {rung + 1} of {len(trials.rungs)}: to epoch {epoch}"
+        trials.train(what, specs, epoch)
+
+
+def _objectives(trials: Trials, candidate: RunSpec, epoch: int) -> np.ndarray | None:
+    """Return a candidate's (priorities, objectives) after an epoch, None unless it has all."""
+    points = [trials.objectives(spec, epoch) for spec in _specs(trials, candidate)]
+    found = [point for point in points if point is not None]
+    return np.array(found) if len(found) == len(points) else None
+
+
+def _ranked_rung(
+    trials: Trials, candidates: Mapping[int, RunSpec], alive: Sequence[int], rung: int
+) -> dict[str, Any]:
+    """Return which candidates of a rung go on; none from the last, where the best wins."""
+    epoch = trials.rungs[rung]
+    points = {i: _objectives(trials, candidates[i], epoch) for i in alive}
+    order = ranked({i: p for i, p in points.items() if p is not None})
+    is_last = rung == len(trials.rungs) - 1
+    return {
+        "epoch": epoch,
+        "ranked": order,
+        "promoted": [] if is_last else order[: num_promoted(len(alive))],
+        "failed": [i for i, p in points.items() if p is None],
+    }
 
 
 @dataclass(frozen=True)
@@ -253,119 +221,87 @@ class Outcome:
         return text
 
 
-class Search:
-    """A search over `trials`."""
+def search(trials: Trials) -> Outcome:
+    """Go through all steps; return what was found.
 
-    def __init__(self, trials: Trials) -> None:
-        self._trials = trials
-        self._bases, self._options = trials.bases, trials.options
-        num_tasks = len(next(iter(self._bases.values())).tasks)
-        self._tuning_points = tuning_points(num_tasks)
-        self._tuning = Tuning(trials)
-        units = {f"unit_{i}": (0.0, 1.0) for i in range(num_tasks - 1)}
-        self._studies = {m: trials.study(f"priorities {m}", units) for m in self._bases}
+    Raises:
+        SearchError: if nothing could be trained.
+        Exception: whatever `trials.train` raises, such as a stop; started again, the search goes
+            on.
+    """
+    explored = _explore(trials, _tune(trials))
+    chosen = {
+        method: [found[i] for i in _chosen(trials, method, found)]
+        for method, found in explored.items()
+    }
+    specs = [
+        replace(spec, seed=seed)
+        for points in chosen.values()
+        for spec in points
+        for seed in range(trials.options.seeds)
+    ]
+    trials.train("Training the chosen points with every seed", specs, None)
+    epochs = {run_id: trials.epochs_of(run_id) for run_id in trials.runs}
+    left = {run_id for run_id in trials.runs if not trials.store.is_done(run_id)}
+    failed = {run_id for run_id in left if trials.store.error(run_id) is not None}
+    return Outcome(
+        chosen,
+        tuple(specs),
+        num_epochs=sum(epochs.values()),
+        num_paused=sum(epochs[run_id] > 0 for run_id in left - failed),
+        num_explored=sum(map(len, explored.values())),
+        num_failed=len(failed - {spec.run_id() for spec in specs}),
+    )
 
-    def run(self) -> Outcome:
-        """Go through all steps; return what was found.
 
-        Raises:
-            SearchError: if nothing could be trained.
-            Exception: whatever `train` raises, such as a stop; started again, the search goes on.
-        """
-        trials = self._trials
-        explored = self._explore(self._tuning.tune())
-        chosen = {
-            method: [explored[method][i] for i in self._choose(method, explored[method])]
-            for method in self._bases
-        }
+def _explore(trials: Trials, tuned: Mapping[str, RunSpec]) -> dict[str, dict[int, RunSpec]]:
+    """Return method -> trial -> its run with seed 0."""
+    units = {f"unit_{i}": (0.0, 1.0) for i in range(trials.options.num_tasks - 1)}
+    studies = {method: trials.study(f"priorities {method}", units) for method in tuned}
+    explored: dict[str, dict[int, RunSpec]] = {method: {} for method in tuned}
+    for generation in trials.generations(trials.options.trials):
+        for method, base in tuned.items():
+            for i in generation:
+                # The first trials are the very runs of the tuning, and go on where those were left.
+                point = next(iter(trials.tuning_points[i:]), None)
+                given = None if point is None else dict(zip(units, units_of(point), strict=True))
+                extra = partial(_priorities, point)
+                asked = trials.ask(studies[method], "asked", (method, i), given, extra)
+                explored[method][i] = replace(base, priorities=tuple(asked["priorities"]))
         specs = [
-            replace(spec, seed=seed)
-            for method in chosen
-            for spec in chosen[method]
-            for seed in range(self._options.seeds)
+            explored[method][i]
+            for i in generation
+            for method in tuned
+            if trials.is_pending("told", method, i)
         ]
-        trials.train("Training the chosen points with every seed", specs, None)
-        return self._outcome(chosen, specs, explored)
+        if specs:
+            trials.train("Exploring priorities", specs, None)
+        for method in tuned:
+            for i in generation:
+                values = trials.objectives(explored[method][i], None)
+                trials.tell(studies[method], "told", (method, i), values)
+    return explored
 
-    def _outcome(
-        self,
-        chosen: dict[str, list[RunSpec]],
-        specs: list[RunSpec],
-        explored: Mapping[str, Mapping[int, RunSpec]],
-    ) -> Outcome:
-        """Return what was found, and what the store tells of the runs on the way."""
-        trials = self._trials
-        epochs = {run_id: trials.epochs_of(run_id) for run_id in trials.runs}
-        left = {run_id for run_id in trials.runs if not trials.store.is_done(run_id)}
-        failed = {run_id for run_id in left if trials.failed(run_id)}
-        return Outcome(
-            chosen,
-            tuple(specs),
-            num_epochs=sum(epochs.values()),
-            num_paused=sum(epochs[run_id] > 0 for run_id in left - failed),
-            num_explored=sum(map(len, explored.values())),
-            num_failed=len(failed - {spec.run_id() for spec in specs}),
+
+def _priorities(given: Point | None, params: Mapping[str, float]) -> dict[str, Point]:
+    """Return those of a trial; given ones not by way of units, to the last digit."""
+    units = [params[f"unit_{i}"] for i in range(len(params))]
+    return {"priorities": given or priorities_of(units)}
+
+
+def _chosen(trials: Trials, method: str, explored: Mapping[int, RunSpec]) -> list[int]:
+    options = trials.options
+
+    def make() -> dict[str, Any]:
+        found = {i: trials.reported("told", method, i) for i in range(options.trials)}
+        # A sampler may ask for the same point twice; the second adds nothing.
+        first = {explored[i].run_id(): i for i in reversed(range(options.trials))}
+        points = {i: v for i, v in found.items() if v is not None and i in first.values()}
+        return {"chosen": best_subset(points, options.points)}
+
+    chosen = trials.log.decide("chosen", method, options.trials, options.points, make=make)
+    if not chosen["chosen"]:
+        raise SearchError(
+            f"Every trial of {method} failed. Give other settings and another --name."
         )
-
-    def _explore(self, tuned: Mapping[str, RunSpec]) -> dict[str, dict[int, RunSpec]]:
-        """Return method -> trial -> its run with seed 0."""
-        trials = self._trials
-        explored: dict[str, dict[int, RunSpec]] = {method: {} for method in self._bases}
-        for generation in trials.generations(self._options.trials):
-            for method, base in tuned.items():
-                for i in generation:
-                    asked = trials.ask(
-                        self._studies[method],
-                        "asked",
-                        (method, i),
-                        self._first_units(i),
-                        partial(self._asked_point, i),
-                    )
-                    explored[method][i] = replace(base, priorities=tuple(asked["priorities"]))
-            specs = [
-                explored[method][i]
-                for i in generation
-                for method in self._bases
-                if trials.is_pending("told", method, i)
-            ]
-            if specs:
-                trials.train("Exploring priorities", specs, None)
-            for method in self._bases:
-                for i in generation:
-                    values = trials.objectives(explored[method][i], None)
-                    trials.tell(self._studies[method], "told", (method, i), values)
-        return explored
-
-    def _first_units(self, trial: int) -> dict[str, float] | None:
-        """Return the units of the tuning's priorities for the first trials."""
-        if trial >= len(self._tuning_points):
-            return None
-        return {f"unit_{i}": u for i, u in enumerate(units_of(self._tuning_points[trial]))}
-
-    def _asked_point(self, trial: int, params: Mapping[str, float]) -> dict[str, Point]:
-        """Return the priorities of a trial; the first ones not by way of units, to the last digit.
-
-        So the first trials are the very runs of the tuning, and go on where those were left.
-        """
-        if trial < len(self._tuning_points):
-            return {"priorities": self._tuning_points[trial]}
-        return {"priorities": priorities_of([params[f"unit_{i}"] for i in range(len(params))])}
-
-    def _choose(self, method: str, explored: Mapping[int, RunSpec]) -> list[int]:
-        options = self._options
-
-        def make() -> dict[str, Any]:
-            found = {i: self._trials.reported("told", method, i) for i in range(options.trials)}
-            # A sampler may ask for the same point twice; the second adds nothing.
-            first = {explored[i].run_id(): i for i in reversed(range(options.trials))}
-            points = {i: v for i, v in found.items() if v is not None and i in first.values()}
-            return {"chosen": best_subset(points, options.points)}
-
-        chosen = self._trials.log.decide(
-            "chosen", method, options.trials, options.points, make=make
-        )
-        if not chosen["chosen"]:
-            raise SearchError(
-                f"Every trial of {method} failed. Give other settings and another --name."
-            )
-        return list(chosen["chosen"])
+    return list(chosen["chosen"])

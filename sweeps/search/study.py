@@ -1,6 +1,6 @@
 """The trials of a search and their Optuna studies, the same however often it was stopped.
 
-What is asked depends on the trials told so far, the search's seed and the trial's number alone:
+What is asked depends on the trials reported so far, the search's seed and the trial's number alone:
 each trial has a sampler of its own, seeded by those. At every start a study is rebuilt from the
 decisions, so that no trial of a killed process stays open in it. It lies in
 `STORE/sweeps/NAME/study.log`; `optuna.load_study(study_name=...,
@@ -28,7 +28,7 @@ from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.search.decisions import DecisionLog, begin, decided_specs
-from sweeps.search.options import TUNED, Interval, SearchOptions
+from sweeps.search.options import TUNED, Interval, SearchOptions, rung_epochs, tuning_points
 from sweeps.text import counted, failure_sentence
 
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
@@ -89,14 +89,9 @@ class Study:
             sampler=RandomSampler(seed=0),  # each trial brings its own
         )
 
-    @property
-    def num_trials(self) -> int:
-        """Return how many trials were asked."""
-        return len(self._study.get_trials(deepcopy=False))
-
     def ask(self, fixed: Mapping[str, float] | None = None) -> Asked:
         """Return the next trial's parameters, `fixed` ones as given."""
-        number = self.num_trials
+        number = len(self._study.get_trials(deepcopy=False))
         digest = hashlib.sha256(f"{self._name} {self._seed} {number}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         self._study.sampler = SAMPLERS[self._sampler](seed, self._population)
@@ -117,7 +112,7 @@ class Study:
         )
 
     def tell(self, number: int, values: Sequence[float] | None) -> None:
-        """Tell a trial's values, or None if it failed."""
+        """Report a trial's values, or None if it failed."""
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(number, values, state=state)
 
@@ -158,6 +153,8 @@ class Trials:
         self.log = DecisionLog(folder / "decisions.jsonl")
         begin(self.log, self.bases, options)
         self.axes = choose_axes(next(iter(self.bases.values())).tasks)
+        self.rungs = rung_epochs(options.epochs)
+        self.tuning_points = tuning_points(options.num_tasks)
         self.runs = {spec.run_id(): spec for spec in decided_specs(bases, options, self.log)}
         """Run id -> spec of every run that was ever asked for."""
         self._storage = open_storage(folder / "study.log")
@@ -184,8 +181,8 @@ class Trials:
         """Train a batch.
 
         Raises:
-            SearchError: if nothing of the search could be trained yet. The study hears nothing of
-                that, so that all of it may be tried again.
+            SearchError: if nothing of the search could be trained yet; none of it is reported to
+                the study, so that all may be tried again.
         """
         self.runs |= {spec.run_id(): spec for spec in specs}
         self._train(what, specs, pause_after)
@@ -201,10 +198,6 @@ class Trials:
     def epochs_of(self, run_id: str) -> int:
         """Return how many epochs a run has been trained."""
         return len(self.store.epochs(run_id))
-
-    def failed(self, run_id: str) -> bool:
-        """Return whether a run failed when it was last tried."""
-        return self.store.error(run_id) is not None
 
     def objectives(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
         """Return a run's validation metrics, minimised, or None if it has none.
@@ -249,7 +242,7 @@ class Trials:
     def tell(
         self, study: Study, kind: str, about: tuple[str, int], values: np.ndarray | None
     ) -> None:
-        """Tell a trial's values, or None if it failed; what was told first stands."""
+        """Report a trial's values, or None if it failed; what was reported first stands."""
         plain = None if values is None else [float(v) for v in values]
         held = self.log.decide(kind, *about, make=lambda: {"values": plain})["values"]
         study.tell(about[1], held)
@@ -260,5 +253,5 @@ class Trials:
         return None if held is None else held["values"]
 
     def is_pending(self, kind: str, method: str, number: int) -> bool:
-        """Return whether the study does not know yet how a trial did."""
+        """Return whether a trial's values have still to be reported."""
         return self.log.get(kind, method, number) is None

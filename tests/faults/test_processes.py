@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sweeps import priority_grid
 from sweeps.launch.session import SCRATCH_PREFIX
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     assert_as_undisturbed,
-    command_line,
     descendants,
     events,
     fill_disk,
@@ -35,6 +35,7 @@ from tests.faults.tiny_sweep import (
     wait_until,
 )
 
+SHORT = ("--epochs", "60")
 LONG = ("--epochs", "120")
 LONGER = ("--epochs", "300", "--seeds", "2")
 TRIAL = "ray::ImplicitFunc.train"
@@ -44,24 +45,23 @@ STATUS = "sweeps/priority_grid/status.json"
 
 
 def test_killed_and_stopped_sweep_ends_with_the_same_results(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     generator = printed_seed(1)
-    argv = options(data_root, *LONG)
+    argv = options(data_root, *SHORT)
     with start(store, *argv) as process:
         wait_until((store / STATUS).exists, "the driver")
-        second = subprocess.run(command_line(store, *argv), capture_output=True, text=True)
-        assert second.returncode == 1
-        assert f"process {process.pid} on" in second.stderr
-        wait_for_epochs(store, generator.randrange(1, 40), process)
+        assert priority_grid.main(["--store", str(store), *argv]) == 1
+        assert f"process {process.pid} on" in capsys.readouterr().err
+        wait_for_epochs(store, generator.randrange(1, 15), process)
         assert process.poll() is None, "it had ended: the fault did not happen"
         process.kill()
         process.communicate()
-    stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 40))
+    stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 15))
     kept = finished_files(store)
     out = finish(store, *argv)
-    assert_as_undisturbed(store, undisturbed(*LONG), kept)
+    assert_as_undisturbed(store, undisturbed(*SHORT), kept)
     assert len(out.splitlines()) < 25
     assert "ray" not in out.lower().replace(str(tmp_path).lower(), "")
     assert (store / "sweeps/priority_grid/report/report.html").exists()

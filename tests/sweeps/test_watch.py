@@ -115,7 +115,7 @@ def test_hypervolume_is_that_of_the_validation_split(store):
     finish(store, fixed, 0.6, 0.3)
     (line,) = seen(store).fronts
     assert "lsb 0.03 (2 points); fixed: 1 point, too few." in line
-    assert "Reference: depth_delta1 50.0 %, segmentation_miou 20.0 %." in line
+    assert "Reference: depth delta1 50.00 %, segmentation miou 20.00 %." in line
 
 
 def test_search_is_one_front_though_its_learning_rates_differ(store):

@@ -76,8 +76,6 @@ def played_training(marks: Path):
                 raise ValueError("Expected something else, got this.")
             if what == "fails once" and num_trials == 1:
                 raise RuntimeError("a hiccup")
-            if what == "fails always":
-                raise RuntimeError("a hiccup for ever")
             if what == "dies always" or (what == "dies once" and num_trials == 1):
                 os.kill(os.getpid(), signal.SIGKILL)
             metrics = {"validation": {}, "test": {}}
@@ -113,19 +111,16 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
         return trial.config["run_id"]
 
     monkeypatch.setattr(tune, "_run_id_of", run_id_of)
-    specs = grid_specs(GRID)[:10]
+    specs = grid_specs(GRID)[:9]
     ids = [spec.run_id() for spec in specs]
-    orders = {
-        4: "fails for good", 5: "is wrong", 6: "fails once", 7: "fails always", 8: "dies once",
-        9: "dies always",
-    }  # fmt: skip
-    for index, what in orders.items():
-        (marks / ids[index]).write_text(what)
+    orders = ("fails for good", "is wrong", "fails once", "dies once", "dies always")
+    for run_id, what in zip(ids[4:], orders, strict=True):
+        (marks / run_id).write_text(what)
     store, progress, said = play(tmp_path / "store", marks, specs, ray=ray)
-    good = [*ids[:4], ids[6], ids[8]]
+    good = [*ids[:4], ids[6], ids[7]]
     assert progress.done == set(good)
-    assert progress.failed == {ids[4], ids[5], ids[7], ids[9]}
-    assert [len(trials(marks, run_id)) for run_id in ids[4:]] == [1, 1, 2, 3, 2, 3]
+    assert progress.failed == {ids[4], ids[5], ids[8]}
+    assert [len(trials(marks, run_id)) for run_id in ids[4:]] == [1, 1, 2, 2, 3]
     readable = {
         "run_id": ids[0],
         "tasks": "depth+segmentation",
@@ -140,11 +135,11 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
     assert {tuple(rest) for _, *rest in first} <= {("cpu", "1", "", "1"), ("cpu", "1", "1")}
     assert "not finite" in store.error(ids[4])
     assert "Expected something else" in store.error(ids[5])
-    assert "--concurrency" in store.error(ids[9])
+    assert "--concurrency" in store.error(ids[8])
     assert all(store.error(run_id) is None for run_id in good)
-    assert sum("Trying again" in text for text in said) == 6
+    assert sum("Trying again" in text for text in said) == 4
     events = (store.sweep_folder("mine") / "events.jsonl").read_text()
-    assert events.count('"run_retried"') == 6
+    assert events.count('"run_retried"') == 4
     assert "ray" not in "".join(capfd.readouterr()).lower()
 
 

@@ -10,10 +10,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from sweeps.search import engine
 from sweeps.search.decisions import DecisionLog, decided_specs
-from sweeps.search.engine import Search, SearchError
 from sweeps.search.options import LEARNING_RATE
-from sweeps.search.study import Trials
+from sweeps.search.study import SearchError, Trials
 
 SAMPLERS = ("tpe", "nsga2", "random")
 
@@ -24,7 +24,8 @@ def search(played, name, *, prepare=lambda training: None, bases=None, **changes
     training = played.training(store)
     prepare(training)
     options = played.options(**changes)
-    outcome = Search(Trials(bases or played.bases(), options, store, folder, training)).run()
+    trials = Trials(bases or played.bases(), options, store, folder, training)
+    outcome = engine.search(trials)
     return training, outcome, (folder / "decisions.jsonl").read_bytes()
 
 
