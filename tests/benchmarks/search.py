@@ -28,7 +28,7 @@ from sweeps.plan import defaults
 from sweeps.plan.fields import nested
 from sweeps.plan.lattice import simplex_lattice
 from sweeps.search.decisions import DecisionLog
-from sweeps.search.engine import Search, best_subset, reference_of
+from sweeps.search.engine import best_subset, reference_of, search
 from sweeps.search.options import (
     DEFAULT_INCREASE_RATES,
     INCREASE_RATE,
@@ -107,6 +107,8 @@ def search_options(base: RunSpec, repetition: int, candidates: int, trials: int)
     factor = LEARNING_RATE_FACTOR
     return SearchOptions(
         sampler="tpe",
+        epochs=base.epochs,
+        num_tasks=len(base.tasks),
         candidates=candidates,
         trials=trials,
         points=POINTS,
@@ -147,7 +149,7 @@ def repetition(number: int, folder: Path, pool: ProcessPoolExecutor) -> dict[str
         sweep.mkdir()
         options = search_options(base, number, candidates, trials)
         trainer = _Trainer(store, data_root, pool)
-        outcome = Search(Trials({METHOD: base}, options, store, sweep, trainer)).run()
+        outcome = search(Trials({METHOD: base}, options, store, sweep, trainer))
         found = outcome.points[METHOD]
         on_test[name] = np.array([mean_metrics(store, spec, "test", axes) for spec in found])
         epochs[name] = float(outcome.num_epochs)

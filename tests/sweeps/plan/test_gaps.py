@@ -1,7 +1,7 @@
 """Gaps of a front, by hand: how wide they are and what fills the widest."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps.plan.refine import widest
@@ -129,6 +129,7 @@ def fronts(draw):
     return [{p: draw(values) for p in points} for _ in range(draw(st.integers(1, 2)))]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that does other work
 @given(fronts())
 def test_new_priorities_are_new_and_a_longer_choice_begins_alike(methods):
     total = sum(next(iter(methods[0])))
