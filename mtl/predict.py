@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from mtl.command_line import Parser, run
 from mtl.data.readers.images import is_turned, read_rgb
-from mtl.data.sample import RawSample
+from mtl.data.sample import RawSample, Sample
 from mtl.data.show import sheet_of
 from mtl.data.targets.resize import resized
 from mtl.errors import BadSampleError, UsageError
@@ -46,11 +46,6 @@ class Prediction:
     """uint8 (height, width, 3) of the predictions' size."""
     targets: dict[str, np.ndarray]
     """Task -> float32 (height, width, channels), or uint8 (height, width) for segmentation."""
-
-    @property
-    def valid(self) -> dict[str, np.ndarray]:
-        """Return that every pixel is predicted, task by task, as pictures ask."""
-        return {task: np.ones(self.image.shape[:2], bool) for task in self.targets}
 
 
 def predict_image(
@@ -109,7 +104,11 @@ def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str])
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(path.with_name(f"{path.name}.npz"), buffer.getvalue())
     picture = io.BytesIO()
-    sheet_of([prediction], ["image", *prediction.targets], len(classes)).save(picture, "png")
+    everywhere = np.ones(prediction.image.shape[:2], bool)
+    shown = Sample(
+        prediction.image, prediction.targets, dict.fromkeys(prediction.targets, everywhere)
+    )
+    sheet_of([shown], ["image", *shown.targets], len(classes)).save(picture, "png")
     write_atomically(path.with_name(f"{path.name}.png"), picture.getvalue())
 
 

@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mtl.data.manifest import (
 )
 from mtl.data.sample import DataInfo, Sample
 from mtl.data.scenes.records import VARIANTS
-from mtl.data.writing import Message, Progress, Recipe, unfinished, write_prepared
+from mtl.data.writing import Progress, Recipe, unfinished, write_prepared
 from mtl.errors import PreparedDataError
 from mtl.spec.sections import SPLITS, DataSpec
 
@@ -115,15 +115,11 @@ class SceneRecipe:
         # Imported where it renders: it needs scipy, which a plan need not wait for.
         from mtl.data.scenes.render import render_scene
 
-        scene = render_scene(
-            self.data.variant,
-            seed=self.data.seed,
-            split=split,
-            index=index,
-            height=self.data.height,
-            width=self.data.width,
-        )
-        return Sample(image=scene.image, targets=scene.targets, valid=scene.valid)
+        data = self.data
+        return render_scene(
+            data.variant, seed=data.seed, split=split, index=index,
+            height=data.height, width=data.width,
+        )  # fmt: skip
 
     def about(self) -> dict[str, Any]:
         """Return what the manifest says of them."""
@@ -183,33 +179,14 @@ def _check_fits(data: DataSpec, folder: Path) -> None:
         )
 
 
-def to_stderr(text: str) -> None:
-    """Print a sentence for the user that is no result."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def write_once(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    expected: int,
-    num_workers: int,
-    on_progress: Progress | None,
-    on_message: Message = to_stderr,
-    skip_bad: bool = False,
-    optional: Collection[str] = (),
-) -> None:
+def write_once(recipe: Recipe, folder: Path, *, expected: int, **options: Any) -> None:
     """Write a recipe's arrays to `folder` unless another process does it first.
 
     Args:
         recipe: what to write.
         folder: where; it appears when everything is in it.
         expected: bytes, to be refused where the disk has fewer.
-        num_workers: processes that read samples.
-        on_progress: called now and then.
-        on_message: called with what the user should know, such as for whom it waits.
-        skip_bad: as in `write_prepared`.
-        optional: as in `write_prepared`.
+        options: as `write_prepared` has them.
 
     Raises:
         PreparedDataError: if it cannot be written.
@@ -218,17 +195,9 @@ def write_once(
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not (folder / "manifest.json").exists():
             _check_space(folder, expected - _held(folder), "--data-root")
-        with exclusive(folder, on_message):
+        with _exclusive(folder):
             if not (folder / "manifest.json").exists():
-                write_prepared(
-                    recipe,
-                    folder,
-                    num_workers=num_workers,
-                    on_progress=on_progress,
-                    on_message=on_message,
-                    skip_bad=skip_bad,
-                    optional=optional,
-                )
+                write_prepared(recipe, folder, **options)
     except OSError as error:
         raise PreparedDataError(
             f"Expected to write prepared data to {folder.parent}, got: {error.strerror or error}. "
@@ -257,13 +226,13 @@ def _check_space(folder: Path, needed: int, option: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, on_message: Message = to_stderr) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Hold the lock of a prepared folder, waiting for it if another process has it."""
     with open(folder.with_name(f"{folder.name}.lock"), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_message(f"Another process prepares {folder}. Waiting for it.")
+            print(f"Another process prepares {folder}. Waiting for it.", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -283,10 +252,10 @@ def copy_once(data: DataSpec, data_root: str | None, local_root: str) -> Path:
     target = data_folder(local_root) / source.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(target):
+        with _exclusive(target):
             if not (target / "manifest.json").exists():
                 _copy(source, target)
-            elif _hash(source) != _hash(target):
+            elif read_manifest(source)["folder_hash"] != read_manifest(target)["folder_hash"]:
                 raise PreparedDataError(
                     f"Expected a copy of {source} in {target}, got other data. Remove {target}, or "
                     "name another folder with --local-data."
@@ -298,10 +267,6 @@ def copy_once(data: DataSpec, data_root: str | None, local_root: str) -> Path:
             "another folder with --local-data."
         ) from error
     return target
-
-
-def _hash(folder: Path) -> str:
-    return read_manifest(folder)["folder_hash"]
 
 
 def _copy(source: Path, target: Path) -> None:

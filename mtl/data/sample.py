@@ -1,11 +1,13 @@
 """What preparation reads samples from, and what losses and metrics must know of a data set."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mtl.errors import BadSampleError, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,32 @@ class DataInfo:
 class Sample:
     """One image with its targets.
 
-    image: uint8 (height, width, 3). targets: task -> (height, width, channels) float32 or float16,
-    or (height, width) uint8 for segmentation. valid: task -> bool (height, width), True = counted
-    in training. measured: task -> bool (height, width), given where valid pixels were filled in;
-    True where they were not, which is all that metrics count.
+    Raises:
+        ValueError: for maps that are not of the image's size.
     """
 
     image: np.ndarray
+    """uint8 (height, width, 3)."""
     targets: Mapping[str, np.ndarray]
+    """Task -> (height, width, channels) float32 or float16, or (height, width) uint8 class indices
+    for segmentation."""
     valid: Mapping[str, np.ndarray]
+    """Task -> bool (height, width), True where the target counts in training."""
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Task -> bool (height, width), given where valid pixels were filled in; True where they were
+    not, which is all that metrics count."""
+
+    def __post_init__(self) -> None:
+        """Refuse maps of another size."""
+        size = self.image.shape[:2]
+        for name, value in vars(self).items():
+            maps = value if isinstance(value, Mapping) else {name: value}
+            for key, array in maps.items():
+                if isinstance(array, np.ndarray) and array.shape[:2] != size:
+                    raise UsageError(
+                        f"Expected {key} of the image's size {size}, got {array.shape[:2]}. "
+                        "Give all maps at the size of the image."
+                    )
 
 
 @dataclass(frozen=True)
@@ -45,48 +63,40 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class RawSample:
-    """One sample at its native size.
+class RawSample(Sample):
+    """A sample at its native size, before holes are filled and missing tasks are derived."""
 
-    image: uint8 (height, width, 3). targets: task -> float32 (height, width, channels), or uint8
-    (height, width) class indices for segmentation. valid: task -> bool (height, width), True where
-    the target counts in training. measured: task -> bool (height, width), given where some valid
-    pixels were filled in; True where they were not, and metrics count these alone. camera: of the
-    image at this size, where it is known. fillable: task -> bool (height, width), True at invalid
-    pixels that preparation may fill from their neighbours (supplement, section 3). inside: bool
-    (height, width), False where the image is no picture, such as a white border; None means that
-    all of it is. counted: bool (height, width), where tasks that are derived from the image may
-    count; the files' own targets have it in `valid`. None means everywhere.
-    """
-
-    image: np.ndarray
-    targets: Mapping[str, np.ndarray]
-    valid: Mapping[str, np.ndarray]
-    measured: Mapping[str, np.ndarray] = field(default_factory=dict)
     camera: Camera | None = None
+    """Of the image at this size, where it is known."""
     fillable: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Task -> bool (height, width), True at invalid pixels that preparation may fill from their
+    neighbours (supplement, section 3)."""
     inside: np.ndarray | None = None
+    """bool (height, width), False where the image is no picture, such as a white border; None means
+    that all of it is."""
     counted: np.ndarray | None = None
+    """bool (height, width), where tasks that are derived from the image may count; the files' own
+    targets have it in `valid`. None means everywhere."""
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set on disk, opened."""
+    """A data set on disk, opened. It can be pickled: other processes read samples too."""
 
     name: str
     tasks: tuple[str, ...]
-    """Tasks with targets in the files, in the order of `mtl.spec.run.TASKS`."""
+    """Tasks with targets in the files, in the order of `mtl.spec.sections.TASKS`."""
     classes: tuple[str, ...]
     """Names of the segmentation classes; empty without segmentation."""
     depth_range_m: tuple[float, float]
     """Shortest and longest depth that the losses allow."""
     samples: Mapping[str, tuple[str, ...]]
     """Split (train, validation, test) -> ids, in a fixed order."""
-    read: Callable[[str], RawSample]
-    """Return the sample of an id; raises `BadSampleError`."""
-    files: Callable[[str], Iterable[Path]]
-    """Return the files of an id, by which changes are noticed. Descriptions and lists of splits
-    need not be among them: what they say stands in `options` and `samples`."""
+    files: Mapping[str, Mapping[str, Path]]
+    """Id -> name -> file, by which changes are noticed. Descriptions and lists of splits need not
+    be among them: what they say stands in `options` and `samples`."""
+    decode: Callable[[str, Mapping[str, Path]], RawSample]
+    """Return the sample of an id from its files; raises `BadSampleError`."""
     licence: str
     """The owner's words on what may be done with the data."""
     label: str = ""
@@ -96,8 +106,18 @@ class RawDataset:
     notes: tuple[str, ...] = ()
     """What its user should know, a sentence each, such as counts unlike the paper's."""
     lacking: Mapping[str, str] = field(default_factory=dict)
-    """Id -> what is missing, for samples of which opening saw already that `read` will fail."""
+    """Id -> what is missing, for samples of which opening saw already that they cannot be read."""
     fillable: tuple[str, ...] = ()
     """Tasks in whose samples `RawSample.fillable` may name holes."""
     held: tuple[str, ...] = ()
     """Tasks with files, where not all of them were asked for."""
+
+    def read(self, sample_id: str) -> RawSample:
+        """Return the sample of an id.
+
+        Raises:
+            BadSampleError: if a file is missing or damaged, or holds what cannot be.
+        """
+        if sample_id in self.lacking:
+            raise BadSampleError(self.lacking[sample_id])
+        return self.decode(sample_id, self.files[sample_id])

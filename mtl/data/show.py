@@ -10,9 +10,8 @@ Invalid pixels are black.
 import argparse
 import colorsys
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -34,23 +33,7 @@ GAP_PX = 2
 TITLE_PX = 14
 
 
-class Shown(Protocol):
-    """What a sheet needs of a sample."""
-
-    @property
-    def image(self) -> np.ndarray:
-        """Return uint8 (height, width, 3)."""
-
-    @property
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """Return task -> values."""
-
-    @property
-    def valid(self) -> Mapping[str, np.ndarray]:
-        """Return task -> bool (height, width)."""
-
-
-def panel(sample: Shown, name: str, num_classes: int) -> np.ndarray:
+def panel(sample: Sample, name: str, num_classes: int) -> np.ndarray:
     """Return the uint8 RGB picture (H, W, 3) of the image or of one target; void is black."""
     if name == "image":
         return sample.image
@@ -69,7 +52,7 @@ def panel(sample: Shown, name: str, num_classes: int) -> np.ndarray:
 
 
 def sheet_of(
-    samples: Sequence[Shown],
+    samples: Sequence[Sample],
     columns: Sequence[str],
     num_classes: int,
     blocks: int = 1,
@@ -150,7 +133,7 @@ def _main(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="default: sheet.png")
     given = parser.parse_args(argv)
     count = max(1, given.count)
-    samples: Sequence[Shown]
+    samples: Sequence[Sample]
     if given.scenes:
         split = given.split or SPLITS[0]
         samples = [

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -38,8 +39,6 @@ CHUNK = 10
 PARENT_CHECK_S = 0.5
 """How often a worker process looks whether the one that started it is still there."""
 
-Message = Callable[[str], None]
-"""Called with a sentence for the user."""
 Progress = Callable[[int, int], None]
 """Called with the number of samples written and their number in all."""
 Bad = dict[str, dict[int, str]]
@@ -88,8 +87,7 @@ def write_prepared(
     folder: Path,
     *,
     num_workers: int,
-    on_progress: Progress | None,
-    on_message: Message,
+    on_progress: Progress | None = None,
     skip_bad: bool = False,
     optional: Collection[str] = (),
 ) -> None:
@@ -100,7 +98,6 @@ def write_prepared(
         folder: where, in the end.
         num_workers: processes that read samples; 1 reads in this one.
         on_progress: called now and then.
-        on_message: called where what was interrupted cannot be continued.
         skip_bad: leave out samples that cannot be read and list them in the manifest.
         optional: tasks to leave out, with a note in the manifest, where they count at no pixel of
             a split; another such task is an error.
@@ -117,7 +114,7 @@ def write_prepared(
         )
     # As JSON has it, so that it can be compared with that of an interrupted preparation.
     counts, about = recipe.counts(), json.loads(json.dumps(recipe.about()))
-    _begin_or_continue(beside, about, on_message)
+    _begin_or_continue(beside, about)
     chunks = [
         Chunk(split, start, min(start + CHUNK, count))
         for split, count in counts.items()
@@ -135,14 +132,14 @@ def write_prepared(
             on_progress(finished, total)
     notes = {chunk: chunk.note(beside) or {} for chunk in chunks}
     bad = _bad_samples(notes, counts)
-    dropped = _tasks_to_drop(notes, counts, optional)
     names = {name for note in notes.values() for name in note["arrays"]}
+    dropped = _tasks_to_drop(names, notes, counts, optional)
     names -= {f"{task}{end}" for task in dropped for end in ("", "_valid", "_measured")}
     for split, count in counts.items():
         for name in sorted(names):
             places = [chunk.folder(beside) for chunk in chunks if chunk.split == split]
             _join(places, count - len(bad[split]), beside / "whole" / split / f"{name}.npy")
-    _write_manifest(beside / "whole", _as_written(about, bad, dropped), _by_id(about, bad))
+    _write_manifest(beside / "whole", about, bad, dropped)
     os.replace(beside / "whole", folder)
     shutil.rmtree(beside)
 
@@ -152,8 +149,8 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.unfinished")
 
 
-def _begin_or_continue(beside: Path, about: dict[str, Any], on_message: Message) -> None:
-    """Keep what lies in `beside` if it is of the same preparation; clear it otherwise."""
+def _begin_or_continue(beside: Path, about: dict[str, Any]) -> None:
+    """Clear what lies in `beside` unless it is of the same preparation."""
     about = {**about, "chunk": CHUNK}
     path = beside / "chunks" / "about.json"
     try:
@@ -164,9 +161,10 @@ def _begin_or_continue(beside: Path, about: dict[str, Any], on_message: Message)
         return
     if before:
         other = sorted(key for key in {*before, *about} if before.get(key) != about.get(key))
-        on_message(
+        print(
             f"Starting again: {', '.join(other)} changed since the preparation in {beside} was "
-            "interrupted."
+            "interrupted.",
+            file=sys.stderr,
         )
     shutil.rmtree(beside, ignore_errors=True)
     path.parent.mkdir(parents=True)
@@ -222,13 +220,13 @@ def _begin_worker(parent: int) -> None:
     is killed cannot, and they would wait for work for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_S)
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _write_chunk(
@@ -309,13 +307,15 @@ def _bad_samples(notes: Mapping[Chunk, dict[str, Any]], counts: dict[str, int]) 
 
 
 def _tasks_to_drop(
-    notes: Mapping[Chunk, dict[str, Any]], counts: dict[str, int], optional: Collection[str]
+    names: set[str],
+    notes: Mapping[Chunk, dict[str, Any]],
+    counts: dict[str, int],
+    optional: Collection[str],
 ) -> list[str]:
     """Return the optional tasks that count nowhere in a split; raise if another one does.
 
     No loss could learn such a task, or no metric be computed.
     """
-    names = {name for note in notes.values() for name in note["arrays"]}
     tasks = sorted(name.removesuffix("_valid") for name in names if name.endswith("_valid"))
     dropped = set()
     for split, count in counts.items():
@@ -366,14 +366,23 @@ def _write_array(
         os.fsync(file.fileno())
 
 
-def _as_written(about: dict[str, Any], bad: Bad, dropped: list[str]) -> dict[str, Any]:
-    """Return what a recipe says of itself without the samples and tasks that were left out."""
+def _write_manifest(folder: Path, about: dict[str, Any], bad: Bad, dropped: list[str]) -> None:
+    """Write what there is to know of whole arrays beside them.
+
+    That is what the recipe says of itself, without the samples and tasks that were left out.
+    """
+    ids = about.get("ids")
+    skipped = {
+        split: {ids[split][i] if ids else str(i): reason for i, reason in reasons.items()}
+        for split, reasons in bad.items()
+        if reasons
+    }
     about = dict(about)
-    if "ids" in about:
+    if ids:
         # Row i of an array is sample i of this list.
         about["ids"] = {
-            split: [name for index, name in enumerate(ids) if index not in bad[split]]
-            for split, ids in about["ids"].items()
+            split: [name for index, name in enumerate(names) if index not in bad[split]]
+            for split, names in ids.items()
         }
         about["ids_hash"] = short_hash(about["ids"], sort_keys=False)
     if dropped:
@@ -382,23 +391,6 @@ def _as_written(about: dict[str, Any], bad: Bad, dropped: list[str]) -> dict[str
             *about["notes"],
             *(f"{task} counts at no pixel of some split and is left out." for task in dropped),
         ]
-    return about
-
-
-def _by_id(about: dict[str, Any], bad: Bad) -> dict[str, dict[str, str]]:
-    """Return split -> id -> reason, without empty splits; recipes without ids have indices."""
-    ids = about.get("ids")
-    return {
-        split: {ids[split][i] if ids else str(i): reason for i, reason in reasons.items()}
-        for split, reasons in bad.items()
-        if reasons
-    }
-
-
-def _write_manifest(
-    folder: Path, about: dict[str, Any], skipped: dict[str, dict[str, str]]
-) -> None:
-    """Write what there is to know of whole arrays beside them."""
     paths = sorted(folder.rglob("*.npy"))
     arrays = {str(path.relative_to(folder)): array_entry(path) for path in paths}
     hashes = {name: entry["sha256"] for name, entry in arrays.items()}
@@ -422,9 +414,7 @@ def _tasks_in(split: Path) -> list[str]:
 
 
 def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return task -> statistics over the training split, read sample by sample.
-
-    A data set of other splits alone has those of the first of them in the order of `SPLITS`.
+    """Return task -> statistics over the training split, or the first of those that there are.
 
     `share_valid` and, where pixels were filled in, `share_measured`, of all pixels; for maps
     `mean` and `std` a channel over the valid pixels; for classes `class_shares`
@@ -435,6 +425,7 @@ def statistics_of(folder: Path, classes: tuple[str, ...]) -> dict[str, dict[str,
 
 
 def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the statistics of a task, read sample by sample."""
     targets = np.load(split / f"{task}.npy", mmap_mode="r")
     valid = np.load(split / f"{task}_valid.npy", mmap_mode="r")
     found: dict[str, Any] = {"share_valid": float(np.mean([mask.mean() for mask in valid]))}
@@ -443,21 +434,11 @@ def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]
         masks = np.load(measured, mmap_mode="r")
         found["share_measured"] = float(np.mean([mask.mean() for mask in masks]))
     if targets.ndim == 3:
-        return found | {"class_shares": _class_shares(targets, valid, classes)}
-    return found | _moments(targets, valid)
-
-
-def _class_shares(
-    targets: np.ndarray, valid: np.ndarray, classes: tuple[str, ...]
-) -> dict[str, float]:
-    counts = np.zeros(len(classes), np.int64)
-    for labels, mask in zip(targets, valid, strict=True):
-        counts += np.bincount(labels[mask], minlength=len(classes))[: len(classes)]
-    shares = counts / counts.sum()
-    return dict(zip(classes, shares.tolist(), strict=True))
-
-
-def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float]]:
+        counts = np.zeros(len(classes), np.int64)
+        for labels, mask in zip(targets, valid, strict=True):
+            counts += np.bincount(labels[mask], minlength=len(classes))
+        shares = (counts / counts.sum()).tolist()
+        return found | {"class_shares": dict(zip(classes, shares, strict=True))}
     count, sums, squares = 0, np.zeros(targets.shape[-1]), np.zeros(targets.shape[-1])
     for values, mask in zip(targets, valid, strict=True):
         kept = values[mask].astype(np.float64)
@@ -466,4 +447,4 @@ def _moments(targets: np.ndarray, valid: np.ndarray) -> dict[str, list[float]]:
         squares += (kept**2).sum(axis=0)
     mean = sums / count
     std = np.sqrt(np.maximum(0, squares / count - mean**2))
-    return {"mean": mean.tolist(), "std": std.tolist()}
+    return found | {"mean": mean.tolist(), "std": std.tolist()}

@@ -6,7 +6,7 @@ import pytest
 import torchjd.aggregation
 import torchjd.scalarization
 
-from mtl.data.prepare.recipe import READERS
+from mtl.data.readers.registry import READERS
 from mtl.data.sample import DataInfo
 from mtl.data.scenes.records import VARIANTS
 from mtl.networks import ARCHITECTURES

@@ -24,8 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mtl.command_line import Parser, run
 from mtl.data.manifest import check_hashes, read_manifest
-from mtl.data.prepare.recipe import READERS, RawRecipe, changed, make_recipe
+from mtl.data.prepare.recipe import RawRecipe, changed, make_recipe
 from mtl.data.prepared import data_folder, write_once
+from mtl.data.readers.registry import READERS
 from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS
 from mtl.spec.strict import parse_yaml

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +18,8 @@ from typing import Any
 import numpy as np
 
 from mtl.data.manifest import short_hash
-from mtl.data.readers.checks import first_names
-from mtl.data.readers.folder import FolderOptions, open_folder
-from mtl.data.readers.nyuv2 import Nyuv2Options, open_nyuv2
-from mtl.data.readers.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
-from mtl.data.readers.taskonomy import READABLE_TASKS, TaskonomyOptions, open_taskonomy
+from mtl.data.readers.common import first_names
+from mtl.data.readers.registry import READERS
 from mtl.data.sample import RawDataset, RawSample, Sample
 from mtl.data.targets.colorization import fill, fill_normals
 from mtl.data.targets.derived_tasks import derivable, derived, derived_measured
@@ -86,26 +83,6 @@ RECIPE_VERSION = 3
 were 0; what is derived beside filled pixels does not count as measured."""
 MAX_TRIED = 20
 """Samples tried to see which tasks can be derived; a data set may begin with bad ones."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A kind of data set on disk."""
-
-    options: type[Any]
-    """Frozen dataclass of what may be chosen in reading it."""
-    open: Callable[[Path, Any], RawDataset]
-    tasks: tuple[str, ...]
-    """Those that its option `tasks` may name; files of other tasks are then read only where these
-    follow from them."""
-
-
-READERS: dict[str, Reader] = {
-    "nyuv2": Reader(Nyuv2Options, open_nyuv2, TASKS),
-    "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan, TASKS),
-    "taskonomy": Reader(TaskonomyOptions, open_taskonomy, READABLE_TASKS),
-    "folder": Reader(FolderOptions, open_folder, TASKS),
-}
 
 
 @dataclass(frozen=True)
@@ -283,7 +260,7 @@ def make_recipe(
         exact_fill=exact_fill,
         splits=splits,
         optional=tuple(t for t in wanted if tasks is None and t not in dataset.tasks),
-        files=fingerprint((path for i in ids for path in dataset.files(i)), place),
+        files=fingerprint((path for i in ids for path in dataset.files[i].values()), place),
     )
 
 

@@ -16,7 +16,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.data.readers.checks import bad_file, check_depth, unit_normals
+from mtl.data.readers.common import (
+    Mask,
+    bad_file,
+    check_depth,
+    check_size,
+    file_names,
+    hold_out,
+    unit_normals,
+)
 from mtl.data.readers.folder_description import Description, TaskDescription, read_description
-from mtl.data.readers.holdout import hold_out
 from mtl.data.readers.images import (
     is_turned,
     read_array,
@@ -38,10 +45,8 @@ from mtl.data.readers.images import (
 )
 from mtl.data.sample import Camera, RawDataset, RawSample
 from mtl.data.targets.derived_tasks import tasks_to_read
-from mtl.errors import BadSampleError, UserError
+from mtl.errors import UserError
 from mtl.spec.sections import TASKS
-
-Mask = NDArray[np.bool_]
 
 CHANNELS = {"normal": 3, "curvature": 2}
 """Channels of a task's target; 1 for those left out."""
@@ -53,46 +58,33 @@ SLACK = 0.01
 """By how much rounding and interpolation may carry values out of their range."""
 
 
-def read_sample(
-    name: str, files: Mapping[str, Mapping[str, Path]], description: Description
-) -> RawSample:
-    """Return the sample of an id.
-
-    Raises:
-        BadSampleError: if a file is damaged, does not fit the image, or holds what cannot be.
-    """
-    paths = files[name]
+def _read(_: str, paths: Mapping[str, Path], description: Description) -> RawSample:
     image = _image(paths["image"])
     size = image.shape[:2]
     targets: dict[str, NDArray] = {}
-    valid: dict[str, Mask] = {}
+    own: dict[str, Mask] = {}
     for task, entry in description.tasks.items():
         if task not in paths:
-            targets[task], valid[task] = _unlabelled(task, size)
+            labels = task == "segmentation"
+            shape = size if labels else (*size, CHANNELS.get(task, 1))
+            targets[task] = np.zeros(shape, np.uint8 if labels else np.float32)
+            own[task] = np.zeros(size, bool)
             continue
         if task == "segmentation":
-            num_classes = len(description.classes)
-            targets[task], valid[task] = _labels(paths[task], entry, num_classes)
+            targets[task], own[task] = _labels(paths[task], entry, len(description.classes))
         else:
-            targets[task], valid[task] = _values(
-                paths[task], task, entry, description.depth_range_m
-            )
-        if valid[task].shape != size:
-            expected = f"{size[0]} x {size[1]} pixels, as the image has,"
-            got = " x ".join(str(n) for n in valid[task].shape)
-            remedy = "Bring image and targets to one size"
-            if is_turned(paths["image"]):
-                remedy += (
-                    f"; {paths['image'].name} is stored turned, as its EXIF data say: {TURNED}"
-                )
-            raise bad_file(paths[task], expected, got, remedy)
-    own = dict(valid)
+            span = description.depth_range_m
+            targets[task], own[task] = _values(paths[task], task, entry, span)
+        remedy = "Bring image and targets to one size"
+        if is_turned(paths["image"]):
+            remedy += f"; {paths['image'].name} is stored turned, as its EXIF data say: {TURNED}"
+        check_size(paths[task], own[task], size, remedy)
+    valid = dict(own)
     fillable: dict[str, Mask] = {}
     for task, entry in description.tasks.items():
-        if entry.valid_where:
-            valid[task] = own[task] & own[entry.valid_where]
+        allowed = own.get(entry.valid_where, np.ones(size, bool))
+        valid[task] = own[task] & allowed
         if entry.fill and task in paths:
-            allowed = own.get(entry.valid_where, np.ones(size, bool))
             fillable[task] = ~own[task] & allowed
     camera = _camera(paths["image"], size, description)
     return RawSample(image, targets, valid, camera=camera, fillable=fillable)
@@ -123,13 +115,6 @@ def _camera(path: Path, size: tuple[int, ...], description: Description) -> Came
         got = f"{size[0]} x {size[1]}"
         raise bad_file(path, expected, got, "Give images of one camera, or drop it from the YAML")
     return Camera(fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy)
-
-
-def _unlabelled(task: str, size: tuple[int, ...]) -> tuple[NDArray, Mask]:
-    nowhere = np.zeros(size, bool)
-    if task == "segmentation":
-        return np.zeros(size, np.uint8), nowhere
-    return np.zeros((*size, CHANNELS.get(task, 1)), np.float32), nowhere
 
 
 def _labels(path: Path, entry: TaskDescription, num_classes: int) -> tuple[NDArray, Mask]:
@@ -182,19 +167,17 @@ def _check_range(path: Path, task: str, values: NDArray, remedy: str) -> None:
     """Raise for decoded values (pixels, C) that the task cannot have, of another encoding."""
     if not values.size:
         return
+    lowest, highest = VALUE_RANGES.get(task, (0.0, 1.0))
+    expected = f"{task} from {lowest:g} to {highest:g}"
+    low, high = float(values.min()), float(values.max())
+    good, got = low >= lowest - SLACK and high <= highest + SLACK, f"{low:g} to {high:g}"
     if task == "curvature":
         # Beside depth borders it is beyond 1 and clipped; nowhere is most of a surface.
         size = float(np.median(np.abs(values[:, :2])))
-        if size <= 1:
-            return
-        expected, got = "curvature times 0.03 m from -1 to 1", f"a median size of {size:g}"
-    else:
-        lowest, highest = VALUE_RANGES.get(task, (0.0, 1.0))
-        low, high = float(values.min()), float(values.max())
-        if low >= lowest - SLACK and high <= highest + SLACK:
-            return
-        expected, got = f"{task} from {lowest:g} to {highest:g}", f"{low:g} to {high:g}"
-    raise bad_file(path, expected, got, remedy)
+        expected = "curvature times 0.03 m from -1 to 1"
+        good, got = size <= 1, f"a median size of {size:g}"
+    if not good:
+        raise bad_file(path, expected, got, remedy)
 
 
 def _raw(path: Path, task: str) -> NDArray:
@@ -215,29 +198,29 @@ def _raw(path: Path, task: str) -> NDArray:
 
 
 def _is_invalid(raw: NDArray, task: str, invalid: tuple[float, ...]) -> Mask:
-    if not invalid:
-        return np.zeros(raw.shape[:2], bool)
-    if task in CHANNELS:
-        values = np.array(invalid)[: raw.shape[2]]
-        first = raw[..., : len(values)]
-        return ((first == values) | (np.isnan(first) & np.isnan(values))).all(-1)
-    hit = np.isin(raw[..., 0], [value for value in invalid if value == value])
-    if any(value != value for value in invalid):
-        hit |= np.isnan(raw[..., 0])
+    """Return where the stored values (H, W, C) are a listed one, NaN included."""
+
+    def holds(values: NDArray, value: float) -> Mask:
+        return np.isnan(values) if value != value else values == value
+
+    if task in CHANNELS:  # one value a channel
+        each = [holds(raw[..., c], v) for c, v in enumerate(invalid[: raw.shape[2]])]
+        return np.logical_and.reduce(each) if each else np.zeros(raw.shape[:2], bool)
+    hit = np.zeros(raw.shape[:2], bool)
+    for value in invalid:
+        hit |= holds(raw[..., 0], value)
     return hit
 
 
 def _encoding(path: Path, task: str, entry: TaskDescription, raw: NDArray) -> tuple[float, float]:
     """Return scale and offset: as given, otherwise the usual ones of the kind of file."""
     scale, offset = 1.0, 0.0
-    if task == "depth" and entry.scale is None and path.suffix.lower() != ".npy":
-        remedy = "Write for example depth: {scale: 0.001, invalid: 0}"
-        raise bad_file(path, "tasks.depth.scale (metres a unit) in the YAML", "none", remedy)
     if path.suffix.lower() != ".npy":
-        if task == "normal":
-            scale, offset = 1 / 127.5, -1.0
-        elif task == "curvature":
-            scale, offset = 1 / 127, -1.0
+        if task == "depth" and entry.scale is None:
+            remedy = "Write for example depth: {scale: 0.001, invalid: 0}"
+            raise bad_file(path, "tasks.depth.scale (metres a unit) in the YAML", "none", remedy)
+        if task in CHANNELS:
+            scale, offset = 1 / (127.5 if task == "normal" else 127), -1.0
         else:
             scale = 1 / np.iinfo(raw.dtype).max
     return (
@@ -260,8 +243,7 @@ class FolderOptions:
     """How a folder of images is read."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
-    they follow from is read too."""
+    """Tasks for which files are read; none means all."""
     description: str = ""
     """Path of the YAML file; `dataset.yaml` in the source by default."""
     validation_seed: int = 0
@@ -322,14 +304,12 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         classes=description.classes,
         depth_range_m=(near, far),
         samples={split: samples[split] for split in SPLIT_FOLDERS},
-        read=partial(
+        files=files,
+        decode=partial(
             _read,
-            files=files,
-            lacking=lacking,
             description=replace(description, tasks={t: description.tasks[t] for t in tasks}),
         ),
         fillable=tuple(task for task in tasks if description.tasks[task].fill),
-        files=partial(_files, files=files),
         licence=description.licence,
         label=description.name,
         options={
@@ -349,21 +329,6 @@ def _tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]
     read = tasks_to_read(wanted, held)
     masks = {description.tasks[task].valid_where for task in read}
     return tuple(task for task in held if task in read or task in masks)
-
-
-def _files(name: str, files: Mapping[str, Mapping[str, Path]]) -> Iterable[Path]:
-    return files[name].values()
-
-
-def _read(
-    name: str,
-    files: Mapping[str, Mapping[str, Path]],
-    lacking: Mapping[str, str],
-    description: Description,
-) -> RawSample:
-    if name in lacking:
-        raise BadSampleError(lacking[name])
-    return read_sample(name, files, description)
 
 
 def _without_nan(value: Any) -> Any:
@@ -428,14 +393,7 @@ def _files_by_name(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """
     others: Counter[str] = Counter()
     found: dict[str, Path] = {}
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise UserError(
-            f"Expected a folder of files at {folder}, got: {error.strerror or error}. "
-            "Put it there, or name another folder in the YAML."
-        ) from error
-    for file_name in names:
+    for file_name in file_names(folder, "Put it there, or name another folder in the YAML"):
         stem, ending = os.path.splitext(file_name)
         if file_name.startswith(".") or file_name in NO_PICTURES:
             continue

@@ -105,10 +105,10 @@ def read_description(path: Path) -> Description:
     values = _parsed(path)
     if not isinstance(values, dict):
         _refuse(path, "a mapping of keys", type(values).__name__, "Begin with the key tasks")
-    values = dict(values)
     if not isinstance(values.get("tasks"), dict):
-        _refuse(path, "the key tasks with a mapping of task to its encoding",
-                repr(values.get("tasks"))[:80], "Add it; {} if there are images alone")  # fmt: skip
+        got = repr(values.get("tasks"))[:80]
+        remedy = "Add it; {} if there are images alone"
+        _refuse(path, "the key tasks with a mapping of task to its encoding", got, remedy)
     values["tasks"] = {task: _plain_task(entry) for task, entry in values["tasks"].items()}
     for key in ("depth_range_m", "camera"):
         if key in values:
@@ -212,13 +212,12 @@ def _check(description: Description, path: Path) -> None:
     if "depth" in tasks and not span:
         remedy = "Write for example depth_range_m: [0.5, 10]"
         _refuse(path, "depth_range_m, since depth is a task,", "none", remedy)
-    if description.camera is not None:
-        for key, value in vars(description.camera).items():
-            # NaN is not above 0 either, and would spread through every derived target.
-            if not math.isfinite(value) or (key not in ("cx", "cy") and not value > 0):
-                above = "" if key in ("cx", "cy") else " above 0"
-                expected = f"camera.{key} to be a finite number{above}"
-                _refuse(path, expected, value, "Give it in pixels, or drop camera")
+    for key, value in vars(description.camera).items() if description.camera else ():
+        # NaN would spread through every derived target.
+        above = "" if key in ("cx", "cy") else " above 0"
+        if not math.isfinite(value) or (above and value <= 0):
+            expected = f"camera.{key} to be a finite number{above}"
+            _refuse(path, expected, value, "Give it in pixels, or drop camera")
     folders = [description.image, *(entry.folder for entry in tasks.values() if entry.folder)]
     for folder in [*folders, *(description.splits or {}).values()]:
         parts = Path(folder).parts
@@ -232,32 +231,28 @@ def _check_task(
     task: str, entry: TaskDescription, tasks: Mapping[str, TaskDescription], path: Path
 ) -> None:
     labels = task == "segmentation"
-    unfit = [
-        key
-        for key, is_given, fits in (
-            ("void", bool(entry.void), labels),
-            ("scale", entry.scale is not None, not labels),
-            ("offset", entry.offset is not None, not labels),
-            ("invalid", bool(entry.invalid), not labels),
-            ("fill", entry.fill, task in ("depth", "normal")),
-            ("signs", entry.signs != TaskDescription().signs, task == "normal"),
-        )
-        if is_given and not fits
-    ]
+    fits = {
+        "void": labels,
+        **dict.fromkeys(("scale", "offset", "invalid"), not labels),
+        "fill": task in ("depth", "normal"),
+        "signs": task == "normal",
+    }
+    plain = TaskDescription()
+    unfit = [key for key in fits if not fits[key] and getattr(entry, key) != getattr(plain, key)]
     if unfit:
         remedy = (
             "Labels take folder, void and valid_where; signs is for normal alone, fill for normal "
             "and depth"
         )
         _refuse(path, f"keys that fit the task {task}", ", ".join(unfit), remedy)
-    if entry.scale is not None and (entry.scale == 0 or not math.isfinite(entry.scale)):
+    scale, offset = entry.scale, entry.offset
+    if scale is not None and (scale == 0 or not math.isfinite(scale)):
         expected = f"tasks.{task}.scale to be a finite number other than 0"
-        _refuse(path, expected, entry.scale, "Change it")
-    if task == "depth" and entry.scale is not None and entry.scale < 0:
-        expected = "tasks.depth.scale, metres a unit, to be above 0"
-        _refuse(path, expected, entry.scale, "Change it")
-    if entry.offset is not None and not math.isfinite(entry.offset):
-        _refuse(path, f"tasks.{task}.offset to be a finite number", entry.offset, "Change it")
+        _refuse(path, expected, scale, "Change it")
+    if task == "depth" and scale is not None and scale < 0:
+        _refuse(path, "tasks.depth.scale, metres a unit, to be above 0", scale, "Change it")
+    if offset is not None and not math.isfinite(offset):
+        _refuse(path, f"tasks.{task}.offset to be a finite number", offset, "Change it")
     channels = {"normal": 3, "curvature": 2}.get(task)
     if channels and entry.invalid and len(entry.invalid) not in (channels, 3):
         expected = f"tasks.{task}.invalid to have one value a channel"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mtl.data.readers.checks import bad_file
+from mtl.data.readers.common import bad_file
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded: a small file can hold a gigapixel."""

@@ -22,11 +22,10 @@ Images are read one at a time: all of them at once take 1.3 GB. Ids are the offi
 "0001". Camera axes: x right, y down, z forward.
 """
 
-import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
-from mtl.data.readers.checks import bad_file, check_depth, unit_normals
-from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.common import (
+    bad_file,
+    check_depth,
+    check_size,
+    hold_out,
+    unit_normals,
+)
 from mtl.data.readers.images import read_mask, read_rgb
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.sample import Camera, RawDataset, RawSample
@@ -154,8 +158,7 @@ class Nyuv2Options:
     """How to read the official file; plain values, so that they can stand in a manifest."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
-    they follow from is read too."""
+    """Tasks for which files are read; none means all."""
     splits: str | None = None
     """Path of splits.mat; None means beside the data file."""
     depth: str = "filled"
@@ -177,29 +180,6 @@ class Nyuv2Options:
     normal_window_px: int = 13
     """For `from_depth`: side of the window into which a plane is fitted, see
     `mtl.data.targets.derive`; 1 takes differences of neighbours as they are, mostly noise here."""
-
-
-@dataclass(frozen=True)
-class NormalFiles:
-    """Normals on disk, opened."""
-
-    origin: str
-    path: Path
-    signs: tuple[float, ...]
-    """Factors of x, y, z that give x right, y down, z forward."""
-    paths: Mapping[int, Path] = field(repr=False)
-    """Official 1-based index -> picture."""
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """What reading a sample needs; it can be sent to another process."""
-
-    path: Path
-    options: Nyuv2Options
-    has_raw_depth: bool
-    normals: NormalFiles | None
-    tasks: tuple[str, ...]
 
 
 def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
@@ -242,16 +222,21 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         notes.append("There is no rawDepths in the file, so filled depth counts as measured.")
     # Without files there are no signs; recorded is what has always been, the folder's name hangs
     # on it.
-    recorded = dataclasses.asdict(options) | {"signs": "auto", "tasks": tasks}
-    normals = None
+    recorded = asdict(options) | {"signs": "auto", "tasks": tasks}
+    files = {name: {"data": path} for ids in samples.values() for name in ids}
+    lacking = {}
     if options.normals not in ("from_depth", "none"):
-        signs = _plain_signs(options.signs)
-        recorded["signs"] = signs
+        recorded["signs"] = _plain_signs(options.signs)
         if "normal" in tasks:
-            factors = tuple(1.0 if sign == "+" else -1.0 for sign in signs)
-            normals = _open_normals(Path(options.normals), factors)
-            recorded["normals_origin"] = normals.origin
-    opened = _Opened(path, options, "rawDepths" in present, normals, tasks)
+            origin, normals = _normal_files(Path(options.normals))
+            recorded["normals_origin"] = origin
+            for name in files:
+                files[name] |= normals.get(int(name), {})
+                if int(name) not in normals:
+                    lacking[name] = (
+                        f"Expected {origin} normals of sample {name} in {options.normals}, got "
+                        "none. Unpack the archive again, or leave the sample out."
+                    )
     fillable = ("depth", "normal") if options.depth == "raw" else ("normal",)
     return RawDataset(
         name="nyuv2",
@@ -259,13 +244,14 @@ def open_nyuv2(source: Path, options: Nyuv2Options | None = None) -> RawDataset:
         classes=CLASSES_13,
         depth_range_m=DEPTH_RANGE_M,
         samples=samples,
-        read=partial(_read, opened),
-        files=partial(_files, opened),
+        files=files,
+        decode=partial(_read, tasks=tasks, options=options, has_raw_depth="rawDepths" in present),
         fillable=tuple(task for task in fillable if task in tasks),
         licence=LICENCE,
         options=recorded,
         notes=tuple(notes),
         held=tuple(held),
+        lacking=lacking,
     )
 
 
@@ -314,121 +300,110 @@ def _plain_signs(signs: str | None) -> str:
     return plain
 
 
-def _files(opened: _Opened, sample_id: str) -> Iterable[Path]:
-    """Return the data file, which holds all samples, and the normals' files of this one."""
-    normals = () if opened.normals is None else _files_of_normals(opened.normals, int(sample_id))
-    return (opened.path, *normals)
-
-
-def _read(opened: _Opened, sample_id: str) -> RawSample:
-    """Return a sample of an opened data set; raises `BadSampleError`."""
-    index = int(sample_id)
-    options = opened.options
-    inside = inside_border(options.border)
-    image = np.ascontiguousarray(_read_array(opened, "images", index).transpose(2, 1, 0))
-    read = _Maps({}, {}, {}, {})
-    if "segmentation" in opened.tasks:
-        labels, labelled = _read_labels(opened, index)
-        read.targets["segmentation"], read.valid["segmentation"] = labels, labelled & inside
-    if "depth" in opened.tasks or ("normal" in opened.tasks and opened.normals is None):
-        _read_from_depth(opened, index, inside, read)
-    if opened.normals is not None:
-        _add_normals(*_read_normals(opened.normals, index), inside, read)
-    picture = inside_border(PICTURE_MARGIN_PX)
-    return RawSample(
-        image, read.targets, read.valid, read.measured, CAMERA, read.fillable, picture, inside
-    )
-
-
 @dataclass(frozen=True)
-class _Maps:
-    """Task -> map, as in `RawSample`, while a sample is read."""
+class _Frame:
+    """A sample of the data file."""
 
-    targets: dict[str, NDArray[Any]]
-    valid: dict[str, BoolArray]
-    measured: dict[str, BoolArray]
-    fillable: dict[str, BoolArray]
+    path: Path
+    name: str
+
+    @property
+    def place(self) -> str:
+        return f"sample {self.name} of {self.path}"
+
+    def array(self, key: str) -> NDArray[Any]:
+        """Return its part of an array of the file, axes as h5py shows them."""
+        try:
+            # Opened for each read: a handle cannot be sent to another process; opening is cheap.
+            with h5py.File(self.path, "r") as file:
+                return np.asarray(file[key][int(self.name) - 1])
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            remedy = f"Download {MAT_NAME} again if it is damaged"
+            raise bad_file(self.place, key, str(error), remedy) from error
 
 
-def _read_from_depth(opened: _Opened, index: int, inside: BoolArray, read: _Maps) -> None:
-    """Add depth, normals that come of it, or both, as they are wanted."""
-    options = opened.options
-    depth, known = _read_depth(opened, index)
-    if not (known & inside).any():
-        raise bad_file(
-            _place(opened, index), "some valid depth inside the border", "none",
-            "Leave the sample out or download the file again",
-        )  # fmt: skip
+def _read(
+    sample_id: str,
+    files: Mapping[str, Path],
+    tasks: tuple[str, ...],
+    options: Nyuv2Options,
+    has_raw_depth: bool,
+) -> RawSample:
+    frame = _Frame(files["data"], sample_id)
+    inside = inside_border(options.border)
+    image = np.ascontiguousarray(frame.array("images").transpose(2, 1, 0))
+    targets: dict[str, NDArray[Any]] = {}
+    valid: dict[str, BoolArray] = {}
+    measured: dict[str, BoolArray] = {}
+    fillable: dict[str, BoolArray] = {}
+    if "segmentation" in tasks:
+        try:
+            labels, labelled = classes_13(np.ascontiguousarray(frame.array("labels").T))
+        except ValueError as error:
+            raise BadSampleError(f"{error} ({frame.place})") from error
+        targets["segmentation"], valid["segmentation"] = labels, labelled & inside
+    from_depth = "normal" in tasks and "normals" not in files
     sensed = None
-    if options.depth == "filled" and opened.has_raw_depth:
-        raw = _read_array(opened, "rawDepths", index).T
-        sensed = known & (raw > 0) & (raw < TOO_FAR_M)
-    if "depth" in opened.tasks:
-        read.targets["depth"] = depth[..., None].astype(np.float32)
-        read.valid["depth"] = known & inside
+    if "depth" in tasks or from_depth:
+        depth, known = _read_depth(frame, options.depth)
+        if not (known & inside).any():
+            remedy = "Leave the sample out or download the file again"
+            raise bad_file(frame.place, "some valid depth inside the border", "none", remedy)
+        if options.depth == "filled" and has_raw_depth:
+            raw = frame.array("rawDepths").T
+            sensed = known & (raw > 0) & (raw < TOO_FAR_M)
+    if "depth" in tasks:
+        targets["depth"] = depth[..., None].astype(np.float32)
+        valid["depth"] = known & inside
         if sensed is not None:
-            read.measured["depth"] = sensed & inside
+            measured["depth"] = sensed & inside
         if options.depth == "raw":
-            read.fillable["depth"] = inside & ~known
-    if "normal" in opened.tasks and opened.normals is None:
-        window_px = options.normal_window_px
-        normals, exists = (
-            normals_from_depth(depth, CAMERA, known)
-            if window_px == 1
-            else plane_normals(depth, CAMERA, known, window_px)
-        )
-        _add_normals(normals, exists, inside, read)
-        if sensed is not None:
+            fillable["depth"] = inside & ~known
+    if "normal" in tasks:
+        if not from_depth:
+            normals, exists = _read_normals(files, options.signs)
+        elif options.normal_window_px == 1:
+            normals, exists = normals_from_depth(depth, CAMERA, known)
+        else:
+            normals, exists = plane_normals(depth, CAMERA, known, options.normal_window_px)
+        targets["normal"] = normals.astype(np.float32)
+        valid["normal"] = exists & inside
+        fillable["normal"] = inside & ~exists
+        if from_depth and sensed is not None:
             # A normal comes of its neighbours too, and of the nearest ones most.
             cross = ndimage.generate_binary_structure(2, 1)
-            read.measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
+            measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
+    picture = inside_border(PICTURE_MARGIN_PX)
+    return RawSample(image, targets, valid, measured, CAMERA, fillable, picture, inside)
 
 
-def _add_normals(normals: FloatArray, exists: BoolArray, inside: BoolArray, read: _Maps) -> None:
-    read.targets["normal"] = normals.astype(np.float32)
-    read.valid["normal"] = exists & inside
-    read.fillable["normal"] = inside & ~exists
-
-
-def _read_depth(opened: _Opened, index: int) -> tuple[FloatArray, BoolArray]:
+def _read_depth(frame: _Frame, kind: str) -> tuple[FloatArray, BoolArray]:
     """Return depth (480, 640) in metres, 0 where there is none, and where there is some."""
-    is_raw = opened.options.depth == "raw"
-    depth = _read_array(opened, "rawDepths" if is_raw else "depths", index).T.astype(np.float64)
+    depth = frame.array("rawDepths" if kind == "raw" else "depths").T.astype(np.float64)
     known = depth != 0
-    remedy = "Download the file again, or leave the sample out"
     if known.any():
-        check_depth(_place(opened, index), depth, known, DEPTH_RANGE_M, remedy)
-    if is_raw:
+        remedy = "Download the file again, or leave the sample out"
+        check_depth(frame.place, depth, known, DEPTH_RANGE_M, remedy)
+    if kind == "raw":
         known &= depth < TOO_FAR_M
     return np.where(known, depth, 0.0), known
 
 
-def _place(opened: _Opened, index: int) -> str:
-    return f"sample {_id_of(index)} of {opened.path}"
+def _read_normals(files: Mapping[str, Path], signs: str | None) -> tuple[FloatArray, BoolArray]:
+    """Return the unit normals (H, W, 3) of files, and where they are valid (H, W)."""
+    colours = read_rgb(files["normals"], lossless=True)
+    valid = read_mask(files["masks"]) if "masks" in files else np.ones((HEIGHT, WIDTH), bool)
+    for name, values in (("normals", colours), ("masks", valid)):
+        remedy = "Give the original files, not resized ones"
+        check_size(files.get(name, Path()), values, (HEIGHT, WIDTH), remedy)
+    remedy = "Give the original files, whose values are (n + 1) / 2 * 255"
+    decoded = colours / 255 * 2 - 1
+    unit, valid = unit_normals(files["normals"], decoded, valid, remedy, MIN_FILE_NORMAL)
+    return unit * np.array([1.0 if sign == "+" else -1.0 for sign in _plain_signs(signs)]), valid
 
 
-def _read_labels(opened: _Opened, index: int) -> tuple[NDArray[np.uint8], BoolArray]:
-    labels = np.ascontiguousarray(_read_array(opened, "labels", index).T)
-    try:
-        return classes_13(labels)
-    except ValueError as error:
-        raise BadSampleError(f"{error} ({_place(opened, index)})") from error
-
-
-def _read_array(opened: _Opened, key: str, index: int) -> NDArray[Any]:
-    """Return one image's part of an array of the file, axes as h5py shows them."""
-    try:
-        # Opened for each read: a handle cannot be sent to another process, and opening is cheap.
-        with h5py.File(opened.path, "r") as file:
-            return np.asarray(file[key][index - 1])
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise bad_file(
-            _place(opened, index), key, str(error), f"Download {MAT_NAME} again if it is damaged"
-        ) from error
-
-
-def _open_normals(path: Path, signs: tuple[float, ...]) -> NormalFiles:
-    """Find out of which origin the normals in the folder `path` are and list them.
+def _normal_files(path: Path) -> tuple[str, dict[int, dict[str, Path]]]:
+    """Return of which origin the normals in a folder are, and 1-based index -> files.
 
     Raises:
         UserError: if there are no normals of a known origin.
@@ -436,46 +411,17 @@ def _open_normals(path: Path, signs: tuple[float, ...]) -> NormalFiles:
     for folder in (path, path / "nyu_normals_gt"):
         found = _numbered(folder / "train", 0) | _numbered(folder / "test", 0)
         if found:
-            return NormalFiles("ladicky", folder, signs, found)
+            return "ladicky", {index: {"normals": each} for index, each in found.items()}
     found = _numbered(path / "normals", 1)
     if found and (path / "masks").is_dir():
-        return NormalFiles("eigen", path, signs, found)
+        return "eigen", {
+            index: {"normals": each, "masks": path / "masks" / each.name}
+            for index, each in found.items()
+        }
     raise UserError(
         f"Expected normals at {path} as train/ and test/ with 00001.png, or normals/ and masks/ "
         "with 0000.png, got neither. Give the unpacked folder, or from_depth."
     )
-
-
-def _read_normals(files: NormalFiles, index: int) -> tuple[FloatArray, BoolArray]:
-    """Return the unit normals (H, W, 3) of the 1-based `index`, and where they are valid (H, W).
-
-    Raises:
-        BadSampleError: if there are none, or they cannot be read.
-    """
-    places = _files_of_normals(files, index)
-    if not places:
-        raise bad_file(
-            files.path, f"{files.origin} normals of sample {index:04d}", "none",
-            "Unpack the archive again, or leave the sample out",
-        )  # fmt: skip
-    colours = read_rgb(places[0], lossless=True)
-    valid = np.ones((HEIGHT, WIDTH), bool) if len(places) == 1 else read_mask(places[1])
-    for place, values in zip(places, (colours, valid), strict=False):
-        if values.shape[:2] != (HEIGHT, WIDTH):
-            got = "x".join(map(str, values.shape[:2]))
-            remedy = "Give the original files, not resized ones"
-            raise bad_file(place, f"{HEIGHT}x{WIDTH} pixels", got, remedy)
-    remedy = "Give the original files, whose values are (n + 1) / 2 * 255"
-    unit, valid = unit_normals(places[0], colours / 255 * 2 - 1, valid, remedy, MIN_FILE_NORMAL)
-    return unit * np.array(files.signs), valid
-
-
-def _files_of_normals(files: NormalFiles, index: int) -> tuple[Path, ...]:
-    """Return the files that hold the normals of the 1-based `index`; none if there are none."""
-    path = files.paths.get(index)
-    if path is None:
-        return ()
-    return (path, files.path / "masks" / path.name) if files.origin == "eigen" else (path,)
 
 
 def _numbered(folder: Path, first: int) -> dict[int, Path]:

@@ -13,11 +13,9 @@ were cropped and resized by code that is lost, so the camera is not known. Their
 the crop takes the white border away, so all of an image counts as picture.
 """
 
-import dataclasses
-import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.data.readers.checks import bad_file, check_depth, unit_normals
-from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.common import bad_file, check_depth, file_names, hold_out, unit_normals
 from mtl.data.readers.images import read_array
 from mtl.data.readers.nyuv2 import DEPTH_RANGE_M, LICENCE
 from mtl.data.readers.nyuv2_classes import CLASSES_13
@@ -56,8 +53,7 @@ class MtanOptions:
     """How to read the files; plain values, so that they can stand in a manifest."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks for which files are read; none means all. `--tasks` sets it to those wanted, and what
-    they follow from is read too."""
+    """Tasks for which files are read; none means all."""
     validation_share: float = 0.1
     """Part of the training samples that is held out."""
     validation_seed: int = 0
@@ -75,6 +71,7 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
     options = MtanOptions() if options is None else options
     root = Path(source)
     tasks = tasks_to_read(options.tasks, FOLDERS)
+    folders = ("image", *(FOLDERS[task] for task in tasks))
     train = [f"train/{number}" for number in _numbers(root / "train")]
     test = tuple(f"val/{number}" for number in _numbers(root / "val"))
     kept, held = hold_out(train, options.validation_share, options.validation_seed)
@@ -90,10 +87,13 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
         classes=CLASSES_13,
         depth_range_m=DEPTH_RANGE_M,
         samples={"train": kept, "validation": held, "test": test},
-        read=partial(_read, root, tasks),
-        files=partial(_files, root, tasks),
+        files={
+            f"{split}/{number}": {name: root / split / name / f"{number}.npy" for name in folders}
+            for split, number in (sample_id.split("/") for sample_id in (*train, *test))
+        },
+        decode=partial(_read, tasks=tasks),
         licence=LICENCE,
-        options=dataclasses.asdict(options) | {"tasks": tasks},
+        options=asdict(options) | {"tasks": tasks},
         notes=tuple(notes),
         held=tuple(FOLDERS),
     )
@@ -101,41 +101,21 @@ def open_nyuv2_mtan(source: Path, options: MtanOptions | None = None) -> RawData
 
 def _numbers(folder: Path) -> list[int]:
     """Return the numbers of the samples in a split's folder, ascending."""
-    found: set[int] = set()
-    for name in SHAPES:
-        try:
-            files = os.listdir(folder / name)
-        except OSError as error:
-            raise UserError(
-                f"Expected the folder {folder / name}, got: {error.strerror or error}. "
-                "Give the folder that holds train and val, each with image, depth, normal, label."
-            ) from error
-        found |= {int(file[:-4]) for file in files if re.fullmatch(r"(0|[1-9]\d*)\.npy", file)}
+    remedy = "Give the folder that holds train and val, each with image, depth, normal, label"
+    names = {name for kind in SHAPES for name in file_names(folder / kind, remedy)}
+    found = sorted(int(name[:-4]) for name in names if re.fullmatch(r"(0|[1-9]\d*)\.npy", name))
     if not found:
         raise UserError(
             f"Expected files such as {folder / 'image' / '0.npy'}, got none. "
             "Unpack the archive there."
         )
-    return sorted(found)
+    return found
 
 
-def _paths(root: Path, tasks: tuple[str, ...], sample_id: str) -> dict[str, Path]:
-    """Return folder -> file of a sample, whether or not it is there."""
-    split, number = sample_id.split("/")
-    folders = ("image", *(FOLDERS[task] for task in tasks))
-    return {name: root / split / name / f"{number}.npy" for name in folders}
-
-
-def _files(root: Path, tasks: tuple[str, ...], sample_id: str) -> Iterable[Path]:
-    return _paths(root, tasks, sample_id).values()
-
-
-def _read(root: Path, tasks: tuple[str, ...], sample_id: str) -> RawSample:
-    """Return a sample of the folder; raises `BadSampleError`."""
-    paths = _paths(root, tasks, sample_id)
-    read = {task: READ[task](paths[FOLDERS[task]]) for task in tasks}
+def _read(_: str, files: Mapping[str, Path], tasks: tuple[str, ...]) -> RawSample:
+    read = {task: READ[task](files[FOLDERS[task]]) for task in tasks}
     return RawSample(
-        image=_image(paths["image"]),
+        image=_image(files["image"]),
         targets={task: target for task, (target, _) in read.items()},
         valid={task: valid for task, (_, valid) in read.items()},
     )
@@ -146,12 +126,8 @@ def _numbers_of(path: Path, name: str) -> NDArray[np.float64]:
     values = read_array(path)
     shapes = SHAPES[name]
     if values.shape not in shapes:
-        raise bad_file(
-            path,
-            f"{name} of shape {shapes[0]}",
-            f"{values.shape}",
-            "Give the files of the MTAN layout, channels last, at their own size",
-        )
+        remedy = "Give the files of the MTAN layout, channels last, at their own size"
+        raise bad_file(path, f"{name} of shape {shapes[0]}", f"{values.shape}", remedy)
     values = values.reshape(shapes[0]).astype(np.float64)
     bad = np.count_nonzero(~np.isfinite(values))
     if bad:
@@ -159,17 +135,11 @@ def _numbers_of(path: Path, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _expect_range(
-    path: Path, name: str, values: NDArray[Any], lowest: float, highest: float
-) -> None:
+def _expect_range(path: Path, name: str, values: NDArray, lowest: int, highest: int) -> None:
     low, high = float(values.min()), float(values.max())
     if low < lowest - SLACK or high > highest + SLACK:
-        raise bad_file(
-            path,
-            f"{name} from {lowest:g} to {highest:g}",
-            f"{low:g} to {high:g}",
-            "Write it in the scale of the MTAN layout",
-        )
+        remedy = "Write it in the scale of the MTAN layout"
+        raise bad_file(path, f"{name} from {lowest} to {highest}", f"{low:g} to {high:g}", remedy)
 
 
 def _image(path: Path) -> NDArray[np.uint8]:
@@ -199,9 +169,8 @@ def _classes(path: Path) -> tuple[NDArray[np.uint8], BoolArray]:
     values = _numbers_of(path, "label")
     classes = np.rint(values)
     if np.abs(classes - values).max() > SLACK:
-        raise bad_file(
-            path, "whole numbers as labels", "fractions", "Resize labels by the nearest pixel"
-        )
+        remedy = "Resize labels by the nearest pixel"
+        raise bad_file(path, "whole numbers as labels", "fractions", remedy)
     _expect_range(path, "labels", classes, VOID, len(CLASSES_13) - 1)
     valid = classes != VOID
     return np.where(valid, classes, 0).astype(np.uint8), valid

@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,15 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.data.readers.checks import bad_file, check_depth, first_names, unit_normals
-from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.common import (
+    Mask,
+    bad_file,
+    check_depth,
+    check_size,
+    first_names,
+    hold_out,
+    unit_normals,
+)
 from mtl.data.readers.images import read_mask, read_rgb, read_uint8, read_uint16
 from mtl.data.sample import RawDataset, RawSample
 from mtl.errors import UsageError, UserError
@@ -120,12 +127,13 @@ def find_views(source: Path) -> Found:
             f"Expected a folder of Taskonomy's files at {source}, got none. "
             "Give the folder that holds the tasks' or the buildings' folders."
         )
-    root = source.resolve().name
     found = Found()
-    for folder, below, names in _folders(source):
-        named = [f for f in below if f not in KIND_OF_DOMAIN and f not in OTHER_DOMAINS]
-        building = named[-1] if named else root
-        for name in names:
+    for folder, folders, names in os.walk(source, followlinks=True, onerror=_refuse_folder):
+        folders[:] = sorted(name for name in folders if not _leads_back(source, folder, name))
+        places = [source.resolve().name, *Path(folder).relative_to(source).parts]
+        named = [f for f in places if f not in KIND_OF_DOMAIN and f not in OTHER_DOMAINS]
+        building = named[-1] if named else places[0]
+        for name in sorted(names):
             match = FILE_NAME.fullmatch(name)
             kind = KIND_OF_DOMAIN.get(match[3]) if match else None
             if match is None or kind is None:
@@ -151,36 +159,18 @@ def find_views(source: Path) -> Found:
     return found
 
 
-def _folders(source: Path) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
-    """Yield each folder, the names that lead to it, and the names of its files."""
-    pending: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
-        (str(source), (), (os.path.realpath(source),))
-    ]
-    while pending:
-        folder, below, above = pending.pop()
-        names = []
-        try:
-            with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if not _is_folder(entry):
-                        names.append(entry.name)
-                        continue
-                    real = os.path.realpath(entry.path)
-                    if real not in above:  # else a link back to a folder that leads here
-                        pending.append((entry.path, (*below, entry.name), (*above, real)))
-        except OSError as error:
-            raise UserError(
-                f"Expected to list the folder {folder}, got: {error.strerror or error}. "
-                "Give yourself the right to read it."
-            ) from error
-        yield folder, below, names
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise UserError(
+        f"Expected to list the folder {error.filename}, got: {error.strerror}. "
+        "Give yourself the right to read it."
+    ) from error
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself: a file that cannot be read
-        return False
+def _leads_back(source: Path, folder: str, name: str) -> bool:
+    """Return whether a name is a link to a folder that leads to it."""
+    path = Path(folder, name)
+    above = [each for each in path.parents if each == source or source in each.parents]
+    return path.is_symlink() and path.resolve() in [each.resolve() for each in above]
 
 
 def read_split_csv(path: Path) -> dict[str, tuple[str, ...]]:
@@ -215,11 +205,8 @@ def read_split_csv(path: Path) -> dict[str, tuple[str, ...]]:
         seen.add(name)
         if "1" in flags:
             splits[columns[1 + flags.index("1")]].append(name)
-    return {
-        "train": tuple(splits["train"]),
-        "validation": tuple(splits["val"]),
-        "test": tuple(splits["test"]),
-    }
+    names = {"train": "train", "validation": "val", "test": "test"}
+    return {split: tuple(splits[name]) for split, name in names.items()}
 
 
 def strided(
@@ -245,8 +232,6 @@ def ids_hash(ids: Sequence[str]) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of the ids, one a line, in their order."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
-
-Mask = NDArray[np.bool_]
 
 READABLE_TASKS = tuple(task for task in TASKS if task in DOMAINS)
 TASKONOMY_TASKS = tuple(task for task in READABLE_TASKS if task != "segmentation")
@@ -286,8 +271,7 @@ class TaskonomyOptions:
 
     tasks: tuple[str, ...] = TASKONOMY_TASKS
     """Tasks that every sample must have, read from its files: the paper's eight, or others with
-    `segmentation`. `--tasks` sets it to those wanted; by hand, tasks that `--tasks` names and this
-    does not are derived, such as edge2d."""
+    `segmentation`. Given by hand, tasks that `--tasks` names and this does not are derived."""
     splits: str = "tiny"
     """`tiny`: the official 25/5/5 buildings. `all`: the buildings that are there, shared out by
     seed; the views, if there is one building alone. Otherwise the path of a CSV with columns id,
@@ -368,16 +352,14 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
             f"No validation building is there: {len(samples['validation'])} of the training views "
             f"are held out by seed {options.validation_seed}, leaving {len(samples['train'])}."
         )
-    kept = {view for chosen in splits.values() for view in chosen}
-    paths = _paths_of(found, kept, tasks)
     return RawDataset(
         name="taskonomy",
         tasks=tasks,
         classes=CLASSES if "segmentation" in tasks else (),
         depth_range_m=(options.depth_range_m[0], options.depth_range_m[1]),
         samples={split: samples[split] for split in ("train", "validation", "test")},
-        read=partial(_read, files=paths, tasks=tasks, options=options),
-        files=partial(_files, files=paths),
+        files={_id(view): _files(found, view, tasks) for kept in splits.values() for view in kept},
+        decode=partial(_read, tasks=tasks, options=options),
         licence=LICENCE,
         options={**asdict(options), "tasks": tasks},
         notes=tuple(notes),
@@ -468,45 +450,34 @@ def _id(view: View) -> str:
     return f"{view[0]}/point_{view[1]}_view_{view[2]}"
 
 
-def _paths_of(
-    found: Found, kept: set[View], tasks: tuple[str, ...]
-) -> dict[str, dict[str, Path]]:  # fmt: skip
-    """Return id -> kind -> file; of the files that only say where depth exists, the best one."""
-    files = {}
-    for view in kept:
-        paths = {kind: found.path(view, kind) for kind in ("image", *tasks)}
-        if set(tasks) & set(MASKED_TASKS):
-            masks = ((kind, found.path(view, kind)) for kind in MASK_KINDS)
-            paths |= dict([next((m for m in masks if m[1] is not None), ("mask", None))])
-        files[_id(view)] = {kind: path for kind, path in paths.items() if path is not None}
-    return files
-
-
-def _files(name: str, files: dict[str, dict[str, Path]]) -> Iterable[Path]:
-    return files[name].values()
+def _files(found: Found, view: View, tasks: tuple[str, ...]) -> dict[str, Path]:
+    """Return kind -> file; of the files that only say where depth exists, the best one."""
+    paths = {kind: found.path(view, kind) for kind in ("image", *tasks)}
+    if set(tasks) & set(MASKED_TASKS):
+        masks = ((kind, found.path(view, kind)) for kind in MASK_KINDS)
+        paths |= dict([next((m for m in masks if m[1] is not None), ("mask", None))])
+    return {kind: path for kind, path in paths.items() if path is not None}
 
 
 def _read(
-    name: str,
-    files: dict[str, dict[str, Path]],
-    tasks: tuple[str, ...],
-    options: TaskonomyOptions,
+    _: str, paths: Mapping[str, Path], tasks: tuple[str, ...], options: TaskonomyOptions
 ) -> RawSample:
-    paths = files[name]
     image = read_rgb(paths["image"])
-    targets, valid = {}, {}
+    size = image.shape[:2]
+    targets: dict[str, NDArray] = {}
+    valid: dict[str, Mask] = {}
+    exists = np.ones(size, bool)
+    kind = next((kind for kind in MASK_KINDS if kind in paths), None)
+    if kind is not None:
+        exists = read_mask(paths[kind]) if kind == "mask" else _raw_depth(paths[kind], options)[1]
+        check_size(paths[kind], exists, size)
     for task in tasks:
-        decode = DECODERS.get(task, _decode_map)
-        targets[task], valid[task] = decode(paths[task], options)
-        if targets[task].shape[:2] != image.shape[:2]:
-            _wrong_size(paths[task], image, targets[task])
-    if set(tasks) & set(MASKED_TASKS):
-        mask = _where_depth_exists(paths, options, image)
-        valid |= {task: valid[task] & mask for task in tasks if task in MASKED_TASKS}
-    for task, target in targets.items():
-        mask = valid[task] if target.ndim == 2 else valid[task][..., None]
-        kind = np.uint8 if target.ndim == 2 else np.float32
-        targets[task] = np.where(mask, target, 0).astype(kind)
+        target, mask = DECODERS.get(task, _decode_map)(paths[task], options)
+        check_size(paths[task], target, size)
+        valid[task] = mask & exists if task in MASKED_TASKS else mask
+        labels = target.ndim == 2
+        target = np.where(valid[task] if labels else valid[task][..., None], target, 0)
+        targets[task] = target.astype(np.uint8 if labels else np.float32)
     return RawSample(image, targets, valid)
 
 
@@ -568,25 +539,6 @@ DECODERS: dict[str, Callable[[Path, TaskonomyOptions], tuple[NDArray, Mask]]] = 
     "curvature": _decode_curvature,
     "reshading": _decode_reshading,
 }
-
-
-def _where_depth_exists(
-    paths: dict[str, Path], options: TaskonomyOptions, image: NDArray
-) -> Mask:  # fmt: skip
-    kind = next((kind for kind in MASK_KINDS if kind in paths), None)
-    if kind is None:
-        return np.ones(image.shape[:2], bool)
-    mask = read_mask(paths[kind]) if kind == "mask" else _raw_depth(paths[kind], options)[1]
-    if mask.shape != image.shape[:2]:
-        _wrong_size(paths[kind], image, mask)
-    return mask
-
-
-def _wrong_size(path: Path, image: NDArray, target: NDArray) -> NoReturn:
-    height, width = image.shape[:2]
-    got = f"{target.shape[0]} x {target.shape[1]}"
-    remedy = "Bring image and targets to one size"
-    raise bad_file(path, f"{height} x {width} pixels, as the image has,", got, remedy)
 
 
 def _refuse(expected: str, got: object) -> NoReturn:

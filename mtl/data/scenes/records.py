@@ -1,16 +1,11 @@
-"""The records of the ray-cast rooms: what a variant fixes and what a rendered scene holds.
+"""What a variant of the ray-cast rooms fixes.
 
 World axes: x and y along the walls, z up, the origin in the middle of the floor; lengths in metres.
 """
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mtl.data.readers.nyuv2_classes import CLASSES_13
-from mtl.data.sample import Camera
 
 Range = tuple[float, float]
 
@@ -110,21 +105,3 @@ VARIANTS: dict[str, SceneVariant] = {
         blur_px=(0.0, 0.5),
     ),
 }
-
-
-@dataclass(frozen=True)
-class SceneSample:
-    """One rendered scene: image, nine targets, where they count, and the camera.
-
-    `image` is uint8 (H, W, 3). `targets` and `valid` (bool, (H, W), True = counted) have one entry
-    a task: depth (H, W, 1) z-buffer metres; normal (H, W, 3) unit, camera frame (x right, y down,
-    z forward), facing the camera; segmentation (H, W) uint8 class index; curvature (H, W, 2)
-    principal curvatures k1 >= k2 times 0.03 m, clipped to [-1, 1], convex positive;
-    reshading, edge2d, edge3d, keypoint2d, keypoint3d (H, W, 1) as in `mtl.data.targets.derive`.
-    All but segmentation are float32.
-    """
-
-    image: NDArray[np.uint8]
-    targets: dict[str, NDArray[Any]]
-    valid: dict[str, NDArray[np.bool_]]
-    camera: Camera

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mtl.data.sample import Camera
+from mtl.data.sample import Camera, RawSample
 from mtl.data.scenes.builder import Layout, Palette
 from mtl.data.scenes.materials import (
     MIN_COSINE,
@@ -39,7 +39,7 @@ from mtl.data.scenes.ray_casting import (
     lit,
     outside_frustum,
 )
-from mtl.data.scenes.records import VARIANTS, SceneSample, SceneVariant
+from mtl.data.scenes.records import VARIANTS, SceneVariant
 from mtl.data.scenes.rooms import layout_rooms, layout_simple
 from mtl.data.targets import derive
 from mtl.errors import UsageError
@@ -77,11 +77,14 @@ LAYOUTS: dict[str, Callable[[np.random.Generator, SceneVariant, Palette], Layout
 
 def render_scene(
     variant: str, *, seed: int, split: str, index: int, height: int, width: int
-) -> SceneSample:
+) -> RawSample:
     """Render scene number `index` of a split at `height` x `width` pixels, with nine targets.
 
-    The same arguments give the same arrays in any process. Targets and their units are listed in
-    `SceneSample`.
+    The same arguments give the same arrays in any process. depth: (H, W, 1) z-buffer metres;
+    normal: (H, W, 3) unit, camera frame (x right, y down, z forward), facing the camera;
+    segmentation: (H, W) uint8 class index; curvature: (H, W, 2) principal curvatures k1 >= k2 times
+    0.03 m, clipped to [-1, 1], convex positive; reshading, edge2d, edge3d, keypoint2d, keypoint3d:
+    (H, W, 1) as in `mtl.data.targets.derive`.
     """
     record = _checked_variant(variant, seed, split, index, height, width)
     layout_rng, camera_rng, lamp_rng, sensor_rng = _streams(variant, seed, split, index)
@@ -130,7 +133,7 @@ def render_scene(
     }
     valid = {name: np.ones((height, width), bool) for name in targets}
     valid["segmentation"] = labelled
-    return SceneSample(image, targets, valid, camera)
+    return RawSample(image, targets, valid, camera=camera)
 
 
 def _checked_variant(

@@ -20,6 +20,7 @@ Resizing commutes with a horizontal flip; labels do, except if an even width bec
 middle column must take one of two neighbours.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -40,45 +41,36 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
     """Return the sample at `height` x `width` pixels; values at invalid pixels are 0.
 
     Raises:
-        ValueError: for a size below 1, or maps whose size is not the image's.
+        ValueError: for a size below 1.
     """
     if height < 1 or width < 1:
         raise UsageError(
             f"Expected a height and width of at least 1 pixel, got {height} x {width}. "
             "Ask for a positive size."
         )
-    size = sample.image.shape[:2]
-    for name, array in [
-        *sample.targets.items(), *sample.valid.items(), *sample.measured.items(),
-        ("inside", sample.inside), ("counted", sample.counted),
-    ]:  # fmt: skip
-        if array is not None and array.shape[:2] != size:
-            raise UsageError(
-                f"Expected {name} of the image's size {size}, got {array.shape[:2]}. "
-                "Give all maps at the size of the image."
-            )
     targets, valid, measured = {}, {}, {}
     for task, target in sample.targets.items():
-        if target.ndim == 2:
-            targets[task], valid[task] = resized_labels(target, sample.valid[task], height, width)
-        elif task == "normal":
-            targets[task], valid[task] = resized_normals(target, sample.valid[task], height, width)
-        else:
-            targets[task], valid[task] = resized_map(target, sample.valid[task], height, width)
+        known = sample.valid[task]
+        resize: Callable[..., tuple[NDArray, Mask]] = resized_map
+        if task == "normal":
+            resize = resized_normals
+        elif target.ndim == 2:
+            resize = resized_labels
+        targets[task], valid[task] = resize(target, known, height, width)
         if task in sample.measured:
-            known = sample.measured[task] & sample.valid[task]
+            known = known & sample.measured[task]
             if target.ndim == 2:
                 kept = resized_labels(target, known, height, width)[1]
             else:
                 kept = resized_mask(known, height, width)
             measured[task] = kept & valid[task]
-    camera = None if sample.camera is None else resized_camera(sample.camera, size, height, width)
+    size, camera = sample.image.shape[:2], sample.camera
     return RawSample(
         image=resized_image(sample.image, height, width),
         targets=targets,
         valid=valid,
         measured=measured,
-        camera=camera,
+        camera=None if camera is None else resized_camera(camera, size, height, width),
         inside=None if sample.inside is None else ~touched(~sample.inside, height, width),
         counted=None if sample.counted is None else resized_mask(sample.counted, height, width),
     )

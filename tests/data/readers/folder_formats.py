@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from mtl.data.readers.nyuv2_classes import CLASSES_13
-from mtl.data.scenes.records import SceneSample
+from mtl.data.sample import RawSample
 from mtl.data.scenes.render import render_scene
 from mtl.spec.sections import TASKS
 
@@ -48,11 +48,11 @@ YAML = {
 
 
 @cache
-def scene(index: int) -> SceneSample:
+def scene(index: int) -> RawSample:
     return render_scene("rooms", seed=1, split="train", index=index, height=HEIGHT, width=WIDTH)
 
 
-def coded(task: str, sample: SceneSample, depth_units_per_m: int = 1000) -> np.ndarray:
+def coded(task: str, sample: RawSample, depth_units_per_m: int = 1000) -> np.ndarray:
     """Return what a PNG of the task holds."""
     target = sample.targets[task].astype(np.float64)
     if task == "segmentation":

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 
 from mtl.data.readers.taskonomy import DOMAINS, TASKONOMY_TASKS, TaskonomyOptions
-from mtl.data.scenes.records import SceneSample
+from mtl.data.sample import RawSample
 from tests.data.readers.folder_formats import HEIGHT, WIDTH, coded, scene
 
 EVERY = TaskonomyOptions(stride=1)
 
 
-def encoded(kind: str, sample: SceneSample) -> np.ndarray:
+def encoded(kind: str, sample: RawSample) -> np.ndarray:
     """Return what a PNG of this kind holds."""
     if kind == "image":
         return sample.image
@@ -37,7 +37,7 @@ TREES: dict[str, Callable[[str, str], str]] = {
 
 
 def write_view(
-    root: Path, view: tuple[str, int, int], sample: SceneSample, tree: str = "omnidata",
+    root: Path, view: tuple[str, int, int], sample: RawSample, tree: str = "omnidata",
     generation: int = 0, kinds: tuple[str, ...] = ("image", *TASKONOMY_TASKS),
 ) -> None:  # fmt: skip
     building, point, number = view

@@ -12,7 +12,7 @@ import scipy.io
 from PIL import Image
 
 from mtl.data.prepare.__main__ import _option
-from mtl.data.readers.holdout import hold_out
+from mtl.data.readers.common import hold_out
 from mtl.data.readers.nyuv2 import CAMERA, MAT_NAME, Nyuv2Options, inside_border, open_nyuv2
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.sample import RawSample
@@ -189,7 +189,7 @@ def test_normals_of_each_origin_get_their_signs_and_masks(source, file_normals, 
     path = path.parent if origin == "ladicky parent" else path
     data = open_nyuv2(source, Nyuv2Options(normals=str(path), border="none", signs="+--"))
     assert (data.options["normals_origin"], data.options["signs"]) == (origin.split()[0], "+--")
-    folders = [path.parent.name for path in data.files("0001")][1:]
+    folders = [path.parent.name for path in data.files["0001"].values()][1:]
     assert folders == (["normals", "masks"] if origin == "eigen" else ["train"])
     for sample_id in ("0001", "0005"):
         sample = data.read(sample_id)
@@ -413,7 +413,7 @@ def test_damaged_normals_are_named(pair: Path) -> None:
     for content, words in (
         (b"", "an empty file"),
         (whole[:2000], "00001.png"),
-        (Image.new("RGB", (320, 240)), "480x640 pixels"),
+        (Image.new("RGB", (320, 240)), "480 x 640 pixels"),
         (Image.new("I;16", (640, 480)), "16-bit"),
         (Image.fromarray(coded((normals_of_two()[1] + 1) / 2)), "normals of length 1"),
     ):

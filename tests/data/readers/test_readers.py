@@ -21,8 +21,8 @@ def test_readers_name_their_files_and_can_be_pickled(
         (open_nyuv2_mtan(mtan_source), "val/0", 4),
         (open_nyuv2(nyuv2_source, Nyuv2Options(tasks=("depth",))), "0003", 1),
     ):
-        assert len(set(data.files(sample_id))) == num_files
+        assert len(set(data.files[sample_id].values())) == num_files
         for ids in data.samples.values():
-            assert all(path.is_file() for each in ids for path in data.files(each))
+            assert all(path.is_file() for each in ids for path in data.files[each].values())
         sent = pickle.loads(pickle.dumps(data))
         np.testing.assert_array_equal(sent.read(sample_id).image, data.read(sample_id).image)

@@ -251,7 +251,7 @@ def test_numbers_with_leading_zeros_are_same_numbers(taskonomy_source: Path) -> 
         path.rename(path.with_name(path.name.replace("point_10_view_1", "point_0010_view_01")))
     data = opened(taskonomy_source)
     assert data.samples == before.samples
-    paths = list(data.files("hanson/point_10_view_1"))
+    paths = list(data.files["hanson/point_10_view_1"].values())
     assert all(path.name.startswith("point_0010_view_01_domain_") for path in paths)
     data.read("hanson/point_10_view_1")
     copy = next(taskonomy_source.rglob("point_0010_view_01_domain_rgb.png"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl.data.sample import Camera
+from mtl.data.sample import Camera, RawSample
 from mtl.data.scenes import render
 from mtl.data.scenes.builder import Layout, Palette, Place, SceneBuilder
 from mtl.data.scenes.furniture import HUNG, PIECES, SMALL
@@ -27,7 +27,7 @@ from mtl.data.scenes.ray_casting import (
     first_hits,
     lit,
 )
-from mtl.data.scenes.records import VARIANTS, SceneSample
+from mtl.data.scenes.records import VARIANTS
 from mtl.data.scenes.render import intrinsics, place_camera, pose, render_scene
 from mtl.data.targets import derive
 from mtl.spec.sections import SPLITS, TASKS
@@ -45,13 +45,13 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 @cache
-def samples(variant: str) -> list[SceneSample]:
+def samples(variant: str) -> list[RawSample]:
     return [
         render_scene(variant, seed=0, split="train", index=index, **SIZE) for index in range(10)
     ]
 
 
-def digest(sample: SceneSample) -> str:
+def digest(sample: RawSample) -> str:
     arrays = [sample.image, *sample.targets.values(), *sample.valid.values()]
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 

@@ -147,9 +147,9 @@ def test_whole_scene_at_any_size(size: tuple[int, int]) -> None:
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     image, depth = np.zeros((4, 4, 3), np.uint8), np.ones((4, 5, 1), np.float32)
-    sample = RawSample(image, {"depth": depth}, {"depth": np.ones((4, 5), bool)})
-    with pytest.raises(ValueError, match="Expected depth of the image's size"):
-        resized(sample, 2, 2)
+    for maps in ({"targets": {"depth": depth}}, {"inside": depth[..., 0]}):
+        with pytest.raises(ValueError, match="Expected (depth|inside) of the image's size"):
+            RawSample(image, **{"targets": {}, "valid": {}, **maps})
     with pytest.raises(ValueError, match="at least 1 pixel, got 0 x 2"):
         resized(RawSample(image, {}, {}), 0, 2)
 

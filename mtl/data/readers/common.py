@@ -1,8 +1,11 @@
-"""What every reader asks of decoded values: another encoding must not pass for the right one.
+"""What the readers share: whether decoded values can be right, and what they do alike.
 
-Each function raises a `BadSampleError` that names the file, what was expected, and the remedy.
+Another encoding must not pass for the right one: what is refused names the file, what was expected,
+and the remedy.
 """
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl.errors import BadSampleError
+from mtl.errors import BadSampleError, UsageError, UserError
 
 Mask = NDArray[np.bool_]
 
@@ -32,6 +35,63 @@ def first_names(names: Sequence[str]) -> str:
 def bad_file(place: Path | str, expected: str, got: str, remedy: str) -> BadSampleError:
     """Return the error for a file that is not what was expected, in the project's wording."""
     return BadSampleError(f"Expected {expected} in {place}, got {got}. {remedy}.")
+
+
+def file_names(folder: Path, remedy: str) -> list[str]:
+    """Return the sorted names in a folder; raise a `UserError` if it cannot be listed."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(
+            f"Expected the folder {folder}, got: {error.strerror or error}. {remedy}."
+        ) from error
+
+
+def hold_out(
+    ids: Sequence[str], share: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what stays in training and what is held out, both in the order of `ids`.
+
+    An id's place in the lottery is a hash of seed and id: it is the same on every machine and in
+    every version of numpy, and a sample more or less moves at most one other.
+
+    Args:
+        ids: distinct ids of the training samples.
+        share: 0 holds nothing out; otherwise round(share * len(ids)) are, at least one.
+        seed: of the lottery.
+
+    Raises:
+        UserError: if the share is not in [0, 1) or leaves nothing to train on.
+    """
+    if not 0 <= share < 1:
+        raise UsageError(
+            f"Expected a validation share of at least 0 and below 1, got {share}. "
+            "Give the part of the training samples to hold out, such as 0.1."
+        )
+    number = max(round(share * len(ids)), 1) if share > 0 else 0
+    if number >= len(ids):
+        raise UserError(
+            f"Expected more training samples than the {number} to hold out, got {len(ids)}. "
+            "Lower the validation share or give more samples."
+        )
+    lottery = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    held = set(lottery[:number])
+    return (
+        tuple(name for name in ids if name not in held),
+        tuple(name for name in ids if name in held),
+    )
+
+
+def check_size(
+    place: Path,
+    array: NDArray[Any],
+    size: tuple[int, ...],
+    remedy: str = "Bring image and targets to one size",
+) -> None:
+    """Raise unless an array (H, W, ...) has the image's `size` (height, width)."""
+    if array.shape[:2] != size:
+        expected = f"{size[0]} x {size[1]} pixels, as the image has,"
+        raise bad_file(place, expected, f"{array.shape[0]} x {array.shape[1]}", remedy)
 
 
 def check_depth(
@@ -56,8 +116,9 @@ def check_depth(
     values = depth_m[valid]
     if not values.size:
         raise bad_file(place, "some valid depth", "none at all", "Leave the sample out")
-    if not np.isfinite(values).all() or values.min() <= 0:
-        bad = values[~(np.isfinite(values) & (values > 0))]
+    good = np.isfinite(values) & (values > 0)
+    if not good.all():
+        bad = values[~good]
         got = f"{bad[0]:g} m at {bad.size} pixels"
         raise bad_file(place, "finite depths above 0 m", got, remedy)
     near, far = depth_range_m
