@@ -29,7 +29,7 @@ from analysis.render.panels import (
     SCALE_LIGHT,
     Figure,
     Pictures,
-    mark_of,
+    Style,
 )
 from analysis.render.plotly_json import plotly_values
 from analysis.render.section import Section
@@ -93,7 +93,7 @@ def build(
         files |= _paper_files(sections)
     has_figures = any(section.figures for section in sections)
     shown = {point.arm for point in findings.points}
-    marks = {arm: mark_of(k) for k, arm in enumerate(findings.arms) if arm in shown}
+    styles = {arm: Style(k) for k, arm in enumerate(findings.arms) if arm in shown}
     page = (
         environment()
         .get_template("report.html.j2")
@@ -102,7 +102,7 @@ def build(
             shown_arms=first_listed(findings.arms, MAX_ARMS) if findings.arms else "no method",
             findings=findings,
             verdict=words,
-            marks=marks,
+            styles=styles,
             max_rows=MAX_ROWS,
             split=SPLIT,
             sections=sections,

@@ -1,14 +1,40 @@
-"""What figures share: titles and limits of axes, texts of points, and short numbers."""
+"""What figures share: styles of arms, titles and limits of axes, texts of points."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from analysis.compute.findings import Findings
 from analysis.compute.fronts import OperatingPoint
 from analysis.load.axes import Axis
 from analysis.load.text import no_width
+from analysis.render.panels import Area, Key, Style
 
 ROOM = 0.08
 """Share of the range of its values that an axis holds beyond them on each side."""
+
+
+def style_of(findings: Findings, arm: str) -> Style:
+    """Return how an arm is drawn everywhere in a report."""
+    return Style(findings.arms.index(arm))
+
+
+def legend_of(
+    findings: Findings, arms: Iterable[str], shape: Literal["point", "line", "both"] = "both"
+) -> tuple[Key, ...]:
+    """Return a legend of arms."""
+    return tuple(Key(arm, style_of(findings, arm), shape) for arm in arms)
+
+
+def band(
+    xs: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    style: Style,
+    name: str,
+    opacity: float,
+) -> Area:
+    """Return the area between two curves."""
+    return Area((*xs, *xs[::-1]), (*highs, *lows[::-1]), style.colour, name, opacity)
 
 
 def axis_title(axis: Axis) -> str:
@@ -27,13 +53,16 @@ def axis_limits(values: Sequence[float], axis: Axis, room: float = ROOM) -> tupl
     return ends if axis.metric.direction == "max" else ends[::-1]
 
 
+def mean_text(axis: Axis, mean: float, sd: float | None) -> str:
+    """Return a mean with its standard deviation over seeds, if there is one."""
+    return axis.shown(mean) + ("" if sd is None else f" ± {axis.shown(sd)}")
+
+
 def point_text(findings: Findings, point: OperatingPoint) -> str:
     """Return what hovering over a point tells: method, priorities, means, number of seeds."""
     lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".strip()]
     for k, axis in enumerate(findings.axes):
-        sd = point.sds[k]
-        spread = "" if sd is None else f" ± {axis.shown(sd)}"
-        lines.append(f"{axis.name} {axis.shown(point.means[k])}{spread} {axis.unit}")
+        lines.append(f"{axis.name} {mean_text(axis, point.means[k], point.sds[k])} {axis.unit}")
     return "\n".join([*lines, f"{point.n} {'seed' if point.n == 1 else 'seeds'}"])
 
 

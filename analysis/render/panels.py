@@ -1,18 +1,17 @@
-"""What figures show, without a drawing library: plotly draws it in the page, matplotlib on paper.
+"""What figures show: plotly draws it in the page, matplotlib on paper.
 
-Every value that is drawn stands in these, so a test can compare it. All values are in display
-units and finite; the page exchanges the colours in dark mode.
+All values are in display units and finite.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 ARM_COLOURS = ("#0072b2", "#d55e00", "#00795c", "#a8487e", "#6f5b00", "#55606b")
-"""Okabe and Ito's, darkened where needed: at least 4.5 to 1 on white; never the only mark."""
-# Seven symbols and five lines to six colours: no common factor, so that 42 arms differ in colour
-# or symbol, and 30 in colour or line. Beyond, marks repeat and hover and tables tell.
+"""Okabe and Ito's, darkened to a contrast of at least 4.5 to 1 on white."""
+# Seven symbols and five lines to six colours have no common factor: 42 arms differ in colour or
+# symbol, and 30 in colour or line. Beyond, styles repeat.
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
 DASHES = {
     "solid": "none",
@@ -28,8 +27,7 @@ DARK = (
     *("#56b4e9", "#ff9248", "#2bc79a", "#f09cc8", "#d9c04a", "#aeb8c2"),
     *("#e8ecf1", "#9aa5b1", "#2c343e", "#161b22"),
 )
-"""The page exchanges `LIGHT` for these one by one where the reader's system is dark, so each
-colour has one meaning in a figure."""
+"""The page exchanges `LIGHT` for these one by one where the reader's system is dark."""
 
 SCALE_COLOURS = {
     "sequential": ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"),
@@ -41,27 +39,30 @@ SCALE_LIGHT, SCALE_DARK = ("#b35806", "#542788"), ("#ffb366", "#c9b8ff")
 
 
 @dataclass(frozen=True)
-class Mark:
-    """The marks of one arm."""
+class Style:
+    """How the arm (or task) with this number, counted from 0, is drawn."""
 
-    colour_number: int
-    """Place in `ARM_COLOURS`; also the number of the page's style class."""
-    symbol: str
-    dash: str
+    number: int
+
+    @property
+    def colour_number(self) -> int:
+        """Return the place in `ARM_COLOURS`, which is also in the name of the page's CSS class."""
+        return self.number % len(ARM_COLOURS)
 
     @property
     def colour(self) -> str:
         """Return the colour on light paper."""
         return ARM_COLOURS[self.colour_number]
 
+    @property
+    def symbol(self) -> str:
+        """Return one of `SYMBOLS`."""
+        return SYMBOLS[self.number % len(SYMBOLS)]
 
-def mark_of(number: int) -> Mark:
-    """Return the marks of the arm with this number, counted from 0."""
-    return Mark(
-        colour_number=number % len(ARM_COLOURS),
-        symbol=SYMBOLS[number % len(SYMBOLS)],
-        dash=tuple(DASHES)[number % len(DASHES)],
-    )
+    @property
+    def dash(self) -> str:
+        """Return one of `DASHES`."""
+        return tuple(DASHES)[self.number % len(DASHES)]
 
 
 Colours = Literal["sequential", "diverging"]
@@ -80,11 +81,10 @@ class Scale:
     title: str
     """With the unit, and which way is better where one is."""
     limits: tuple[float, float] | None = None
-    """First and last value; the first is larger on a reversed axis. None fits the marks."""
+    """First and last value; the first is larger on a reversed axis. None fits what is drawn."""
     is_log: bool = False
     ticks: tuple[tuple[float, str], ...] | None = None
-    """(value, text) where the axis has places and no numbers; lines are parted by a line feed. None
-    lets the library choose."""
+    """(value, text of one or several lines); None lets the library choose."""
     is_shown: bool = True
 
 
@@ -94,10 +94,10 @@ class Points:
 
     x: tuple[float, ...]
     y: tuple[float, ...]
-    mark: Mark
+    style: Style
     name: str = ""
     hover: tuple[str, ...] = ()
-    """One text a point; lines are parted by a line feed."""
+    """One text a point."""
     size: float = 9.0
     """In pixels."""
     opacity: float = 1.0
@@ -108,7 +108,7 @@ class Points:
 
 @dataclass(frozen=True)
 class ColouredPoints:
-    """Markers whose colour says a value; a panel has at most one of these with a colour bar."""
+    """Markers whose colour says a value; a panel has at most one of these or heat maps."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -131,7 +131,7 @@ class Line:
     y: tuple[float, ...]
     colour: str
     dash: str = "solid"
-    """One of `analysis.render.panels.DASHES`."""
+    """One of `DASHES`."""
     name: str = ""
     width: float = 1.6
     opacity: float = 1.0
@@ -266,8 +266,7 @@ class Panel:
     is_equal: bool = False
     """A unit is as long on both axes, as on a map or a triangle."""
     layouts: tuple[Layout, ...] = ()
-    """One for each width, where labels were placed in pixels; empty for panels that fit every width
-    as they are."""
+    """One for each width, where labels were placed in pixels; else empty."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +274,7 @@ class Key:
     """An entry of a figure's legend."""
 
     text: str
-    mark: Mark
+    style: Style
     shape: Literal["point", "line", "both"] = "both"
 
 
@@ -315,7 +314,7 @@ class Pictures:
     """One word or few a column."""
     rows: tuple[PictureRow, ...]
     caption: str = ""
-    scales: tuple["ColourBar", ...] = field(default=())
+    scales: tuple["ColourBar", ...] = ()
 
 
 @dataclass(frozen=True)

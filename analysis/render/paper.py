@@ -145,9 +145,9 @@ def _handle(key: Key) -> Any:
         [],
         [],
         label=key.text,
-        color=key.mark.colour,
-        linestyle="none" if key.shape == "point" else DASHES[key.mark.dash],
-        marker="none" if key.shape == "line" else MARKERS[key.mark.symbol],
+        color=key.style.colour,
+        linestyle="none" if key.shape == "point" else DASHES[key.style.dash],
+        marker="none" if key.shape == "line" else MARKERS[key.style.symbol],
     )
 
 
@@ -195,7 +195,7 @@ def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
 
 
 def _points(_: "Sheet", ax: "Axes", mark: Points, order: float) -> None:
-    style: dict[str, Any] = {"color": mark.mark.colour, "zorder": order, "linestyle": "none"}
+    style: dict[str, Any] = {"color": mark.style.colour, "zorder": order, "linestyle": "none"}
     if mark.errors_x is not None or mark.errors_y is not None:
         errors: dict[str, Any] = {"xerr": mark.errors_x, "yerr": mark.errors_y}
         ax.errorbar(mark.x, mark.y, **errors, **style, elinewidth=0.9, capsize=1.5)
@@ -203,7 +203,7 @@ def _points(_: "Sheet", ax: "Axes", mark: Points, order: float) -> None:
         mark.x,
         mark.y,
         **style,
-        marker=MARKERS[mark.mark.symbol],
+        marker=MARKERS[mark.style.symbol],
         markersize=mark.size * 0.62,
         alpha=mark.opacity,
         markeredgecolor=PAPER if mark.opacity == 1 else "none",

@@ -189,7 +189,7 @@ def _scatter(mark: Points | ColouredPoints | Line | Area, mode: str) -> dict[str
 
 
 def _points(mark: Points) -> dict[str, Any]:
-    style = mark.mark
+    style = mark.style
     trace = _scatter(mark, "markers")
     trace["marker"] = {
         "symbol": style.symbol,

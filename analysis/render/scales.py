@@ -1,24 +1,11 @@
-"""From where to where an axis goes whose values leave it no width, and ticks that leave it room."""
+"""Limits of axes whose values agree, and ticks."""
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 from analysis.load.text import no_width
-from analysis.render.panels import (
-    Area,
-    Arrow,
-    ColouredPoints,
-    Drawn,
-    Heatmap,
-    Label,
-    Line,
-    Panel,
-    Points,
-    Rule,
-    Scale,
-)
+from analysis.render.panels import Drawn, Heatmap, Panel, Points, Rule, Scale
 
 ROOM = 0.1
 """Share of such a value that its axis holds on each side."""
@@ -29,8 +16,7 @@ TICK_CHARACTERS = 40
 def with_width(scale: Scale, panel: Panel, axis: Literal["x", "y"]) -> Scale:
     """Return the scale with limits that are apart.
 
-    Without limits a library fits the marks; of values that agree but for rounding it would show the
-    rounding alone, or fail.
+    Of values that agree but for rounding a library would show the rounding alone, or fail.
     """
     ends = scale.limits
     if ends is None:
@@ -58,31 +44,26 @@ def shortened(text: str, most: int) -> str:
     )
 
 
-def _values(mark: Drawn, axis: Literal["x", "y"]) -> Iterator[float]:
-    """Yield where a mark lies on an axis, with its bars."""
+def _values(mark: Drawn, axis: Literal["x", "y"]) -> list[float]:
+    """Return where a mark lies on an axis, with its error bars."""
     if isinstance(mark, Rule):
-        if mark.axis == axis:
-            yield mark.value
-    elif isinstance(mark, Heatmap):
-        yield from mark.x_edges if axis == "x" else mark.y_edges
-    elif isinstance(mark, Label):
-        yield mark.x if axis == "x" else mark.y
-    elif isinstance(mark, Points):
-        values = mark.x if axis == "x" else mark.y
+        return [mark.value] if mark.axis == axis else []
+    if isinstance(mark, Heatmap):
+        return list(mark.x_edges if axis == "x" else mark.y_edges)
+    values = mark.x if axis == "x" else mark.y
+    if isinstance(values, float | int):
+        return [values]
+    errors = None
+    if isinstance(mark, Points):
         errors = mark.errors_x if axis == "x" else mark.errors_y
-        yield from values
-        for value, error in zip(values, errors or (), strict=errors is not None):
-            yield value - error
-            yield value + error
-    elif isinstance(mark, ColouredPoints | Line | Area | Arrow):
-        yield from mark.x if axis == "x" else mark.y
+    ends = zip(values, errors or (0.0,) * len(values), strict=True)
+    return [value + sign * error for value, error in ends for sign in (-1, 1)]
 
 
 def log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
     """Return about three to eight ticks between two positive numbers of a logarithmic axis.
 
-    Over less than a decade as on a plain axis, beyond at 1, 2 and 5 or at powers of ten: plotly and
-    matplotlib alike leave a narrow logarithmic axis with one number or none.
+    Plotly and matplotlib alike leave a narrow logarithmic axis with one number or none.
     """
     decades = math.log10(high / low)
     if decades < 0.9:

@@ -22,8 +22,7 @@ class Column:
     head: str | None = None
     """Over the shown column; None for a column of the CSV alone."""
     show: str | Callable[[Any], str] = ""
-    """A format such as ".2f" or a function of the value, of the whole record where `key` is None.
-    A value that is None or NaN is shown as a dash."""
+    """A format such as ".2f", which shows None and NaN as a dash, or a function of the record."""
 
 
 def interval_columns(
@@ -31,13 +30,13 @@ def interval_columns(
     show: Callable[[Mapping[str, Any], float], str],
     low: str = "low",
     high: str = "high",
-) -> tuple[Column, ...]:
+) -> tuple[Column, Column]:
     """Return the columns of an interval: "1.2 to 3.4" where it is shown, both ends in the CSV.
 
     Args:
         head: over the shown column.
         show: text of an end, from its record and the value.
-        low: key of the low end; None there is no interval.
+        low: key of the low end; its value is None where there is no interval.
         high: key of the high end.
     """
 
@@ -46,7 +45,7 @@ def interval_columns(
             return NONE
         return f"{show(record, record[low])} to {show(record, record[high])}"
 
-    return Column(None, head, text), Column(low), Column(high)
+    return Column(low, head, text), Column(high)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Table:
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Heatmap as shown."""
+    """Cells as shown."""
     raw: pd.DataFrame
     """The same values with all digits, for CSV."""
     num_words: int = 1
@@ -77,15 +76,9 @@ class Table:
         num_words: int = 1,
         marked: Sequence[bool] = (),
     ) -> Self:
-        """Return the table of `records`, one a row, with the same columns everywhere.
+        """Return the table of `records`, values by key with all digits, one a row.
 
-        Args:
-            name: stem of its files.
-            caption: what it shows.
-            records: values by key, with all digits.
-            columns: in order, of the page and of the CSV alike.
-            num_words: leading shown columns that hold words.
-            marked: rows to be set off; empty for none.
+        `columns` are in order, of the page and of the CSV alike; the rest as in the fields.
         """
         shown = [column for column in columns if column.head is not None]
         keys = [column.key for column in columns if column.key is not None]
@@ -101,11 +94,11 @@ class Table:
 
 
 def _cell(column: Column, record: Mapping[Any, Any]) -> str:
-    value: Any = record if column.key is None else record[column.key]
+    if callable(column.show):
+        return column.show(record)
+    value: Any = record[column.key]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return NONE
-    if callable(column.show):
-        return column.show(value)
     return shown_number(value, column.show) if column.show else str(value)
 
 

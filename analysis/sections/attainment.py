@@ -17,8 +17,8 @@ from analysis.load.axes import MINUS, Axis, signs
 from analysis.load.matched import Matched, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
-from analysis.render.figure_parts import axis_title
-from analysis.render.panels import Figure, Heatmap, Key, Line, Panel, Scale, mark_of
+from analysis.render.figure_parts import axis_title, style_of
+from analysis.render.panels import Figure, Heatmap, Key, Line, Panel, Scale
 from analysis.render.section import Section
 
 MAX_PANELS = 6
@@ -70,28 +70,21 @@ def _section(findings: Findings, matched: Matched, why_not: list[str]) -> Sectio
     places = list(itertools.combinations(range(len(findings.axes)), 2))
     drawn, note = first_items(places, MAX_PANELS, "pairs of tasks")
     views = [_view(findings, matched, pair) for pair in drawn]
-    words = [*matched.left_out, *why_not]
-    if len(places) > 1:
-        words += [_difference_words(matched, view) for view in views[1:]]
-        words.append(
-            "Each panel looks at two tasks alone: a run that reaches a place there may be poor on "
-            "the others."
-        )
-    return Section(
-        "attainment",
-        TITLE,
-        _difference_words(matched, views[0]),
-        (_figure(findings, matched, views, note), *words),
-        {
-            "method_a": matched.a.arm,
-            "method_b": matched.b.arm,
-            "num_priorities": len(matched.a.priorities),
-            "seeds_a": list(matched.a.seeds),
-            "seeds_b": list(matched.b.seeds),
-            "comparisons": [_values(view) for view in views],
-            "why_not": why_not,
-        },
-    )
+    lead, *more = (_difference_words(matched, view) for view in views)
+    words = [*matched.left_out, *why_not, *more]
+    if more:
+        words.append("A run that reaches a place of one panel may be poor on the other tasks.")
+    values = {
+        "method_a": matched.a.arm,
+        "method_b": matched.b.arm,
+        "num_priorities": len(matched.a.priorities),
+        "seeds_a": matched.a.seeds,
+        "seeds_b": matched.b.seeds,
+        "comparisons": [_values(view) for view in views],
+        "why_not": why_not,
+    }
+    figure = _figure(findings, matched, views, note)
+    return Section("attainment", TITLE, lead, (figure, *words), values)
 
 
 def _view(findings: Findings, matched: Matched, pair: tuple[int, int]) -> _View:
@@ -128,38 +121,28 @@ def _figure(findings: Findings, matched: Matched, views: list[_View], note: str)
         "on both axes, one minus the other. The words below tell the largest differences.",
         tuple(_panel(findings, matched, view) for view in views),
         f"Colour: of {seeds}, the share with a run at least as good as this place on both axes, "
-        f"{a} minus {b}: purple where {a} leads, orange where {b} does, without colour where they "
-        f"are equal. Over the {len(matched.a.priorities)} priorities that both have. Lines: what "
-        f"half of the seeds reach, of two the better one.{many}{note}",
+        f"{a} minus {b}: purple where {a} leads, orange where {b} does. Over the "
+        f"{len(matched.a.priorities)} priorities that both have. Lines: what half of the seeds "
+        f"reach, of two the better one.{many}{note}",
         columns=min(2, len(views)),
         legend=tuple(
-            Key(f"{arm}, half of the seeds", mark_of(findings.arms.index(arm)), "line")
-            for arm in (a, b)
+            Key(f"{arm}, half of the seeds", style_of(findings, arm), "line") for arm in (a, b)
         ),
     )
 
 
 def _panel(findings: Findings, matched: Matched, view: _View) -> Panel:
+    factors = np.array([axis.metric.display_factor for axis in view.axes])
     lines = []
-    factors = [axis.metric.display_factor for axis in view.axes]
     for arm, median in zip((matched.a.arm, matched.b.arm), view.medians, strict=True):
-        mark = mark_of(findings.arms.index(arm))
-        lines.append(
-            Line(
-                tuple(x * factors[0] for x, _ in median),
-                tuple(y * factors[1] for _, y in median),
-                mark.colour,
-                mark.dash,
-                f"{arm}, half of the seeds",
-                width=2.2,
-            )
-        )
+        style = style_of(findings, arm)
+        x, y = (tuple(values) for values in (np.reshape(median, (-1, 2)) * factors).T.tolist())
+        name = f"{arm}, half of the seeds"
+        lines.append(Line(x, y, style.colour, style.dash, name, width=2.2))
     # The edges rise from better to worse; in display units they fall where higher is better.
-    shown = [
-        edges * signs([axis])[0] * axis.metric.display_factor
-        for edges, axis in zip((view.found.x_edges, view.found.y_edges), view.axes, strict=True)
-    ]
-    steps = [1 if edges[-1] > edges[0] else -1 for edges in shown]
+    edges = (view.found.x_edges, view.found.y_edges)
+    shown = [e * turn for e, turn in zip(edges, signs(view.axes) * factors, strict=True)]
+    steps = [1 if e[-1] > e[0] else -1 for e in shown]
     cells = Heatmap(
         tuple(map(float, shown[0][:: steps[0]])),
         tuple(map(float, shown[1][:: steps[1]])),
@@ -168,17 +151,17 @@ def _panel(findings: Findings, matched: Matched, view: _View) -> Panel:
         (-1.0, 1.0),
         f"share of seeds, {matched.a.arm} {MINUS} {matched.b.arm}",
     )
-    x, y = (
-        Scale(axis_title(axis), (float(edges[-1]), float(edges[0])))
-        for axis, edges in zip(view.axes, shown, strict=True)
+    x_scale, y_scale = (
+        Scale(axis_title(axis), (float(e[-1]), float(e[0])))
+        for axis, e in zip(view.axes, shown, strict=True)
     )
-    names = [axis.task for axis in view.axes]
+    x_task, y_task = (axis.task for axis in view.axes)
     return Panel(
-        f"attainment_difference_{names[0]}_{names[1]}",
-        x,
-        y,
+        f"attainment_difference_{x_task}_{y_task}",
+        x_scale,
+        y_scale,
         (cells, *lines),
-        title=f"{names[0]} and {names[1]}",
+        title=f"{x_task} and {y_task}",
         height=400,
     )
 
@@ -205,7 +188,6 @@ def _corner(view: _View, cell: tuple[int, int]) -> tuple[float, float]:
 
 
 def _level(axis: Axis, value: float) -> str:
-    """Return a level that a run must reach, in words."""
     bound = "at least" if axis.metric.direction == "max" else "at most"
     return f"{axis.name} {bound} {axis.shown(value, more_decimals=1)} {axis.unit}"
 

@@ -1,4 +1,4 @@
-"""What does a front cost, and what does a method give that nobody tunes?"""
+"""What does a front cost, and what does lsb at equal priorities give?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +26,12 @@ from analysis.compute.findings import (
 from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs, by_point
-from analysis.load.priorities import is_equal, priority_values
+from analysis.load.priorities import Priorities, is_equal, priority_values
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import VALIDATION
 from analysis.load.text import first_items, first_listed, listed
-from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
+from analysis.render.figure_parts import band, legend_of, style_of
+from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Scale
 from analysis.render.scales import log_ticks
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, interval_columns
@@ -49,22 +50,27 @@ def compute_budget(findings: Findings, _: RunFiles) -> Section | None:
         return None
     prioritised, note = first_items(prioritised_arms(findings), MAX_ARMS, "methods with priorities")
     held = {arm: arm_runs(findings.runs, findings.axes, arm) for arm in prioritised}
-    words = [note for runs in held.values() for note in runs.left_out]
+    words = [left for runs in held.values() for left in runs.left_out]
     complete = {arm: runs for arm, runs in held.items() if runs.seeds}
-    curves = _curves(findings, complete)
-    words += [
-        f"No curve of {arm}: exact volumes of {len(complete[arm].priorities)} priorities on "
-        f"{len(findings.axes)} tasks take too long."
-        for arm in complete
-        if findings.reference is not None and arm not in curves
-    ]
-    drawn = {arm: curve for arm, curve in curves.items() if curve.expected[-1] > 0}
-    words += [
-        f"No curve of {arm}: none of its points is better than the reference point on every "
-        "metric, so its hypervolume is 0."
-        for arm in curves
-        if arm not in drawn
-    ]
+    curves, drawn = {}, {}
+    for arm, runs in complete.items():
+        if findings.reference is None:
+            break
+        curve = budget_curve(arm, runs.metrics, findings.reference, findings.axes)
+        if curve is None:
+            words.append(
+                f"No curve of {arm}: exact volumes of {len(runs.priorities)} priorities on "
+                f"{len(findings.axes)} tasks take too long."
+            )
+            continue
+        curves[arm] = curve
+        if curve.expected[-1] > 0:
+            drawn[arm] = curve
+        else:
+            words.append(
+                f"No curve of {arm}: none of its points is better than the reference point on "
+                "every metric, so its hypervolume is 0."
+            )
     matches, refused = _matches(findings, curves, complete)
     seconds = run_seconds(findings.runs)
     questions = _questions(findings, complete)
@@ -78,37 +84,22 @@ def compute_budget(findings: Findings, _: RunFiles) -> Section | None:
     if seconds is not None:
         parts += [_seconds_table(seconds), *_seconds_words(findings, seconds)]
     if questions:
-        parts.append(_question_table(findings, complete, questions))
+        parts.append(_question_table(findings, questions))
     if not parts:
         return None
     lead = [*_match_lead(matches), *_seconds_lead(seconds)]
-    lead += [_question_lead(findings, complete, question) for question in questions[:1]]
-    return Section(
-        name="compute_budget",
-        title="What does it cost?",
-        lead=" ".join(lead),
-        parts=tuple(parts),
-        values={
-            "curves": [
-                {name: value for name, value in vars(curve).items() if name != "resampled"}
-                | {"num_runs": curve.num_runs}
-                for curve in curves.values()
-            ],
-            "matches": matches,
-            "seconds": seconds,
-            "untuned": questions,
-        },
-    )
-
-
-def _curves(findings: Findings, complete: Mapping[str, ArmRuns]) -> dict[str, BudgetCurve]:
-    if findings.reference is None:
-        return {}
-    curves = {
-        arm: budget_curve(arm, runs.metrics, findings.reference, findings.axes)
-        for arm, runs in complete.items()
+    lead += [_question_lead(findings, *asked) for asked in questions[:1]]
+    values = {
+        "curves": [
+            {name: value for name, value in vars(curve).items() if name != "resampled"}
+            | {"num_runs": curve.num_runs}
+            for curve in curves.values()
+        ],
+        "matches": matches,
+        "seconds": seconds,
+        "untuned": [question for question, _ in questions],
     }
-    return {arm: curve for arm, curve in curves.items() if curve is not None}
+    return Section("compute_budget", "What does it cost?", " ".join(lead), tuple(parts), values)
 
 
 def _matches(
@@ -118,32 +109,34 @@ def _matches(
     pairs, note = first_items(paper_pairs(findings, list(curves)), MAX_PAIRS, "pairs of methods")
     matches: list[Match] = []
     words = [note.strip()] if note else []
-    for a, b in pairs:
-        why_not = _why_not_comparable(complete[a], complete[b])
+    for pair in pairs:
+        a, b = (complete[arm] for arm in pair)
+        why_not = ""
+        if a.priorities != b.priorities:
+            shared = len(set(a.priorities) & set(b.priorities))
+            why_not = (
+                f"they have {len(a.priorities)} and {len(b.priorities)} priorities, {shared} of "
+                f"them shared, and {MORE_POINTS}"
+            )
+        elif a.seeds != b.seeds:
+            why_not = "their seeds that are done at every priority differ"
         if why_not:
-            words.append(f"The budgets of {a} and {b} are not compared: {why_not}.")
+            words.append(f"The budgets of {a.arm} and {b.arm} are not compared: {why_not}.")
             continue
         # Nothing is needed to reach a hypervolume of 0.
-        both = ((curves[a], curves[b]), (curves[b], curves[a]))
-        matches += [runs_to_match(own, rival) for own, rival in both if rival.expected[-1] > 0]
+        both = (pair, pair[::-1])
+        matches += [
+            runs_to_match(curves[own], curves[rival])
+            for own, rival in both
+            if curves[rival].expected[-1] > 0
+        ]
     return matches, words
 
 
-def _why_not_comparable(a: ArmRuns, b: ArmRuns) -> str:
-    """Return why the budgets of two methods must not be compared, or "" if they may."""
-    if a.priorities != b.priorities:
-        shared = len(set(a.priorities) & set(b.priorities))
-        return (
-            f"they have {len(a.priorities)} and {len(b.priorities)} priorities, {shared} of them "
-            f"shared, and {MORE_POINTS}"
-        )
-    if a.seeds != b.seeds:
-        return "their seeds that are done at every priority differ"
-    return ""
-
-
-def _questions(findings: Findings, complete: Mapping[str, ArmRuns]) -> list[EqualPriorityQuestion]:
-    """Return each `lsb` arm at equal priorities against the whole grid of each `fixed` arm."""
+def _questions(
+    findings: Findings, complete: Mapping[str, ArmRuns]
+) -> list[tuple[EqualPriorityQuestion, Priorities]]:
+    """Return each `lsb` arm at equal priorities against the best of each `fixed` arm's grid."""
     methods = method_of(findings)
     found = []
     for arm in [arm for arm, method in methods.items() if method == PAPER_PAIR[0]]:
@@ -154,21 +147,20 @@ def _questions(findings: Findings, complete: Mapping[str, ArmRuns]) -> list[Equa
             if not equal or not seeds:
                 continue
             columns = [rival.seeds.index(seed) for seed in seeds]
-            found.append(
-                equal_priority_question(
-                    arm,
-                    own.metrics[equal[0]][[own.seeds.index(seed) for seed in seeds]],
-                    rival.arm,
-                    rival.metrics[:, columns],
-                    findings.axes,
-                    _validation(findings, rival, seeds),
-                )
+            question = equal_priority_question(
+                arm,
+                own.metrics[equal[0]][[own.seeds.index(seed) for seed in seeds]],
+                rival.arm,
+                rival.metrics[:, columns],
+                findings.axes,
+                _validation(findings, rival, seeds),
             )
+            found.append((question, rival.priorities[question.chosen]))
     return found
 
 
 def _validation(findings: Findings, runs: ArmRuns, seeds: Sequence[int]) -> np.ndarray | None:
-    """Return runs (priorities, seeds, axes) on the validation split, or None if one lacks it."""
+    """Return runs (priorities, seeds, axes) on the validation split; None if one lacks it."""
     columns = [f"{VALIDATION}_{axis.column}" for axis in findings.axes]
     mine = findings.runs[findings.runs["arm"] == runs.arm]
     mine = mine[mine["seed"].isin(seeds)]
@@ -188,29 +180,23 @@ def _figure(findings: Findings, curves: Mapping[str, BudgetCurve], note: str) ->
     ends = [f"{arm} {c.expected[-1]:.4g} with {c.num_runs[-1]} runs" for arm, c in curves.items()]
     bands = ""
     if any(curve.interval for curve in curves.values()):
-        bands = f" Bands are {PERCENT} intervals from resampling whole seeds."
+        bands = f" Bands: {PERCENT} intervals from resampling whole seeds."
+    marks = tuple(mark for curve in curves.values() for mark in _marks(findings, curve))
     return Figure(
         name="compute_budget",
         title="Hypervolume against the budget",
         alt=f"Lines of hypervolume against runs. Whole grids: {listed(ends)}.",
-        panels=(
-            Panel(
-                "budget_runs",
-                runs,
-                Scale("hypervolume, higher is better"),
-                tuple(mark for curve in curves.values() for mark in _marks(findings, curve)),
-            ),
-        ),
+        panels=(Panel("budget_runs", runs, Scale("hypervolume, higher is better"), marks),),
         caption=f"Hypervolume of the means over seeds (in {volume_unit(findings.axes)}) if only "
         "so many of the priorities had been trained, each with all seeds: the mean over all "
         f"choices of priorities.{bands}{note}",
-        legend=tuple(Key(arm, mark_of(findings.arms.index(arm))) for arm in curves),
+        legend=legend_of(findings, curves),
     )
 
 
 def _marks(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
-    mark = mark_of(findings.arms.index(curve.arm))
-    xs = tuple(float(number) for number in curve.num_runs)
+    style = style_of(findings, curve.arm)
+    xs = tuple(map(float, curve.num_runs))
     hover = tuple(
         f"{curve.arm}\n{priorities} priorities, {runs} runs\nhypervolume {value:.4g}"
         for priorities, runs, value in zip(
@@ -218,13 +204,13 @@ def _marks(findings: Findings, curve: BudgetCurve) -> list[Drawn]:
         )
     )
     marks: list[Drawn] = [
-        Line(xs, curve.expected, mark.colour, mark.dash, curve.arm),
-        Points(xs, curve.expected, mark, curve.arm, hover, size=8),
+        Line(xs, curve.expected, style.colour, style.dash, curve.arm),
+        Points(xs, curve.expected, style, curve.arm, hover, size=8),
     ]
-    if curve.interval is None:
-        return marks
-    low, high = zip(*curve.interval, strict=True)
-    return [Area((*xs, *xs[::-1]), (*high, *low[::-1]), mark.colour, curve.arm, 0.14), *marks]
+    if curve.interval is not None:
+        lows, highs = zip(*curve.interval, strict=True)
+        marks.insert(0, band(xs, lows, highs, style, curve.arm, 0.14))
+    return marks
 
 
 def _curve_table(curves: Mapping[str, BudgetCurve], seconds: Seconds | None) -> Table:
@@ -273,7 +259,7 @@ def _match_table(matches: Sequence[Match]) -> Table:
     records = []
     for match in matches:
         low, high = match.interval or (None, None)
-        records.append(vars(match) | {"match": match, "low": low, "high": high})
+        records.append(vars(match) | {"between": _between(match), "low": low, "high": high})
     return Table.of(
         "runs_to_match",
         "Runs that a method needs on average, its priorities chosen blindly, to reach the "
@@ -284,9 +270,8 @@ def _match_table(matches: Sequence[Match]) -> Table:
             Column("arm", "method"),
             Column("rival", "to reach"),
             Column("num_runs_rival", "with its runs"),
-            Column("num_runs"),
-            Column(None, "runs needed", lambda record: _runs_text(record["num_runs"])),
-            Column(None, f"{PERCENT} interval", lambda record: _between(record["match"]) or NONE),
+            Column("num_runs", "runs needed", lambda record: _runs_text(record["num_runs"])),
+            Column(None, f"{PERCENT} interval", lambda record: record["between"] or NONE),
             Column("share_reached", "reached", ".0%"),
             Column("low"),
             Column("high"),
@@ -341,7 +326,6 @@ def _seconds_table(seconds: Seconds) -> Table:
 
 
 def _seconds_words(findings: Findings, seconds: Seconds) -> list[str]:
-    """Return what readers must know of these seconds."""
     words = []
     if seconds.num_silent:
         words.append(
@@ -373,22 +357,12 @@ def _seconds_lead(seconds: Seconds | None) -> list[str]:
     return [f"Median time relative to {base.arm}: {first_listed(each, MAX_ARMS)}."]
 
 
-def _best(findings: Findings, runs: Mapping[str, ArmRuns], question: EqualPriorityQuestion) -> str:
-    """Return the chosen setting of the rival, as people write it."""
-    priorities = runs[question.rival].priorities[question.chosen]
-    return f"{question.rival} {findings.shown_priorities(priorities)}"
-
-
 def _question_table(
-    findings: Findings,
-    runs: Mapping[str, ArmRuns],
-    questions: Sequence[EqualPriorityQuestion],
+    findings: Findings, questions: Sequence[tuple[EqualPriorityQuestion, Priorities]]
 ) -> Table:
     tasks = [axis.task for axis in findings.axes]
-    chosen = [f"rival_priority_{task}" for task in tasks]
     records = []
-    for question in questions:
-        priorities = runs[question.rival].priorities[question.chosen]
+    for question, priorities in questions:
         for axis, metric in zip(findings.axes, question.metrics, strict=True):
             low, high = metric.interval or (None, None)
             records.append(
@@ -397,54 +371,50 @@ def _question_table(
                     **priority_values(priorities, tasks, "rival_"),
                     **vars(metric),
                     "method": question.arm,
-                    "best": _best(findings, runs, question),
+                    "best": f"{question.rival} {findings.shown_priorities(priorities)}",
                     "axis": axis,
                     "metric": axis.column,
                     "low": low,
                     "high": high,
                 }
             )
+
+    def signed(record: Mapping[str, Any], value: float) -> str:
+        return str(record["axis"].shown(value, signed=True))
+
     return Table.of(
         "untuned",
         "No tuning against a whole grid: the method at equal priorities minus the best setting of "
         f"the rival's grid, test split, with Student's {PERCENT} interval over matched seeds. "
-        "Best is the greatest relative gain over the grid's mean, averaged over tasks. A choice "
-        "on the test split, where results hold no validation metrics, flatters the rival.",
+        "Best: the greatest relative gain over the grid's mean, averaged over tasks. Chosen on the "
+        "test split, where results hold no validation metrics, it flatters the rival.",
         records,
         (
             Column("method", "method"),
-            Column("rival"),
-            Column(None, "best of the rival", lambda record: record["best"]),
-            *(Column(key) for key in chosen),
+            Column("rival", "best of the rival", lambda record: record["best"]),
+            *(Column(f"rival_priority_{task}") for task in tasks),
             Column("chosen_on", "chosen on"),
-            Column(None, "metric", lambda record: record["axis"].title),
-            Column("metric"),
-            Column(None, "difference", _signed_difference),
-            Column("difference"),
-            *interval_columns(
-                f"{PERCENT} interval", lambda record, end: record["axis"].shown(end, signed=True)
-            ),
+            Column("metric", "metric", lambda record: record["axis"].title),
+            Column("difference", "difference", lambda record: signed(record, record["difference"])),
+            *interval_columns(f"{PERCENT} interval", signed),
             Column("num_seeds_better", "seeds better"),
             Column("num_seeds", "of"),
-            *(Column(key) for key in ("num_dominating", "num_dominated", "num_candidates")),
+            *map(Column, ("num_dominating", "num_dominated", "num_candidates")),
         ),
         num_words=4,
     )
 
 
-def _signed_difference(record: Mapping[str, Any]) -> str:
-    return str(record["axis"].shown(record["difference"], signed=True))
-
-
 def _question_lead(
-    findings: Findings, runs: Mapping[str, ArmRuns], question: EqualPriorityQuestion
+    findings: Findings, question: EqualPriorityQuestion, priorities: Priorities
 ) -> str:
     each = [
         f"{axis.name} {axis.shown(m.difference, signed=True)} {axis.difference_unit}"
         for axis, m in zip(findings.axes, question.metrics, strict=True)
     ]
+    best = f"{question.rival} {findings.shown_priorities(priorities)}"
     flattered = ", chosen on the test split" if question.chosen_on == "test" else ""
     return (
         f"{question.arm} at equal priorities minus the best of {question.num_candidates} settings "
-        f"of {question.rival}, {_best(findings, runs, question)}{flattered}: {listed(each)}."
+        f"of {question.rival}, {best}{flattered}: {listed(each)}."
     )

@@ -11,9 +11,9 @@ from analysis.load.axes import Axis, shown_number, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import counted, first_items, listed
-from analysis.render.figure_parts import axis_limits, axis_title
-from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
-from analysis.render.section import Part, Section
+from analysis.render.figure_parts import axis_limits, axis_title, legend_of, style_of
+from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Scale
+from analysis.render.section import Section
 from analysis.render.table import Column, Table
 
 MAX_ARMS = 4
@@ -22,8 +22,6 @@ MAX_RUNS_DRAWN = 400
 """Runs of a method up to which single seeds are drawn beside the means."""
 ROOM = 0.06
 """Share of the range of the runs that a panel holds beyond them on each side."""
-
-
 NAME, TITLE = "controllability", "Does a metric follow its priority?"
 
 
@@ -65,25 +63,22 @@ def controllability(findings: Findings, _: RunFiles) -> Section | None:
             "With more than two tasks several settings give a task the same priority; the curve is "
             "their mean, while the correlation counts each."
         )
-    drawn, note = first_items(usable, MAX_ARMS, "methods")
-    parts: list[Part] = [_figure(findings, drawn, note), _table(findings, found), *words]
-    return Section(NAME, TITLE, _lead(findings, found), tuple(parts), {"responses": found})
-
-
-def _response(runs: ArmRuns, axis: Axis, index: int) -> Response:
-    priorities = [setting[index] for setting in runs.priorities]
-    gains = -signs([axis])[0] * runs.metrics[:, :, index].T
-    return Response(
-        arm=runs.arm,
-        column=axis.column,
-        num_seeds=len(runs.seeds),
-        num_priorities=len(set(priorities)),
-        control=control(priorities, gains),
+    return Section(
+        NAME,
+        TITLE,
+        _lead(findings, found),
+        (_figure(findings, usable), _table(findings, found), *words),
+        {"responses": found},
     )
 
 
+def _response(runs: ArmRuns, axis: Axis, k: int) -> Response:
+    priorities = [setting[k] for setting in runs.priorities]
+    found = control(priorities, -signs([axis])[0] * runs.metrics[:, :, k].T)
+    return Response(runs.arm, axis.column, len(runs.seeds), len(set(priorities)), found)
+
+
 def _lead(findings: Findings, found: tuple[Response, ...]) -> str:
-    """Return how the first methods follow, with numbers."""
     sentences = []
     for arm in list(dict.fromkeys(response.arm for response in found))[:2]:
         parts = [
@@ -114,18 +109,18 @@ def _tau(found: Control) -> str:
     return f"{text} ({' to '.join(shown_number(end, '.2f') for end in found.interval)})"
 
 
-def _figure(findings: Findings, shown: list[ArmRuns], note: str) -> Figure:
+def _figure(findings: Findings, usable: list[ArmRuns]) -> Figure:
+    shown, note = first_items(usable, MAX_ARMS, "methods")
     panels = []
-    for index, axis in enumerate(findings.axes):
-        values = [v for runs in shown for v in runs.metrics[:, :, index].ravel().tolist()]
-        singles = [mark for runs in shown for mark in _single_runs(findings, runs, index)]
-        means = [mark for runs in shown for mark in _means(findings, runs, index)]
+    for k, axis in enumerate(findings.axes):
+        values = [v for runs in shown for v in runs.metrics[:, :, k].ravel().tolist()]
+        drawn = [of(findings, runs, k) for of in (_single_runs, _means) for runs in shown]
         panels.append(
             Panel(
                 f"controllability_{axis.task}",
                 Scale(f"priority of {axis.task}, share of 1"),
                 Scale(axis_title(axis), axis_limits(values, axis, ROOM)),
-                (*singles, *means),
+                tuple(mark for marks in drawn for mark in marks),
                 title=axis.task,
                 height=400,
             )
@@ -135,41 +130,37 @@ def _figure(findings: Findings, shown: list[ArmRuns], note: str) -> Figure:
         for runs in shown
     ]
     return Figure(
-        name="controllability",
+        name=NAME,
         title="Each metric against the priority of its task",
         alt=f"Curves of each task's metric against its priority: {listed(alt)}.",
         panels=tuple(panels),
-        caption="Large markers are means over seeds, joined by lines; faint ones are single "
-        "seeds. Better is up: a metric that follows its priority only rises."
-        f"{note}",
+        caption="Large markers and lines: means over seeds; faint ones: single seeds. Better is "
+        f"up: a metric that follows its priority only rises.{note}",
         columns=2,
-        legend=tuple(Key(runs.arm, mark_of(findings.arms.index(runs.arm))) for runs in shown),
+        legend=legend_of(findings, [runs.arm for runs in shown]),
     )
 
 
-def _single_runs(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
+def _single_runs(findings: Findings, runs: ArmRuns, k: int) -> list[Drawn]:
     if len(runs.priorities) * len(runs.seeds) > MAX_RUNS_DRAWN or len(runs.seeds) < 2:
         return []
-    mark = mark_of(findings.arms.index(runs.arm))
-    factor = findings.axes[index].metric.display_factor
-    priorities = tuple(setting[index] for setting in runs.priorities)
+    style = style_of(findings, runs.arm)
+    priorities = tuple(setting[k] for setting in runs.priorities)
     marks: list[Drawn] = []
     for number, seed in enumerate(runs.seeds):
-        values = tuple((runs.metrics[:, number, index] * factor).tolist())
+        values = runs.metrics[:, number, k] * findings.axes[k].metric.display_factor
+        places = (priorities, tuple(values.tolist()))
         if len(findings.axes) == 2:
-            marks.append(
-                Line(priorities, values, mark.colour, mark.dash, runs.arm, width=1, opacity=0.3)
-            )
+            marks.append(Line(*places, style.colour, style.dash, runs.arm, width=1, opacity=0.3))
         hover = (f"{runs.arm}, seed {seed}",) * len(values)
-        marks.append(Points(priorities, values, mark, runs.arm, hover, size=5, opacity=0.35))
+        marks.append(Points(*places, style, runs.arm, hover, size=5, opacity=0.35))
     return marks
 
 
-def _means(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
-    mark = mark_of(findings.arms.index(runs.arm))
-    axis = findings.axes[index]
-    priorities = np.array([setting[index] for setting in runs.priorities])
-    over_seeds = runs.metrics[:, :, index].mean(axis=1) * axis.metric.display_factor
+def _means(findings: Findings, runs: ArmRuns, k: int) -> list[Drawn]:
+    style, axis = style_of(findings, runs.arm), findings.axes[k]
+    priorities = np.array([setting[k] for setting in runs.priorities])
+    over_seeds = runs.metrics[:, :, k].mean(axis=1) * axis.metric.display_factor
     levels = tuple(np.unique(priorities).tolist())
     means = tuple(float(over_seeds[priorities == level].mean()) for level in levels)
     hover = tuple(
@@ -177,15 +168,14 @@ def _means(findings: Findings, runs: ArmRuns, index: int) -> list[Drawn]:
         for level, value in zip(levels, means, strict=True)
     )
     return [
-        Line(levels, means, mark.colour, mark.dash, runs.arm),
-        Points(levels, means, mark, runs.arm, hover, size=9),
+        Line(levels, means, style.colour, style.dash, runs.arm),
+        Points(levels, means, style, runs.arm, hover, size=9),
     ]
 
 
 COLUMNS = (
     Column("method", "method"),
-    Column("metric"),
-    Column(None, "metric", lambda record: record["axis"].title),
+    Column("metric", "metric", lambda record: record["axis"].title),
     Column(None, "rank correlation", lambda record: _tau(record["control"])),
     Column("rank_correlation"),
     Column("low"),
@@ -193,8 +183,7 @@ COLUMNS = (
     Column("num_seeds_agreeing"),
     Column("violations", "violations"),
     Column("num_steps", "steps"),
-    Column("span"),
-    Column(None, "span", lambda record: record["axis"].shown(record["span"])),
+    Column("span", "span", lambda record: record["axis"].shown(record["span"])),
     Column("evenness", "evenness", ".2f"),
     Column("num_seeds", "seeds"),
     Column("num_priorities"),
@@ -204,29 +193,26 @@ COLUMNS = (
 def _table(findings: Findings, found: tuple[Response, ...]) -> Table:
     records = []
     for response in found:
-        control = response.control
-        low, high = control.interval or (None, None)
+        low, high = response.control.interval or (None, None)
         records.append(
-            {
+            vars(response)
+            | vars(response.control)
+            | {
                 "method": response.arm,
                 "metric": response.column,
                 "axis": _axis(findings, response),
-                "control": control,
                 "low": low,
                 "high": high,
-                "num_seeds_agreeing": control.num_agreeing,
-                "num_seeds": response.num_seeds,
-                "num_priorities": response.num_priorities,
-                **vars(control),
+                "num_seeds_agreeing": response.control.num_agreeing,
             }
         )
     return Table.of(
-        "controllability",
+        NAME,
         "Kendall's rank correlation of metric and priority, mean over seeds with its "
-        f"{PERCENT} interval over them (1: the metric always improves with its priority); "
-        "violations: steps between neighbouring priorities at which the mean gets worse; largest "
-        "minus smallest mean; and evenness of the steps (1: all alike, 0: one step moves it "
-        f"alone). A dash: the metric is constant. No interval from fewer than {MIN_SEEDS} seeds.",
+        f"{PERCENT} interval (none from fewer than {MIN_SEEDS} seeds); violations: steps between "
+        "neighbouring priorities at which the mean gets worse; span: largest minus smallest mean; "
+        "evenness of the steps (1: all alike, 0: one step moves it alone). A dash: the metric is "
+        "constant.",
         records,
         COLUMNS,
         num_words=2,

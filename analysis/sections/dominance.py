@@ -1,9 +1,7 @@
 """How many operating points of one method does another one dominate?"""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from analysis.compute.dominance import covered_by
 from analysis.compute.findings import Findings, every_pair
@@ -14,59 +12,6 @@ from analysis.render.section import Section
 from analysis.render.table import Column, Table
 
 MAX_PAIRS = 10
-
-
-@dataclass(frozen=True)
-class _Coverage:
-    """Which points of two methods the other one dominates, on the means over seeds."""
-
-    arms: tuple[str, str]
-    points: tuple[list[OperatingPoint], list[OperatingPoint]]
-    covered: tuple[np.ndarray, np.ndarray]
-    """For each point of each method: does a point of the other dominate it?"""
-
-
-def dominance(findings: Findings, _: RunFiles) -> Section | None:
-    """Return the section on dominance; None with fewer than two methods that take priorities."""
-    prioritised = {point.arm for point in findings.points if point.priorities is not None}
-    wanted = every_pair([arm for arm in findings.arms if arm in prioritised])
-    if not wanted:
-        return None
-    pairs, note = first_items(wanted, MAX_PAIRS, "pairs of methods")
-    found = [_coverage(findings, pair) for pair in pairs]
-    words = [
-        f"{' and '.join(held.arms)} have different priorities ({len(held.points[0])} and "
-        f"{len(held.points[1])}), so their coverages are of unequal grids."
-        for held in found
-        if len({frozenset(point.priorities for point in side) for side in held.points}) > 1
-    ]
-    return Section(
-        name="dominance",
-        title="Dominance",
-        lead=_lead(found[0]),
-        parts=(_table(found, note), *words),
-        values={"pairs": [_values(held) for held in found]},
-    )
-
-
-def _coverage(findings: Findings, pair: tuple[str, str]) -> _Coverage:
-    a, b = (minimised(means_of(findings.points, arm), findings.axes) for arm in pair)
-    points = [[point for point in findings.points if point.arm == arm] for arm in pair]
-    return _Coverage(pair, (points[0], points[1]), (covered_by(b, a), covered_by(a, b)))
-
-
-def _lead(held: _Coverage) -> str:
-    (a, b), (of_a, of_b) = held.arms, held.covered
-    counts = sorted({point.n for side in held.points for point in side})
-    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
-    if counts == [1]:
-        seeds = "1 seed"
-    return (
-        f"Points of {a} dominate {of_b.sum()} of the {len(of_b)} points of {b}, and points of {b} "
-        f"dominate {of_a.sum()} of the {len(of_a)} of {a}. Points are means over {seeds}."
-    )
-
-
 _COLUMNS = (
     Column("method", "A"),
     Column("other", "B"),
@@ -78,43 +23,77 @@ _COLUMNS = (
 )
 
 
-def _table(found: list[_Coverage], note: str) -> Table:
-    records = [
-        {
-            "method": held.arms[own],
-            "other": held.arms[other],
-            "coverage": float(held.covered[other].mean()),
-            "num_dominated": int(held.covered[other].sum()),
-            "num_points_of_other": len(held.covered[other]),
-            "num_undominated_own": int((~held.covered[own]).sum()),
-            "num_points_own": len(held.covered[own]),
-        }
-        for held in found
-        for own, other in ((0, 1), (1, 0))
+def dominance(findings: Findings, _: RunFiles) -> Section | None:
+    """Return the section on dominance; None with fewer than two methods that take priorities."""
+    of_arm: dict[str, list[OperatingPoint]] = {}
+    for point in findings.points:
+        if point.priorities is not None:
+            of_arm.setdefault(point.arm, []).append(point)
+    wanted = every_pair([arm for arm in findings.arms if arm in of_arm])
+    if not wanted:
+        return None
+    pairs, note = first_items(wanted, MAX_PAIRS, "pairs of methods")
+    both_ways = [
+        (_record(findings, of_arm, *p), _record(findings, of_arm, *p[::-1])) for p in pairs
     ]
-    return Table.of(
+    words = [
+        f"{a} and {b} have different priorities ({len(of_arm[a])} and {len(of_arm[b])}), so their "
+        "coverages are of unequal grids."
+        for a, b in pairs
+        if {p.priorities for p in of_arm[a]} != {p.priorities for p in of_arm[b]}
+    ]
+    table = Table.of(
         "dominance_coverage",
         "Coverage C(A, B): share of the points of B that some point of A dominates, being on the "
         "means over seeds at least as good on every metric and better on one. More points alone "
         f"cover more.{note}",
-        records,
+        [record for both in both_ways for record in both],
         _COLUMNS,
         num_words=2,
     )
+    values = [
+        {
+            "method_a": a["method"],
+            "method_b": b["method"],
+            "coverage_a_over_b": a["coverage"],
+            "coverage_b_over_a": b["coverage"],
+            "undominated": {of["method"]: of["undominated"] for of in (a, b)},
+        }
+        for a, b in both_ways
+    ]
+    points = [point for arm in pairs[0] for point in of_arm[arm]]
+    lead = _lead(*both_ways[0], points)
+    return Section("dominance", "Dominance", lead, (table, *words), {"pairs": values})
 
 
-def _values(held: _Coverage) -> dict[str, Any]:
+def _record(
+    findings: Findings, of_arm: Mapping[str, Sequence[OperatingPoint]], method: str, other: str
+) -> dict[str, Any]:
+    means = [minimised(means_of(findings.points, arm), findings.axes) for arm in (method, other)]
+    others_lost, own_lost = covered_by(*means), covered_by(*means[::-1])
     return {
-        "method_a": held.arms[0],
-        "method_b": held.arms[1],
-        "coverage_a_over_b": float(held.covered[1].mean()),
-        "coverage_b_over_a": float(held.covered[0].mean()),
-        "undominated": {
-            arm: [
-                list(p.priorities or ())
-                for p, lost in zip(points, covered, strict=True)
-                if not lost
-            ]
-            for arm, points, covered in zip(held.arms, held.points, held.covered, strict=True)
-        },
+        "method": method,
+        "other": other,
+        "coverage": float(others_lost.mean()),
+        "num_dominated": int(others_lost.sum()),
+        "num_points_of_other": len(others_lost),
+        "num_undominated_own": int((~own_lost).sum()),
+        "num_points_own": len(own_lost),
+        "undominated": [
+            list(point.priorities or ())
+            for point, lost in zip(of_arm[method], own_lost, strict=True)
+            if not lost
+        ],
     }
+
+
+def _lead(a: Mapping[str, Any], b: Mapping[str, Any], points: Sequence[OperatingPoint]) -> str:
+    counts = sorted({point.n for point in points})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
+    if counts == [1]:
+        seeds = "1 seed"
+    return (
+        f"Points of {a['method']} dominate {a['num_dominated']} of the {a['num_points_of_other']} "
+        f"points of {b['method']}, and points of {b['method']} dominate {b['num_dominated']} of "
+        f"the {b['num_points_of_other']} of {a['method']}. Points are means over {seeds}."
+    )

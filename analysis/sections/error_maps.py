@@ -74,9 +74,10 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
     notes = [*choice.notes]
     shown = []
     for runs in choice.chosen:
-        read, refused = _read(runs, epochs if listings[runs.arm] else [], files, tasks, number)
         if not listings[runs.arm]:
-            notes.append(f"{runs.arm}: run {read.run_id} has no samples.")
+            notes.append(f"{runs.arm}: run {runs.runs[0][1]} has no samples.")
+            continue
+        read, refused = _read(runs, epochs, files, tasks, number)
         if refused:
             each = listed(refused)
             notes.append(f"{runs.arm}: samples of run {read.run_id} are not shown: {each}.")
@@ -84,31 +85,33 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
             shown.append(read)
     if image is None or not shown:
         words = "None of the samples that would be shown can be read."
-        return Section("error_maps", "Error maps", words, tuple(notes), {"notes": tuple(notes)})
+        return Section("error_maps", "Error maps", words, tuple(notes), {"notes": notes})
     num_cells = (len(tasks) + 1) * (len(shown) * (len(epochs) + 1) + 2)
     height, width = image.shape[:2]
     factor = shrink_factor(height, width, MAX_PIXELS // num_cells)
     view = View(epochs, number, image_picture(image, factor), factor)
     if factor > 1:
         notes.append(f"The pictures have 1/{factor} of the height and width of the images.")
-    of_tasks = [_task_pictures(shown, task, view) for task in tasks]
+    of_tasks = tuple(_task_pictures(shown, task, view) for task in tasks)
     total = [_sum_pictures(shown, view)] if len(tasks) > 1 else []
-    return Section(
-        name="error_maps",
-        title="Error maps and predictions",
-        lead=_lead(shown, epochs, number),
-        parts=(*total, *notes, Folded("Predictions and error maps of each task", (*of_tasks,))),
-        values={
-            "runs": {s.arm: s.run_id for s in shown},
-            "image": number,
-            "epochs": epochs,
-            "shrunk_by": factor,
-            "colour_ranges": {
-                p.name: [{"title": bar.title, "limits": bar.limits} for bar in p.scales]
-                for p in (*total, *of_tasks)
-            },
-            "notes": tuple(notes),
+    values = {
+        "runs": {s.arm: s.run_id for s in shown},
+        "image": number,
+        "epochs": epochs,
+        "shrunk_by": factor,
+        "colour_ranges": {
+            p.name: [{"title": bar.title, "limits": bar.limits} for bar in p.scales]
+            for p in (*total, *of_tasks)
         },
+        "notes": notes,
+    }
+    folded = Folded("Predictions and error maps of each task", of_tasks)
+    return Section(
+        "error_maps",
+        "Error maps and predictions",
+        _lead(shown, epochs, number),
+        (*total, *notes, folded),
+        values,
     )
 
 
@@ -182,8 +185,7 @@ def _sum_pictures(shown: Sequence[ShownSamples], view: View) -> Pictures:
     return _pictures(
         "error_maps_sum",
         "Error maps summed over the tasks",
-        "The task losses at each pixel, without regularisers, added up as they are: the overall "
-        "error map of Figure S-5.",
+        "The task losses at each pixel, without regularisers, added up as in Figure S-5.",
         {s.arm: {epoch: summed(maps) for epoch, maps in s.errors.items()} for s in shown},
         {"input": [view.image]},
         "sum of errors",
@@ -234,15 +236,8 @@ def _pictures(
 ) -> Pictures:
     """Return a row a method: pictures, then the error maps of the epochs in one colour range.
 
-    Args:
-        name: of the pictures.
-        title: above them.
-        words: of the caption.
-        maps: method -> epoch -> error at each pixel.
-        columns: head -> pictures from the first row on, for as many rows as there are.
-        scale_title: of the errors' colours.
-        view: what is shown.
-        scales: of the other pictures.
+    `maps` are method -> epoch -> error at each pixel; `columns` are head -> pictures of the first
+    rows, whose colours `scales` tell.
     """
     limits = shared_limits([of for of_epochs in maps.values() for of in of_epochs.values()])
     rows = []
@@ -258,8 +253,8 @@ def _pictures(
         f"{_epochs(view.epochs)}.",
         head=(*columns, *(f"error, epoch {epoch}" for epoch in view.epochs)),
         rows=tuple(rows),
-        caption=f"{words} One colour range for all errors; the {CLIPPED_SHARE:.0%} of pixels with "
-        "the largest values share the last colour. Grey: not counted.",
+        caption=f"{words} One colour range for all errors; the largest {CLIPPED_SHARE:.0%} share "
+        "the last colour. Grey: not counted.",
         scales=(*scales, ColourBar(scale_title, "sequential", limits)),
     )
 

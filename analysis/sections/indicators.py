@@ -1,7 +1,8 @@
 """Two methods' fronts in single numbers, with intervals and permutation tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from analysis.compute.findings import Findings, every_pair
@@ -20,7 +21,8 @@ from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
 from analysis.load.matched import Matched, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
-from analysis.render.panels import Drawn, Figure, Key, Line, Panel, Points, Rule, Scale, mark_of
+from analysis.render.figure_parts import legend_of, style_of
+from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Rule, Scale
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, interval_columns
 
@@ -47,9 +49,9 @@ class Pair:
 
 def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
     """Return the section on indicators; None with fewer than two methods that take priorities."""
-    runs = by_arm(findings.runs, findings.axes)
+    runs, reference = by_arm(findings.runs, findings.axes), findings.reference
     wanted = every_pair([arm for arm in findings.arms if arm in runs])
-    if not wanted or findings.reference is None:
+    if not wanted or reference is None:
         return None
     ranges = axis_ranges(findings.runs[[axis.column for axis in findings.axes]].to_numpy(float))
     pairs: list[Pair] = []
@@ -63,17 +65,19 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
             both = " and ".join(methods)
             why_not.append(f"Not shown: {both} share one priority, and a front needs two.")
         else:
-            pairs.append(_pair(findings, findings.reference, matched, ranges))
+            given = (matched.a.metrics, matched.b.metrics, reference, findings.axes)
+            found = indicators(*given, ranges)
+            pairs.append(Pair(matched, found, seed_level_test(*given), run_level_test(*given)))
     words = [f"{' and '.join(p.arms)}: {left}" for p in pairs for left in p.matched.left_out]
     words += [*why_not, *([note.strip()] if note else [])]
     values: dict[str, Any] = {
-        "reference": findings.reference,
+        "reference": reference,
         "level": LEVEL,
         "pairs": [
             {
                 "method_a": p.matched.a.arm,
                 "method_b": p.matched.b.arm,
-                "seeds": list(p.matched.a.seeds),
+                "seeds": p.matched.a.seeds,
                 "indicators": p.found,
                 "seed_level_test": p.seed_level,
                 "run_level_test": p.run_level,
@@ -86,23 +90,11 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: tuple[Part | Folded, ...] = (
         _figure(findings, pairs),
-        _table(findings, findings.reference, pairs),
+        _table(findings, reference, pairs),
         *words,
         Folded("What these numbers mean", (_definitions(pairs[0].found), _levels(pairs[0]))),
     )
     return Section("indicators", TITLE, _lead(pairs[0]), parts, values)
-
-
-def _pair(
-    findings: Findings, reference: Reference, matched: Matched, ranges: Sequence[float]
-) -> Pair:
-    both = matched.a.metrics, matched.b.metrics
-    return Pair(
-        matched,
-        indicators(*both, reference, findings.axes, ranges),
-        seed_level_test(*both, reference, findings.axes),
-        run_level_test(*both, reference, findings.axes),
-    )
 
 
 def _lead(pair: Pair) -> str:
@@ -161,16 +153,14 @@ def _definitions(found: Indicators) -> str:
 
 
 def _levels(pair: Pair) -> str:
-    seeds, runs = pair.seed_level, pair.run_level
     num_seeds = "one seed" if pair.found.num_seeds == 1 else f"{pair.found.num_seeds} seeds"
     return (
-        "Seed-level intervals and tests take a seed with all its runs as one observation, as runs "
-        "of one seed share their initial weights and data order; the figure and the words use "
-        "them. Run-level ones take each run by itself, within its priority: they are right only "
-        "if no seed favours a method at all priorities, and otherwise find differences where there "
-        f"are none. With {num_seeds} the minimum attainable p-value is "
-        f"{seeds.minimum_p:.2g} at seed level and {runs.minimum_p:.2g} at run level; p is "
-        "two-sided and not adjusted for the number of pairs."
+        "Seed level (figure and words): a seed with all its runs is one observation, as its runs "
+        "share initial weights and data order. Run level: each run counts by itself, within its "
+        "priority; this is right only if no seed favours a method at all priorities, and otherwise "
+        f"finds differences where there are none. With {num_seeds} the minimum attainable p-value "
+        f"is {pair.seed_level.minimum_p:.2g} at seed level and {pair.run_level.minimum_p:.2g} at "
+        "run level; p is two-sided and not adjusted for the number of pairs."
     )
 
 
@@ -208,7 +198,7 @@ def _figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         tuple(panels),
         f"{intervals} Dotted: no difference.",
         columns=len(panels) if longest <= MAX_NAME_BESIDE else 1,
-        legend=tuple(Key(arm, mark_of(findings.arms.index(arm)), "point") for arm in arms),
+        legend=legend_of(findings, arms, "point"),
     )
 
 
@@ -220,30 +210,26 @@ def _panel(
     factor, no_difference = (1.0, 1.0) if is_ratio else (100.0, 0.0)
     marks: list[Drawn] = [Rule("x", no_difference)]
     drawn = [no_difference]
-    for place, (text, indicator, arm) in enumerate(rows):
-        y = float(len(rows) - place)
+    places = [float(len(rows) - k) for k in range(len(rows))]
+    for y, (text, indicator, arm) in zip(places, rows, strict=True):
         if indicator.value is None:
             continue
-        mark = mark_of(findings.arms.index(arm))
-        value = indicator.value * factor
+        style, value = style_of(findings, arm), indicator.value * factor
         drawn.append(value)
         hover = f"{text}\n{value:.4g}"
         if indicator.seed_level is not None:
             low, high = (end * factor for end in indicator.seed_level)
             drawn += [low, high]
-            marks.append(Line((low, high), (y, y), mark.colour, width=2.0))
+            marks.append(Line((low, high), (y, y), style.colour, width=2.0))
             hover += f"\n{low:.4g} to {high:.4g}"
-        marks.append(Points((value,), (y,), mark, arm, (hover,)))
+        marks.append(Points((value,), (y,), style, arm, (hover,)))
     room = (max(drawn) - min(drawn)) * 0.06 or 0.05
     limits = (min(drawn) - room, max(drawn) + room)
+    ticks = tuple((y, text) for y, (text, _, _) in zip(places, rows, strict=True))
     return Panel(
         f"indicators_{name}",
         Scale("ratio", limits) if is_ratio else Scale("% of range (reversed)", limits[::-1]),
-        Scale(
-            "",
-            (0.5, len(rows) + 0.5),
-            ticks=tuple((float(len(rows) - k), text) for k, (text, _, _) in enumerate(rows)),
-        ),
+        Scale("", (0.5, len(rows) + 0.5), ticks=ticks),
         tuple(marks),
         title=title,
         height=150 + 26 * len(rows),
@@ -264,56 +250,35 @@ _ROWS = (
 
 
 def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> Table:
-    widths = [f"range_{axis.column}" for axis in findings.axes]
-    places = [f"reference_{axis.column}" for axis in findings.axes]
+    held = {
+        f"range_{a.column}": x for a, x in zip(findings.axes, pairs[0].found.ranges, strict=True)
+    }
+    held |= {
+        f"reference_{a.column}": x for a, x in zip(findings.axes, reference.point, strict=True)
+    }
     records: list[dict[str, Any]] = []
     for pair in pairs:
         (a, b), found = pair.arms, pair.found
         for field, words, form in _ROWS:
             indicator: Indicator = getattr(found, field)
-            record = {
-                "method_a": a,
-                "method_b": b,
-                "indicator": field,
-                "words": words.format(a=a, b=b),
-                "form": form,
-                "value": indicator.value,
-                "num_seeds": found.num_seeds,
-                "num_priorities": found.num_priorities,
-                "num_resamples": found.num_resamples,
-                **dict(zip(widths, found.ranges, strict=True)),
-                **dict(zip(places, reference.point, strict=True)),
-            }
-            for level in ("seed_level", "run_level"):
-                interval: Interval | None = getattr(indicator, level)
-                test: PermutationTest | None = getattr(pair, level)
-                if field != "difference":
-                    test = None
-                record[f"low_{level}"], record[f"high_{level}"] = interval or (None, None)
-                record[f"p_{level}"] = None if test is None else test.p
-                record[f"minimum_p_{level}"] = None if test is None else test.minimum_p
+            record = vars(found) | vars(indicator) | held
+            record |= {"method_a": a, "method_b": b, "indicator": field, "form": form}
+            record["words"] = words.format(a=a, b=b)
+            for level, test in (("seed_level", pair.seed_level), ("run_level", pair.run_level)):
+                ends: Interval | None = getattr(indicator, level)
+                record[f"low_{level}"], record[f"high_{level}"] = ends or (None, None)
+                tests = field == "difference"
+                record[f"p_{level}"] = test.p if tests else None
+                record[f"minimum_p_{level}"] = test.minimum_p if tests else None
             records.append(record)
-    levels = (("seed_level", "seed-level"), ("run_level", "run-level"))
-    columns = [
-        *(Column(key) for key in ("method_a", "method_b", "indicator")),
-        Column(None, "indicator", lambda record: record["words"]),
-        Column("value"),
-        Column(None, "value", lambda record: shown_number(record["value"], record["form"])),
-        *(
-            column
-            for level, name in levels
-            for column in interval_columns(
-                f"{name} interval",
-                lambda record, end: shown_number(end, record["form"]),
-                f"low_{level}",
-                f"high_{level}",
-            )
-        ),
-        *(Column(f"p_{level}", f"{name} p", ".2g") for level, name in levels),
-        *(Column(f"minimum_p_{level}") for level, _ in levels),
-        *(Column(key) for key in ("num_seeds", "num_priorities", "num_resamples")),
-        *(Column(key) for key in (*widths, *places)),
-    ]
+
+    def shown(record: Mapping[str, Any], value: float | None) -> str:
+        return shown_number(value, record["form"])
+
+    def interval(level: str) -> tuple[Column, Column]:
+        head = f"{level.replace('_', '-')} interval"
+        return interval_columns(head, shown, f"low_{level}", f"high_{level}")
+
     return Table.of(
         "indicators",
         f"Fronts in numbers, hypervolume in {volume_unit(findings.axes)}, with {PERCENT} "
@@ -321,7 +286,18 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         f"{reference.rule} Ranges for epsilon and IGD+: "
         f"{_range_words(findings, pairs[0].found.ranges)}.",
         records,
-        columns,
+        [
+            Column("method_a"),
+            Column("method_b"),
+            Column("indicator", "indicator", itemgetter("words")),
+            Column("value", "value", lambda record: shown(record, record["value"])),
+            *interval("seed_level"),
+            *interval("run_level"),
+            Column("p_seed_level", "seed-level p", ".2g"),
+            Column("p_run_level", "run-level p", ".2g"),
+            *map(Column, ("minimum_p_seed_level", "minimum_p_run_level")),
+            *map(Column, ("num_seeds", "num_priorities", "num_resamples", *held)),
+        ],
     )
 
 

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +15,28 @@ from analysis.load.matched import Runs, by_point, shared_seeds
 from analysis.load.priorities import Priorities, priority_values
 from analysis.load.run_files import RunFiles
 from analysis.load.text import counted, evenly, first_items, listed, no_width
-from analysis.render.figure_parts import axis_limits, point_text, range_text
+from analysis.render.figure_parts import (
+    axis_limits,
+    legend_of,
+    point_text,
+    range_text,
+    style_of,
+)
 from analysis.render.panels import (
     GRID,
     INK,
     MUTED,
     ColouredPoints,
     Colours,
-    Drawn,
     Figure,
-    Key,
     Label,
     Line,
     Panel,
     Points,
     Scale,
-    mark_of,
 )
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table
-from mtl.errors import UsageError
 
 MAX_TASKS = 6
 """Tasks whose pairs are drawn: six have 15."""
@@ -66,7 +69,25 @@ class Difference:
     """One an axis: share of the seeds in which the first method is better; a tie counts half."""
 
 
-def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: ARG001
+@dataclass(frozen=True)
+class Pair:
+    """The differences of two methods at every priority that both have."""
+
+    arm_a: str
+    arm_b: str
+    differences: tuple[Difference, ...]
+
+    def name(self, findings: Findings) -> str:
+        """Return the stem of files."""
+        return f"ternary_difference_{'_'.join(str(findings.arms.index(a)) for a in self.arms)}"
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """Return both methods."""
+        return self.arm_a, self.arm_b
+
+
+def many_tasks(findings: Findings, _: RunFiles) -> Section | None:
     """Return the section for three tasks and more; None for fewer, or without results."""
     axes = findings.axes
     if len(axes) < 3 or not findings.points:
@@ -74,18 +95,13 @@ def many_tasks(findings: Findings, files: RunFiles) -> Section | None:  # noqa: 
     spans = [range_text(findings.points, axis, k) for k, axis in enumerate(axes)]
     lead = f"Over {len(findings.points)} operating points the means run over {listed(spans)}."
     parts: list[Part | Folded] = []
-    found: list[tuple[str, str, tuple[Difference, ...]]] = []
+    pairs: list[Pair] = []
     if len(axes) == 3:
-        found, parts = _triangles(findings)
-        if found:
-            lead = _difference_text(axes, *found[0])
-    return Section(
-        "many_tasks",
-        f"{len(axes)} tasks at once",
-        lead,
-        (*parts, _metric_pairs(findings)),
-        {"pairs": [{"arm_a": a, "arm_b": b, "differences": of} for a, b, of in found]},
-    )
+        pairs, parts = _triangles(findings)
+        if pairs:
+            lead = _difference_text(axes, pairs[0])
+    parts.append(_metric_pairs(findings))
+    return Section("many_tasks", f"{len(axes)} tasks at once", lead, tuple(parts), {"pairs": pairs})
 
 
 def _metric_pairs(findings: Findings) -> Figure:
@@ -109,15 +125,14 @@ def _metric_pairs(findings: Findings) -> Figure:
     ]
     panels: list[Panel] = []
     for i, j in itertools.combinations(range(len(axes)), 2):
-        marks: list[Drawn] = []
+        marks = []
         for arm, is_front in itertools.product(arms, (False, True)):
             mine = [p for p in foremost[arm][:MAX_POINTS] if p.nondominated is is_front]
             if mine:
                 x, y = (_shown_means(mine, axes[k], k) for k in (i, j))
                 hover = tuple(point_text(findings, p) for p in mine) if len(panels) < 3 else ()
-                mark = mark_of(findings.arms.index(arm))
                 opacity = 1.0 if is_front else 0.35
-                marks.append(Points(x, y, mark, arm, hover, size=9.0, opacity=opacity))
+                marks.append(Points(x, y, style_of(findings, arm), arm, hover, opacity=opacity))
         title = f"{axes[i].task} and {axes[j].task}"
         panels.append(Panel(f"pair_{i}_{j}", scales[i], scales[j], tuple(marks), title, height=300))
     num_front = sum(point.nondominated for point in findings.points)
@@ -128,12 +143,11 @@ def _metric_pairs(findings: Findings) -> Figure:
         f"{len(findings.points)} operating points are not dominated on all "
         f"{len(findings.axes)} metrics. The table of operating points holds every value.",
         tuple(panels),
-        "Means over seeds; better is right and up, and an arrow says whether higher or lower is "
-        f"better. Strong marks are not dominated on all {len(findings.axes)} metrics at once, "
-        "faint ones are: a point may look beaten in one pair and be the best compromise over all."
-        f"{task_note}{arm_note}{point_note}",
+        f"Means over seeds; better is right and up. Faint points are dominated on all "
+        f"{len(findings.axes)} metrics at once: a point that looks beaten in one pair may be the "
+        f"best compromise over all.{task_note}{arm_note}{point_note}",
         columns=3,
-        legend=tuple(Key(arm, mark_of(findings.arms.index(arm)), "point") for arm in arms),
+        legend=legend_of(findings, arms, "point"),
     )
 
 
@@ -147,48 +161,44 @@ def _shown_means(points: Sequence[OperatingPoint], axis: Axis, k: int) -> tuple[
     return tuple(float(f"{p.means[k] * axis.metric.display_factor:.6g}") for p in points)
 
 
-def _triangles(
-    findings: Findings,
-) -> tuple[list[tuple[str, str, tuple[Difference, ...]]], list[Part | Folded]]:
+def _triangles(findings: Findings) -> tuple[list[Pair], list[Part | Folded]]:
     """Return the differences of pairs of methods, and the parts with the triangles."""
     axes = findings.axes
     columns = [axis.column for axis in axes]
     runs = by_point(findings.runs, [axis.task for axis in axes], columns)
-    steered = [a for a in findings.arms if any(arm == a and key for arm, key in runs)]
-    if not steered:
+    prioritised = [a for a in findings.arms if any(arm == a and key for arm, key in runs)]
+    if not prioritised:
         return [], ["No triangle is drawn: no method here takes priorities."]
-    parts: list[Part | Folded] = [_value_figure(findings, steered)]
-    found, notes, tables = [], [], []
-    pairs, note = first_items(every_pair(steered), MAX_PAIRS, "pairs of methods")
-    for a, b in pairs:
-        of_pair = differences(runs, a, b, axes)
-        if of_pair:
-            found.append((a, b, of_pair))
-            parts.append(_difference_figure(findings, a, b, of_pair))
-            tables.append(_difference_table(findings, a, b, of_pair))
+    pairs, tables, notes = [], [], []
+    parts: list[Part | Folded] = [_value_figure(findings, prioritised)]
+    shown, note = first_items(every_pair(prioritised), MAX_PAIRS, "pairs of methods")
+    for a, b in shown:
+        pair = Pair(a, b, differences(runs, a, b, axes))
+        if pair.differences:
+            pairs.append(pair)
+            parts.append(_difference_figure(findings, pair))
+            tables.append(_difference_table(findings, pair))
         else:
             notes.append(f"{a} and {b} share no priority and seed, so no difference is drawn.")
-    if len(steered) == 1:
-        notes.append(f"{steered[0]} alone takes priorities, so there is no difference.")
+    if len(prioritised) == 1:
+        notes.append(f"{prioritised[0]} alone takes priorities, so there is no difference.")
     parts += [*notes, *([note.strip()] if note else [])]
     if tables:
         parts.append(Folded("Values in the triangles", tuple(tables)))
-    return found, parts
+    return pairs, parts
 
 
-def _value_figure(findings: Findings, steered: Sequence[str]) -> Figure:
-    arms, arm_note = first_items(steered, MAX_TRIANGLE_METHODS, "methods")
-    axes = findings.axes
+def _value_figure(findings: Findings, prioritised: Sequence[str]) -> Figure:
+    arms, arm_note = first_items(prioritised, MAX_TRIANGLE_METHODS, "methods")
     of_arm = {
         arm: [p for p in findings.points if p.arm == arm and p.priorities is not None]
         for arm in arms
     }
-    everything = [point for mine in of_arm.values() for point in mine]
     panels, spans = [], []
     for number, (arm, mine) in enumerate(of_arm.items()):
         drawn = evenly(mine, MAX_SETTINGS)
-        for k, axis in enumerate(axes):
-            means = [p.means[k] for p in everything]
+        for k, axis in enumerate(findings.axes):
+            means = [p.means[k] for points in of_arm.values() for p in points]
             points = _coloured(
                 [p.priorities for p in drawn if p.priorities],
                 [p.means[k] * axis.metric.display_factor for p in drawn],
@@ -197,8 +207,10 @@ def _value_figure(findings: Findings, steered: Sequence[str]) -> Figure:
                 f"{axis.unit}, {axis.better}",
                 [point_text(findings, p) for p in drawn],
             )
-            panels.append(_triangle(f"ternary_{number}_{k}", f"{arm}: {axis.name}", axes, points))
-        spans.append(f"{arm}: {', '.join(range_text(mine, a, k) for k, a in enumerate(axes))}")
+            name, title = f"ternary_{number}_{k}", f"{arm}: {axis.name}"
+            panels.append(_triangle(name, title, findings.axes, points))
+        of_axes = (range_text(mine, axis, k) for k, axis in enumerate(findings.axes))
+        spans.append(f"{arm}: {', '.join(of_axes)}")
     most = max(map(len, of_arm.values()))
     drawn_note = f" {MAX_SETTINGS} of up to {most} priorities are drawn, evenly picked."
     return Figure(
@@ -207,30 +219,34 @@ def _value_figure(findings: Findings, steered: Sequence[str]) -> Figure:
         f"Triangles of priorities, one a method and metric. {'. '.join(spans)}. The table of "
         "operating points holds every value.",
         tuple(panels),
-        "A setting stands nearer to a task's corner the higher the task's priority; at a corner "
-        "that task would have all of it. Grey lines are steps of 0.2. One colour scale a metric "
-        f"for all methods; means over seeds.{arm_note}{drawn_note if most > MAX_SETTINGS else ''}",
+        "Means over seeds. A setting stands nearer to a task's corner the higher the task's "
+        "priority; grey lines are steps of 0.2. One colour scale a metric for all methods."
+        f"{arm_note}{drawn_note if most > MAX_SETTINGS else ''}",
         columns=3,
     )
 
 
-def _difference_text(axes: Sequence[Axis], a: str, b: str, found: Sequence[Difference]) -> str:
-    said = []
+def _difference_text(axes: Sequence[Axis], pair: Pair) -> str:
+    found = pair.differences
+    ahead = []
     for k, axis in enumerate(axes):
-        ahead = sum(d.gains[k] > 0 for d in found)
         mean = axis.shown(float(np.mean([d.gains[k] for d in found])), signed=True)
-        said.append(f"{axis.name} at {ahead} (mean gain {mean} {axis.difference_unit})")
+        count = sum(d.gains[k] > 0 for d in found)
+        ahead.append(f"{axis.name} at {count} (mean gain {mean} {axis.difference_unit})")
     settings = counted(len(found), "priority", "priorities")
-    return f"Of {settings} that both ran, {a} is better than {b} in {listed(said)}."
+    return (
+        f"Of {settings} that both ran, {pair.arm_a} is better than {pair.arm_b} in {listed(ahead)}."
+    )
 
 
-def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Figure:
-    drawn = evenly(found, MAX_SETTINGS)
-    name = _difference_name(findings, a, b)
+def _difference_figure(findings: Findings, pair: Pair) -> Figure:
+    drawn = evenly(pair.differences, MAX_SETTINGS)
+    name = pair.name(findings)
     panels = []
     for k, axis in enumerate(findings.axes):
         factor = axis.metric.display_factor
-        reach = max(abs(d.gains[k]) for d in found) * factor or 10.0**-axis.metric.decimals
+        reach = max(abs(d.gains[k]) for d in pair.differences) * factor
+        reach = reach or 10.0**-axis.metric.decimals
         hover = [
             f"{findings.shown_priorities(d.priorities)}\n"
             f"{axis.shown(d.gains[k], signed=True)} {axis.difference_unit}, better in "
@@ -246,55 +262,39 @@ def _difference_figure(findings: Findings, a: str, b: str, found: Sequence[Diffe
             hover,
         )
         panels.append(_triangle(f"{name}_{k}", axis.name, findings.axes, points))
+    a, b = pair.arms
     return Figure(
         name,
         f"{a} against {b} at equal priority",
-        f"Triangles of the gain of {a} over {b}. {_difference_text(findings.axes, a, b, found)}",
+        f"Triangles of the gain of {a} over {b}. {_difference_text(findings.axes, pair)}",
         tuple(panels),
-        f"Gain of {a} over {b}: positive where {a} is better, whichever way the metric counts; "
-        "means over the seeds that both have at a priority.",
+        f"Gain of {a} over {b}, positive where {a} is better: means over the seeds that both have "
+        "at a priority.",
         columns=3,
     )
 
 
-def _difference_name(findings: Findings, a: str, b: str) -> str:
-    return f"ternary_difference_{findings.arms.index(a)}_{findings.arms.index(b)}"
+def _difference_table(findings: Findings, pair: Pair) -> Table:
+    a, b = pair.arms
+    tasks = [axis.task for axis in findings.axes]
 
+    def gain_columns(k: int, axis: Axis) -> list[Column]:
+        def shown(record: Mapping[str, Any]) -> str:
+            gain = axis.shown(record["gains"][k], signed=True)
+            return f"{gain} ({record['seeds_better'][k] * record['num_seeds']:g})"
 
-def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Difference]) -> Table:
-    axes = findings.axes
-    tasks = [axis.task for axis in axes]
-    columns = [Column("method_a"), Column("method_b")]
-    columns += [Column(name) for name in priority_values(None, tasks)]
-    for k, axis in enumerate(axes):
+        head = f"{axis.name} ({axis.difference_unit})"
+        return [Column(f"{axis.column}_gain", head, shown), Column(f"{axis.column}_seeds_better")]
 
-        def cell(record: dict[str, Difference], k: int = k, axis: Axis = axis) -> str:
-            d = record["difference"]
-            gain = axis.shown(d.gains[k], signed=True)
-            return f"{gain} ({d.seeds_better[k] * len(d.seeds):g})"
-
-        columns += [
-            Column(None, f"{axis.name} ({axis.difference_unit})", cell),
-            Column(f"{axis.column}_gain"),
-            Column(f"{axis.column}_seeds_better"),
-        ]
     records = []
-    for d in found:
-        gains = {f"{axis.column}_gain": gain for axis, gain in zip(axes, d.gains, strict=True)}
-        better = zip(axes, d.seeds_better, strict=True)
-        records.append(
-            {
-                "method_a": a,
-                "method_b": b,
-                **priority_values(d.priorities, tasks),
-                **gains,
-                **{f"{axis.column}_seeds_better": share for axis, share in better},
-                "num_seeds": len(d.seeds),
-                "difference": d,
-            }
-        )
+    for d in pair.differences:
+        record = {"method_a": a, "method_b": b, "num_seeds": len(d.seeds), **vars(d)}
+        record |= priority_values(d.priorities, tasks)
+        for axis, gain, better in zip(findings.axes, d.gains, d.seeds_better, strict=True):
+            record |= {f"{axis.column}_gain": gain, f"{axis.column}_seeds_better": better}
+        records.append(record)
     return Table.of(
-        _difference_name(findings, a, b),
+        pair.name(findings),
         f"Gain of {a} over {b} at each priority, positive where {a} is better; in parentheses the "
         "number of seeds in which it is, a tie counting half.",
         records,
@@ -302,9 +302,10 @@ def _difference_table(findings: Findings, a: str, b: str, found: Sequence[Differ
             Column(
                 None,
                 f"priorities ({', '.join(tasks)})",
-                lambda record: findings.shown_priorities(record["difference"].priorities),
+                lambda record: findings.shown_priorities(record["priorities"]),
             ),
-            *columns,
+            *map(Column, ("method_a", "method_b", *priority_values(None, tasks))),
+            *(c for k, axis in enumerate(findings.axes) for c in gain_columns(k, axis)),
             Column("num_seeds", "seeds"),
         ],
     )
@@ -319,10 +320,8 @@ def _coloured(
     hover: Sequence[str],
 ) -> ColouredPoints:
     """Return points at their priorities in the triangle, coloured by values."""
-    places = in_triangle(np.array(settings))
     return ColouredPoints(
-        _rounded(places[:, 0]),
-        _rounded(places[:, 1]),
+        *_places(np.array(settings)),
         tuple(map(float, values)),
         colours,
         limits,
@@ -334,26 +333,22 @@ def _coloured(
 
 def _triangle(name: str, title: str, axes: Sequence[Axis], points: ColouredPoints) -> Panel:
     """Return a panel with the triangle, its lines of equal priority and its corners' names."""
-    corners = np.array(CORNERS)
-    lines: list[Drawn] = []
+    lines = []
     for k in range(3):
         for step in np.arange(GRID_STEP, 1 - 1e-9, GRID_STEP):
             # Both ends have `step` of task k; one has the rest of the next task, one of the other.
             ends = np.zeros((2, 3))
             ends[:, k] = step
             ends[0, (k + 1) % 3] = ends[1, (k + 2) % 3] = 1 - step
-            line = in_triangle(ends)
-            lines.append(Line(_rounded(line[:, 0]), _rounded(line[:, 1]), GRID, width=1.0))
-    around = corners[[0, 1, 2, 0]]
-    lines.append(Line(_rounded(around[:, 0]), _rounded(around[:, 1]), MUTED, width=1.2))
+            lines.append(Line(*_places(ends), GRID, width=1.0))
+    lines.append(Line(*_places(np.eye(3)[[0, 1, 2, 0]]), MUTED, width=1.2))
     left, right, top = (axis.task for axis in axes)
     names = (
         Label(-0.1, -0.07, left, INK, "left"),
         Label(1.1, -0.07, right, INK, "right"),
-        Label(0.5, float(corners[2, 1]) + 0.07, top, INK, "center"),
+        Label(0.5, CORNERS[2][1] + 0.07, top, INK, "center"),
     )
-    marks = (*lines, points, *names)
-    return Panel(name, SIDE, HEIGHT, marks, title, height=250, is_equal=True)
+    return Panel(name, SIDE, HEIGHT, (*lines, points, *names), title, height=250, is_equal=True)
 
 
 def _widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
@@ -363,31 +358,15 @@ def _widened(low: float, high: float, axis: Axis) -> tuple[float, float]:
     return (low * factor - room, high * factor + room)
 
 
-def _rounded(values: np.ndarray) -> tuple[float, ...]:
-    """Return coordinates with five decimals, which no eye tells from more."""
-    return tuple(round(float(value), 5) for value in values)
+def _places(priorities: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return x and y of settings in the triangle, with five decimals."""
+    x, y = np.round(in_triangle(priorities), 5).T.tolist()
+    return tuple(x), tuple(y)
 
 
 def in_triangle(priorities: np.ndarray) -> np.ndarray:
-    """Return where settings stand in the triangle of `CORNERS`.
-
-    Args:
-        priorities: (n, 3), none negative, each row with a sum above 0 (rounded ones are scaled to
-            sum 1).
-
-    Returns:
-        (n, 2) coordinates.
-
-    Raises:
-        ValueError: for other shapes, values that are not finite, or negative ones.
-    """
-    shares = np.asarray(priorities, dtype=np.float64)
-    if shares.ndim != 2 or shares.shape[1] != 3:
-        raise UsageError(f"Expected three priorities a setting, got shape {shares.shape}.")
-    sums = shares.sum(axis=1, keepdims=True)
-    if not np.isfinite(shares).all() or (shares < 0).any() or (sums <= 0).any():
-        raise UsageError("Expected priorities of 0 or more with a sum above 0, finite.")
-    return np.asarray(shares / sums @ np.array(CORNERS))
+    """Return where settings (n, 3) stand in the triangle of `CORNERS`, (n, 2)."""
+    return np.asarray(priorities / priorities.sum(axis=1, keepdims=True) @ np.array(CORNERS))
 
 
 def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tuple[Difference, ...]:
@@ -404,12 +383,6 @@ def differences(runs: Runs, arm_a: str, arm_b: str, axes: Sequence[Axis]) -> tup
         # Turned so that higher is better.
         gains = -signs(axes) * np.array([pair[0][seed] - pair[1][seed] for seed in seeds])
         better = (gains > 0) + 0.5 * (gains == 0)
-        found.append(
-            Difference(
-                key,
-                tuple(seeds),
-                tuple(map(float, gains.mean(axis=0))),
-                tuple(map(float, better.mean(axis=0))),
-            )
-        )
+        means = (tuple(map(float, of.mean(axis=0))) for of in (gains, better))
+        found.append(Difference(key, tuple(seeds), *means))
     return tuple(found)

@@ -23,7 +23,8 @@ from analysis.load.priorities import is_equal, settings_of
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items, first_listed, listed
 from analysis.load.trials import RankedMetric, identifier_text, trials_of_setting
-from analysis.render.panels import Drawn, Figure, Panel, Points, Scale, mark_of
+from analysis.render.figure_parts import style_of
+from analysis.render.panels import Drawn, Figure, Panel, Points, Scale
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table, latex, plain
 
@@ -50,9 +51,8 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
         return Section(NAME, TITLE, lead, (), {})
     ranking = rank(held)
     ranking = replace(ranking, blocks=_seed_blocks(ranking))
-    notes = [*ranking.notes[:MAX_NAMED]]
-    if len(ranking.notes) > len(notes):
-        notes.append(f"{len(ranking.notes) - len(notes)} more such notes are not shown.")
+    notes, more = first_items(ranking.notes, MAX_NAMED, "notes")
+    notes += [more.strip()] if more else []
     lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in ranked]
     if lacking:
         notes.append(f"Not ranked, without runs at equal priorities: {listed(lacking)}.")
@@ -129,41 +129,38 @@ def _first_rows(table: Table) -> Table:
 
 def _figure(findings: Findings, ranking: Ranking) -> Figure:
     """Draw each trial's average rank and each method's, better to the right."""
-    table = ranking.table
-    summary = table.summary.sort_values("rank_avg", kind="stable").to_dict("records")
+    trials = ranking.table.trials
+    summary = ranking.table.summary.sort_values("rank_avg", kind="stable").to_dict("records")
     shown, note = first_items(summary, MAX_DRAWN, "methods")
     marks: list[Drawn] = []
     ticks = []
     for place, row in enumerate(shown):
         arm, y = str(row["method"]), float(len(shown) - place)
-        mark = mark_of(findings.arms.index(arm))
-        mine = table.trials[table.trials["method"] == arm]
+        style, mine = style_of(findings, arm), trials[trials["method"] == arm]
         averages = tuple(map(float, mine["rank_avg"]))
         seeds = tuple(
             f"{arm}, seed {seed}: {v:.2f}" for seed, v in zip(mine["seed"], averages, strict=True)
         )
         hover = (f"{arm}\naverage rank {row['rank_avg']:.2f} over {len(mine)} trials",)
         marks += [
-            Points(averages, (y - 0.2,) * len(averages), mark, arm, seeds, size=6, opacity=0.35),
-            Points((float(row["rank_avg"]),), (y + 0.15,), mark, arm, hover, size=11),
+            Points(averages, (y - 0.2,) * len(averages), style, arm, seeds, size=6, opacity=0.35),
+            Points((float(row["rank_avg"]),), (y + 0.15,), style, arm, hover, size=11),
         ]
         ticks.append((y, arm))
-    worst = len(table.trials) + 0.4
+    title = "average rank of a trial over all metrics, lower is better (reversed)"
     panel = Panel(
         name=NAME,
-        x=Scale("average rank of a trial over all metrics, lower is better (reversed)",
-                (worst, 0.6)),
+        x=Scale(title, (len(trials) + 0.4, 0.6)),
         y=Scale("", (0.4, len(shown) + 0.6), ticks=tuple(ticks)),
         marks=tuple(marks),
         height=90 + 44 * len(shown),
-    )  # fmt: skip
+    )
     return Figure(
         name=NAME,
         title="Average ranks at equal priorities",
         alt=f"Average ranks: {listed(_averages(shown))}.",
         panels=(panel,),
-        caption="Large markers are the means of a method's trials. Faint markers below them are "
-        f"trials, one a seed: the mean of its ranks over all metrics.{note}",
+        caption=f"Large markers: means of a method's trials; faint ones: trials, one a seed.{note}",
     )
 
 
@@ -173,30 +170,37 @@ def trial_table(ranking: Ranking) -> Table:
     names = [table.by, *table.identifiers]
     num_top = TOP_SHARE * len(table.trials)
 
+    def name_column(name: Any) -> Column:
+        return Column(name, name, lambda trial: identifier_text(trial[name]))
+
     def cell(ranked: RankedMetric) -> Column:
         def shown(trial: Mapping[str, Any]) -> str:
             rank = trial[f"rank_{ranked.column}"]
             return _shown(trial[ranked.column], rank, ranked) + ("*" if rank <= num_top else "")
 
-        return Column(None, _head(ranked), shown)
+        return Column(ranked.column, _head(ranked), shown)
 
     return Table.of(
         "ranks",
         f"Ranks over {len(table.trials)} trials, 1 for the best; ties share the mean of their "
-        f"ranks. A star marks the best {TOP_SHARE:.0%} of a metric.",
+        f"ranks. A star: among the best {TOP_SHARE:.0%} of a metric.",
         table.trials.to_dict("records"),
         [
-            *(Column(name, name, identifier_text) for name in names),
-            *(cell(ranked) for ranked in table.metrics),
-            *(Column(ranked.column) for ranked in table.metrics),
+            *map(name_column, names),
+            *map(cell, table.metrics),
             *(Column(f"rank_{ranked.column}") for ranked in table.metrics),
-            Column("rank_min", "min", "g"),
-            Column("rank_max", "max", "g"),
-            Column("rank_avg", "avg", ".2f"),
+            *_RANKS,
             Column("num_top"),
         ],
         num_words=len(names),
     )
+
+
+_RANKS = (
+    Column("rank_min", "min", "g"),
+    Column("rank_max", "max", "g"),
+    Column("rank_avg", "avg", ".2f"),
+)
 
 
 def summary_table(ranking: Ranking) -> Table:
@@ -204,14 +208,12 @@ def summary_table(ranking: Ranking) -> Table:
     table = ranking.table
 
     def cell(ranked: RankedMetric) -> Column:
-        column = ranked.column
-        return Column(
-            None,
-            f"mean {_head(ranked)}",
-            lambda row: _shown(row[f"mean_{column}"], row[f"rank_{column}"], ranked),
-        )
+        mean, rank = f"mean_{ranked.column}", f"rank_{ranked.column}"
+        head = f"mean {_head(ranked)}"
+        return Column(mean, head, lambda row: _shown(row[mean], row[rank], ranked))
 
     heads = ("Delta_m, tasks first (%)", "Delta_m, metrics flat (%)")
+    deltas = zip(DELTA_COLUMNS, heads, strict=True) if ranking.has_deltas else ()
     return Table.of(
         "rank_summary",
         f"Ranks of each method's trials (top: cells among the best {TOP_SHARE:.0%} of a metric), "
@@ -220,21 +222,14 @@ def summary_table(ranking: Ranking) -> Table:
         [
             Column(table.by, table.by),
             Column("num_trials", "trials"),
-            Column("rank_min", "min", "g"),
-            Column("rank_max", "max", "g"),
-            Column("rank_avg", "avg", ".2f"),
+            *_RANKS,
             Column("num_top", "top"),
-            *(cell(ranked) for ranked in table.metrics),
-            *(Column(f"mean_{ranked.column}") for ranked in table.metrics),
+            *map(cell, table.metrics),
             *(Column(f"rank_{ranked.column}") for ranked in table.metrics),
             Column("rank_of_means_min"),
             Column("rank_of_means_max"),
             Column("rank_of_means_avg", "avg of means", ".2f"),
-            *(
-                Column(name, head, "+.1f")
-                for name, head in zip(DELTA_COLUMNS, heads, strict=True)
-                if ranking.has_deltas
-            ),
+            *(Column(name, head, "+.1f") for name, head in deltas),
         ],
     )
 
@@ -248,16 +243,17 @@ def test_table(ranking: Ranking) -> Table:
         "and the two-sided p of permuted trials.",
         [asdict(test) for test in ranking.tests],
         [
-            Column(None, "methods", lambda test: f"{test['method_a']} {MINUS} {test['method_b']}"),
-            Column("method_a"),
+            Column(
+                "method_a", "methods", lambda test: f"{test['method_a']} {MINUS} {test['method_b']}"
+            ),
             Column("method_b"),
-            Column("column", "metric", heads.__getitem__),
+            Column("column", "metric", lambda test: heads[test["column"]]),
             Column("difference", "difference", "+.3g"),
             Column("probability_a_better", "P(better)", ".2f"),
             Column("p", "p", ".2g"),
             Column("p_adjusted", "p after Holm", ".2g"),
             Column("min_attainable_p", "minimum attainable p", ".2g"),
-            Column("paired", "trials", lambda paired: "paired" if paired else "independent"),
+            Column("paired", "trials", lambda test: "paired" if test["paired"] else "independent"),
             Column("exact"),
         ],
         num_words=2,

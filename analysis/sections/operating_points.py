@@ -15,7 +15,13 @@ from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import Priorities
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT
-from analysis.render.figure_parts import axis_limits, axis_title, range_text
+from analysis.render.figure_parts import (
+    axis_limits,
+    axis_title,
+    point_text,
+    range_text,
+    style_of,
+)
 from analysis.render.labels import PointLabel, labelled
 from analysis.render.panels import (
     Area,
@@ -24,12 +30,10 @@ from analysis.render.panels import (
     Figure,
     Key,
     Line,
-    Mark,
     Panel,
     Points,
     Rule,
     Scale,
-    mark_of,
 )
 from analysis.render.section import Folded, Part, Section
 from analysis.sections.overview_tables import operating_point_table, run_table
@@ -59,31 +63,27 @@ Place = tuple[float, float]
 
 def point_section(findings: Findings, _: RunFiles) -> Section:
     """Return the section of the operating points, with or without a figure."""
-    figures = operating_point_figures(findings)
-    parts: list[Part | Folded] = []
-    # The caption is that of all figures.
-    parts += [replace(f, caption=f.caption if k == 0 else "") for k, f in enumerate(figures)]
-    if len(figures) > MAX_FIGURES:
-        more = [replace(figure, caption="") for figure in figures[MAX_FIGURES:]]
-        parts[MAX_FIGURES:] = [Folded(f"{len(more)} more pairs of tasks", tuple(more))]
-    lead = "No run has a usable result yet."
-    if findings.points:
+    title = "Operating points"
+    if not findings.points:
+        return Section("points", title, "No run has a usable result yet.", ())
+    first, *rest = operating_point_figures(findings) or (None,)
+    # One caption for all figures.
+    others = [replace(figure, caption="") for figure in rest if figure]
+    parts: list[Part | Folded] = [] if first is None else [first, *others[: MAX_FIGURES - 1]]
+    more = others[MAX_FIGURES - 1 :]
+    if more:
+        parts.append(Folded(f"{len(more)} more pairs of tasks", tuple(more)))
+    lead = f"What a setting gives on every task at once, {SPLIT} split."
+    if first is not None:
         tasks = ", ".join(axis.task for axis in findings.axes)
         few = len(findings.axes) <= MAX_LABELLED_TASKS
-        lead = f"What a setting gives on every task at once, {SPLIT} split."
-        if figures:
-            lead += (
-                f" Labels are the priorities {f'({tasks})' if few else 'of the two tasks drawn'}."
-            )
-        meanings = [f"{a.name}: {a.metric.meaning}, {a.better}." for a in findings.axes]
-        parts += [
-            operating_point_table(findings),
-            Folded(
-                "Single runs, and what the metrics mean",
-                (run_table(findings), " ".join(meanings)),
-            ),
-        ]
-    return Section("points", "Operating points", lead, tuple(parts))
+        lead += f" Labels are the priorities {f'({tasks})' if few else 'of the two tasks drawn'}."
+    meanings = [f"{a.name}: {a.metric.meaning}, {a.better}." for a in findings.axes]
+    parts += [
+        operating_point_table(findings),
+        Folded("Single runs, and what the metrics mean", (run_table(findings), " ".join(meanings))),
+    ]
+    return Section("points", title, lead, tuple(parts))
 
 
 def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
@@ -101,38 +101,34 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
 def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]) -> Figure:
     plane = Plane(findings, pair)
     x, y = plane.axes
-    arms = [(arm, mark_of(number)) for number, arm in enumerate(findings.arms) if plane.of(arm)]
+    arms = [arm for arm in findings.arms if plane.of(arm)]
     bands = [(runs, band) for runs in banded if (band := plane.band(runs))]
+    medians = [median for _, (_, median) in bands if median is not None]
     limits = plane.limits()
     arrows = plane.arrows(limits)
+    # From below to above.
     marks: list[Drawn] = [area for _, (area, _) in bands]
     marks += plane.reference_lines(limits)
-    marks += [plane.single_runs(arm, mark) for arm, mark in arms]
-    for arm, mark in arms:
+    marks += map(plane.single_runs, arms)
+    for arm in arms:
         corners = plane.staircase(arm)
         if corners:
             xs, ys = zip(*corners, strict=True)
-            name = f"{arm}, nondominated"
-            marks.append(Line(xs, ys, mark.colour, mark.dash, name, opacity=0.75))
-    medians = [median for _, (_, median) in bands if median is not None]
-    marks += medians
-    marks += [Arrow((a[0], b[0]), (a[1], b[1])) for a, b in arrows]
-    marks += [plane.means(arm, mark) for arm, mark in arms]
+            style, name = style_of(findings, arm), f"{arm}, nondominated"
+            marks.append(Line(xs, ys, style.colour, style.dash, name, opacity=0.75))
+    marks += [*medians, *arrows, *map(plane.means, arms)]
     name = f"operating_points_{x.task}_{y.task}"
-    panel = Panel(
-        name,
-        Scale(axis_title(x), limits[0]),
-        Scale(axis_title(y), limits[1]),
-        tuple(marks),
-    )
-    shapes: dict[bool, Literal["both", "point"]] = {True: "both", False: "point"}
+    scales = (Scale(axis_title(x), limits[0]), Scale(axis_title(y), limits[1]))
+    fronts = [arm for arm in arms if len(plane.of(arm)) > 1]
     return Figure(
         name=name,
         title=f"{x.task.capitalize()} against {y.task}",
         alt=plane.alt(),
-        panels=(labelled(panel, plane.labels()),),
-        caption=_caption(findings, [r for r, _ in bands], bool(medians), bool(arrows)),
-        legend=tuple(Key(arm, mark, shapes[len(plane.of(arm)) > 1]) for arm, mark in arms),
+        panels=(labelled(Panel(name, *scales, tuple(marks)), plane.labels()),),
+        caption=_caption(findings, [runs for runs, _ in bands], bool(medians), bool(arrows)),
+        legend=tuple(
+            Key(arm, style_of(findings, arm), "both" if arm in fronts else "point") for arm in arms
+        ),
     )
 
 
@@ -167,7 +163,7 @@ class Plane:
         reference = self.findings.reference
         return None if reference is None else np.array([reference.point[k] for k in self.pair])
 
-    def single_runs(self, arm: str, mark: Mark) -> Points:
+    def single_runs(self, arm: str) -> Points:
         """Return the runs of a method."""
         runs = self.findings.runs[self.findings.runs["arm"] == arm]
         places = self.shown(runs[[axis.column for axis in self.axes]].to_numpy())
@@ -176,24 +172,17 @@ class Plane:
             for seed, (x, y) in zip(runs["seed"], places, strict=True)
         )
         xs, ys = zip(*places, strict=True)
-        return Points(xs, ys, mark, f"{arm}, single seeds", hover, size=6, opacity=0.35)
+        style, name = style_of(self.findings, arm), f"{arm}, single seeds"
+        return Points(xs, ys, style, name, hover, size=6, opacity=0.35)
 
-    def means(self, arm: str, mark: Mark) -> Points:
+    def means(self, arm: str) -> Points:
         """Return the means of a method with their standard deviations."""
         mine = self.of(arm)
         xs, ys = zip(*map(self.place, mine), strict=True)
         deviations = self.shown([[point.sds[k] or 0.0 for k in self.pair] for point in mine])
-        errors_x, errors_y = zip(*deviations, strict=True)
-        hover = tuple(map(self._hover, mine))
-        return Points(xs, ys, mark, arm, hover, size=11, errors_x=errors_x, errors_y=errors_y)
-
-    def _hover(self, point: OperatingPoint) -> str:
-        priorities = self.findings.shown_priorities(point.priorities, empty="")
-        lines = [f"{point.arm} {priorities}".rstrip()]
-        for axis, k in zip(self.axes, self.pair, strict=True):
-            sd = f" ± {axis.shown(point.sds[k])}" if point.sds[k] is not None else ""
-            lines.append(f"{axis.name}: {axis.shown(point.means[k])}{sd} {axis.unit}")
-        return "\n".join([*lines, f"seeds {', '.join(map(str, point.seeds))}"])
+        errors = tuple(zip(*deviations, strict=True))
+        hover = tuple(point_text(self.findings, point) for point in mine)
+        return Points(xs, ys, style_of(self.findings, arm), arm, hover, 11, 1.0, *errors)
 
     def staircase(self, arm: str) -> list[Place]:
         """Return a method's staircase; empty for a single point."""
@@ -224,14 +213,14 @@ class Plane:
         )
         if not better:
             return None
-        mark = mark_of(self.findings.arms.index(runs.arm))
+        colour = style_of(self.findings, runs.arm).colour
         xs, ys = zip(*better, *(worse or self.shown([corner.tolist()]))[::-1], strict=True)
-        area = Area(xs, ys, mark.colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
+        area = Area(xs, ys, colour, f"{runs.arm}, 25 to 75 % of seeds", 0.13)
         if len(runs.seeds) < MIN_FOR_MEDIAN or not median:
             return area, None
         xs, ys = zip(*median, strict=True)
         name = f"{runs.arm}, median attainment"
-        return area, Line(xs, ys, mark.colour, "dot", name, width=1.1, opacity=0.8)
+        return area, Line(xs, ys, colour, "dot", name, width=1.1, opacity=0.8)
 
     def references(self, axis: Axis) -> dict[str, float]:
         """Return what is drawn as a line at one value of an axis: kind -> value, metric units."""
@@ -280,11 +269,11 @@ class Plane:
             limits.append(axis_limits(values, axis))
         return limits
 
-    def arrows(self, limits: Sequence[tuple[float, float]]) -> list[tuple[Place, Place]]:
-        """Return (from, to): from fixed to lsb at the same priorities.
+    def arrows(self, limits: Sequence[tuple[float, float]]) -> list[Arrow]:
+        """Return arrows from fixed to lsb at the same priorities.
 
-        None where there are many, or several arms of either. Points that nearly coincide have
-        none: an arrow needs some length.
+        None where there are many, or several arms of either, or between points that nearly
+        coincide.
         """
         methods = method_of(self.findings)
         ends = [[arm for arm, name in methods.items() if name == end] for end in PAPER_PAIR[::-1]]
@@ -294,14 +283,14 @@ class Plane:
             {point.priorities: self.place(point) for point in self.of(arm) if point.priorities}
             for (arm,) in ends
         )
-        shared = [priorities for priorities in starts if priorities in tips]
+        shared = [(starts[key], tips[key]) for key in starts if key in tips]
         if len(shared) > MAX_ARROWS:
             return []
         widths = np.abs(np.diff(np.array(limits), axis=1)[:, 0])
         return [
-            (starts[p], tips[p])
-            for p in shared
-            if np.linalg.norm((np.array(tips[p]) - starts[p]) / widths) > MIN_ARROW
+            Arrow((a[0], b[0]), (a[1], b[1]))
+            for a, b in shared
+            if np.linalg.norm((np.array(b) - a) / widths) > MIN_ARROW
         ]
 
     def labels(self) -> list[PointLabel]:
@@ -309,21 +298,20 @@ class Plane:
 
         That is its priorities, of many tasks those of the two axes, or its method.
         """
-        points = self.findings.points
-        settings = [point.priorities for point in points]
+        settings = [point.priorities for point in self.findings.points]
         texts: Callable[[Priorities], str] = self.findings.shown_priorities
         if len(self.findings.axes) > MAX_LABELLED_TASKS:
             settings = [s and (s[self.pair[0]], s[self.pair[1]]) for s in settings]
             texts = priority_texts(s for s in settings if s is not None).__getitem__
         held = sorted(
-            zip(points, settings, strict=True),
+            zip(self.findings.points, settings, strict=True),
             key=lambda one: (not one[0].nondominated, not one[0].nondominated_in_arm),
         )
         return [
             PointLabel(
                 *self.place(point),
                 point.arm if setting is None else texts(setting),
-                mark_of(self.findings.arms.index(point.arm)).colour,
+                style_of(self.findings, point.arm).colour,
             )
             for point, setting in held
         ]
@@ -345,15 +333,12 @@ class Plane:
 
 
 def _caption(
-    findings: Findings,
-    banded: Sequence[ArmRuns],
-    has_medians: bool,
-    has_arrows: bool,
+    findings: Findings, banded: Sequence[ArmRuns], has_medians: bool, has_arrows: bool
 ) -> str:
     of_two = " of these two axes" if len(findings.axes) > 2 else ""
     parts = [
-        "Better is right and up. Large markers: means over seeds, bars of one standard deviation. "
-        "Small ones: single runs. Steps: a method's nondominated means; the area between them and "
+        "Better is right and up. Large markers: means over seeds, bars of one standard deviation; "
+        "small ones: single runs. Steps: a method's nondominated means; the area between them and "
         f"the reference point is the hypervolume{of_two}."
     ]
     if len(findings.axes) > MAX_LABELLED_TASKS:
@@ -367,8 +352,8 @@ def _caption(
         parts.append("Arrows: from fixed to lsb at the same priorities.")
     if findings.prior:
         parts.append(
-            "Dotted lines: a baseline that does not look at the image (at each pixel the median "
-            "value, mean normal or most frequent class of the training targets)."
+            "Dotted lines: the image-independent baseline (at each pixel the median value, mean "
+            "normal or most frequent class of the training targets)."
         )
     if any(axis.column in findings.baselines for axis in findings.axes):
         parts.append("Long dashes: means of networks that train that task alone, otherwise alike.")

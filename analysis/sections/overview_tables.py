@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from analysis.load.priorities import priority_values, settings_of
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT, STATES
 from analysis.load.text import listed
+from analysis.render.figure_parts import mean_text
 from analysis.render.section import Part, Section
 from analysis.render.table import Column, Table
 from analysis.sections.verdict import not_compared, partly_compared, single_point_words
@@ -26,87 +27,79 @@ MAX_RATIOS = 6
 
 def operating_point_table(findings: Findings) -> Table:
     """Return one row an operating point: means and standard deviations over seeds."""
-    axes = findings.axes
-    tasks = ", ".join(axis.task for axis in axes)
-    shown_names = [f"shown_{axis.column}" for axis in axes]
-    columns = [
-        Column("method", "method"),
-        Column(None, f"priorities ({tasks})", lambda record: record["priorities"]),
-        *(Column(key) for key in priority_values(None, [axis.task for axis in axes])),
-    ]
-    for axis in axes:
-        columns += [
-            Column(None, axis.title, operator.itemgetter(f"shown_{axis.column}")),
-            Column(f"{axis.column}_mean"),
-            Column(f"{axis.column}_sd"),
-        ]
-    columns += [
-        Column("num_seeds", "seeds"),
-        Column("nondominated", "nondominated", lambda value: "yes" if value else ""),
-        Column("nondominated_within_method"),
-    ]
-    records = [
-        {
-            "method": point.arm,
-            "priorities": findings.shown_priorities(point.priorities),
-            **dict(zip(shown_names, mean_cells(point, axes), strict=True)),
-            **point_values(point, axes),
-            "nondominated": point.nondominated,
-            "nondominated_within_method": point.nondominated_in_arm,
-        }
-        for point in findings.points
-    ]
     return Table.of(
         "operating_points",
         "Operating points on the test split: mean ± standard deviation over seeds. Nondominated: "
         "no mean of any method is at least as good on every axis and better on one.",
-        records,
-        columns,
+        [
+            {
+                **point_record(point, findings.axes),
+                "nondominated": point.nondominated,
+                "nondominated_within_method": point.nondominated_in_arm,
+            }
+            for point in findings.points
+        ],
+        [
+            *point_columns(findings),
+            Column("num_seeds", "seeds"),
+            Column("nondominated", "nondominated", lambda r: "yes" if r["nondominated"] else ""),
+            Column("nondominated_within_method"),
+        ],
         num_words=2,
         marked=[point.nondominated for point in findings.points],
     )
 
 
-def mean_cells(point: OperatingPoint, axes: Sequence[Axis]) -> list[str]:
-    """Return mean ± standard deviation on each axis as people read it."""
-    return [
-        axis.shown(mean) + (f" ± {axis.shown(sd)}" if sd is not None else "")
-        for axis, mean, sd in zip(axes, point.means, point.sds, strict=True)
+def point_columns(findings: Findings) -> list[Column]:
+    """Return the first columns of tables of operating points: method, priorities and means."""
+    tasks = [axis.task for axis in findings.axes]
+    columns = [
+        Column("method", "method"),
+        _priorities_column(findings, f"priorities ({', '.join(tasks)})"),
+        *map(Column, priority_values(None, tasks)),
     ]
+    for axis in findings.axes:
+        columns += [_mean_column(axis), Column(f"{axis.column}_sd")]
+    return columns
 
 
-def point_values(point: OperatingPoint, axes: Sequence[Axis]) -> dict[str, Any]:
-    """Return column -> value of an operating point with all digits."""
-    values: dict[str, Any] = {**priority_values(point.priorities, [axis.task for axis in axes])}
+def _priorities_column(findings: Findings, head: str) -> Column:
+    return Column(None, head, lambda record: findings.shown_priorities(record["priorities"]))
+
+
+def _mean_column(axis: Axis) -> Column:
+    mean, sd = f"{axis.column}_mean", f"{axis.column}_sd"
+    return Column(mean, axis.title, lambda record: mean_text(axis, record[mean], record[sd]))
+
+
+def point_record(point: OperatingPoint, axes: Sequence[Axis]) -> dict[str, Any]:
+    """Return the record of an operating point, see `point_columns`, with `num_seeds`."""
+    record: dict[str, Any] = {"method": point.arm, "priorities": point.priorities}
+    record |= priority_values(point.priorities, [axis.task for axis in axes])
     for axis, mean, sd in zip(axes, point.means, point.sds, strict=True):
-        values |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
-    return values | {"num_seeds": point.n}
+        record |= {f"{axis.column}_mean": mean, f"{axis.column}_sd": sd}
+    return record | {"num_seeds": point.n}
 
 
 def run_table(findings: Findings) -> Table:
     """Return every usable run; its CSV is a tidy table that `pareto.py` reads back."""
-    tasks = [axis.task for axis in findings.axes]
-    runs = findings.runs.drop(columns="arm", errors="ignore")
+
+    def value_column(axis: Axis) -> Column:
+        return Column(None, axis.title, lambda record: axis.shown(record[axis.column]))
+
     columns = [
-        Column(None, "method", lambda record: record["arm"]),
-        Column(None, "priorities", lambda record: record["priorities"]),
-        Column(None, "run", lambda record: record["run_id"]),
+        Column(None, "method", operator.itemgetter("arm")),
+        _priorities_column(findings, "priorities"),
+        Column(None, "run", operator.itemgetter("run_id")),
         Column(None, "seed", lambda record: str(record["seed"])),
-        *(
-            Column(None, axis.title, operator.itemgetter(f"shown_{axis.column}"))
-            for axis in findings.axes
-        ),
-        *(Column(str(name)) for name in runs),
+        *map(value_column, findings.axes),
+        *(Column(str(name)) for name in findings.runs if name != "arm"),
         *(Column(f"prior_{name}") for name in findings.prior),
     ]
-    settings = settings_of(findings.runs, tasks)
+    prior = {f"prior_{name}": value for name, value in findings.prior.items()}
+    settings = settings_of(findings.runs, [axis.task for axis in findings.axes])
     records = [
-        {
-            **row,
-            "priorities": findings.shown_priorities(setting),
-            **{f"shown_{axis.column}": axis.shown(row[axis.column]) for axis in findings.axes},
-            **{f"prior_{name}": value for name, value in findings.prior.items()},
-        }
+        {**row, **prior, "priorities": setting}
         for row, setting in zip(findings.runs.to_dict("records"), settings, strict=True)
     ]
     return Table.of(
@@ -118,19 +111,18 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
     """Return hypervolumes and their differences; None without operating points."""
     if not findings.points:
         return None
-    words = [
+    parts: list[Part] = []
+    if findings.hypervolumes:
+        parts.append(_hypervolume_table(findings))
+    parts += [
         *partly_compared(findings),
         *not_compared(findings),
         *single_point_words(findings),
     ]
-    parts: list[Part] = []
-    if findings.hypervolumes:
-        parts.append(_hypervolume_table(findings))
-    elif not findings.comparisons:
-        words.append("No hypervolume is shown: no method has a front.")
-    parts += words
     if findings.comparisons:
         parts.append(_comparison_table(findings))
+    elif not findings.hypervolumes:
+        parts.append("No hypervolume is shown: no method has a front.")
     lead = "The part of the metrics' space that a front dominates: larger is better."
     volumes = [f"{arm} {volume:.4g}" for arm, volume in findings.hypervolumes.items()]
     if volumes:
@@ -178,27 +170,20 @@ def _permutations(record: Mapping[str, Any]) -> str:
 
 
 COMPARISON_COLUMNS = (
-    Column("method_a"),
+    Column(
+        "method_a", "methods", lambda record: f"{record['method_a']} {MINUS} {record['method_b']}"
+    ),
     Column("method_b"),
-    Column(None, "methods", lambda record: f"{record['method_a']} {MINUS} {record['method_b']}"),
     Column("why_not"),
     Column("num_priorities", "priorities"),
     Column("num_seeds", "seeds"),
-    Column("difference"),
-    Column(None, "difference", _difference),
+    Column("difference", "difference", _difference),
     Column("p", "p", ".2g"),
     Column("p_adjusted", "p after Holm", ".2g"),
     Column("minimum_p", "minimum attainable p", ".2g"),
     Column("minimum_p_adjusted"),
-    Column("num_permutations"),
-    Column(None, "permutations", _permutations),
-    Column("exact"),
-    Column("seed"),
-    Column("unit"),
-    Column("hypervolume_a"),
-    Column("hypervolume_b"),
-    Column("seeds"),
-    Column("left_out"),
+    Column("num_permutations", "permutations", _permutations),
+    *map(Column, ("exact", "seed", "unit", "hypervolume_a", "hypervolume_b", "seeds", "left_out")),
 )
 
 
@@ -229,24 +214,19 @@ def _comparison_record(c: Comparison) -> dict[str, Any]:
     return record
 
 
+def _shown(key: str, **options: Any) -> Callable[[Mapping[str, Any]], str]:
+    """Return what shows a value of a record with its `axis`."""
+    return lambda record: str(record["axis"].shown(record[key], **options))
+
+
 SPREAD_COLUMNS = (
     Column("arm", "method"),
-    Column("column"),
-    Column(None, "metric", lambda record: record["axis"].title),
-    Column("range_of_means"),
-    Column(None, "range of means", lambda record: record["axis"].shown(record["range_of_means"])),
-    Column("pooled_sd"),
-    Column(
-        None,
-        "seed spread",
-        lambda record: record["axis"].shown(record["pooled_sd"], more_decimals=1),
-    ),
+    Column("column", "metric", lambda record: record["axis"].title),
+    Column("range_of_means", "range of means", _shown("range_of_means")),
+    Column("pooled_sd", "seed spread", _shown("pooled_sd", more_decimals=1)),
     Column("ratio", "range / spread", ".1f"),
-    Column("least_margin_over_prior"),
     Column(
-        None,
-        "least margin",
-        lambda record: record["axis"].shown(record["least_margin_over_prior"], signed=True),
+        "least_margin_over_prior", "least margin", _shown("least_margin_over_prior", signed=True)
     ),
 )
 
@@ -265,16 +245,11 @@ def spread_section(findings: Findings, _: RunFiles) -> Section | None:
         SPREAD_COLUMNS,
         num_words=2,
     )
-    return Section(
-        "spread",
-        "Does the priority move a metric by more than the seed does?",
-        _spread_lead(findings),
-        (table,),
-    )
+    title = "Does the priority move a metric by more than the seed does?"
+    return Section("spread", title, _spread_lead(findings), (table,))
 
 
 def _spread_lead(findings: Findings) -> str:
-    """Return by how many standard deviations over seeds the priority moves each metric."""
     ratios = [spread.ratio for spread in findings.spreads if spread.ratio is not None]
     if not ratios:
         return "How far the priority moves a metric; there is no spread over seeds to compare with."
@@ -297,18 +272,6 @@ def _ratio_text(ratio: float) -> str:
     return f"{ratio:.{0 if ratio >= 10 else 1}f}"
 
 
-STATE_COLUMNS = (
-    Column("run_id"),
-    Column("method", "method", lambda value: value or "unknown"),
-    Column("priorities"),
-    Column(None, "priorities", lambda record: record["shown_priorities"]),
-    Column("seed", "seed", lambda value: f"{value:d}"),
-    Column("state", "state"),
-    Column("reason", "reason"),
-    Column(None, "run", operator.itemgetter("run_id")),
-)
-
-
 def run_section(findings: Findings, _: RunFiles) -> Section:
     """Return what became of the runs asked for, with the reasons."""
     meanings = [f"{number} {state} ({STATES[state]})" for state, number in findings.counts.items()]
@@ -316,12 +279,7 @@ def run_section(findings: Findings, _: RunFiles) -> Section:
     if list(findings.counts) == ["done"]:
         several = len(findings.states) > 1
         lead = f"All {len(findings.states)} runs are done." if several else "The one run is done."
-    return Section(
-        "states",
-        "What was run and what is missing",
-        lead,
-        (_state_table(findings),),
-    )
+    return Section("states", "What was run and what is missing", lead, (_state_table(findings),))
 
 
 def _state_table(findings: Findings) -> Table:
@@ -329,8 +287,8 @@ def _state_table(findings: Findings) -> Table:
         {
             **vars(state),
             "method": state.arm,
+            "setting": state.priorities,
             "priorities": " ".join(f"{p:.12g}" for p in state.priorities or ()),
-            "shown_priorities": findings.shown_priorities(state.priorities),
         }
         for state in findings.states
     ]
@@ -338,7 +296,15 @@ def _state_table(findings: Findings) -> Table:
         "states",
         "Runs that were asked for and are not in the figures.",
         records,
-        STATE_COLUMNS,
+        [
+            Column("run_id"),
+            Column("method", "method", lambda r: r["method"] or NONE),
+            Column("priorities", "priorities", lambda r: findings.shown_priorities(r["setting"])),
+            Column("seed", "seed", "d"),
+            Column("state", "state"),
+            Column("reason", "reason"),
+            Column(None, "run", operator.itemgetter("run_id")),
+        ],
         num_words=6,
     )
     kept = zip(table.rows, findings.states, strict=True)
@@ -347,18 +313,12 @@ def _state_table(findings: Findings) -> Table:
 
 def provenance_section(findings: Findings, _: RunFiles) -> Section:
     """Return where the numbers come from and what they cost."""
-    provenance = findings.provenance
     return Section(
         "provenance",
         "Provenance and cost",
         _provenance_lead(findings),
         (_budget_table(findings),) if findings.points else (),
         template="provenance.html.j2",
-        data={
-            "varies": provenance.varies,
-            "recorded": provenance.recorded,
-            "common": provenance.common,
-        },
     )
 
 
@@ -379,21 +339,27 @@ def _provenance_lead(findings: Findings) -> str:
     return " ".join([*sentences, f"All metrics shown are of the {SPLIT} split."])
 
 
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+def _seconds(key: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return what shows the seconds of a record."""
+
+    def text(record: Mapping[str, Any]) -> str:
+        value = record[key]
+        if value is None:
+            return NONE
+        return f"{value:.1f}" if value < 100 else f"{value:,.0f}".replace(",", " ")
+
+    return text
 
 
 BUDGET_COLUMNS = (
     Column("arm", "method"),
     Column("num_runs", "runs"),
-    Column("epochs", "epochs a run", lambda value: value.replace(" ", ", ") or NONE),
+    Column("epochs", "epochs a run", lambda record: record["epochs"].replace(" ", ", ") or NONE),
     Column("wall_seconds"),
     Column("device_seconds"),
-    Column("wall_seconds_per_run", "wall s a run", _seconds),
-    Column(None, "wall s in all", lambda record: _seconds(record["wall_seconds"])),
-    Column(None, "device s in all", lambda record: _seconds(record["device_seconds"])),
+    Column("wall_seconds_per_run", "wall s a run", _seconds("wall_seconds_per_run")),
+    Column(None, "wall s in all", _seconds("wall_seconds")),
+    Column(None, "device s in all", _seconds("device_seconds")),
 )
 
 
@@ -415,8 +381,8 @@ def _budget_table(findings: Findings) -> Table:
         )
     return Table.of(
         "budget",
-        "Cost of the runs shown. Wall seconds of runs side by side add up to more than the time "
-        "that passed.",
+        "Cost of the runs shown. Wall seconds of parallel runs add up to more than the time that "
+        "passed.",
         records,
         BUDGET_COLUMNS,
     )

@@ -1,7 +1,6 @@
 """The reader's choice: sliders for what matters, the network to take, and how to run it."""
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,10 @@ from analysis.load.axes import Axis
 from analysis.load.matched import Key, by_point, ids_by_point
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT, VALIDATION
-from analysis.render.panels import mark_of
+from analysis.render.figure_parts import mean_text, style_of
 from analysis.render.section import Folded, Part, Section
 from analysis.render.table import Column, Table
-from analysis.sections.overview_tables import mean_cells, point_values
+from analysis.sections.overview_tables import point_columns, point_record
 
 STEPS = 100
 """Positions of a slider, from 0."""
@@ -42,14 +41,13 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     by_key: dict[Key, OperatingPoint] = {(p.arm, p.priorities): p for p in findings.points}
     points = [by_key[key] for key in held.keys]
     choice, knee_index = choice_at_equal_weights(held), knee(held.losses)
-    default = points[choice.index]
-    parts: list[Part | Folded] = [
-        _knee_text(findings, None if knee_index is None else points[knee_index]),
+    default, knee_point = points[choice.index], None if knee_index is None else points[knee_index]
+    parts: tuple[Part | Folded, ...] = (
+        _knee_text(findings, knee_point),
         *_caveats(findings, held, split, files),
         Folded("Every point that can be chosen", (_table(findings, held, points, split),)),
-    ]
+    )
     sure = _sure_text(choice)
-    lead = f"If all metrics matter alike, take {_name(findings, default)}: {sure}"
     values = {
         "judged_by": split,
         "num_offered": len(held.offered),
@@ -59,23 +57,21 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
         "default": default,
         "num_equally_good": choice.num_equal,
         "share_of_resamples": choice.sureness,
-        "knee": None if knee_index is None else points[knee_index],
+        "knee": knee_point,
     }
-    return Section(
-        "picker",
-        "Choose a network",
-        f"{lead} Say below what matters to you, and get the network.",
-        tuple(parts),
-        values,
-        template="picker.html.j2",
-        data={
-            **_axes_data(findings, held, split),
-            "points": _points_data(findings, held, points, files),
-            "knee": None if knee_index is None else held.offered.tolist().index(knee_index),
-            "sure": f"{sure[0].upper()}{sure[1:]}",
-            "from_store": bool(files.stores),
-        },
+    data = {
+        **_axes_data(findings, held, split),
+        "points": _points_data(findings, held, points, files),
+        "knee": None if knee_index is None else held.offered.tolist().index(knee_index),
+        "sure": f"{sure[0].upper()}{sure[1:]}",
+        "from_store": bool(files.stores),
+    }
+    lead = (
+        f"If all metrics matter alike, take {_name(findings, default)}: {sure} Say below what "
+        "matters to you, and get the network."
     )
+    template = "picker.html.j2"
+    return Section("picker", "Choose a network", lead, parts, values, template, data)
 
 
 def _judged_by(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[str, list[str]]:
@@ -113,20 +109,19 @@ def _knee_text(findings: Findings, point: OperatingPoint | None) -> str:
 
 
 def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) -> list[str]:
-    if split == VALIDATION:
-        caveats = [
-            "The choice is made on the validation split and the values shown are of the test "
-            "split, so the choice does not flatter them."
-        ]
-    else:
-        caveats = [
+    how = (
+        "The choice is made on the validation split and the values shown are of the test split, so "
+        "the choice does not flatter them."
+    )
+    if split != VALIDATION:
+        how = (
             "Not all of these results hold validation values, so the choice is made on the test "
             "values that are shown, and the chosen ones are somewhat lucky."
-        ]
-    caveats[0] += (
-        f" {len(held.offered)} of {len(held.keys)} operating points can be chosen; the others are "
-        "dominated there. This finds a network to use; it is no comparison of methods."
-    )
+        )
+    caveats = [
+        f"{how} {len(held.offered)} of {len(held.keys)} operating points can be chosen; the others "
+        "are dominated there. This finds a network to use; it is no comparison of methods."
+    ]
     counts = {point.n for point in findings.points}
     if counts == {2}:
         caveats.append(
@@ -154,28 +149,22 @@ def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) 
 def _table(
     findings: Findings, held: Candidates, points: Sequence[OperatingPoint], split: str
 ) -> Table:
-    axes = findings.axes
-    records = []
-    for index in held.offered:
-        point = points[index]
-        losses = {f"{a.column}_loss": x for a, x in zip(axes, held.losses[index], strict=True)}
-        cells = zip(axes, mean_cells(point, axes), strict=True)
-        shown = {axis.title: cell for axis, cell in cells}
-        shown["priorities"] = findings.shown_priorities(point.priorities)
-        records.append({"method": point.arm, **shown, **point_values(point, axes), **losses})
-    values = point_values(points[0], axes)
-    tasks = ", ".join(axis.task for axis in axes)
+    names = [f"{axis.column}_loss" for axis in findings.axes]
+    records = [
+        point_record(points[index], findings.axes)
+        | dict(zip(names, held.losses[index].tolist(), strict=True))
+        for index in held.offered
+    ]
+    losses = zip(names, findings.axes, strict=True)
     return Table.of(
         "picker_points",
         "Points that can be chosen: test mean ± standard deviation over seeds, and the loss by "
         f"which they are chosen: 0 at the best and 1 at the worst mean of the {split} split.",
         records,
         [
-            Column("method", "method"),
-            Column(None, f"priorities ({tasks})", itemgetter("priorities")),
-            *(Column(None, axis.title, itemgetter(axis.title)) for axis in axes),
-            *(Column(name) for name in values),
-            *(Column(f"{axis.column}_loss", f"loss of {axis.name}", ".2f") for axis in axes),
+            *point_columns(findings),
+            Column("num_seeds"),
+            *(Column(name, f"loss of {axis.name}", ".2f") for name, axis in losses),
         ],
         num_words=2,
     )
@@ -221,13 +210,13 @@ def _points_data(
         data.append(
             {
                 "arm": point.arm,
-                "colour": mark_of(findings.arms.index(point.arm)).colour_number,
+                "colour": style_of(findings, point.arm).colour_number,
                 "priorities": findings.shown_priorities(point.priorities, empty=""),
                 "losses": held.losses[index].tolist(),
                 # A narrow page breaks before the sign, not behind it.
                 "shown": [
-                    text.replace("± ", "±\N{NO-BREAK SPACE}")
-                    for text in mean_cells(point, findings.axes)
+                    mean_text(axis, mean, sd).replace("± ", "±\N{NO-BREAK SPACE}")
+                    for axis, mean, sd in zip(findings.axes, point.means, point.sds, strict=True)
                 ],
                 "seed": seed,
                 "num_seeds": point.n,

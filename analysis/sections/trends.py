@@ -1,7 +1,7 @@
 """The section on trends: loss scales, weights, losses, difficulties, as in Figures S-2 to S-4."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,11 @@ from analysis.load.axes import NONE
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
 from analysis.load.text import evenly, listed
-from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, mark_of
+from analysis.render.figure_parts import band
+from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, Style
 from analysis.render.scales import log_ticks
 from analysis.render.section import Folded, Part, Section
-from analysis.render.table import Table
+from analysis.render.table import Column, Table
 from mtl.errors import UsageError
 from mtl.records import EpochRecord
 
@@ -64,33 +65,25 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
         each = "; ".join(f"{s.runs.arm} {', '.join(map(str, s.seeds))}" for s in shown)
         notes.append(f"The methods differ in their seeds: {each}.")
     scales, weights, losses, difficulties = (_figure(name, shown, tasks) for name in QUANTITIES)
-    parts: list[Part | None] = [scales, weights, *notes]
-    folded: list[Part | None] = [losses, difficulties, _table(shown, findings)]
-    return Section(
-        name="trends",
-        title="Trends of loss scales and weights",
-        lead=_lead(shown, findings),
-        parts=(
-            *(part for part in parts if part is not None),
-            Folded(
-                "Task losses, difficulties and all values",
-                tuple(part for part in folded if part is not None),
-            ),
-        ),
-        values={
-            "methods": [
-                {
-                    "method": s.runs.arm,
-                    "priorities": s.runs.priorities,
-                    "run_ids": [run_id for seed, run_id in s.runs.runs if seed in s.seeds],
-                    "seeds": s.seeds,
-                    "largest_over_smallest_loss_scale": s.ends,
-                }
-                for s in shown
-            ],
-            "notes": tuple(notes),
-        },
-    )
+    parts: list[Part | Folded] = [figure for figure in (scales, weights) if figure]
+    folded: list[Part] = [figure for figure in (losses, difficulties) if figure]
+    folded.append(_table(shown, findings))
+    parts += [*notes, Folded("Task losses, difficulties and all values", tuple(folded))]
+    values = {
+        "methods": [
+            {
+                "method": s.runs.arm,
+                "priorities": s.runs.priorities,
+                "run_ids": [run_id for seed, run_id in s.runs.runs if seed in s.seeds],
+                "seeds": s.seeds,
+                "largest_over_smallest_loss_scale": s.ends,
+            }
+            for s in shown
+        ],
+        "notes": notes,
+    }
+    title = "Trends of loss scales and weights"
+    return Section("trends", title, _lead(shown, findings), tuple(parts), values)
 
 
 def _read(
@@ -137,25 +130,28 @@ def _factor(ratio: float) -> str:
 def _table(shown: Sequence[ShownTrends], findings: Findings) -> Table:
     """Return first and last values a method and task; its CSV holds every epoch."""
     tasks = [axis.task for axis in findings.axes]
-    rows, frames = [], []
+    records, frames = [], []
     for s in shown:
+        priorities = findings.shown_priorities(s.runs.priorities)
         for task in tasks:
-            means = [s.drawn(name, task)["mean"].tolist() for name in QUANTITIES]
-            cells = [f"{of[0]:.3g} → {of[-1]:.3g}" if of else NONE for of in means]
-            rows.append((s.runs.arm, findings.shown_priorities(s.runs.priorities), task, *cells))
+            record = {"method": s.runs.arm, "priorities": priorities, "task": task}
+            for name in QUANTITIES:
+                means = s.drawn(name, task)["mean"].tolist()
+                record[name] = f"{means[0]:.3g} → {means[-1]:.3g}" if means else NONE
+            records.append(record)
         named = {"method": s.runs.arm, **priority_values(s.runs.priorities, tasks)}
         own = ["task", "quantity", "epoch", "mean", "lowest", "highest", "num_seeds"]
         frames.append(s.curves.assign(**named)[[*named, *own]])
     whole = pd.concat(frames, ignore_index=True)
-    return Table(
+    table = Table.of(
         "trends",
         "From the first to the last epoch, means over seeds. The CSV holds all "
         f"{len(whole)} values, with the lowest and highest seed of each epoch.",
-        ("method", "priorities", "task", *(name.replace("_", " ") for name in QUANTITIES)),
-        tuple(rows),
-        whole,
+        records,
+        [Column(name, name.replace("_", " ")) for name in records[0]],
         num_words=3,
     )
+    return replace(table, raw=whole)
 
 
 def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Figure | None:
@@ -175,15 +171,14 @@ def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Fi
     x = Scale("epoch", (float(whole["epoch"].min()) - 0.5, float(whole["epoch"].max()) + 0.5))
     panels = []
     for s in having:
-        marks = [mark for i, task in enumerate(tasks) for mark in _marks(s.drawn(name, task), i)]
+        marks = [
+            mark for i, task in enumerate(tasks) for mark in _marks(s.drawn(name, task), Style(i))
+        ]
         # Bands below all lines.
         marks.sort(key=lambda mark: not isinstance(mark, Area))
         arm, number = s.runs.arm, s.runs.number
         panels.append(Panel(f"trend_{name}_{number}", x, y, tuple(marks), arm, height=300))
-    caption = [
-        "Mean over seeds; the band reaches from the lowest to the highest seed. Logarithmic axis, "
-        "the same for all methods."
-    ]
+    caption = ["Mean, lowest and highest seed. Logarithmic axis, the same for all methods."]
     if whole["epoch"].nunique() > MAX_EPOCHS:
         caption.append(f"{MAX_EPOCHS} epochs of each curve are drawn; the CSV holds all.")
     without = [s.runs.arm for s in shown if s not in having]
@@ -201,13 +196,12 @@ def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Fi
         panels=tuple(panels),
         caption=" ".join(caption),
         columns=min(COLUMNS, len(panels)),
-        legend=tuple(Key(task, mark_of(i), "line") for i, task in enumerate(tasks)),
+        legend=tuple(Key(task, Style(i), "line") for i, task in enumerate(tasks)),
     )
 
 
-def _marks(curve: pd.DataFrame, number: int) -> list[Drawn]:
+def _marks(curve: pd.DataFrame, style: Style) -> list[Drawn]:
     """Return line and band of a task's curve, broken where a logarithmic axis holds no value."""
-    mark = mark_of(number)
     marks: list[Drawn] = []
     is_held = curve["mean"] > 0
     for _, part in curve[is_held].groupby((~is_held).cumsum()[is_held]):
@@ -220,10 +214,9 @@ def _marks(curve: pd.DataFrame, number: int) -> list[Drawn]:
             for e, m, low, high in zip(epochs, means, lows, highs, strict=True)
         )
         if len(part) == 1:
-            marks.append(Points(epochs, means, mark, task, hover, size=6.0))
+            marks.append(Points(epochs, means, style, task, hover, size=6.0))
             continue
         if lows != highs and min(lows) > 0:
-            outline = ((*epochs, *reversed(epochs)), (*highs, *reversed(lows)))
-            marks.append(Area(*outline, mark.colour, task))
-        marks.append(Line(epochs, means, mark.colour, mark.dash, task, hover=hover))
+            marks.append(band(epochs, lows, highs, style, task, 0.18))
+        marks.append(Line(epochs, means, style.colour, style.dash, task, hover=hover))
     return marks

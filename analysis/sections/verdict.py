@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,10 @@ MAX_NAMED = 4
 """Methods or priorities that a sentence names; it counts the rest."""
 MAX_SENTENCES = 6
 """Of one kind."""
+MIN_SEEDS = 5
+"""With fewer, standard deviations are called rough."""
 CLEAR_RATIO = 5.0
-"""From this range over spread on, a metric is said to follow the priority clearly."""
+"""From this range over spread on, a metric follows the priority clearly."""
 DATA_CAVEATS: Mapping[tuple[str, str], str] = {
     ("scenes", "simple"): "A demonstration and no evidence about real data: the simple variant of "
     "the scenes is built to show a trade-off between tasks within minutes.",
@@ -40,14 +41,10 @@ class Verdict:
     statements: tuple[str, ...]
     """What was found, with numbers."""
     caveats: tuple[str, ...]
-    """What this cannot show."""
 
 
 def verdict(findings: Findings) -> Verdict:
-    """Return the verdict; it names a winner only where a test is significant.
-
-    However many methods there are, it names a few and counts the rest.
-    """
+    """Return the verdict; it names a winner only where a test is significant."""
     if not findings.points:
         return Verdict(
             f"Nothing to compare yet: none of {len(findings.states)} runs has a usable result.",
@@ -57,21 +54,29 @@ def verdict(findings: Findings) -> Verdict:
     comparisons = _by_weight(findings)
     if _all_zero(comparisons):  # the headline says so
         comparisons = [c for c in comparisons if c.test is None]
-    compared = [_compared(c, findings) for c in comparisons]
+    counts = sorted({point.n for point in findings.points})
+    few_seeds = []
+    if counts == [1]:
+        few_seeds = ["One seed a setting cannot separate methods from chance."]
+    elif counts[0] < MIN_SEEDS:
+        shown = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        few_seeds = [f"The standard deviations are rough: {shown} seeds."]
+    common = findings.provenance.common
+    data = (str(common.get("data.name")), str(common.get("data.variant")))
     return Verdict(
         headline=_headline(findings),
         statements=(
-            *_first(compared, "comparisons"),
+            *_first([_compared(c, findings) for c in comparisons], "comparisons"),
             *single_point_words(findings),
-            *_movements(findings),
+            *_first([_movement(a, findings) for a in prioritised_arms(findings)], "methods"),
             *_against_prior(findings),
         ),
         caveats=(
             *partly_compared(findings),
-            *_data_caveat(findings.provenance.common),
+            *([DATA_CAVEATS[data]] if data in DATA_CAVEATS else []),
             *_incomplete(findings),
             *_without_result(findings),
-            *_few_seeds(findings),
+            *few_seeds,
             _reach(findings),
         ),
     )
@@ -81,11 +86,6 @@ def _first(sentences: Sequence[str], noun: str) -> list[str]:
     """Return the first sentences, and one that counts them where there are more."""
     shown, note = first_items(sentences, MAX_SENTENCES, noun)
     return [*shown, note.strip()] if note else shown
-
-
-def _data_caveat(common: Mapping[str, Any]) -> list[str]:
-    key = (str(common.get("data.name")), str(common.get("data.variant")))
-    return [DATA_CAVEATS[key]] if key in DATA_CAVEATS else []
 
 
 def _incomplete(findings: Findings) -> list[str]:
@@ -125,16 +125,6 @@ def _without_result(findings: Findings) -> list[str]:
     return _first(sentences, "methods with gaps")
 
 
-def _few_seeds(findings: Findings) -> list[str]:
-    seeds = sorted({point.n for point in findings.points})
-    if seeds == [1]:
-        return ["One seed a setting cannot separate methods from chance."]
-    if seeds[0] < 5:
-        counts = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        return [f"The standard deviations are rough: {counts} seeds."]
-    return []
-
-
 def _reach(findings: Findings) -> str:
     if findings.searched:
         return (
@@ -147,13 +137,13 @@ def _reach(findings: Findings) -> str:
             "One data set, one network, one setting of the optimiser for all methods: how they "
             "rank elsewhere, or each with its own tuned learning rate, is open."
         )
-    unsaid = [
+    missing = [
         *([] if "dataset" in common else ["data set"]),
         *([] if {"architecture", "encoder"} & set(common) else ["network"]),
         "setting of the optimiser",
     ]
     return (
-        f"The table does not say which {listed(unsaid)} the runs had, nor whether all methods had "
+        f"The table does not say which {listed(missing)} the runs had, nor whether all methods had "
         "the same: what a difference is due to is open."
     )
 
@@ -308,13 +298,8 @@ def _with_holm(p: float, adjusted: float | None) -> str:
     return f"{p:.2g}{holm}"
 
 
-def _movements(findings: Findings) -> list[str]:
-    """Say for each method how far the priority moves each metric, against the seeds."""
-    sentences = [_movement(arm, findings) for arm in prioritised_arms(findings)]
-    return _first(sentences, "methods")
-
-
 def _movement(arm: str, findings: Findings) -> str:
+    """Say how far the priority moves each metric of a method, against the seeds."""
     moved, held = [], []
     spreads = [spread for spread in findings.spreads if spread.arm == arm]
     means = means_of(findings.points, arm)

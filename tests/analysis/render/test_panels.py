@@ -28,7 +28,7 @@ from analysis.render.panels import (
     Points,
     Rule,
     Scale,
-    mark_of,
+    Style,
 )
 from analysis.render.paper import FORMATS, figure_files
 from analysis.render.plotly_json import plotly_values
@@ -37,10 +37,10 @@ WICKED = "</script><script>alert(1)</script> $\\frac{a}{b$ & _x"
 CELLS = np.array([[0.5], [np.nan]])
 XS, YS = (1.0, 2.0), (3.0, 4.0)
 MARKS: dict[str, Drawn] = {
-    "points": Points(XS, YS, mark_of(1), WICKED, (WICKED, "b\nc"), errors_y=(0.1, 0.2)),
+    "points": Points(XS, YS, Style(1), WICKED, (WICKED, "b\nc"), errors_y=(0.1, 0.2)),
     "coloured": ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), WICKED),
-    "line": Line((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour, "dashdot", WICKED),
-    "area": Area((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), mark_of(2).colour),
+    "line": Line((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), Style(2).colour, "dashdot", WICKED),
+    "area": Area((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), Style(2).colour),
     "heatmap": Heatmap((1.0, 1.5, 2.0), YS, CELLS, "sequential", (0, 1), WICKED),
     "rule": Rule("x", 1.5, WICKED),
     "label": Label(1.5, 3.5, WICKED, anchor="left"),
@@ -104,7 +104,7 @@ def test_neutral_is_the_paper():
 
 def test_paper_draws_every_kind_alike_each_time():
     panels = [panel_of(mark, name=f"panel{number}") for number, mark in enumerate(MARKS.values())]
-    legend = (Key("_hidden?", mark_of(0)), Key(WICKED, mark_of(1)))
+    legend = (Key("_hidden?", Style(0)), Key(WICKED, Style(1)))
     figure = figure_of(*panels, legend=legend, columns=3)
     files = figure_files(figure)
     assert set(files) == {f"a_figure.{form}" for form in FORMATS}
@@ -117,7 +117,7 @@ def test_paper_draws_every_kind_alike_each_time():
 def test_paper_shows_a_mark_where_it_stands():
     """The only blue pixels of a sheet with one blue point on the right lie on its right."""
     scale = {"x": Scale("x", (0.0, 1.0)), "y": Scale("y", (0.0, 1.0))}
-    point = Points((0.9,), (0.5,), mark_of(0), size=20)
+    point = Points((0.9,), (0.5,), Style(0), size=20)
     data = figure_files(figure_of(panel_of(point, **scale)))["a_figure.png"]
     picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     blue = np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30
@@ -141,7 +141,7 @@ def test_pictures_are_embedded_pixel_by_pixel(sides):
 @pytest.mark.parametrize("is_log", [False, True])
 @pytest.mark.parametrize("limits", [None, (0.0034999999999999914, 0.003499999999999993)])
 def test_an_axis_whose_values_agree_but_for_rounding_has_a_width(limits, is_log):
-    line = Line(XS, (0.0034999999999999914, 0.003499999999999993), mark_of(0).colour)
+    line = Line(XS, (0.0034999999999999914, 0.003499999999999993), Style(0).colour)
     panel = panel_of(line, y=Scale("volume", limits, is_log=is_log))
     for variant in plotly_values(panel)["variants"]:
         low, high = variant["layout"]["yaxis"]["range"]
@@ -154,9 +154,9 @@ def test_an_axis_whose_values_agree_but_for_rounding_has_a_width(limits, is_log)
 
 
 def test_zero_alone_and_bars_count_for_the_width():
-    zero = panel_of(Points((0.0,), (0.0,), mark_of(0)))
+    zero = panel_of(Points((0.0,), (0.0,), Style(0)))
     assert plotly_values(zero)["variants"][0]["layout"]["yaxis"]["range"] == [-1.0, 1.0]
-    barred = panel_of(Points((1.0,), (1.0,), mark_of(0), errors_y=(0.5,)))
+    barred = panel_of(Points((1.0,), (1.0,), Style(0), errors_y=(0.5,)))
     layout = plotly_values(barred)["variants"][0]["layout"]
     assert "range" not in layout["yaxis"]
     assert layout["xaxis"]["range"] == pytest.approx([0.9, 1.1])

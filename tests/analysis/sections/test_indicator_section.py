@@ -101,7 +101,7 @@ def test_one_seed_has_numbers_without_intervals():
 def test_unshared_seed_is_left_out_with_a_note():
     rows = [r for r in front_rows() if r[:3] != ("fixed", PRIORITIES[1], 2)]
     section = front_indicators(made_findings(rows), NO_FILES)
-    assert section.values["pairs"][0]["seeds"] == [0, 1]
+    assert section.values["pairs"][0]["seeds"] == (0, 1)
     assert "Of lsb seed 2 is left out" in words(section)
 
 

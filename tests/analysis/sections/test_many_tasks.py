@@ -230,14 +230,6 @@ def test_distance_to_the_opposite_side_is_the_priority():
     assert distance / height == pytest.approx(shares[:, 0])
 
 
-@pytest.mark.parametrize(
-    "wrong", [[[0.5, 0.5]], [0.2, 0.3, 0.5], [[-0.1, 0.6, 0.5]], [[np.nan, 0.5, 0.5]], [[0, 0, 0]]]
-)
-def test_other_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match="Expected"):
-        in_triangle(np.array(wrong))
-
-
 def test_difference_over_the_seeds_of_both():
     (found,) = differences(RUNS, "lsb", "fixed", TRIO)
     assert found.priorities == P  # at the other priority no seed is shared

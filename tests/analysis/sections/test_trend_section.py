@@ -80,7 +80,7 @@ def test_recorded_epochs_are_drawn(store: Store, synthetic: SimpleNamespace) -> 
     figure = next(f for f in made.figures if f.name == "trends_loss_scales")
     assert [panel.title for panel in figure.panels] == ["lsb", "fixed"]
     assert [key.text for key in figure.legend] == ["depth", "segmentation"]
-    assert len({(key.mark.colour, key.mark.dash) for key in figure.legend}) == 2
+    assert len({(key.style.colour, key.style.dash) for key in figure.legend}) == 2
     fixed = figure.panels[1]
     assert fixed.y.is_log
     assert fixed.y.limits == figure.panels[0].y.limits  # methods can be compared by eye
