@@ -59,14 +59,6 @@ def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
     return Plan(name, kind, kept, tuple(by_id), varying_fields(kept))
 
 
-def longer_plan(plan: Plan, specs: Iterable[RunSpec]) -> Plan:
-    """Return `plan` with those of `specs` that it does not hold yet after its own."""
-    held = set(plan.run_ids)
-    by_id = {run_id: spec for spec in specs if (run_id := spec.run_id()) not in held}
-    kept = (*plan.specs, *by_id.values())
-    return Plan(plan.name, plan.kind, kept, (*plan.run_ids, *by_id), varying_fields(kept))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """A sweep's table: every combination of these is a run."""

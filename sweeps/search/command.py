@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mtl.command_line import run
@@ -35,7 +35,6 @@ from sweeps.plan import Grid, Plan, make_plan
 from sweeps.plan.cost import (
     TRAINING_COPIES,
     Estimate,
-    Range,
     StepKey,
     cost_model,
     makespan,
@@ -84,21 +83,19 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
 
 def _check_command(command: Command) -> None:
     """Refuse what sweeps share and a search does not have."""
-    if command.given.get("divisions") is not None:
-        raise UsageError(
-            "Expected no --divisions: a search takes priorities anywhere on the simplex. "
-            "Leave it out."
-        )
-    if command.execution.budget_hours is not None:
-        raise UsageError(
-            "Expected no --budget: a run left out for lack of time would change what the search "
-            "asks next. Leave it out, and bound the search by --epochs-budget or --trials."
-        )
-    if command.refine is not None or command.grid.baselines:
-        raise UsageError(
-            "Expected neither --refine nor --baselines: a search chooses its priorities itself "
-            "and trains no single tasks. Leave them out, or use priority_grid.py."
-        )
+    given = {
+        "--divisions": command.given.get("divisions"),
+        "--budget": command.execution.budget_hours,
+        "--refine": command.refine,
+        "--baselines": command.grid.baselines or None,
+    }
+    for flag, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"Expected no {flag}: a search chooses priorities itself, anywhere on the simplex, "
+                "and its runs are bounded by --trials or --epochs-budget. Leave it out, or use "
+                "priority_grid.py."
+            )
     if is_address(command.store):
         raise UsageError(
             "Expected a folder for --store: a search keeps Optuna's study beside its runs, which "
@@ -232,18 +229,17 @@ def _search(asked: _Asked, store: Store) -> "Outcome":
     from sweeps.search.engine import search
     from sweeps.search.study import Trials
 
-    plan = asked.plan(asked.decided(store))
+    plan, to_come = asked.plan(asked.decided(store)), asked.bytes_to_come(store)
     journal = Journal(store, plan, tuned=TUNED, reported=False)
     folder = store.sweep_folder(asked.command.name)
     with (
         StopSignals() as signals,
         make_display() as display,
-        Batches(asked, store, journal, display, signals, plan.specs) as batches,
+        _Batches(asked, store, journal, display, signals, plan.runs, to_come) as batches,
     ):
         try:
             display.say(asked.options.to_text(len(asked.bases)))
-            trials = Trials(asked.bases, asked.options, store, folder, batches)
-            outcome = search(trials)
+            outcome = search(Trials(asked.bases, asked.options, store, folder, batches))
             batches.write_end("finished")
         except BaseException as error:
             with contextlib.suppress(OSError, StoreError):  # the disk may be what failed
@@ -271,37 +267,27 @@ def _report(asked: _Asked, store: Store, outcome: "Outcome") -> int:
     return 0 if reported and not failed and not short else 1
 
 
-class Batches(contextlib.AbstractContextManager["Batches"]):
+@dataclass(eq=False)
+class _Batches(contextlib.AbstractContextManager["_Batches"]):
     """Trains the batches of a search on one Ray, which ends with this context.
 
     What a batch decides is in plan.json before the batch is trained.
-
-    Args:
-        asked: of the search.
-        store: under the sweep's lock.
-        journal: of this start.
-        display: shows progress.
-        signals: entered by the caller.
-        decided: the runs that earlier starts have decided on.
     """
 
-    def __init__(
-        self,
-        asked: _Asked,
-        store: Store,
-        journal: Journal,
-        display: Display,
-        signals: StopSignals,
-        decided: Sequence[RunSpec],
-    ) -> None:
-        self._asked, self._command = asked, asked.command
-        self._store, self._journal = store, journal
-        self._display, self._signals = display, signals
-        self._bytes_to_come = asked.bytes_to_come(store)
-        self._decided = {spec.run_id(): spec for spec in decided}
-        self._latest: tuple[Sequence[RunSpec], int | None] = ((), None)
-        self._stack = ExitStack()
-        self._session: Session | None = None
+    asked: _Asked
+    store: Store
+    """Under the sweep's lock."""
+    journal: Journal
+    """Of this start."""
+    display: Display
+    signals: StopSignals
+    """Entered by the caller."""
+    decided: dict[str, RunSpec]
+    """Run id -> spec of the runs that are decided on."""
+    bytes_to_come: int
+    """See `_Asked.bytes_to_come`."""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _session: "Session | None" = None
 
     def __exit__(self, *_: object) -> None:
         """End Ray, if it runs."""
@@ -313,34 +299,24 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         Raises:
             UserError: if a signal came, or Ray cannot go on.
         """
+        store, asked = self.store, self.asked
         new = {spec.run_id(): spec for spec in specs}
-        if new.keys() - self._decided.keys():
-            self._decided |= new
-            self._journal.replan(self._asked.plan(list(self._decided.values())))
-        self._latest = (tuple(specs), pause_after)
-        if self._command.execution.retry_failed:
-            for run_id in new:
-                if not self._reached(run_id, pause_after):
-                    self._store.clear_error(run_id)
-        plan = self._open(specs, pause_after)
+        if new.keys() - self.decided.keys():
+            self.decided |= new
+            self.journal.replan(asked.plan(list(self.decided.values())))
+        to_train = {r: spec for r, spec in new.items() if not self._reached(r, pause_after)}
+        if asked.command.execution.retry_failed:
+            for run_id in to_train:
+                store.clear_error(run_id)
+        plan = asked.plan([spec for r, spec in to_train.items() if store.error(r) is None])
         if plan.specs:
-            self._display.say(f"{what}: {counted(len(plan.specs), 'run')}.")
+            self.display.say(f"{what}: {counted(len(plan.specs), 'run')}.")
             self._launch(plan, pause_after)
 
     def write_end(self, state: str) -> None:
         """Write to status.json that nothing is running: `finished` or `stopped`."""
-        specs, pause_after = self._latest
-        plan = self._open(specs, pause_after)
-        progress = self._progress(plan, pause_after, is_finished=state == "finished")
-        self._journal.status(progress.snapshot(), state, now=True)
-
-    def _open(self, specs: Sequence[RunSpec], pause_after: int | None) -> Plan:
-        """Return what of a batch is still to be trained."""
-        plan, store = self._asked.plan(specs), self._store
-        settled = {
-            r for r in plan.run_ids if self._reached(r, pause_after) or store.error(r) is not None
-        }
-        return self._asked.plan(list(plan.without(settled).values()))
+        progress = self._progress(self.asked.plan([]), None, is_finished=state == "finished")
+        self.journal.status(progress.snapshot(), state, now=True)
 
     def _reached(self, run_id: str, epoch: int | None) -> bool:
         """Return whether a run is done, or paused after `epoch` or later and says so.
@@ -348,76 +324,77 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         A run that was interrupted before its manifest says so is opened once more, trains nothing
         and says so: else it would look unfinished for ever.
         """
-        if self._store.is_done(run_id):
+        if self.store.is_done(run_id):
             return True
-        if epoch is None or len(self._store.epochs(run_id)) < epoch:
+        if epoch is None or len(self.store.epochs(run_id)) < epoch:
             return False
-        return PAUSED_AFTER in (self._store.manifest(run_id) or {})
+        return self._says_paused(run_id)
+
+    def _says_paused(self, run_id: str) -> bool:
+        return PAUSED_AFTER in (self.store.manifest(run_id) or {})
 
     def _launch(self, plan: Plan, pause_after: int | None) -> None:
         from sweeps.launch.driver import launch
         from sweeps.launch.session import Session
 
-        command, journal = self._command, self._journal
+        command, journal = self.asked.command, self.journal
         progress = self._progress(plan, pause_after)
         if self._session is None:
-            journal.event("started", num_runs=len(self._decided), num_done=len(progress.done))
-            prepare_data(command, plan.specs, progress, journal, self._display)
+            journal.event("started", num_runs=len(self.decided), num_done=len(progress.done))
+            prepare_data(command, plan.specs, progress, journal, self.display)
             of_batch = sum(stored_bytes(spec, command.runtime) for spec in plan.specs)
-            further = max(0, self._bytes_to_come - of_batch)
+            further = max(0, self.bytes_to_come - of_batch)
             self._session = self._stack.enter_context(
-                Session(command.execution, plan.name, self._signals, further)
+                Session(command.execution, plan.name, self.signals, further)
             )
         launch(
             plan,
-            self._store,
+            self.store,
             command.execution,
             replace(command.runtime, pause_after=pause_after),
             progress,
             journal,
-            self._display,
-            self._signals,
+            self.display,
+            self.signals,
             session=self._session,
         )
         journal.status(progress.snapshot(), "running", now=True)
-        if self._signals.received is not None:
-            raise UserError(f"Stopped by {self._signals.received}. {CONTINUES}")
+        if self.signals.received is not None:
+            raise UserError(f"Stopped by {self.signals.received}. {CONTINUES}")
 
     def _progress(
         self, batch: Plan, pause_after: int | None, *, is_finished: bool = False
     ) -> SweepProgress:
         """Return the progress of the whole search, of which `batch` is to be trained now."""
-        store, now = self._store, set(batch.run_ids)
-        done = store.done(self._decided)
-        trained = {run_id: len(store.epochs(run_id)) for run_id in self._decided}
-        others = self._decided.keys() - done - now
+        asked, store, now = self.asked, self.store, set(batch.run_ids)
+        done = store.done(self.decided)
+        others = self.decided.keys() - done - now
         failed = {run_id for run_id in others if store.error(run_id) is not None}
-        paused = {run_id for run_id in others - failed if trained[run_id] > 0}
+        paused = {run_id for run_id in others - failed if self._says_paused(run_id)}
         begun = done | failed | paused | now
-        runs = {run_id: spec for run_id, spec in self._decided.items() if run_id in begun}
+        trained = {run_id: len(store.epochs(run_id)) for run_id in self.decided}
         epochs = {r: min(s.epochs, pause_after or s.epochs) for r, s in batch.runs.items()}
-        whole = expected_cost(self._command, batch.runs, store, self._asked.slots).run_seconds
-        shares = {run_id: epochs[run_id] / spec.epochs for run_id, spec in batch.runs.items()}
-        expected = {r: (low * shares[r], high * shares[r]) for r, (low, high) in whole.items()}
-        to_come = self._asked.num_epochs - sum(trained.values())
-        to_come -= sum(max(0, epochs[run_id] - trained[run_id]) for run_id in now)
+        whole = expected_cost(self.asked.command, asked.bases, store, asked.slots).run_seconds
+        expected = {}
+        for run_id, spec in batch.runs.items():
+            share = epochs[run_id] / spec.epochs
+            expected[run_id] = (share * whole[spec.method][0], share * whole[spec.method][1])
+        undecided = num_epochs = 0
+        if not is_finished:
+            undecided = max(0, asked.num_runs - len(begun))
+            in_batch = sum(max(0, epochs[run_id] - trained[run_id]) for run_id in now)
+            num_epochs = max(0, asked.num_epochs - sum(trained.values()) - in_batch)
+        share = num_epochs / sum(base.epochs for base in asked.bases.values()) / asked.slots
+        low, high = (share * sum(side) for side in zip(*whole.values(), strict=True))
         return SweepProgress(
-            runs,
+            {run_id: spec for run_id, spec in self.decided.items() if run_id in begun},
             done=done,
             failed=failed,
             paused=paused,
             expected=expected,
-            slots=self._asked.slots,
+            slots=asked.slots,
             epochs_before=epochs_before(store, now),
             pause_after=pause_after,
-            undecided=0 if is_finished else max(0, self._asked.num_runs - len(runs)),
-            seconds_undecided=self._seconds_of(0 if is_finished else max(0, to_come), whole, batch),
+            undecided=undecided,
+            seconds_undecided=(low, high),
         )
-
-    def _seconds_of(self, num_epochs: int, whole: Mapping[str, Range], batch: Plan) -> Range:
-        """Return the wall seconds of so many epochs, as long as those of the batch's runs."""
-        if not whole or num_epochs == 0:
-            return (0.0, 0.0)
-        share = num_epochs / sum(spec.epochs for spec in batch.specs) / self._asked.slots
-        low, high = (share * sum(side) for side in zip(*whole.values(), strict=True))
-        return (low, high)

@@ -11,9 +11,9 @@ from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
 from sweeps import priority_grid
-from tests.faults.tiny_sweep import Sweeps, options, outcome
+from tests.faults.tiny_sweep import Outcome, Sweeps, options, outcome
 
-Undisturbed = Callable[..., dict[str, tuple[bytes, str, str]]]
+Undisturbed = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def undisturbed(
 ) -> Undisturbed:
     """Return a function from a tiny sweep's options to its outcome if nothing disturbs it."""
 
-    def of(*more: str) -> dict[str, tuple[bytes, str, str]]:
+    def of(*more: str) -> Outcome:
         if more not in _references:
             folder = tmp_path_factory.mktemp("undisturbed") / "store"
             capsys.readouterr()

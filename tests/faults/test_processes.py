@@ -19,7 +19,9 @@ from sweeps import priority_grid
 from sweeps.launch.session import SCRATCH_PREFIX
 from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
+    ENDED,
     assert_as_undisturbed,
+    assert_resumes,
     descendants,
     events,
     fill_disk,
@@ -55,13 +57,10 @@ def test_killed_and_stopped_sweep_ends_with_the_same_results(
         assert priority_grid.main(["--store", str(store), *argv]) == 1
         assert f"process {process.pid} on" in capsys.readouterr().err
         wait_for_epochs(store, generator.randrange(1, 15), process)
-        assert process.poll() is None, "it had ended: the fault did not happen"
         process.kill()
         process.communicate()
     stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 15))
-    kept = finished_files(store)
-    out = finish(store, *argv)
-    assert_as_undisturbed(store, undisturbed(*SHORT), kept)
+    out = assert_resumes(store, argv, undisturbed(*SHORT))
     assert len(out.splitlines()) < 25
     assert "ray" not in out.lower().replace(str(tmp_path).lower(), "")
     assert (store / "sweeps/priority_grid/report/report.html").exists()
@@ -78,7 +77,6 @@ def stop_group(store: Path, argv: list[str], number: signal.Signals, reached: in
         subprocess.Popen(waits, stdin=subprocess.PIPE, process_group=process.pid) as bystander,
     ):
         wait_for_epochs(store, reached, process)
-        assert process.poll() is None, "it had ended: the fault did not happen"
         family = descendants(process, "")
         elsewhere = [p for p in family if os.getpgid(p.pid) != process.pid]
         assert {p.name() for p in elsewhere} >= RAYS_CORE
@@ -132,15 +130,13 @@ def test_sweep_killed_20_times_ends_with_the_same_results(
                 later = 0.3 * generator.random()
             wait_for_epochs(store, reached, process)
             time.sleep(later)
-            assert process.poll() is None, "it had ended: the fault did not happen"
+            assert process.poll() is None, ENDED
             print(f"killed with {num_epochs(store)} of {num_in_all} epochs")
             process.kill()
             process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert all(path.read_bytes() == content for path, (_, content) in kept.items())
-    kept = finished_files(store)
-    finish(store, *argv)
-    assert_as_undisturbed(store, expected, kept)
+    assert_resumes(store, argv, expected)
 
 
 @pytest.mark.slow
@@ -155,15 +151,13 @@ def test_sweep_stopped_by_a_signal_ends_with_the_same_results(
     with start(store, *argv) as process:
         wait_for_epochs(store, reached, process)
         time.sleep(0.3 * generator.random())
-        assert process.poll() is None, "it had ended: the fault did not happen"
+        assert process.poll() is None, ENDED
         process.send_signal(number)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert said.startswith(f"Stopped by {number.name} with ")
     assert said.count("\n") == 1
-    kept = finished_files(store)
-    finish(store, *argv)
-    assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+    assert_resumes(store, argv, undisturbed(*LONGER))
 
 
 @pytest.mark.slow
@@ -174,9 +168,7 @@ def test_signal_to_the_whole_process_group_leaves_runs_resumable(
     store = tmp_path / "store"
     argv = options(data_root, *LONG)
     stop_group(store, argv, number, printed_seed(200 + int(number)).randrange(1, 40))
-    kept = finished_files(store)
-    finish(store, *argv)
-    assert_as_undisturbed(store, undisturbed(*LONG), kept)
+    assert_resumes(store, argv, undisturbed(*LONG))
 
 
 @pytest.mark.slow
@@ -185,7 +177,6 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, data_root: str)
     argv = options(data_root, *LONG)
     with start(store, *argv, TMPDIR="/tmp") as process:
         wait_for_epochs(store, 1, process)
-        assert process.poll() is None, "it had ended: the fault did not happen"
         below = descendants(process, "")
         assert {p.name() for p in below} >= RAYS_CORE
         process.kill()
@@ -343,6 +334,4 @@ def test_full_disk_under_ray_is_a_sentence_and_the_sweep_resumes(
     assert "No space left on device" in said
     assert said.count("\n") == 1
     ballast.unlink()
-    kept = finished_files(store)
-    finish(store, *argv)
-    assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+    assert_resumes(store, argv, undisturbed(*LONGER))

@@ -35,6 +35,10 @@ TINY = [
     "data.width=16", "network.decoder_widths=8,8,8,8,8,8",
 ]  # fmt: skip
 """Two runs of a hundredth of a second an epoch."""
+ENDED = "it had ended: the fault did not happen"
+
+Outcome = dict[str, tuple[bytes, str, str]]
+"""Run id -> result.json, epoch records without seconds, hash of the final weights."""
 
 
 def options(data_root: str, *more: str) -> list[str]:
@@ -83,8 +87,17 @@ def num_epochs(store: Path) -> int:
 
 
 def wait_for_epochs(store: Path, least: int, process: subprocess.Popen[str]) -> None:
-    """Wait until so many epochs are on record, or the process that trains them has ended."""
+    """Wait until so many epochs are on record; the process that trains them must not have ended."""
     wait_until(lambda: num_epochs(store) >= least or process.poll() is not None, f"{least} epochs")
+    assert process.poll() is None, ENDED
+
+
+def assert_resumes(store: Path, argv: list[str], expected: Outcome) -> str:
+    """Give the command again; compare with an undisturbed sweep; return what it printed."""
+    kept = finished_files(store)
+    out = finish(store, *argv)
+    assert_as_undisturbed(store, expected, kept)
+    return out
 
 
 def fill_disk(ballast: Path) -> None:
@@ -95,8 +108,8 @@ def fill_disk(ballast: Path) -> None:
     assert os.statvfs(ballast).f_bavail == 0, "the fault did not happen"
 
 
-def outcome(store: Path) -> dict[str, tuple[bytes, str, str]]:
-    """Return run id -> result.json, epoch records without seconds, hash of the final weights."""
+def outcome(store: Path) -> Outcome:
+    """Return what the finished runs of a store are."""
     found = {}
     for path in store.glob("runs/*/result.json"):
         lines = (path.parent / "epochs.jsonl").read_text().splitlines()
@@ -134,7 +147,7 @@ def events(store: Path, name: str = "priority_grid") -> list[dict[str, Any]]:
 
 def assert_as_undisturbed(
     store: Path,
-    expected: dict[str, tuple[bytes, str, str]],
+    expected: Outcome,
     finished_before: dict[Path, tuple[int, bytes]],
     lost: Set[str] = frozenset(),
 ) -> None:

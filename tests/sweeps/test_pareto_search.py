@@ -30,8 +30,8 @@ TINY = [
     [
         ("--divisions 6", "Expected no --divisions"),
         ("--budget 1", "Expected no --budget"),
-        ("--refine 1", "Expected neither --refine nor --baselines"),
-        ("--baselines", "Expected neither --refine nor --baselines"),
+        ("--refine 1", "Expected no --refine"),
+        ("--baselines", "Expected no --baselines"),
         ("--store s3://key:secret@bucket/x", "Expected a folder for --store"),
         ("--trials 2 --points 3", "as many --trials as --points, got 2 and 3"),
         ("--sampler foo", "Unknown sampler 'foo'"),

@@ -106,6 +106,8 @@ def test_grid_is_refined_once_where_the_front_has_gaps(tmp_path, launched, capsy
         (0.416666666667, 0.583333333333),
         (0.25, 0.75),
     }
+    finer = base_plan(Grid(**{**vars(GRID), "divisions": 12}))
+    assert set(launched.trained) < set(finer.run_ids)  # a finer grid trains nothing of it again
     assert [len(r["run_ids"]) for r in revisions(tmp_path)] == [20, 28]
     (decision,) = decisions(tmp_path)
     assert decision["priorities"][0] == pytest.approx([5 / 12, 7 / 12])
@@ -177,12 +179,6 @@ def test_error_between_the_passes_leaves_the_status_stopped(
     assert capsys.readouterr().err == "priority_grid: Expected a result, got rubbish.\n"
     assert main(["--store", str(tmp_path), "--refine", "2"]) == 0
     assert len(launched.trained) == 28
-
-
-def test_added_runs_are_those_of_a_grid_of_twice_the_divisions(tmp_path, launched):
-    assert main(["--store", str(tmp_path), "--refine", "4"]) == 0
-    finer = base_plan(Grid(**{**vars(GRID), "divisions": 12}))
-    assert set(launched.trained) < set(finer.run_ids)
 
 
 def test_stopped_command_goes_on_with_the_same_plan(tmp_path, launched):

@@ -290,17 +290,6 @@ def test_object_storage_is_watched_like_a_folder(store, remote):
     assert seen(remote).headline == "mine: 20 runs planned, none begun"
 
 
-def test_only_shown_runs_are_asked_for(remote, monkeypatch):
-    asked = []
-    spec = Store.spec
-    monkeypatch.setattr(
-        Store, "spec", lambda self, run_id: asked.append(run_id) or spec(self, run_id)
-    )
-    write_status(remote, running=[{"run_id": f"{n:016x}", "epoch": 1} for n in range(1000)])
-    assert "1000 running" in text(remote)
-    assert sum(run_id.startswith("0000000") for run_id in asked) == watch.MAX_ROWS
-
-
 def test_lost_connection_is_waited_for(remote, s3_server: S3Server, monkeypatch):
     monkeypatch.setattr("mtl.store.objects.RETRY_PAUSES", (0.0,))
     monkeypatch.setattr("mtl.store.objects.PROVIDER_TRIES", 1)

@@ -173,13 +173,6 @@ def test_axis_without_meaning_for_a_run_does_not_repeat_it() -> None:
     }
 
 
-def test_presets_mix_the_encoders_of_any_number_of_tasks_alike() -> None:
-    for tasks in (["depth", "normal"], ["depth", "normal", "edge2d"]):
-        specs = specs_of("--preset", "taskonomy_8", "--tasks", *tasks, "--seeds", "1")
-        (share,) = {spec.network.cross_stitch_own_share for spec in specs}
-        assert share == pytest.approx(1 / len(tasks))
-
-
 def test_pairs_that_cannot_be_trained_are_left_out_with_a_note(tmp_path, capsys) -> None:
     # The single-task baseline belongs into the sweep of the methods that compare gradients.
     argv = ["--plan", "--store", str(tmp_path / "s"), "--methods", "lsb", "gradnorm"]

@@ -195,6 +195,7 @@ def test_plan_refuses_what_the_run_refuses(stage, capsys):
         (("--epochs", "8"), "Expected epochs 16, with which this search was begun"),
         (("--sampler", "random"), "Expected sampler tpe"),
         (("--population", "2"), "Expected population 3"),
+        (("--candidates", "5"), "Expected candidates 4"),
     ):
         capsys.readouterr()
         said = []

@@ -3,7 +3,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 from optuna import load_study
 from optuna.storages import JournalStorage
@@ -58,8 +57,11 @@ def test_search_keeps_its_budget_and_finds_the_best_settings(played, sampler):
     # Equally many points and seeds for every method, all of them done.
     assert [len(points) for points in outcome.points.values()] == [3, 3]
     assert len(outcome.specs) == 2 * 3 * 2
-    assert all(training.store.is_done(spec.run_id()) for spec in outcome.specs)
-    log = DecisionLog(training.store.sweep_folder("mine") / "decisions.jsonl")
+    store = training.store
+    assert all(store.is_done(spec.run_id()) for spec in outcome.specs)
+    unfinished = [run_id for run_id in store.run_ids() if not store.is_done(run_id)]
+    assert outcome.num_paused == sum(store.error(run_id) is None for run_id in unfinished) > 0
+    log = DecisionLog(store.sweep_folder("mine") / "decisions.jsonl")
     decided = {spec.run_id() for spec in decided_specs(bases, options, log)}
     assert {run_id for run_id, _ in training.trained} <= decided
 
@@ -99,15 +101,14 @@ def test_search_killed_at_any_event_is_the_same_search(played, sampler):
         assert len(trained) == len(undisturbed.trained)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_search_killed_after_any_decision_is_the_same_search(played, sampler):
-    _, outcome, data = search(played, "a", sampler=sampler, trials=5)
+def test_search_killed_after_any_decision_is_the_same_search(played):
+    _, outcome, data = search(played, "a", sampler="nsga2", trials=5)
     lines = data.splitlines(keepends=True)
     for keep in range(1, len(lines), 7):
         _, folder = played.new_store("a")
         (folder / "decisions.jsonl").write_bytes(b"".join(lines[:keep]))
         (folder / "study.log").unlink()
-        training, again, same = search(played, "a", sampler=sampler, trials=5)
+        training, again, same = search(played, "a", sampler="nsga2", trials=5)
         assert (same, again, training.trained) == (data, outcome, [])
 
 
@@ -123,17 +124,6 @@ def test_another_seed_asks_other_points_and_more_trials_continue(played):
     assert len(seeds) == 2
     # Three more trials a method, and whatever newly chosen points still lacked.
     assert len(training.trained) <= 2 * 16 * (3 + 3)
-
-
-def test_other_settings_under_the_same_name_are_refused(played):
-    search(played, "a")
-    for changes, what in (
-        ({"sampler": "random"}, "sampler tpe"),
-        ({"candidates": 5}, "candidates 4"),
-        ({"bases": played.bases(epochs=8)}, "epochs 16"),
-    ):
-        with pytest.raises(ValueError, match=f"Expected {what}.*another --name"):
-            search(played, "a", **changes)
 
 
 def test_failed_runs_do_not_end_the_search(played):
@@ -176,16 +166,3 @@ def test_without_candidates_nothing_is_tuned(played):
     assert outcome.num_paused == 0
     # 6 trials and one more seed of 3 points, 16 epochs each, two methods.
     assert outcome.num_epochs == 2 * (6 + 3) * 16
-
-
-def test_paused_runs_are_those_left_in_the_tuning(played):
-    training, outcome, data = search(played, "a")
-    candidates = [d for d in decisions(data, "candidate") if d["method"] == "lsb"]
-    failed = sum(d["params"][LEARNING_RATE] > played.diverges_above for d in candidates)
-    # Of four candidates at two priorities all but the best are left, but for those that failed.
-    of_lsb = 2 * (4 - 1 - failed)
-    states = [training.store.is_done(run_id) for run_id in training.store.run_ids()]
-    errors = [training.store.error(run_id) is not None for run_id in training.store.run_ids()]
-    assert outcome.num_paused == states.count(False) - errors.count(True)
-    assert outcome.num_paused >= of_lsb > 0
-    assert np.array(states).any()
