@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
+import pytest
+
+from mtl.errors import UsageError
 from mtl.records import EpochRecord
 from mtl.store import Store
 
@@ -37,3 +41,21 @@ def test_epoch_records_come_back_as_they_were(tmp_path: Path) -> None:
     without = dataclasses.replace(record, epoch=2, weights=None, loss_scales=None)
     store.write_epochs("0" * 16, [absent, without])
     assert store.epochs("0" * 16) == [absent, without]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "1"),
+        ("epoch", True),
+        ("losses", 5),
+        ("losses", None),
+        ("weights", ["0.5", 0.5]),
+        ("loss_scales", [math.nan, 1.0]),
+        ("loss_scales", [10**400, 1.0]),
+        ("difficulties", [True, 1.0]),
+    ],
+)
+def test_untrusted_epoch_record_with_another_type_is_refused(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"Expected another {name}"):
+        EpochRecord.from_dict({**EARLIER, name: value})

@@ -4,7 +4,7 @@ A seed's runs at all priorities attain a point if one of them is at least as goo
 share of seeds that attain a point is a step function of the point; it is computed exactly, in any
 order of the rows and with any numbers of seeds (Grunert da Fonseca et al. 2001; the difference of
 two methods as in Lopez-Ibanez et al. 2010, here as fractions of each method's own seeds). All
-values are minimised here; see `analysis.compute.fronts.minimised`.
+values are minimised.
 
 moocore's `eaf` needs rows sorted by seed and its `eafdiff` equal numbers of seeds; otherwise they
 are wrong without a word, so they are an oracle of the tests alone.
@@ -31,7 +31,7 @@ def attained_share(seeds: Sequence[np.ndarray], xs: np.ndarray, ys: np.ndarray) 
         (n, m) shares from 0 to 1.
 
     Raises:
-        ValueError: without seeds, for a seed without points, or for values that are not finite.
+        UsageError: without seeds, for a seed without points, or for values that are not finite.
     """
     share = np.zeros((len(xs), len(ys)))
     fronts = _fronts(seeds)
@@ -51,12 +51,7 @@ def attainment_surface(seeds: Sequence[np.ndarray], share: float) -> np.ndarray:
 
     Returns:
         (num_points, 2) nondominated corners by rising x, falling y.
-
-    Raises:
-        ValueError: for a share outside (0, 1], and as `attained_share`.
     """
-    if not 0 < share <= 1:
-        raise UsageError(f"Expected a share of seeds above 0 and at most 1, got {share}.")
     everything = np.concatenate(_fronts(seeds))
     xs, ys = np.unique(everything[:, 0]), np.unique(everything[:, 1])
     # A billionth less: 2 of 3 seeds are 0.666..., whichever way that was computed.
@@ -130,12 +125,7 @@ def attainment_difference(
         high: (2,) worst corner, above `low` on both axes.
         max_cells: along each axis. Cells lie between the coordinates of the results, so that shares
             are the same all over a cell; where that takes more cells, they are evenly spaced.
-
-    Raises:
-        ValueError: for a box without area, and as `attained_share`.
     """
-    if not (np.asarray(low) < np.asarray(high)).all():
-        raise UsageError(f"Expected a box with area, got corners {low} and {high}.")
     everything = np.concatenate([*_fronts(seeds_a), *_fronts(seeds_b)])
     xs, ys = (_edges(everything[:, k], float(low[k]), float(high[k])) for k in (0, 1))
     if max(len(xs), len(ys)) - 1 > max_cells:
@@ -152,8 +142,6 @@ def _edges(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _fronts(seeds: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return each seed's nondominated results: what others attain, these attain as well."""
-    if not seeds or any(points.ndim != 2 or points.shape[1] != 2 for points in seeds):
-        raise UsageError("Expected at least one seed with results on two axes, got none.")
-    if any(len(points) == 0 for points in seeds):
-        raise UsageError("Expected results of every seed, got a seed without any. Leave it out.")
+    if not seeds or any(p.ndim != 2 or p.shape[1] != 2 or len(p) == 0 for p in seeds):
+        raise UsageError("Expected at least one seed, each with results on two axes.")
     return [points[nondominated(points)] for points in seeds]

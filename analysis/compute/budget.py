@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.compute.dominance import dominates
-from analysis.compute.fronts import Reference, minimised
+from analysis.compute.fronts import Reference, dominates, minimised
 from analysis.compute.inference import (
     LEVEL,
     MIN_SEEDS,
@@ -28,7 +27,6 @@ from analysis.compute.inference import (
 )
 from analysis.load.axes import Axis, signs
 from analysis.load.text import no_width
-from mtl.errors import UsageError
 
 NUM_RESAMPLES = 200
 MAX_CELLS = 4_000_000
@@ -87,15 +85,7 @@ def budget_curve(
         runs: (priorities, seeds, axes) in metric units, at least one of each.
         reference: for the hypervolume.
         axes: of the last dimension.
-
-    Raises:
-        ValueError: for another shape, or values that are not finite.
     """
-    if runs.ndim != 3 or 0 in runs.shape:
-        raise UsageError(
-            "Expected runs at one priority or more with one seed or more, got an array of shape "
-            f"{runs.shape}."
-        )
     num_points, num_seeds, num_axes = runs.shape
     if num_points**num_axes > MAX_CELLS:
         return None
@@ -198,15 +188,7 @@ def runs_to_match(curve: BudgetCurve, rival: BudgetCurve) -> Match:
     """Return how many runs of `curve` reach the hypervolume of the whole grid of `rival`.
 
     Both must have the same priorities and seeds.
-
-    Raises:
-        ValueError: for unequal budgets.
     """
-    if (curve.num_priorities, curve.num_seeds) != (rival.num_priorities, rival.num_seeds):
-        raise UsageError(
-            f"Expected curves of equal budgets, got {curve.num_runs[-1]} runs of {curve.arm} and "
-            f"{rival.num_runs[-1]} of {rival.arm}."
-        )
     runs: list[int | None] = [*curve.num_runs, None]
     # The same resample of both has the same seeds.
     reached = sorted(
@@ -379,15 +361,7 @@ def equal_priority_question(
         axes: of the last dimension.
         validation: the same on the validation split, where the best is chosen; None chooses it on
             the test split, which flatters the rival.
-
-    Raises:
-        ValueError: for shapes that do not fit.
     """
-    if runs.shape != grid.shape[1:] or (validation is not None and validation.shape != grid.shape):
-        raise UsageError(
-            "Expected equal seeds and axes of both methods and splits, got runs of shapes "
-            f"{runs.shape} and {grid.shape}."
-        )
     chosen = best_of_grid((grid if validation is None else validation).mean(axis=1), axes)
     differences = runs - grid[chosen]
     better = -signs(axes) * differences

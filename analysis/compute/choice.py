@@ -15,7 +15,6 @@ from analysis.compute.inference import run_widening
 from analysis.load.axes import Axis
 from analysis.load.matched import Key, Runs
 from analysis.load.text import SAME
-from mtl.errors import UsageError
 
 SUM_SHARE = 0.001
 """Weight of the sum of losses beside the largest weighted one: so that no dominated point wins."""
@@ -64,15 +63,13 @@ def candidates(runs: Runs, axes: Sequence[Axis], arms: Sequence[str] = ()) -> Ca
     """Return all points on one scale.
 
     Args:
-        runs: (method, priorities) -> seed -> values of the axes, finite.
+        runs: (method, priorities) -> seed -> values of the axes; at least one point.
         axes: of the values.
         arms: in their order; methods that are not named follow.
 
     Raises:
-        UsageError: without points, or for values that are not finite.
+        UsageError: for values that are not finite.
     """
-    if not runs:
-        raise UsageError("Expected operating points, got none. Give runs with results.")
     order = {arm: number for number, arm in enumerate(arms)}
     keys = sorted(runs, key=lambda k: (order.get(k[0], len(order)), k[0], k[1] or ()))
     values = [minimised(np.array(list(runs[key].values())), axes) for key in keys]

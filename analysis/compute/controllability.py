@@ -1,8 +1,7 @@
 """Does a metric follow its priority? Rank correlation, violations, span and evenness.
 
-A controllable method gives a task more when the task's priority rises. For each seed the metrics of
-the runs along the priorities are one curve; reported is the mean over these curves, with an
-interval from resampling whole seeds.
+For each seed the metrics of the runs along the priorities are one curve; reported is the mean over
+these curves, with an interval from resampling whole seeds.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from scipy import stats
 
 from analysis.compute.inference import LEVEL, MIN_SEEDS, SAMPLING_SEED, Interval, run_widening
 from analysis.load.text import no_width
-from mtl.errors import UsageError
 
 NUM_RESAMPLES = 2_000
 
@@ -45,22 +43,14 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
 
     Args:
         priorities: (n,) of the task, at least two distinct values.
-        gains: (num_seeds, n) of the metric, turned so that higher is better.
-
-    Raises:
-        ValueError: for less than two distinct priorities, other shapes, or values not finite.
+        gains: (num_seeds, n) of the metric, finite, turned so that higher is better.
     """
     values = np.asarray(priorities, dtype=float)
-    if len(set(values.tolist())) < 2 or gains.ndim != 2 or gains.shape[1] != len(values):
-        raise UsageError(
-            "Expected gains of every seed at two or more distinct priorities, got "
-            f"{len(set(values.tolist()))} priorities and gains of shape {gains.shape}."
-        )
-    if not np.isfinite(gains).all():
-        raise UsageError("Expected finite results, got NaN or infinity. Exclude such runs.")
-    taus = [_tau(values, curve) for curve in gains]
-    known = np.array([tau for tau in taus if tau is not None])
-    means = _mean_at_each(values, gains.mean(axis=0))
+    taus = [float(stats.kendalltau(values, curve).statistic) for curve in gains]
+    known = np.array([tau for tau in taus if np.isfinite(tau)])
+    # With three tasks and more, several operating points give a task the same priority.
+    mean = gains.mean(axis=0)
+    means = np.array([mean[values == priority].mean() for priority in np.unique(values)])
     steps = np.diff(means)
     is_enough = len(known) >= MIN_SEEDS
     agree = is_enough and no_width(float(known.min()), float(known.max()))
@@ -73,19 +63,6 @@ def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
         span=float(np.ptp(means)),
         evenness=_evenness(np.abs(steps)),
     )
-
-
-def _tau(priorities: np.ndarray, gains: np.ndarray) -> float | None:
-    tau = float(stats.kendalltau(priorities, gains).statistic)
-    return tau if np.isfinite(tau) else None
-
-
-def _mean_at_each(priorities: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Return the mean gain at each distinct priority, by rising priority.
-
-    With three tasks and more, several operating points give a task the same priority.
-    """
-    return np.array([gains[priorities == p].mean() for p in np.unique(priorities)])
 
 
 def _interval(values: np.ndarray) -> Interval:

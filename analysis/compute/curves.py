@@ -1,7 +1,6 @@
 """Curves of losses, weights and loss scales over the epochs, with their spread over seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -17,39 +16,27 @@ QUANTITIES: dict[str, str] = {
 }
 """Field of an epoch record -> what it is, in words."""
 MAX_VALUE = 1e100
-"""No loss or weight of a training that means anything is larger; sums of these stay finite."""
+"""No loss or weight that means anything is larger; sums of these stay finite."""
 
 
 def check_records(records: Sequence[EpochRecord], num_tasks: int) -> None:
-    """Check what an untrusted file holds.
+    """Check what an untrusted file holds, beyond what `EpochRecord.from_dict` does.
 
     Raises:
-        UsageError: unless epochs rise from 1 on and every list holds one number up to `MAX_VALUE`
-            or None a task.
+        UsageError: unless epochs rise and every list holds a value up to `MAX_VALUE` or None a
+            task.
     """
     last = 0
-    for place, record in enumerate(records, start=1):
-        epoch: Any = record.epoch
-        if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch <= last:
-            raise UsageError(f"record {place} is of epoch {epoch!r}, after epoch {last}")
-        last = epoch
+    for record in records:
+        if record.epoch <= last:
+            raise UsageError(f"a record of epoch {record.epoch} comes after epoch {last}")
+        last = record.epoch
         for name in QUANTITIES:
             values = getattr(record, name)
-            if values is None and name != "losses":
-                continue
-            if not isinstance(values, list) or len(values) != num_tasks:
-                raise UsageError(f"record {place} does not hold {num_tasks} {name}")
-            if not all(value is None or _is_number(value) for value in values):
-                raise UsageError(
-                    f"record {place} holds {name} that are no numbers up to {MAX_VALUE:g}"
-                )
-
-
-def _is_number(value: Any) -> bool:
-    # NaN is not below anything.
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_VALUE
-    )
+            if values is not None and len(values) != num_tasks:
+                raise UsageError(f"epoch {last} does not hold {num_tasks} {name}")
+            if any(value is not None and abs(value) > MAX_VALUE for value in values or ()):
+                raise UsageError(f"epoch {last} holds {name} above {MAX_VALUE:g}")
 
 
 def curves(

@@ -1,7 +1,7 @@
 """Operating points, fronts, hypervolume and spread: values in, values out.
 
 Metrics keep their own direction in everything that leaves this module; inside, `minimised` turns
-them to minimisation once. Nothing here reads files or draws.
+them to minimisation once.
 """
 
 import math
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.load.axes import Axis, signs
-from analysis.load.priorities import Priorities, settings_of
+from analysis.load.matched import by_point
+from analysis.load.priorities import Priorities
 from mtl.errors import UsageError
 
 REFERENCE_MARGIN = 0.1
@@ -99,38 +100,43 @@ def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[Operatin
         runs: usable runs, see `unusable`; one row a run.
         axes: which metrics.
     """
-    if runs.empty:
+    points = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
+    order = {arm: number for number, arm in enumerate(dict.fromkeys(arm for arm, _ in points))}
+    keys = sorted(points, key=lambda key: (order[key[0]], key[1] or ()))
+    if not keys:
         return ()
-    values = runs[[axis.column for axis in axes]].to_numpy(dtype=np.float64)
-    settings = settings_of(runs, [axis.task for axis in axes])
-    groups: dict[tuple[str, Priorities | None], list[int]] = {}
-    for position, (arm, setting) in enumerate(zip(runs["arm"], settings, strict=True)):
-        groups.setdefault((str(arm), setting), []).append(position)
-    order = {str(arm): number for number, arm in enumerate(dict.fromkeys(runs["arm"]))}
-    keys = sorted(groups, key=lambda k: (order[k[0]], k[1] or ()))
-    means = np.array([values[groups[key]].mean(axis=0) for key in keys])
+    values = [np.array([*points[key].values()]) for key in keys]
+    means = np.array([of.mean(axis=0) for of in values])
     low = minimised(means, axes)
-    overall = nondominated(low)
-    in_arm = np.zeros(len(keys), dtype=bool)
+    overall, in_arm = nondominated(low), np.zeros(len(keys), dtype=bool)
     for arm in order:
-        rows = [row for row, key in enumerate(keys) if key[0] == arm]
-        in_arm[rows] = nondominated(low[rows])
-    points = []
-    for index, (arm, setting) in enumerate(keys):
-        mine = groups[arm, setting]
-        sds = values[mine].std(axis=0, ddof=1).tolist() if len(mine) > 1 else [None] * len(axes)
-        points.append(
-            OperatingPoint(
-                arm=arm,
-                priorities=setting,
-                seeds=tuple(sorted(map(int, runs["seed"].iloc[mine]))),
-                means=tuple(means[index].tolist()),
-                sds=tuple(sds),
-                nondominated=bool(overall[index]),
-                nondominated_in_arm=bool(in_arm[index]),
-            )
+        mine = np.array([key[0] == arm for key in keys])
+        in_arm[mine] = nondominated(low[mine])
+    return tuple(
+        OperatingPoint(
+            arm=arm,
+            priorities=setting,
+            seeds=tuple(points[arm, setting]),
+            means=tuple(means[k].tolist()),
+            sds=tuple(of.std(axis=0, ddof=1).tolist() if len(of) > 1 else [None] * len(axes)),
+            nondominated=bool(overall[k]),
+            nondominated_in_arm=bool(in_arm[k]),
         )
-    return tuple(points)
+        for k, ((arm, setting), of) in enumerate(zip(keys, values, strict=True))
+    )
+
+
+def dominates(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return whether `a` dominates `b`, over the last axis (..., axes), both minimised."""
+    return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
+
+
+def covered_by(means_a: np.ndarray, means_b: np.ndarray) -> np.ndarray:
+    """Return which points of b (num_points, axes; minimised) some point of a dominates.
+
+    The mean is the coverage C(a, b).
+    """
+    return np.asarray(dominates(means_a[:, None], means_b[None]).any(axis=0))
 
 
 def nondominated(points: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from analysis.compute.inference import (
 )
 from analysis.load.axes import Axis
 from analysis.load.text import no_width
-from mtl.errors import UsageError
 
 MAX_PRIORITIES_OF_MANY_AXES = 100
 """Beyond so many priorities on five axes or more, one hypervolume takes tens of milliseconds and
@@ -101,16 +100,8 @@ def indicators(
         axes: of the last dimension.
         ranges: see `axis_ranges`.
         num_resamples: of the bootstrap.
-
-    Raises:
-        ValueError: for unequal shapes, and for NaN or infinities.
     """
     a, b = minimised(runs_a, axes), minimised(runs_b, axes)
-    if a.shape != b.shape:
-        raise UsageError(
-            "Expected equal priorities and seeds for both methods, got runs of shapes "
-            f"{a.shape} and {b.shape}."
-        )
     corner = minimised(np.array(reference.point), axes)
     # On an axis that never differs there is nothing to divide.
     scale = np.where(np.asarray(ranges) > 0, ranges, 1.0)

@@ -46,7 +46,6 @@ class PermutationTest:
     """Minimum attainable p-value: what the most extreme outcome would have given."""
     num_permutations: int
     num_seeds: int
-    """Seeds that both methods have at every priority."""
     exact: bool
     """Every permutation was counted; else they were drawn with `seed`."""
     seed: int | None
@@ -66,12 +65,10 @@ def seed_level_test(
         axes: of the last dimension.
 
     Raises:
-        ValueError: for unequal shapes.
+        UsageError: for unequal shapes.
     """
-    num_seeds = np.shape(runs_a)[1]
-    exchanged, exact = _exchanges(num_seeds, MAX_ENUMERATED)
-    differences = _differences(runs_a, runs_b, exchanged[:, None, :], reference, axes)
-    return _test(differences, minimum_p(num_seeds), num_seeds, exact, "whole seeds")
+    exchanged = _exchanges(np.shape(runs_a)[1], MAX_ENUMERATED)[:, None, :]
+    return _test(runs_a, runs_b, exchanged, "whole seeds", reference, axes)
 
 
 def run_level_test(
@@ -82,22 +79,9 @@ def run_level_test(
     A seed that favours one method at all priorities then counts as often as there are priorities.
     """
     num_priorities, num_seeds = np.shape(runs_a)[:2]
-    number = num_priorities * num_seeds
-    exchanged, exact = _exchanges(number, MAX_ENUMERATED_RUNS)
+    exchanged = _exchanges(num_priorities * num_seeds, MAX_ENUMERATED_RUNS)
     exchanged = exchanged.reshape(-1, num_priorities, num_seeds)
-    differences = _differences(runs_a, runs_b, exchanged, reference, axes)
-    smallest = min(1.0, 2 / 2**number) if exact else 1 / MAX_ENUMERATED_RUNS
-    return _test(differences, smallest, num_seeds, exact, "single runs within their priority")
-
-
-def minimum_p(num_seeds: int) -> float:
-    """Return the minimum attainable two-sided p-value of permuting so many whole seeds.
-
-    2 / 2^seeds: exchanging all seeds turns the sign of the difference, so every value of its size
-    occurs at least twice. Where permutations are drawn, one of them is the observed one.
-    """
-    num_all = 2**num_seeds
-    return min(1.0, 2 / num_all) if num_all <= MAX_ENUMERATED else 1 / MAX_ENUMERATED
+    return _test(runs_a, runs_b, exchanged, "single runs within their priority", reference, axes)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -110,35 +94,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _exchanges(number: int, limit: int) -> tuple[np.ndarray, bool]:
-    """Return which of so many units are exchanged, and whether these are all possibilities.
+def _exchanges(number: int, limit: int) -> np.ndarray:
+    """Return which of so many units are exchanged, (permutations, number) of bool.
 
-    (permutations, number) of bool, the observed assignment first; `limit` drawn ones where there
-    are more.
+    All possibilities, or `limit` drawn ones where there are more; the observed assignment first.
     """
     if 2**number <= limit:
-        return np.array(list(itertools.product((False, True), repeat=number))), True
+        return np.array(list(itertools.product((False, True), repeat=number)))
     exchanged = np.random.default_rng(SAMPLING_SEED).random((limit, number)) < 0.5
     exchanged[0] = False
-    return exchanged, False
+    return exchanged
 
 
-def _differences(
+def _test(
     runs_a: np.ndarray,
     runs_b: np.ndarray,
     exchanged: np.ndarray,
+    unit: str,
     reference: Reference,
     axes: Sequence[Axis],
-) -> np.ndarray:
-    """Return the difference of hypervolumes under each permutation.
-
-    Args:
-        runs_a: see `seed_level_test`.
-        runs_b: see `seed_level_test`.
-        exchanged: (permutations, 1 or priorities, seeds) of bool: which runs change method.
-        reference: for the hypervolume.
-        axes: of the last dimension.
-    """
+) -> PermutationTest:
+    """Return the test under these permutations, (permutations, 1 or priorities, seeds) of bool."""
     if np.shape(runs_a) != np.shape(runs_b) or np.ndim(runs_a) != 3:
         raise UsageError(
             "Expected equal priorities and seeds for both methods, got runs of shapes "
@@ -147,29 +123,26 @@ def _differences(
     a, b = minimised(runs_a, axes), minimised(runs_b, axes)
     corner = minimised(np.array(reference.point), axes)
     mean_a, mean_b, gain = a.mean(axis=1), b.mean(axis=1), (b - a) / a.shape[1]
-    differences = []
+    held = []
     for pattern in exchanged:
         moved = np.where(pattern[..., None], gain, 0.0).sum(axis=1)
-        differences.append(
+        held.append(
             minimised_hypervolume(mean_a + moved, corner)
             - minimised_hypervolume(mean_b - moved, corner)
         )
-    return np.array(differences)
-
-
-def _test(
-    differences: np.ndarray, smallest: float, num_seeds: int, exact: bool, unit: str
-) -> PermutationTest:
-    """Return the test that these differences make, the observed one first."""
-    observed = float(differences[0])
+    differences = np.array(held)
     # Equal differences reached in another order of summation must count as equal.
     slack = 1e-9 * max(np.abs(differences).max(), 1e-300)
+    num_all = 2 ** exchanged[0].size
+    exact = len(exchanged) == num_all
     return PermutationTest(
-        difference=observed,
-        p=float((np.abs(differences) >= abs(observed) - slack).mean()),
-        minimum_p=smallest,
-        num_permutations=len(differences),
-        num_seeds=num_seeds,
+        difference=held[0],
+        p=float((np.abs(differences) >= abs(held[0]) - slack).mean()),
+        # Exchanging everything turns the sign, so every size occurs twice; of drawn permutations
+        # one is the observed one.
+        minimum_p=min(1.0, 2 / num_all) if exact else 1 / len(exchanged),
+        num_permutations=len(exchanged),
+        num_seeds=a.shape[1],
         exact=exact,
         seed=None if exact else SAMPLING_SEED,
         unit=unit,

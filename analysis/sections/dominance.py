@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.compute.dominance import covered_by
 from analysis.compute.findings import Findings, every_pair
-from analysis.compute.fronts import OperatingPoint, means_of, minimised
+from analysis.compute.fronts import OperatingPoint, covered_by, means_of, minimised
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.section import Section

@@ -125,13 +125,6 @@ def test_axes_in_another_order_give_the_same_choice():
     assert one.sureness == other.sureness
 
 
-def test_wrong_inputs_are_refused():
-    with pytest.raises(ValueError, match="Expected operating points"):
-        candidates({}, AXES)
-    with pytest.raises(ValueError, match="Expected finite"):
-        candidates(one_seed((0.1, np.nan)), AXES)
-
-
 def brute_knee(losses: np.ndarray) -> int | None:
     rows = [k for k in range(len(losses)) if nondominated(losses)[k]]
     rows = [k for k in rows if not any((losses[j] == losses[k]).all() for j in rows if j < k)]

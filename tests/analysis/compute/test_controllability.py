@@ -52,16 +52,3 @@ def test_points_that_share_a_priority_are_averaged():
     # Three tasks: two points give this task 0.2, with mean gain 1; one gives it 0.6.
     found = control((0.2, 0.2, 0.6), np.array([[0.0, 2.0, 3.0]]))
     assert (found.num_steps, found.span, found.violations) == (1, 2.0, 0)
-
-
-@pytest.mark.parametrize(
-    ("priorities", "gains", "message"),
-    [
-        ((0.5, 0.5), np.zeros((2, 2)), "two or more distinct"),
-        ((0.2, 0.8), np.zeros((2, 3)), "shape"),
-        ((0.2, 0.8), np.array([[np.nan, 1.0]]), "finite"),
-    ],
-)
-def test_bad_input_is_refused(priorities, gains, message):
-    with pytest.raises(ValueError, match=message):
-        control(priorities, gains)

@@ -6,9 +6,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from analysis.compute.fronts import (
     Reference,
+    covered_by,
+    dominates,
     hypervolume,
     minimised,
     nondominated,
@@ -91,6 +96,24 @@ def test_nondominated_and_hypervolume_equal_brute_force(dim):
         assert volume == pytest.approx(expected, abs=1e-12)
         again = hypervolume(points[:, ::-1], Reference(corner[::-1], ""), axes[::-1])
         assert again == pytest.approx(volume, abs=1e-12)
+
+
+def test_dominance_is_weak_everywhere_and_strict_somewhere():
+    assert dominates(np.array([1, 1]), np.array([1, 2]))
+    assert not dominates(np.array([1, 1]), np.array([1, 1]))
+    assert not dominates(np.array([0, 2]), np.array([1, 1]))
+
+
+few_points = hnp.arrays(
+    np.float64, st.tuples(st.integers(1, 5), st.just(2)), elements=st.integers(0, 3).map(float)
+)
+
+
+@settings(max_examples=50)
+@given(few_points, few_points)
+def test_coverage_is_that_of_the_definition(a, b):
+    wanted = [any((x <= y).all() and (x < y).any() for x in a) for y in b]
+    assert covered_by(a, b).tolist() == wanted
 
 
 def test_hypervolume_closed_form():

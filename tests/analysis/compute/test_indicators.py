@@ -94,15 +94,6 @@ def test_identical_methods_differ_by_nothing():
     assert low < 0 < high
 
 
-def test_bad_runs_are_refused():
-    a, b = draw(0)
-    with pytest.raises(ValueError, match="equal priorities and seeds"):
-        indicators(a, b[:, :2], ORIGIN, (DELTA1, MIOU), (1.0, 1.0))
-    a[1, 1, 0] = np.inf
-    with pytest.raises(ValueError, match="finite"):
-        indicators(a, b, ORIGIN, (DELTA1, MIOU), (1.0, 1.0))
-
-
 def test_ratio_to_no_hypervolume_is_none():
     a, b = draw(0)
     # b is worse than the reference everywhere.

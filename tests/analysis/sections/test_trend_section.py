@@ -115,7 +115,7 @@ def test_damaged_and_missing_records_are_named(store: Store, synthetic: SimpleNa
     store.write_epochs(ids["fixed", 1], epochs_of((1.0, 2.0), losses=[1.0]))
     said = words(section(store))
     assert f"Run {ids['lsb', 0]} (lsb, seed 0) is not drawn: it has no epoch records" in said
-    assert f"Run {ids['fixed', 1]} (fixed, seed 1) is not drawn: record 1 does not hold" in said
+    assert f"Run {ids['fixed', 1]} (fixed, seed 1) is not drawn: epoch 1 does not hold" in said
     assert "differ in their seeds: lsb 1; fixed 0" in said
 
 
