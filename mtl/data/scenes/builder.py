@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl.data.scenes.materials import MaterialList, Materials, linear_rgb
+from mtl.data.scenes.materials import PATTERNS, TILE, Materials, linear_rgb, noise_tiles
 from mtl.data.scenes.ray_casting import BOX, CYLINDER, NUM_FACES, SPHERE, Array, Primitives
 
 Triple = tuple[float, float, float]
@@ -57,7 +57,7 @@ class Palette:
 
     def __init__(self, rng: np.random.Generator, num_colours: int = 7) -> None:
         self.rng = rng
-        self.materials = MaterialList(rng)
+        self.rows: list[tuple] = []
         hue = rng.random()
         self.colours: list[Triple] = []
         for _ in range(num_colours):
@@ -92,13 +92,27 @@ class Palette:
             angle, period = 0.0, max(period, 0.2)
         gloss = float(rng.uniform(0.1, 0.8)) if rng.random() < 0.3 else 0.0
         colours = [self.colour(), self.colour(), self.colour()]
-        return self.materials.add(
-            pattern, colours, (period, period * aspect), angle, emission, gloss
-        )
+        return self.add(pattern, colours, (period, period * aspect), angle, emission, gloss)
 
     def plain(self) -> int:
         """Add an even material of one of the scene's colours."""
         return self.material("plain")
+
+    def add(
+        self, pattern: str, colours: list[Triple], period_m: tuple[float, float],
+        angle_deg: float = 0.0, emission: float = 0.0, gloss: float = 0.0,
+    ) -> int:  # fmt: skip
+        """Add a material of three linear RGB colours and return its index."""
+        index = list(PATTERNS).index(pattern)
+        self.rows.append((index, colours, period_m, np.deg2rad(angle_deg), emission, gloss))
+        return len(self.rows) - 1
+
+    def finish(self) -> Materials:
+        """Return the materials as arrays, with random shifts and the scene's own noise."""
+        pattern, colours, period, angle, emission, gloss = zip(*self.rows, strict=True)
+        shift = self.rng.uniform(0, TILE, (len(pattern), 2))
+        numbers = (colours, period, angle, shift, emission, gloss, noise_tiles(self.rng))
+        return Materials(np.array(pattern), *(np.asarray(part, np.float32) for part in numbers))
 
 
 class SceneBuilder:
@@ -120,6 +134,10 @@ class SceneBuilder:
         self.place = Place(0, 0, 0, 0)
         self.label = 0
         self.labelled = True
+
+    def draw(self, low: float, high: float) -> float:
+        """Return a uniformly drawn number."""
+        return float(self.rng.uniform(low, high))
 
     def room(self, half: Triple, materials: list[int], labels: list[str]) -> None:
         """Begin with the room itself; faces in the order -x, +x, -y, +y, floor, ceiling."""
@@ -177,8 +195,7 @@ class SceneBuilder:
             np.array(material), np.array(label), np.array(labelled), np.array(group),
         )  # fmt: skip
         room_half_m = primitives.half[0].copy()
-        materials = self.palette.materials.finish()
-        return Layout(primitives, materials, tuple(self.object_names), room_half_m)
+        return Layout(primitives, self.palette.finish(), tuple(self.object_names), room_half_m)
 
 
 def _axes(about_x: float, about_y: float, about_z: float) -> list[list[float]]:

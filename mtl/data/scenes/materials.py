@@ -6,7 +6,7 @@ the size of a pixel on the surface, since 2x2 samples alone would alias.
 
 import colorsys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,37 +40,6 @@ class Materials:
     emission: Array
     gloss: Array
     tiles: Array
-
-
-@dataclass
-class MaterialList:
-    """Materials being collected for one scene; `add` returns the index of the new one."""
-
-    rng: np.random.Generator
-    rows: list[tuple] = field(default_factory=list)
-
-    def add(
-        self,
-        pattern: str,
-        colours: list[tuple[float, float, float]],
-        period_m: tuple[float, float] = (0.3, 0.3),
-        angle_deg: float = 0.0,
-        emission: float = 0.0,
-        gloss: float = 0.0,
-    ) -> int:
-        """Add a material of one to three linear RGB colours and return its index."""
-        three = (list(colours) + [colours[-1]] * 2)[:3]
-        index = list(PATTERNS).index(pattern)
-        self.rows.append((index, three, period_m, np.deg2rad(angle_deg), emission, gloss))
-        return len(self.rows) - 1
-
-    def finish(self) -> Materials:
-        """Return the arrays, with random shifts and the scene's own noise."""
-        pattern, colours, period, angle, emission, gloss = zip(*self.rows, strict=True)
-        shift = self.rng.uniform(0, TILE, (len(pattern), 2))
-        tiles = np.stack([_smooth_noise(self.rng), self.rng.random((TILE, TILE))])
-        numbers = (colours, period, angle, shift, emission, gloss, tiles)
-        return Materials(np.array(pattern), *(np.asarray(part, np.float32) for part in numbers))
 
 
 def linear_rgb(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
@@ -127,13 +96,14 @@ def albedo(materials: Materials, material: Index, uv_m: Array, footprint_m: Arra
     return result
 
 
-def _smooth_noise(rng: np.random.Generator) -> Array:
-    """Periodic noise with a 1/f amplitude spectrum, scaled to 0..1."""
+def noise_tiles(rng: np.random.Generator) -> Array:
+    """Return periodic noise in 0..1 (2, 64, 64): with a 1/f amplitude spectrum, and white."""
     frequency = np.hypot(np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None, :])
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((TILE, TILE))) / frequency**1.4
     noise = np.fft.irfft2(spectrum, (TILE, TILE))
-    return np.clip(0.5 + 0.22 * noise / noise.std(), 0.0, 1.0)
+    smooth = np.clip(0.5 + 0.22 * noise / noise.std(), 0.0, 1.0)
+    return np.stack([smooth, rng.random((TILE, TILE))])
 
 
 def _smooth(tiles: Array, x: Array, y: Array) -> Array:
@@ -271,7 +241,7 @@ PATTERNS: dict[str, Callable[[Array, Array, Array], Pattern]] = {
 def _pattern_means() -> list[tuple[float, float, float]]:
     """Mean weights and gain of each pattern, to fade to: sampled once on a fixed grid."""
     rng = np.random.Generator(np.random.Philox(0))
-    tiles = np.stack([_smooth_noise(rng), rng.random((TILE, TILE))])
+    tiles = noise_tiles(rng)
     x, y = (grid.ravel() for grid in np.meshgrid(np.arange(0, 16, 0.17), np.arange(0, 16, 0.19)))
     values = (function(x, y, tiles) for function in PATTERNS.values())
     return [tuple(float(part.mean()) for part in value) for value in values]  # type: ignore[misc]

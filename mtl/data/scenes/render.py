@@ -162,14 +162,8 @@ def _streams(variant: str, seed: int, split: str, index: int) -> list[np.random.
 
 def _part(hits: Hits, rays: slice, dtype: type[np.floating]) -> Hits:
     """Some of the hits, with their lengths and directions in this precision."""
-    return Hits(
-        hits.t[rays].astype(dtype),
-        hits.primitive[rays],
-        hits.face[rays],
-        hits.normal[rays].astype(dtype),
-        hits.point[rays].astype(dtype),
-        hits.local[rays].astype(dtype),
-    )
+    arrays = (array[rays] for array in vars(hits).values())
+    return Hits(*(a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays))
 
 
 def _map(values: np.ndarray) -> np.ndarray:

@@ -1,33 +1,14 @@
-"""The layout of `rooms`: a furnished room with the 13 NYUv2 classes.
+"""The layouts: `rooms`, furnished with the 13 NYUv2 classes, and `simple`."""
 
-The frequencies below were fitted so that the mean pixel shares come near those of NYUv2's test
-labels; `tests/data/test_scenes.py` holds them.
-"""
-
+from collections.abc import Mapping
 from math import atan2, cos, hypot, pi, sin
 
 import numpy as np
 
 from mtl.data.scenes.builder import Layout, Palette, Place, SceneBuilder, Support
-from mtl.data.scenes.furniture import HUNG, PIECES, SMALL, Piece, ceiling_light, rug
+from mtl.data.scenes.furniture import HUNG, PIECES, SMALL, Hung, Piece, ceiling_light, rug
 from mtl.data.scenes.records import SceneVariant
 
-# Mean numbers a room (Poisson).
-FURNITURE_RATES = {
-    "bed": 1.0, "sofa": 0.9, "armchair": 0.5, "chair": 0.8, "stool": 0.4, "table": 0.8,
-    "round_table": 0.4, "coffee_table": 0.6, "desk": 0.8, "cabinet": 2.1, "wardrobe": 0.9,
-    "refrigerator": 0.4, "counter": 0.5, "bookcase": 1.3, "tv_stand": 0.3, "night_stand": 1.2,
-    "crates": 2.4, "bathtub": 0.35,
-}  # fmt: skip
-HUNG_RATES = {
-    "picture": 3.5, "poster": 2.0, "window": 5.0, "mirror": 2.5, "wall_tv": 0.15, "door": 0.6,
-    "wall_shelf": 0.5, "clock": 0.4, "pillar": 0.6, "clothes": 3.5, "radiator": 1.5,
-}  # fmt: skip
-SMALL_WEIGHTS = {
-    "small_box": 3.0, "leaning_box": 1.0, "ball": 0.8, "bottle": 1.2, "can": 1.5, "roll": 1.0,
-    "fruit_bowl": 0.5, "book_stack": 0.8, "table_lamp": 1.0, "plant": 1.2,
-}  # fmt: skip
-SMALL_LABELS = {"book_stack": "books"}
 # Chairs stand at tables more often than alone.
 CHAIRS_AT_TABLE = {"table": 1.7, "round_table": 1.7, "desk": 0.8}
 SMALL_SIZE_M = (0.15, 0.8)
@@ -83,9 +64,8 @@ def _footprint(place: Place, width: float, depth: float) -> Rectangle:
 def layout_rooms(rng: np.random.Generator, variant: SceneVariant, palette: Palette) -> Layout:
     """Furnish a room: furniture, chairs at tables, hung things, rugs, lights, then clutter."""
     b = SceneBuilder(rng, palette, variant.classes, variant.unlabelled_probability)
-    half_x = float(rng.uniform(*variant.room_width_m)) / 2
-    half_y = float(rng.uniform(*variant.room_length_m)) / 2
-    height = float(rng.uniform(*variant.room_height_m))
+    half_x, half_y = b.draw(*variant.room_width_m) / 2, b.draw(*variant.room_length_m) / 2
+    height = b.draw(*variant.room_height_m)
     wall = palette.paint(0.12)
     walls = [palette.paint(0.12) if rng.random() < 0.3 else wall for _ in range(4)]
     b.room(
@@ -98,54 +78,58 @@ def layout_rooms(rng: np.random.Generator, variant: SceneVariant, palette: Palet
     supports = _furnish(b, floor)
     _hang(b, floor, height)
     for _ in range(int(rng.poisson(0.7))):
-        x, y = float(rng.uniform(-0.6, 0.6)) * half_x, float(rng.uniform(-0.6, 0.6)) * half_y
-        b.start("rug", Place(x, y, 0.0, float(rng.uniform(0, pi))), "floor", may_be_void=False)
-        rug(b, float(rng.uniform(0.4, 1.0)), float(rng.uniform(0.3, 0.8)))
+        x, y = b.draw(-0.6, 0.6) * half_x, b.draw(-0.6, 0.6) * half_y
+        b.start("rug", Place(x, y, 0.0, b.draw(0, pi)), "floor", may_be_void=False)
+        rug(b, b.draw(0.4, 1.0), b.draw(0.3, 0.8))
     for _ in range(int(rng.poisson(0.7))):
-        x, y = float(rng.uniform(-0.6, 0.6)) * half_x, float(rng.uniform(-0.6, 0.6)) * half_y
-        b.start("ceiling_light", Place(x, y, height, float(rng.uniform(0, pi))), "objects")
-        ceiling_light(b, float(rng.uniform(0.3, 0.7)))
+        x, y = b.draw(-0.6, 0.6) * half_x, b.draw(-0.6, 0.6) * half_y
+        b.start("ceiling_light", Place(x, y, height, b.draw(0, pi)), "objects")
+        ceiling_light(b, b.draw(0.3, 0.7))
     _scatter(b, floor, supports, limit)
     return b.finish()
 
 
 def _furnish(b: SceneBuilder, floor: _Floor) -> list[Support]:
     rng = b.rng
-    names = list(FURNITURE_RATES)
-    counts = rng.poisson(list(FURNITURE_RATES.values()))
-    wanted = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    wanted = _drawn(rng, PIECES)
     # Wide pieces first: they need the walls.
     wanted.sort(key=lambda name: -PIECES[name].largest[0])
     supports: list[Support] = []
     for name in wanted:
         piece = PIECES[name]
-        size = piece.size(rng)
-        place = _find_place(rng, floor, piece, size[0], size[1], size[2])
+        width, depth, height = piece.size(rng)
+        place = _find_place(b, floor, piece, width, depth, height)
         if place is None:
             continue
-        floor.taken.append(_footprint(place, size[0], size[1]))
+        floor.taken.append(_footprint(place, width, depth))
         b.start(name, place, piece.label)
-        supports += piece.build(b, size)
+        supports += piece.build(b, width, depth, height)
         if name in CHAIRS_AT_TABLE:
-            _seat(b, floor, place, size[0], size[1], CHAIRS_AT_TABLE[name])
+            _seat(b, floor, place, width, depth, CHAIRS_AT_TABLE[name])
     return supports
 
 
+def _drawn(rng: np.random.Generator, table: Mapping[str, Piece | Hung]) -> list[str]:
+    """Return a name for each thing of a room."""
+    counts = rng.poisson([kind.rate for kind in table.values()])
+    return [name for name, count in zip(table, counts, strict=True) for _ in range(count)]
+
+
 def _find_place(
-    rng: np.random.Generator, floor: _Floor, piece: Piece, width: float, depth: float,
-    height: float,
-) -> Place | None:  # fmt: skip
+    b: SceneBuilder, floor: _Floor, piece: Piece, width: float, depth: float, height: float
+) -> Place | None:
+    rng = b.rng
     for _ in range(PLACING_ATTEMPTS):
         if piece.at_wall:
             wall = int(rng.integers(4))
             reach = floor.wall_half_length(wall) - width / 2 - 0.02
             if reach <= 0:
                 continue
-            along = float(rng.uniform(-reach, reach))
+            along = b.draw(-reach, reach)
             place = floor.wall_place(wall, along, depth / 2 + WALL_GAP_M, 0.0)
         else:
-            x = float(rng.uniform(-1, 1)) * (floor.half[0] - 0.3)
-            y = float(rng.uniform(-1, 1)) * (floor.half[1] - 0.3)
+            x = b.draw(-1, 1) * (floor.half[0] - 0.3)
+            y = b.draw(-1, 1) * (floor.half[1] - 0.3)
             turn = float(rng.integers(4)) * pi / 2 + float(rng.normal(0, 0.25))
             place = Place(x, y, 0.0, turn)
         if floor.free(_footprint(place, width, depth)):
@@ -167,7 +151,7 @@ def _seat(
     for side in rng.permutation(4)[: int(rng.poisson(rate))]:
         x, y, turn = sides[int(side)]
         size = piece.size(rng)
-        out = float(rng.uniform(0.15, 0.45)) / max(hypot(x, y), 0.1)
+        out = b.draw(0.15, 0.45) / max(hypot(x, y), 0.1)
         place = Place(
             *table.world(x * (1 + out), y * (1 + out)), 0.0,
             table.yaw + turn + float(rng.normal(0, 0.2)),
@@ -180,28 +164,27 @@ def _seat(
         if inside and not any(_overlap(footprint, other) for other in others):
             floor.taken.append(footprint)
             b.start("chair", place, piece.label)
-            piece.build(b, size)
+            piece.build(b, *size)
 
 
 def _hang(b: SceneBuilder, floor: _Floor, room_height: float) -> None:
     rng = b.rng
-    counts = rng.poisson(list(HUNG_RATES.values()))
-    wanted = [name for name, count in zip(HUNG_RATES, counts, strict=True) for _ in range(count)]
+    wanted = _drawn(rng, HUNG)
     rng.shuffle(wanted)
     for name in wanted:
-        build, label, widths, heights, middles = HUNG[name]
+        _, label, widths, heights, middles, build = HUNG[name]
         for _ in range(PLACING_ATTEMPTS):
-            half_x, half_z = float(rng.uniform(*widths)), float(rng.uniform(*heights))
+            half_x, half_z = b.draw(*widths), b.draw(*heights)
             wall = int(rng.integers(4))
             reach = floor.wall_half_length(wall) - half_x - 0.2
-            middle = float(rng.uniform(*middles))
+            middle = b.draw(*middles)
             if name == "pillar":
                 middle = half_z = room_height / 2
             elif name == "door":
                 middle = half_z
             if reach <= 0 or middle + half_z > room_height:
                 continue
-            along = float(rng.uniform(-reach, reach))
+            along = b.draw(-reach, reach)
             # Curtains and door frames are a little wider than their window or leaf.
             margin = 0.14
             span = (along - half_x - margin, along + half_x + margin, middle - half_z - margin,
@@ -223,22 +206,22 @@ def _hang(b: SceneBuilder, floor: _Floor, room_height: float) -> None:
 def _scatter(b: SceneBuilder, floor: _Floor, supports: list[Support], limit: int) -> None:
     """Put small things on supports and on the floor until the room has its objects."""
     rng = b.rng
-    names = list(SMALL_WEIGHTS)
-    weights = np.array(list(SMALL_WEIGHTS.values()))
+    names = list(SMALL)
+    weights = np.array([weight for weight, _, _ in SMALL.values()])
     weights /= weights.sum()
     spots: list[tuple[float, float, float, float]] = []
     for _ in range(4 * limit):
         if len(b.object_names) - 1 >= limit:
             return
         name = names[int(rng.choice(len(names), p=weights))]
-        label = SMALL_LABELS.get(name, "objects")
+        _, label, build = SMALL[name]
         on_floor = not supports or rng.random() < FLOOR_CLUTTER_SHARE
         low, high = FLOOR_CLUTTER_SIZE_M if on_floor else SMALL_SIZE_M
         size = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        turn = float(rng.uniform(0, 2 * pi))
+        turn = b.draw(0, 2 * pi)
         if on_floor:
-            x = float(rng.uniform(-1, 1)) * (floor.half[0] - size / 2 - 0.05)
-            y = float(rng.uniform(-1, 1)) * (floor.half[1] - size / 2 - 0.05)
+            x = b.draw(-1, 1) * (floor.half[0] - size / 2 - 0.05)
+            y = b.draw(-1, 1) * (floor.half[1] - size / 2 - 0.05)
             place = Place(x, y, 0.0, turn)
             footprint = _footprint(Place(x, y, 0.0, 0.0), size, size)
             if not floor.free(footprint):
@@ -249,8 +232,8 @@ def _scatter(b: SceneBuilder, floor: _Floor, supports: list[Support], limit: int
             size = min(size, support.headroom, 2.5 * support.half_y)
             if support.headroom <= 0.05:
                 continue
-            x = float(rng.uniform(-1, 1)) * max(support.half_x - size / 2, 0.0)
-            y = float(rng.uniform(-1, 1)) * max(support.half_y - size / 2, 0.0)
+            x = b.draw(-1, 1) * max(support.half_x - size / 2, 0.0)
+            y = b.draw(-1, 1) * max(support.half_y - size / 2, 0.0)
             place = Place(*support.place.world(x, y), support.place.z, turn)
             reach = 0.45 * size
             if any(
@@ -260,22 +243,20 @@ def _scatter(b: SceneBuilder, floor: _Floor, supports: list[Support], limit: int
                 continue
             spots.append((place.x, place.y, place.z, reach))
         b.start(name, place, label)
-        SMALL[name](b, size)
+        build(b, size)
 
 
-# Hue, and the texture of each class: pattern and period in metres. Classes that can be anywhere
-# (walls, bookcases, furniture) are a third of the circle apart, floor and ceiling lie between.
-HUES = {"floor": 0.08, "wall": 0.25, "bookcase": 0.58, "ceiling": 0.42, "furniture": 0.91}
-HUE_DEVIATION = 0.08
-TEXTURES = {
-    "floor": ("checker", (0.8, 0.8)),
-    "wall": ("stripes", (0.5, 0.5)),
-    "bookcase": ("shelves", (0.22, 0.45)),
-    "ceiling": ("tiles", (0.6, 0.6)),
-    "furniture": ("bricks", (0.5, 0.3)),
+# Hue; pattern and its period in metres; the darker colour as a share of the lighter one, before
+# gamma. Classes that can be anywhere (walls, bookcases, furniture) are a third of the circle apart,
+# floor and ceiling lie between.
+TEXTURES: dict[str, tuple[float, str, tuple[float, float], float]] = {
+    "floor": (0.08, "checker", (0.8, 0.8), 0.55),
+    "wall": (0.25, "stripes", (0.5, 0.5), 0.85),
+    "bookcase": (0.58, "shelves", (0.22, 0.45), 0.55),
+    "ceiling": (0.42, "tiles", (0.6, 0.6), 0.6),
+    "furniture": (0.91, "bricks", (0.5, 0.3), 0.55),
 }
-# The darker colour of a texture as a share of the lighter one, before gamma.
-DARKER = {"floor": 0.55, "wall": 0.85, "bookcase": 0.55, "ceiling": 0.6, "furniture": 0.55}
+HUE_DEVIATION = 0.08
 BOOKCASE_PROBABILITY = 0.5
 DRUM_PROBABILITY = 0.25
 BALL_PROBABILITY = 0.15
@@ -285,9 +266,8 @@ SIMPLE_PLACING_ATTEMPTS = 12
 def layout_simple(rng: np.random.Generator, variant: SceneVariant, palette: Palette) -> Layout:
     """Draw a room of plain and bookcase walls with a few large pieces of furniture."""
     b = SceneBuilder(rng, palette, variant.classes, variant.unlabelled_probability)
-    half_x = float(rng.uniform(*variant.room_width_m)) / 2
-    half_y = float(rng.uniform(*variant.room_length_m)) / 2
-    height = float(rng.uniform(*variant.room_height_m))
+    half_x, half_y = b.draw(*variant.room_width_m) / 2, b.draw(*variant.room_length_m) / 2
+    height = b.draw(*variant.room_height_m)
     sides = ["bookcase" if rng.random() < BOOKCASE_PROBABILITY else "wall" for _ in range(4)]
     labels = [*sides, "floor", "ceiling"]
     b.room((half_x, half_y, height / 2), [_paint(palette, name) for name in labels], labels)
@@ -297,11 +277,11 @@ def layout_simple(rng: np.random.Generator, variant: SceneVariant, palette: Pale
         for _ in range(SIMPLE_PLACING_ATTEMPTS):
             half = rng.uniform((0.25, 0.25, 0.25), (0.6, 0.6, 0.9))
             reach = float(np.hypot(half[0], half[1]))
-            x = float(rng.uniform(-1, 1)) * (half_x - reach)
-            y = float(rng.uniform(-1, 1)) * (half_y - reach)
+            x = b.draw(-1, 1) * (half_x - reach)
+            y = b.draw(-1, 1) * (half_y - reach)
             if all(np.hypot(x - px, y - py) > reach + other for px, py, other in taken):
                 taken.append((x, y, reach))
-                _piece(b, Place(x, y, 0.0, float(rng.uniform(0, pi))), half)
+                _piece(b, Place(x, y, 0.0, b.draw(0, pi)), half)
                 break
     return b.finish()
 
@@ -325,12 +305,12 @@ def _piece(b: SceneBuilder, place: Place, half: np.ndarray) -> None:
 def _paint(palette: Palette, name: str) -> int:
     """A material whose hue lies near that of the class, with the class's texture."""
     rng = palette.rng
-    hue = HUES[name] + HUE_DEVIATION * float(rng.normal())
+    middle, pattern, period_m, darker = TEXTURES[name]
+    hue = middle + HUE_DEVIATION * float(rng.normal())
     saturation, value = float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.55, 0.95))
-    pattern, period_m = TEXTURES[name]
     light = _colour(hue, saturation, value)
-    dark = _colour(hue, saturation, DARKER[name] * value)
-    return palette.materials.add(pattern, [light, dark, light], period_m)
+    dark = _colour(hue, saturation, darker * value)
+    return palette.add(pattern, [light, dark, light], period_m)
 
 
 def _colour(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
