@@ -12,7 +12,7 @@ Either way a known pixel keeps its value and only the missing ones take x. The t
 millimetres on indoor depth, and holes only is several times faster.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,18 +59,24 @@ def fill(
         the range of the known ones; and (H, W), True where it has a value.
 
     Raises:
-        ValueError: if shapes differ or a known value is not finite.
+        ValueError: if a known value is not finite.
     """
-    grey = luminance(image)
-    _check(values, known, grey.shape)
-    filled = np.where(_like(known, values), values, np.zeros((), values.dtype))
+    if not np.isfinite(values[known]).all():
+        raise UsageError(
+            "Expected finite known values, got NaN or infinity. Mark such pixels as not known."
+        )
+    mask = known if values.ndim == 2 else known[..., None]
+    filled = np.where(mask, values, np.zeros((), values.dtype))
     present = np.full(known.shape, bool(known.any()))
     if known.all() or not known.any():
         return filled, present
     by_pixel = filled.reshape(known.size, -1).astype(np.float64)
     is_hole = ~known.reshape(-1)
-    solve = _solve_exact if exact else _solve_holes
-    solution = solve(by_pixel, is_hole, grey)
+    grey = luminance(image)
+    if exact:
+        solution = _solve_exact(by_pixel, is_hole, grey)
+    else:
+        solution = _Holes(grey, is_hole).solve(by_pixel)
     # Means of known values lie between them; rounding may not.
     measured = by_pixel[~is_hole]
     solution = np.clip(solution, measured.min(axis=0), measured.max(axis=0))
@@ -93,13 +99,8 @@ def fill_normals(
         exact: solve the full system instead of the holes alone.
 
     Raises:
-        ValueError: if shapes differ or a known normal is not finite.
+        ValueError: if a known normal is not finite.
     """
-    if normals.ndim != 3 or normals.shape[2] != 3:
-        raise UsageError(
-            f"Expected normals of shape (height, width, 3), got {normals.shape}. "
-            "Use fill for other maps."
-        )
     filled, present = fill(normals, known, image, exact=exact)
     length = np.linalg.norm(filled.astype(np.float64), axis=-1)
     present &= known | (length > MIN_LENGTH)
@@ -109,39 +110,11 @@ def fill_normals(
     return filled, present
 
 
-def _check(values: NDArray[Any], known: BoolArray, shape: tuple[int, ...]) -> None:
-    if values.ndim not in (2, 3) or values.shape[:2] != shape or known.shape != shape:
-        raise UsageError(
-            f"Expected values, known and image of one height and width, got {values.shape}, "
-            f"{known.shape} and {shape}. Resize them alike first."
-        )
-    if known.dtype != np.bool_ or not np.issubdtype(values.dtype, np.floating):
-        raise UsageError(
-            f"Expected floating values and a boolean mask, got {values.dtype} and {known.dtype}. "
-            "Convert them first."
-        )
-    if not np.isfinite(values[known]).all():
-        raise UsageError(
-            "Expected finite known values, got NaN or infinity. Mark such pixels as not known."
-        )
+def _weights(grey: FloatArray, pixels: IndexArray) -> tuple[IndexArray, FloatArray]:
+    """Return the neighbours of the `pixels`, flat indices (n,), and their weights: both (n, 8).
 
-
-def _like(mask: BoolArray, values: NDArray[Any]) -> BoolArray:
-    return mask if values.ndim == 2 else mask[..., None]
-
-
-class _Weights(NamedTuple):
-    """Neighbours of some pixels: indices (n, 8) into the flat image, and weights (n, 8).
-
-    Beside the border of the image the index is the pixel's own and the weight is 0.
+    Beside the border of the image the neighbour is the pixel itself and the weight is 0.
     """
-
-    neighbour: IndexArray
-    weight: FloatArray
-
-
-def _weights(grey: FloatArray, pixels: IndexArray) -> _Weights:
-    """Return the weights of the neighbours of the `pixels`, flat indices (n,)."""
     height, width = grey.shape
     row, column = np.divmod(pixels, width)
     rows, columns = row[:, None] + _ROW_STEPS, column[:, None] + _COLUMN_STEPS
@@ -159,7 +132,7 @@ def _weights(grey: FloatArray, pixels: IndexArray) -> _Weights:
     spread = np.maximum(spread, MIN_SPREAD)
     weight = np.exp(-squared / spread[:, None]) * inside
     total = weight.sum(axis=1, keepdims=True)
-    return _Weights(neighbour, weight / np.where(total > 0, total, 1.0))
+    return neighbour, weight / np.where(total > 0, total, 1.0)
 
 
 class _Holes:
@@ -200,10 +173,6 @@ class _Holes:
         """Return the missing values (holes, C) from all values (pixels, C)."""
         right = self._from_known @ by_pixel
         return np.asarray(self._factors.solve(np.asfortranarray(right)))
-
-
-def _solve_holes(by_pixel: FloatArray, is_hole: BoolArray, grey: FloatArray) -> FloatArray:
-    return _Holes(grey, is_hole).solve(by_pixel)
 
 
 def _solve_exact(by_pixel: FloatArray, is_hole: BoolArray, grey: FloatArray) -> FloatArray:

@@ -60,7 +60,6 @@ def camera_rays(camera: Camera, height: int, width: int) -> FloatArray:
 
 def back_project(depth_m: FloatArray, camera: Camera) -> FloatArray:
     """Return the camera-frame point of each pixel in metres: z-buffer depth (H, W) -> (H, W, 3)."""
-    _expect_map("depth", depth_m)
     height, width = depth_m.shape
     return camera_rays(camera, height, width) * depth_m[..., None]
 
@@ -74,8 +73,7 @@ def normals_from_depth(
     neighbour nearer in depth is taken, so that a normal beside a depth border belongs to one
     surface. A pixel that has no valid neighbour along an axis has no normal.
     """
-    _expect_map("depth", depth_m)
-    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    known = _known(depth_m, valid)
     points = back_project(np.where(known, depth_m, 1.0), camera)
     tangent_x, exists_x = _nearer_difference(points, known, axis=1)
     tangent_y, exists_y = _nearer_difference(points, known, axis=0)
@@ -101,8 +99,7 @@ def curvature(
     in depth; its symmetric part has the principal curvatures as eigenvalues. Noise in depth enters
     twice differentiated: smooth measured depth first, or take the maps for what they are.
     """
-    _expect_map("depth", depth_m)
-    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    known = _known(depth_m, valid)
     points = back_project(np.where(known, depth_m, 1.0), camera)
     both = np.concatenate([points, normals], axis=-1)
     along_x, exists_x = _nearer_difference(both, known, axis=1)
@@ -177,8 +174,7 @@ def edge3d(depth_m: FloatArray, valid: BoolArray | None = None) -> FloatArray:
 
     Zero where a pixel of the 3x3 neighbourhood is invalid or outside the image.
     """
-    _expect_map("depth", depth_m)
-    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    known = _known(depth_m, valid)
     root = np.sqrt(np.where(known, depth_m, 0.0) / DEPTH_FULL_SCALE_M)
     inside = ndimage.binary_erosion(known, np.ones((3, 3), bool), border_value=0)
     return sobel_magnitude(root) * inside
@@ -285,8 +281,7 @@ def keypoint3d(
     neighbourhood is sampled on three rings, symmetric under a flip, and the score is smoothed by
     0.008 image heights, since NARF's interest image is smooth where samples are not.
     """
-    _expect_map("depth", depth_m)
-    known = np.ones(depth_m.shape, bool) if valid is None else valid
+    known = _known(depth_m, valid)
     safe_depth_m = np.where(known, depth_m, 1.0)
     points = back_project(safe_depth_m, camera).astype(np.float32)
     directions = normals.astype(np.float32)
@@ -321,31 +316,25 @@ def _nearer_difference(
 ) -> tuple[FloatArray, BoolArray]:
     """Difference of points along an axis to the valid neighbour that is nearer in depth."""
     step = np.diff(points, axis=axis)
-    pair = np.logical_and(*_neighbours(known, axis))
+    size = known.shape[axis]
+    pair = known.take(range(size - 1), axis) & known.take(range(1, size), axis)
     jump = np.where(pair, np.abs(step[..., 2]), np.inf)
-    widths = [(0, 0), (0, 0)]
-    before, after = list(widths), list(widths)
+    before, after = np.zeros((3, 2), int), np.zeros((3, 2), int)
     before[axis], after[axis] = (1, 0), (0, 1)
-    jump_before = np.pad(jump, before, constant_values=np.inf)
-    jump_after = np.pad(jump, after, constant_values=np.inf)
-    step_before = np.pad(step, [*before, (0, 0)])
-    step_after = np.pad(step, [*after, (0, 0)])
+    jump_before = np.pad(jump, before[:2], constant_values=np.inf)
+    jump_after = np.pad(jump, after[:2], constant_values=np.inf)
     use_after = jump_after <= jump_before
     exists = np.isfinite(np.minimum(jump_before, jump_after))
-    return np.where(use_after[..., None], step_after, step_before), exists
+    return np.where(use_after[..., None], np.pad(step, after), np.pad(step, before)), exists
 
 
-def _neighbours(values: BoolArray, axis: int) -> tuple[BoolArray, BoolArray]:
-    if axis == 0:
-        return values[:-1], values[1:]
-    return values[:, :-1], values[:, 1:]
-
-
-def _expect_map(name: str, values: FloatArray) -> None:
-    if values.ndim != 2:
+def _known(depth_m: FloatArray, valid: BoolArray | None) -> BoolArray:
+    """Return where there is depth; refuse a map of another shape."""
+    if depth_m.ndim != 2:
         raise UsageError(
-            f"Expected {name} of shape (height, width), got {values.shape}. Drop other axes."
+            f"Expected depth of shape (height, width), got {depth_m.shape}. Drop other axes."
         )
+    return np.ones(depth_m.shape, bool) if valid is None else valid
 
 
 STEP_PX = 2
