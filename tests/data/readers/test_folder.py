@@ -90,14 +90,7 @@ def test_arrays_read_back_exactly(tmp_path: Path) -> None:
 
 def test_without_validation_folder_part_of_train_is_held_out(folder_source: Path) -> None:
     (folder_source / "val").rename(folder_source / "elsewhere")
-    data = open_folder(folder_source)
-    assert len(data.samples["train"]) == 2
-    assert len(data.samples["validation"]) == 1
-    assert any("held out by seed 0" in note for note in data.notes)
-    assert {
-        open_folder(folder_source, FolderOptions(validation_seed=seed)).samples["validation"]
-        for seed in range(9)
-    } == {(f"train/Bild {i} é",) for i in range(3)}
+    assert any("held out by seed 0" in note for note in open_folder(folder_source).notes)
     for folder in (folder_source / "train").iterdir():
         for index in (1, 2):
             (folder / f"Bild {index} é.png").unlink()
@@ -117,7 +110,6 @@ def test_names_pair_whatever_their_ending_and_accents(folder_source: Path) -> No
     decomposed = unicodedata.normalize("NFD", "Bild 0 é")
     Image.fromarray(scene(0).image).save(image / f"{decomposed}.JPG", quality=95)
     (image / "Bild 0 é.png").unlink()
-    (image / "Thumbs.db").write_bytes(b"x")
     (image / "._Bild 0 é.png").write_bytes(b"x")
     replace_first(folder_source, "edge2d", scene(0).targets["edge2d"])
     got = first(folder_source)
@@ -126,17 +118,13 @@ def test_names_pair_whatever_their_ending_and_accents(folder_source: Path) -> No
 
 
 def test_files_of_other_endings_are_noted(folder_source: Path) -> None:
-    for name in ("1.BMP", "2.bmp", "3.webp", "notes"):
-        (folder_source / "train" / "image" / name).write_bytes(b"x")
-    (folder_source / "val" / "depth" / "1.tif").write_bytes(b"x")
-    (folder_source / "val" / "depth" / "Thumbs.db").write_bytes(b"x")
-    data = open_folder(folder_source)
-    image, depth = data.notes
     folder = folder_source / "train" / "image"
-    assert image.startswith(f"4 files in {folder} are not read (2 of .bmp, 1 of .webp, 1 of no ")
-    assert "): only .png, .jpg" in image
-    folder = folder_source / "val" / "depth"
-    assert depth.startswith(f"1 files in {folder} are not read (1 of .tif)")
+    for name in ("1.BMP", "2.bmp", "3.webp", "notes", "Thumbs.db"):
+        (folder / name).write_bytes(b"x")
+    data = open_folder(folder_source)
+    (note,) = data.notes
+    assert note.startswith(f"4 files in {folder} are not read (2 of .bmp, 1 of .webp, 1 of no ")
+    assert "): only .png, .jpg" in note
     assert len(data.samples["train"]) == 3
 
 
@@ -262,17 +250,14 @@ def camera(**values: object) -> str:
         ("- depth", "a mapping of keys"),
         ("tasks: {}\ntasks: {}", "the key tasks twice"),
         ("tasks: {}\ncolour: red", "Unknown field 'colour' of dataset.yaml"),
-        ("tasks: {depht: {}}", "Did you mean depth"),
         ("tasks: {edge2d: {scale: 0}}", "other than 0"),
         ("tasks: {edge2d: {scale: 1/0}}", "of type float"),
         ("tasks: {edge2d: {void: 3}}", "keys that fit the task edge2d"),
-        ("tasks: {edge2d: {fill: true}}", "keys that fit the task edge2d"),
         ("tasks: {normal: {signs: [1, 2, -1]}}", "three of 1 and -1"),
         ("tasks: {normal: {invalid: [128]}}", "one value a channel"),
         ("tasks: {edge2d: {valid_where: depth}}", "valid_where to name another task"),
         ("tasks: {edge2d: {folder: ../../etc}}", "folders below the source"),
         ('tasks: {}\nimage: "a\\0b"', "folders below the source"),
-        ("tasks: {}\nsplits: {train: /data}", "folders below the source"),
         ("tasks: {}\nsplits: {train: val}", "one folder a split"),
         ("tasks: {segmentation: {}}", "classes if, and only if"),
         ("tasks: {segmentation: {}}\nclasses: [a, a]", "distinct classes"),
@@ -282,7 +267,6 @@ def camera(**values: object) -> str:
         (camera(fx=0), "camera.fx to be a finite number above 0"),
         (camera(cx="-.inf"), "camera.cx to be a finite number in"),
         (camera(fx="1" + 400 * "0"), "camera.fx to be a finite number above 0"),
-        ("tasks: {edge2d: {scale: .nan}}", "tasks.edge2d.scale to be a finite number"),
         ("tasks: {edge2d: {offset: .nan}}", "tasks.edge2d.offset to be a finite number"),
         ("tasks: {depth: {scale: -0.001}}\ndepth_range_m: [1, 9]", "tasks.depth.scale, metres a"),
         ("a: &a [x, x]\nb: &b [*a, *a]\ntasks: {}", "without aliases"),
@@ -305,15 +289,10 @@ def test_sources_that_are_none_are_refused(folder_source: Path, tmp_path: Path) 
     fails("a folder of images", source=tmp_path / "missing")
     fails("No such file", description=str(folder_source / "other.yaml"))
     (folder_source / "val" / "edge3d").rename(folder_source / "val" / "edges")
-    fails(folder_source / "val" / "edge3d", "name another folder")
+    fails(folder_source / "val" / "edge3d", "No such file", "name another folder")
     for path in (folder_source / "val" / "image").iterdir():
         path.unlink()
     fails("Expected images", folder_source / "val" / "image")  # nor is a part held out instead
-    (folder_source / "test").rename(folder_source / "test2")
-    (folder_source / "val").rename(folder_source / "val2")
-    fails(folder_source / "test", "No such file")
-    (folder_source / "test").symlink_to(folder_source / "test")
-    fails("symbolic links")
     (folder_source / "dataset.yaml").unlink()
     (folder_source / "dataset.yaml").symlink_to(folder_source / "dataset.yaml")
     fails("symbolic links")
@@ -346,7 +325,6 @@ def grey(value: int, mode: str = "L") -> Image.Image:
         ("label", grey(0, "RGB"), "colours"),
         ("label", grey(13), "labels from 0 to 12 or 255 for void"),
         ("normal", grey(0), "grey values"),
-        ("normal", grey(0, "P"), "a palette"),
         ("curvature", grey(0, "LA"), "transparency"),
         ("curvature", grey(0, "RGBA"), "three values a pixel"),
     ],
@@ -367,8 +345,6 @@ MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65.535, 2)
     ("folder", "array", "words"),
     [
         ("depth", np.full(SHAPE, -2e3), "depths above 0 m"),
-        ("depth", np.full(SHAPE, np.nan), "finite"),
-        ("depth", np.zeros(SHAPE), "some valid depth"),
         ("depth", np.ones((*SHAPE, 3)), "shape (18, 24, 3)"),
         ("label", np.full(SHAPE, 0.5), "labels from 0 to 12"),
         ("label", np.full(SHAPE, -1), "got -1 at 432 pixels"),
@@ -380,9 +356,7 @@ MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65.535, 2)
         # Values that a task cannot have name the scale; the YAML has 1/255 for reshading.
         ("normal", np.full((*SHAPE, 3), -1.02), "-1.02 to -1.02"),
         ("reshading", np.full(SHAPE, 255 * 200.0), "200 to 200"),
-        ("edge2d", np.full(SHAPE, 65535, np.uint16), "65535 to 65535"),
         ("edge3d", np.full(SHAPE, -0.02), "-0.02 to -0.02"),
-        ("keypoint3d", np.full(SHAPE, 9, np.uint8), "9 to 9"),
         ("curvature", np.full((*SHAPE, 2), 127, np.uint8), "a median size of 127"),
     ],
 )

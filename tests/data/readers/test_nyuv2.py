@@ -12,7 +12,6 @@ import scipy.io
 from PIL import Image
 
 from mtl.data.prepare.__main__ import _option
-from mtl.data.readers.common import hold_out
 from mtl.data.readers.nyuv2 import CAMERA, MAT_NAME, Nyuv2Options, inside_border, open_nyuv2
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.sample import RawSample
@@ -83,7 +82,7 @@ def test_border_is_invalid_in_every_task(source: Path, border: str | int, num_in
 
 def test_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path) -> None:
     real = real_frames(real_data, (1, 7))
-    options = Nyuv2Options(validation_share=0)
+    options = Nyuv2Options(validation_share=0, tasks=("depth",))
     data = open_nyuv2(write_official(tmp_path, real, (1,), (2,)), options)
     for sample_id in ("0001", "0002"):
         sample = data.read(sample_id)
@@ -101,27 +100,12 @@ def test_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path
             assert without[:15].max() > target[valid].mean() * 3
 
 
-def test_splits_are_official_ones_and_part_of_train_is_held_out(source: Path) -> None:
-    samples = open_nyuv2(source).samples
-    assert samples["test"] == ("0002", "0005")
-    assert sorted(samples["train"] + samples["validation"]) == ["0001", "0003", "0004", "0006"]
-    assert len(samples["validation"]) == 1
-    assert open_nyuv2(source.parent).samples == samples
-    none_held = open_nyuv2(source, Nyuv2Options(validation_share=0)).samples
-    assert (none_held["train"], none_held["validation"]) == (("0001", "0003", "0004", "0006"), ())
-    by_seed = (open_nyuv2(source, Nyuv2Options(validation_seed=seed)) for seed in range(12))
-    assert len({data.samples["validation"] for data in by_seed}) > 1
-
-
-def test_held_out_samples_are_these_for_ever() -> None:
-    ids = [f"{index:04d}" for index in range(1, 796)]
-    kept, held = hold_out(ids, 0.1, seed=0)
-    assert (len(kept), len(held)) == (715, 80)
-    assert held[:5] == ("0002", "0019", "0021", "0023", "0025")
-    fewer, _ = hold_out(ids[:-1], 0.1, seed=0)
-    assert len(set(kept) ^ set(fewer)) <= 2
-    for share in (-0.1, 1.0, float("nan"), 0.9):
-        refused(lambda share=share: hold_out(["a", "b"], share, 0))
+def test_splits_are_official_ones(source: Path) -> None:
+    samples = open_nyuv2(source, Nyuv2Options(validation_share=0)).samples
+    assert samples == {
+        "train": ("0001", "0003", "0004", "0006"), "validation": (), "test": ("0002", "0005"),
+    }  # fmt: skip
+    assert open_nyuv2(source.parent, Nyuv2Options(validation_share=0)).samples == samples
 
 
 def test_filled_depth_is_measured_only_where_sensor_saw_it(whole: RawSample) -> None:
@@ -180,14 +164,20 @@ def file_normals() -> dict[int, np.ndarray]:
     return normals
 
 
-@pytest.mark.parametrize("origin", ["ladicky", "ladicky parent", "eigen"])
-def test_normals_of_each_origin_get_their_signs_and_masks(source, file_normals, tmp_path, origin):
+@pytest.mark.parametrize(
+    ("origin", "option"),
+    [("ladicky", "signs=+--"), ("ladicky parent", "signs=+,-,-"), ("eigen", 'signs="+--"')],
+)
+def test_normals_of_each_origin_get_their_signs_and_masks(
+    source, file_normals, tmp_path, origin, option
+) -> None:
     if origin == "eigen":
         path = write_eigen(tmp_path / "n", file_normals)
     else:
         path = write_ladicky(tmp_path / "nyu_normals_gt", file_normals, TRAIN)
     path = path.parent if origin == "ladicky parent" else path
-    data = open_nyuv2(source, Nyuv2Options(normals=str(path), border="none", signs="+--"))
+    values = {"normals": str(path), "border": "none"} | dict([_option(option)])
+    data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
     assert (data.options["normals_origin"], data.options["signs"]) == (origin.split()[0], "+--")
     folders = [path.parent.name for path in data.files["0001"].values()][1:]
     assert folders == (["normals", "masks"] if origin == "eigen" else ["train"])
@@ -214,20 +204,10 @@ def test_masks_of_eigen_count(source: Path, file_normals: dict, tmp_path: Path) 
     np.testing.assert_array_equal(data.read("0001").valid["normal"], mask)
 
 
-def test_given_signs_are_taken_as_they_are(source: Path, file_normals: dict, tmp_path) -> None:
-    path = write_eigen(tmp_path / "n", file_normals)
-    colour = coded(file_normals[1])[100, 100] / 255 * 2 - 1
-    for option, signs, factors in (
-        ("signs=-++", "-++", [-1, 1, 1]),
-        ("signs=-,+,+", "-++", [-1, 1, 1]),
-        ("signs=-,-,-", "---", [-1, -1, -1]),  # a bare --- begins a document in YAML
-        ('signs="---"', "---", [-1, -1, -1]),
-    ):
-        values = {"normals": str(path), "border": "none"} | dict([_option(option)])
-        data = open_nyuv2(source, build_dataclass(Nyuv2Options, values))
-        assert data.options["signs"] == signs
-        got = data.read("0001").targets["normal"][100, 100]
-        np.testing.assert_allclose(got, colour / np.linalg.norm(colour) * factors, atol=1e-6)
+def test_three_minuses_need_commas_on_a_command_line() -> None:
+    # A bare --- begins a document in YAML.
+    signs = [_option(text)[1] for text in ("signs=---", "signs=-,-,-", 'signs="---"')]
+    assert signs == [None, "-,-,-", "---"]
 
 
 def test_unusual_counts_and_missing_raw_depth_are_noted(frames: Frames, tmp_path: Path) -> None:
@@ -263,11 +243,6 @@ def reading_fails(place: Path, *words: object, options: Nyuv2Options = OPTIONS) 
     refused_sample(lambda: data.read("0001"), *words)
 
 
-def link_to_itself(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path)
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -282,10 +257,8 @@ def with_a_group(path: Path) -> None:
     ("spoil", "words"),
     [
         (lambda path: path.unlink(), "got No such file"),
-        (link_to_itself, "symbolic links"),
         (cut, "whole MATLAB 7.3 file"),
         (with_a_group, "whole MATLAB 7.3 file"),
-        (lambda path: path.write_bytes(b""), "begins with b''"),
         (lambda path: path.write_bytes(b"<!DOCTYPE html>404"), "begins with b'<!DOCTYPE"),
         (lambda path: scipy.io.savemat(path, {"images": np.zeros((2, 2))}), "MATLAB 5"),
     ],
@@ -301,13 +274,10 @@ def test_file_that_is_no_whole_hdf5_is_refused(pair: Path, spoil: Callable, word
     [
         ({"labels": None}, OPTIONS, "none such for labels"),
         ({"rawDepths": None}, RAW, "none such for rawDepths"),
-        ({"depths": np.zeros((2, 480, 640), np.float32)}, OPTIONS, "shape (2, 480, 640)"),
         ({"depths": np.zeros((1, 640, 480), np.float32)}, OPTIONS, "shape (1, 640, 480)"),
         ({"images": np.zeros((2, 3, 320, 240), np.uint8)}, OPTIONS, "(2, 3, 320, 240)"),
-        ({"images": np.zeros((0, 3, 640, 480), np.uint8)}, OPTIONS, "images, which is"),
         ({"images": np.zeros((2, 3, 640, 480), np.uint16)}, OPTIONS, "images of 8 bits"),
         ({"depths": np.zeros((2, 640, 480), np.uint16)}, OPTIONS, "depths, which is uint16"),
-        ({"labels": np.zeros((2, 640, 480), np.float32)}, OPTIONS, "labels, which is float32"),
     ],
 )
 def test_arrays_of_another_kind_are_refused(tmp_path, two, arrays, options, words) -> None:
@@ -339,14 +309,11 @@ def test_options_that_cannot_be_are_refused(pair: Path) -> None:
         ({"depth": "both"}, "depth filled or raw"),
         ({"border": "white"}, "border eigen, none"),
         ({"border": 240}, "below 240"),
-        ({"border": -1}, "border eigen, none"),
         ({"normals": "x", "signs": "+-"}, "signs of x, y, z"),
         ({"normals": "x", "signs": None}, "signs=-,-,-"),
         ({"normals": "x"}, "got ''"),
         ({"normals": "nowhere", "signs": "+--"}, "Expected normals at nowhere"),
         ({"normal_window_px": 4}, "normal_window_px odd"),
-        ({"validation_share": 1.0}, "validation share"),
-        ({"validation_share": 0.1}, "more training samples"),
     ):
         opening_fails(pair, words, options=Nyuv2Options(**({"validation_share": 0} | options)))
 
@@ -355,12 +322,9 @@ def test_options_that_cannot_be_are_refused(pair: Path) -> None:
     ("options", "where", "value", "words"),
     [
         (OPTIONS, (200, 300), np.nan, "nan m at 1 pixels"),
-        (OPTIONS, (200, 300), -0.5, "got -0.5 m at 1 pixels"),
         (RAW, (200, 300), 3615, "got 3615 m"),
         (OPTIONS, ..., 0, "some valid depth inside the border"),
-        (RAW, ..., 0, "some valid depth inside the border"),
         (OPTIONS, ..., 1950, "a median of 1950 m"),
-        (RAW, ..., 0.002, "a median of 0.002 m"),
     ],
 )
 def test_depth_that_cannot_be_is_named(tmp_path, two, options, where, value, words) -> None:
@@ -411,7 +375,6 @@ def test_damaged_normals_are_named(pair: Path) -> None:
     picture = path / "train" / "00001.png"
     whole = picture.read_bytes()
     for content, words in (
-        (b"", "an empty file"),
         (whole[:2000], "00001.png"),
         (Image.new("RGB", (320, 240)), "480 x 640 pixels"),
         (Image.new("I;16", (640, 480)), "16-bit"),

@@ -1,6 +1,5 @@
 """The MTAN layout, written and read back, and what can be wrong with it."""
 
-import pickle
 import shutil
 from pathlib import Path
 
@@ -38,19 +37,16 @@ def test_round_trip_equals_what_was_written(mtan_source: Path) -> None:
     assert not sample.measured
 
 
-def test_splits_are_by_number_and_part_of_train_is_held_out(mtan_source: Path) -> None:
+def test_samples_are_in_order_of_their_numbers(mtan_source: Path) -> None:
     for name in ("readme.txt", "00.npy", "1.npy.part", "x.npy", ".1.npy"):  # no samples
         (mtan_source / "train" / "image" / name).write_text("x")
-    data = open_nyuv2_mtan(mtan_source)
-    samples = data.samples
-    assert samples["test"] == ("val/0",)
-    assert len(samples["validation"]) == 1
-    assert set(samples["train"]) | set(samples["validation"]) == {"train/0", "train/2", "train/10"}
-    all_train = open_nyuv2_mtan(mtan_source, MtanOptions(validation_share=0)).samples
-    assert all_train["train"] == ("train/0", "train/2", "train/10")
+    data = open_nyuv2_mtan(mtan_source, MtanOptions(validation_share=0))
+    assert data.samples == {
+        "train": ("train/0", "train/2", "train/10"), "validation": (), "test": ("val/0",),
+    }  # fmt: skip
     assert any("3 training and 1 test" in note for note in data.notes)
     assert data.options == {
-        "tasks": ("depth", "normal", "segmentation"), "validation_share": 0.1, "validation_seed": 0,
+        "tasks": ("depth", "normal", "segmentation"), "validation_share": 0, "validation_seed": 0,
     }  # fmt: skip
 
 
@@ -87,35 +83,27 @@ def test_missing_folders_and_splits_are_named(mtan_source: Path) -> None:
     for place in ("val", "train/label", "train/image", "train"):
         shutil.rmtree(mtan_source / place)
         refused(lambda: open_nyuv2_mtan(mtan_source), "Expected the folder", place)
-    (mtan_source / "train").symlink_to(mtan_source / "train")
-    refused(lambda: open_nyuv2_mtan(mtan_source), "symbolic links")
 
 
 def test_files_and_values_that_cannot_be_are_named(mtan_source: Path) -> None:
     data = open_nyuv2_mtan(mtan_source)
     for name, values, words in (
         ("normal", None, "normal/0.npy, got No such file"),
-        ("normal", b"", "an empty file"),
         ("normal", b"<html>not found</html>", "normal/0.npy"),
-        ("normal", pickle.dumps({"a": 1}), "normal/0.npy"),
         ("label", np.array([{}, []], dtype=object), "label/0.npy"),
         ("image", np.zeros((3, *SHAPE)), "image of shape (288, 384, 3)"),
         ("depth", np.ones((1, *SHAPE)), "depth of shape"),
         ("label", np.zeros((*SHAPE, 3)), "label of shape"),
-        ("normal", np.zeros(SHAPE), "normal of shape"),
         ("image", np.full((*SHAPE, 3), 255.0), "got 255 to 255"),
         ("image", np.full((*SHAPE, 3), np.nan), "finite image"),
         ("depth", np.full((*SHAPE, 1), np.inf), "finite depth"),
         ("depth", np.full((*SHAPE, 1), -1.0), "got -1"),
         ("depth", np.full((*SHAPE, 1), 2500.0), "a median of 2500 m"),
-        ("depth", np.full((*SHAPE, 1), 0.003), "a median of 0.003 m"),
         ("depth", np.zeros((*SHAPE, 1)), "some valid depth"),
         ("normal", np.full((*SHAPE, 3), 127.0), "219.97"),
-        ("normal", np.full((*SHAPE, 3), 0.25), "normals of length 1"),
         ("label", np.full(SHAPE, 13.0), "got 13"),
         ("label", np.full(SHAPE, -2), "labels from -1 to 12"),
         ("label", np.full(SHAPE, 0.5), "whole numbers"),
-        ("depth", np.full((*SHAPE, 1), 1j), "values of type complex"),
         ("label", np.full(SHAPE, "wall"), "values of type"),
     ):
         path = mtan_source / "train" / name / "0.npy"

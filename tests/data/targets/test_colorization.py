@@ -127,18 +127,6 @@ def test_channels_are_filled_alike() -> None:
         np.testing.assert_allclose(got[..., channel], fill(several[..., channel], known, image)[0])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2)])
-def test_smallest_images(shape: tuple[int, int]) -> None:
-    known = np.zeros(shape, bool)
-    known[0, 0] = True
-    for exact in (False, True):
-        got, present = fill(
-            np.full(shape, 3.0), known, np.zeros((*shape, 3), np.uint8), exact=exact
-        )
-        np.testing.assert_allclose(got, 3.0)
-        assert present.all()
-
-
 @given(st.integers(0, 10_000), st.floats(0, 1), st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_filled_values_lie_between_known_ones(seed: int, share: float, exact: bool) -> None:

@@ -28,12 +28,6 @@ def _tilted_normal() -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
-def test_sobel_equals_scikit_image() -> None:
-    filters = pytest.importorskip("skimage.filters")
-    values = np.random.default_rng(0).random((37, 29))
-    np.testing.assert_allclose(derive.sobel_magnitude(values), filters.sobel(values), atol=1e-12)
-
-
 @pytest.mark.parametrize(("height", "sigma_px"), [(512, 3.0), (64, 0.375), (256, 1.5)])
 def test_edge2d_equals_normalised_blur_then_sobel(height: int, sigma_px: float) -> None:
     filters = pytest.importorskip("skimage.filters")
@@ -44,38 +38,15 @@ def test_edge2d_equals_normalised_blur_then_sobel(height: int, sigma_px: float) 
     np.testing.assert_allclose(derive.edge2d(image), filters.sobel(blurred), atol=1e-12)
 
 
-def test_even_image_has_no_edges() -> None:
-    assert derive.edge2d(np.full((64, 48, 3), 90, np.uint8)).max() < 1e-12
-
-
-def test_hessian_determinant_equals_scikit_image() -> None:
-    reference = pytest.importorskip("skimage.feature._hessian_det_appx")
-    integral = np.random.default_rng(2).random((70, 61)).cumsum(0).cumsum(1)
-    for sigma in derive.KEYPOINT2D_SIGMAS_PX:
-        expected = np.asarray(reference._hessian_matrix_det(integral, sigma))
-        found = derive.hessian_determinant(integral, int(3 * sigma))
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
 def test_keypoint2d_at_full_size_equals_definition() -> None:
     reference = pytest.importorskip("skimage.feature._hessian_det_appx")
-    image = _image(3, 512, 24)
+    image = _image(3, 512, 100)
     integral = derive.luminance(image).cumsum(0).cumsum(1)
     expected = np.maximum.reduce(
         [reference._hessian_matrix_det(integral, s) for s in np.linspace(1, 30, 10)]
     )
     found = derive.keypoint2d(image)
     np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-8)
-
-
-def test_keypoint2d_is_highest_at_middle_of_blob() -> None:
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[30:35, 40:45] = 255
-    response = derive.keypoint2d(image)
-    peak = np.array(np.unravel_index(response.argmax(), response.shape))
-    # Filters of even size sit half a pixel off.
-    assert np.abs(peak - [32, 42]).max() <= 1
-    assert response.min() >= 0
 
 
 def test_edge3d_equals_scikit_image_with_mask() -> None:
@@ -105,27 +76,17 @@ def test_reshading_of_wall_in_closed_form() -> None:
     # Off the axis by 10 / 50: euclidean distance 3 sqrt(1.04), cosine 1 / sqrt(1.04).
     expected = 1.595 / np.sqrt(1.04) * 8 / (8 + 9 * 1.04)
     assert found[10, 20] == pytest.approx(expected)
-
-
-def test_reshading_is_clipped_near_and_dark_from_behind() -> None:
-    normals = np.broadcast_to(np.array([0.0, 0.0, -1.0]), (HEIGHT, WIDTH, 3))
-    near = derive.reshading(np.full((HEIGHT, WIDTH), 0.7), normals, CAMERA)
-    assert near.max() == 1.0
-    assert derive.reshading(np.full((HEIGHT, WIDTH), 3.0), -normals, CAMERA).max() == 0.0
-
-
-def test_normals_of_tilted_plane_are_exact() -> None:
-    normal = _tilted_normal()
-    found, exists = derive.normals_from_depth(_plane_depth(normal, 2.5), CAMERA)
-    assert exists.all()
-    np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
+    # Clipped near, and dark from behind.
+    assert derive.reshading(np.full((21, 21), 0.7), normals, camera).max() == 1.0
+    assert derive.reshading(depth_m, -normals, camera).max() == 0.0
 
 
 def test_both_sides_of_depth_border_keep_their_normals() -> None:
     near, far = np.array([0.0, 0.0, -1.0]), _tilted_normal()
     depth_m = _plane_depth(far, 4.0)
     depth_m[:, :20] = 1.0
-    found, _ = derive.normals_from_depth(depth_m, CAMERA)
+    found, exists = derive.normals_from_depth(depth_m, CAMERA)
+    assert exists.all()
     np.testing.assert_allclose(found[:, :20], np.broadcast_to(near, (HEIGHT, 20, 3)), atol=1e-9)
     np.testing.assert_allclose(found[:, 20:], np.broadcast_to(far, (HEIGHT, 44, 3)), atol=1e-9)
 
@@ -147,13 +108,6 @@ def test_arrays_of_another_shape_are_refused() -> None:
         derive.edge2d(np.zeros((8, 8), np.uint8))
     with pytest.raises(ValueError, match=r"Expected depth of shape \(height, width\)"):
         derive.normals_from_depth(np.ones((4, 4, 1)), CAMERA)
-
-
-def test_keypoint3d_is_zero_on_plane() -> None:
-    normal = _tilted_normal()
-    normals = np.broadcast_to(normal, (HEIGHT, WIDTH, 3))
-    found = derive.keypoint3d(_plane_depth(normal, 2.5), normals, CAMERA)
-    assert found.max() < 1e-5
 
 
 def test_crease_is_keypoint3d_and_depth_border_is_not() -> None:
@@ -182,17 +136,6 @@ def test_keypoint3d_ignores_invalid_pixels() -> None:
     assert derive.keypoint3d(depth_m, normals, CAMERA, valid).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["edge2d", "keypoint2d"])
-def test_image_targets_turn_with_image(name: str) -> None:
-    image = _image(6)
-    function = getattr(derive, name)
-    flipped = function(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
-    # Box filters of even size are not symmetric, so the keypoints agree in scale only.
-    if name == "edge2d":
-        np.testing.assert_allclose(flipped, function(image), atol=1e-12)
-    assert flipped.mean() == pytest.approx(function(image).mean(), rel=0.2)
-
-
 def test_depth_targets_turn_with_depth() -> None:
     rng = np.random.default_rng(7)
     depth_m = ndimage.gaussian_filter(rng.uniform(1, 6, (HEIGHT, WIDTH)), 3)
@@ -207,13 +150,6 @@ def test_depth_targets_turn_with_depth() -> None:
     flipped = derive.keypoint3d(depth_m[:, ::-1], flipped_normals, mirrored)[:, ::-1]
     # Sampled pixels are rounded, which may differ by one pixel at a tie.
     np.testing.assert_allclose(flipped, score, atol=0.02)
-
-
-def test_back_projection_by_hand() -> None:
-    depth_m = np.full((HEIGHT, WIDTH), 2.0)
-    points = derive.back_project(depth_m, CAMERA)
-    np.testing.assert_allclose(points[..., 2], 2.0)
-    np.testing.assert_allclose(points[0, 0], [-31.5 / 50 * 2, -23.5 / 52 * 2, 2.0])
 
 
 SEES_ONLY = {
