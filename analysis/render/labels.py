@@ -6,7 +6,7 @@ Axes run from worse to better: to the right and upwards, whichever direction a m
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,27 +54,18 @@ Pixels = Callable[[float, float], tuple[float, float]]
 """Display units -> pixels, y downwards."""
 
 
-@dataclass(frozen=True)
-class PointLabel:
-    """What stands beside a point."""
-
-    x: float
-    y: float
-    text: str
-    colour: str
-
-
-def labelled(panel: Panel, labels: Sequence[PointLabel]) -> Panel:
+def labelled(panel: Panel, labels: Sequence[Callout]) -> Panel:
     """Return the panel with labels and an arrow towards better, placed for each of `SIZES`.
 
     Args:
         panel: with limits on both axes.
-        labels: the most important first; where not all fit, the first have one.
+        labels: yet without offsets, the most important first; where not all fit, the first have
+            one.
     """
     return replace(panel, layouts=tuple(_layout(panel, labels, size) for size in SIZES))
 
 
-def _layout(panel: Panel, labels: Sequence[PointLabel], size: Layout) -> Layout:
+def _layout(panel: Panel, labels: Sequence[Callout], size: Layout) -> Layout:
     (x0, x1), (y0, y1) = panel.x.limits or (0, 1), panel.y.limits or (0, 1)
     size = replace(size, left=size.left + _tick_room(y0, y1, size.font))
     left, top, right, bottom = inner = size.inner
@@ -95,11 +86,8 @@ def _layout(panel: Panel, labels: Sequence[PointLabel], size: Layout) -> Layout:
         [*held, (arrow_box, MEAN_WEIGHT)],
         inner,
     )
-    callouts = [
-        Callout(label.x, label.y, offset, label.text, label.colour)
-        for label, offset in zip(shown, offsets, strict=True)
-    ]
-    return replace(size, callouts=(arrow, *callouts))
+    placed = [replace(label, offset=o) for label, o in zip(shown, offsets, strict=True)]
+    return replace(size, callouts=(arrow, *placed))
 
 
 def _tick_room(low: float, high: float, font: int) -> int:
@@ -190,7 +178,7 @@ def _better_arrow(
     (x0, x1), (y0, y1) = panel.x.limits or (0, 1), panel.y.limits or (0, 1)
     x, y = map(float, places[best])
     tip = (x0 + x * (x1 - x0), y0 + y * (y1 - y0))
-    return Callout(*tip, (-reach, reach * 0.75), "better", MUTED, has_head=True), boxes[best]
+    return Callout(*tip, "better", MUTED, (-reach, reach * 0.75), has_head=True), boxes[best]
 
 
 def around(x: float, y: float, half_width: float, half_height: float) -> Box:

@@ -68,11 +68,6 @@ class Style:
 Colours = Literal["sequential", "diverging"]
 """Colour scales: from little to much, or to both sides of zero."""
 
-TITLE_CHARACTERS = 46
-"""In a line of an axis title where panels stand side by side."""
-PIXELS_OF_A_CHARACTER = 7.0
-"""Of an axis title, about; a title beside an axis has lines no longer than the axis."""
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -118,7 +113,6 @@ class ColouredPoints:
     """Values at the ends of the colour scale; symmetric where it is diverging."""
     title: str
     """Of the colour bar, with the unit."""
-    symbol: str = "circle"
     hover: tuple[str, ...] = ()
     size: float = 14.0
 
@@ -170,7 +164,6 @@ class Rule:
     axis: Literal["x", "y"]
     value: float
     text: str = ""
-    colour: str = MUTED
     dash: str = "dot"
     text_at: Literal["start", "middle", "end"] = "end"
     """The text stands at the line's worse or better end on its worse side, or half-way on its
@@ -196,7 +189,6 @@ class Label:
     x: float
     y: float
     text: str
-    colour: str = INK
     anchor: Literal["left", "center", "right"] = "center"
 
 
@@ -206,12 +198,6 @@ class Arrow:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    colour: str = MUTED
-
-
-def title_characters(height: float) -> int:
-    """Return the characters in a line of the y axis's title of a panel so many pixels high."""
-    return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))
 
 
 Drawn = Points | ColouredPoints | Line | Area | Heatmap | Rule | Label | Arrow
@@ -223,10 +209,10 @@ class Callout:
 
     x: float
     y: float
-    offset: tuple[float, float]
-    """Of the words' centre from the place, in pixels, y downwards."""
     text: str
     colour: str
+    offset: tuple[float, float] = (0.0, 0.0)
+    """Of the words' centre from the place, in pixels, y downwards."""
     has_head: bool = False
     """Whether the line is an arrow to the place."""
 

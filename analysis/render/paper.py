@@ -1,13 +1,10 @@
-"""Figures and pictures on paper: the same values as in the page, by matplotlib, without a browser.
-
-The same figure gives the same bytes each time: no dates, no random ids.
-"""
+"""Figures and pictures on paper, by matplotlib; the same figure gives the same bytes each time."""
 
 import io
 import math
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,7 +14,6 @@ from analysis.render.panels import (
     MUTED,
     PAPER,
     SCALE_COLOURS,
-    TITLE_CHARACTERS,
     Area,
     Arrow,
     Callout,
@@ -34,9 +30,14 @@ from analysis.render.panels import (
     Points,
     Rule,
     Scale,
-    title_characters,
 )
-from analysis.render.scales import TICK_CHARACTERS, shortened, with_width
+from analysis.render.scales import (
+    TICK_CHARACTERS,
+    TITLE_CHARACTERS,
+    shortened,
+    title_characters,
+    with_width,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +52,6 @@ PIXELS_PER_INCH = 96.0
 PNG_DOTS_PER_INCH = 160
 BESIDE_POINTS = 3.0
 """Between a line and the words beside it."""
-ON_PAPER: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
-"""Behind words, so that no line strikes them."""
 MARKERS = {
     "circle": "o",
     "square": "s",
@@ -142,13 +141,12 @@ def _handle(key: Key) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D(
-        [],
-        [],
+        [], [],
         label=key.text,
         color=key.style.colour,
         linestyle="none" if key.shape == "point" else DASHES[key.style.dash],
         marker="none" if key.shape == "line" else MARKERS[key.style.symbol],
-    )
+    )  # fmt: skip
 
 
 def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
@@ -169,29 +167,26 @@ def _draw_panel(sheet: "Sheet", ax: "Axes", panel: Panel) -> None:
         _draw_callout(ax, callout)
 
 
-def _set_scale(ax: "Axes", scale: Scale, axis: str, characters: int) -> None:
-    ax.set(**{f"{axis}label": textwrap.fill(scale.title, characters)})
+def _set_scale(ax: "Axes", scale: Scale, name: Literal["x", "y"], characters: int) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    axis.set_label_text(textwrap.fill(scale.title, characters))
     if scale.is_log:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
-        ax.set(**{f"{axis}scale": "log"})
+        ax.set(**{f"{name}scale": "log"})
         # Its own writes powers as TeX, which is off.
-        getattr(ax, f"{axis}axis").set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        getattr(ax, f"{axis}axis").set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_formatter(NullFormatter())
     if scale.limits is not None:
-        ax.set(**{f"{axis}lim": scale.limits})
+        ax.set(**{f"{name}lim": scale.limits})
     if scale.ticks is not None:
-        ticks = [value for value, _ in scale.ticks]
-        most = TICK_CHARACTERS if axis == "y" else TICK_CHARACTERS // 2
+        most = TICK_CHARACTERS if name == "y" else TICK_CHARACTERS // 2
         texts = [shortened(text, most) for _, text in scale.ticks]
-        getattr(ax, f"set_{axis}ticks")(ticks, texts)
-    elif axis == "x" and not scale.is_log:
-        from matplotlib.ticker import MaxNLocator
-
+        axis.set_ticks([value for value, _ in scale.ticks], texts)
+    elif name == "x" and not scale.is_log:
         # Panels stand side by side: more numbers would print over each other.
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-    if not scale.is_shown:
-        getattr(ax, f"{axis}axis").set_visible(False)
+        axis.set_major_locator(MaxNLocator(5))
+    axis.set_visible(scale.is_shown)
 
 
 def _points(_: "Sheet", ax: "Axes", mark: Points, order: float) -> None:
@@ -218,17 +213,9 @@ def _colour_map(colours: Colours) -> "LinearSegmentedColormap":
 
 
 def _coloured_points(sheet: "Sheet", ax: "Axes", mark: ColouredPoints, order: float) -> None:
-    drawn = ax.scatter(
-        mark.x,
-        mark.y,
-        c=mark.values,
-        **_colours(mark),
-        marker=MARKERS[mark.symbol],
-        s=(mark.size * 0.62) ** 2,
-        edgecolors=MUTED,
-        linewidths=0.5,
-        zorder=order,
-    )
+    size, colours = (mark.size * 0.62) ** 2, _colours(mark)
+    style: dict[str, Any] = {"edgecolors": MUTED, "linewidths": 0.5, "zorder": order}
+    drawn = ax.scatter(mark.x, mark.y, c=mark.values, s=size, **colours, **style)
     _colour_bar(sheet, ax, drawn, mark)
 
 
@@ -258,7 +245,7 @@ def _area(_: "Sheet", ax: "Axes", mark: Area, order: float) -> None:
 
 
 def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
-    style: dict[str, Any] = {"color": mark.colour, "linestyle": DASHES[mark.dash], "linewidth": 0.9}
+    style: dict[str, Any] = {"color": MUTED, "linestyle": DASHES[mark.dash], "linewidth": 0.9}
     along, side, edge = mark.text_place
     if mark.axis == "x":
         ax.axvline(mark.value, zorder=order, **style)
@@ -276,14 +263,14 @@ def _rule(_: "Sheet", ax: "Axes", mark: Rule, order: float) -> None:
 
 
 def _label(_: "Sheet", ax: "Axes", mark: Label, order: float) -> None:
-    style: dict[str, Any] = {"color": mark.colour, "ha": mark.anchor, "va": "center"}
+    style: dict[str, Any] = {"color": INK, "ha": mark.anchor, "va": "center"}
     # In need a text is cut at the sheet's edge: making room for it would press the axes to nothing.
     ax.text(mark.x, mark.y, mark.text, **style, zorder=order).set_in_layout(False)
 
 
 def _arrow(_: "Sheet", ax: "Axes", mark: Arrow, order: float) -> None:
     (x0, x1), (y0, y1) = mark.x, mark.y
-    shape = {"arrowstyle": "->", "color": mark.colour, "shrinkA": 4, "shrinkB": 4, "alpha": 0.7}
+    shape = {"arrowstyle": "->", "color": MUTED, "shrinkA": 4, "shrinkB": 4, "alpha": 0.7}
     ax.annotate("", (x1, y1), (x0, y0), arrowprops=shape, zorder=order)
 
 
@@ -318,7 +305,7 @@ def _draw_callout(ax: "Axes", mark: Callout) -> None:
         color=mark.colour,
         fontsize="small",
         arrowprops=shape,
-        bbox=ON_PAPER,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.0},
         zorder=5,
     )
 

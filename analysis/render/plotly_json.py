@@ -14,12 +14,10 @@ from analysis.render.panels import (
     MUTED,
     PAPER,
     SCALE_COLOURS,
-    TITLE_CHARACTERS,
     Area,
     Arrow,
     Callout,
     ColouredPoints,
-    Colours,
     Drawn,
     Heatmap,
     Label,
@@ -28,17 +26,21 @@ from analysis.render.panels import (
     Points,
     Rule,
     Scale,
-    title_characters,
 )
-from analysis.render.scales import TICK_CHARACTERS, shortened, with_width
+from analysis.render.scales import (
+    TICK_CHARACTERS,
+    TITLE_CHARACTERS,
+    shortened,
+    title_characters,
+    with_width,
+)
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 FONT_PIXELS = 12
 MARGIN = {"l": 12, "r": 12, "t": 12, "b": 12, "pad": 0}
 """Around panels without layouts of their own; plotly widens it for titles and ticks."""
 WIDTHS = ((0, 30, 20), (420, TITLE_CHARACTERS, TICK_CHARACTERS))
-"""Least width in pixels of a panel without layouts of its own; characters in a line of the x axis's
-title, and of a tick of the y axis."""
+"""Least pixels of a panel's width; characters of a line of the x title, and of a y tick."""
 BAR_PIXELS = 58
 """That a colour bar takes above a narrow panel, with its title."""
 
@@ -75,38 +77,33 @@ def plotly_values(panel: Panel) -> dict[str, Any]:
 
 
 def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def variant(min_width: int, font: int, **layout: Any) -> dict[str, Any]:
+        layout["font"] = {"size": font, "family": FONT, "color": INK}
+        return {"min_width": min_width, "layout": layout}
+
     if not panel.layouts:
         return [
-            {
-                "min_width": width,
-                "layout": {
-                    "height": panel.height,
-                    "margin": MARGIN,
-                    "font": {"size": FONT_PIXELS, "family": FONT, "color": INK},
-                    "annotations": annotations,
-                    **_axes(panel, of_title, of_tick),
-                    **_colour_axis(panel, is_narrow=width == 0),
-                },
-            }
+            variant(
+                width,
+                FONT_PIXELS,
+                margin=MARGIN,
+                annotations=annotations,
+                **_axes(panel, of_title, of_tick),
+                **{"height": panel.height} | _colour_axis(panel, is_narrow=width == 0),
+            )
             for width, of_title, of_tick in WIDTHS
         ]
     return [
-        {
-            "min_width": size.min_width,
-            "layout": {
-                "height": size.height,
-                "margin": {
-                    "l": size.left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0,
-                },
-                "font": {"size": size.font, "family": FONT, "color": INK},
-                **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
-                "annotations": [
-                    *annotations, *(_callout(callout, size.font) for callout in size.callouts),
-                ],
-            },
-        }
+        variant(
+            size.min_width,
+            size.font,
+            height=size.height,
+            margin={"l": size.left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0},
+            annotations=[*annotations, *(_callout(held, size.font) for held in size.callouts)],
+            **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
+        )
         for size in panel.layouts
-    ]  # fmt: skip
+    ]
 
 
 def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
@@ -121,8 +118,7 @@ def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
 
 
 def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, Any]:
-    """Return an axis; where labels were placed by hand, margins must stay as they are."""
-    is_placed = bool(panel.layouts)
+    is_placed = bool(panel.layouts)  # then margins must stay as they are
     title = scale.title if is_placed else textwrap.fill(scale.title, of_title)
     axis: dict[str, Any] = {
         "title": {"text": _lines(title), "standoff": 10},
@@ -158,15 +154,14 @@ def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
     for mark in panel.marks:
         if isinstance(mark, ColouredPoints | Heatmap):
             characters = WIDTHS[0][1] if is_narrow else title_characters(panel.height)
-            title = {"text": _lines(textwrap.fill(mark.title, characters))}
+            text = _lines(textwrap.fill(mark.title, characters))
             bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickcolor": MUTED}
+            bar["title"] = {"text": text, "side": "top" if is_narrow else "right"}
             if is_narrow:
-                bar |= {"orientation": "h", "y": 1, "yanchor": "bottom", "title": title}
-                bar["title"]["side"] = "top"
-            else:
-                bar |= {"title": {**title, "side": "right"}}
+                bar |= {"orientation": "h", "y": 1, "yanchor": "bottom"}
+            stops = SCALE_COLOURS[mark.colours]
             colours = {
-                "colorscale": _colour_scale(mark.colours),
+                "colorscale": [[k / (len(stops) - 1), colour] for k, colour in enumerate(stops)],
                 "cmin": mark.limits[0],
                 "cmax": mark.limits[1],
                 "colorbar": bar,
@@ -177,7 +172,6 @@ def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
 
 
 def _scatter(mark: Points | ColouredPoints | Line | Area, mode: str) -> dict[str, Any]:
-    """Return what every trace of points or lines has; without texts it does not react."""
     trace: dict[str, Any] = {"type": "scatter", "mode": mode, "x": list(mark.x), "y": list(mark.y)}
     if not isinstance(mark, ColouredPoints):
         trace["name"] = html.escape(mark.name)
@@ -206,15 +200,10 @@ def _points(mark: Points) -> dict[str, Any]:
     return trace
 
 
-def _colour_scale(colours: Colours) -> list[list[Any]]:
-    stops = SCALE_COLOURS[colours]
-    return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
-
-
 def _coloured_points(mark: ColouredPoints) -> dict[str, Any]:
     return _scatter(mark, "markers") | {
         "marker": {
-            "symbol": mark.symbol,
+            "symbol": "circle",
             "size": mark.size,
             "color": list(mark.values),
             "coloraxis": "coloraxis",
@@ -270,7 +259,7 @@ def _rule_shape(mark: Rule) -> dict[str, Any]:
         f"{across}ref": "paper",
         f"{across}0": 0,
         f"{across}1": 1,
-        "line": {"color": mark.colour, "width": 1.2, "dash": mark.dash},
+        "line": {"color": MUTED, "width": 1.2, "dash": mark.dash},
     }
 
 
@@ -321,7 +310,7 @@ def _label(mark: Label, panel: Panel) -> dict[str, Any]:
         "x": _place(mark.x, panel.x),
         "y": _place(mark.y, panel.y),
         "text": html.escape(mark.text),
-        "font": {"color": mark.colour},
+        "font": {"color": INK},
         "xanchor": mark.anchor,
         "showarrow": False,
     }
@@ -341,7 +330,7 @@ def _arrow(mark: Arrow, panel: Panel) -> dict[str, Any]:
         "arrowhead": 2,
         "arrowsize": 1,
         "arrowwidth": 1,
-        "arrowcolor": mark.colour,
+        "arrowcolor": MUTED,
         "standoff": 6,
         "startstandoff": 6,
         "opacity": 0.7,

@@ -11,6 +11,15 @@ ROOM = 0.1
 """Share of such a value that its axis holds on each side."""
 TICK_CHARACTERS = 40
 """Of a tick's text at most."""
+TITLE_CHARACTERS = 46
+"""In a line of an axis title where panels stand side by side."""
+PIXELS_OF_A_CHARACTER = 7.0
+"""Of an axis title, about; a title beside an axis has lines no longer than the axis."""
+
+
+def title_characters(height: float) -> int:
+    """Return the characters in a line of the y axis's title of a panel so many pixels high."""
+    return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))
 
 
 def with_width(scale: Scale, panel: Panel, axis: Literal["x", "y"]) -> Scale:

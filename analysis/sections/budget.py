@@ -328,14 +328,12 @@ def _seconds_table(seconds: Seconds) -> Table:
 def _seconds_words(findings: Findings, seconds: Seconds) -> list[str]:
     words = []
     if seconds.num_silent:
+        timed = {held.arm for held in seconds.arms}
+        lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in timed]
         words.append(
             f"{seconds.num_silent} of {len(findings.runs)} runs report no {seconds.kind} seconds "
-            "and are not counted in these times."
+            f"and are not counted in these times{f', all of {listed(lacking)}' if lacking else ''}."
         )
-    timed = {held.arm for held in seconds.arms}
-    lacking = [arm for arm in dict.fromkeys(findings.runs["arm"]) if arm not in timed]
-    if lacking:
-        words.append(f"Without any time: {listed(lacking)}.")
     differing = [
         name
         for name, values in findings.provenance.recorded.items()

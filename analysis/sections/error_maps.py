@@ -93,7 +93,19 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
     if factor > 1:
         notes.append(f"The pictures have 1/{factor} of the height and width of the images.")
     of_tasks = tuple(_task_pictures(shown, task, view) for task in tasks)
-    total = [_sum_pictures(shown, view)] if len(tasks) > 1 else []
+    total = []
+    if len(tasks) > 1:
+        total.append(
+            _pictures(
+                "error_maps_sum",
+                "Error maps summed over the tasks",
+                "The task losses at each pixel, without regularisers, added up as in Figure S-5.",
+                {s.arm: {epoch: summed(maps) for epoch, maps in s.errors.items()} for s in shown},
+                {"input": [view.image]},
+                "sum of errors",
+                view,
+            )
+        )
     values = {
         "runs": {s.arm: s.run_id for s in shown},
         "image": number,
@@ -179,18 +191,6 @@ def _lead(shown: Sequence[ShownSamples], epochs: Sequence[int], number: int) -> 
     task = max(first, key=first.__getitem__)
     each = listed([f"{of[task] / sum(of.values()):.0%} ({arm})" for arm, of in totals.items()])
     return f"Of the summed error after epoch {epochs[-1]}, {task} makes {each}. {words}"
-
-
-def _sum_pictures(shown: Sequence[ShownSamples], view: View) -> Pictures:
-    return _pictures(
-        "error_maps_sum",
-        "Error maps summed over the tasks",
-        "The task losses at each pixel, without regularisers, added up as in Figure S-5.",
-        {s.arm: {epoch: summed(maps) for epoch, maps in s.errors.items()} for s in shown},
-        {"input": [view.image]},
-        "sum of errors",
-        view,
-    )
 
 
 def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View) -> Pictures:

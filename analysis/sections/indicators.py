@@ -18,9 +18,9 @@ from analysis.compute.inference import (
     seed_widening,
 )
 from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
-from analysis.load.matched import Matched, by_arm, matched_runs
+from analysis.load.matched import by_arm, matched_runs
 from analysis.load.run_files import RunFiles
-from analysis.load.text import first_items
+from analysis.load.text import counted, first_items
 from analysis.render.figure_parts import legend_of, style_of
 from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Rule, Scale
 from analysis.render.section import Folded, Part, Section
@@ -36,15 +36,17 @@ TITLE = "Fronts in single numbers"
 class Pair:
     """Two methods with their indicators."""
 
-    matched: Matched
-    found: Indicators
-    seed_level: PermutationTest
-    run_level: PermutationTest
+    method_a: str
+    method_b: str
+    seeds: tuple[int, ...]
+    indicators: Indicators
+    seed_level_test: PermutationTest
+    run_level_test: PermutationTest
 
     @property
     def arms(self) -> tuple[str, str]:
         """Return both methods, the first one of ratios first."""
-        return self.matched.a.arm, self.matched.b.arm
+        return self.method_a, self.method_b
 
 
 def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
@@ -55,50 +57,37 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         return None
     ranges = axis_ranges(findings.runs[[axis.column for axis in findings.axes]].to_numpy(float))
     pairs: list[Pair] = []
+    left_out: list[str] = []
     why_not: list[str] = []
     computed, note = first_items(wanted, MAX_PAIRS, "pairs of methods")
     for methods in computed:
+        both = " and ".join(methods)
         matched = matched_runs(runs, methods, same_seeds=True)
         if isinstance(matched, str):
             why_not.append(f"Not shown: {matched}.")
         elif len(matched.a.priorities) < 2:
-            both = " and ".join(methods)
             why_not.append(f"Not shown: {both} share one priority, and a front needs two.")
         else:
             given = (matched.a.metrics, matched.b.metrics, reference, findings.axes)
             found = indicators(*given, ranges)
-            pairs.append(Pair(matched, found, seed_level_test(*given), run_level_test(*given)))
-    words = [f"{' and '.join(p.arms)}: {left}" for p in pairs for left in p.matched.left_out]
-    words += [*why_not, *([note.strip()] if note else [])]
-    values: dict[str, Any] = {
-        "reference": reference,
-        "level": LEVEL,
-        "pairs": [
-            {
-                "method_a": p.matched.a.arm,
-                "method_b": p.matched.b.arm,
-                "seeds": p.matched.a.seeds,
-                "indicators": p.found,
-                "seed_level_test": p.seed_level,
-                "run_level_test": p.run_level,
-            }
-            for p in pairs
-        ],
-        "why_not": why_not,
-    }
+            tests = (seed_level_test(*given), run_level_test(*given))
+            pairs.append(Pair(*methods, matched.a.seeds, found, *tests))
+            left_out += [f"{both}: {left}" for left in matched.left_out]
+    words = [*left_out, *why_not, *([note.strip()] if note else [])]
+    values = {"reference": reference, "level": LEVEL, "pairs": pairs, "why_not": why_not}
     if not pairs:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: tuple[Part | Folded, ...] = (
         _figure(findings, pairs),
         _table(findings, reference, pairs),
         *words,
-        Folded("What these numbers mean", (_definitions(pairs[0].found), _levels(pairs[0]))),
+        Folded("What these numbers mean", (_definitions(pairs[0].indicators), _levels(pairs[0]))),
     )
     return Section("indicators", TITLE, _lead(pairs[0]), parts, values)
 
 
 def _lead(pair: Pair) -> str:
-    (a, b), found, test = pair.arms, pair.found, pair.seed_level
+    (a, b), found, test = pair.arms, pair.indicators, pair.seed_level_test
     if not (found.hypervolume_a.value or found.hypervolume_b.value):
         first = (
             f"Neither {a} nor {b} has a point better than the reference point on every metric, so "
@@ -142,36 +131,36 @@ def _definitions(found: Indicators) -> str:
         "hundred priorities"
     )
     return (
-        "All are of the means at each priority. Additive epsilon: by how much of its range every "
-        "metric must improve until for each point of the other method some point is at least as "
-        "good; negative with room to spare. IGD+: how far, on average over the other's "
-        "nondominated points, the nearest own point falls short. Smaller is better for both. "
-        f"{resampled}. Noise pushes epsilon and IGD+ up, most where fronts lie close: in "
-        "simulations of equal fronts their intervals held the truth in 7 of 10 repetitions or "
-        "more, those of hypervolume and its ratio in 9 of 10 or more."
+        "Additive epsilon: by how much of its range every metric must improve until for each point "
+        "of the other method some point is at least as good; negative with room to spare. IGD+: "
+        "how far, on average over the other's nondominated points, the nearest own point falls "
+        f"short. Smaller is better for both. {resampled}. Noise pushes both up, most where fronts "
+        "lie close: in simulations of equal fronts their intervals held the truth in 7 of 10 "
+        "repetitions or more, those of hypervolume and its ratio in 9 of 10 or more."
     )
 
 
 def _levels(pair: Pair) -> str:
-    num_seeds = "one seed" if pair.found.num_seeds == 1 else f"{pair.found.num_seeds} seeds"
+    num_seeds = counted(len(pair.seeds), "seed", "seeds")
     return (
         "Seed level (figure and words): a seed with all its runs is one observation, as its runs "
-        "share initial weights and data order. Run level: each run counts by itself, within its "
-        "priority; this is right only if no seed favours a method at all priorities, and otherwise "
-        f"finds differences where there are none. With {num_seeds} the minimum attainable p-value "
-        f"is {pair.seed_level.minimum_p:.2g} at seed level and {pair.run_level.minimum_p:.2g} at "
-        "run level; p is two-sided and not adjusted for the number of pairs."
+        "share initial weights and data order. Run level: each run counts by itself; this is right "
+        "only if no seed favours a method at all priorities, and otherwise finds differences where "
+        f"there are none. With {num_seeds} the minimum attainable p-value is "
+        f"{pair.seed_level_test.minimum_p:.2g} at seed level and "
+        f"{pair.run_level_test.minimum_p:.2g} at run level; p is "
+        "two-sided and not adjusted for the number of pairs."
     )
 
 
 def _figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
     """Return a panel each for ratio, epsilon and IGD+; without the ratio where no pair has one."""
-    ratio = [(f"{a} / {b}", p.found.ratio, a) for p in pairs for a, b in (p.arms,)]
+    ratio = [(f"{a} / {b}", p.indicators.ratio, a) for p in pairs for a, b in (p.arms,)]
     has_ratio = any(indicator.value is not None for _, indicator, _ in ratio)
 
     def both(name: str) -> list[tuple[str, Indicator, str]]:
         return [
-            (f"{mine} to {other}", getattr(p.found, f"{name}_{side}"), mine)
+            (f"{mine} to {other}", getattr(p.indicators, f"{name}_{side}"), mine)
             for p in pairs
             for side, mine, other in (("a", *p.arms), ("b", *p.arms[::-1]))
         ]
@@ -184,7 +173,7 @@ def _figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         title = "ratio of hypervolumes, higher is better"
         panels.insert(0, _panel(findings, "ratio", title, ratio))
     title = "Ratio of hypervolumes, epsilon and IGD+" if has_ratio else "Epsilon and IGD+"
-    found = pairs[0].found
+    found = pairs[0].indicators
     intervals = "Without intervals."
     if found.num_resamples:
         intervals = f"Lines: seed-level {PERCENT} intervals, from {found.num_seeds} seeds."
@@ -251,20 +240,24 @@ _ROWS = (
 
 def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> Table:
     held = {
-        f"range_{a.column}": x for a, x in zip(findings.axes, pairs[0].found.ranges, strict=True)
+        f"range_{a.column}": x
+        for a, x in zip(findings.axes, pairs[0].indicators.ranges, strict=True)
     }
     held |= {
         f"reference_{a.column}": x for a, x in zip(findings.axes, reference.point, strict=True)
     }
     records: list[dict[str, Any]] = []
     for pair in pairs:
-        (a, b), found = pair.arms, pair.found
+        (a, b), found = pair.arms, pair.indicators
         for field, words, form in _ROWS:
             indicator: Indicator = getattr(found, field)
             record = vars(found) | vars(indicator) | held
             record |= {"method_a": a, "method_b": b, "indicator": field, "form": form}
             record["words"] = words.format(a=a, b=b)
-            for level, test in (("seed_level", pair.seed_level), ("run_level", pair.run_level)):
+            for level, test in (
+                ("seed_level", pair.seed_level_test),
+                ("run_level", pair.run_level_test),
+            ):
                 ends: Interval | None = getattr(indicator, level)
                 record[f"low_{level}"], record[f"high_{level}"] = ends or (None, None)
                 tests = field == "difference"
@@ -284,7 +277,7 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
         f"Fronts in numbers, hypervolume in {volume_unit(findings.axes)}, with {PERCENT} "
         f"intervals. Reference point: {place_words(findings.axes, reference.point)}. "
         f"{reference.rule} Ranges for epsilon and IGD+: "
-        f"{_range_words(findings, pairs[0].found.ranges)}.",
+        f"{_range_words(findings, pairs[0].indicators.ranges)}.",
         records,
         [
             Column("method_a"),

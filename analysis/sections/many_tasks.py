@@ -24,7 +24,6 @@ from analysis.render.figure_parts import (
 )
 from analysis.render.panels import (
     GRID,
-    INK,
     MUTED,
     ColouredPoints,
     Colours,
@@ -42,8 +41,6 @@ MAX_TASKS = 6
 """Tasks whose pairs are drawn: six have 15."""
 MAX_METHODS = 8
 """In the plots of pairs."""
-MAX_POINTS = 100
-"""Operating points of a method in each of these small plots."""
 MAX_TRIANGLE_METHODS = 4
 """Methods with triangles of their own; each has three."""
 MAX_PAIRS = 3
@@ -109,16 +106,6 @@ def _metric_pairs(findings: Findings) -> Figure:
     axes, task_note = first_items(findings.axes, MAX_TASKS, "tasks")
     every_arm = list(dict.fromkeys(point.arm for point in findings.points))
     arms, arm_note = first_items(every_arm, MAX_METHODS, "methods")
-    foremost = {
-        arm: sorted(
-            (point for point in findings.points if point.arm == arm),
-            key=lambda p: (not p.nondominated, not p.nondominated_in_arm),
-        )
-        for arm in arms
-    }
-    point_note = ""
-    if max(map(len, foremost.values())) > MAX_POINTS:
-        point_note = f" At most {MAX_POINTS} points a method are shown, nondominated ones first."
     scales = [
         Scale(_short_title(axis), axis_limits([p.means[k] for p in findings.points], axis))
         for k, axis in enumerate(axes)
@@ -127,7 +114,7 @@ def _metric_pairs(findings: Findings) -> Figure:
     for i, j in itertools.combinations(range(len(axes)), 2):
         marks = []
         for arm, is_front in itertools.product(arms, (False, True)):
-            mine = [p for p in foremost[arm][:MAX_POINTS] if p.nondominated is is_front]
+            mine = [p for p in findings.points if p.arm == arm and p.nondominated is is_front]
             if mine:
                 x, y = (_shown_means(mine, axes[k], k) for k in (i, j))
                 hover = tuple(point_text(findings, p) for p in mine) if len(panels) < 3 else ()
@@ -145,7 +132,7 @@ def _metric_pairs(findings: Findings) -> Figure:
         tuple(panels),
         f"Means over seeds; better is right and up. Faint points are dominated on all "
         f"{len(findings.axes)} metrics at once: a point that looks beaten in one pair may be the "
-        f"best compromise over all.{task_note}{arm_note}{point_note}",
+        f"best compromise over all.{task_note}{arm_note}",
         columns=3,
         legend=legend_of(findings, arms, "point"),
     )
@@ -344,9 +331,9 @@ def _triangle(name: str, title: str, axes: Sequence[Axis], points: ColouredPoint
     lines.append(Line(*_places(np.eye(3)[[0, 1, 2, 0]]), MUTED, width=1.2))
     left, right, top = (axis.task for axis in axes)
     names = (
-        Label(-0.1, -0.07, left, INK, "left"),
-        Label(1.1, -0.07, right, INK, "right"),
-        Label(0.5, CORNERS[2][1] + 0.07, top, INK, "center"),
+        Label(-0.1, -0.07, left, "left"),
+        Label(1.1, -0.07, right, "right"),
+        Label(0.5, CORNERS[2][1] + 0.07, top),
     )
     return Panel(name, SIDE, HEIGHT, (*lines, points, *names), title, height=250, is_equal=True)
 

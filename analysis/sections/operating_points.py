@@ -22,10 +22,11 @@ from analysis.render.figure_parts import (
     range_text,
     style_of,
 )
-from analysis.render.labels import PointLabel, labelled
+from analysis.render.labels import labelled
 from analysis.render.panels import (
     Area,
     Arrow,
+    Callout,
     Drawn,
     Figure,
     Key,
@@ -234,15 +235,16 @@ class Plane:
 
     def reference_lines(self, limits: Sequence[tuple[float, float]]) -> list[Rule]:
         """Return the lines of `references`; `limits` are those of the axes, in display units."""
-        directions: tuple[Literal["x", "y"], ...] = ("x", "y")
         # Two lines that cross near the better corner would have their texts there on each other.
-        priors = [self.references(axis).get(PRIOR) for axis in self.axes]
-        cross_at_end = all(
-            prior is not None
-            and (prior * axis.metric.display_factor - worse) / (better - worse) > 0.5
-            for prior, axis, (worse, better) in zip(priors, self.axes, limits, strict=True)
-        )
-        prior_text_at: Literal["start", "end"] = "start" if cross_at_end else "end"
+        crossing = [
+            (self.references(axis)[PRIOR] * axis.metric.display_factor - worse) / (better - worse)
+            for axis, (worse, better) in zip(self.axes, limits, strict=True)
+            if PRIOR in self.references(axis)
+        ]
+        prior_text_at: Literal["start", "end"] = "end"
+        if len(crossing) == 2 and min(crossing) > 0.5:
+            prior_text_at = "start"
+        directions: tuple[Literal["x", "y"], ...] = ("x", "y")
         return [
             Rule(
                 direction,
@@ -293,7 +295,7 @@ class Plane:
             if np.linalg.norm((np.array(b) - a) / widths) > MIN_ARROW
         ]
 
-    def labels(self) -> list[PointLabel]:
+    def labels(self) -> list[Callout]:
         """Return what stands beside each operating point, nondominated ones first.
 
         That is its priorities, of many tasks those of the two axes, or its method.
@@ -308,7 +310,7 @@ class Plane:
             key=lambda one: (not one[0].nondominated, not one[0].nondominated_in_arm),
         )
         return [
-            PointLabel(
+            Callout(
                 *self.place(point),
                 point.arm if setting is None else texts(setting),
                 style_of(self.findings, point.arm).colour,

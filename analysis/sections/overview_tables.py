@@ -19,10 +19,6 @@ from analysis.load.text import listed
 from analysis.render.figure_parts import mean_text
 from analysis.render.section import Part, Section
 from analysis.render.table import Column, Table
-from analysis.sections.verdict import not_compared, partly_compared, single_point_words
-
-MAX_RATIOS = 6
-"""Ratios of range to spread that a sentence names; of more it gives the smallest and largest."""
 
 
 def operating_point_table(findings: Findings) -> Table:
@@ -114,11 +110,6 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
     parts: list[Part] = []
     if findings.hypervolumes:
         parts.append(_hypervolume_table(findings))
-    parts += [
-        *partly_compared(findings),
-        *not_compared(findings),
-        *single_point_words(findings),
-    ]
     if findings.comparisons:
         parts.append(_comparison_table(findings))
     elif not findings.hypervolumes:
@@ -238,9 +229,8 @@ def spread_section(findings: Findings, _: RunFiles) -> Section | None:
     axes = {axis.column: axis for axis in findings.axes}
     table = Table.of(
         "range_over_spread",
-        "Range of the means over the priorities, standard deviation over seeds pooled over the "
-        "priorities, their ratio, and the least margin of a mean over the image-independent "
-        "baseline.",
+        "Range of the means over the priorities, pooled standard deviation over seeds, their "
+        "ratio, and the least margin of a mean over the image-independent baseline.",
         [{**vars(spread), "axis": axes[spread.column]} for spread in findings.spreads],
         SPREAD_COLUMNS,
         num_words=2,
@@ -253,23 +243,8 @@ def _spread_lead(findings: Findings) -> str:
     ratios = [spread.ratio for spread in findings.spreads if spread.ratio is not None]
     if not ratios:
         return "How far the priority moves a metric; there is no spread over seeds to compare with."
-    if len(ratios) > MAX_RATIOS:
-        numbers = f"{_ratio_text(min(ratios))} to {_ratio_text(max(ratios))}"
-        return f"The priority moves the metrics by {numbers} standard deviations over seeds."
-    moved = []
-    for axis in findings.axes:
-        arms = [
-            f"{_ratio_text(spread.ratio)} under {spread.arm}"
-            for spread in findings.spreads
-            if spread.column == axis.column and spread.ratio is not None
-        ]
-        if arms:
-            moved.append(f"{axis.name} by {listed(arms)}")
-    return f"The priority moves, in standard deviations over seeds, {'; '.join(moved)}."
-
-
-def _ratio_text(ratio: float) -> str:
-    return f"{ratio:.{0 if ratio >= 10 else 1}f}"
+    ends = " to ".join(dict.fromkeys(f"{ratio:.1f}" for ratio in (min(ratios), max(ratios))))
+    return f"The priority moves the metrics by {ends} standard deviations over seeds."
 
 
 def run_section(findings: Findings, _: RunFiles) -> Section:
@@ -277,8 +252,7 @@ def run_section(findings: Findings, _: RunFiles) -> Section:
     meanings = [f"{number} {state} ({STATES[state]})" for state, number in findings.counts.items()]
     lead = f"Of {len(findings.states)} runs {listed(meanings) if meanings else 'none'}."
     if list(findings.counts) == ["done"]:
-        several = len(findings.states) > 1
-        lead = f"All {len(findings.states)} runs are done." if several else "The one run is done."
+        lead = f"All {len(findings.states)} runs are done."
     return Section("states", "What was run and what is missing", lead, (_state_table(findings),))
 
 

@@ -52,6 +52,11 @@ def verdict(findings: Findings) -> Verdict:
             tuple(_incomplete(findings)),
         )
     comparisons = _by_weight(findings)
+    left_out = [
+        f"{c.arm_a} and {c.arm_b} are compared only on {c.shared}. {' '.join(c.left_out)}"
+        for c in comparisons
+        if c.left_out
+    ]
     if _all_zero(comparisons):  # the headline says so
         comparisons = [c for c in comparisons if c.test is None]
     counts = sorted({point.n for point in findings.points})
@@ -67,12 +72,12 @@ def verdict(findings: Findings) -> Verdict:
         headline=_headline(findings),
         statements=(
             *_first([_compared(c, findings) for c in comparisons], "comparisons"),
-            *single_point_words(findings),
+            *_single_points(findings),
             *_first([_movement(a, findings) for a in prioritised_arms(findings)], "methods"),
             *_against_prior(findings),
         ),
         caveats=(
-            *partly_compared(findings),
+            *_first(left_out, "pairs that are compared in part"),
             *([DATA_CAVEATS[data]] if data in DATA_CAVEATS else []),
             *_incomplete(findings),
             *_without_result(findings),
@@ -148,7 +153,7 @@ def _reach(findings: Findings) -> str:
     )
 
 
-def single_point_words(findings: Findings) -> list[str]:
+def _single_points(findings: Findings) -> list[str]:
     """Say why methods without priorities have no front where others have one."""
     if not findings.single_points or not findings.comparisons:
         return []
@@ -156,26 +161,6 @@ def single_point_words(findings: Findings) -> list[str]:
     if len(findings.single_points) == 1:
         return [f"{names} takes no priorities, so it has one operating point and no front."]
     return [f"{names} take no priorities, so they have one operating point each and no front."]
-
-
-def partly_compared(findings: Findings) -> list[str]:
-    """Say of pairs that do not have the same runs what their comparison leaves out."""
-    sentences = [
-        f"{c.arm_a} and {c.arm_b} are compared only on {c.shared}. {' '.join(c.left_out)}"
-        for c in _by_weight(findings)
-        if c.left_out
-    ]
-    return _first(sentences, "pairs that are compared in part")
-
-
-def not_compared(findings: Findings) -> list[str]:
-    """Say of pairs without a test why there is none."""
-    sentences = [
-        f"{c.arm_a} and {c.arm_b} are not {'tested' if c.untested else 'compared'}: {c.why_not}."
-        for c in _by_weight(findings)
-        if c.why_not
-    ]
-    return _first(sentences, "pairs that are not compared")
 
 
 def _by_weight(findings: Findings) -> list[Comparison]:
@@ -199,7 +184,13 @@ def _headline(findings: Findings) -> str:
         return "No comparison of fronts: fewer than two methods take priorities."
     untested = [c for c in comparisons if c.untested]
     if untested:
-        return _headline_of_search(untested, findings)
+        shown_arms = _arms_of(untested)
+        volumes = [f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown_arms]
+        each = sum(point.arm == shown_arms[0] for point in findings.points)
+        return (
+            f"No test, so no winner: hypervolume {first_listed(volumes, MAX_NAMED)}, with {each} "
+            "points each that a search chose on validation."
+        )
     if findings.searched:
         return "No comparison: the methods do not have equally many points and seeds."
     tested = [c for c in comparisons if c.test is not None]
@@ -242,16 +233,6 @@ def _all_zero(comparisons: Sequence[Comparison]) -> bool:
 
 def _arms_of(comparisons: Sequence[Comparison]) -> list[str]:
     return list(dict.fromkeys(arm for c in comparisons for arm in (c.arm_a, c.arm_b)))
-
-
-def _headline_of_search(untested: Sequence[Comparison], findings: Findings) -> str:
-    shown = _arms_of(untested)
-    volumes = [f"{findings.hypervolumes[arm]:.4g} for {arm}" for arm in shown]
-    each = sum(point.arm == shown[0] for point in findings.points)
-    return (
-        f"No test, so no winner: hypervolume {first_listed(volumes, MAX_NAMED)}, with {each} "
-        "points each that a search chose on validation."
-    )
 
 
 def _compared(comparison: Comparison, findings: Findings) -> str:

@@ -18,21 +18,21 @@ def words(section) -> str:
 def test_hypervolumes_are_those_of_the_means(metrics):
     findings = made_findings(front_rows(), **metrics)
     section = front_indicators(findings, NO_FILES)
-    found = section.values["pairs"][0]["indicators"]
+    found = section.values["pairs"][0].indicators
     volumes = [
         hypervolume(means_of(findings.points, arm), findings.reference, findings.axes)
         for arm in ("lsb", "fixed")
     ]
     assert found.hypervolume_a.value == pytest.approx(volumes[0])
     assert found.ratio.value == pytest.approx(volumes[0] / volumes[1])
-    test = section.values["pairs"][0]["seed_level_test"]
+    test = section.values["pairs"][0].seed_level_test
     assert test == findings.comparisons[0].test
     assert f"{found.ratio.value:.3f} times the hypervolume" in section.lead
 
 
 def test_points_and_intervals_drawn_are_those_computed():
     section = front_indicators(made_findings(front_rows()), NO_FILES)
-    found = section.values["pairs"][0]["indicators"]
+    found = section.values["pairs"][0].indicators
     panels = {p.name: p for f in section.figures for p in f.panels}
     wanted = {
         "indicators_ratio": [(found.ratio, 1)],
@@ -58,7 +58,7 @@ def test_reference_and_ranges_are_in_the_table():
     prior = {"depth_delta1": 0.3, "segmentation_miou": 0.2}
     findings = made_findings(rows, prior=prior)
     section = front_indicators(findings, NO_FILES)
-    found = section.values["pairs"][0]["indicators"]
+    found = section.values["pairs"][0].indicators
     table = section.tables[0]
     assert "depth delta1 30.00 %, segmentation miou 20.00 %" in table.caption
     assert findings.reference.rule in table.caption
@@ -75,12 +75,12 @@ def test_reference_and_ranges_are_in_the_table():
 def test_both_p_and_both_intervals_are_in_the_table():
     section = front_indicators(made_findings(front_rows()), NO_FILES)
     pair = section.values["pairs"][0]
-    found = pair["indicators"]
+    found = pair.indicators
     table = section.tables[0].raw
     assert len(table) == 8
     row = table[table["indicator"] == "difference"].iloc[0]
     for level in ("seed_level", "run_level"):
-        assert row[f"p_{level}"] == pair[f"{level}_test"].p
+        assert row[f"p_{level}"] == getattr(pair, f"{level}_test").p
         interval = getattr(found.difference, level)
         assert (row[f"low_{level}"], row[f"high_{level}"]) == interval
     # Three seeds: 2 / 8; nine runs of each method: 2 / 512.
@@ -91,7 +91,7 @@ def test_both_p_and_both_intervals_are_in_the_table():
 
 def test_one_seed_has_numbers_without_intervals():
     section = front_indicators(made_findings(front_rows((1, 1))), NO_FILES)
-    found = section.values["pairs"][0]["indicators"]
+    found = section.values["pairs"][0].indicators
     assert (found.num_resamples, found.ratio.seed_level) == (0, None)
     assert "One seed: there are no intervals" in section.lead
     assert "Without intervals" in section.figures[0].caption
@@ -101,7 +101,7 @@ def test_one_seed_has_numbers_without_intervals():
 def test_unshared_seed_is_left_out_with_a_note():
     rows = [r for r in front_rows() if r[:3] != ("fixed", PRIORITIES[1], 2)]
     section = front_indicators(made_findings(rows), NO_FILES)
-    assert section.values["pairs"][0]["seeds"] == (0, 1)
+    assert section.values["pairs"][0].seeds == (0, 1)
     assert "Of lsb seed 2 is left out" in words(section)
 
 

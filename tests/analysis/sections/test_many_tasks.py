@@ -178,7 +178,7 @@ def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
     assert len(drawn.x) == MAX_SETTINGS
     assert f"{MAX_SETTINGS} of up to 325 priorities are drawn" in values.caption
     assert len({points.name for points in marks(pairs.panels[0], Points)}) == MAX_METHODS
-    assert "The first 8 of 10 methods are shown. At most 100 points a method" in pairs.caption
+    assert "The first 8 of 10 methods are shown." in pairs.caption
     words = " ".join(part for part in section.parts if isinstance(part, str))
     assert "The first 3 of 45 pairs of methods are shown." in words
 

@@ -164,7 +164,7 @@ def test_movement_is_in_deviations_over_seeds():
         for p, mean in ((0.25, 0.5), (0.75, 0.9))
         for seed, sign in ((0, -1), (1, 1))
     ]
-    lead = "The priority moves, in standard deviations over seeds, depth delta1 by 4.0 under lsb."
+    lead = "The priority moves the metrics by 4.0 standard deviations over seeds."
     assert spread_section(made_findings(rows), RunFiles()).lead == lead
     assert "no spread over seeds" in spread_section(made_findings(TWO_BY_TWO), RunFiles()).lead
 
