@@ -18,7 +18,7 @@ GRID = Grid(
     seeds=defaults.DEFAULT_SEEDS,
     fields=defaults.DEFAULT_FIELDS,
     axes={
-        "network.architecture": ARCHITECTURES,
+        "network.architecture": tuple(ARCHITECTURES),
         "network.encoder": ("test_efficientnet", "mobilenetv3_small_100"),
     },
 )

@@ -1,26 +1,15 @@
-"""Networks: images in, one prediction a task out. A new architecture is a file and an entry."""
+"""Networks: images in, one prediction a task out.
 
-from collections.abc import Callable
+A new architecture is a file and an entry in `mtl.spec.sections.ARCHITECTURES`.
+"""
 
-from mtl.networks.base import MultiTaskNetwork, Parts, kept_statistics
+import importlib
+
+from mtl.networks.base import MultiTaskNetwork, Parts
 from mtl.networks.encoder_weights import first_weights
-from mtl.networks.full_sharing import FullSharing
-from mtl.networks.mtan import Mtan
-from mtl.networks.multi_column import MultiColumn
-from mtl.networks.multi_decoder import MultiDecoder
-from mtl.networks.single_task import SingleTask
-from mtl.spec.sections import NetworkSpec
-from mtl.spec.strict import checked_name
+from mtl.spec.sections import ARCHITECTURES, NetworkSpec
 
-ARCHITECTURES: dict[str, Callable[[Parts], MultiTaskNetwork]] = {
-    "single_task": SingleTask,
-    "full_sharing": FullSharing,
-    "multi_decoder": MultiDecoder,
-    "multi_column": MultiColumn,
-    "mtan": Mtan,
-}
-
-__all__ = ["ARCHITECTURES", "MultiTaskNetwork", "build_network", "kept_statistics"]
+__all__ = ["MultiTaskNetwork", "build_network"]
 
 
 def build_network(
@@ -42,9 +31,10 @@ def build_network(
             further or made for that size if need be; None takes what fits most sizes.
 
     Raises:
-        ValueError: for an unknown architecture or encoder, one that gives no feature map of the
-            stride for such images, or encoder weights that cannot be had.
+        ValueError: for an encoder that gives no feature map of the stride for such images, or
+            encoder weights that cannot be had.
     """
-    checked_name(spec.architecture, ARCHITECTURES, "architecture")
+    module, _, name = ARCHITECTURES[spec.architecture].partition(":")
+    architecture: type[MultiTaskNetwork] = getattr(importlib.import_module(module), name)
     weights = first_weights(spec, encoder_weights_file)
-    return ARCHITECTURES[spec.architecture](Parts(spec, out_channels, seed, weights, image_size))
+    return architecture(Parts(spec, out_channels, seed, weights, image_size))

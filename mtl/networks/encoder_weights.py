@@ -21,7 +21,7 @@ from mtl.spec.sections import NetworkSpec
 CONNECT_SECONDS = 5.0
 """How long to wait for the server that holds timm's weights."""
 MAX_NAMED = 3
-"""More keys than this are counted in a message, not named."""
+"""More differences than this are counted in a message, not named."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +42,23 @@ class EncoderWeights:
         """Set the parameters and buffers of `model`, which may lack some of the whole model's.
 
         Raises:
-            ValueError: if the weights lack one, have one that the whole model does not know, or
-                have one of another shape.
+            ValueError: if the weights are those of another model, or not finite.
         """
         wanted = model.state_dict()
         # Counters that batch norm does not use; older files are without.
         required = [key for key in wanted if not key.endswith("num_batches_tracked")]
-        missing = [key for key in required if key not in self.tensors]
-        unexpected = [key for key in self.tensors if key not in self.known]
-        reshaped = [
-            f"{key} {tuple(self.tensors[key].shape)} in place of {tuple(wanted[key].shape)}"
+        faults = [f"{key} is missing" for key in required if key not in self.tensors]
+        faults += [
+            f"{key} is {tuple(self.tensors[key].shape)} in place of {tuple(wanted[key].shape)}"
             for key in required
             if key in self.tensors and self.tensors[key].shape != wanted[key].shape
         ]
-        faults = [
-            f"{len(keys)} {what} ({', '.join(keys[:MAX_NAMED])}"
-            f"{', ...' if len(keys) > MAX_NAMED else ''})"
-            for what, keys in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of other shapes", reshaped),
-            )
-            if keys
-        ]
+        faults += [f"{key} is unexpected" for key in self.tensors if key not in self.known]
         if faults:
+            more = f" and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
             raise UsageError(
-                f"Expected a state dict of timm's {self.encoder} in {self.source}, got tensors of "
-                f"another model: {'; '.join(faults)}. {_remedy(self.encoder)}"
+                f"Expected a state dict of timm's {self.encoder} in {self.source}, got one of "
+                f"another model: {', '.join(faults[:MAX_NAMED])}{more}. {_remedy(self.encoder)}"
             )
         damaged = [key for key in required if not self.tensors[key].isfinite().all()]
         if damaged:

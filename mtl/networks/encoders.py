@@ -2,6 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import timm
@@ -12,7 +13,6 @@ from torch.nn import functional
 
 from mtl.errors import UsageError
 from mtl.networks.encoder_weights import EncoderWeights
-from mtl.spec.encoders import check_encoder_name
 from mtl.streams import global_stream
 
 PROBE_STRIDES = 2
@@ -32,8 +32,8 @@ class TimmEncoder(nn.Module, ABC):
             them padded to their largest reduction, or are made for that size. None tries nothing.
 
     Raises:
-        ValueError: if timm has no such encoder, the encoder no feature map of that stride or none
-            for such images, or the weights are not the encoder's.
+        ValueError: if the encoder has no feature map of that stride or none for such images, or
+            the weights are not the encoder's.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class TimmEncoder(nn.Module, ABC):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        check_encoder_name(name)
         self.name, self.stride = name, stride
         with global_stream(seed, stream):
             self._build(image_size)
@@ -94,17 +93,13 @@ class TimmEncoder(nn.Module, ABC):
 
     def _refusal(self, image_size: tuple[int, int]) -> str | None:
         """Return why images of a size cannot be encoded, None if they can."""
-        was_training = self.training
-        self.eval()
         try:
-            with torch.no_grad():
+            with _evaluating(self), torch.no_grad():
                 self._checked_maps(torch.zeros(1, 3, *image_size))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # models refuse sizes with errors of any kind
             return _first_line(error)
-        finally:
-            self.train(was_training)
         return None
 
     def _checked_maps(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
@@ -136,8 +131,31 @@ class TimmEncoder(nn.Module, ABC):
         ]
 
     def last_convolution_weight(self) -> nn.Parameter:
-        """Return the weight of the convolution that is computed last."""
-        return last_convolution_weight(self)
+        """Return the weight of the convolution that is computed last.
+
+        A linear layer that acts on every pixel counts as the 1x1 convolution that it is; what gives
+        fewer values than the map has pixels, such as a squeeze-and-excitation gate, does not count.
+        The order is that of a forward pass: in which order a model holds its layers says little.
+        """
+        computed: list[tuple[nn.Parameter, int]] = []
+
+        def record(layer: Any, _: Any, output: Tensor) -> None:
+            computed.append((layer.weight, output.numel() // layer.weight.shape[0]))
+
+        # An image of the size that stands in timm's configuration suits every model.
+        config: dict[str, Any] = self.timm_model.pretrained_cfg  # type: ignore[assignment]
+        size = self.made_for or config["input_size"][1:]
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        hooks = [layer.register_forward_hook(record) for layer in layers]
+        device = next(self.parameters()).device
+        try:
+            with _evaluating(self), torch.no_grad():
+                deepest = self._maps(torch.zeros(1, 3, *size, device=device))[-1]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        num_pixels = deepest.shape[-2] * deepest.shape[-1]
+        return [weight for weight, num_positions in computed if num_positions >= num_pixels][-1]
 
 
 class Encoder(TimmEncoder):
@@ -203,6 +221,17 @@ class StageEncoder(TimmEncoder):
         return self._checked_maps(images)
 
 
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Let `model` be in evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
@@ -235,39 +264,6 @@ class PreparedImages(nn.Module):
         if any(padding):
             normalised = functional.pad(normalised, padding, mode="replicate")
         return normalised
-
-
-def last_convolution_weight(encoder: TimmEncoder) -> nn.Parameter:
-    """Return the weight of the convolution of an encoder's body that is computed last.
-
-    A linear layer that acts on every pixel counts as the 1x1 convolution that it is; what gives
-    fewer values than the map has pixels, such as a squeeze-and-excitation gate, does not count.
-    The order is that of a forward pass: in which order a model holds its layers says little.
-    """
-    computed: list[tuple[nn.Module, int]] = []
-
-    def record(layer: nn.Module, _: Any, output: Tensor) -> None:
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        computed.append((layer, output.numel() // weight.shape[0]))
-
-    # An image of the size that stands in timm's configuration suits every model.
-    config: dict[str, Any] = encoder.timm_model.pretrained_cfg  # type: ignore[assignment]
-    size = encoder.made_for or config["input_size"][1:]
-    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(record) for layer in layers]
-    device = next(encoder.parameters()).device
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            deepest = encoder._maps(torch.zeros(1, 3, *size, device=device))[-1]
-    finally:
-        encoder.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    num_pixels = deepest.shape[-2] * deepest.shape[-1]
-    last = [layer for layer, num_positions in computed if num_positions >= num_pixels][-1]
-    return last.weight  # type: ignore[return-value]
 
 
 def feature_maps(name: str, **options: Any) -> Any:
@@ -309,11 +305,6 @@ class _FeatureMap(nn.Module):
         """The model whose parameters bear timm's names."""
         return self.model if self.whole else self.model.model  # type: ignore[return-value]
 
-    @property
-    def pretrained_cfg(self) -> dict[str, Any]:
-        """What timm says of the model's inputs."""
-        return self.timm_model.pretrained_cfg  # type: ignore[return-value]
-
     def forward(self, images: Tensor) -> Tensor:
         if self.whole:
             return self.model.forward_features(images)  # type: ignore[operator]
@@ -321,49 +312,38 @@ class _FeatureMap(nn.Module):
 
 
 def _build_body(name: str, stride: int, options: dict[str, Any]) -> tuple[_FeatureMap, int]:
-    whole = _whole_model(name) if stride == 32 and not options else None
+    whole = _whole_model(name, stride) if stride == 32 and not options else None
     if whole is not None:
-        features = _whole_map(whole, stride)
-        if features is not None:
-            return _FeatureMap(_without_head(whole, features), whole=True), features.shape[1]
+        model, num_channels = whole
+        return _FeatureMap(model, whole=True), num_channels
     reductions = feature_reductions(name, stride)
     deepest = max(i for i, reduction in enumerate(reductions) if reduction == stride)
     model = feature_maps(name, out_indices=(deepest,), **options)
     return _FeatureMap(model, whole=False), model.feature_info.channels()[-1]
 
 
-def _whole_model(name: str) -> nn.Module | None:
-    """Return the model without classifier and pooling, or None where timm cannot leave them out."""
-    try:
-        return timm.create_model(name, num_classes=0, global_pool="")
-    except (AssertionError, RuntimeError, TypeError, ValueError):
-        return None
+def _whole_model(name: str, stride: int) -> tuple[nn.Module, int] | None:
+    """Return a model up to its last map, of `stride`, and the map's channels.
 
-
-def _whole_map(model: nn.Module, stride: int) -> Tensor | None:
-    """Return the model's last map of a small image if it is one of `stride`, else None."""
+    None where timm cannot leave out classifier and pooling, or the model gives no such map.
+    """
     side = PROBE_STRIDES * stride
-    was_training = model.training
-    model.eval()
     try:
-        features: Tensor = model.forward_features(torch.zeros(1, 3, side, side))  # type: ignore[operator]
-    except (RuntimeError, AssertionError):
-        return None  # a model of one fixed image size, such as a vision transformer
-    finally:
-        model.train(was_training)
+        model: Any = timm.create_model(name, num_classes=0, global_pool="")
+        with _evaluating(model):
+            features: Any = model.forward_features(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError, TypeError, ValueError):
+        return None  # such as a vision transformer, of one fixed image size
     is_map = isinstance(features, Tensor) and features.ndim == 4
-    is_map = is_map and tuple(features.shape[2:]) == (PROBE_STRIDES, PROBE_STRIDES)
-    return features if is_map else None
-
-
-def _without_head(model: nn.Module, features: Tensor) -> nn.Module:
-    """Remove the layers on which `features` do not depend: they would never get a gradient."""
+    if not is_map or tuple(features.shape[2:]) != (PROBE_STRIDES, PROBE_STRIDES):
+        return None
+    # Layers on which the map does not depend would never get a gradient.
     used = _parameters_behind(features)
-    for name, layer in list(model.named_children()):
+    for layer_name, layer in list(model.named_children()):
         parameters = {id(parameter) for parameter in layer.parameters()}
         if parameters and not parameters & used:
-            setattr(model, name, nn.Identity())
-    return model
+            setattr(model, layer_name, nn.Identity())
+    return model, features.shape[1]
 
 
 def _parameters_behind(output: Tensor) -> set[int]:

@@ -17,19 +17,18 @@ class CrossStitch(nn.Module):
 
     Args:
         num_tasks: n.
-        own_share: alpha_ii at the start; the others of a row share the rest alike. The supplement
-            has 0.9, so 0.05 beside it, for three tasks of NYUv2, and 1/n on Taskonomy, as None
-            stands for. A single task has alpha = 1.
+        self_weight: alpha_ii at the start; the others of a row share the rest alike. The
+            supplement has 0.9, so 0.05 beside it, for three tasks of NYUv2, and 1/n on Taskonomy,
+            for which None stands. A single task has alpha = 1.
     """
 
-    def __init__(self, num_tasks: int, own_share: float | None) -> None:
+    def __init__(self, num_tasks: int, self_weight: float | None) -> None:
         super().__init__()
-        matrix = torch.ones(1, 1)
-        if own_share is None:
-            own_share = 1 / num_tasks
-        if num_tasks > 1:
-            matrix = torch.full((num_tasks, num_tasks), (1 - own_share) / (num_tasks - 1))
-            matrix.fill_diagonal_(own_share)
+        if self_weight is None or num_tasks == 1:
+            self_weight = 1 / num_tasks
+        other_weight = (1 - self_weight) / max(num_tasks - 1, 1)
+        matrix = torch.full((num_tasks, num_tasks), other_weight)
+        matrix.fill_diagonal_(self_weight)
         self.matrix = nn.Parameter(matrix)
 
     def forward(
@@ -46,8 +45,8 @@ class MultiColumn(MultiTaskNetwork):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.encoders = parts.task_encoders()
-        own_share = parts.spec.cross_stitch_own_share
-        self.cross_stitch = CrossStitch(len(parts.out_channels), own_share)
+        self_weight = parts.spec.cross_stitch_own_share
+        self.cross_stitch = CrossStitch(len(parts.out_channels), self_weight)
         self.decoders = parts.task_decoders(next(iter(self.encoders.values())).num_channels)  # type: ignore[arg-type]
 
     def _padded_predictions(self, images: Tensor) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from mtl.spec.sections import (
     check_at_least,
     check_positive,
 )
-from mtl.spec.strict import build_dataclass, canonical_float, checked_name, plain
+from mtl.spec.strict import build_dataclass, canonical_float, checked_name, plain, settle
 
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""
@@ -102,13 +102,11 @@ class RunSpec:
     def __post_init__(self) -> None:
         """Resolve what was left out, round floats, and refuse what cannot be trained."""
         self._check_tasks()
-        check_method(self.method)
-        checked_name(self.precision, ("float32", "bf16"), "precision")
-        checked_name(self.selection, ("last", "validation"), "selection")
+        needs = METHODS[check_method(self.method)]
+        settle(self)
         check_at_least("seed", self.seed, 0)
-        check_at_least("epochs", self.epochs, 1)
-        check_at_least("batch_size", self.batch_size, 1)
-        check_at_least("micro_batches", self.micro_batches, 1)
+        for name in ("epochs", "batch_size", "micro_batches", "period_epochs"):
+            check_at_least(name, getattr(self, name), 1)
         if self.batch_size > self.data.num_train:
             raise UsageError(
                 f"Expected batch_size at most data.num_train = {self.data.num_train}, "
@@ -119,26 +117,33 @@ class RunSpec:
                 f"Expected micro_batches at most batch_size = {self.batch_size}, "
                 f"got {self.micro_batches}."
             )
-        least = METHODS[self.method].min_tasks
-        if len(self.tasks) < least:
+        if len(self.tasks) < needs.min_tasks:
             raise UsageError(
-                f"Expected at least {least} tasks for method {self.method!r}, got "
+                f"Expected at least {needs.min_tasks} tasks for method {self.method!r}, got "
                 f"{len(self.tasks)}. Add tasks or choose another method."
             )
-        self._check_period()
+        self._check_period(needs.has_periods)
         architecture = self.network.architecture
-        if METHODS[self.method].needs_gradients and architecture in SHARING_NOTHING:
+        if needs.needs_gradients and architecture in SHARING_NOTHING:
             raise UsageError(
                 f"Expected an architecture that shares parameters for method {self.method!r}, "
                 f"which compares the tasks' gradients there, got {architecture!r}."
             )
+        if self.priorities is not None and not needs.takes_priorities:
+            raise UsageError(
+                f"Expected no priorities for method {self.method!r}, which takes none, "
+                f"got {list(self.priorities)}."
+            )
+        resolved: dict[str, Any] = {
+            "method_options": check_options(self.method, self.method_options),
+            "loss_units": self._resolved_units(),
+        }
+        if needs.takes_priorities:
+            resolved["priorities"] = check_priorities(self.priorities, self.tasks)
         if self.network.cross_stitch_own_share is None:
-            network = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
-            object.__setattr__(self, "network", network)
-        object.__setattr__(self, "priorities", self._resolved_priorities())
-        options = check_options(self.method, self.method_options)
-        object.__setattr__(self, "method_options", options)
-        object.__setattr__(self, "loss_units", self._resolved_units())
+            resolved["network"] = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
+        for name, value in resolved.items():
+            object.__setattr__(self, name, value)
 
     def _check_tasks(self) -> None:
         if not self.tasks:
@@ -164,44 +169,27 @@ class RunSpec:
             "period_steps": self.period_steps,
         }
 
-    def _check_period(self) -> None:
-        check_at_least("period_epochs", self.period_epochs, 1)
+    def _check_period(self, has_periods: bool) -> None:
+        given = f"period_epochs {self.period_epochs} and period_steps {self.period_steps}"
         if self.period_steps is not None:
             check_at_least("period_steps", self.period_steps, 1)
-        if self.period_epochs == 1 and self.period_steps is None:
+        elif self.period_epochs == 1:
             return
-        if not METHODS[self.method].has_periods:
+        if not has_periods:
             raise UsageError(
-                f"Expected no period for method {self.method!r}, which has none, got "
-                f"period_epochs {self.period_epochs} and period_steps {self.period_steps}."
+                f"Expected no period for method {self.method!r}, which has none, got {given}."
             )
         if self.period_steps is not None and self.period_epochs != 1:
             raise UsageError(
-                f"Expected either period_epochs or period_steps, got {self.period_epochs} and "
-                f"{self.period_steps}. Leave one out."
+                f"Expected either period_epochs or period_steps, got {given}. Leave one out."
             )
         num_steps = self.epochs * self.steps_per_epoch
         if self.period_epochs > self.epochs or (self.period_steps or 0) > num_steps:
-            period = (
-                f"{self.period_epochs} epochs"
-                if self.period_steps is None
-                else f"{self.period_steps} steps"
-            )
             raise UsageError(
                 f"Expected a period no longer than the training of {self.epochs} epochs "
-                f"({num_steps} steps), got {period}. The weights would never change; shorten the "
+                f"({num_steps} steps), got {given}. The weights would never change; shorten the "
                 "period."
             )
-
-    def _resolved_priorities(self) -> tuple[float, ...] | None:
-        if not METHODS[self.method].takes_priorities:
-            if self.priorities is not None:
-                raise UsageError(
-                    f"Expected no priorities for method {self.method!r}, which takes none, "
-                    f"got {list(self.priorities)}."
-                )
-            return None
-        return check_priorities(self.priorities, self.tasks)
 
     def _resolved_units(self) -> dict[str, float]:
         for task in self.loss_units:
@@ -262,13 +250,12 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Refuse unknown choices."""
+        settle(self)
         check_at_least("num_samples", self.num_samples, 0)
         for epoch in self.sample_epochs:
             check_at_least("sample_epochs", epoch, 1)
         if self.pause_after is not None:
             check_at_least("pause_after", self.pause_after, 1)
-        checked_name(self.device, ("auto", "cpu", "cuda"), "device")
-        checked_name(self.keep, ("none", "final", "all"), "keep")
         check_at_least("num_threads", self.num_threads, 1)
 
 

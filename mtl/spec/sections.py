@@ -7,18 +7,19 @@ from typing import Literal
 
 from mtl.errors import UsageError
 from mtl.spec.encoders import check_encoder_name, check_encoder_weights
-from mtl.spec.strict import canonical_float, checked_name, round_floats
+from mtl.spec.strict import checked_name, settle
 from mtl.spec.tasks import DECLARED_TASKS
 
 _HASH = re.compile("[0-9a-f]{16}")
 
-ARCHITECTURES: tuple[str, ...] = (
-    "single_task",
-    "full_sharing",
-    "multi_decoder",
-    "multi_column",
-    "mtan",
-)
+ARCHITECTURES: dict[str, str] = {
+    "single_task": "mtl.networks.single_task:SingleTask",
+    "full_sharing": "mtl.networks.full_sharing:FullSharing",
+    "multi_decoder": "mtl.networks.multi_decoder:MultiDecoder",
+    "multi_column": "mtl.networks.multi_column:MultiColumn",
+    "mtan": "mtl.networks.mtan:Mtan",
+}
+"""Name -> module and class, which `mtl.networks` imports: a plan needs no torch."""
 SHARING_NOTHING: tuple[str, ...] = ("single_task",)
 """Architectures in which no parameter serves two tasks."""
 TASKS: tuple[str, ...] = tuple(DECLARED_TASKS)
@@ -76,9 +77,7 @@ class DataSpec:
 
     def count(self, split: str) -> int:
         """Return the number of images in `split` (train, validation or test)."""
-        return {"train": self.num_train, "validation": self.num_validation, "test": self.num_test}[
-            split
-        ]
+        return int(getattr(self, f"num_{split}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +104,10 @@ class NetworkSpec:
         checked_name(self.architecture, ARCHITECTURES, "architecture")
         check_encoder_name(self.encoder)
         check_encoder_weights(self.encoder_weights)
-        if self.cross_stitch_own_share is not None:
-            share = canonical_float(self.cross_stitch_own_share)
-            object.__setattr__(self, "cross_stitch_own_share", share)
-            if not 0 <= share <= 1:
-                raise UsageError(
-                    f"Expected network.cross_stitch_own_share from 0 to 1, got {share}."
-                )
+        settle(self)
+        share = self.cross_stitch_own_share
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"Expected network.cross_stitch_own_share from 0 to 1, got {share}.")
         if self.encoder_stride not in (2, 4, 8, 16, 32):
             raise UsageError(
                 "Expected network.encoder_stride to be one of 2, 4, 8, 16, 32, "
@@ -143,12 +139,10 @@ class OptimizerSpec:
 
     def __post_init__(self) -> None:
         """Round floats and refuse rates outside their ranges."""
-        round_floats(self)
-        checked_name(self.schedule, ("constant", "linear", "cosine"), "optimizer.schedule")
+        settle(self, "optimizer")
         check_positive("optimizer.learning_rate", self.learning_rate)
         if self.max_gradient_norm is not None:
             check_positive("optimizer.max_gradient_norm", self.max_gradient_norm)
-            object.__setattr__(self, "max_gradient_norm", canonical_float(self.max_gradient_norm))
         check_positive("optimizer.epsilon", self.epsilon)
         for name in ("weight_decay", "beta1", "beta2", "warmup_share"):
             value = getattr(self, name)

@@ -95,11 +95,17 @@ def canonical_float(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def round_floats(instance: object) -> None:
-    """Make every float field of the frozen dataclass `instance` a canonical float, in place."""
-    for f in dataclasses.fields(instance):  # type: ignore[arg-type]
-        if f.type is float:
-            object.__setattr__(instance, f.name, canonical_float(getattr(instance, f.name)))
+def settle(instance: object, path: str = "") -> None:
+    """Round the floats of a frozen dataclass in place; refuse what its `Literal`s do not name.
+
+    Thus a dataclass made in Python is as strict as one from a file. `path` is for messages.
+    """
+    for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
+        value, arguments = getattr(instance, name), typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Literal:
+            checked_name(value, arguments, _join(path, name))
+        elif value is not None and hint in (float, float | None):
+            object.__setattr__(instance, name, canonical_float(value))
 
 
 def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from mtl.errors import StoreError, StoreUnreachableError
-from mtl.store.local import Storage, json_bytes, parse_json
+from mtl.store.local import Storage, json_bytes, parse_json, with_schema
 
 LEASE_SCHEMA = 1
 MAX_LEASE_BYTES = 100_000
@@ -94,12 +94,8 @@ def parse_lease(data: bytes, place: str) -> dict[str, Any] | None:
         return None
     if not isinstance(held, dict):
         return None
-    schema = held.get("schema")
-    if type(schema) is int and schema != LEASE_SCHEMA:
-        raise StoreError(
-            f"Expected a lease of schema {LEASE_SCHEMA} in {place}, got {schema}. Use the "
-            "release that wrote it, or remove the file once no driver of the sweep runs."
-        )
+    if type(held.get("schema")) is int:
+        with_schema(held, LEASE_SCHEMA, "a lease", place)
     is_whole = all(type(held.get(name)) is kind for name, kind in _LEASE_FIELDS.items())
     return held if is_whole else None
 

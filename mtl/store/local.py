@@ -1,8 +1,8 @@
 """Where a store's files lie: what every place can do, and how a local folder does it; no torch.
 
 Keys are relative paths with slashes, such as `runs/<run_id>/spec.json`. Whatever the place, a
-reader sees a file whole or not at all. A store may come from somebody untrusted: links in it are
-not followed, and no more is read than a reader allows.
+reader sees a file whole or not at all. A store may be untrusted: links in it are not followed, and
+no more is read than a reader allows.
 """
 
 import contextlib
@@ -90,21 +90,15 @@ class Storage(Protocol):
 
 
 class LocalStorage(Storage):
-    """A folder on a local or shared POSIX file system.
-
-    Args:
-        root: the folder.
-    """
+    """A folder on a local or shared POSIX file system."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def place(self, key: str) -> str:
-        """Return the path."""
         return str(self.path(key))
 
     def path(self, key: str) -> Path:
-        """Return the path of a key."""
         return self.root / key if key else self.root
 
     def kind(self, key: str) -> Kind:
@@ -121,11 +115,9 @@ class LocalStorage(Storage):
         return kinds.get(stat.S_IFMT(mode), "device")
 
     def names(self, key: str) -> list[str]:
-        """Return the names in a folder."""
         return sorted(os.listdir(self.path(key))) if self.kind(key) == "folder" else []
 
     def files(self, key: str) -> list[StoredFile]:
-        """Return all regular files below a folder."""
         found = []
         for parent, _, names in os.walk(self.path(key)):
             for name in names:
@@ -138,7 +130,6 @@ class LocalStorage(Storage):
         return found
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return the content of a regular file, whatever else may bear its name."""
         path = self.path(key)
         descriptor = self._opened(path)
         try:
@@ -164,7 +155,6 @@ class LocalStorage(Storage):
             raise StoreError(f"Expected a file that can be read at {path}, got {what}.") from error
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a file beside its place, flush it to disk and rename it."""
         write_atomically(self._made(key), data)
 
     def _made(self, key: str) -> Path:
@@ -176,7 +166,6 @@ class LocalStorage(Storage):
         return path
 
     def remove(self, key: str) -> None:
-        """Remove a file or a folder; of a link the link."""
         if self.kind(key) == "folder":
             shutil.rmtree(self.path(key), ignore_errors=True)
         else:
@@ -235,6 +224,29 @@ def parse_json(data: bytes, place: str) -> Any:
         raise StoreError(
             f"Expected JSON in {place}, got a damaged file ({error}). Remove the file."
         ) from error
+
+
+def with_schema(held: Any, schema: int, what: str, place: str, remedy: str = "") -> dict[str, Any]:
+    """Return what `place` holds if it is a mapping of a schema.
+
+    Args:
+        held: the content of a JSON file.
+        schema: the only one that this release reads.
+        what: names such a file, "a plan".
+        place: where it lies.
+        remedy: for a file that is damaged; to remove it unless given.
+
+    Raises:
+        StoreError: if it is of another release, or damaged.
+    """
+    found = held.get("schema") if isinstance(held, dict) else None
+    if found == schema:
+        return dict(held)
+    if type(found) is int:
+        got, remedy = f"schema {found}", "Use the release that wrote it"
+    else:
+        got, remedy = "a damaged file", remedy or "Remove the file"
+    raise StoreError(f"Expected {what} of schema {schema} in {place}, got {got}. {remedy}.")
 
 
 def _refuse_constant(name: str) -> None:

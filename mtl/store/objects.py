@@ -30,7 +30,7 @@ from pyarrow import ArrowInvalid, fs
 
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store.address import shown_address
-from mtl.store.local import Kind, Storage, StoredFile, parse_json, too_large
+from mtl.store.local import Kind, Storage, StoredFile, parse_json, too_large, with_schema
 
 Answer = TypeVar("Answer")
 
@@ -58,9 +58,6 @@ _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|bucket (?:does not|not) exist|Container
 
 class ObjectStorage(Storage):
     """Objects below a prefix of a bucket.
-
-    Args:
-        address: as above.
 
     Raises:
         StoreError: if the address cannot be understood.
@@ -162,11 +159,9 @@ class ObjectStorage(Storage):
         return f"{self._prefix}/{key}" if key else self._prefix
 
     def place(self, key: str) -> str:
-        """Return the address of a key, without credentials and options."""
         return f"{self._shown}/{key}" if key else self._shown
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return an object's content."""
 
         def get() -> bytes:
             with self._fs.open_input_file(self._path(key)) as file:
@@ -195,14 +190,12 @@ class ObjectStorage(Storage):
             self._call(doing, key, action)
 
     def kind(self, key: str) -> Kind:
-        """Return what bears a key: an object, or others with the key before a slash."""
         kind = self._call("look for", key, lambda: self._kind(self._path(key)))
         if kind == fs.FileType.File:
             return "file"
         return "absent" if kind == fs.FileType.NotFound else "folder"
 
     def files(self, key: str) -> list[StoredFile]:
-        """Return all objects below a key, for a request a thousand."""
         path = self._path(key)
         below = fs.FileSelector(path, allow_not_found=True, recursive=True)
         found = self._call("list", key, lambda: self._fs.get_file_info(below))
@@ -213,13 +206,11 @@ class ObjectStorage(Storage):
         ]
 
     def names(self, key: str) -> list[str]:
-        """Return the names between `key` and the next slash, sorted."""
         below = fs.FileSelector(self._path(key), allow_not_found=True)
         found = self._call("list", key, lambda: self._fs.get_file_info(below))
         return sorted(info.base_name for info in found)
 
     def remove(self, key: str) -> None:
-        """Remove an object, or all below `key`."""
 
         def delete() -> None:
             path = self._path(key)
@@ -248,31 +239,28 @@ class ObjectStorage(Storage):
         return b"".join(read)
 
     def write_log(self, key: str, lines: Sequence[bytes]) -> None:
-        """Write the segments in which `lines` differ from what this process wrote before."""
-        earlier = self._logs.pop(key, None)
-        segments = _in_segments(lines)
-        if earlier is None:
-            before: list[bytes] = []
-            held = self._segments(key)
-        else:
-            before = _in_segments(earlier)
-            held = [_segment(i) for i in range(len(before))]
-        for name in reversed(held):
-            if name >= _segment(len(segments)):
+        """Write all segments, the surplus ones of an earlier log removed first."""
+        for name in reversed(self._segments(key)):
+            if name >= _segment(-(-len(lines) // SEGMENT_LINES)):
                 self.remove(f"{key}/{name}")
-        for i, segment in enumerate(segments):
-            if i >= len(before) or before[i] != segment:
-                self.write(f"{key}/{_segment(i)}", segment)
+        for start in range(0, len(lines), SEGMENT_LINES):
+            self._write_segment(key, lines, start)
         self._logs[key] = list(lines)
 
     def append_log(self, key: str, line: bytes) -> None:
-        """Add a line: write the last segment again, or begin the next."""
-        if key not in self._logs:
+        """Write the last segment again, or begin the next."""
+        if key not in self._logs:  # of an earlier process, which may have left more segments
             try:
-                self._logs[key] = self.read_log(key).splitlines(keepends=True)
+                self.write_log(key, self.read_log(key).splitlines(keepends=True))
             except FileNotFoundError:
-                self._logs[key] = []
-        self.write_log(key, [*self._logs[key], line])
+                self.write_log(key, [])
+        lines = [*self._logs[key], line]
+        self._write_segment(key, lines, (len(lines) - 1) // SEGMENT_LINES * SEGMENT_LINES)
+        self._logs[key] = lines
+
+    def _write_segment(self, key: str, lines: Sequence[bytes], start: int) -> None:
+        segment = b"".join(lines[start : start + SEGMENT_LINES])
+        self.write(f"{key}/{_segment(start // SEGMENT_LINES)}", segment)
 
     def read_large(self, key: str) -> bytes:
         """Return the object that the pointer names, once it is known to be whole."""
@@ -293,15 +281,12 @@ class ObjectStorage(Storage):
 
     def _pointer(self, key: str) -> dict[str, Any]:
         place = self.place(_pointer_key(key))
-        pointer = parse_json(self.read(_pointer_key(key)), place)
-        schema = pointer.get("schema") if isinstance(pointer, dict) else None
-        if schema != POINTER_SCHEMA or not {"object", "bytes", "sha256"} <= pointer.keys():
-            raise StoreError(
-                f"Expected a whole pointer of schema {POINTER_SCHEMA} in {place}, got schema "
-                f"{schema!r}. Use the release that wrote it, or remove it to do without what it "
-                "names."
-            )
-        return dict(pointer)
+        held = parse_json(self.read(_pointer_key(key)), place)
+        remedy = "Remove it to do without what it names"
+        pointer = with_schema(held, POINTER_SCHEMA, "a pointer", place, remedy)
+        if not {"object", "bytes", "sha256"} <= pointer.keys():
+            raise StoreError(f"Expected a whole pointer in {place}, got a damaged file. {remedy}.")
+        return pointer
 
     def write_large(self, key: str, data: bytes, check: Callable[[], None]) -> None:
         """Write an object, then the pointer to it, then drop the objects before it."""
@@ -345,13 +330,6 @@ def _secrets_of(address: str) -> list[str]:
 
 def _segment(index: int) -> str:
     return f"{index + 1:06d}.jsonl"
-
-
-def _in_segments(lines: Sequence[bytes]) -> list[bytes]:
-    return [
-        b"".join(lines[start : start + SEGMENT_LINES])
-        for start in range(0, len(lines), SEGMENT_LINES)
-    ]
 
 
 def _pointer_key(key: str) -> str:

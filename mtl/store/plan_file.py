@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl.errors import StoreError
+from mtl.store.local import with_schema
 from mtl.store.store import Store
 
 PLAN_SCHEMA = 1
@@ -68,26 +69,19 @@ def read_plan(store: Store, name: str) -> PlanFile:
         FileNotFoundError: if there is none.
     """
     key = store.sweep_key(name, "plan.json")
-    held, place = store.read_json(key), store.place(key)
-    schema = held.get("schema") if isinstance(held, dict) else None
-    if schema != PLAN_SCHEMA:
-        raise _no_plan(f"schema {schema!r}", place, is_newer=isinstance(schema, int))
-    revisions, kind, tuned = held.get("revisions"), held.get("kind"), held.get("tuned", [])
-    if not isinstance(revisions, list):
-        raise _no_plan("no list of revisions", place)
-    for revision in revisions:
-        if not isinstance(revision, dict) or not _are_names(revision.get("run_ids")):
-            raise _no_plan("a revision without a list of run ids", place)
-    if not _are_names(tuned):
-        raise _no_plan("no list of names under tuned", place)
-    return PlanFile(kind if isinstance(kind, str) else "", tuple(revisions), tuple(tuned))
-
-
-def _no_plan(what: str, place: str, *, is_newer: bool = False) -> StoreError:
-    remedy = (
-        "Use the release that wrote it" if is_newer else "Remove the file and start the sweep again"
+    remedy = "Remove the file and start the sweep again"
+    held = with_schema(store.read_json(key), PLAN_SCHEMA, "a plan", store.place(key), remedy)
+    revisions: Any = held.get("revisions")
+    kind, tuned = held.get("kind"), held.get("tuned", [])
+    has_runs = isinstance(revisions, list) and all(
+        isinstance(revision, dict) and _are_names(revision.get("run_ids")) for revision in revisions
     )
-    return StoreError(f"Expected a plan of schema {PLAN_SCHEMA}, got {what} in {place}. {remedy}.")
+    if not (has_runs and _are_names(tuned)):
+        raise StoreError(
+            "Expected a plan with revisions, each with a list of run_ids, got another in "
+            f"{store.place(key)}. {remedy}."
+        )
+    return PlanFile(kind if isinstance(kind, str) else "", tuple(revisions), tuple(tuned))
 
 
 def _are_names(values: Any) -> bool:

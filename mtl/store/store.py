@@ -42,6 +42,7 @@ from mtl.store.local import (
     StoredFile,
     json_bytes,
     parse_json,
+    with_schema,
     write_atomically,
 )
 
@@ -168,12 +169,7 @@ class Store:
                 f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "
                 f'release wrote the store, write {{"schema": {STORE_SCHEMA}}} into it.'
             ) from error
-        schema = held.get("schema") if isinstance(held, dict) else None
-        if schema != STORE_SCHEMA:
-            raise StoreError(
-                f"Expected a store of schema {STORE_SCHEMA}, got schema {schema!r} in "
-                f"{self.place('')}. Use the release that wrote it, or another store."
-            )
+        with_schema(held, STORE_SCHEMA, "a store", self.place(""))
         for key in ("runs", "sweeps"):
             if self.is_local and self.storage.kind(key) not in ("folder", "absent"):
                 raise StoreError(
@@ -507,13 +503,9 @@ class Store:
             held = self.read_json(key)
         except FileNotFoundError:
             return None
-        schema = held.get("schema", MANIFEST_SCHEMA) if isinstance(held, dict) else None
-        if schema != MANIFEST_SCHEMA:
-            raise StoreError(
-                f"Expected a manifest of schema {MANIFEST_SCHEMA} in {self.place(key)}, got "
-                f"{schema!r}. Use the release that wrote it."
-            )
-        return dict(held)
+        if isinstance(held, dict):
+            held = {"schema": MANIFEST_SCHEMA, **held}
+        return with_schema(held, MANIFEST_SCHEMA, "a manifest", self.place(key))
 
     def write_error(self, run_id: str, text: str) -> None:
         """Write the last failure of a run."""

@@ -11,7 +11,7 @@ from mtl.errors import StoreError, UsageError
 from mtl.records import CHECKPOINT_SCHEMA, LATEST, WEIGHTS, WEIGHTS_SCHEMA
 from mtl.spec import RunSpec
 from mtl.store.lease import parse_lease
-from mtl.store.local import parse_json
+from mtl.store.local import parse_json, with_schema
 from mtl.store.plan_file import read_plan
 from mtl.store.store import Store, check_sweep_name
 
@@ -22,8 +22,8 @@ Answer = TypeVar("Answer")
 
 TRAIN_AGAIN = "remove the run (remove --run) and ask for it again"
 COSTS = {
-    "spec.json": "the run is not used until its sweep is started again, which writes the file "
-    f"again; if it still describes another run, {TRAIN_AGAIN}",
+    "spec.json": "the run is not used until its sweep is started again, which writes the file; if "
+    f"it still describes another run, {TRAIN_AGAIN}",
     "result.json": f"the run's epochs of training; {TRAIN_AGAIN}",
     "epochs.jsonl": f"the training curve of a run that is done; of another, {TRAIN_AGAIN}",
     "manifest.json": "how the run was made, and the use of its weights; a result stands",
@@ -63,7 +63,7 @@ class Damage:
 
 
 class Findings:
-    """What a look at a store gave."""
+    """What is wrong in a store."""
 
     def __init__(self, store: Store) -> None:
         self.num_runs = self.num_sweeps = 0
@@ -73,11 +73,11 @@ class Findings:
         self._folder = f"{store.root}/"
 
     def damage(self, key: str, what: str) -> None:
-        """Take down that a file is damaged."""
+        """Add a damaged file."""
         self.damages.append(Damage(printable(key), printable(what.replace(self._folder, ""), 1000)))
 
     def note(self, key: str, what: str) -> None:
-        """Take down what is worth knowing of a file."""
+        """Add a note on a file."""
         self.notes.append(f"{printable(key)} {what}")
 
     def look(self, key: str, read: Callable[[], Answer]) -> Answer | None:
@@ -91,7 +91,7 @@ class Findings:
         return None
 
     def foreign(self, key: str) -> None:
-        """Note a file that has no place here: left by a kill while it was written, or foreign."""
+        """Note a file that has no place here."""
         hidden = key.rpartition("/")[2].startswith(".")
         what = (
             "was left by a process that was killed" if hidden else "belongs to no release of this"
@@ -190,8 +190,7 @@ def _check_result(store: Store, spec: RunSpec) -> None:
         for split in ("validation", "test"):
             if set(metrics.get(split, {})) != set(spec.tasks):
                 raise StoreError(
-                    f"Expected {split} metrics of {', '.join(spec.tasks)}, got those of "
-                    f"{', '.join(metrics.get(split, {})) or 'no task'}."
+                    f"Expected {split} metrics of {', '.join(spec.tasks)}, got others."
                 )
 
 
@@ -253,16 +252,13 @@ def _check_checkpoint(held: Any, key: str, spec: RunSpec, num_records: int | Non
         raise StoreError(f"Expected a checkpoint of schema {schema}, got another.")
     if held.get("run_id") != spec.run_id():
         raise StoreError(f"Expected a checkpoint of this run, got one of {held.get('run_id')!r}.")
-    if name == LATEST and num_records is not None and not 1 <= _epoch(held) <= num_records:
+    epoch = held.get("epoch")
+    has_records = type(epoch) is int and num_records is not None and 1 <= epoch <= num_records
+    if name == LATEST and num_records is not None and not has_records:
         raise StoreError(
             f"Expected a checkpoint after one of the {num_records} epochs in epochs.jsonl, got one "
-            f"after epoch {held.get('epoch')!r}. Remove the run to train it again."
+            f"after epoch {epoch!r}. Remove the run to train it again."
         )
-
-
-def _epoch(held: Mapping[str, Any]) -> int:
-    epoch = held.get("epoch")
-    return epoch if type(epoch) is int else 0
 
 
 def _verify_sweep(store: Store, name: str, found: Findings, known: set[str] | None) -> None:
@@ -284,20 +280,16 @@ def _verify_sweep(store: Store, name: str, found: Findings, known: set[str] | No
             key, f"plans {runs} that the store does not hold; {plan.about_absent(len(absent))}."
         )
     names = store.names(key)
-    if "status.json" in names:
-        found.look(f"{key}/status.json", lambda: _check_status(store, f"{key}/status.json"))
-    if "lease.json" in names:
-        found.look(f"{key}/lease.json", lambda: _check_lease(store, f"{key}/lease.json"))
+    for file, check in (("status.json", _check_status), ("lease.json", _check_lease)):
+        if file in names:
+            found.look(f"{key}/{file}", partial(check, store, f"{key}/{file}"))
     for file in ("events.jsonl", "decisions.jsonl"):
         if file in names:
             _verify_lines(store, f"{key}/{file}", found)
 
 
 def _check_status(store: Store, key: str) -> None:
-    held = store.read_json(key)
-    schema = held.get("schema") if isinstance(held, dict) else None
-    if schema != 1:
-        raise StoreError(f"Expected a status of schema 1, got {schema!r}.")
+    with_schema(store.read_json(key), 1, "a status", store.place(key))
 
 
 def _check_lease(store: Store, key: str) -> None:

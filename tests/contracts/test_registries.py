@@ -9,7 +9,6 @@ import torchjd.scalarization
 from mtl.data.readers.registry import READERS
 from mtl.data.sample import DataInfo
 from mtl.data.scenes.records import VARIANTS
-from mtl.networks import ARCHITECTURES
 from mtl.records import (
     LOSS_METRIC,
     METRIC_ALIASES,
@@ -27,7 +26,6 @@ from mtl.weighting import WEIGHTINGS, build_weighting
 def test_names_agree() -> None:
     assert set(METHODS) == set(WEIGHTINGS)
     assert tuple(TASKS) == sections.TASKS
-    assert set(sections.ARCHITECTURES) == set(ARCHITECTURES)
     assert set(sections.DATASETS) == {"scenes", *READERS}
     assert set(sections.SCENE_VARIANTS) == set(VARIANTS)
 

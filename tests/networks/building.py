@@ -2,9 +2,9 @@
 
 import pytest
 
-from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks import build_network
 from mtl.networks.base import MultiTaskNetwork
-from mtl.spec.sections import NetworkSpec
+from mtl.spec.sections import ARCHITECTURES, NetworkSpec
 
 TASKS = {"depth": 1, "normal": 3, "segmentation": 13}
 SMALL = (8, 8, 8, 8, 8, 8)

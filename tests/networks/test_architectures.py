@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mtl.networks import ARCHITECTURES
 from mtl.networks.base import kept_statistics
+from mtl.spec.sections import ARCHITECTURES
 from tests.networks.building import TASKS, every_architecture, network
 
 

@@ -10,7 +10,7 @@ TWO = {"depth": 1, "segmentation": 5}
 
 
 @pytest.mark.parametrize(
-    ("num_tasks", "own_share", "expected"),
+    ("num_tasks", "self_weight", "expected"),
     [
         (3, 0.9, [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]),  # NYUv2
         (4, 0.25, [[0.25] * 4] * 4),  # Taskonomy, 4 tasks
@@ -20,9 +20,9 @@ TWO = {"depth": 1, "segmentation": 5}
     ],
 )
 def test_matrix_starts_as_in_the_supplement(
-    num_tasks: int, own_share: float, expected: list[list[float]]
+    num_tasks: int, self_weight: float, expected: list[list[float]]
 ) -> None:
-    matrix = CrossStitch(num_tasks, own_share).matrix
+    matrix = CrossStitch(num_tasks, self_weight).matrix
     torch.testing.assert_close(matrix.detach(), torch.tensor(expected, dtype=torch.float32))
     assert matrix.requires_grad
 

@@ -107,13 +107,13 @@ def test_file_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     saved(path, "test_resnet")
     with pytest.raises(
-        ValueError, match=r"timm's test_efficientnet.*missing \(conv_stem.weight, .*unexpected"
+        ValueError, match=r"timm's test_efficientnet.*conv_stem.weight is missing, .* and \d+ more"
     ):
         build(weights_file_id(path), path)
     # A deeper model has all that this one has, of the same shapes, and more.
     deeper = {f"blocks.9.{i}.weight": torch.zeros(1) for i in range(4)}
     torch.save({**saved(path), **deeper}, path)
-    with pytest.raises(ValueError, match=r"model: 4 unexpected \(blocks.9.0.weight, [^)]*\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"model: blocks.9.0.weight is unexpected,.* and 1 more"):
         build(weights_file_id(path), path)
     state = saved(path)
     state["conv_stem.weight"] = torch.zeros(24, 1, 3, 3)
@@ -121,8 +121,8 @@ def test_file_of_another_model_is_refused(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(
         ValueError,
-        match=r"1 missing \(blocks.0.0.conv.weight\); "
-        r"1 of other shapes \(conv_stem.weight \(24, 1, 3, 3\) in place of \(24, 3, 3, 3\)\)",
+        match=r"blocks.0.0.conv.weight is missing, "
+        r"conv_stem.weight is \(24, 1, 3, 3\) in place of \(24, 3, 3, 3\)\. torch.save",
     ):
         build(weights_file_id(path), path)
 

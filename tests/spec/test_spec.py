@@ -199,7 +199,7 @@ BAD = [
     ({"method": "torchjd:MGDA", "method_options": {"max_iters": 1.5}}, "whole number"),
     ({"method": "dwa", "method_options": {"temperature": None}}, "above 0, got None"),
     ({"period_epochs": 1001}, "no longer than the training of 1000 epochs .50000 steps.*1001"),
-    ({"period_steps": 50001}, "got 50001 steps. The weights would never change"),
+    ({"period_steps": 50001}, "period_steps 50001. The weights would never change"),
     ({"period_steps": 5, "period_epochs": 2}, "either period_epochs or period_steps"),
     ({"method": "equal", "period_epochs": 2}, "no period for method 'equal'"),
     ({"method": "torchjd:Krum"}, "at least 3 tasks for method 'torchjd:Krum', got 2. Add"),

@@ -167,7 +167,7 @@ def test_damaged_lease_is_refused_where_no_lock_decides(content, lease, lease_fi
 @pytest.mark.parametrize("locked", [False, True])
 def test_newer_lease_is_refused_and_left(locked, lease, lease_file):
     lease_file.write_text('{"schema": 2}')
-    with pytest.raises(StoreError, match="schema 1 in .*, got 2. Use the release that wrote it"):
+    with pytest.raises(StoreError, match="schema 1 in .*, got schema 2. Use the release"):
         lease(locked=locked).__enter__()
     assert lease_file.read_text() == '{"schema": 2}'
 

@@ -99,6 +99,7 @@ def test_full_segments_of_a_log_are_written_once(
 ) -> None:
     monkeypatch.setattr(objects, "SEGMENT_LINES", 3)
     store, reader = Store(s3_address), Store(s3_address)
+    run_id = "0" * 16
     written: list[str] = []
     write = ObjectStorage.write
     monkeypatch.setattr(
@@ -106,19 +107,24 @@ def test_full_segments_of_a_log_are_written_once(
         "write",
         lambda self, key, data: (written.append(key[-8:-6]), write(self, key, data)),
     )
-    run_id = "0" * 16
     records = [epoch_record(epoch) for epoch in range(1, 8)]
     for number in range(1, 8):
-        store.write_epochs(run_id, records[:number])
+        store.append_epoch(run_id, records[number - 1])
         assert reader.epochs(run_id) == records[:number]
     # Segments of 3 lines: epochs 1 to 3 write the first, 4 to 6 the second, 7 the third.
     assert written == ["01"] * 3 + ["02"] * 3 + ["03"]
-    # A run that begins again in another process: nothing of the earlier one comes back.
+    # Another process begins the run again: nothing of the earlier one comes back.
     again = Store(s3_address)
-    for number in (1, 4):
-        begun = [epoch_record(epoch, loss=2.0) for epoch in range(1, number + 1)]
-        again.write_epochs(run_id, begun)
-        assert reader.epochs(run_id) == begun
+    begun = [epoch_record(epoch, loss=2.0) for epoch in range(1, 5)]
+    again.write_epochs(run_id, begun[:1])
+    assert reader.epochs(run_id) == begun[:1]
+    for number in range(2, 5):
+        again.append_epoch(run_id, begun[number - 1])
+        assert reader.epochs(run_id) == begun[:number]
+    # Nor does what a missing segment has cut off.
+    again.remove(f"runs/{run_id}/epochs.jsonl/000001.jsonl")
+    Store(s3_address).append_epoch(run_id, begun[0])
+    assert reader.names(f"runs/{run_id}/epochs.jsonl") == ["000001.jsonl"]
 
 
 def test_events_of_several_processes_follow_each_other(

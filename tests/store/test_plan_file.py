@@ -57,17 +57,18 @@ def test_search_reports_the_points_it_chose_last(
 @pytest.mark.parametrize(
     ("held", "words", "remedy"),
     [
-        ([], "schema None", "Remove"),
-        ({"schema": "1"}, "schema '1'", "Remove"),
+        ([], "a damaged file", "Remove"),
+        ({"schema": "1"}, "a damaged file", "Remove"),
         ({"schema": 2}, "schema 2", "Use the release that wrote it"),
-        ({"schema": 1}, "no list of revisions", "Remove"),
-        (plan("x"), "a revision without a list of run ids", "Remove"),
-        (plan({"run_ids": [3]}), "a revision without a list of run ids", "Remove"),
-        (plan(tuned="optimizer"), "no list of names under tuned", "Remove"),
+        ({"schema": 1}, "another", "Remove"),
+        (plan("x"), "another", "Remove"),
+        (plan({"run_ids": [3]}), "another", "Remove"),
+        (plan(tuned="optimizer"), "another", "Remove"),
     ],
 )
 def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(
     held: object, words: str, remedy: str, read
 ) -> None:
-    with pytest.raises(StoreError, match=f"got {words} in .*plan.json. {remedy}"):
+    with pytest.raises(StoreError, match="plan.json.* " + remedy) as caught:
         read(held)
+    assert f"got {words}" in str(caught.value)

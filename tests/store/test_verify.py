@@ -53,7 +53,7 @@ def test_sound_store_has_no_damage_and_is_not_written(store: Store) -> None:
         ("result.json", {"selection": "validation"}, "selection last, as its spec"),
         ("result.json", {"selected_epoch": "3"}, "another selected_epoch, got '3'"),
         ("result.json", {"final_metrics": {"validation": {}, "test": {}}}, "validation metrics of"),
-        ("manifest.json", {"schema": 3}, "got 3"),
+        ("manifest.json", {"schema": 3}, "got schema 3"),
         ("manifest.json", {"data": {"info": 1}}, "Expected the classes"),
     ],
 )

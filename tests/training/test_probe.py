@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mtl.data.prepared import info_of
-from mtl.networks import ARCHITECTURES, build_network
+from mtl.networks import build_network
 from mtl.spec import RunSpec
+from mtl.spec.sections import ARCHITECTURES
 from mtl.training.probe import ProbeResult, probe
 from tests.training.runs import tiny
 
