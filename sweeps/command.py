@@ -121,20 +121,15 @@ def probed(
     """Return timed steps of each network and what was measured, for people; with --probe alone."""
     if not command.probe:
         return {}, ()
-    from sweeps.plan.probing import probe_networks, probe_text, step_seconds  # needs torch
+    from sweeps.plan.probing import probe_networks  # needs torch
 
-    measured = probe_networks(specs, command.runtime.data_root)
-    return step_seconds(measured), tuple(probe_text(*network) for network in measured)
+    return probe_networks(specs, command.runtime.data_root)
 
 
 def check_machine(command: Command, store: Store, specs: Collection[RunSpec], size: int) -> None:
-    """Refuse what would fail every run on this machine; a cluster's nodes answer for themselves.
+    """Refuse what would fail every run on this machine, `size` being the bytes to come.
 
-    Args:
-        command: what is asked for.
-        store: where results go.
-        specs: of the runs to train.
-        size: bytes by which the store will grow.
+    A cluster's nodes answer for themselves.
     """
     if command.execution.address is None:
         check_networks(specs, command.runtime.encoder_weights_file)
@@ -258,9 +253,8 @@ def _show_plan(command: Command, plan: Plan, slots: int) -> None:
 
 def budget_text(cost: Estimate, hours: float, slots: int) -> str:
     """Return how many runs a budget should hold, data and start included."""
-    training = sum(map(sum, cost.run_seconds.values())) / 2 / slots
-    before = max(0.0, sum(cost.seconds) / 2 - training)
     centres = [sum(seconds) / 2 for seconds in cost.run_seconds.values()]
+    before = max(0.0, sum(cost.seconds) / 2 - sum(centres) / slots)
     within = runs_within(centres, slots, 3600 * hours - before)
     return f"A budget of {hours:g} h should hold {within:,} of {counted(len(centres), 'run')}."
 
@@ -304,7 +298,7 @@ class _Trained:
     progress: SweepProgress
     journal: Journal
     was_stopped: bool
-    """By a signal or by Ray, which was said."""
+    """By a signal, which was printed."""
 
     @property
     def is_complete(self) -> bool:

@@ -170,7 +170,6 @@ def _snapshot(store: Store, status: Mapping[str, Any], age: float) -> Snapshot:
         RunningRun(
             run_id,
             spec,
-            started=0.0,
             epoch=_count(running[run_id]["epoch"]),
             losses=[_loss(value) for value in running[run_id].get("losses") or ()],
         )

@@ -1,7 +1,6 @@
 """Data sets from files: what `--dataset NAME` stands for among the prepared ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mtl.errors import PreparedDataError, UsageError
@@ -70,18 +69,15 @@ def _one_prepared(
         )
     found = whole
     if len({manifest["folder_hash"] for manifest in found.values()}) > 1:
+        listed = ", ".join(
+            f"{m['folder_hash']} ({m['size']['height']}x{m['size']['width']} from {m['source']})"
+            for m in found.values()
+        )
         raise PreparedDataError(
-            f"Expected one prepared version of {name}, got {len(found)}: {_listed(found)}. "
-            "Choose one with --set data.prepared=HASH."
+            f"Expected one prepared version of {name}, got {len(found)}: {listed}. Choose one with "
+            "--set data.prepared=HASH."
         )
     return next(iter(found.values()))
-
-
-def _listed(found: Mapping[Path, Mapping[str, Any]]) -> str:
-    return ", ".join(
-        f"{m['folder_hash']} ({m['size']['height']}x{m['size']['width']} from {m['source']})"
-        for m in found.values()
-    )
 
 
 def check_has_tasks(

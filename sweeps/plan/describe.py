@@ -51,26 +51,22 @@ def refinement_note(num_points: int, num_runs: int) -> str:
 
 def plan_notes(plan: Plan) -> list[str]:
     """Return what a user should know of the methods of a plan."""
-    too_short = [
-        spec
-        for spec in plan.specs
-        if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE
-    ]
-    short = []
-    if "method_options.increase_rate" in plan.varies and too_short:
-        short.append(
-            f"An increase rate acts from period {FIRST_PERIOD_WITH_RATE} on: runs of "
-            f"{counted(max(spec.epochs for spec in too_short), 'epoch')} are alike at every rate."
-        )
-    in_parts = {
-        spec.method
-        for spec in plan.specs
-        if spec.micro_batches > 1 and METHODS[spec.method].needs_gradients
-    }
-    return short + [
+    short, in_parts = 0, set()
+    for spec in plan.specs:
+        if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE:
+            short = max(short, spec.epochs)
+        if spec.micro_batches > 1 and METHODS[spec.method].needs_gradients:
+            in_parts.add(spec.method)
+    notes = [
         f"{method} compares the gradients of each micro-batch, not those of the whole batch."
         for method in sorted(in_parts)
     ]
+    if short and "method_options.increase_rate" in plan.varies:
+        notes.append(
+            f"An increase rate acts from period {FIRST_PERIOD_WITH_RATE} on: runs of "
+            f"{counted(short, 'epoch')} are alike at every rate."
+        )
+    return notes
 
 
 def _num_periods(spec: RunSpec) -> int:
@@ -82,15 +78,7 @@ def _num_periods(spec: RunSpec) -> int:
 def sums_text(
     plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
 ) -> str:
-    """Return how many runs are done and to do, and what those cost.
-
-    Args:
-        plan: the runs.
-        done: ids of those that are done.
-        failed: ids of those that failed earlier and are not tried again.
-        cost: of the others.
-        slots: runs side by side.
-    """
+    """Return how many runs are done, failed earlier and to do, and what the last of these cost."""
     to_do = plan.without({*done, *failed})
     epochs = sum(spec.epochs for spec in to_do.values())
     text = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {len(to_do):,} to do"
@@ -110,7 +98,7 @@ def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
 
 
 def runs_text(plan: Plan, done: Collection[str], failed: Collection[str]) -> str:
-    """Return a table of the runs; see `sums_text`."""
+    """Return a table of the runs."""
     columns = {"tasks", "method", "priorities", "seed", "epochs"}
     varies = [name for name in plan.varies if name not in columns]
     rows = [["run", "tasks", "method", "priorities", "seed", "epochs", "state", "varies"]]

@@ -162,11 +162,7 @@ def preset(name: str) -> Preset:
 def check_size(chosen: Preset, name: str, height: int, width: int) -> None:
     """Raise a `UsageError` if the preset's own data set is prepared at another size than its.
 
-    Args:
-        chosen: the preset.
-        name: of the data set that is trained on; others than the preset's own have any size.
-        height: of its prepared images.
-        width: of its prepared images.
+    Data sets of another `name` have any height and width.
     """
     size = _size(chosen)
     if name.startswith(chosen.data.name.lower()) and size != f"{height}x{width}":

@@ -8,40 +8,34 @@ from mtl.training.probe import ProbeResult, probe
 from sweeps.plan.cost import StepKey, step_key
 from sweeps.text import size
 
-Probed = tuple[RunSpec, ProbeResult]
-
 MIN_SECONDS = 3.0
 """Of timed steps: the median of a few is off by as much as a tenth."""
 
 
-def distinct_networks(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """Return the first spec of each kind of step: tasks, network, batch and image size."""
-    firsts: dict[StepKey, RunSpec] = {}
-    for spec in specs:
-        firsts.setdefault(step_key(spec), spec)
-    return list(firsts.values())
-
-
-def probe_networks(specs: Iterable[RunSpec], data_root: str | None) -> list[Probed]:
-    """Build and time each distinct network; return the first spec of each with what was measured.
+def probe_networks(
+    specs: Iterable[RunSpec], data_root: str | None
+) -> tuple[dict[StepKey, float], tuple[str, ...]]:
+    """Build and time each distinct network once.
 
     Args:
         specs: the runs of a plan.
-        data_root: folder of prepared data, which tell the number of classes.
+        data_root: folder of prepared data, from which the number of classes is read.
+
+    Returns:
+        Seconds of a step as `sweeps.plan.cost.estimate` takes them, and a text on each network.
     """
-    return [
-        (spec, probe(spec, info_of(spec.data, data_root), min_seconds=MIN_SECONDS))
-        for spec in distinct_networks(specs)
-    ]
+    firsts: dict[StepKey, RunSpec] = {}
+    for spec in specs:
+        firsts.setdefault(step_key(spec), spec)
+    measured = {
+        key: probe(spec, info_of(spec.data, data_root), min_seconds=MIN_SECONDS)
+        for key, spec in firsts.items()
+    }
+    seconds = {key: result.seconds_per_step for key, result in measured.items()}
+    return seconds, tuple(_text(firsts[key], result) for key, result in measured.items())
 
 
-def step_seconds(probed: Iterable[Probed]) -> dict[StepKey, float]:
-    """Return what `sweeps.plan.cost.estimate` takes as measured."""
-    return {step_key(spec): result.seconds_per_step for spec, result in probed}
-
-
-def probe_text(spec: RunSpec, result: ProbeResult) -> str:
-    """Return what was measured of a network, for people."""
+def _text(spec: RunSpec, result: ProbeResult) -> str:
     network, data = spec.network, spec.data
     parts = f" in {spec.micro_batches} parts" if spec.micro_batches > 1 else ""
     return (

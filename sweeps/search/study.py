@@ -56,17 +56,7 @@ def open_storage(path: Path) -> BaseStorage:
 
 
 class Study:
-    """A multi-objective study, minimised; its trials come in order.
-
-    Args:
-        storage: see `open_storage`.
-        name: of the study.
-        distributions: parameter -> what it may be.
-        num_objectives: values of a trial.
-        sampler: of `SAMPLERS`.
-        population: trials of a generation.
-        seed: of the search.
-    """
+    """A multi-objective study, minimised; its trials come in order."""
 
     def __init__(
         self,
@@ -74,13 +64,10 @@ class Study:
         name: str,
         distributions: Mapping[str, FloatDistribution],
         num_objectives: int,
-        sampler: str,
-        population: int,
-        seed: int,
+        options: SearchOptions,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._name, self._seed = name, seed
-        self._sampler, self._population = sampler, population
+        self._name, self._options = name, options
         self._distributions: dict[str, BaseDistribution] = dict(distributions)
         self._study = optuna.create_study(
             storage=storage,
@@ -92,9 +79,11 @@ class Study:
     def ask(self, fixed: Mapping[str, float] | None = None) -> Asked:
         """Return the next trial's parameters, `fixed` ones as given."""
         number = len(self._study.get_trials(deepcopy=False))
-        digest = hashlib.sha256(f"{self._name} {self._seed} {number}".encode()).digest()
+        digest = hashlib.sha256(
+            f"{self._name} {self._options.search_seed} {number}".encode()
+        ).digest()
         seed = int.from_bytes(digest[:4], "big")
-        self._study.sampler = SAMPLERS[self._sampler](seed, self._population)
+        self._study.sampler = SAMPLERS[self._options.sampler](seed, self._options.population)
         if fixed:
             self._study.enqueue_trial(dict(fixed))
         params = dict(self._study.ask(self._distributions).params)
@@ -161,16 +150,8 @@ class Trials:
 
     def study(self, name: str, intervals: Mapping[str, Interval]) -> Study:
         """Return a new study of these parameters, those of `TUNED` on a logarithmic scale."""
-        options = self.options
-        return Study(
-            self._storage,
-            name,
-            {k: FloatDistribution(*v, log=k in TUNED) for k, v in intervals.items()},
-            len(self.axes),
-            options.sampler,
-            options.population,
-            options.search_seed,
-        )
+        distributions = {k: FloatDistribution(*v, log=k in TUNED) for k, v in intervals.items()}
+        return Study(self._storage, name, distributions, len(self.axes), self.options)
 
     def generations(self, number: int) -> list[range]:
         """Return the trials 0 to `number` - 1, those together that are asked for together."""

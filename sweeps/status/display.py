@@ -1,5 +1,6 @@
 """How progress looks: a live table on a terminal, now and then a line elsewhere."""
 
+import contextlib
 import math
 import sys
 import time
@@ -33,17 +34,13 @@ def summary(snapshot: Snapshot) -> str:
     return ", ".join(parts)
 
 
-class Display:
-    """Shows how a sweep goes: lines, at most one in ten seconds unless something is said."""
+class Display(contextlib.AbstractContextManager["Display"]):
+    """Shows how a sweep goes: lines, at most one in ten seconds between those that `say` prints."""
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._last_line = -math.inf
         self._last_text = ""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the output tidy."""

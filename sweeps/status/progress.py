@@ -23,8 +23,6 @@ class RunningRun:
 
     run_id: str
     spec: RunSpec
-    started: float
-    """Clock reading, seconds."""
     first_epoch: int | None = None
     """The first epoch that was reported since; a resumed run does not begin with 1."""
     first_epoch_ended: float = 0.0
@@ -115,13 +113,11 @@ class SweepProgress:
     def start(self, run_id: str) -> None:
         """Count a run as running."""
         if not self.is_settled(run_id):
-            now = self._clock()
-            if self._began is None:
-                self._began = now
-            self.running[run_id] = RunningRun(run_id, self.runs[run_id], now)
+            self._began = self._clock() if self._began is None else self._began
+            self.running[run_id] = RunningRun(run_id, self.runs[run_id])
 
     def epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
-        """Note that a run has finished an epoch."""
+        """Count an epoch of a run."""
         run = self.running.get(run_id)
         if run is None:
             return
@@ -178,30 +174,21 @@ class SweepProgress:
         low, high = self._expected.get(run_id, (1.0, 1.0))
         return max((low + high) / 2, 1e-9)
 
-    def _measured(self) -> list[float]:
-        return [*self._paces, *(r.pace for r in self.running.values() if r.pace is not None)]
-
     def _remaining(self, run_id: str) -> float:
         """Return the expected seconds of the epochs that a run has still to train."""
         share = min(1.0, self._epochs.get(run_id, 0) / self._length(self.runs[run_id]))
         return self._centre(run_id) * (1 - share)
 
     def _seconds_left(self) -> Range:
-        settled = self.done | self.failed | self.paused
-        remaining = [self._remaining(run_id) for run_id in self.runs if run_id not in settled]
-        work = makespan(remaining, self.slots)
+        left = [run_id for run_id in self.runs if not self.is_settled(run_id)]
+        work = makespan([self._remaining(run_id) for run_id in left], self.slots)
         low, high = self._seconds_undecided
-        paces = self._measured()
-        if paces:
+        running = [run.pace for run in self.running.values() if run.pace is not None]
+        if paces := [*self._paces, *running]:
             work += (low + high) / 2
             return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
         # Nothing measured yet: the spread that the estimate itself claims.
-        spreads = [
-            (low / self._centre(run_id), high / self._centre(run_id))
-            for run_id, (low, high) in self._expected.items()
-            if run_id not in settled
-        ] or [(1.0, 1.0)]
-        return (
-            low + work * min(least for least, _ in spreads),
-            high + work * max(most for _, most in spreads),
-        )
+        expected = {run_id: self._expected[run_id] for run_id in left if run_id in self._expected}
+        lowest = min((side / self._centre(r) for r, (side, _) in expected.items()), default=1.0)
+        highest = max((side / self._centre(r) for r, (_, side) in expected.items()), default=1.0)
+        return low + work * lowest, high + work * highest

@@ -41,7 +41,7 @@ from sweeps.plan import grid_specs
 from sweeps.plan.cost import estimate, num_cpus
 from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
-from sweeps.plan.probing import probe_networks, step_seconds
+from sweeps.plan.probing import probe_networks
 from sweeps.priority_grid import GRID
 
 
@@ -240,7 +240,7 @@ def estimate_of(*grid: str) -> None:
     runs = {spec.run_id(): spec for spec in specs}
 
     def predicted(data_root: str, *, probed: bool) -> float:
-        steps = step_seconds(probe_networks(specs, data_root)) if probed else None
+        steps = probe_networks(specs, data_root)[0] if probed else None
         found = estimate(
             runs,
             store=None,

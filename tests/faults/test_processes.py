@@ -206,6 +206,21 @@ def test_run_whose_process_is_killed_is_tried_again(
 
 
 @pytest.mark.slow
+def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(
+    tmp_path: Path, data_root: str, undisturbed: Undisturbed
+) -> None:
+    store = tmp_path / "store"
+    with start(store, *options(data_root, *LONG)) as process:
+        wait_for_epochs(store, 5, process)
+        descendants(process, "raylet/raylet")[0].kill()
+        out, said = process.communicate(timeout=400)
+    assert (process.returncode, said) == (0, "")
+    # Its workers outlive it for a while, at times long enough for so short a sweep.
+    assert "(raylet)" not in out
+    assert_as_undisturbed(store, undisturbed(*LONG), {})
+
+
+@pytest.mark.slow
 def test_run_killed_by_the_memory_monitor_is_trained_again(
     tmp_path: Path, data_root: str, undisturbed: Undisturbed
 ) -> None:

@@ -63,7 +63,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     # SIGKILL to the raylet of a local Ray after five epochs.
     "raylet lost": {
         DRIVER: ["test_after_a_crash_suspects_run_singly_and_nothing_is_lost"],
-        LAUNCH: ["test_sweep_whose_raylet_is_killed_ends_with_the_same_results"],
+        PROCESSES: ["test_sweep_whose_raylet_is_killed_ends_with_the_same_results"],
     },
     # A raylet of a cluster of two killed after an epoch, another joining.
     "node lost": {

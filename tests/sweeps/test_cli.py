@@ -69,6 +69,12 @@ def test_plan_counts_done_and_failed_runs(address, tmp_path, capsys):
     assert files_below(store.root) == before
 
 
+def test_plan_says_how_much_a_budget_holds(tmp_path, capsys):
+    for hours, says in (("100", "should hold 20 of 20 runs"), ("0.001", "should hold 0 of 20")):
+        assert main(["--plan", "--store", str(tmp_path / "s"), "--budget", hours]) == 0
+        assert f"A budget of {hours} h {says}" in capsys.readouterr().out
+
+
 def test_long_plan_is_listed_in_part(tmp_path, capsys):
     assert main(["--plan", "--store", str(tmp_path / "s"), "--divisions", "50"]) == 0
     assert "... and 156 more; --json lists all." in capsys.readouterr().out
@@ -124,6 +130,11 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--gpus-per-run", "1"], "at most 0, the GPUs of this machine"),
         (["--gpus-per-run", "1.5"], "at most one GPU"),
         (["--concurrency", "0"], "at least 1"),
+        (["--budget", "0"], "--budget above 0"),
+        (["--budget=-1"], "--budget above 0"),
+        (["--budget", "nan"], "--budget above 0"),
+        (["--budget", "inf"], "--budget above 0"),
+        (["--budget", "1e9"], "at most 8784 hours"),
         (["--config", "absent.yaml"], "absent.yaml (No such file"),
         (["--store", "shelf://bucket/store"], "an address like s3://bucket/prefix"),
         (["--store", ""], "Expected a folder after --store"),

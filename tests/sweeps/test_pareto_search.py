@@ -15,7 +15,7 @@ import pytest
 from mtl.store import Store
 from mtl.training.probe import ProbeResult
 from sweeps.pareto_search import main
-from sweeps.plan.probing import distinct_networks
+from tests.faults.tiny_sweep import num_epochs
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "pareto_search.py"
 TINY = [
@@ -89,11 +89,10 @@ def test_epochs_budget_is_kept(tmp_path, capsys):
 def test_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys):
     a_step = {"seconds": 0.0}
 
-    def timed(specs, data_root):
-        result = ProbeResult("cpu", 1, 1, 1, 1, a_step["seconds"])
-        return [(spec, result) for spec in distinct_networks(specs)]
+    def timed(*_, **__):
+        return ProbeResult("cpu", 1, 1, 1, 1, a_step["seconds"])
 
-    monkeypatch.setattr("sweeps.plan.probing.probe_networks", timed)
+    monkeypatch.setattr("sweeps.plan.probing.probe", timed)
     argv = ["--plan", "--concurrency", "1", "--store", str(tmp_path / "s")]
     days = []
     for a_step["seconds"] in (86_400.0, 172_800.0):
@@ -118,10 +117,6 @@ def files(store: Path) -> tuple[bytes, dict[str, bytes]]:
     """Return the decisions and the results."""
     results = {path.parent.name: path.read_bytes() for path in store.glob("runs/*/result.json")}
     return (store / "sweeps/pareto_search/decisions.jsonl").read_bytes(), results
-
-
-def num_epochs(store: Path) -> int:
-    return sum(path.read_text().count("\n") for path in store.glob("runs/*/epochs.jsonl"))
 
 
 @pytest.mark.slow

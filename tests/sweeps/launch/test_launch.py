@@ -1,16 +1,13 @@
-"""Real launches on Ray: with a played training in one shared Ray, then with the true one.
+"""Real launches of a played training, in one shared Ray.
 
-A played training is a function within a function, so that it travels to Ray's workers by value.
+The played training is a function within a function, so that it travels to Ray's workers by value.
 """
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mtl.store import Store
@@ -20,12 +17,6 @@ from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from tests.sweeps.launch.stage import Said, launch_specs
-
-SCRIPT = Path(__file__).parents[3] / "sweeps" / "priority_grid.py"
-TINY = [
-    "--divisions", "3", "--seeds", "1", "--set", "data.num_train=8", "data.num_validation=4",
-    "data.num_test=4", "data.height=16", "data.width=16", "network.decoder_widths=8,8,8,8,8,8",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -194,48 +185,3 @@ def test_crash_of_fit_under_real_workers_loses_nothing(tmp_path, marks):
     assert [len(trials(marks, run_id)) for run_id in done_before] == [1, 1]
     assert store.done(progress.runs) == set(progress.runs)
     assert not list(Path("/tmp").glob(f"{session.SCRATCH_PREFIX}{os.getpid()}-*"))
-
-
-@pytest.fixture
-def environment(tmp_path) -> dict[str, str]:
-    return os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-
-def command(store: Path, *more: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), "--store", str(store), *TINY, *more]
-
-
-def results(store: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in store.glob("runs/*/result.json")}
-
-
-def wait_for_epochs(store: Path, least: int, seconds: float = 240.0) -> None:
-    end = time.monotonic() + seconds
-    while not any(
-        len(path.read_text().splitlines()) >= least for path in store.glob("runs/*/epochs.jsonl")
-    ):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-@pytest.mark.slow
-def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(tmp_path, environment):
-    store, undisturbed = tmp_path / "store", tmp_path / "undisturbed"
-    argv = command(store, "--epochs", "60")
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        wait_for_epochs(store, 5)
-        assert len(results(store)) < 4
-        family = psutil.Process(process.pid).children(recursive=True)
-        raylet = next(p for p in family if "raylet/raylet" in " ".join(p.cmdline()[:1]))
-        raylet.kill()
-        out, said = process.communicate(timeout=400)
-    assert (process.returncode, said) == (0, "")
-    # Its workers outlive it for a while, at times long enough for so short a sweep.
-    assert "(raylet)" not in out
-    other = subprocess.run(
-        command(undisturbed, "--epochs", "60"), capture_output=True, env=environment, timeout=400
-    )
-    assert other.returncode == 0
-    assert results(store) == results(undisturbed)

@@ -33,6 +33,14 @@ def test_makespan_is_bounded_by_the_sum_and_by_the_longest():
     assert makespan([], 4) == 0
 
 
+def test_runs_within_a_time_fill_slots_in_order():
+    assert cost.runs_within([10, 10, 10, 10], 2, 20) == 4
+    assert cost.runs_within([10, 10, 10, 10], 2, 19) == 2
+    assert cost.runs_within([30, 10, 10], 1, 20) == 0  # the first is still running at the end
+    assert cost.runs_within([], 2, 20) == 0
+    assert cost.runs_within([1.0], 1, -5) == 0
+
+
 def test_decoder_multiplications_are_those_of_the_network(spec):
     import torch
 
