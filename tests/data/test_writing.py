@@ -135,9 +135,7 @@ def test_files_of_earlier_version_or_damaged_notes_are_cleared(tmp_path: Path) -
     (beside / "chunks" / "about.json").write_text("{")
     (beside / "recipe.json").write_text(json.dumps(Numbers().about()))
     write(Numbers(), tmp_path / "data")
-    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == [
-        "manifest.json", "test", "train", "validation",
-    ]  # fmt: skip
+    assert not (tmp_path / "data" / "recipe.json").exists()
     assert not beside.exists()
 
 
@@ -202,6 +200,26 @@ def test_split_without_good_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PreparedDataError, match="split validation, got none: .*validation 0"):
         write(recipe, tmp_path / "data", skip_bad=True)
     assert not (tmp_path / "data").exists()
+
+
+def test_label_that_is_no_class_is_refused_with_its_place(tmp_path, monkeypatch) -> None:
+    original = Numbers.sample
+
+    def with_label_2(self: Numbers, split: str, index: int) -> Sample:
+        sample = original(self, split, index)
+        wrong = sample.targets["segmentation"].copy()
+        wrong[0] = 255  # not valid: as it should be
+        if (split, index) == ("validation", 2):
+            wrong[3, 5] = 2
+        return replace(sample, targets={**sample.targets, "segmentation": wrong})
+
+    monkeypatch.setattr(Numbers, "sample", with_label_2)
+    with pytest.raises(PreparedDataError) as caught:
+        write(Numbers(), tmp_path / "data")
+    assert str(caught.value) == (
+        "Expected segmentation labels from 0 to 1 (even, odd), got 2 in sample 2 of split "
+        "validation. Mark such pixels as not valid, or name their classes in the data set."
+    )
 
 
 def test_statistics_by_hand(tmp_path: Path) -> None:

@@ -82,15 +82,11 @@ def test_files_become_training(mine: Path, tmp_path: Path, capsys) -> None:
 BAD = [
     (["cityscapes", "--source", ".", "--size", "8x8"], 2, "Unknown data set 'cityscapes'"),
     (["folder", "--source", ".", "--size", "8"], 2, "--size HEIGHTxWIDTH"),
-    (["folder", "--source", ".", "--size", "0x8"], 2, "--size HEIGHTxWIDTH"),
     (["folder", "--source", ".", "--size", "8x8", "--option", "seed"], 2, "KEY=VALUE"),
     (["folder", "--source", ".", "--size", "8x8", "--option", "sed=1"], 2, "Unknown field"),
     (["folder", "--source", ".", "--size", "8x8", "--split", "val"], 2, "Unknown split 'val'"),
     (["folder", "--source", ".", "--size", "8x8", "--no-fill", "--exact-fill"], 2, "not allowed"),
     (["folder", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
-    (["nyuv2", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
-    (["nyuv2_mtan", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
-    (["taskonomy", "--source", "/nowhere", "--size", "8x8"], 1, "/nowhere"),
 ]
 
 
@@ -138,16 +134,11 @@ def test_sweep_chooses_among_several_preparations(mine: Path, tmp_path: Path, ca
     error = capsys.readouterr().err
     assert "Expected one prepared version of folder, got 3: " in error
     assert "32x32" in error
-    argv += ["--probe", "--set", f"data.prepared={chosen}", "batch_size=2"]
-    assert sweep(argv) == 0
-    assert "M parameters" in capsys.readouterr().out
+    assert sweep([*argv, "--set", f"data.prepared={chosen}", "batch_size=2"]) == 0
 
 
 def test_mtan_copy_of_nyuv2_is_prepared_whole(mtan_source: Path, tmp_path: Path) -> None:
-    argv = ("--size", "32x48", "--workers", "2")
-    manifest = prepared("nyuv2_mtan", mtan_source, tmp_path / "data", *argv)
-    sheet = str(tmp_path / "sheet.png")
-    assert show.main([str(manifest["folder"]), "--out", sheet, "--split", "test"]) == 0
+    manifest = prepared("nyuv2_mtan", mtan_source, tmp_path / "data", "--size", "32x48")
     assert manifest["counts"] == {"train": 2, "validation": 1, "test": 1}
     assert set(manifest["tasks"]) >= {"depth", "normal", "segmentation", "edge2d", "keypoint2d"}
     # A share of 13 / 14 of the labels is not void; mixed cells keep what their centre says.
@@ -157,9 +148,8 @@ def test_mtan_copy_of_nyuv2_is_prepared_whole(mtan_source: Path, tmp_path: Path)
 def test_taskonomy_is_prepared_whole_with_its_raw_scales(taskonomy_source, tmp_path) -> None:
     root = tmp_path / "data"
     manifest = prepared("taskonomy", taskonomy_source, root, "--option", "stride=1")
-    assert manifest["ids"]["train"] == ["hanson/point_0_view_0", "hanson/point_10_view_1",
-                                        "merom/point_2_view_0"]  # fmt: skip
-    assert len(manifest["ids_hash"]) == 16
+    ids = ["hanson/point_0_view_0", "hanson/point_10_view_1", "merom/point_2_view_0"]
+    assert manifest["ids"]["train"] == ids
     assert set(manifest["tasks"]) == set(TASKS) - {"segmentation"}
     statistics = manifest["statistics"]
     # value / 65535 without any rescaling: decades apart, which is what the method balances.

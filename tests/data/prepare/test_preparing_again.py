@@ -42,25 +42,20 @@ def test_changed_source_files_are_named_by_folder(folder_source, depth, tmp_path
     files = read_manifest(folder)["files"]
     assert files["count"] == 15  # 5 images with their targets of the 2 wanted tasks
     assert len(files["folders"]) == 9
-    before = depth[3].stat()
+    kept = depth[3].rename(tmp_path / "kept.png")
     shutil.copy(depth[0], depth[3])
     refused(
         argv, capsys,
         f"prepared in {folder}, got others in val/depth: size or time changed",
         f"Remove {folder} to start again, or restore the files.",
     )  # fmt: skip
-    # A file that is gone is a change too, and what the description says is in the options.
-    os.utime(folder_source / "dataset.yaml")
+    # A file that is gone is a change too.
     depth[3].unlink()
     refused(argv, capsys, "val/depth")
-    shutil.copy(depth[0], depth[3])
-    shutil.rmtree(folder)
-    assert main(argv) == 0
-    capsys.readouterr()
+    kept.rename(depth[3])
+    os.utime(folder_source / "dataset.yaml")  # what it says is in the options
     assert main(argv) == 0
     assert "15 source files are as they were" in capsys.readouterr().out
-    os.utime(depth[3], ns=(before.st_atime_ns, before.st_mtime_ns))
-    refused(argv, capsys, "val/depth")
 
 
 def test_files_changed_after_interruption_start_again(
@@ -138,8 +133,6 @@ def test_waiting_for_another_process_is_reported_once(folder_source, tmp_path, c
     error = " ".join(capsys.readouterr().err.split())
     assert error.count("Another process prepares") == 1
     assert "Waiting for it." in error
-    assert main(argv) == 0
-    assert "Another process" not in capsys.readouterr().err
 
 
 def test_continuing_needs_space_for_the_rest_alone(folder_source, tmp_path, capsys, monkeypatch):
