@@ -89,15 +89,13 @@ def info_of(data: DataSpec, data_root: str | None = None) -> DataInfo:
 
 
 def expected_bytes(data: DataSpec) -> int:
-    """Return the bytes that the prepared scenes take on disk, without rendering any of them.
+    """Return the bytes that scenes will take on disk; other data are there already.
 
     image 3; depth, reshading, edge2d, edge3d, keypoint2d, keypoint3d 4 each; curvature 8;
-    normal 12; segmentation 1; nine masks 1 each: 57 bytes a pixel. Other data are there already.
+    normal 12; segmentation 1; nine masks 1 each: 57 bytes a pixel.
     """
-    if data.name != "scenes":
-        return 0
     num_images = sum(data.count(split) for split in SPLITS)
-    return 57 * data.height * data.width * num_images
+    return 57 * data.height * data.width * num_images if data.name == "scenes" else 0
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,8 @@ from mtl.spec.strict import build_dataclass, checked_name
 def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
     """Return what stands for the state of files, plain values.
 
-    `count` files, a `hash` over all of them, and `folders`: folder relative to the source -> hash
+    `count` files, a `hash` over all of them, and `folders`: folder relative to `source` -> hash
     over its files, by which a change can be named with its place.
-
-    Args:
-        paths: of the files; each counts once.
-        source: file or folder to which names are relative.
     """
     base = os.fspath(source if source.is_dir() else source.parent)
     above = os.path.join(base, "")
@@ -97,13 +93,13 @@ class RawRecipe:
     height: int
     width: int
     tasks: tuple[str, ...]
-    """Those wanted, in the order of `mtl.spec.run.TASKS`."""
+    """Those wanted, in the order of `mtl.spec.sections.TASKS`."""
     filled: bool
     """Whether missing values that the reader calls fillable are filled."""
     exact_fill: bool
     """Whether the full system is solved for that, see `mtl.data.targets.colorization`."""
     splits: tuple[str, ...]
-    """Those wanted, in the order of `mtl.spec.run.SPLITS`."""
+    """Those wanted, in the order of `mtl.spec.sections.SPLITS`."""
     optional: tuple[str, ...]
     """Derived tasks that nobody asked for by name: left out where they count nowhere."""
     files: Mapping[str, Any]
@@ -199,8 +195,8 @@ def make_recipe(
         options: of the reader; those left out have its defaults.
         tasks: those wanted; None means all in the files and all that can be derived.
         splits: those wanted.
-        filled: whether fillable holes are filled.
-        exact_fill: whether by the full system, see `mtl.data.targets.colorization`.
+        filled: as in `RawRecipe`.
+        exact_fill: as in `RawRecipe`.
         skip_bad: whether samples whose files are not all there will be left out.
 
     Raises:

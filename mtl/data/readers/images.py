@@ -53,9 +53,6 @@ def read_rgb(
             grey or transparent picture is another encoding than three values a pixel.
         or_grey: with `lossless`, take a PNG of one channel too, for maps whose channels are equal.
         upright: turn the picture as its EXIF data say.
-
-    Raises:
-        BadSampleError: for a file that is damaged or is not such a picture.
     """
     expected = f"an 8-bit colour {'PNG' if lossless else 'PNG or JPEG'}"
     picture, kind = _decoded(path, expected)
@@ -73,30 +70,20 @@ def read_rgb(
 
 
 def read_uint16(path: Path) -> NDArray[np.uint16]:
-    """Return a 16-bit grey PNG as uint16 (height, width), all 65,536 values intact.
-
-    Raises:
-        BadSampleError: for a file that is damaged or is not such a picture.
-    """
+    """Return a 16-bit grey PNG as uint16 (height, width), all 65,536 values intact."""
     return _grey(path, "a 16-bit grey PNG", ("I;16B",))
 
 
 def read_uint8(path: Path) -> NDArray[np.uint8]:
     """Return the values of a grey PNG or the indices of a palette PNG as uint8 (height, width).
 
-    Raises:
-        BadSampleError: for a file that is damaged or is not such a picture: colours, 16 bits and
-            JPEG, whose compression invents labels, are refused.
+    Colours, 16 bits and JPEG, whose compression invents labels, are refused.
     """
     return _grey(path, "an 8-bit grey or palette PNG", (*GREY_BITS, *PALETTES))
 
 
 def read_grey(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Return a grey PNG of 8 or 16 bits as uint8 or uint16 (height, width).
-
-    Raises:
-        BadSampleError: for a file that is damaged or is not such a picture.
-    """
+    """Return a grey PNG of 8 or 16 bits as uint8 or uint16 (height, width)."""
     return _grey(path, "an 8-bit or 16-bit grey PNG", (*GREY_BITS, *PALETTES, "I;16B"))
 
 
@@ -118,9 +105,6 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
     Of two values the larger counts as set, be they 0 and 1, 0 and 255, or others; one value alone
     is set unless it is 0. Values between, of resizing, go to the nearer of the two ends.
-
-    Raises:
-        BadSampleError: for a file that is damaged or is not such a picture.
     """
     values = read_uint8(path)
     low, high = int(values.min()), int(values.max())
@@ -141,11 +125,7 @@ def is_turned(path: Path) -> bool:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Return the numbers or booleans of a .npy file, any shape; nothing is ever unpickled.
-
-    Raises:
-        BadSampleError: for a file that is damaged, shorter than its header says, or holds objects.
-    """
+    """Return the numbers or booleans of a .npy file, any shape; nothing is ever unpickled."""
     expected = "a .npy file of numbers"
     _check_regular(path, expected)
     remedy = "Write it again with numpy.save"

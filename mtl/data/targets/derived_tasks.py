@@ -18,6 +18,10 @@ Derived = tuple[np.ndarray, np.ndarray]
 """Target (height, width, channels) float32 and where it is valid (height, width)."""
 
 
+def _as_map(values: np.ndarray) -> np.ndarray:
+    return values[..., None].astype(np.float32)
+
+
 def _edge2d(sample: RawSample) -> Derived:
     return _in_picture(derive.edge2d(sample.image), derive.edge2d_sees_only, sample)
 
@@ -44,7 +48,7 @@ def _edge3d(sample: RawSample) -> Derived:
     """
     depth, known = _depth(sample)
     seen = ndimage.binary_erosion(known, SQUARE, border_value=0)
-    return derive.edge3d(depth, known)[..., None].astype(np.float32), seen
+    return _as_map(derive.edge3d(depth, known)), seen
 
 
 def _surface(sample: RawSample) -> tuple[np.ndarray, np.ndarray, np.ndarray, Camera]:
@@ -57,13 +61,12 @@ def _surface(sample: RawSample) -> tuple[np.ndarray, np.ndarray, np.ndarray, Cam
 
 def _reshading(sample: RawSample) -> Derived:
     depth, normals, known, camera = _surface(sample)
-    shaded = derive.reshading(np.where(known, depth, 1.0), normals, camera)
-    return shaded[..., None].astype(np.float32), known
+    return _as_map(derive.reshading(np.where(known, depth, 1.0), normals, camera)), known
 
 
 def _keypoint3d(sample: RawSample) -> Derived:
     depth, normals, known, camera = _surface(sample)
-    return derive.keypoint3d(depth, normals, camera, known)[..., None].astype(np.float32), known
+    return _as_map(derive.keypoint3d(depth, normals, camera, known)), known
 
 
 def _curvature(sample: RawSample) -> Derived:
@@ -91,12 +94,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def tasks_to_read(wanted: Iterable[str], held: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the `held` tasks that files must be read for, in their order.
-
-    Args:
-        wanted: tasks; none means all.
-        held: tasks that the files have.
-    """
+    """Return those of the tasks `held` in files that must be read for the `wanted`, if any."""
     held, wanted = tuple(held), tuple(wanted)
     needed: set[str] = set()
     for task in wanted:
@@ -162,7 +160,7 @@ def _in_picture(
         valid &= sees_only(sample.inside)
     if sample.counted is not None:
         valid &= sample.counted
-    return values[..., None].astype(np.float32), valid
+    return _as_map(values), valid
 
 
 def _depth(sample: RawSample) -> Derived:

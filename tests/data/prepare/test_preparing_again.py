@@ -58,31 +58,6 @@ def test_changed_source_files_are_named_by_folder(folder_source, depth, tmp_path
     assert "15 source files are as they were" in capsys.readouterr().out
 
 
-def test_files_changed_after_interruption_start_again(
-    folder_source, depth, tmp_path, capsys, monkeypatch
-) -> None:
-    original, reads = RawRecipe.sample, []
-
-    def sample(self, split, index):
-        reads.append((split, index))
-        if split == "test" and reads.count(("test", 0)) == 1:
-            raise KeyboardInterrupt
-        return original(self, split, index)
-
-    monkeypatch.setattr(RawRecipe, "sample", sample)
-    argv = command(folder_source, tmp_path / "data")
-    assert main(argv) == 1
-    assert "the same command continues" in capsys.readouterr().err
-    shutil.copy(depth[1], depth[0])
-    reads[:] = [("test", 0)]
-    assert main(argv) == 0
-    assert "Starting again: files changed since the preparation" in capsys.readouterr().err
-    assert len(reads) == 1 + 5
-    assert main(command(folder_source, tmp_path / "fresh")) == 0
-    manifests = [read_manifest(only_folder(tmp_path / name)) for name in ("data", "fresh")]
-    assert manifests[0]["folder_hash"] == manifests[1]["folder_hash"]
-
-
 def test_fingerprint_is_relative_and_tells_changed_folders(tmp_path: Path) -> None:
     for place in ("a/x", "a/y", "outside"):
         (tmp_path / place).mkdir(parents=True)

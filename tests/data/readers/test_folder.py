@@ -316,54 +316,47 @@ def grey(value: int, mode: str = "L") -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("folder", "picture", "words"),
+    ("folder", "content", "words"),
     [
-        ("image", grey(7, "I;16"), "16-bit"),
-        ("image", Image.new("RGB", (WIDTH, 5)), "5 x 24 pixels"),
-        ("depth", grey(7), "8 bits"),
-        ("depth", grey(0, "I;16"), "some valid depth"),
-        ("label", grey(0, "RGB"), "colours"),
-        ("label", grey(13), "labels from 0 to 12 or 255 for void"),
-        ("normal", grey(0), "grey values"),
-        ("curvature", grey(0, "LA"), "transparency"),
-        ("curvature", grey(0, "RGBA"), "three values a pixel"),
+        ("image", grey(7, "I;16"), ("16-bit",)),
+        ("depth", Image.new("I;16", (WIDTH, 5), 2000), ("18 x 24 pixels, as the image has,",)),
+        ("depth", grey(7), ("8 bits",)),
+        ("depth", grey(0, "I;16"), ("some valid depth",)),
+        ("label", grey(0, "RGB"), ("colours",)),
+        ("label", grey(13), ("labels from 0 to 12 or 255 for void",)),
+        ("normal", grey(0), ("grey values",)),
+        ("curvature", grey(0, "LA"), ("transparency",)),
+        ("curvature", grey(0, "RGBA"), ("three values a pixel",)),
+        ("depth", np.full(SHAPE, -2e3), ("depths above 0 m",)),
+        ("depth", np.ones((*SHAPE, 3)), ("shape (18, 24, 3)",)),
+        ("label", np.full(SHAPE, 0.5), ("labels from 0 to 12",)),
+        ("label", np.full(SHAPE, -1), ("got -1 at 432 pixels",)),
+        ("normal", np.ones((3, *SHAPE)), ("shape (3, 18, 24)",)),
+        ("edge2d", np.zeros((0, WIDTH)), ("shape (0, 24, 1)",)),
+        ("image", np.full((*SHAPE, 3), 2.0), ("floats 0..1",)),
+        ("image", np.zeros((3, *SHAPE), np.uint8), ("shape (3, 18, 24)",)),
+        # Values that a task cannot have name the scale; the YAML has 1/255 for reshading.
+        ("normal", np.full((*SHAPE, 3), -1.02), ("tasks.normal.scale", "-1.02 to -1.02")),
+        ("reshading", np.full(SHAPE, 255 * 200.0), ("tasks.reshading.scale", "200 to 200")),
+        ("edge3d", np.full(SHAPE, -0.02), ("tasks.edge3d.scale", "-0.02 to -0.02")),
+        (
+            "curvature",
+            np.full((*SHAPE, 2), 127, np.uint8),
+            ("tasks.curvature.scale", "of 127"),
+        ),
     ],
 )
-def test_pictures_that_cannot_be_read_are_named(folder_source, folder, picture, words) -> None:
-    path = folder_source / "train" / folder / "Bild 0 é.png"
-    picture.save(path)
-    # A wrong size shows in a target.
-    place = folder_source if words == "5 x 24 pixels" else path
-    refused_sample(lambda: first(folder_source), words, place)
-    open_folder(folder_source).read("train/Bild 1 é")
+def test_files_that_cannot_be_are_named(folder_source, folder, content, words) -> None:
+    if isinstance(content, Image.Image):
+        path = folder_source / "train" / folder / "Bild 0 é.png"
+        content.save(path)
+    else:
+        path = replace_first(folder_source, folder, content)
+    refused_sample(lambda: first(folder_source), *words, path)
+    open_folder(folder_source).read("train/Bild 1 é")  # the others can be read
 
 
 MISSING_AS_MAXIMUM = np.where(np.arange(WIDTH) < 3, 65.535, 2)
-
-
-@pytest.mark.parametrize(
-    ("folder", "array", "words"),
-    [
-        ("depth", np.full(SHAPE, -2e3), "depths above 0 m"),
-        ("depth", np.ones((*SHAPE, 3)), "shape (18, 24, 3)"),
-        ("label", np.full(SHAPE, 0.5), "labels from 0 to 12"),
-        ("label", np.full(SHAPE, -1), "got -1 at 432 pixels"),
-        ("normal", np.ones((3, *SHAPE)), "shape (3, 18, 24)"),
-        ("normal", np.full((HEIGHT, 25, 3), 3**-0.5), "18 x 24 pixels, as the image has,"),
-        ("edge2d", np.zeros((0, WIDTH)), "shape (0, 24, 1)"),
-        ("image", np.full((*SHAPE, 3), 2.0), "floats 0..1"),
-        ("image", np.zeros((3, *SHAPE), np.uint8), "shape (3, 18, 24)"),
-        # Values that a task cannot have name the scale; the YAML has 1/255 for reshading.
-        ("normal", np.full((*SHAPE, 3), -1.02), "-1.02 to -1.02"),
-        ("reshading", np.full(SHAPE, 255 * 200.0), "200 to 200"),
-        ("edge3d", np.full(SHAPE, -0.02), "-0.02 to -0.02"),
-        ("curvature", np.full((*SHAPE, 2), 127, np.uint8), "a median size of 127"),
-    ],
-)
-def test_arrays_that_cannot_be_are_named(folder_source, folder, array, words) -> None:
-    path = replace_first(folder_source, folder, array)
-    remedy = f"tasks.{folder}.scale" if " to " in words and folder != "label" else ""
-    refused_sample(lambda: first(folder_source), words, path, remedy)
 
 
 @pytest.mark.parametrize(

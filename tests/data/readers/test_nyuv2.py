@@ -1,6 +1,5 @@
 """The official file, written in its layout and read back; what can be wrong names the file."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,14 @@ import scipy.io
 from PIL import Image
 
 from mtl.data.prepare.__main__ import _option
-from mtl.data.readers.nyuv2 import CAMERA, MAT_NAME, Nyuv2Options, inside_border, open_nyuv2
+from mtl.data.readers.nyuv2 import (
+    CAMERA,
+    MAT_NAME,
+    PICTURE_MARGIN_PX,
+    Nyuv2Options,
+    inside_border,
+    open_nyuv2,
+)
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.sample import RawSample
 from mtl.data.targets.derive import normals_from_depth
@@ -22,7 +28,6 @@ from tests.data.readers.nyuv2_formats import (
     Frames,
     coded,
     corner_normal_map,
-    real_frames,
     room,
     write_eigen,
     write_ladicky,
@@ -80,23 +85,22 @@ def test_border_is_invalid_in_every_task(source: Path, border: str | int, num_in
     np.testing.assert_array_equal(sample.counted, inside)
 
 
-def test_white_border_of_real_frames_is_left_out(real_data: Path, tmp_path: Path) -> None:
-    real = real_frames(real_data, (1, 7))
-    options = Nyuv2Options(validation_share=0, tasks=("depth",))
-    data = open_nyuv2(write_official(tmp_path, real, (1,), (2,)), options)
-    for sample_id in ("0001", "0002"):
-        sample = data.read(sample_id)
-        white = (sample.image == 255).all(-1)
+def test_white_border_of_real_frames_is_left_out(real_data: Path) -> None:
+    for path in sorted((real_data / "nyuv2_real18" / "rgb").glob("*.png"))[:2]:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        white = (image == 255).all(-1)
         for edge in (white[:5], white[-5:], white[:, :6], white[:, -7:]):
             assert edge.mean() > 0.99
-        for task in ("edge2d", "keypoint2d"):
+        sample = RawSample(
+            image, {}, {}, inside=inside_border(PICTURE_MARGIN_PX), counted=inside_border("eigen")
+        )
+        # Of the Eigen crop's rows 45 to 470 and columns 41 to 600: edges see 12 pixels around, so
+        # rows end at 469 - 12 = 457; the largest filter sees 40 before and 43 behind, so rows 50 to
+        # 426 and columns 50 to 586 are left.
+        for task, num_valid in (("edge2d", 413 * 560), ("keypoint2d", 377 * 537)):
             target, valid = derived(task, sample)
-            # Of the Eigen crop's rows 45 to 470 and columns 41 to 600: edges see 12 pixels around,
-            # so rows end at 469 - 12 = 457; the largest filter sees 40 before and 43 behind, so
-            # rows 50 to 426 and columns 50 to 586 are left.
-            num_valid = 413 * 560 if task == "edge2d" else 377 * 537
             assert valid.sum() == num_valid
-            without = derived(task, dataclasses.replace(sample, inside=None, counted=None))[0]
+            without = derived(task, RawSample(image, {}, {}))[0]
             assert without[:15].max() > target[valid].mean() * 3
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.data.batches import training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.records import PLOTTED_METRIC
@@ -21,13 +20,10 @@ from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.tasks import TASKS
 from mtl.training import fit
-from mtl.training.fit import _Run
-from mtl.training.step import task_losses
 
 pytestmark = pytest.mark.slow
 
 VARIANTS = pytest.mark.parametrize("variant", ["simple", "rooms"])
-PAIR = ("depth", "segmentation")
 ALL_THREE = ("depth", "normal", "segmentation")
 COLOUR_BINS = 8
 """Bins a channel of the colour-only classifier: 512 colours."""
@@ -143,32 +139,3 @@ def test_joint_training_loses_to_single_task_on_task(variant: str, workshop: Wor
         print(f"{variant} {task}: single {alone}, joint {together}")
         lost[task] = min(alone) > max(together)  # beyond what seeds explain
     assert any(lost.values())
-
-
-@VARIANTS
-def test_task_gradients_disagree_in_part_of_steps(variant, workshop, tmp_path) -> None:
-    spec = scenes_spec(variant, PAIR)
-    workshop.folder(spec)
-    run = _Run(spec, Store(tmp_path / "store"), workshop.runtime)
-    run.network.train()
-    cosines = []
-    for epoch in (1, 2, 3, 4):
-        for batch in training_batches(
-            run.splits["train"], seed=0, epoch=epoch, batch_size=8, horizontal_flips=True,
-            mirror_signs={}, device=run.device,
-        ):  # fmt: skip
-            losses = task_losses(spec, run.network(batch.images), batch, run.info)
-            flat = [
-                torch.cat([g.flatten() for g in gradients])
-                for gradients in (
-                    torch.autograd.grad(loss, run.stepper.shared_parameters, retain_graph=True)
-                    for loss in losses
-                )
-            ]
-            cosines.append(torch.cosine_similarity(*flat, dim=0).item())
-            run.optimizer.zero_grad()
-            run.weighting.backward(losses)
-            run.optimizer.step()
-    negative = np.mean(np.array(cosines) < 0)
-    print(f"{variant}: {negative:.0%} of {len(cosines)} steps with negative cosine")
-    assert 0.05 < negative < 1

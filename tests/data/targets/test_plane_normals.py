@@ -1,12 +1,8 @@
 """Normals by planes: exact on planes, and far better than differences where depth is noisy."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from mtl.data.readers.nyuv2 import CAMERA as NYUV2_CAMERA
 from mtl.data.sample import Camera
 from mtl.data.scenes.render import render_scene
 from mtl.data.targets.derive import camera_rays, normals_from_depth, plane_normals
@@ -74,20 +70,3 @@ def test_with_sensors_noise_it_beats_differences_on_scenes() -> None:
         medians.append(float(np.median(errors)))
     print(f"median angle in degrees: differences {medians[0]:.1f}, planes {medians[1]:.1f}")
     assert medians[1] < medians[0] / 2
-
-
-def test_on_real_depth_neighbours_agree(real_data: Path) -> None:
-    path = real_data / "nyuv2_real18" / "depth_mm" / "0005.png"
-    if not path.exists():
-        pytest.skip("no nyuv2_real18 among the real images")
-    depth = np.asarray(Image.open(path)).astype(float) / 1000
-    valid = np.ones(depth.shape, bool)
-    jitter = []
-    for normals, exists in (
-        normals_from_depth(depth, NYUV2_CAMERA, valid),
-        plane_normals(depth, NYUV2_CAMERA, valid, 13),
-    ):
-        assert exists.mean() > 0.95
-        beside = angles_deg(normals[:, 1:], normals[:, :-1], exists[:, 1:] & exists[:, :-1])
-        jitter.append(float(np.median(beside)))
-    assert jitter[1] < jitter[0] / 4
