@@ -306,8 +306,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         samples={split: samples[split] for split in SPLIT_FOLDERS},
         files=files,
         decode=partial(
-            _read,
-            description=replace(description, tasks={t: description.tasks[t] for t in tasks}),
+            _read, description=replace(description, tasks={t: description.tasks[t] for t in tasks})
         ),
         fillable=tuple(task for task in tasks if description.tasks[task].fill),
         licence=description.licence,

@@ -36,13 +36,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
-from mtl.data.readers.common import (
-    bad_file,
-    check_depth,
-    check_size,
-    hold_out,
-    unit_normals,
-)
+from mtl.data.readers.common import bad_file, check_depth, check_size, hold_out, unit_normals
 from mtl.data.readers.images import read_mask, read_rgb
 from mtl.data.readers.nyuv2_classes import CLASSES_13, classes_13
 from mtl.data.sample import Camera, RawDataset, RawSample

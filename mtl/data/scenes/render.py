@@ -20,13 +20,7 @@ from scipy import ndimage
 
 from mtl.data.sample import Camera, RawSample
 from mtl.data.scenes.builder import Layout, Palette
-from mtl.data.scenes.materials import (
-    MIN_COSINE,
-    Materials,
-    albedo,
-    linear_rgb,
-    surface_coordinates,
-)
+from mtl.data.scenes.materials import MIN_COSINE, Materials, albedo, linear_rgb, surface_coordinates
 from mtl.data.scenes.ray_casting import (
     Array,
     Hits,

@@ -186,11 +186,7 @@ def _solve_exact(by_pixel: FloatArray, is_hole: BoolArray, grey: FloatArray) -> 
     known = np.flatnonzero(~is_hole)
     neighbour, weight = _weights(grey, known)
     mean = sparse.csr_array(
-        (
-            weight.reshape(-1),
-            neighbour.reshape(-1),
-            np.arange(known.size + 1) * weight.shape[1],
-        ),
+        (weight.reshape(-1), neighbour.reshape(-1), np.arange(known.size + 1) * weight.shape[1]),
         shape=(known.size, is_hole.size),
     )
     holes = _Holes(grey, is_hole)

@@ -87,10 +87,7 @@ def normals_from_depth(
 
 
 def curvature(
-    depth_m: FloatArray,
-    normals: FloatArray,
-    camera: Camera,
-    valid: BoolArray | None = None,
+    depth_m: FloatArray, normals: FloatArray, camera: Camera, valid: BoolArray | None = None
 ) -> tuple[FloatArray, BoolArray]:
     """Return principal curvatures k1 >= k2 times 0.03 m, in -1..1 (H, W, 2), and where they exist.
 
@@ -267,10 +264,7 @@ def reshading(depth_m: FloatArray, normals: FloatArray, camera: Camera) -> Float
 
 
 def keypoint3d(
-    depth_m: FloatArray,
-    normals: FloatArray,
-    camera: Camera,
-    valid: BoolArray | None = None,
+    depth_m: FloatArray, normals: FloatArray, camera: Camera, valid: BoolArray | None = None
 ) -> FloatArray:
     """Return a 3D keypoint score (H, W) in 0..1: a stand-in for NARF's interest image.
 

@@ -339,11 +339,7 @@ def grey(value: int, mode: str = "L") -> Image.Image:
         ("normal", np.full((*SHAPE, 3), -1.02), ("tasks.normal.scale", "-1.02 to -1.02")),
         ("reshading", np.full(SHAPE, 255 * 200.0), ("tasks.reshading.scale", "200 to 200")),
         ("edge3d", np.full(SHAPE, -0.02), ("tasks.edge3d.scale", "-0.02 to -0.02")),
-        (
-            "curvature",
-            np.full((*SHAPE, 2), 127, np.uint8),
-            ("tasks.curvature.scale", "of 127"),
-        ),
+        ("curvature", np.full((*SHAPE, 2), 127, np.uint8), ("tasks.curvature.scale", "of 127")),
     ],
 )
 def test_files_that_cannot_be_are_named(folder_source, folder, content, words) -> None:
