@@ -1,14 +1,14 @@
 """Prepared data are whole or not there, continue after any interruption, and list what is bad."""
 
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mtl.data import writing
 from mtl.data.manifest import check_hashes, read_manifest
@@ -25,6 +25,7 @@ class Numbers:
 
     bad: tuple[tuple[str, int], ...] = ()
     num_train: int = 25
+    change: Callable[[str, int, Sample], Sample] = lambda split, index, sample: sample
 
     def counts(self) -> dict[str, int]:
         return {"train": self.num_train, "validation": 3, "test": 12}
@@ -37,7 +38,7 @@ class Numbers:
         valid[0] = False
         measured = valid.copy()
         measured[1] = False
-        return Sample(
+        sample = Sample(
             image=np.full((4, 6, 3), index, np.uint8),
             targets={
                 "depth": np.full((4, 6, 1), index, np.float32),
@@ -46,6 +47,7 @@ class Numbers:
             valid={"depth": valid, "segmentation": valid},
             measured={"depth": measured},
         )
+        return self.change(split, index, sample)
 
     def about(self) -> dict[str, Any]:
         info = {"classes": ["even", "odd"], "depth_range_m": [0.5, 30.0]}
@@ -62,27 +64,23 @@ def hashes(folder: Path) -> str:
     return str(read_manifest(folder)["folder_hash"])
 
 
-def stop_after(number: int, patch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
-    """Let the preparation end with the sample after `number` others."""
-    original, reads = Numbers.sample, 0
+def interrupt(folder: Path, number: int, **recipe: Any) -> None:
+    """Interrupt a preparation at the sample after `number` others."""
+    reads = itertools.count()
 
-    def stopping(self: Numbers, split: str, index: int) -> Sample:
-        nonlocal reads
-        reads += 1
-        if reads > number:
-            raise error
-        return original(self, split, index)
+    def stop(split: str, index: int, sample: Sample) -> Sample:
+        if next(reads) == number:
+            raise KeyboardInterrupt
+        return sample
 
-    patch.setattr(Numbers, "sample", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        write(Numbers(change=stop, **recipe), folder, skip_bad=True)
 
 
 @pytest.mark.parametrize("num_read", [0, 10, 39])
-def test_interrupted_preparation_continues_with_missing_chunks(num_read, tmp_path, monkeypatch):
+def test_interrupted_preparation_continues_with_missing_chunks(num_read, tmp_path) -> None:
     write(Numbers(), tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(num_read, patch, KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            write(Numbers(), tmp_path / "stopped")
+    interrupt(tmp_path / "stopped", num_read)
     assert not (tmp_path / "stopped").exists()
     seen: list[tuple[int, int]] = []
     write(Numbers(), tmp_path / "stopped", on_progress=lambda *s: seen.append(s))
@@ -118,11 +116,8 @@ def test_interrupted_while_chunks_are_joined_reads_nothing_again(fails_at, tmp_p
     assert skipped[0] == skipped[1]
 
 
-def test_another_recipe_starts_again_and_says_what_changed(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_after(20, patch, KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            write(Numbers(), tmp_path / "data")
+def test_another_recipe_starts_again_and_says_what_changed(tmp_path, capsys) -> None:
+    interrupt(tmp_path / "data", 20)
     write(Numbers(num_train=26), tmp_path / "data")
     assert len(READS) == 26 + 3 + 12
     words = "Starting again: num_train changed since the preparation in"
@@ -139,11 +134,8 @@ def test_files_of_earlier_version_or_damaged_notes_are_cleared(tmp_path: Path) -
     assert not beside.exists()
 
 
-def test_bad_samples_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        stop_after(30, patch, KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            write(Numbers(bad=(("train", 3),)), tmp_path / "data", skip_bad=True)
+def test_bad_samples_are_tried_again(tmp_path: Path) -> None:
+    interrupt(tmp_path / "data", 29, bad=(("train", 3),))
     write(Numbers(), tmp_path / "data")
     assert {index for split, index in READS if split == "train"} == set(range(10))
     assert read_manifest(tmp_path / "data")["counts"]["train"] == 25
@@ -165,20 +157,14 @@ def test_bad_samples_are_error_or_left_out_and_listed(tmp_path: Path) -> None:
     assert depths[:, 1, 0, 0].tolist() == list(range(11))
 
 
-@settings(deadline=None)
-@given(
-    st.integers(1, 9),
-    st.integers(1, 9),
-    st.integers(0, 2**32 - 1),
-    st.sampled_from([np.nan, np.inf, -1.0, 3e38]),
-)
-def test_what_invalid_pixels_hold_is_never_written(height, width, seed, junk) -> None:
-    rng = np.random.default_rng(seed)
-    valid, measured = (rng.random((height, width)) < 0.6 for _ in range(2))
-    depth = rng.uniform(1, 9, (height, width, 1)).astype(np.float32)
-    labels = rng.integers(0, 13, (height, width)).astype(np.uint8)
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -1.0, 3e38])
+def test_what_invalid_pixels_hold_is_never_written(junk: float) -> None:
+    rng = np.random.default_rng(0)
+    valid, measured = (rng.random((9, 7)) < 0.6 for _ in range(2))
+    depth = rng.uniform(1, 9, (9, 7, 1)).astype(np.float32)
+    labels = rng.integers(0, 13, (9, 7)).astype(np.uint8)
     sample = Sample(
-        image=np.zeros((height, width, 3), np.uint8),
+        image=np.zeros((9, 7, 3), np.uint8),
         targets={
             "depth": np.where(valid[..., None], depth, np.float32(junk)),
             "segmentation": np.where(valid, labels, np.uint8(255)),
@@ -202,20 +188,16 @@ def test_split_without_good_samples_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_label_that_is_no_class_is_refused_with_its_place(tmp_path, monkeypatch) -> None:
-    original = Numbers.sample
-
-    def with_label_2(self: Numbers, split: str, index: int) -> Sample:
-        sample = original(self, split, index)
+def test_label_that_is_no_class_is_refused_with_its_place(tmp_path: Path) -> None:
+    def with_label_2(split: str, index: int, sample: Sample) -> Sample:
         wrong = sample.targets["segmentation"].copy()
         wrong[0] = 255  # not valid: as it should be
         if (split, index) == ("validation", 2):
             wrong[3, 5] = 2
         return replace(sample, targets={**sample.targets, "segmentation": wrong})
 
-    monkeypatch.setattr(Numbers, "sample", with_label_2)
     with pytest.raises(PreparedDataError) as caught:
-        write(Numbers(), tmp_path / "data")
+        write(Numbers(change=with_label_2), tmp_path / "data")
     assert str(caught.value) == (
         "Expected segmentation labels from 0 to 1 (even, odd), got 2 in sample 2 of split "
         "validation. Mark such pixels as not valid, or name their classes in the data set."
@@ -243,23 +225,20 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
         ("test", "measured", "measured"),
     ],
 )
-def test_task_without_counted_pixels_in_split_is_refused(split, mask, word, tmp_path, monkeypatch):
-    original = Numbers.sample
-
-    def without_depth(self: Numbers, of: str, index: int) -> Sample:
-        sample = original(self, of, index)
+def test_task_without_counted_pixels_in_split_is_refused(split, mask, word, tmp_path) -> None:
+    def without_depth(of: str, _: int, sample: Sample) -> Sample:
         masks = {**getattr(sample, mask), "depth": np.zeros((4, 6), bool)}
         return replace(sample, **{mask: masks}) if of == split else sample
 
-    monkeypatch.setattr(Numbers, "sample", without_depth)
+    recipe = Numbers(change=without_depth)
     if not word:
-        write(Numbers(), tmp_path / "data")
+        write(recipe, tmp_path / "data")
         assert read_manifest(tmp_path / "data")["statistics"]["depth"]["share_measured"] == 0
         return
-    count = Numbers().counts()[split]
+    count = recipe.counts()[split]
     words = f"some {word} pixels of depth in split {split}, got none in {count} samples. Leave"
     with pytest.raises(PreparedDataError, match=words):
-        write(Numbers(), tmp_path / "data")
+        write(recipe, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 

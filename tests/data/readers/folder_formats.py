@@ -28,6 +28,19 @@ BOUNDS = {
 """Half a step of quantisation in PNGs, to which float32 adds `ROUNDING`."""
 ROUNDING = 1e-6
 
+
+def assert_read_back(got: RawSample, sample: RawSample, bounds: dict[str, float]) -> None:
+    """A sample is a scene, but for the quantisation of its files."""
+    np.testing.assert_array_equal(got.image, sample.image)
+    assert set(got.targets) == set(sample.targets)
+    for task, target in sample.targets.items():
+        np.testing.assert_array_equal(got.valid[task], sample.valid[task])
+        assert got.targets[task].dtype == target.dtype
+        assert got.targets[task].shape == target.shape
+        error = np.abs(got.targets[task].astype(float) - target)[sample.valid[task]]
+        assert error.max() <= bounds[task] + ROUNDING, task
+
+
 YAML = {
     "name": "rooms",
     "licence": "ours",

@@ -18,9 +18,9 @@ from tests.data.readers.folder_formats import (
     BOUNDS,
     FIRST,
     HEIGHT,
-    ROUNDING,
     SPLITS,
     WIDTH,
+    assert_read_back,
     coded,
     save,
     scene,
@@ -54,16 +54,7 @@ def test_scenes_read_back_equal_within_quantisation(folder_source: Path) -> None
     assert data.notes == ()
     names = [name for ids in data.samples.values() for name in ids]
     for index, name in enumerate(names):
-        got = data.read(name)
-        np.testing.assert_array_equal(got.image, scene(index).image)
-        for task, bound in BOUNDS.items():
-            valid = scene(index).valid[task]
-            np.testing.assert_array_equal(got.valid[task], valid)
-            target = scene(index).targets[task]
-            assert got.targets[task].dtype == target.dtype
-            assert got.targets[task].shape == target.shape
-            error = np.abs(got.targets[task].astype(float) - target)[valid]
-            assert error.max() <= bound + ROUNDING, task
+        assert_read_back(data.read(name), scene(index), BOUNDS)
 
 
 def test_arrays_read_back_exactly(tmp_path: Path) -> None:
@@ -80,12 +71,7 @@ def test_arrays_read_back_exactly(tmp_path: Path) -> None:
     write_yaml(tmp_path, tasks=tasks)
     data = open_folder(tmp_path)
     for index, (split, _) in enumerate(SPLITS):
-        got = data.read(f"{split}/0")
-        np.testing.assert_array_equal(got.image, scene(index).image)
-        for task in TASKS:
-            target, valid = scene(index).targets[task], scene(index).valid[task]
-            np.testing.assert_array_equal(got.valid[task], valid)
-            np.testing.assert_allclose(got.targets[task][valid], target[valid], atol=1e-6)
+        assert_read_back(data.read(f"{split}/0"), scene(index), dict.fromkeys(TASKS, 0))
 
 
 def test_without_validation_folder_part_of_train_is_held_out(folder_source: Path) -> None:

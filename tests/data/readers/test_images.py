@@ -203,16 +203,6 @@ def test_arrays_of_objects_and_words_are_refused(tmp_path: Path) -> None:
     refused(read_array, tmp_path / "b.npy", "<U1")
 
 
-def test_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(tmp_path / "a.png", GREY)
-
-    def denied(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", denied)  # a mode of 0 does not stop root
-    refused(read_uint8, path, "Permission denied", "readable")
-
-
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), kind=st.sampled_from("abcd"))
 def test_damaged_byte_gives_array_or_our_error(tmp_path_factory, place, value, kind) -> None:
