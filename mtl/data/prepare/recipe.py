@@ -277,7 +277,7 @@ def with_holes_filled(sample: RawSample, *, exact: bool = False) -> RawSample:
         if not holes.any():
             continue
         known = sample.valid[task]
-        # A frame of pixels that are neither known nor wanted would be solved for in vain.
+        # Pixels of the frame that are neither known nor wanted need not be solved for.
         box = _bounding_box(known | holes)
         function = fill_normals if task == "normal" else fill
         values, found = function(

@@ -52,13 +52,13 @@ def hold_out(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what stays in training and what is held out, both in the order of `ids`.
 
-    An id's place in the lottery is a hash of seed and id: it is the same on every machine and in
-    every version of numpy, and a sample more or less moves at most one other.
+    Ids are drawn by a hash of seed and id: the same on every machine and in every version of numpy,
+    and a sample more or less moves at most one other.
 
     Args:
         ids: distinct ids of the training samples.
         share: 0 holds nothing out; otherwise round(share * len(ids)) are, at least one.
-        seed: of the lottery.
+        seed: of the draw.
 
     Raises:
         UserError: if the share is not in [0, 1) or leaves nothing to train on.
@@ -74,8 +74,8 @@ def hold_out(
             f"Expected more training samples than the {number} to hold out, got {len(ids)}. "
             "Lower the validation share or give more samples."
         )
-    lottery = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    held = set(lottery[:number])
+    drawn = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    held = set(drawn[:number])
     return (
         tuple(name for name in ids if name not in held),
         tuple(name for name in ids if name in held),

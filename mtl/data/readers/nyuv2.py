@@ -8,7 +8,7 @@ Silberman, Hoiem, Kohli, Fergus, "Indoor Segmentation and Support Inference from
     rawDepths  (N, 640, 480)     float   metres, 0 = missing, 10 = too far to tell
     labels     (N, 640, 480)     uint    0 = unlabelled, 1..894
 
-Normals, which that file lacks, come of its depth or of one of two public origins:
+Normals, which that file lacks, follow from its depth or are those of one of two public origins:
 
     ladicky  {train,test}/00001.png   8-bit RGB, numbers from 1 over both folders
              Ladicky, Zeisl, Pollefeys, ECCV 2014 (nyu_normals_gt.zip)
@@ -46,8 +46,8 @@ from mtl.errors import BadSampleError, UsageError, UserError
 
 MAT_NAME = "nyu_depth_v2_labeled.mat"
 SPLITS_NAME = "splits.mat"
-_KINDS = {"images": "u", "depths": "f", "rawDepths": "f", "labels": "u"}
-"""Array -> kind of its numbers, as numpy calls it."""
+_KINDS = {"images": "u1", "depths": "f", "rawDepths": "f", "labels": "u"}
+"""Array -> kind of its numbers, as numpy calls it, and their bytes where these matter."""
 
 
 def check_mat(path: Path, needed: list[str]) -> tuple[int, frozenset[str]]:
@@ -58,29 +58,26 @@ def check_mat(path: Path, needed: list[str]) -> tuple[int, frozenset[str]]:
     """
     try:
         with h5py.File(path, "r") as file:
-            present = frozenset(key for key in _KINDS if key in file)
-            shapes = {key: file[key].shape for key in present}
-            kinds = {key: file[key].dtype for key in present}
+            arrays = {k: (file[k].shape, file[k].dtype) for k in sorted(_KINDS) if k in file}
     except (OSError, RuntimeError, AttributeError) as error:
         raise UserError(
             f"Expected a whole MATLAB 7.3 file, that is HDF5, at {path}, got {_first_bytes(path)} "
             f"({error}). Download {MAT_NAME} again, or save it with -v7.3."
         ) from error
-    lacking = sorted(set(needed) - present)
-    number = (shapes.get(needed[0]) or (0,))[0]
-    for key in sorted(present):
+    lacking = sorted(set(needed) - set(arrays))
+    number = arrays[needed[0]][0][0] if needed[0] in arrays and arrays[needed[0]][0] else 0
+    for key, (shape, kind) in arrays.items():
         inner = (3, WIDTH, HEIGHT) if key == "images" else (WIDTH, HEIGHT)
-        if shapes[key] != (number, *inner) or kinds[key].kind != _KINDS[key] or not number:
-            lacking.append(f"{key}, which is {kinds[key]} of shape {shapes[key]}")
-    if "images" in present and kinds["images"].itemsize != 1:
-        lacking.append("images of 8 bits")
+        good = f"{kind.kind}{kind.itemsize}".startswith(_KINDS[key])
+        if shape != (number, *inner) or not good or not number:
+            lacking.append(f"{key}, which is {kind} of shape {shape}")
     if lacking:
         raise UserError(
             f"Expected arrays {', '.join(needed)} of the labelled data set in {path}, axes as "
             f"MATLAB writes them, equally many samples of {HEIGHT}x{WIDTH}, got none such for "
             f"{'; '.join(lacking)}. Give {MAT_NAME} as it was downloaded."
         )
-    return number, present
+    return number, frozenset(arrays)
 
 
 def _first_bytes(path: Path) -> str:
@@ -364,7 +361,7 @@ def _read(
         valid["normal"] = exists & inside
         fillable["normal"] = inside & ~exists
         if from_depth and sensed is not None:
-            # A normal comes of its neighbours too, and of the nearest ones most.
+            # A normal depends on its neighbours too, and on the nearest ones most.
             cross = ndimage.generate_binary_structure(2, 1)
             measured["normal"] = ndimage.binary_erosion(sensed, cross, border_value=1) & inside
     picture = inside_border(PICTURE_MARGIN_PX)

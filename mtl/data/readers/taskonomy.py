@@ -228,11 +228,6 @@ def strided(
     return {split: tuple(chosen[offset::stride]) for split, chosen in members.items()}
 
 
-def ids_hash(ids: Sequence[str]) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of the ids, one a line, in their order."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-
-
 READABLE_TASKS = tuple(task for task in TASKS if task in DOMAINS)
 TASKONOMY_TASKS = tuple(task for task in READABLE_TASKS if task != "segmentation")
 """The eight tasks of the paper."""
@@ -325,7 +320,6 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
     found = find_views(source)
     views, notes = _complete_views(source, found, tasks)
     buildings = _buildings(views, options)
-    notes += _notes_on_other_buildings(views, buildings, options)
     splits = strided(views, buildings, options.stride, options.offset)
     samples = {split: tuple(_id(view) for view in chosen) for split, chosen in splits.items()}
     if options.splits == "all" and not splits["test"]:
@@ -343,7 +337,7 @@ def open_taskonomy(source: Path, options: TaskonomyOptions | None = None) -> Raw
                 f"among {len(views)} of {first_names(sorted({view[0] for view in views}))}. "
                 "Add buildings, take a smaller stride, or give other splits."
             )
-    notes += _notes_on_counts(samples, options)
+    notes += _notes_on_splits(views, buildings, samples, options)
     if not samples["validation"]:
         samples["train"], samples["validation"] = hold_out(
             samples["train"], options.validation_share, options.validation_seed
@@ -416,27 +410,24 @@ def _buildings(views: list[View], options: TaskonomyOptions) -> dict[str, tuple[
     return {"train": train, "validation": (), "test": test}
 
 
-def _notes_on_other_buildings(
-    views: list[View], buildings: Mapping[str, tuple[str, ...]], options: TaskonomyOptions
+def _notes_on_splits(
+    views: list[View],
+    buildings: Mapping[str, tuple[str, ...]],
+    samples: dict[str, tuple[str, ...]],
+    options: TaskonomyOptions,
 ) -> list[str]:
     known = {name for names in buildings.values() for name in names}
     others = [view for view in views if view[0] not in known]
-    if not others:
-        return []
-    return [
-        f"{len(others):,} views are left out, of buildings that are in no split "
-        f"({options.splits}): {first_names(sorted({view[0] for view in others}))}."
-    ]
-
-
-def _notes_on_counts(
-    samples: dict[str, tuple[str, ...]], options: TaskonomyOptions
-) -> list[str]:  # fmt: skip
-    notes = [
-        f"{split}: {len(ids):,} views, SHA-256 of the list of ids {ids_hash(ids)}."
-        for split, ids in samples.items()
-        if ids
-    ]
+    notes = []
+    if others:
+        notes.append(
+            f"{len(others):,} views are left out, of buildings that are in no split "
+            f"({options.splits}): {first_names(sorted({view[0] for view in others}))}."
+        )
+    for split, ids in samples.items():
+        if ids:  # one a line, in their order
+            digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+            notes.append(f"{split}: {len(ids):,} views, SHA-256 of the list of ids {digest}.")
     if options.splits == "tiny" and options.stride == PAPER_STRIDE:
         notes += [
             f"The paper has {expected:,} {split} views, here are {len(samples[split]):,}."

@@ -152,7 +152,7 @@ def edge2d(image: NDArray[np.uint8]) -> FloatArray:
 
 
 def edge2d_sees_only(inside: BoolArray) -> BoolArray:
-    """Return where the texture edges come of pixels `inside` alone: (H, W) -> (H, W).
+    """Return where the texture edges follow from pixels `inside` alone: (H, W) -> (H, W).
 
     The frame's own border is not outside: there the blur is normalised.
     """
@@ -201,7 +201,7 @@ def keypoint2d(image: NDArray[np.uint8]) -> FloatArray:
 
 
 def keypoint2d_sees_only(inside: BoolArray) -> BoolArray:
-    """Return where the 2D keypoints come of pixels `inside` alone: (H, W) -> (H, W).
+    """Return where the 2D keypoints follow from pixels `inside` alone: (H, W) -> (H, W).
 
     All boxes of a filter lie in the square of its size, and the squares of smaller filters in that
     of the largest; its place is that of the boxes, moved inside at the frame's border as they are.

@@ -41,7 +41,7 @@ def _normal(sample: RawSample) -> Derived:
 
 
 def _edge3d(sample: RawSample) -> Derived:
-    """Return occlusion edges, valid where all nine pixels that they come of are.
+    """Return occlusion edges, valid where all nine pixels that they follow from are.
 
     Elsewhere, the outermost rows and columns of the frame included, `derive.edge3d` is 0 for want
     of anything better, and a 0 that counts would teach that depth has no edge at the rim of holes.
@@ -118,7 +118,7 @@ def derived(task: str, sample: RawSample) -> Derived:
 
 
 def derived_measured(task: str, sample: RawSample, valid: np.ndarray) -> np.ndarray:
-    """Return where a derived target comes of measured values alone: (height, width).
+    """Return where a derived target follows from measured values alone: (height, width).
 
     Not where a filled pixel is within its filter: for 3D edges among the nine pixels of Sobel; for
     normals, as those of the files, among the nearest five, which weigh most; for curvature a filled

@@ -280,7 +280,7 @@ def test_file_that_is_no_whole_hdf5_is_refused(pair: Path, spoil: Callable, word
         ({"rawDepths": None}, RAW, "none such for rawDepths"),
         ({"depths": np.zeros((1, 640, 480), np.float32)}, OPTIONS, "shape (1, 640, 480)"),
         ({"images": np.zeros((2, 3, 320, 240), np.uint8)}, OPTIONS, "(2, 3, 320, 240)"),
-        ({"images": np.zeros((2, 3, 640, 480), np.uint16)}, OPTIONS, "images of 8 bits"),
+        ({"images": np.zeros((2, 3, 640, 480), np.uint16)}, OPTIONS, "images, which is uint16"),
         ({"depths": np.zeros((2, 640, 480), np.uint16)}, OPTIONS, "depths, which is uint16"),
     ],
 )
