@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mtl.errors import UsageError, UserError
+from mtl.errors import UsageError, UserError, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,9 +58,3 @@ def run(name: str, command: Callable[[], int], *, continues: bool = False) -> in
 def _say(sentence: str, status: int = 1) -> int:
     print(sentence, file=sys.stderr)
     return status
-
-
-def printable(text: object, max_length: int = 300) -> str:
-    """Return `text` on one line, short, and without what a terminal would obey."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= max_length else f"{shown[: max_length - 3]}..."

@@ -45,3 +45,9 @@ class StoreUnreachableError(UserError):
 
 class PreflightError(UserError):
     """Something that every run needs and that cannot be had, in one sentence for the user."""
+
+
+def printable(text: object, max_length: int = 300) -> str:
+    """Return `text` on one line, short, and without what a terminal would obey."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= max_length else f"{shown[: max_length - 3]}..."

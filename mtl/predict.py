@@ -90,13 +90,7 @@ def _array(task: str, prediction: Tensor) -> np.ndarray:
 
 
 def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str]) -> None:
-    """Write `path`.npz and `path`.png.
-
-    Args:
-        path: without an extension.
-        prediction: of one image.
-        classes: names of the segmentation classes.
-    """
+    """Write `path`.npz and `path`.png; `classes` are the names of the segmentation classes."""
     arrays = dict(prediction.targets)
     if "segmentation" in arrays:
         arrays["segmentation_classes"] = np.array(classes)
@@ -164,11 +158,7 @@ def _parser() -> Parser:
 
 
 def _names(images: Sequence[Path]) -> list[str]:
-    """Return the names of the files to write.
-
-    Raises:
-        ValueError: if two images would write the same files.
-    """
+    """Return the names of the files to write; refuse two images that would write the same."""
     by_name: dict[str, Path] = {}
     for path in images:
         if path.stem in by_name:

@@ -30,8 +30,8 @@ from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import metric_column
 from analysis.load.plans import Asked
 from analysis.load.runs import VALIDATION, Loaded, load_stores
-from mtl.command_line import Parser, printable, run
-from mtl.errors import StoreError, StoreUnreachableError, UsageError
+from mtl.command_line import Parser, run
+from mtl.errors import StoreError, StoreUnreachableError, UsageError, printable
 from mtl.store import Store, check_sweep_name
 from mtl.store.plan_file import read_plan
 from mtl.store.states import read_specs

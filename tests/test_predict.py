@@ -30,7 +30,7 @@ def images(trained: tuple[Store, RunSpec], data_root: str) -> np.ndarray:
     return np.load(prepare(trained[1].data, data_root) / "test" / "image.npy")
 
 
-def test_image_gets_what_evaluation_predicts(trained, data_root, images) -> None:
+def test_image_gets_what_evaluation_predicts(trained, data_root, images):
     store, spec = trained
     network = load_network(store, spec.run_id())
     prediction = predict_image(network, spec, images[0])
@@ -46,7 +46,7 @@ def test_image_gets_what_evaluation_predicts(trained, data_root, images) -> None
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
-def test_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
+def test_image_of_another_size_is_resized_and_back_if_asked(trained):
     store, spec = trained
     network = load_network(store, spec.run_id())
     image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
@@ -59,7 +59,7 @@ def test_image_of_another_size_is_resized_and_back_if_asked(trained) -> None:
     assert (large.image == image).all()
 
 
-def test_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys) -> None:
+def test_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys):
     store, spec = trained
     path = tmp_path / "a room é.png"
     Image.fromarray(images[1]).save(path)
@@ -76,7 +76,7 @@ def test_command_writes_arrays_and_a_picture(trained, images, tmp_path, capsys) 
         assert sheet.width >= 4 * spec.data.width
 
 
-def test_photo_is_turned_upright_with_a_note(trained, images, tmp_path, capsys) -> None:
+def test_photo_is_turned_upright_with_a_note(trained, images, tmp_path, capsys):
     store, spec = trained
     upright, sideways = tmp_path / "upright.png", tmp_path / "sideways.png"
     Image.fromarray(images[1]).save(upright)
@@ -92,7 +92,7 @@ def test_photo_is_turned_upright_with_a_note(trained, images, tmp_path, capsys) 
     np.testing.assert_array_equal(*held)
 
 
-def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_path, capsys) -> None:
+def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_path, capsys):
     store, spec = trained
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(images[1]).save(good)
@@ -106,7 +106,7 @@ def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_pa
     assert sorted(path.name for path in out.iterdir()) == ["good.npz", "good.png"]
 
 
-def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
+def test_refusals_are_one_sentence(trained, tmp_path, capsys):
     store, spec = trained
     root, run_id = str(store.root), spec.run_id()
     damaged = Store(shutil.copytree(store.root, tmp_path / "store"))
@@ -127,7 +127,7 @@ def test_refusals_are_one_sentence(trained, tmp_path, capsys) -> None:
         assert len(error.splitlines()) == 1
 
 
-def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> None:
+def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(objects, "RETRY_PAUSES", ())
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     address = "s3://a:b@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
@@ -137,7 +137,7 @@ def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys) -> Non
     assert len(error.splitlines()) == 1
 
 
-def test_arrays_that_are_no_images_are_refused(trained) -> None:
+def test_arrays_that_are_no_images_are_refused(trained):
     store, spec = trained
     network = load_network(store, spec.run_id())
     for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ EARLIER = {
 }
 
 
-def test_earlier_epoch_records_read_on(tmp_path: Path) -> None:
+def test_earlier_epoch_records_read_on(tmp_path):
     store = Store(tmp_path / "store")
     folder = store.run_folder("0" * 16)
     folder.mkdir(parents=True)
@@ -33,7 +32,7 @@ def test_earlier_epoch_records_read_on(tmp_path: Path) -> None:
     assert record == EpochRecord(**EARLIER, cross_stitch=None)
 
 
-def test_epoch_records_come_back_as_they_were(tmp_path: Path) -> None:
+def test_epoch_records_come_back_as_they_were(tmp_path):
     store = Store(tmp_path / "store")
     store.run_folder("0" * 16).mkdir(parents=True)
     record = EpochRecord(**EARLIER, cross_stitch=[[0.9, 0.1], [0.1, 0.9]])
@@ -56,6 +55,6 @@ def test_epoch_records_come_back_as_they_were(tmp_path: Path) -> None:
         ("difficulties", [True, 1.0]),
     ],
 )
-def test_untrusted_epoch_record_with_another_type_is_refused(name: str, value: object) -> None:
+def test_untrusted_epoch_record_with_another_type_is_refused(name, value):
     with pytest.raises(UsageError, match=f"Expected another {name}"):
         EpochRecord.from_dict({**EARLIER, name: value})

@@ -26,17 +26,14 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """The state dict of a timm model, for encoders to start from.
-
-    encoder: timm's name of the model. source: where the weights come from, for messages.
-    tensors: parameter or buffer -> value. known: names that the whole model has, its classifier
-    and the layers behind the feature map included.
-    """
+    """The state dict of a timm model, for encoders to start from."""
 
     encoder: str
     source: str
+    """Where the weights come from, for messages."""
     tensors: dict[str, Tensor]
     known: frozenset[str]
+    """Names that the whole model has, with its classifier and what is behind the feature map."""
 
     def load_into(self, model: nn.Module) -> None:
         """Set the parameters and buffers of `model`, which may lack some of the whole model's.
@@ -72,10 +69,6 @@ class EncoderWeights:
 
 def first_weights(spec: NetworkSpec, file: str | None) -> EncoderWeights | None:
     """Return the weights that `spec.encoder_weights` names, None for random ones.
-
-    Args:
-        spec: encoder and where it starts.
-        file: where weights named by a hash lie.
 
     Raises:
         ValueError: if they cannot be had: a failed download, no file, another or a damaged one.

@@ -22,12 +22,8 @@ def checked_name(
 ) -> str:
     """Return `name` if it is one of `known`.
 
-    Args:
-        name: what was given.
-        known: all that may be given.
-        what: the word for such a name, such as "metric".
-        of: what the names belong to, such as "task 'depth'".
-        listed_in: where to read all names, if they are many.
+    In messages `what` is the word for such a name, as "metric", `of` what it belongs to, and
+    `listed_in` where to read all names if they are many.
 
     Raises:
         ValueError: naming what was expected, the closest known names, and all known names
@@ -109,12 +105,9 @@ def settle(instance: object, path: str = "") -> None:
 
 
 def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
-    """Build `cls` from `values`, recursing into fields that are dataclasses.
+    """Build a dataclass from field name -> plain value, recursing into those within it.
 
-    Args:
-        cls: a dataclass.
-        values: mapping of field name -> plain value; fields left out keep their defaults.
-        path: dotted name of `cls` within the whole, for messages.
+    Fields left out keep their defaults; `path`, its dotted name, is for messages.
 
     Raises:
         ValueError: for a field that `cls` does not have or a value of a wrong type.
@@ -154,12 +147,7 @@ def plain(value: Any) -> Any:
 
 
 def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return a nested mapping as one with dotted names; sequences stay values.
-
-    Args:
-        tree: name -> value or mapping.
-        path: dotted name of `tree` within the whole.
-    """
+    """Return a nested mapping as one with dotted names below `path`; sequences stay values."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -17,8 +17,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from mtl.command_line import Parser, printable, run
-from mtl.errors import StoreError, UsageError
+from mtl.command_line import Parser, run
+from mtl.errors import StoreError, UsageError, printable
 from mtl.spec.methods import check_method
 from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
@@ -93,19 +93,15 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `list --json` prints of it."""
-        run, spec = self.run, self.run.spec
+        run, described = self.run, ("method", "tasks", "priorities", "seed", "epochs")
         return {
             "run_id": run.run_id,
             "state": run.state,
             "reason": run.reason,
-            "method": None if spec is None else spec.method,
-            "tasks": None if spec is None else list(spec.tasks),
-            "priorities": None if spec is None or spec.priorities is None else [*spec.priorities],
-            "seed": None if spec is None else spec.seed,
-            "epochs": None if spec is None else spec.epochs,
+            **{name: getattr(run.spec, name, None) for name in described},
             "epochs_recorded": run.epochs,
             "bytes": self.num_bytes,
-            "sweeps": list(self.sweeps),
+            "sweeps": self.sweeps,
         }
 
     def cells(self) -> tuple[str, ...]:

@@ -227,17 +227,11 @@ def parse_json(data: bytes, place: str) -> Any:
 
 
 def with_schema(held: Any, schema: int, what: str, place: str, remedy: str = "") -> dict[str, Any]:
-    """Return what `place` holds if it is a mapping of a schema.
-
-    Args:
-        held: the content of a JSON file.
-        schema: the only one that this release reads.
-        what: names such a file, "a plan".
-        place: where it lies.
-        remedy: for a file that is damaged; to remove it unless given.
+    """Return `held`, the content of a JSON file at `place`, if it is a mapping of `schema`.
 
     Raises:
-        StoreError: if it is of another release, or damaged.
+        StoreError: naming `what` was expected, if it is of another release, or damaged; for that
+            one `remedy` says what to do, to remove it unless given.
     """
     found = held.get("schema") if isinstance(held, dict) else None
     if found == schema:

@@ -39,11 +39,7 @@ class Merged:
 def merge(source: Store, target: Store) -> Merged:
     """Copy the runs and sweeps of `source` that `target` lacks, and results that it lacks.
 
-    A run that both hold is left, unless it is done in `source` alone.
-
-    Args:
-        source: opened for reading; nothing is written there.
-        target: made if it does not exist.
+    A run that both hold is left, unless it is done in `source` alone. Nothing is written there.
 
     Raises:
         StoreError: if one store lies in the other, or another merge into `target` is running.

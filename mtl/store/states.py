@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from mtl.command_line import printable
-from mtl.errors import StoreError
+from mtl.errors import StoreError, printable
 from mtl.records import PAUSED_AFTER, Result
 from mtl.spec import RunSpec
 from mtl.store.store import Store
@@ -49,13 +48,10 @@ def read_runs(
     *,
     manifests: bool = False,
 ) -> dict[str, StoredRun]:
-    """Return run id -> run as it lies in a store; on object storage many are read at a time.
+    """Return run id -> run as it lies in a store, in the order of `run_ids`.
 
-    Args:
-        store: that may hold them.
-        run_ids: in the order wanted.
-        specs: those that are known already; their spec.json is not read.
-        manifests: read those of the runs that are done as well.
+    Of the runs in `specs`, which are known already, spec.json is not read. With `manifests` those
+    of the runs that are done are read as well.
     """
     known = specs or {}
 
@@ -74,11 +70,6 @@ def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
 
 def read_run(store: Store, run_id: str, spec: RunSpec | None = None) -> StoredRun:
     """Return a run as it lies in a store; nothing in its files can make this fail.
-
-    Args:
-        store: that may hold it.
-        run_id: of the run.
-        spec: if it is known already; its spec.json is not read then.
 
     Raises:
         StoreUnreachableError: if object storage refuses or does not answer.

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from mtl.command_line import printable
-from mtl.errors import StoreError, UsageError
+from mtl.errors import StoreError, UsageError, printable
 from mtl.records import CHECKPOINT_SCHEMA, LATEST, WEIGHTS, WEIGHTS_SCHEMA
 from mtl.spec import RunSpec
 from mtl.store.lease import parse_lease

@@ -26,12 +26,8 @@ def new_network(
 ) -> MultiTaskNetwork:
     """Return the untrained network of a run, on the CPU.
 
-    Args:
-        spec: the run.
-        info: the data set.
-        weights_file: the file that `spec.network.encoder_weights` names by its hash.
-        from_scratch: start from random encoder weights whatever the spec names, where the values
-            do not matter.
+    `weights_file` is the one that `spec.network.encoder_weights` names by its hash. `from_scratch`,
+    where the values do not matter, it starts from random weights whatever the spec names.
 
     Raises:
         ValueError: if the network cannot be built.

@@ -87,10 +87,7 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     """Return the network of a finished run, in evaluation mode on the CPU.
 
     Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
-
-    Args:
-        store: that holds the run, or its folder or address.
-        run_id: of the run.
+    `store` may be the store's folder or address.
 
     Raises:
         StoreError: if there is no store, no such run in it, the run is not done or its weights

@@ -39,12 +39,9 @@ class EpochLog:
         present: Bool[Tensor, " tasks"],
         weights: Float[Tensor, " tasks"] | None,
     ) -> None:
-        """Add a micro-batch.
+        """Add a micro-batch: losses, which tasks have labels, effective weights if there are any.
 
-        Args:
-            losses: task losses; what stands for an absent task does not matter.
-            present: which tasks have labels.
-            weights: effective weights, None where the method has none.
+        What stands for the loss of a task without labels does not matter.
         """
         known = torch.where(present, losses.detach(), torch.zeros_like(losses))
         self._counts += present
@@ -86,13 +83,7 @@ def task_losses(
 ) -> Tensor:
     """Return the task losses of a batch in their units, shape (num_tasks,).
 
-    Args:
-        spec: the run.
-        predictions: task -> prediction.
-        batch: targets and masks.
-        info: the data set.
-        gradient_factors: (num_tasks,), multiplies the gradient of each loss and not its value;
-            None means 1.
+    `gradient_factors`, (num_tasks,), multiply the gradient of each loss and not its value.
     """
     losses = [
         spec.loss_units[task]

@@ -19,15 +19,13 @@ TWO = {"depth": 1, "segmentation": 5}
         (1, 0.9, [[1]]),
     ],
 )
-def test_matrix_starts_as_in_the_supplement(
-    num_tasks: int, self_weight: float, expected: list[list[float]]
-) -> None:
+def test_matrix_starts_as_in_the_supplement(num_tasks, self_weight, expected):
     matrix = CrossStitch(num_tasks, self_weight).matrix
     torch.testing.assert_close(matrix.detach(), torch.tensor(expected, dtype=torch.float32))
     assert matrix.requires_grad
 
 
-def test_outputs_and_gradients_by_hand() -> None:
+def test_outputs_and_gradients_by_hand():
     unit = CrossStitch(2, 0.75)
     with torch.no_grad():
         unit.matrix.copy_(torch.tensor([[2.0, 3.0], [5.0, 7.0]]))
@@ -44,7 +42,7 @@ def test_outputs_and_gradients_by_hand() -> None:
     assert unit.matrix.grad.tolist() == [[0.0, 0.0], [11.0, -0.5]]
 
 
-def test_every_pixel_of_every_image_is_mixed_alike() -> None:
+def test_every_pixel_of_every_image_is_mixed_alike():
     unit = CrossStitch(3, 0.9)
     maps = [torch.rand(2, 5, 3, 4).to(memory_format=torch.channels_last) for _ in range(3)]
     for i, mixed in enumerate(unit(maps)):
@@ -52,7 +50,7 @@ def test_every_pixel_of_every_image_is_mixed_alike() -> None:
         torch.testing.assert_close(mixed, expected)
 
 
-def test_network_shows_a_copy_of_its_matrix() -> None:
+def test_network_shows_a_copy_of_its_matrix():
     net = network("multi_column", TWO, cross_stitch_own_share=0.7)
     shown = net.cross_stitch_matrix()
     torch.testing.assert_close(shown, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
@@ -62,7 +60,7 @@ def test_network_shows_a_copy_of_its_matrix() -> None:
     assert network("multi_decoder").cross_stitch_matrix() is None
 
 
-def test_columns_that_share_nothing_are_single_tasks() -> None:
+def test_columns_that_share_nothing_are_single_tasks():
     images = torch.rand(2, 3, 32, 32)
     columns = network("multi_column", TWO, cross_stitch_own_share=1.0)(images)
     alone = network("single_task", TWO)(images)

@@ -18,9 +18,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("name", "stride", "strides", "channels"), STAGES)
-def test_map_of_every_stride_on_the_way(
-    name: str, stride: int, strides: list[int], channels: list[int]
-) -> None:
+def test_map_of_every_stride_on_the_way(name, stride, strides, channels):
     encoder = StageEncoder(name, stride, seed=0)
     assert (encoder.strides, encoder.num_channels) == (strides, channels)
     maps = encoder(torch.rand(1, 3, 60, 90))  # padded to 64x96
@@ -31,7 +29,7 @@ def test_map_of_every_stride_on_the_way(
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_masks_lie_between_0_and_1(training: bool) -> None:
+def test_masks_lie_between_0_and_1(training):
     net = network("mtan", {"depth": 1, "segmentation": 5}).train(training)
     masks: list[Tensor] = []
     for attention in net.attentions.values():
@@ -43,7 +41,7 @@ def test_masks_lie_between_0_and_1(training: bool) -> None:
     assert not torch.equal(masks[0], masks[3])  # each task has its own
 
 
-def test_attended_features_by_the_papers_equations() -> None:
+def test_attended_features_by_the_papers_equations():
     attention = TaskAttention([4, 6], [2, 4]).eval()
     for module in attention.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # statistics that are not 0 and 1
@@ -68,14 +66,14 @@ def test_attended_features_by_the_papers_equations() -> None:
     torch.testing.assert_close(attention([p1, p2]), second)
 
 
-def test_maps_of_odd_size_fit_together() -> None:
+def test_maps_of_odd_size_fit_together():
     # PNASNet at 288x384: 143x191 pixels at stride 2, then 72x96.
     attention = TaskAttention([3, 5], [2, 4])
     assert attention([torch.rand(2, 3, 7, 9), torch.rand(2, 5, 4, 5)]).shape == (2, 5, 4, 5)
 
 
 @pytest.mark.slow
-def test_pnasnets_stages_fit_together() -> None:
+def test_pnasnets_stages_fit_together():
     net = network("mtan", {"depth": 1}, encoder="pnasnet5large").eval()
     with torch.no_grad():
         assert net(torch.rand(1, 3, 288, 384))["depth"].shape == (1, 1, 288, 384)

@@ -28,7 +28,7 @@ ENCODERS = [
 
 
 @pytest.mark.parametrize(("name", "stride", "channels"), ENCODERS)
-def test_encoders_give_a_map_of_their_stride(name: str, stride: int, channels: int) -> None:
+def test_encoders_give_a_map_of_their_stride(name, stride, channels):
     encoder = Encoder(name, stride, seed=0)
     features = encoder(torch.rand(2, 3, 64, 96))
     assert features.shape == (2, channels, 64 // stride, 96 // stride)
@@ -39,19 +39,19 @@ def test_encoders_give_a_map_of_their_stride(name: str, stride: int, channels: i
 
 
 @pytest.mark.slow
-def test_pnasnet_gives_the_papers_map() -> None:
+def test_pnasnet_gives_the_papers_map():
     encoder = Encoder("pnasnet5large", 32, seed=0).eval()
     with torch.no_grad():
         assert encoder(torch.rand(1, 3, 288, 384)).shape == (1, 4320, 9, 12)
         assert encoder(torch.rand(1, 3, 256, 256)).shape == (1, 4320, 8, 8)
 
 
-def test_stride_the_encoder_does_not_have_is_refused() -> None:
+def test_stride_the_encoder_does_not_have_is_refused():
     with pytest.raises(ValueError, match=r"encoder_stride of 'test_convnext' to be one of \[4, 8"):
         Encoder("test_convnext", 2, seed=0)
 
 
-def test_encoder_that_gives_another_map_is_refused() -> None:
+def test_encoder_that_gives_another_map_is_refused():
     # Inception's first two convolutions pad nothing: (64 - 3) // 2 + 1 = 31 pixels, then 29.
     encoder = Encoder("inception_v3", 2, seed=0)
     with pytest.raises(ValueError, match="feature map of 32x32 pixels.*'inception_v3'.*got 29x29"):
@@ -70,9 +70,7 @@ SIZE = (40, 56)
         ("levit_128s", 32, 64, (64, 64)),  # one image size, and attention over all of it
     ],
 )
-def test_encoders_of_fixed_sizes_take_the_images(
-    name: str, stride: int, multiple: int, made_for: tuple[int, int] | None
-) -> None:
+def test_encoders_of_fixed_sizes_take_the_images(name, stride, multiple, made_for):
     encoder = Encoder(name, stride, seed=0, image_size=SIZE)
     assert (encoder.prepare.multiple, encoder.made_for) == (multiple, made_for)
     features = encoder(torch.rand(2, 3, *SIZE))
@@ -80,7 +78,7 @@ def test_encoders_of_fixed_sizes_take_the_images(
     assert encoder.last_convolution_weight() is not None
 
 
-def test_encoder_of_another_size_is_one_sentence() -> None:
+def test_encoder_of_another_size_is_one_sentence():
     with pytest.raises(ValueError, match="for images of 40 x 56, got 'efficientformer_l1' .The"):
         Encoder("efficientformer_l1", 32, seed=0, image_size=SIZE)
     with pytest.raises(ValueError, match=r"encoder_stride of 'crossvit_tiny_240' to be one of"):
@@ -97,7 +95,7 @@ def test_encoder_of_another_size_is_one_sentence() -> None:
         ("test_convnext", 8, "model.model.stages.1.blocks.1.mlp.fc2"),  # linear: a 1x1 convolution
     ],
 )
-def test_last_convolution_is_the_one_computed_last(name: str, stride: int, layer: str) -> None:
+def test_last_convolution_is_the_one_computed_last(name, stride, layer):
     encoder = Encoder(name, stride, seed=0)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     assert encoder.last_convolution_weight() is encoder.body.get_submodule(layer).weight
@@ -106,7 +104,7 @@ def test_last_convolution_is_the_one_computed_last(name: str, stride: int, layer
     assert not any(module._forward_hooks for module in encoder.modules())
 
 
-def test_images_are_normalised_as_the_encoder_expects() -> None:
+def test_images_are_normalised_as_the_encoder_expects():
     encoder = Encoder("test_efficientnet", 8, seed=0).eval()
     seen = []
     encoder.body.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
@@ -116,7 +114,7 @@ def test_images_are_normalised_as_the_encoder_expects() -> None:
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
-def test_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(stride: int) -> None:
+def test_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(stride):
     decoder = Decoder(10, stride, (12, 11, 9, 7, 6, 5), {"depth": 1, "segmentation": 5}, seed=0)
     convolutions = [m for m in decoder.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 12
@@ -137,14 +135,14 @@ def test_decoder_has_twelve_convolutions_and_log2_stride_upsamplings(stride: int
     assert sizes == expected
 
 
-def test_padding_repeats_the_last_column() -> None:
+def test_padding_repeats_the_last_column():
     net = network().eval()
     cut = torch.rand(1, 3, 64, 63)
     repeated = torch.cat([cut, cut[..., -1:]], dim=-1)
     torch.testing.assert_close(net(repeated)["depth"][..., :63], net(cut)["depth"])
 
 
-def test_xavier_bounds_and_zero_biases() -> None:
+def test_xavier_bounds_and_zero_biases():
     decoder = Decoder(32, 8, (64, 48, 32, 24, 16, 8), {"depth": 1, "segmentation": 5}, seed=0)
     for conv in (m for m in decoder.modules() if isinstance(m, nn.Conv2d)):
         bound = math.sqrt(6 / (9 * (conv.in_channels + conv.out_channels)))
@@ -155,7 +153,7 @@ def test_xavier_bounds_and_zero_biases() -> None:
         assert (conv.bias == 0).all()
 
 
-def test_initial_weights_are_a_function_of_seed_and_component() -> None:
+def test_initial_weights_are_a_function_of_seed_and_component():
     two = {"depth": 1, "segmentation": 5}
     torch.manual_seed(1)
     first = network(tasks=two).state_dict()

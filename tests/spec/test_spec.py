@@ -15,6 +15,8 @@ from mtl.spec import run as spec_module
 from mtl.spec.encoders import TESTED_ENCODERS, known_encoders
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import OptimizerSpec
+from mtl.spec.strict import flat
+from sweeps.plan.fields import nested
 
 # Golden identities: they may never change, or every store loses its runs.
 # Source: this project's first release; a change means IDENTITY_VERSION or a neutral value.
@@ -34,11 +36,11 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("fields", "run_id"), GOLDEN)
-def test_golden_run_ids(fields: dict, run_id: str) -> None:
+def test_golden_run_ids(fields, run_id):
     assert RunSpec.from_dict(fields).run_id() == run_id
 
 
-def test_round_trip_keeps_spec_and_identity() -> None:
+def test_round_trip_keeps_spec_and_identity():
     for fields, _ in GOLDEN:
         spec = RunSpec.from_dict(fields)
         again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
@@ -46,7 +48,7 @@ def test_round_trip_keeps_spec_and_identity() -> None:
         assert again.run_id() == spec.run_id()
 
 
-def test_identity_is_the_same_in_another_process_without_torch_and_ray() -> None:
+def test_identity_is_the_same_in_another_process_without_torch_and_ray():
     code = (
         "import sys, mtl.records, mtl.store, mtl.data.prepared\n"
         "from mtl.spec import RunSpec\n"
@@ -66,7 +68,7 @@ def test_identity_is_the_same_in_another_process_without_torch_and_ray() -> None
     assert done.stdout.split() == [here, "[]"]
 
 
-def test_fields_left_out_resolve_to_their_defaults() -> None:
+def test_fields_left_out_resolve_to_their_defaults():
     given = RunSpec(
         method="lsb",
         priorities=(0.5, 0.5),
@@ -76,7 +78,7 @@ def test_fields_left_out_resolve_to_their_defaults() -> None:
     assert RunSpec().run_id() == given.run_id()
 
 
-def test_rounding_noise_is_no_new_run() -> None:
+def test_rounding_noise_is_no_new_run():
     noisy = RunSpec(priorities=(0.1 + 0.2, 0.7))
     clean = RunSpec(priorities=(0.3, 0.7))
     assert noisy == clean
@@ -85,16 +87,6 @@ def test_rounding_noise_is_no_new_run() -> None:
         RunSpec.from_dict({"optimizer": {"learning_rate": 0.1 + 0.2}}).run_id()
         == RunSpec.from_dict({"optimizer": {"learning_rate": 0.3}}).run_id()
     )
-
-
-def _leaves(values: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    leaves = []
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            leaves += _leaves(value, (*path, name))
-        else:
-            leaves.append((*path, name))
-    return leaves
 
 
 OTHER_VALUES = {
@@ -127,31 +119,26 @@ OTHER_VALUES = {
     "cross_stitch_own_share": 0.5,
     "max_gradient_norm": 1.0,
 }
-# One known value each in this release, so there is no other to change them to.
-SINGLE_VALUED = {("data", "name"), ("data", "version"), ("data", "prepared")}
+FIELDS = flat(RunSpec().to_dict())
+SINGLE_VALUED = {"data.name": "other", "data.version": 2, "data.prepared": "other"}
+"""Fields of one known value in this release, and a value that is refused."""
 
 
-@pytest.mark.parametrize("path", _leaves(RunSpec().to_dict()), ids=".".join)
-def test_every_field_enters_the_identity(path: tuple[str, ...]) -> None:
-    if path in SINGLE_VALUED:
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_enters_the_identity(name):
+    if name in SINGLE_VALUED:
         with pytest.raises(ValueError, match="Unknown|Expected"):
-            RunSpec.from_dict({path[0]: {path[1]: 2 if path[1] == "version" else "other"}})
+            RunSpec.from_dict(nested({name: SINGLE_VALUED[name]}))
         return
-    values = RunSpec().to_dict()
-    inner = values
-    for part in path[:-1]:
-        inner = inner[part]
-    held = inner[path[-1]]
-    inner[path[-1]] = OTHER_VALUES.get(path[-1], held + 1 if isinstance(held, int) else held)
-    assert inner[path[-1]] != held
-    if path == ("tasks",):
-        values["loss_units"] = {}
-    if path == ("method",):
-        values["method_options"] = {}
-    assert RunSpec.from_dict(values).run_id() != RunSpec().run_id()
+    held = FIELDS[name]
+    other = OTHER_VALUES.get(name.rpartition(".")[2], held + 1 if isinstance(held, int) else held)
+    assert other != held
+    resolved = {"tasks": "loss_units.", "method": "method_options."}.get(name, "nothing")
+    values = {key: value for key, value in FIELDS.items() if not key.startswith(resolved)}
+    assert RunSpec.from_dict(nested(values | {name: other})).run_id() != RunSpec().run_id()
 
 
-def test_hash_of_prepared_data_enters_the_identity() -> None:
+def test_hash_of_prepared_data_enters_the_identity():
     ids = {
         RunSpec.from_dict({"data": {"name": name, "prepared": prepared}}).run_id()
         for name in ("nyuv2", "folder")
@@ -160,24 +147,16 @@ def test_hash_of_prepared_data_enters_the_identity() -> None:
     assert len(ids | {RunSpec().run_id()}) == 5
 
 
-def test_runtime_shares_no_field_with_the_identity() -> None:
+def test_runtime_shares_no_field_with_the_identity():
     runtime = {f.name for f in dataclasses.fields(Runtime)}
-    assert not runtime & {part for path in _leaves(RunSpec().to_dict()) for part in path}
+    assert not runtime & {part for name in FIELDS for part in name.split(".")}
 
 
-def test_neutral_value_leaves_the_canonical_form(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_neutral_value_leaves_the_canonical_form(monkeypatch):
     # As if `optimizer.schedule` had been added after the first release.
     monkeypatch.setitem(spec_module.NEUTRAL_VALUES, "optimizer.schedule", "constant")
     without = RunSpec()
-    values = without.to_dict()
-    for dotted in spec_module.NEUTRAL_VALUES:
-        *folders, leaf = dotted.split(".")
-        inner = values
-        for folder in folders:
-            inner = inner[folder]
-        del inner[leaf]
+    values = nested({n: v for n, v in FIELDS.items() if n not in spec_module.NEUTRAL_VALUES})
     assert "schedule" not in values["optimizer"]
     canonical = {"identity_version": spec_module.IDENTITY_VERSION, **values}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
@@ -246,32 +225,32 @@ BAD = [
 
 
 @pytest.mark.parametrize(("fields", "message"), BAD, ids=[str(b[0]) for b in BAD])
-def test_bad_fields_are_one_sentence(fields: dict, message: str) -> None:
+def test_bad_fields_are_one_sentence(fields, message):
     with pytest.raises(ValueError, match=message) as caught:
         RunSpec.from_dict(fields)
     assert "\n" not in str(caught.value)
 
 
-def test_choices_are_checked_in_python_as_in_files() -> None:
+def test_choices_are_checked_in_python_as_in_files():
     with pytest.raises(ValueError, match=r"Unknown optimizer.schedule 'step'"):
         OptimizerSpec(schedule="step")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Unknown keep 'some'"):
         Runtime(keep="some")  # type: ignore[arg-type]
 
 
-def test_priorities_may_miss_one_by_rounding_only() -> None:
+def test_priorities_may_miss_one_by_rounding_only():
     tasks = ("a", "b", "c")
     assert sum(check_priorities((0.3333333, 0.3333333, 0.3333334), tasks)) == pytest.approx(1)
     with pytest.raises(ValueError, match="sum to 1"):
         check_priorities((0.33333, 0.33333, 0.33333), tasks)
 
 
-def test_encoder_names_are_read_without_torch_and_complete() -> None:
+def test_encoder_names_are_read_without_torch_and_complete():
     assert set(known_encoders()) == set(timm.list_models())
     assert set(TESTED_ENCODERS) <= set(known_encoders())
 
 
-def test_default_options_are_those_of_the_papers() -> None:
+def test_default_options_are_those_of_the_papers():
     # Supplement, section 3; Liu 2019; Chen 2018 (its code's rate of the weights); Lin 2024.
     assert METHODS["lsb"].options == {"increase_rate": 0.02, "clamp": None}
     assert METHODS["dwa"].options == {"temperature": 2.0}
@@ -279,7 +258,7 @@ def test_default_options_are_those_of_the_papers() -> None:
     assert METHODS["stch"].options == {"mu": 0.1}
 
 
-def test_whole_numbers_and_options_that_are_off_survive() -> None:
+def test_whole_numbers_and_options_that_are_off_survive():
     spec = RunSpec.from_dict({"method": "torchjd:MGDA", "method_options": {"max_iters": 7.0}})
     assert spec.method_options == {"epsilon": 0.001, "max_iters": 7}
     assert isinstance(RunSpec.from_dict(spec.to_dict()).method_options["max_iters"], int)
@@ -287,7 +266,7 @@ def test_whole_numbers_and_options_that_are_off_survive() -> None:
     assert RunSpec.from_dict({"method_options": {"clamp": None}}).run_id() == RunSpec().run_id()
 
 
-def test_every_method_gets_its_own_options() -> None:
+def test_every_method_gets_its_own_options():
     for method, needs in METHODS.items():
         spec = RunSpec(method=method, tasks=("depth", "normal", "segmentation"))
         assert spec.method_options == dict(sorted(needs.options.items()))

@@ -26,44 +26,41 @@ from mtl.store.address import shown_address
         ("S3://bucket", None),
     ],
 )
-def test_address_names_a_folder_or_object_storage(address: str, folder: str | None) -> None:
+def test_address_names_a_folder_or_object_storage(address, folder):
     assert local_folder(address) == (None if folder is None else Path(folder))
     assert is_address(address) == (folder is None)
 
 
-def test_home_is_expanded() -> None:
+def test_home_is_expanded():
     assert local_folder("~/results") == Path.home() / "results"
 
 
 @pytest.mark.parametrize("address", ["", "  ", "file://", "file://results", "file://~/results"])
-def test_address_without_an_absolute_path_is_refused(address: str) -> None:
+def test_address_without_an_absolute_path_is_refused(address):
     with pytest.raises(UsageError, match="^Expected"):
         local_folder(address)
 
 
 @pytest.mark.parametrize("address", ["s3:/user:secret@bucket/a", "GS:/bucket", "file:/a"])
-def test_scheme_with_one_slash_is_refused(address: str) -> None:
+def test_scheme_with_one_slash_is_refused(address):
     with pytest.raises(UsageError, match="^Expected two slashes after") as caught:
         local_folder(address)
     assert "secret" not in str(caught.value)
     assert local_folder(f"./{address}") == Path(address)
 
 
-def test_shown_address_holds_no_secret() -> None:
+def test_shown_address_holds_no_secret():
     shown = shown_address("s3://user:pass%2Fword@bucket/a/b/?region=x&session_token=y#z")
     assert shown == "s3://bucket/a/b"
 
 
-def test_every_reader_finds_a_store_behind_a_quoted_address(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_reader_finds_a_store_behind_a_quoted_address(tmp_path, capsys):
     address = f"file://{tmp_path}/a%20store"
     assert existing_store(address) is None
     store = Store(address)
     assert store.root == tmp_path / "a store"
     store.write_spec(RunSpec())
     found = existing_store(address)
-    assert found is not None
     assert found.run_ids() == store.run_ids()
     (tmp_path / "a store/sweeps/mine").mkdir()
     write_json(tmp_path / "a store/sweeps/mine/plan.json", {"schema": 1, "revisions": []})

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -46,9 +45,7 @@ def without_seconds(records: list[EpochRecord]) -> list[EpochRecord]:
     return [replace(record, seconds=0.0) for record in records]
 
 
-def test_run_is_the_same_bit_for_bit_as_in_a_folder(
-    tmp_path: Path, s3_address: str, tiny_spec: RunSpec, data_root: str
-) -> None:
+def test_run_is_the_same_bit_for_bit_as_in_a_folder(tmp_path, s3_address, tiny_spec, data_root):
     runtime = Runtime(device="cpu", data_root=data_root)
     local, remote = Store(tmp_path / "store"), Store(s3_address)
     for store in (local, remote):
@@ -66,7 +63,7 @@ def test_run_is_the_same_bit_for_bit_as_in_a_folder(
     assert fit(tiny_spec, Store(s3_address), runtime) == local.result(run_id)
 
 
-def test_absent_and_removed_objects_are_absent(s3_address: str) -> None:
+def test_absent_and_removed_objects_are_absent(s3_address):
     assert existing_store(s3_address) is None
     with pytest.raises(StoreError, match="holds no store.json"):
         Store(s3_address, create=False)
@@ -85,7 +82,7 @@ def test_absent_and_removed_objects_are_absent(s3_address: str) -> None:
     assert not store.has_checkpoint(run_id)
 
 
-def test_prefix_with_other_things_is_refused(s3_address: str, s3_server: S3Server) -> None:
+def test_prefix_with_other_things_is_refused(s3_address, s3_server):
     ObjectStorage(s3_address).write("holiday.jpg", b"x")
     with pytest.raises(StoreError, match="holds other things"):
         Store(s3_address)
@@ -94,9 +91,7 @@ def test_prefix_with_other_things_is_refused(s3_address: str, s3_server: S3Serve
         Store(nowhere)
 
 
-def test_full_segments_of_a_log_are_written_once(
-    s3_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_segments_of_a_log_are_written_once(s3_address, monkeypatch):
     monkeypatch.setattr(objects, "SEGMENT_LINES", 3)
     store, reader = Store(s3_address), Store(s3_address)
     run_id = "0" * 16
@@ -127,9 +122,7 @@ def test_full_segments_of_a_log_are_written_once(
     assert reader.names(f"runs/{run_id}/epochs.jsonl") == ["000001.jsonl"]
 
 
-def test_events_of_several_processes_follow_each_other(
-    s3_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_of_several_processes_follow_each_other(s3_address, monkeypatch):
     monkeypatch.setattr(objects, "SEGMENT_LINES", 3)
     key = "sweeps/mine/events.jsonl"
     for process in range(4):
@@ -142,9 +135,7 @@ def test_events_of_several_processes_follow_each_other(
     assert [json.loads(line) for line in store.read_log(key).splitlines()] == written[:3]
 
 
-def test_checkpoint_is_an_object_and_then_a_pointer(
-    s3_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_is_an_object_and_then_a_pointer(s3_address, monkeypatch):
     store = Store(s3_address)
     key = store.run_key("0" * 16, "checkpoint", "latest.pt")
     with pytest.raises(FileNotFoundError):
@@ -171,10 +162,11 @@ def test_checkpoint_is_an_object_and_then_a_pointer(
     assert store.names(key.rpartition("/")[0]) == []
 
 
-def test_object_other_than_its_pointer_says_is_refused(s3_address: str) -> None:
+def test_damaged_checkpoint_or_pointer_is_one_sentence(s3_address):
     store = Store(s3_address)
     folder = store.run_key("0" * 16, "checkpoint")
-    store.write_large(f"{folder}/latest.pt", b"state")
+    key = f"{folder}/latest.pt"
+    store.write_large(key, b"state")
     (name,) = [name for name in store.names(folder) if not name.endswith(".json")]
     for data in (b"stat", b"xxxxx", None):
         if data is None:
@@ -182,20 +174,14 @@ def test_object_other_than_its_pointer_says_is_refused(s3_address: str) -> None:
         else:
             store.write(f"{folder}/{name}", data)
         with pytest.raises(StoreError, match=r"Expected 5 bytes in .*Remove .*latest.pt.json"):
-            store.read_large(f"{folder}/latest.pt")
-
-
-def test_damaged_pointer_is_one_sentence(s3_address: str) -> None:
-    store = Store(s3_address)
-    key = store.run_key("0" * 16, "checkpoint", "latest.pt")
-    store.write_large(key, b"state")
+            store.read_large(key)
     for content in (b"", b'{"schema": 1, "obj', b"[]", b'{"schema": 99}', b'{"schema": 1}'):
         store.write(f"{key}.json", content)
         with pytest.raises(StoreError, match=r"^Expected .*latest.pt.json, got.*\.$"):
             load_checkpoint(store, "0" * 16, {}, torch.device("cpu"))
 
 
-def test_signal_does_not_cut_a_write(s3_address: str) -> None:
+def test_signal_does_not_cut_a_write(s3_address):
     """The main thread leaves, as a signal's exception makes it; the write goes on to its end."""
     storage = ObjectStorage(s3_address)
     going_on = threading.Event()
@@ -213,14 +199,7 @@ def test_signal_does_not_cut_a_write(s3_address: str) -> None:
     assert storage.read("after") == b"x"
 
 
-def test_slow_connection_is_waited_for(proxied: str, proxy: Proxy) -> None:
-    proxy.delay = 0.1
-    store = Store(proxied)
-    run_id = store.write_spec(RunSpec(seed=3))
-    assert store.spec(run_id) == RunSpec(seed=3)
-
-
-def test_lost_connection_is_one_sentence_after_several_tries(proxied: str, proxy: Proxy) -> None:
+def test_lost_connection_is_one_sentence_after_several_tries(proxied, proxy):
     store = Store(proxied)
     proxy.bytes_left = 0
     for attempt in (lambda: store.write("file", b"x"), lambda: Store(store.address)):
@@ -234,7 +213,7 @@ def test_lost_connection_is_one_sentence_after_several_tries(proxied: str, proxy
 
 
 @pytest.mark.parametrize("size", [1_000_000, 25_000_000])
-def test_half_an_object_is_never_seen(size: int, proxied: str, proxy: Proxy) -> None:
+def test_half_an_object_is_never_seen(size, proxied, proxy):
     """The connection is cut in the middle, of one PUT and of one in several parts."""
     store = Store(proxied)
     store.write("file", b"old")
@@ -249,8 +228,8 @@ def test_half_an_object_is_never_seen(size: int, proxied: str, proxy: Proxy) -> 
 
 
 def test_cut_off_run_resumes_from_its_last_whole_checkpoint(
-    tmp_path: Path, s3_address: str, proxied: str, proxy: Proxy, tiny_spec: RunSpec, data_root: str
-) -> None:
+    tmp_path, s3_address, proxied, proxy, tiny_spec, data_root
+):
     runtime = Runtime(device="cpu", data_root=data_root)
     undisturbed = Store(tmp_path / "store")
     fit(tiny_spec, undisturbed, runtime)
@@ -276,7 +255,7 @@ def test_cut_off_run_resumes_from_its_last_whole_checkpoint(
     assert direct.names(direct.run_key(run_id, "checkpoint")) == ["weights.pt"]
 
 
-def test_one_machine_trains_a_run_once(s3_address: str) -> None:
+def test_one_machine_trains_a_run_once(s3_address):
     first, second = Store(s3_address), Store(s3_address)
     with first.run_lock("0" * 16):
         with pytest.raises(RunBusyError), second.run_lock("0" * 16):
@@ -287,7 +266,7 @@ def test_one_machine_trains_a_run_once(s3_address: str) -> None:
         pass
 
 
-def test_refused_credentials_are_one_sentence(s3_server: S3Server) -> None:
+def test_refused_credentials_are_one_sentence(s3_server):
     address = s3_server.address("x").replace("s3://", "s3://intruder:open%2Fsesame@")
     with s3_server.refusing_all(), pytest.raises(StoreUnreachableError) as caught:
         Store(address)
@@ -297,7 +276,7 @@ def test_refused_credentials_are_one_sentence(s3_server: S3Server) -> None:
     assert not any(secret in text for secret in ("intruder", "sesame", "@"))
 
 
-def test_credentials_of_an_address_are_used_and_not_shown(proxied: str, proxy: Proxy) -> None:
+def test_credentials_of_an_address_are_used_and_not_shown(proxied, proxy):
     address = proxied.replace("s3://", "s3://someone:open%2Fsesame@")
     store = Store(address)
     assert store.address == address  # workers open the store by it
@@ -315,7 +294,7 @@ def test_credentials_of_an_address_are_used_and_not_shown(proxied: str, proxy: P
         assert not any(secret in text for secret in ("someone", "sesame", "squeamish")), text
 
 
-def test_many_small_reads_are_made_at_a_time(s3_address: str, proxied: str, proxy: Proxy) -> None:
+def test_many_small_reads_are_made_at_a_time(s3_address, proxied, proxy):
     store = Store(s3_address)
     run_ids = [store.write_spec(RunSpec(seed=seed)) for seed in range(12)]
     reader = Store(proxied, create=False)

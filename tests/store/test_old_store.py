@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "old", create=False)
 
 
-def test_states_and_records_of_an_old_store(store: Store) -> None:
+def test_states_and_records_of_an_old_store(store):
     assert read_plan(store, "priority_grid").reported == list(IDS)
     runs = read_runs(store, IDS)
     assert [(run.state, run.reason) for run in runs.values()] == [
@@ -34,19 +34,18 @@ def test_states_and_records_of_an_old_store(store: Store) -> None:
         ("partial", "after epoch 1 of 2"),
     ]
     spec = runs[LSB[1]].spec
-    assert spec is not None
     assert (spec.method, spec.priorities, spec.seed, spec.epochs) == ("lsb", (0.75, 0.25), 0, 2)
     first, second = store.epochs(LSB[1])
     assert (first.epoch, second.epoch) == (1, 2)
     assert second.metrics["validation"]["depth"]["rmse"] == 2.731960788710863
 
 
-def test_old_store_is_undamaged(store: Store) -> None:
+def test_old_store_is_undamaged(store):
     found = verify_store(store)
     assert (found.num_runs, found.num_sweeps, found.damages, found.notes) == (4, 1, [], [])
 
 
-def test_analysis_of_an_old_store(store: Store) -> None:
+def test_analysis_of_an_old_store(store):
     (group,) = groups_of_stores([store])
     assert group.run_ids == IDS
     loaded = load_stores([store])
@@ -59,5 +58,4 @@ def test_analysis_of_an_old_store(store: Store) -> None:
     files = RunFiles([store])
     assert files.sample_epochs(LSB[1]) == [2]
     samples = files.samples(LSB[1], 2, ["image"])
-    assert samples is not None
     assert samples["image"].shape == (1, 32, 32, 3)

@@ -26,7 +26,7 @@ def plan(*revisions: object, **changes: object) -> dict[str, object]:
     return {"schema": 1, "kind": "mine", "revisions": list(revisions), **changes}
 
 
-def test_grid_reports_all_that_its_starts_planned(read) -> None:
+def test_grid_reports_all_that_its_starts_planned(read):
     held = read(plan({"run_ids": ["a", "b"]}, {"run_ids": ["b", "c"]}))
     assert held.run_ids == held.reported == ["a", "b", "c"]
     assert (held.kind, held.tuned) == ("mine", ())
@@ -48,9 +48,7 @@ POINTS = {"run_ids": ["b"]}
         ([{"run_ids": []}, POINTS, {"run_ids": []}], ["b"]),
     ],
 )
-def test_search_reports_the_points_it_chose_last(
-    revisions: list, reported: list[str], read
-) -> None:
+def test_search_reports_the_points_it_chose_last(revisions, reported, read):
     assert read(plan(*revisions, tuned=["x"])).reported == reported
 
 
@@ -66,9 +64,7 @@ def test_search_reports_the_points_it_chose_last(
         (plan(tuned="optimizer"), "another", "Remove"),
     ],
 )
-def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(
-    held: object, words: str, remedy: str, read
-) -> None:
+def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(held, words, remedy, read):
     with pytest.raises(StoreError, match="plan.json.* " + remedy) as caught:
         read(held)
     assert f"got {words}" in str(caught.value)

@@ -26,7 +26,7 @@ def _result(run_id: str) -> Result:
     )  # fmt: skip
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read(tmp_path):
     store = Store(tmp_path / "deep" / "store")
     spec = RunSpec(seed=3)
     run_id = store.write_spec(spec)
@@ -52,9 +52,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert store.names("") == ["runs", "store.json", "sweeps"]
 
 
-def test_state_of_a_finished_run_needs_only_its_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_of_a_finished_run_needs_only_its_result(tmp_path, monkeypatch):
     store, spec = Store(tmp_path / "store"), RunSpec(seed=3)
     run_id = store.write_spec(spec)
     store.write_epochs(run_id, [epoch_record(1)])
@@ -72,15 +70,13 @@ def test_state_of_a_finished_run_needs_only_its_result(
     assert keys[1:] == [f"runs/{run_id}/result.json", f"runs/{run_id}/manifest.json"]
 
 
-def test_no_nan_is_written(tmp_path: Path) -> None:
+def test_no_nan_is_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"value": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupted_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644  # others may read it
@@ -110,9 +106,7 @@ def test_interrupted_write_leaves_the_old_file(
         ("/proc/nowhere", "can be written"),
     ],
 )
-def test_unusable_place_is_refused_in_one_sentence(
-    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_place_is_refused_in_one_sentence(place, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = {
         "file": "", "other/holiday.jpg": "", "newer/store.json": '{"schema": 99}',
@@ -126,20 +120,20 @@ def test_unusable_place_is_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_absent_store_is_not_made_by_a_reader(tmp_path: Path) -> None:
+def test_absent_store_is_not_made_by_a_reader(tmp_path):
     with pytest.raises(StoreError, match="holds no store.json"):
         Store(tmp_path / "absent", create=False)
     assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
+def test_folder_without_write_permission_is_refused(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(StoreError, match="can be written"):
         Store(tmp_path / "store")
 
 
-def test_names_cannot_leave_the_store(tmp_path: Path) -> None:
+def test_names_cannot_leave_the_store(tmp_path):
     store = Store(tmp_path / "store")
     for bad in ("../x", "a/b", "", ".hidden", "x" * 200):
         with pytest.raises(ValueError, match="sweep name"):
@@ -158,7 +152,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["spec", "manifest", "result"])
-def test_damaged_file_is_one_sentence(name: str, damage: str, tmp_path: Path) -> None:
+def test_damaged_file_is_one_sentence(name, damage, tmp_path):
     store = Store(tmp_path / "store")
     run_id = store.write_spec(RunSpec(seed=3))
     store.write_manifest(run_id, {"schema": 1, "wall_seconds": 1.0})
@@ -180,9 +174,7 @@ def test_damaged_file_is_one_sentence(name: str, damage: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("place", ["folder", "objects"])
-def test_only_whole_lines_of_epochs_count(
-    place: str, damage: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_only_whole_lines_of_epochs_count(place, damage, request, tmp_path):
     key = f"runs/{'0' * 16}/epochs.jsonl"
     is_local = place == "folder"
     store = Store(tmp_path / "store" if is_local else request.getfixturevalue("s3_address"))
@@ -197,16 +189,14 @@ def test_only_whole_lines_of_epochs_count(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_error_is_text_whatever_it_holds(tmp_path: Path) -> None:
+def test_error_is_text_whatever_it_holds(tmp_path):
     store = Store(tmp_path / "store")
     for content in (b"", b"\xff\xfe"):
         store.write(store.run_key("0" * 16, "error.txt"), content)
         assert isinstance(store.error("0" * 16), str)
 
 
-def test_records_before_a_checkpoint_must_be_there(
-    tmp_path: Path, tiny_spec: RunSpec, data_root: str
-) -> None:
+def test_records_before_a_checkpoint_must_be_there(tmp_path, tiny_spec, data_root):
     store, runtime = Store(tmp_path / "store"), Runtime(device="cpu", data_root=data_root)
 
     def stop(record: EpochRecord) -> None:
@@ -229,12 +219,11 @@ with Store(sys.argv[1]).run_lock(sys.argv[2]):
 """
 
 
-def test_run_has_one_trainer_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+def test_run_has_one_trainer_and_a_killed_one_frees_it(tmp_path):
     store = Store(tmp_path / "store")
     run_id = store.write_spec(RunSpec())
     argv = [sys.executable, "-c", HOLD, str(store.root), run_id]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(RunBusyError, match=run_id), store.run_lock(run_id):
             pass

@@ -28,7 +28,7 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**held, **changes}))
 
 
-def test_sound_store_has_no_damage_and_is_not_written(store: Store) -> None:
+def test_sound_store_has_no_damage_and_is_not_written(store):
     before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
     found = verify_store(store)
     assert (found.num_runs, found.num_sweeps, found.damages, found.notes) == (3, 1, [], [])
@@ -57,9 +57,7 @@ def test_sound_store_has_no_damage_and_is_not_written(store: Store) -> None:
         ("manifest.json", {"data": {"info": 1}}, "Expected the classes"),
     ],
 )
-def test_wrong_values_are_damage_of_their_file(
-    file: str, changes: dict[str, object], says: str, store: Store, ids: list[str]
-) -> None:
+def test_wrong_values_are_damage_of_their_file(file, changes, says, store, ids):
     edit(store.run_folder(ids[0]) / file, **changes)
     (damage,) = verify_run(store, ids[0])
     assert damage.path == f"runs/{ids[0]}/{file}"
@@ -80,9 +78,7 @@ def test_wrong_values_are_damage_of_their_file(
         ({"surprise": 1}, "not surprise"),
     ],
 )
-def test_wrong_epoch_records_are_named(
-    changes: dict[str, object], says: str, store: Store, ids: list[str]
-) -> None:
+def test_wrong_epoch_records_are_named(changes, says, store, ids):
     path = store.run_folder(ids[0]) / "epochs.jsonl"
     lines = path.read_text().splitlines()
     lines[1] = json.dumps({**json.loads(lines[1]), **changes})
@@ -90,7 +86,7 @@ def test_wrong_epoch_records_are_named(
     assert [says in damage.what for damage in verify_run(store, ids[0])] == [True]
 
 
-def test_missing_epochs_matter_to_done_and_to_partial_runs(store: Store, ids: list[str]) -> None:
+def test_missing_epochs_matter_to_done_and_to_partial_runs(store, ids):
     done, partial = (store.run_folder(run_id) / "epochs.jsonl" for run_id in (ids[0], ids[2]))
     done.write_text("".join(done.read_text().splitlines(keepends=True)[:2]))
     partial.unlink()
@@ -101,7 +97,7 @@ def test_missing_epochs_matter_to_done_and_to_partial_runs(store: Store, ids: li
         assert f"runs/{ids[2]}/checkpoint/latest.pt" not in damages(store)
 
 
-def test_bytes_flipped_in_any_file_are_found(store: Store, ids: list[str]) -> None:
+def test_bytes_flipped_in_any_file_are_found(store, ids):
     files = [
         f"runs/{ids[0]}/result.json",
         f"runs/{ids[0]}/checkpoint/weights.pt",
@@ -116,7 +112,7 @@ def test_bytes_flipped_in_any_file_are_found(store: Store, ids: list[str]) -> No
     assert sorted(damages(store)) == sorted(files)
 
 
-def test_checkpoint_of_another_run_or_epoch_is_found(store: Store, ids: list[str]) -> None:
+def test_checkpoint_of_another_run_or_epoch_is_found(store, ids):
     weights = store.run_folder(ids[0]) / "checkpoint" / "weights.pt"
     shutil.copy(store.run_folder(ids[1]) / "checkpoint" / "weights.pt", weights)
     latest = store.run_folder(ids[2]) / "checkpoint" / "latest.pt"
@@ -137,7 +133,7 @@ class _Evil:
         return os.mkdir, (self.path,)
 
 
-def test_nothing_in_an_untrusted_file_is_run(store: Store, ids: list[str], tmp_path: Path) -> None:
+def test_nothing_in_an_untrusted_file_is_run(store, ids, tmp_path):
     proof = tmp_path / "ran"
     folder = store.run_folder(ids[0])
     torch.save({"schema": 1, "run_id": _Evil(str(proof))}, folder / "checkpoint/weights.pt")
@@ -150,9 +146,7 @@ def test_nothing_in_an_untrusted_file_is_run(store: Store, ids: list[str], tmp_p
     assert not proof.exists()
 
 
-def test_bombs_are_not_unpacked(
-    store: Store, ids: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bombs_are_not_unpacked(store, ids, monkeypatch):
     monkeypatch.setattr("mtl.store.verify.MAX_UNPACKED_BYTES", 1_000_000)
     for name in ("checkpoint/weights.pt", "samples/epoch_00001.npz"):
         path = store.run_folder(ids[0]) / name
@@ -163,9 +157,7 @@ def test_bombs_are_not_unpacked(
     assert all("it would unpack to 2,000,000 bytes" in what for what in found.values())
 
 
-def test_links_folders_and_devices_are_named_and_not_followed(
-    store: Store, ids: list[str], tmp_path: Path
-) -> None:
+def test_links_folders_and_devices_are_named_and_not_followed(store, ids, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("secret")
@@ -201,13 +193,13 @@ def test_links_folders_and_devices_are_named_and_not_followed(
     assert (outside / "secret").read_text() == "secret"
 
 
-def test_huge_file_is_not_read(store: Store, ids: list[str]) -> None:
+def test_huge_file_is_not_read(store, ids):
     with open(store.run_folder(ids[0]) / "result.json", "wb") as file:
         file.truncate(10**12)  # holes, no bytes
     assert "got 1,000,000,000,000" in damages(store)[f"runs/{ids[0]}/result.json"]
 
 
-def test_damaged_files_of_a_sweep_are_found(store: Store, ids: list[str]) -> None:
+def test_damaged_files_of_a_sweep_are_found(store, ids):
     folder = store.sweep_folder("mine")
     (folder / "events.jsonl").write_text('{"event": "started"}\n{"time": "20\n{"event": "x"}\n')
     (folder / "decisions.jsonl").write_text("[1]\n")
@@ -231,9 +223,7 @@ def test_damaged_files_of_a_sweep_are_found(store: Store, ids: list[str]) -> Non
         ('{"decision": "tuned"}\n\x00\x00{}\n{"deci', "has no JSON object in line 2", ""),
     ],
 )
-def test_only_a_torn_last_decision_is_no_damage(
-    content: str, damaged: str, note: str, store: Store
-) -> None:
+def test_only_a_torn_last_decision_is_no_damage(content, damaged, note, store):
     (store.sweep_folder("mine") / "decisions.jsonl").write_text(content)
     found = verify_store(store)
     assert [damage.what for damage in found.damages] == [damaged] * bool(damaged)
@@ -241,9 +231,7 @@ def test_only_a_torn_last_decision_is_no_damage(
     assert [note in held for held in found.notes] == [True] * bool(note)
 
 
-def test_what_a_kill_leaves_is_a_note(
-    store: Store, ids: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_kill_leaves_is_a_note(store, ids, capsys):
     (store.run_folder(ids[0]) / ".result.json.ab12").write_text("{")
     (store.root / "runs" / "\x1b[2Jnot a run").mkdir()
     assert main(["verify", str(store.root)]) == 0
@@ -253,9 +241,7 @@ def test_what_a_kill_leaves_is_a_note(
     assert out.endswith("3 runs and 1 sweep: no damage.\n")
 
 
-def test_command_names_file_and_cost(
-    store: Store, ids: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_names_file_and_cost(store, ids, capsys):
     (store.run_folder(ids[0]) / "result.json").write_text("{")
     assert main(["verify", str(store.root)]) == 1
     out = capsys.readouterr().out
@@ -264,7 +250,7 @@ def test_command_names_file_and_cost(
     assert "1 file damaged." in out
 
 
-def test_absent_planned_runs_are_a_note(store: Store, ids: list[str]) -> None:
+def test_absent_planned_runs_are_a_note(store, ids):
     shutil.rmtree(store.run_folder(ids[0]))
     (note,) = verify_store(store).notes
     assert note.endswith("plans 1 run that the store does not hold; its command trains it.")

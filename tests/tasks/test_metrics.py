@@ -18,7 +18,7 @@ def measure(name: str, *batches: tuple[Tensor, Tensor, Tensor]) -> dict[str, flo
     return accumulator.compute()
 
 
-def test_depth_by_hand() -> None:
+def test_depth_by_hand():
     # target 2: predictions 2.4 (ratio 1.2, within), 1.5 (ratio 1.333, not), -1 (within no ratio).
     # errors 0.4, 0.5, 3: abs 3.9 / 3 = 1.3; rmse sqrt((0.16 + 0.25 + 9) / 3) = sqrt(3.13667)
     # logs: log 1.2, log 4/3, and of -1 the floor 0.01 x 0.5 m: log 400; one image.
@@ -38,7 +38,7 @@ def test_depth_by_hand() -> None:
     )
 
 
-def test_rmse_per_image_by_hand() -> None:
+def test_rmse_per_image_by_hand():
     # Image 1: errors 3 and 4, rmse sqrt(12.5). Image 2: one valid pixel, error 1. Image 3: none.
     # Mean of images (3.5355 + 1) / 2; over all pixels sqrt(26 / 3).
     target = torch.full((3, 1, 1, 2), 5.0)
@@ -49,7 +49,7 @@ def test_rmse_per_image_by_hand() -> None:
     assert got["rmse"] == pytest.approx(math.sqrt(26 / 3))
 
 
-def test_normal_by_hand() -> None:
+def test_normal_by_hand():
     # Angles 0, 10, 20, 40 degrees from (0, 0, -1); lengths do not matter.
     # mean 17.5; median (lower of the middle two) 10; within 11.25: 2/4, 22.5: 3/4, 30: 3/4
     # inner_error with their length 3: mean of 1 - 3 cos.
@@ -63,13 +63,13 @@ def test_normal_by_hand() -> None:
     assert got["inner_error"] == pytest.approx(1 - 3 * float(angles.cos().mean()))
 
 
-def test_zero_normal_counts_as_a_right_angle() -> None:
+def test_zero_normal_counts_as_a_right_angle():
     target = torch.tensor([0.0, 0, -1]).reshape(1, 3, 1, 1)
     got = measure("normal", (torch.zeros(1, 3, 1, 1), target, torch.ones(1, 1, 1).bool()))
     assert got["mean_angle"] == pytest.approx(90)
 
 
-def test_segmentation_by_hand() -> None:
+def test_segmentation_by_hand():
     # targets  a a a b b c; predicted  a a b b c c; d and e neither occur nor are predicted.
     # IoU a 2/3, b 1/3, c 1/2 -> miou 0.5; accuracy 4/6. Scores 1 and four times 0:
     # -log softmax is log(e + 4) - 1 for a hit, log(e + 4) for a miss.
@@ -87,7 +87,7 @@ def test_segmentation_by_hand() -> None:
     )
 
 
-def test_miou_per_image_by_hand() -> None:
+def test_miou_per_image_by_hand():
     # Image 1: target a a b, predicted a b b: IoU a 1/2, b 1/2 -> 1/2.
     # Image 2: target c c c, predicted c c a: c 2/3, a 0/1 (predicted only) -> 1/3.
     # Image 3: no valid pixel. Mean of images 5/12; over the split a 1/3, b 1/2, c 2/3 -> 1/2.
@@ -100,7 +100,7 @@ def test_miou_per_image_by_hand() -> None:
     assert got["miou"] == pytest.approx(0.5)
 
 
-def test_normals_equal_a_reference_that_keeps_every_angle() -> None:
+def test_normals_equal_a_reference_that_keeps_every_angle():
     prediction, target, valid = sample("normal", batch=40)
     unit = prediction / prediction.norm(dim=1, keepdim=True)
     angle = torch.rad2deg(torch.acos((unit * target).sum(1).clamp(-1, 1)))[valid]
@@ -110,28 +110,28 @@ def test_normals_equal_a_reference_that_keeps_every_angle() -> None:
 
 
 @EVERY_TASK
-def test_batches_pool_to_one_big_batch_in_any_order(name: str) -> None:
+def test_batches_pool_to_one_big_batch_in_any_order(name):
     whole = sample(name, batch=6)
     parts = [tuple(part[i : i + 2] for part in whole) for i in (4, 0, 2)]
     assert measure(name, *parts) == pytest.approx(measure(name, whole))
 
 
 @EVERY_TASK
-def test_invalid_pixels_do_not_count(name: str) -> None:
+def test_invalid_pixels_do_not_count(name):
     prediction, target, valid = sample(name)
     clean = measure(name, (prediction, target, valid))
     assert measure(name, (spoilt(prediction, valid), spoilt(target, valid), valid)) == clean
 
 
 @EVERY_TASK
-def test_nothing_valid_is_none(name: str) -> None:
+def test_nothing_valid_is_none(name):
     prediction, target, valid = sample(name)
     got = measure(name, (prediction, target, torch.zeros_like(valid)))
     assert set(got.values()) == {None}
 
 
 @EVERY_TASK
-def test_prior_is_the_best_prediction_that_ignores_the_image(name: str) -> None:
+def test_prior_is_the_best_prediction_that_ignores_the_image(name):
     _, target, valid = sample(name, batch=9)
     prior = TASKS[name].prior(target, valid, INFO)
     assert prior.isfinite().all()
@@ -153,6 +153,6 @@ def test_prior_is_the_best_prediction_that_ignores_the_image(name: str) -> None:
     assert measured == measure(name, (prior.expand(9, -1, -1, -1), target, valid))
 
 
-def test_depth_prior_where_nothing_was_valid_is_the_middle_of_the_range() -> None:
+def test_depth_prior_where_nothing_was_valid_is_the_middle_of_the_range():
     target, valid = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, dtype=torch.bool)
     assert TASKS["depth"].prior(target, valid, INFO).item() == pytest.approx(5.25)

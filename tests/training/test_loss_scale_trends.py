@@ -28,9 +28,7 @@ def spreads(method: str, options: dict, runtime: Runtime, folder: Path) -> list[
     return found
 
 
-def test_lsb_equalises_loss_scales_fast_uncertainty_slowly_equal_never(
-    runtime: Runtime, tmp_path: Path
-) -> None:
+def test_lsb_equalises_loss_scales_fast_uncertainty_slowly_equal_never(runtime, tmp_path):
     # One training of about 3 s a method, seed 0; the supplement's section 5 in small. The weights
     # of uncertainty weighting learn at 1e-2, a hundred times the supplement's rate, so that 80
     # steps show a tendency at all.

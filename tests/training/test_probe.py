@@ -25,7 +25,7 @@ def measured(spec: RunSpec, min_seconds: float = 0.0) -> ProbeResult:
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-def test_parameters_are_the_networks(architecture: str) -> None:
+def test_parameters_are_the_networks(architecture):
     spec = spec_with(architecture)
     result = measured(spec)
     num_classes = len(info_of(spec.data).classes)
@@ -37,7 +37,7 @@ def test_parameters_are_the_networks(architecture: str) -> None:
     assert result.device == "cpu"
 
 
-def test_operations_of_a_decoder_by_hand() -> None:
+def test_operations_of_a_decoder_by_hand():
     # With a decoder for each task, a further task costs its decoder, at 32x32 images and stride 8
     # with 32 channels. A 3x3 convolution takes 2 x 9 x in x out operations a pixel.
     # The first convolution and two stages at 4x4, then stages at 8x8, 16x16, 32x32, the output.
@@ -58,7 +58,7 @@ def test_operations_of_a_decoder_by_hand() -> None:
     assert two.forward_flops - one.forward_flops == by_hand
 
 
-def test_activations_grow_with_what_is_trained_at_once() -> None:
+def test_activations_grow_with_what_is_trained_at_once():
     four, eight, halves, rounded = (
         measured(spec_with(**changes))
         for changes in (
@@ -77,7 +77,7 @@ def test_activations_grow_with_what_is_trained_at_once() -> None:
     assert four.num_parameters == eight.num_parameters
 
 
-def test_no_weights_and_no_random_stream_are_touched() -> None:
+def test_no_weights_and_no_random_stream_are_touched():
     spec = spec_with()
     network = dataclasses.replace(spec.network, encoder_weights="sha256:" + "0" * 16)
     state = torch.random.get_rng_state()
@@ -86,7 +86,7 @@ def test_no_weights_and_no_random_stream_are_touched() -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_steps_are_timed_for_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_timed_for_as_long_as_asked(monkeypatch):
     # By a clock that jumps, a step takes 0.25 s: 2 to warm up, then 8 for 2 s.
     readings = iter(range(1000))
     monkeypatch.setattr("mtl.training.probe.time.perf_counter", lambda: next(readings) * 0.25)

@@ -1,7 +1,6 @@
 """Samples: fixed validation images with predictions and error maps, as the store promises."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +18,13 @@ from mtl.training.samples import sample_indices
 from tests.training.runs import tiny
 
 
-def test_indices_are_spread_over_the_split() -> None:
+def test_indices_are_spread_over_the_split():
     assert sample_indices(100, 4).tolist() == [0, 33, 66, 99]
     assert sample_indices(3, 4).tolist() == [0, 1, 2]
     assert sample_indices(1, 4).tolist() == [0]
 
 
-def test_all_nine_tasks_leave_predictions_and_error_maps(runtime: Runtime, tmp_path: Path) -> None:
+def test_all_nine_tasks_leave_predictions_and_error_maps(runtime, tmp_path):
     spec, store = tiny(tasks=list(TASKS)), Store(tmp_path / "store")
     fit(spec, store, replace(runtime, num_samples=4))
     folder = store.run_folder(spec.run_id()) / "samples"
@@ -57,7 +56,7 @@ def test_all_nine_tasks_leave_predictions_and_error_maps(runtime: Runtime, tmp_p
         assert error[valid].mean() == pytest.approx(measured, rel=5e-3, abs=1e-6)
 
 
-def test_epochs_of_samples_can_be_chosen(runtime: Runtime, tmp_path: Path) -> None:
+def test_epochs_of_samples_can_be_chosen(runtime, tmp_path):
     spec = tiny(epochs=2)
     for num_samples, expected in ((0, []), (1, ["epoch_00001.npz", "epoch_00002.npz"])):
         store = Store(tmp_path / str(num_samples))

@@ -76,7 +76,7 @@ def step_of(
 
 @pytest.mark.parametrize("method", ["lsb", "equal", "uncertainty"])
 @pytest.mark.parametrize("parts", [2, 3, 8])
-def test_micro_batches_add_up_however_the_labels_are_spread(method: str, parts: int) -> None:
+def test_micro_batches_add_up_however_the_labels_are_spread(method, parts):
     # A third of the pixels labelled, and depth in one image alone, as a task few images have.
     batch = a_batch(labelled=0.3)
     batch.valid["depth"][1:] = False
@@ -87,7 +87,7 @@ def test_micro_batches_add_up_however_the_labels_are_spread(method: str, parts: 
     assert of_parts.losses()[0] == pytest.approx(of_whole.losses()[0], rel=1e-5)
 
 
-def test_batch_in_parts_is_the_batch() -> None:
+def test_batch_in_parts_is_the_batch():
     batch = a_batch(7)
     for count in (1, 2, 3, 7, 20):
         parts = batch.parts(count)
@@ -100,7 +100,7 @@ def test_batch_in_parts_is_the_batch() -> None:
             assert torch.equal(torch.cat([p.valid[task] for p in parts]), batch.valid[task])
 
 
-def test_long_gradients_are_shortened_to_the_norm() -> None:
+def test_long_gradients_are_shortened_to_the_norm():
     free, _ = step_of(RunSpec(), learning_rate=1.0)
     length = float(free.norm())
     for most in (0.1 * length, 10 * length):
@@ -110,7 +110,7 @@ def test_long_gradients_are_shortened_to_the_norm() -> None:
         torch.testing.assert_close(moved / moved.norm(), free / free.norm(), rtol=1e-4, atol=1e-6)
 
 
-def test_losses_again_are_without_gradients() -> None:
+def test_losses_again_are_without_gradients():
     stepper = stepper_of(RunSpec(method="equal"))
     again = stepper._losses_again(a_batch())
     assert torch.equal(again, stepper._losses(a_batch()))
@@ -125,7 +125,7 @@ def test_losses_again_are_without_gradients() -> None:
         ("cosine", lambda s: 0.05 * (1 + math.cos(math.pi * (s - 4) / 16))),
     ],
 )
-def test_learning_rates_by_hand(schedule, after_warm_up) -> None:
+def test_learning_rates_by_hand(schedule, after_warm_up):
     # 4 of 20 steps of warm-up: 0.1 * (1, 2, 3, 4) / 5.
     optimizer = OptimizerSpec(learning_rate=0.1, schedule=schedule, warmup_share=0.2)
     got = [learning_rate_at(optimizer, s, 20) for s in range(20)]
@@ -133,7 +133,7 @@ def test_learning_rates_by_hand(schedule, after_warm_up) -> None:
     assert got == pytest.approx(expected)
 
 
-def test_log_gives_means_over_the_steps_with_labels() -> None:
+def test_log_gives_means_over_the_steps_with_labels():
     log = EpochLog(2, CPU)
     log.add(torch.tensor([1.0, 4.0]), ALL, torch.tensor([0.5, 0.5], dtype=torch.float64))
     log.add(
@@ -146,7 +146,7 @@ def test_log_gives_means_over_the_steps_with_labels() -> None:
     assert log.loss_scales() == pytest.approx([0.4, 2.0])  # (0.5 x 1 + 0.1 x 3) / 2; 0.5 x 4
 
 
-def test_constant_weight_is_its_own_mean_to_the_last_digit() -> None:
+def test_constant_weight_is_its_own_mean_to_the_last_digit():
     log = EpochLog(2, CPU)
     weights = torch.tensor([1 / 3, 0.1], dtype=torch.float64)
     for _ in range(1000):
@@ -154,7 +154,7 @@ def test_constant_weight_is_its_own_mean_to_the_last_digit() -> None:
     assert log.weights() == weights.tolist()
 
 
-def test_log_is_none_where_nothing_was_seen() -> None:
+def test_log_is_none_where_nothing_was_seen():
     log = EpochLog(2, CPU)
     log.add(torch.ones(2), torch.tensor([True, False]), torch.ones(2, dtype=torch.float64))
     assert log.losses() == log.weights() == log.loss_scales() == [1.0, None]

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -37,26 +36,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Trained
     return store, result, seen
 
 
-def test_run_leaves_what_the_store_promises(trained: Trained, runtime: Runtime) -> None:
+def test_run_leaves_what_the_store_promises(trained, runtime):
     store, result, seen = trained
     run_id = SPEC.run_id()
     assert result == store.result(run_id)
     assert seen == store.epochs(run_id)
     assert [record.epoch for record in seen] == [1, 2, 3]
     for record in seen:
-        assert record.weights is not None
-        assert record.loss_scales is not None
         assert set(record.metrics) == {"validation"}
-        for loss, weight, scale in zip(
-            record.losses, record.weights, record.loss_scales, strict=True
-        ):
-            assert loss is not None
-            assert scale == pytest.approx(weight * loss)
+        scales = [w * x for w, x in zip(record.weights or (), record.losses, strict=True)]
+        assert record.loss_scales == pytest.approx(scales)
     assert set(result.final_metrics) == {"validation", "test"}
     assert result.final_metrics["validation"] == seen[-1].metrics["validation"]
     assert set(result.final_metrics["test"]) == {"depth", "segmentation"}
     manifest = store.manifest(run_id)
-    assert manifest is not None
     assert manifest["started_epochs"] == [1]
     assert manifest["initial_weights"] == weights_hash(_Run(SPEC, store, runtime).network)
     assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
@@ -65,7 +58,7 @@ def test_run_leaves_what_the_store_promises(trained: Trained, runtime: Runtime) 
         assert not path.is_file() or b"tell-nobody" not in path.read_bytes()
 
 
-def test_golden_losses(trained: Trained) -> None:
+def test_golden_losses(trained):
     # Source: this project with torch 2.15.0 and numpy 2.4.6 on a CPU. A change here is a change
     # of numerics: raise NUMERICS_VERSION (or SCENES_VERSION), then renew the values.
     expected = [(6.184945, 1.608867), (4.832310, 1.609656), (3.991655, 1.609499)]
@@ -73,7 +66,7 @@ def test_golden_losses(trained: Trained) -> None:
         assert record.losses == pytest.approx(golden, rel=1e-3)
 
 
-def test_finished_run_is_not_trained_again(trained: Trained, runtime: Runtime) -> None:
+def test_finished_run_is_not_trained_again(trained, runtime):
     store, first, _ = trained
     before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*.json*")}
     again = fit(SPEC, store, runtime, on_epoch=lambda _: pytest.fail("trained"))
@@ -81,9 +74,7 @@ def test_finished_run_is_not_trained_again(trained: Trained, runtime: Runtime) -
     assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*.json*")} == before
 
 
-def test_load_network_gives_the_trained_network(
-    trained: Trained, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_load_network_gives_the_trained_network(trained, runtime, tmp_path):
     store, result, _ = trained
     network = load_network(str(store.root), SPEC.run_id())
     run = _Run(SPEC, store, runtime)
@@ -115,19 +106,16 @@ def test_load_network_gives_the_trained_network(
         ),
     ],
 )
-def test_run_that_would_fail_again_is_one_sentence(
-    changes: dict, message: str, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_run_that_would_fail_again_is_one_sentence(changes, message, runtime, tmp_path):
     spec, store = tiny(**changes), Store(tmp_path / "store")
     with pytest.raises(RunFailedError, match=message):
         fit(spec, store, runtime)
     error = store.error(spec.run_id())
-    assert error is not None
     assert error.rstrip().splitlines()[-1].startswith("mtl.errors.RunFailedError: Epoch")
     assert not store.is_done(spec.run_id())
 
 
-def test_what_cannot_be_computed_here_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_computed_here_is_refused(tmp_path):
     store = Store(tmp_path / "store")
     with pytest.raises(ValueError, match="numerics_version 1, got 2"):
         fit(replace(SPEC, numerics_version=2), store)
@@ -136,9 +124,7 @@ def test_what_cannot_be_computed_here_is_refused(tmp_path: Path) -> None:
             fit(SPEC, store, Runtime(device="cuda"))
 
 
-def test_wall_seconds_count_all_that_a_run_does(
-    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wall_seconds_count_all_that_a_run_does(runtime, tmp_path, monkeypatch):
     def slow(original: Callable) -> Callable:
         def call(*arguments: object) -> object:
             time.sleep(0.1)
@@ -153,14 +139,13 @@ def test_wall_seconds_count_all_that_a_run_does(
     store, spec = Store(tmp_path / "store"), tiny(epochs=2)
     fit(spec, store, replace(runtime, num_samples=1))
     manifest = store.manifest(spec.run_id())
-    assert manifest is not None
     # Two checkpoints, one epoch with samples, the weights and the test pass beside the epochs.
     epochs = sum(record.seconds for record in store.epochs(spec.run_id()))
     assert manifest["wall_seconds"] > epochs + 5 * 0.1
     assert manifest["device_seconds"] < epochs
 
 
-def test_earlier_trainings_of_the_process_change_nothing(runtime: Runtime, tmp_path: Path) -> None:
+def test_earlier_trainings_of_the_process_change_nothing(runtime, tmp_path):
     spec = tiny(epochs=2)
     alone, after = Store(tmp_path / "a"), Store(tmp_path / "b")
     fit(spec, alone, runtime)
@@ -170,7 +155,7 @@ def test_earlier_trainings_of_the_process_change_nothing(runtime: Runtime, tmp_p
     assert_same_outcome(alone, after, spec.run_id())
 
 
-def test_arms_are_matched(runtime: Runtime, tmp_path: Path) -> None:
+def test_arms_are_matched(runtime, tmp_path):
     # In its first period lsb weighs by its priorities: with the same weights, all three methods
     # must take the very same steps, if initial weights, order and flips are shared.
     lsb, fixed, equal, other = (
@@ -180,8 +165,8 @@ def test_arms_are_matched(runtime: Runtime, tmp_path: Path) -> None:
     assert lsb == fixed == equal != other
 
 
-def test_rooms_train_with_void_pixels(runtime: Runtime, tmp_path: Path) -> None:
-    data = {"height": 32, "width": 32, "num_train": 8, "num_validation": 4, "num_test": 4}
+def test_rooms_train_with_void_pixels(runtime, tmp_path):
+    data = {"height": 32, "width": 32, "num_train": 4, "num_validation": 2, "num_test": 2}
     tasks = ["depth", "normal", "segmentation"]
     spec = tiny(tasks=tasks, epochs=1, data={**data, "variant": "rooms"})
     result = fit(spec, Store(tmp_path / "store"), runtime)
@@ -189,13 +174,13 @@ def test_rooms_train_with_void_pixels(runtime: Runtime, tmp_path: Path) -> None:
     assert result.final_metrics["test"]["segmentation"]["miou"] is not None
 
 
-def test_keep_decides_which_checkpoints_stay(runtime: Runtime, tmp_path: Path) -> None:
+def test_keep_decides_which_checkpoints_stay(runtime, tmp_path):
     expected = {
         "none": [],
         "final": ["weights.pt"],
-        "all": ["epoch_00001.pt", "epoch_00002.pt", "latest.pt", "weights.pt"],
+        "all": ["epoch_00001.pt", "latest.pt", "weights.pt"],
     }
-    spec = tiny(epochs=2)
+    spec = tiny(epochs=1)
     for keep, files in expected.items():
         store = Store(tmp_path / keep)
         fit(spec, store, replace(runtime, keep=keep))
@@ -205,29 +190,24 @@ def test_keep_decides_which_checkpoints_stay(runtime: Runtime, tmp_path: Path) -
         load_network(Store(tmp_path / "none"), spec.run_id())
 
 
-def test_overfitting_eight_images_drives_every_loss_near_zero(
-    runtime: Runtime, tmp_path: Path
-) -> None:
+def test_overfitting_two_images_drives_every_loss_near_zero(runtime, tmp_path):
     spec = tiny(
         tasks=["depth", "normal", "segmentation"],
-        epochs=400,
-        batch_size=8,
+        epochs=150,
+        batch_size=2,
         horizontal_flips=False,
-        network={"encoder_stride": 4, "decoder_widths": [64, 64, 48, 48, 32, 32]},
-        optimizer={"learning_rate": 4e-3, "schedule": "linear", "warmup_share": 0.05},
+        data={"height": 32, "width": 32, "num_train": 2, "num_validation": 1, "num_test": 1},
+        network={"encoder_stride": 4, "decoder_widths": [32] * 6},
+        optimizer={"learning_rate": 6e-3, "schedule": "linear", "warmup_share": 0.05},
     )
     records = records_of(spec, runtime, tmp_path)
     for task, first, last in zip(spec.tasks, records[0].losses, records[-1].losses, strict=True):
-        assert first is not None
-        assert last is not None
         print(f"{task}: {first:.3f} -> {last:.4f}")
         assert last < 0.1 * first
         assert last < 0.1
 
 
-def test_command_line_trains(
-    data_root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_trains(data_root, tmp_path, capsys):
     path = tmp_path / "spec.json"
     path.write_text(json.dumps(tiny(epochs=1).to_dict()))
     arguments = [str(path), "--store", str(tmp_path / "store"), "--device", "cpu"]
@@ -235,9 +215,7 @@ def test_command_line_trains(
     assert '"status": "done"' in capsys.readouterr().out
 
 
-def test_errors_of_the_command_line_are_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_of_the_command_line_are_one_sentence(tmp_path, capsys):
     good, unknown = tmp_path / "good.json", tmp_path / "unknown.json"
     good.write_text(json.dumps(SPEC.to_dict()))
     unknown.write_text(json.dumps({"method": "lbs"}))
@@ -261,9 +239,7 @@ def test_errors_of_the_command_line_are_one_sentence(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0.02), ("bf16", 0.1)])
-def test_gpu_agrees_with_the_cpu(
-    precision: str, tolerance: float, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_gpu_agrees_with_the_cpu(precision, tolerance, runtime, tmp_path):
     # Other kernels, other last digits; bfloat16 has 8 bits of mantissa.
     spec: RunSpec = tiny(precision=precision)
     cpu = records_of(SPEC, runtime, tmp_path / "cpu")
