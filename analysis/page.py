@@ -66,16 +66,12 @@ def build(
 
     Args:
         loaded: the runs.
-        metrics: see `analysis.load.runs.Loaded.axes`.
+        metrics: see `analysis.load.runs.Loaded.axes`, as for `paper_scaling`.
         title: of the page; None means one made of the tasks.
         paper_scaling: see `analysis.load.axes.choose_axes`.
         tuned: see `analysis.load.groups.common_fields`.
         run_files: where epoch records and samples are read.
         static: whether figures are drawn for paper as well, in figures/.
-
-    Raises:
-        UserError: if the runs must not be compared.
-        UsageError: for an unknown task or metric.
     """
     axes, notes = loaded.axes(metrics, paper_scaling=paper_scaling)
     findings = find(replace(loaded, notes=(*loaded.notes, *notes)), axes, tuned)

@@ -42,12 +42,15 @@ def _main(argv: Sequence[str] | None) -> int:
         blocks=given.blocks,
     )
     out = given.out or default_folder([given.results], "ranking")
-    for ranking in [rank(t, given.blocks, given.baseline) for t in _trials(given.results, request)]:
-        folder = out / folder_name(ranking.label) if ranking.label else out
+    for trials in _trials(given.results, request):
+        ranking = rank(trials, given.blocks, given.baseline)
+        folder = out / folder_name(trials.label) if trials.label else out
         folder.mkdir(parents=True, exist_ok=True)
         files = ranking_files(ranking)
         for name, text in files.items():
             write_atomically(folder / name, text.encode())
+        if trials.title:
+            print(f"\n{trials.title}")
         print(ranking_text(ranking))
         print(f"Written: {len(files)} files in {folder.resolve()}", flush=True)
     return 0

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +86,8 @@ def write_reports(
 ) -> dict[str, ReportSummary]:
     """Write one report for each set of runs that may be compared; return them by label.
 
-    A single set's report lies in `out`, labelled "". Those of several lie in folders of their
-    own below it, and `out/report.html` links them.
+    A single set's report lies in `out`, labelled "". Those of several lie in folders of their own
+    below it, and `out/report.html` links them.
 
     Args:
         stores: opened stores; a run that several hold counts once.
@@ -96,10 +96,6 @@ def write_reports(
         metrics: task -> metric or alias that judges it, for the sets that have the task.
         paper_scaling: see `analysis.load.axes.choose_axes`.
         static: whether figures are written as SVG, PDF and PNG too, in figures/.
-
-    Raises:
-        UserError: if there is no run.
-        UsageError: for an unknown metric, or one on a task that no set has.
     """
     groups = groups_of_stores(stores, asked)
     metrics = metrics or {}
@@ -129,11 +125,11 @@ def write_reports(
 
 
 def _load_group(stores: Sequence[Store], group: Group, baseline_ids: Sequence[str]) -> "Loaded":
-    from analysis.load.baselines import with_baselines
+    from analysis.load.baselines import baselines
     from analysis.load.runs import load_stores
 
     loaded = load_stores(stores, group.run_ids, group.specs)
-    return with_baselines(loaded, stores, baseline_ids)
+    return replace(loaded, baselines=baselines(loaded, stores, baseline_ids))
 
 
 def write_table_report(
@@ -164,12 +160,7 @@ def _write(
 ) -> ReportSummary:
     """Write a report unless that of the same inputs, code and options is there.
 
-    Args:
-        out: its folder.
-        inputs: all that it is made of.
-        load: reads them.
-        options: of `analysis.page.build`.
-        run_files: of `analysis.page.build`.
+    `load` reads the runs; `options` and `run_files` are those of `analysis.page.build`.
     """
     fingerprint = _digest([*inputs, json.dumps(options, sort_keys=True).encode(), _code()])
     earlier = _earlier(out)

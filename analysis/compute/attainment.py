@@ -20,15 +20,12 @@ from mtl.errors import UsageError
 
 
 def attained_share(seeds: Sequence[np.ndarray], xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """Return the share of seeds that attain each of the points xs x ys.
+    """Return the share of seeds that attain each of the points xs x ys, (n, m) from 0 to 1.
 
     Args:
         seeds: for each seed its results (num_points, 2), minimised, finite; at least one seed.
         xs: (n,) first coordinates.
         ys: (m,) second coordinates.
-
-    Returns:
-        (n, m) shares from 0 to 1.
 
     Raises:
         UsageError: without seeds, for a seed without points, or for values that are not finite.
@@ -43,14 +40,10 @@ def attained_share(seeds: Sequence[np.ndarray], xs: np.ndarray, ys: np.ndarray) 
 
 
 def attainment_surface(seeds: Sequence[np.ndarray], share: float) -> np.ndarray:
-    """Return the best points that at least `share` of the seeds attain.
+    """Return the best points that at least `share` (above 0, at most 1) of the seeds attain.
 
-    Args:
-        seeds: see `attained_share`.
-        share: above 0, at most 1; 0.5 gives the median attainment surface.
-
-    Returns:
-        (num_points, 2) nondominated corners by rising x, falling y.
+    (num_points, 2) nondominated corners by rising x, falling y; 0.5 gives the median surface.
+    `seeds` as for `attained_share`.
     """
     everything = np.concatenate(_fronts(seeds))
     xs, ys = np.unique(everything[:, 0]), np.unique(everything[:, 1])

@@ -78,13 +78,8 @@ def budget_curve(
 ) -> BudgetCurve | None:
     """Return hypervolume against the number of priorities.
 
-    None where the points are too many for exact volumes on so many axes, see `MAX_CELLS`.
-
-    Args:
-        arm: its name.
-        runs: (priorities, seeds, axes) in metric units, at least one of each.
-        reference: for the hypervolume.
-        axes: of the last dimension.
+    `runs` are (priorities, seeds, axes) in metric units, at least one of each. None where they are
+    too many for exact volumes on so many axes, see `MAX_CELLS`.
     """
     num_points, num_seeds, num_axes = runs.shape
     if num_points**num_axes > MAX_CELLS:
@@ -114,17 +109,11 @@ def budget_curve(
 
 
 def dominance_volumes(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the volumes that are dominated by exactly 0, 1, ... K of the points.
+    """Return the volumes (K + 1,) that are dominated by exactly 0, 1, ... K of the points.
 
-    Entry 0 is the volume of the box between the best coordinates and the reference that no point
-    dominates. Computed from up to K^axes cells between the points' coordinates.
-
-    Args:
-        points: (K, axes), minimised and finite.
-        reference: (axes,), minimised.
-
-    Returns:
-        (K + 1,) volumes.
+    Entry 0 is what no point dominates of the box between the best coordinates and the reference.
+    `points` (K, axes) and `reference` (axes,) are minimised and finite; there are up to K^axes
+    cells between the points' coordinates.
     """
     num_points, num_axes = points.shape
     inside = points[(points < reference).all(axis=1)]
@@ -144,11 +133,9 @@ def dominance_volumes(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def expected_hypervolumes(volumes: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
-    """Return the mean hypervolume over all choices of so many of the points.
+    """Return the mean hypervolume over all choices of so many (1 to K) of the points.
 
-    Args:
-        volumes: see `dominance_volumes`.
-        numbers: of points chosen, 1 to K.
+    `volumes` are those of `dominance_volumes`.
     """
     num_points = len(volumes) - 1
     dominating = np.arange(num_points + 1)
@@ -254,11 +241,7 @@ class Seconds:
 
 
 def run_seconds(runs: pd.DataFrame) -> Seconds | None:
-    """Return the seconds that most methods report, device before wall; None if no run does.
-
-    Args:
-        runs: one row a run, see `analysis.compute.findings.Findings.runs`.
-    """
+    """Return the seconds that most methods report, device before wall; None if no run does."""
     known = {}
     for column in SECONDS:
         if column in runs:
@@ -327,14 +310,10 @@ def student_interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def best_of_grid(means: np.ndarray, axes: Sequence[Axis]) -> int:
-    """Return which point of a grid has the greatest mean relative gain over the grid's own mean.
+    """Return which of `means` (points, axes) has the greatest mean relative gain over their mean.
 
     The gain of a task is relative to the absolute mean of its metric over the grid, and all tasks
     count alike. Of equal ones the first.
-
-    Args:
-        means: (points, axes), metric units, finite.
-        axes: of the last dimension.
     """
     low = minimised(means, axes)
     centre = low.mean(axis=0)

@@ -62,13 +62,8 @@ class Choice:
 def candidates(runs: Runs, axes: Sequence[Axis], arms: Sequence[str] = ()) -> Candidates:
     """Return all points on one scale.
 
-    Args:
-        runs: (method, priorities) -> seed -> values of the axes; at least one point.
-        axes: of the values.
-        arms: in their order; methods that are not named follow.
-
-    Raises:
-        UsageError: for values that are not finite.
+    `runs` are (method, priorities) -> seed -> values of the axes, at least one point, all finite.
+    Methods come in the order of `arms`, others follow.
     """
     order = {arm: number for number, arm in enumerate(arms)}
     keys = sorted(runs, key=lambda k: (order.get(k[0], len(order)), k[0], k[1] or ()))
@@ -118,8 +113,7 @@ def _resampled(losses: Sequence[np.ndarray], seeds: Sequence[Sequence[int]]) -> 
 def scores(losses: np.ndarray) -> np.ndarray:
     """Return the score of losses (..., axes) at equal weights; less is better.
 
-    The largest loss, with a thousandth of the sum of all (an augmented Chebyshev achievement
-    function).
+    The largest loss, with a thousandth of the sum of all (augmented Chebyshev achievement).
     """
     return np.asarray(losses.max(axis=-1) + SUM_SHARE * losses.sum(axis=-1)).round(DECIMALS)
 
@@ -142,18 +136,13 @@ def _middle_seed(losses: np.ndarray, seeds: Sequence[int]) -> int:
 
 
 def knee(losses: np.ndarray) -> int | None:
-    """Return the knee point of a front: leaving it in any direction costs most.
+    """Return the row of the knee point of `losses` (points, axes): leaving it costs most.
 
     On two axes the nondominated point that lies farthest from the line through the front's two
     ends, on the better side. On more, the one for which the least ratio of what another
-    nondominated point loses to what it gains is largest (high trade-off).
-
-    Args:
-        losses: (points, axes), all axes on one scale, lower is better.
-
-    Returns:
-        Its row; None for fewer than three different nondominated points, or where no point lies on
-        the better side of the line.
+    nondominated point loses to what it gains is largest (high trade-off). All axes are on one
+    scale, lower is better. None for fewer than three different nondominated points, or where no
+    point lies on the better side of the line.
     """
     front = np.flatnonzero(nondominated(losses))
     _, first = np.unique(losses[front], axis=0, return_index=True)

@@ -1,6 +1,5 @@
 """Which runs stand for a method where few can be shown: those at equal priorities, or nearest."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.compute.findings import PAPER_PAIR, Findings
@@ -39,8 +38,7 @@ def runs_near_equal(findings: Findings) -> Choice:
     """Return the runs of each method at the setting of the grid nearest to equal priorities.
 
     All methods that take priorities are shown at one setting; a method that has no run there, at
-    its own nearest, with a note. Distance is the largest difference of a priority from 1 / K;
-    of settings as near, the first in rising order.
+    its own nearest, with a note.
     """
     settings: dict[str, list[Priorities]] = {}
     for point in findings.points:
@@ -49,55 +47,44 @@ def runs_near_equal(findings: Findings) -> Choice:
     arms = [arm for arm in findings.arms if arm in settings]
     first = sorted(arms, key=lambda arm: FIRST_ARMS.index(arm) if arm in FIRST_ARMS else 9)
     shown = [arm for arm in arms if arm in first[:MAX_ARMS]]
-    notes = []
+    by_seed = ids_by_point(findings.runs, [axis.task for axis in findings.axes])
+    nearest = nearest_to_equal([setting for arm in shown for setting in settings[arm]])
+    chosen, notes = [], []
+    if nearest is not None:
+        text = findings.shown_priorities(nearest)
+        notes.append(
+            f"Methods that take priorities are shown at equal ones, {text}."
+            if is_equal(nearest)
+            else f"No finished run has equal priorities; shown are those nearest to it, {text}."
+        )
+    for arm in shown:
+        own = settings[arm]
+        priorities = nearest if nearest in own else nearest_to_equal(own)
+        if own and priorities != nearest:
+            text = findings.shown_priorities(priorities)
+            notes.append(f"{arm} has no finished run there: it is shown at {text}.")
+        held = tuple(by_seed[arm, priorities].items())
+        chosen.append(ChosenRuns(arm, findings.arms.index(arm), priorities, held))
     if len(shown) < len(arms):
         notes.append(f"{len(shown)} of {len(arms)} methods are shown: {listed(shown)}.")
     without = [arm for arm in findings.arms if arm not in settings]
     if without:
         notes.append(f"Without a finished run: {first_listed(without, 3)}.")
-    by_seed = ids_by_point(findings.runs, [axis.task for axis in findings.axes])
-    nearest = nearest_to_equal([setting for arm in shown for setting in settings[arm]])
-    chosen = []
-    for arm in shown:
-        own = settings[arm]
-        priorities = nearest if nearest in own else nearest_to_equal(own)
-        held = by_seed[arm, priorities]
-        number = findings.arms.index(arm)
-        chosen.append(ChosenRuns(arm, number, priorities, tuple(held.items())))
-    return Choice(tuple(chosen), (*_about(findings, chosen, nearest), *notes))
+    return Choice(tuple(chosen), tuple(notes))
 
 
 def one_seed(choice: Choice) -> Choice:
     """Return one run a method: of the lowest seed that all have, else of each one's lowest."""
-    seeds = [{seed for seed, _ in c.runs} for c in choice.chosen]
-    common = min(set.intersection(*seeds), default=None) if seeds else None
-    chosen = [
-        replace(c, runs=(next((r for r in c.runs if r[0] == common), c.runs[0]),))
+    if not choice.chosen:
+        return choice
+    shared = set.intersection(*({seed for seed, _ in c.runs} for c in choice.chosen))
+    common = min(shared, default=None)
+    chosen = tuple(
+        replace(c, runs=(next((run for run in c.runs if run[0] == common), c.runs[0]),))
         for c in choice.chosen
-    ]
-    if common is not None or not chosen:
-        note = f"All pictures are of seed {common}."
-    else:
+    )
+    note = f"All pictures are of seed {common}."
+    if common is None:
         each = listed([f"{c.arm} {c.runs[0][0]}" for c in chosen])
         note = f"No seed has finished with every method, so the seeds differ: {each}."
-    return Choice(tuple(chosen), (*choice.notes, note))
-
-
-def _about(
-    findings: Findings, chosen: Sequence[ChosenRuns], nearest: Priorities | None
-) -> list[str]:
-    if nearest is None:
-        return []
-    text = findings.shown_priorities(nearest)
-    notes = [
-        f"Methods that take priorities are shown at equal ones, {text}."
-        if is_equal(nearest)
-        else f"No finished run has equal priorities; shown are those nearest to it, {text}."
-    ]
-    notes += [
-        f"{c.arm} has no finished run there: it is shown at "
-        f"{findings.shown_priorities(c.priorities)}."
-        for c in chosen
-        if c.priorities is not None and c.priorities != nearest
-    ]
-    return notes
+    return Choice(chosen, (*choice.notes, note))

@@ -41,9 +41,8 @@ class Control:
 def control(priorities: Sequence[float], gains: np.ndarray) -> Control:
     """Return how gains follow priorities.
 
-    Args:
-        priorities: (n,) of the task, at least two distinct values.
-        gains: (num_seeds, n) of the metric, finite, turned so that higher is better.
+    `priorities` (n,) are of the task, at least two distinct ones; `gains` (num_seeds, n) of the
+    metric, finite, turned so that higher is better.
     """
     values = np.asarray(priorities, dtype=float)
     taus = [float(stats.kendalltau(values, curve).statistic) for curve in gains]

@@ -22,9 +22,7 @@ MAX_VALUE = 1e100
 def check_records(records: Sequence[EpochRecord], num_tasks: int) -> None:
     """Check what an untrusted file holds, beyond what `EpochRecord.from_dict` does.
 
-    Raises:
-        UsageError: unless epochs rise and every list holds a value up to `MAX_VALUE` or None a
-            task.
+    A `UsageError` unless epochs rise and every list holds a value up to `MAX_VALUE` or None a task.
     """
     last = 0
     for record in records:
@@ -44,14 +42,10 @@ def curves(
 ) -> pd.DataFrame:
     """Return the curves of one method at one setting over the epochs.
 
-    Args:
-        records_of_seeds: seed -> its checked epoch records.
-        tasks: in the order of the records' lists.
-
-    Returns:
-        One row for a quantity of `QUANTITIES`, task and epoch with a value in any seed, in this
-        order: `quantity`, `task`, `epoch`, `mean`, `lowest` and `highest` over the seeds, and
-        `num_seeds`, those with a value.
+    `records_of_seeds` is seed -> its checked records, `tasks` the order of their lists. One row for
+    a quantity of `QUANTITIES`, task and epoch with a value in any seed, in this order: `quantity`,
+    `task`, `epoch`, `mean`, `lowest` and `highest` over the seeds, and `num_seeds`, those with a
+    value.
     """
     rows = [
         (name, task, record.epoch, value)

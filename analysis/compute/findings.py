@@ -28,8 +28,8 @@ from analysis.compute.inference import (
 )
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
-from analysis.load.matched import by_arm, matched_runs
-from analysis.load.runs import STATES, Loaded, RunState
+from analysis.load.matched import Settings, by_arm, matched_runs
+from analysis.load.runs import STATES, Baselines, Loaded, RunState
 from analysis.load.text import counted
 from mtl.spec.strict import flat
 
@@ -114,8 +114,8 @@ class Findings:
     notes: tuple[str, ...]
     searched: bool = False
     """Whether a search chose each method's points, with the method's own tuned settings."""
-    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    """Metric column -> seed -> value of single-task runs under the same settings; maybe empty."""
+    baselines: Baselines = field(default_factory=dict)
+    """Of single-task runs under the same settings; maybe empty."""
 
     @functools.cached_property
     def arms(self) -> tuple[str, ...]:
@@ -143,15 +143,9 @@ class Findings:
 
 
 def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> Findings:
-    """Return all findings on `loaded`, judged by `axes`.
+    """Return all findings on `loaded`, judged by `axes`; `tuned` as for `common_fields`.
 
-    Args:
-        loaded: the runs.
-        axes: by which they are judged.
-        tuned: see `analysis.load.groups.common_fields`.
-
-    Raises:
-        UserError: if the runs differ in anything but what is compared.
+    A `UserError` refuses runs that differ in anything but what is compared.
     """
     common = common_fields(loaded.fields, tuned)
     excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
@@ -244,68 +238,74 @@ def compare_arms(
 ) -> tuple[Comparison, ...]:
     """Return one comparison for each pair of arms that have priorities.
 
-    Hypervolume grows with the number of points, so that two arms are compared at the priorities
-    and seeds that both have. p is adjusted by Holm over the tested pairs. An arm without priorities
-    is one point and no front, so it has no place here. Points that a search chose (`searched`) are
-    not tested.
+    An arm without priorities is one point and no front. p is adjusted by Holm over the tested
+    pairs. Points that a search chose (`searched`) are not tested.
     """
     if reference is None:
         return ()
-    arms = list(dict.fromkeys(point.arm for point in points if point.priorities is not None))
-    of_arm = {arm: [point for point in points if point.arm == arm] for arm in arms}
+    fronts: dict[str, list[OperatingPoint]] = {}
+    for point in points:
+        if point.priorities is not None:
+            fronts.setdefault(point.arm, []).append(point)
     held = by_arm(runs, axes)
-    comparisons = []
-    for a, b in itertools.combinations(arms, 2):
-        if searched:
-            reason, is_even = _why_not_tested(of_arm[a], of_arm[b])
-            fronts = [means_of(points, arm) for arm in (a, b)] if is_even else []
-            volumes = tuple(hypervolume(front, reference, axes) for front in fronts)
-            comparisons.append(Comparison(a, b, why_not=reason, hypervolumes=volumes))
-            continue
-        matched = matched_runs(held, (a, b), same_seeds=True)
-        if isinstance(matched, str):
-            comparisons.append(Comparison(a, b, why_not=matched))
-            continue
-        both = matched.a.metrics, matched.b.metrics
-        comparisons.append(
-            Comparison(
-                a,
-                b,
-                seed_level_test(*both, reference, axes),
-                hypervolumes=tuple(hypervolume(r.mean(axis=1), reference, axes) for r in both),
-                num_priorities=len(matched.a.priorities),
-                seeds=matched.a.seeds,
-                left_out=matched.left_out,
-            )
-        )
-    tested = [c for c in comparisons if c.test is not None]
-    adjusted = iter(holm([c.test.p for c in tested if c.test is not None]))
-    smallest = iter(holm([c.test.minimum_p for c in tested if c.test is not None]))
+    found = [
+        _untested(fronts[a], fronts[b], axes, reference)
+        if searched
+        else _tested(held, (a, b), axes, reference)
+        for a, b in itertools.combinations(fronts, 2)
+    ]
+    tests = [c.test for c in found if c.test is not None]
+    adjusted = iter(holm([test.p for test in tests]))
+    smallest = iter(holm([test.minimum_p for test in tests]))
     return tuple(
         replace(c, p_adjusted=next(adjusted), minimum_p_adjusted=next(smallest)) if c.test else c
-        for c in comparisons
+        for c in found
     )
 
 
-def _why_not_tested(
-    points_a: Sequence[OperatingPoint], points_b: Sequence[OperatingPoint]
-) -> tuple[str, bool]:
-    """Return why no test compares two methods' points of a search, and if they are equally many.
+def _tested(
+    held: Mapping[str, Settings], pair: tuple[str, str], axes: Sequence[Axis], reference: Reference
+) -> Comparison:
+    """Compare at the priorities and seeds that both have: more points alone raise a hypervolume."""
+    matched = matched_runs(held, pair, same_seeds=True)
+    if isinstance(matched, str):
+        return Comparison(*pair, why_not=matched)
+    both = matched.a.metrics, matched.b.metrics
+    return Comparison(
+        *pair,
+        seed_level_test(*both, reference, axes),
+        hypervolumes=tuple(hypervolume(runs.mean(axis=1), reference, axes) for runs in both),
+        num_priorities=len(matched.a.priorities),
+        seeds=matched.a.seeds,
+        left_out=matched.left_out,
+    )
+
+
+def _untested(
+    points_a: Sequence[OperatingPoint],
+    points_b: Sequence[OperatingPoint],
+    axes: Sequence[Axis],
+    reference: Reference,
+) -> Comparison:
+    """Set the points of a search side by side where they are equally many, of as many seeds each.
 
     A search chooses each method's points by their outcome on validation, so that the methods' runs
-    are not exchangeable, even where both happen to have the same priorities. Equally many points,
-    each a mean over equally many seeds, may still be set side by side.
+    are not exchangeable, even where both happen to have the same priorities.
     """
-    name_a, name_b = points_a[0].arm, points_b[0].arm
+    a, b = points_a[0].arm, points_b[0].arm
     if len(points_a) != len(points_b):
-        points = counted(len(points_a), "point", "points")
-        return f"{name_a} has {points} and {name_b} {len(points_b)}; {MORE_POINTS}", False
+        number = counted(len(points_a), "point", "points")
+        why_not = f"{a} has {number} and {b} {len(points_b)}; {MORE_POINTS}"
+        return Comparison(a, b, why_not=why_not)
     if len({point.n for point in (*points_a, *points_b)}) > 1:
-        return f"the points of {name_a} and {name_b} are not means over equally many seeds", False
-    return (
+        why_not = f"the points of {a} and {b} are not means over equally many seeds"
+        return Comparison(a, b, why_not=why_not)
+    why_not = (
         "the search chose each method's points on validation by their outcome, so no pairing of "
         "runs is exchangeable between the methods"
-    ), True
+    )
+    volumes = (hypervolume(means_of(of, of[0].arm), reference, axes) for of in (points_a, points_b))
+    return Comparison(a, b, why_not=why_not, hypervolumes=tuple(volumes))
 
 
 def _hypervolumes(

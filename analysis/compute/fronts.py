@@ -72,8 +72,7 @@ class Spread:
 def minimised(values: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
     """Return `values` (..., axes) with the axes where higher is better negated.
 
-    Raises:
-        ValueError: for NaN or infinities, which moocore would take as numbers without a word.
+    A `UsageError` refuses NaN and infinities, which moocore would take as numbers.
     """
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
@@ -94,12 +93,7 @@ def unusable(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, str]:
 
 
 def operating_points(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[OperatingPoint, ...]:
-    """Return the mean over seeds for each (arm, priorities), arms in order of appearance.
-
-    Args:
-        runs: usable runs, see `unusable`; one row a run.
-        axes: which metrics.
-    """
+    """Return the mean over seeds of usable runs for each (arm, priorities), arms as they appear."""
     points = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
     order = {arm: number for number, arm in enumerate(dict.fromkeys(arm for arm, _ in points))}
     keys = sorted(points, key=lambda key: (order[key[0]], key[1] or ()))
@@ -213,16 +207,9 @@ def staircase(
 ) -> list[tuple[float, float]]:
     """Return the corners of the region that `points` dominate, from one wall to the other.
 
-    The walls are those of the box that opens at the reference, so that the area under the
-    staircase is the hypervolume of these two axes.
-
-    Args:
-        points: (num_points, 2), metric units.
-        reference: (2,), metric units.
-        axes: the two axes.
-
-    Returns:
-        Corners in metric units; empty if no point is better than the reference on both axes.
+    `points` (num_points, 2) and `reference` (2,) are in metric units, as the corners are. The walls
+    are those of the box that opens at the reference, so that the area under the staircase is the
+    hypervolume of these two axes; no corners if no point is better than the reference on both.
     """
     if len(points) == 0:
         return []

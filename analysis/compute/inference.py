@@ -58,14 +58,8 @@ def seed_level_test(
 ) -> PermutationTest:
     """Test whether the hypervolumes of two methods' per-priority means differ.
 
-    Args:
-        runs_a: single runs (priorities, seeds, axes) in metric units.
-        runs_b: the same of the other method, its priorities and seeds in the same order.
-        reference: for the hypervolume.
-        axes: of the last dimension.
-
-    Raises:
-        UsageError: for unequal shapes.
+    Both methods' runs are (priorities, seeds, axes) in metric units, of the same priorities and
+    seeds in the same order.
     """
     exchanged = _exchanges(np.shape(runs_a)[1], MAX_ENUMERATED)[:, None, :]
     return _test(runs_a, runs_b, exchanged, "whole seeds", reference, axes)
@@ -167,11 +161,7 @@ def seed_level_resamples(
 ) -> np.ndarray:
     """Return the statistic of the means over resampled whole seeds, (num_resamples, values).
 
-    Args:
-        a: runs of the first method, (priorities, seeds, axes).
-        b: of the second, with the same seeds in the same order.
-        statistic: what to compute.
-        num_resamples: how often.
+    `a` and `b` are runs (priorities, seeds, axes) with the same seeds in the same order.
     """
     generator = np.random.default_rng(SAMPLING_SEED)
     num_seeds = a.shape[1]

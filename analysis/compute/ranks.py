@@ -19,8 +19,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.compute.inference import holm
-from analysis.load.baselines import Baselines
 from analysis.load.priorities import PRIORITY_PREFIX
+from analysis.load.runs import Baselines
 from analysis.load.text import listed
 from analysis.load.trials import PRIORITIES, RankedMetric, Trials, identifier_text
 from mtl.errors import UsageError, UserError
@@ -65,15 +65,11 @@ def displayed(values: Sequence[float], ranked: RankedMetric) -> np.ndarray:
 
 
 def fractional_ranks(shown: np.ndarray, direction: str, tie_tolerance: float = 0.0) -> np.ndarray:
-    """Return the ranks of `shown` (n,), 1 for the best, ties sharing the mean of their ranks.
+    """Return the ranks of finite `shown` (n,), 1 for the best; equal ones share their mean rank.
 
-    With a tolerance, values tie with the best of their group: going from the best to the worst, a
-    value farther than the tolerance from the group's first begins a new group.
-
-    Args:
-        shown: finite values.
-        direction: `min` or `max`, whichever is better.
-        tie_tolerance: in the units of `shown`, 0 for equal values only.
+    `direction` is `min` or `max`, whichever is better. With a tolerance (in the units of `shown`),
+    values tie with the best of their group: going from the best to the worst, a value farther than
+    the tolerance from the group's first begins a new group.
     """
     signed = -shown if direction == "max" else shown
     groups = np.zeros(len(signed))
@@ -89,16 +85,10 @@ def fractional_ranks(shown: np.ndarray, direction: str, tie_tolerance: float = 0
 def rank_table(
     frame: pd.DataFrame, by: str, identifiers: Sequence[str], metrics: Sequence[RankedMetric]
 ) -> RankTable:
-    """Return the ranks of every row of `frame`.
+    """Return the ranks of every row of `frame`, one a trial, at least one.
 
-    Args:
-        frame: one row a trial, at least one; every metric finite.
-        by: column that names the methods.
-        identifiers: further columns that say which trial a row is.
-        metrics: what is ranked, at least one.
-
-    Raises:
-        UsageError: for a value that is not finite.
+    `by` names the column of the methods, `identifiers` further ones that say which trial a row is.
+    A `UsageError` refuses a metric that is not finite.
     """
     columns = [ranked.column for ranked in metrics]
     values = frame[columns].to_numpy(float)
@@ -165,15 +155,9 @@ def friedman_tests(
 ) -> list[BlockTest]:
     """Return Friedman's test of each metric over the blocks, a method's trials of a block averaged.
 
-    Args:
-        frame: one row a trial.
-        by: column that names the methods.
-        blocks: column that names independent blocks: data sets or seeds; never metrics, nor
-            priorities, at which the same seeds are run.
-        metrics: what is tested.
-
-    Raises:
-        UsageError: for fewer than five blocks or three methods, or a method absent in a block.
+    `blocks` is a column of independent blocks: data sets or seeds; never metrics, nor priorities,
+    at which the same seeds are run. A `UsageError` refuses fewer than five blocks or three methods,
+    and a method absent in a block.
     """
     num_blocks, num_methods = frame[blocks].nunique(), frame[by].nunique()
     if num_blocks < MIN_BLOCKS or num_methods < MIN_METHODS:
@@ -240,7 +224,7 @@ def pair_tests(
     seed: str | None,
     settings: Sequence[str] = (),
 ) -> tuple[list[PairTest], list[Untested]]:
-    """Test every pair of methods in every metric.
+    """Test every pair of methods in every metric; return the tests, and the pairs without any.
 
     Args:
         trials: one row a trial; see `RankTable.trials`.
@@ -249,9 +233,6 @@ def pair_tests(
         seed: column of the seeds, which are permuted as a whole; None without any.
         settings: columns, such as priorities, in which the rows of a seed differ; two methods are
             compared where both have the same ones of every seed.
-
-    Returns:
-        The tests, and the pairs without any with the reason.
     """
     groups = {str(name): held for name, held in trials.groupby(by, sort=False)}
     pairs = list(itertools.combinations(groups, 2))
@@ -353,17 +334,12 @@ def _permutation_p(samples: tuple[np.ndarray, np.ndarray], kind: str, *, exact: 
 def delta_m(
     means: Mapping[str, float], baseline: Mapping[str, float], metrics: Sequence[RankedMetric]
 ) -> tuple[float, float]:
-    """Return the mean relative gain over the baseline in percent, by both conventions of Delta_m.
+    """Return the mean relative gain of means over a baseline in percent, by both conventions.
 
-    Args:
-        means: column -> the method's mean.
-        baseline: column -> the mean of the single-task runs; none 0.
-        metrics: what is averaged.
-
-    Returns:
-        Tasks first: each task's metrics averaged, then the tasks, so that every task counts alike
-        (Maninis et al. 2019 in the form with several metrics a task, as MTL libraries report it).
-        Metrics flat: all metrics averaged, so that a task with more metrics counts more.
+    Tasks first: each task's metrics averaged, then the tasks, so that every task counts alike
+    (Maninis et al. 2019 in the form with several metrics a task, as MTL libraries report it).
+    Metrics flat: all metrics averaged, so that a task with more metrics counts more. Both mappings
+    are column -> mean; the baseline has no 0.
     """
     changes: dict[str, list[float]] = {}
     for ranked in metrics:
@@ -386,10 +362,6 @@ class Ranking:
     untested: tuple[Untested, ...]
     blocks: tuple[BlockTest, ...]
     notes: tuple[str, ...]
-    label: str
-    """What tells its trials from others of the same results; empty for one table."""
-    title: str
-    """The label as people say it."""
 
     @property
     def has_deltas(self) -> bool:
@@ -400,14 +372,9 @@ class Ranking:
 def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None) -> Ranking:
     """Return the ranking of trials; those without a usable value of every metric are left out.
 
-    Args:
-        trials: to be ranked.
-        blocks: see `friedman_tests`; None makes no such test.
-        baseline: method that Delta_m is relative to; None takes the single-task runs.
-
-    Raises:
-        UserError: if no trial is usable.
-        UsageError: for blocks or a baseline that the trials do not have.
+    `blocks` is as for `friedman_tests`, None for no such test; `baseline` the method that Delta_m
+    is relative to, None for the single-task runs. A `UserError` says that no trial is usable, a
+    `UsageError` refuses blocks or a baseline that the trials do not have.
     """
     by, metrics, notes = trials.by, trials.metrics, [*trials.notes]
     usable = np.ones(len(trials.frame), dtype=bool)
@@ -439,15 +406,7 @@ def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None)
             )
         checked_name(blocks, [*map(str, frame.columns)], "column for --blocks")
         block_tests = friedman_tests(frame, by, blocks, metrics)
-    return Ranking(
-        table,
-        tuple(tests),
-        tuple(untested),
-        tuple(block_tests),
-        tuple(notes),
-        trials.label,
-        trials.title,
-    )
+    return Ranking(table, tuple(tests), tuple(untested), tuple(block_tests), tuple(notes))
 
 
 def _problem(ranked: RankedMetric, row: Mapping[Any, Any]) -> str:

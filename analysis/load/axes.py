@@ -9,16 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from analysis.load.metrics import metric_column
-from mtl.records import (
-    LOSS_METRIC,
-    PLOTTED_METRIC,
-    TASK_METRICS,
-    Metric,
-    task_metric,
-)
+from analysis.load.metrics import metric_column, metric_of, paper_factor
 from mtl.spec.strict import checked_name
-from mtl.spec.tasks import DECLARED_TASKS
+from mtl.spec.tasks import Metric
 
 NONE = "\N{EN DASH}"
 """Shown where there is no value."""
@@ -39,7 +32,7 @@ class Axis:
 
     @property
     def column(self) -> str:
-        """Return the column of the run table that holds it."""
+        """Return the run table's column that holds it."""
         return metric_column(self.task, self.metric.name)
 
     @property
@@ -107,29 +100,20 @@ def choose_axes(
 ) -> tuple[Axis, ...]:
     """Return one axis a task, in task order.
 
-    Args:
-        tasks: of the runs.
-        metrics: task -> metric name or alias; tasks left out take `PLOTTED_METRIC`.
-        paper_scaling: show the errors multiplied as the supplement prints them.
-
-    Raises:
-        UsageError: for a task that the runs do not have, or a metric that the task does not have.
+    `metrics` is task -> metric name or alias; tasks left out take the usual one. `paper_scaling`
+    shows the errors multiplied as the supplement prints them. A `UsageError` names a task that the
+    runs do not have, or a metric that the task does not have.
     """
     metrics = metrics or {}
     check_tasks(metrics, tasks)
-    for task in tasks:
-        checked_name(task, TASK_METRICS, "task")
-    axes = [
-        Axis(task, task_metric(task, metrics.get(task, PLOTTED_METRIC[task]))) for task in tasks
-    ]
+    axes = [Axis(task, metric_of(task, metrics.get(task))) for task in tasks]
     return tuple(_as_in_the_paper(axis) if paper_scaling else axis for axis in axes)
 
 
 def _as_in_the_paper(axis: Axis) -> Axis:
     """Return the axis with the factor of the supplement's tables; only what is shown changes."""
-    factor = DECLARED_TASKS[axis.task].paper_factor
-    metric = axis.metric
-    if factor == 1 or metric.name != LOSS_METRIC[axis.task]:
+    metric, factor = axis.metric, paper_factor(axis.task, axis.metric.name)
+    if factor == 1:
         return axis
     shown = replace(
         metric,
@@ -157,9 +141,8 @@ def priority_texts(
 ) -> dict[tuple[float, ...], str]:
     """Return every setting of a grid as people write it, all in one way, no two alike.
 
-    (0.1, 0.9) where two decimals say it exactly for the whole grid, else (1/6, 5/6) where
-    fractions do, else as few digits as tell the settings apart, at least three. Four or more equal
-    ones in a row are joined as in (4 of 0.1, 0.6).
+    (0.1, 0.9) where two decimals say it exactly for the whole grid, else (1/6, 5/6) where fractions
+    do, else with three digits or more. Four or more equal ones in a row: (4 of 0.1, 0.6).
     """
     settings = list(dict.fromkeys(grid))
     values = {value for setting in settings for value in setting}

@@ -33,7 +33,7 @@ Difference = tuple[str, Any]
 UNKNOWN: Difference = ("spec", "unknown")
 """Of runs that have no readable spec.json, where the others make several groups."""
 SWEEP = "sweep"
-"""Stands for a field where a group is what a search reports."""
+"""In place of a field, where a group is what a search reports."""
 OTHERS: Difference = (SWEEP, "others")
 """Of the one group that no search reports."""
 
@@ -112,16 +112,12 @@ def common_fields(
     Raises:
         UserError: naming the fields, and their values, in which the runs differ.
     """
-    kinds: dict[str, dict[str, Any]] = {}
-    for values in fields.values():
-        for name, value in values.items():
-            if name.split(".")[0] not in COMPARED and name not in tuned:
-                kinds.setdefault(name, {})[str(value)] = value
-    differing = {name: held for name, held in kinds.items() if len(held) > 1}
+    kinds = _kinds(fields, (*COMPARED, *tuned))
+    differing = {name: held for name, held in sorted(kinds.items()) if len(held) > 1}
     if differing:
         shown = "; ".join(
-            f"{name} ({first_listed([*held], MAX_NAMED)})"
-            for name, held in sorted(differing.items())
+            f"{name} ({first_listed([*map(str, held.values())], MAX_NAMED)})"
+            for name, held in differing.items()
         )
         raise UserError(
             "Expected runs that differ only in method, priorities, seed and method options, got "
@@ -130,34 +126,33 @@ def common_fields(
     return {name: next(iter(held.values())) for name, held in sorted(kinds.items())}
 
 
-def comparable_groups(
-    specs: Mapping[str, RunSpec],
-    compared: Sequence[str] = COMPARED,
-    tuned: Sequence[str] = (),
-) -> dict[str, list[str]]:
+def _kinds(
+    fields: Mapping[str, Mapping[str, Any]], compared: Sequence[str]
+) -> dict[str, dict[Any, Any]]:
+    """Return dotted field -> its different values, of all fields that are not compared."""
+    kinds: dict[str, dict[Any, Any]] = {}
+    for held in fields.values():
+        for name, value in held.items():
+            if not {name, name.split(".")[0]} & {*compared}:
+                kinds.setdefault(name, {})[_hashable(value)] = value
+    return kinds
+
+
+def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 
     The label names what the group does not share with the others, such as
     `tasks=depth+normal,optimizer.learning_rate=0.001`; it is empty for a single group.
-
-    Args:
-        specs: run id -> spec.
-        compared: fields in which the runs of a group may differ, with everything below them.
-        tuned: see `common_fields`.
     """
-    return {label_of(held): ids for held, ids in _parted(specs, compared, tuned).items()}
+    return {label_of(held): ids for held, ids in _parted(specs, COMPARED).items()}
 
 
 def _parted(
-    specs: Mapping[str, RunSpec], compared: Sequence[str], tuned: Sequence[str]
+    specs: Mapping[str, RunSpec], compared: Sequence[str]
 ) -> dict[tuple[Difference, ...], list[str]]:
     fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
-    kinds: dict[str, set[Any]] = {}
-    for held in fields.values():
-        for name, value in held.items():
-            if not {name, name.split(".")[0]} & {*compared, *tuned}:
-                kinds.setdefault(name, set()).add(_hashable(value))
     # Loss units are named by the tasks, which a label holds already, so absence says nothing.
+    kinds = _kinds(fields, compared)
     varying = [name for name, values in kinds.items() if len(values) > 1]
     groups: dict[tuple[Difference, ...], list[str]] = {}
     for run_id, held in fields.items():
@@ -219,8 +214,9 @@ def _groups(
     ids = list(dict.fromkeys(asked.run_ids))
     specs = read_specs(stores, ids)
     if order is not None:
-        ids.sort(key=lambda i: (order.get(i, len(order)), *_by_content(specs.get(i)), i))
-    found = _parted({i: specs[i] for i in ids if i in specs}, compared, asked.tuned)
+        content = {i: (spec.method, spec.priorities or (), spec.seed) for i, spec in specs.items()}
+        ids.sort(key=lambda i: (order.get(i, len(order)), *content.get(i, ("", (), 0)), i))
+    found = _parted({i: specs[i] for i in ids if i in specs}, (*compared, *asked.tuned))
     if len(found) == 1:
         return [Group(tuple(ids), next(iter(specs.values())).tasks, specs, asked.tuned)]
     groups = [
@@ -229,7 +225,3 @@ def _groups(
     ]
     unknown = tuple(run_id for run_id in ids if run_id not in specs)
     return [*groups, Group(unknown, (), differences=(UNKNOWN,))] if unknown else groups
-
-
-def _by_content(spec: RunSpec | None) -> tuple[Any, ...]:
-    return ("", (), 0) if spec is None else (spec.method, spec.priorities or (), spec.seed)

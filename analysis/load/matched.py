@@ -59,13 +59,8 @@ def by_point(
 ) -> dict[Key, dict[int, np.ndarray]]:
     """Return (arm, priorities) -> seed -> values of `columns`, seeds rising.
 
-    Args:
-        runs: usable runs, see `analysis.compute.findings.Findings.runs`.
-        tasks: that the priorities are of, in their order.
-        columns: of `runs`, numbers.
-
-    Raises:
-        UsageError: for values that are not finite, or two runs of one point and seed.
+    `runs` are usable ones, see `analysis.compute.findings.Findings`; `tasks` give the order of the
+    priorities. A `UsageError` refuses values that are not finite and two runs of a point and seed.
     """
     if runs.empty:
         return {}
@@ -97,15 +92,7 @@ def _grouped(
 
 
 def by_arm(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, Settings]:
-    """Return arm -> priorities -> seed -> metrics, of every arm that takes priorities.
-
-    Args:
-        runs: see `by_point`.
-        axes: the metrics, in this order.
-
-    Raises:
-        UsageError: see `by_point`.
-    """
+    """Return arm -> priorities -> seed -> metrics, of every arm that takes priorities."""
     found: dict[str, dict[Priorities, Seeds]] = {}
     points = by_point(runs, [axis.task for axis in axes], [axis.column for axis in axes])
     for (arm, priorities), seeds in points.items():
@@ -139,10 +126,8 @@ def matched_runs(
 ) -> Matched | str:
     """Return the runs in which two methods may be compared, or why there are none.
 
-    Args:
-        runs: see `by_arm`.
-        pair: the two methods.
-        same_seeds: leave out seeds that only one of the methods has in full.
+    `runs` are those of `by_arm`. With `same_seeds` seeds are left out that only one of them has in
+    full.
     """
     a, b = (runs[arm] for arm in pair)
     shared = tuple(setting for setting in a if setting in b)

@@ -2,13 +2,43 @@
 
 from collections.abc import Sequence
 
-from mtl.records import METRIC_ALIASES, METRICS, TASK_METRICS
+from mtl.records import (
+    LOSS_METRIC,
+    METRIC_ALIASES,
+    METRICS,
+    PLOTTED_METRIC,
+    TASK_METRICS,
+    task_metric,
+)
 from mtl.spec.tasks import DECLARED_TASKS, Metric
 
 
 def metric_column(task: str, metric: str) -> str:
     """Return the name of the run table's column of a task's metric."""
     return f"{task}_{metric}"
+
+
+def known_tasks() -> list[str]:
+    """Return the tasks whose metrics are known."""
+    return sorted(TASK_METRICS)
+
+
+def metric_of(task: str, name: str | None = None) -> Metric:
+    """Return a task's metric by name or alias, by default the one that it is usually judged by.
+
+    A `UsageError` names an unknown task, or a metric that the task does not have.
+    """
+    return task_metric(task, name or PLOTTED_METRIC.get(task, ""))
+
+
+def loss_metric(task: str) -> Metric:
+    """Return the metric that is a task's loss without regularisers."""
+    return METRICS[LOSS_METRIC[task]]
+
+
+def paper_factor(task: str, metric: str) -> int:
+    """Return by what the supplement's tables multiply a metric."""
+    return DECLARED_TASKS[task].paper_factor if metric == LOSS_METRIC[task] else 1
 
 
 def known_columns(tasks: Sequence[str]) -> dict[str, Metric]:

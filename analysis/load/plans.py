@@ -26,9 +26,7 @@ class Asked:
 def table_among(texts: Sequence[str]) -> Path | None:
     """Return the table that a command's arguments name; None where they name stores or sweeps.
 
-    Raises:
-        UserError: if something named is not there.
-        UsageError: for a table among other results, or a file that is no table.
+    Refused are a place that is not there, a table among other results, and a file that is no table.
     """
     paths = [path for path in map(local_folder, texts) if path is not None]
     for path in paths:
@@ -55,9 +53,7 @@ def table_among(texts: Sequence[str]) -> Path | None:
 def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
     """Return the stores that a command's arguments name, and the runs if sweeps are among them.
 
-    Raises:
-        UserError: see `asked_by`.
-        UsageError: for a search named among other results.
+    Refused are what `asked_by` refuses, and a search named among other results.
     """
     named = [_store_and_sweep(text) for text in texts]
     stores = [store for store, _ in named]
@@ -81,7 +77,7 @@ def default_folder(texts: Sequence[str], name: str) -> Path:
     """Return where a command writes without --out.
 
     That is folder `name` in the store or sweep that is named; for several, for a table and for
-    object storage it lies on this machine, in the current folder.
+    object storage it lies in the current folder.
     """
     if len(texts) > 1:
         return Path(name)
@@ -112,8 +108,8 @@ def _store_and_sweep(text: str) -> tuple[Store, str | None]:
 def planned_or_present(stores: Sequence[Store]) -> list[str]:
     """Return every run id that a plan of the stores lists, in order, then the others present.
 
-    Runs that a search paused are among them only where another store has their result; of the
-    runs by which a search found its points none is, unless another sweep plans it too.
+    Runs that a search paused only where another store has their result; none of the runs by which a
+    search found its points, unless another sweep plans it too.
     """
     plans = _plans(stores).values()
     steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
@@ -153,9 +149,8 @@ def searches(stores: Sequence[Store]) -> dict[str, Asked]:
 def asked_by(store: Store, sweep: str) -> Asked:
     """Return the runs of a sweep in plan order; of a search the points that it reports.
 
-    Raises:
-        UserError: if there is no such sweep, its plan is damaged or of another schema, or a search
-            is not over.
+    A `UserError` refuses a sweep that is not there, a damaged plan or one of another schema, and a
+    search that is not over.
     """
     place = store.place(store.sweep_key(sweep))
     try:

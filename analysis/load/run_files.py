@@ -53,10 +53,7 @@ class RunFiles:
     ) -> dict[str, np.ndarray] | None:
         """Return the arrays of `mtl.training.samples`, or None where they cannot be read.
 
-        Args:
-            run_id: of the run.
-            epoch: one of `sample_epochs`.
-            names: of the arrays to read; None reads all.
+        `epoch` is one of `sample_epochs`, `names` are the arrays to read; None reads all.
         """
 
         def arrays(store: Store) -> dict[str, np.ndarray] | None:
@@ -74,9 +71,8 @@ class RunFiles:
 def read_arrays(data: bytes, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file of unknown origin; nothing is unpickled.
 
-    Raises:
-        Exception: of any kind if the file is damaged, or its arrays would fill more than
-            `MAX_SAMPLE_BYTES`.
+    A damaged file raises an error of any kind, as do arrays that would fill more than
+    `MAX_SAMPLE_BYTES`.
     """
     arrays = {}
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:

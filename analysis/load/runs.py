@@ -12,14 +12,16 @@ import pandas as pd
 
 from analysis.load.axes import Axis, choose_axes
 from analysis.load.groups import groups_of_stores
-from analysis.load.metrics import metric_column
+from analysis.load.metrics import known_columns, metric_column, metric_of
 from analysis.load.priorities import priority_values
-from mtl.records import PLOTTED_METRIC, TASK_METRICS, SplitMetrics
+from mtl.records import SplitMetrics
 from mtl.spec import RunSpec
 from mtl.spec.strict import flat
 from mtl.store import Store, states
 from mtl.store.states import StoredRun, read_runs
 
+Baselines = Mapping[str, Mapping[int, float]]
+"""Metric column -> seed -> value of single-task runs on the test split."""
 SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""
 VALIDATION = "validation"
@@ -70,33 +72,28 @@ class Loaded:
     """Metric column -> test value of the image-independent baseline; empty where unknown."""
     notes: tuple[str, ...] = ()
     """Sentences that the reader must see."""
-    baselines: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    """Metric column -> seed -> value of single-task runs; see `analysis.load.baselines`."""
+    baselines: Baselines = field(default_factory=dict)
+    """See `analysis.load.baselines`."""
 
     def axes(
         self, metrics: Mapping[str, str] | None = None, *, paper_scaling: bool = False
     ) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
         """Return one axis a task, and a note on each task that no run has the usual metric of.
 
-        Args:
-            metrics: see `analysis.load.axes.choose_axes`; by default a task is judged by its usual
-                metric, or else by its first one that some run has.
-            paper_scaling: see `analysis.load.axes.choose_axes`.
+        Arguments are those of `choose_axes`; a task that is not named is judged by its usual
+        metric, or else by its first one that some run has.
         """
         chosen, notes = dict(metrics or {}), []
+        has = self.runs.notna().any()
         for task in self.tasks:
-            held = [name for name in TASK_METRICS.get(task, ()) if self._has(task, name)]
-            if task not in chosen and held and PLOTTED_METRIC[task] not in held:
+            held = [m.name for column, m in known_columns([task]).items() if has.get(column)]
+            if task not in chosen and held and (usual := metric_of(task).name) not in held:
                 chosen[task] = held[0]
                 notes.append(
-                    f"No run has {PLOTTED_METRIC[task]} of {task}, so {held[0]} is shown; "
+                    f"No run has {usual} of {task}, so {held[0]} is shown; "
                     f"--metrics {task}=NAME chooses another."
                 )
         return choose_axes(self.tasks, chosen, paper_scaling=paper_scaling), tuple(notes)
-
-    def _has(self, task: str, metric: str) -> bool:
-        column = metric_column(task, metric)
-        return column in self.runs and bool(self.runs[column].notna().any())
 
 
 def load_stores(
@@ -110,9 +107,6 @@ def load_stores(
         stores: opened stores.
         run_ids: the runs asked for, in order; None means those of all `groups_of_stores`.
         specs: those that were read already, by run id.
-
-    Raises:
-        UserError: if there is no run at all.
     """
     if run_ids is None:
         run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]

@@ -58,10 +58,7 @@ class Sheet:
     def metric_values(self, name: str, metric: Metric, factor: float = 1.0) -> pd.Series:
         """Return values of a metric; refuse those outside its range, however large ones are left.
 
-        Args:
-            name: of the column.
-            metric: that it holds.
-            factor: 100 for a share in percent.
+        `factor` is 100 for a share in percent.
         """
         values = self.numbers(name)
         low, high = metric.low * factor, metric.high * factor
@@ -83,15 +80,9 @@ class Sheet:
 def read_sheet(path: Path, row: str = "run", text: Sequence[str] = ("method",)) -> Sheet:
     """Return a CSV or Parquet file with one row a `row`.
 
-    Args:
-        path: of the file.
-        row: what a row is, for messages.
-        text: columns that are text without an empty cell, where they are there; beside `TEXTS`
-            they are read letter by letter: a method may be called None or 007.
-
-    Raises:
-        UserError: if the file cannot be read, has no rows or two columns of a name, or a row has
-            more cells than the head.
+    Columns named in `text` are text without an empty cell, where they are there; with `TEXTS` they
+    are read letter by letter: a method may be called None or 007. A `UserError` refuses what cannot
+    be read or has no rows, two columns of a name, and a row with more cells than the head.
     """
     names = dict.fromkeys((*TEXTS, *text))
     try:
@@ -172,13 +163,8 @@ def one_setting(
 ) -> pd.DataFrame:
     """Return the priorities of runs, those of one setting that is rounded in some rows made equal.
 
-    Settings that agree within `ROUNDED` are one, unless two runs would then be the same.
-
-    Args:
-        runs: one row a run.
-        columns: of the priorities.
-        key: of what a run is, beside its priorities.
-        notes: takes up what was made equal.
+    Settings that agree within `ROUNDED` are one, unless two runs of equal `key` columns would then
+    be the same. `notes` takes up what was made equal.
     """
     priorities = runs[list(columns)].astype(float)
     settings = sorted(set(priorities.dropna().itertuples(index=False, name=None)))

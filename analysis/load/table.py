@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load.baselines import Baselines
-from analysis.load.metrics import column_names, known_columns
+from analysis.load.metrics import column_names, known_columns, known_tasks
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, setting_of
-from analysis.load.runs import VALIDATION, Loaded, RunState, arm_names
+from analysis.load.runs import VALIDATION, Baselines, Loaded, RunState, arm_names
 from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
 from mtl.errors import UserError
-from mtl.records import TASK_METRICS
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
 from mtl.spec.tasks import MAX_VALUE, Metric
@@ -47,9 +45,8 @@ def load_table(path: Path) -> Loaded:
 def runs_of_sheet(sheet: Sheet) -> Loaded:
     """Return the runs in a tidy table.
 
-    Raises:
-        UserError: if it lacks columns, holds text where a number belongs or a value outside its
-            metric's range, or holds two rows for one run.
+    A `UserError` refuses a table that lacks columns, text where a number belongs, a value outside
+    its metric's range, and two rows for one run.
     """
     frame, notes = sheet.frame, sheet.notes
     tasks = _tasks(sheet)
@@ -125,17 +122,17 @@ def _tasks(sheet: Sheet) -> tuple[str, ...]:
             f"none named {', '.join(lacking)}. Its columns: {', '.join(columns)}."
             f"{needed if 'seed' in lacking else ''}"
         )
-    unknown = [task for task in tasks if task not in TASK_METRICS]
+    unknown = [task for task in tasks if task not in known_tasks()]
     if unknown:
         raise UserError(
             f"Expected columns {priority_column('<task>')} of known tasks in {sheet.where}, got "
-            f"{', '.join(unknown)}. Known: {', '.join(sorted(TASK_METRICS))}."
+            f"{', '.join(unknown)}. Known: {', '.join(known_tasks())}."
         )
     return tasks
 
 
 def _metric_columns(sheet: Sheet, tasks: Sequence[str]) -> dict[str, str]:
-    """Return our column name -> the sheet's column, for every metric in it."""
+    """Return our column -> the sheet's column, for every metric in it."""
     found = {}
     for column, names in column_names(tasks).items():
         source = next((name for name in names if name in sheet.frame), None)

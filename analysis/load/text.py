@@ -28,10 +28,7 @@ def first_listed(parts: Sequence[str], most: int) -> str:
 def first_items(items: Sequence[Item], limit: int, noun: str) -> tuple[list[Item], str]:
     """Return at most `limit` items, and the note on the rest for a caption; "" if all are there.
 
-    Args:
-        items: in order.
-        limit: 1 or more.
-        noun: what they are, in the plural.
+    `noun` says what they are, in the plural.
     """
     note = f" The first {limit} of {len(items)} {noun} are shown." if len(items) > limit else ""
     return list(items[:limit]), note
@@ -46,13 +43,8 @@ def no_width(low: float, high: float) -> bool:
     return math.isclose(low, high, rel_tol=SAME, abs_tol=1e-12)
 
 
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most so many items in their order, evenly spread; the first and last are kept.
-
-    Args:
-        items: any number.
-        most: 2 or more.
-    """
+def subsample(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most `most` (2 or more) items in their order, evenly spread, with the ends."""
     if len(items) <= most:
         return list(items)
     return [items[place] for place in np.linspace(0, len(items) - 1, most).round().astype(int)]

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.load.axes import shown_number
-from analysis.load.baselines import Baselines, baselines
+from analysis.load.baselines import baselines
 from analysis.load.groups import COMPARED, groups_of_stores
 from analysis.load.metrics import column_names, facts_of, known_columns, ranked_columns
 from analysis.load.plans import Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
-from analysis.load.runs import load_stores
+from analysis.load.runs import Baselines, load_stores
 from analysis.load.sheet import Sheet, one_setting, read_sheet
 from mtl.errors import UsageError, UserError
 from mtl.spec.strict import checked_name
@@ -97,9 +97,8 @@ def identifier_text(value: object) -> str:
 def trials_of_table(path: Path, request: Request) -> Trials:
     """Return the trials in a CSV or Parquet with one row a trial.
 
-    Raises:
-        UserError: if it cannot be read or holds two different rows of a trial.
-        UsageError: for a request that does not fit it.
+    A `UserError` refuses what cannot be read and two different rows of a trial, a `UsageError` a
+    request that does not fit.
     """
     by, blocks = request.by, request.blocks
     sheet = read_sheet(path, "trial", [by, *([blocks] if blocks else [])])
@@ -195,17 +194,14 @@ def trials_of_stores(
 ) -> list[Trials]:
     """Return the trials of each set of a store's runs that may be compared.
 
-    Single-task runs are the baseline of Delta_m and are not ranked beside others.
-
-    Raises:
-        UserError: if there is nothing to rank.
-        UsageError: for a request that does not fit the runs.
+    Single-task runs are the baseline of Delta_m and are not ranked beside others. A `UserError`
+    says that there is nothing to rank, a `UsageError` refuses a request that does not fit.
     """
     by = request.by
     checked_name(by, ("method", "arm", *SPEC_FIELDS), "column to rank a store's runs by")
     groups = groups_of_stores(stores, asked, (*COMPARED, SPEC_FIELDS.get(by, "method")))
     joint = [group for group in groups if len(group.tasks) > 1]
-    single = {i: s for group in groups for i, s in group.specs.items() if len(s.tasks) == 1}
+    single = [i for group in groups if len(group.tasks) == 1 for i in group.run_ids]
     found = []
     for group in joint:
         loaded = load_stores(stores, group.run_ids, group.specs)
@@ -225,7 +221,7 @@ def trials_of_stores(
             (*settings, "seed"),
             tuple(settings),
             _metrics_of_tasks(frame, loaded.tasks, request),
-            baselines(stores, single, group.specs[str(loaded.runs["run_id"].iloc[0])]),
+            baselines(loaded, stores, single),
             tuple(notes),
         )
         several = len(joint) > 1
@@ -238,15 +234,10 @@ def trials_of_stores(
 
 
 def trials_of_setting(runs: pd.DataFrame, tasks: Sequence[str], held: Baselines) -> Trials | None:
-    """Return runs that are trials of one setting, to be ranked by arm, paired by seed.
+    """Return runs of one setting, at most one a seed and arm, to be ranked by arm.
 
-    Args:
-        runs: see `analysis.load.runs.Loaded`; at most one a seed and arm.
-        tasks: whose metrics are ranked, as far as the runs have them.
-        held: single-task runs that Delta_m is relative to; may be empty.
-
-    Returns:
-        The trials, or None where no run has a finite value of every metric.
+    Ranked are the default metrics of `tasks` that the runs have; None where no run has a finite
+    value of each. `held` are single-task runs that Delta_m is relative to; maybe none.
     """
     wanted = ranked_columns(tasks)
     lacking = [c for c in wanted if c not in runs or runs[c].isna().all()]

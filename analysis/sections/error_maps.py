@@ -7,8 +7,9 @@ import numpy as np
 
 from analysis.compute.chosen_runs import ChosenRuns, one_seed, runs_near_equal
 from analysis.compute.findings import Findings
+from analysis.load.metrics import loss_metric
 from analysis.load.run_files import RunFiles
-from analysis.load.text import evenly, listed
+from analysis.load.text import listed, subsample
 from analysis.render.panels import ColourBar, PictureRow, Pictures
 from analysis.render.pictures import (
     CLASS_COLOURS,
@@ -29,7 +30,6 @@ from analysis.render.pictures import (
 )
 from analysis.render.section import Folded, Section
 from mtl.errors import UsageError
-from mtl.records import LOSS_METRIC, METRICS
 
 MAX_EPOCHS = 3
 """Columns of the error maps, as in Figure S-5: the first, the last, and one between."""
@@ -66,7 +66,7 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
         return None
     choice = one_seed(runs_near_equal(findings))
     listings = {runs.arm: files.sample_epochs(runs.runs[0][1]) for runs in choice.chosen}
-    epochs = evenly(sorted({e for listing in listings.values() for e in listing}), MAX_EPOCHS)
+    epochs = subsample(sorted({e for listing in listings.values() for e in listing}), MAX_EPOCHS)
     if not epochs:
         return None
     tasks = [axis.task for axis in findings.axes]
@@ -218,7 +218,7 @@ def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View) -> Pict
         words,
         {s.arm: {epoch: maps[task] for epoch, maps in s.errors.items()} for s in shown},
         columns,
-        f"{task} error ({METRICS[LOSS_METRIC[task]].unit})",
+        f"{task} error ({loss_metric(task).unit})",
         view,
         scales,
     )

@@ -14,7 +14,7 @@ from analysis.load.axes import Axis, shown_number, signs
 from analysis.load.matched import Runs, by_point, shared_seeds
 from analysis.load.priorities import Priorities, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.text import counted, evenly, first_items, listed, no_width
+from analysis.load.text import counted, first_items, listed, no_width, subsample
 from analysis.render.figure_parts import (
     axis_limits,
     legend_of,
@@ -183,7 +183,7 @@ def _value_figure(findings: Findings, prioritised: Sequence[str]) -> Figure:
     }
     panels, spans = [], []
     for number, (arm, mine) in enumerate(of_arm.items()):
-        drawn = evenly(mine, MAX_SETTINGS)
+        drawn = subsample(mine, MAX_SETTINGS)
         for k, axis in enumerate(findings.axes):
             means = [p.means[k] for points in of_arm.values() for p in points]
             points = _coloured(
@@ -227,7 +227,7 @@ def _difference_text(axes: Sequence[Axis], pair: Pair) -> str:
 
 
 def _difference_figure(findings: Findings, pair: Pair) -> Figure:
-    drawn = evenly(pair.differences, MAX_SETTINGS)
+    drawn = subsample(pair.differences, MAX_SETTINGS)
     name = pair.name(findings)
     panels = []
     for k, axis in enumerate(findings.axes):

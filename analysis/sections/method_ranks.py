@@ -269,7 +269,7 @@ def ranking_files(ranking: Ranking) -> dict[str, str]:
 
 def ranking_text(ranking: Ranking) -> str:
     """Return what a terminal shows of a ranking."""
-    lines = [f"\n{ranking.title}"] if ranking.title else []
+    lines = []
     if len(ranking.table.trials) <= MAX_ROWS:
         lines += [plain(trial_table(ranking)), ""]
     lines += [plain(summary_table(ranking)), "", ties_text(ranking.table.metrics)]

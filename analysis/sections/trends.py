@@ -12,7 +12,7 @@ from analysis.compute.findings import Findings
 from analysis.load.axes import NONE
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.text import evenly, listed
+from analysis.load.text import listed, subsample
 from analysis.render.figure_parts import band
 from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, Style
 from analysis.render.scales import log_ticks
@@ -42,7 +42,7 @@ class ShownTrends:
         """Return a curve at the epochs that are drawn; empty where the method does not have it."""
         held = self.curves
         curve = held[(held["quantity"] == quantity) & (held["task"] == task)]
-        return curve.iloc[evenly(range(len(curve)), MAX_EPOCHS)]
+        return curve.iloc[subsample(range(len(curve)), MAX_EPOCHS)]
 
 
 def trend_section(findings: Findings, files: RunFiles) -> Section | None:

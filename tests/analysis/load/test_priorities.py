@@ -5,7 +5,7 @@ import pandas as pd
 
 from analysis.load.axes import shown_number
 from analysis.load.priorities import is_equal, nearest_to_equal, priority_values, settings_of
-from analysis.load.text import counted, evenly, first_items, listed
+from analysis.load.text import counted, first_items, listed, subsample
 
 
 def test_priorities_with_few_digits_count_as_equal():
@@ -46,7 +46,7 @@ def test_numbers_have_a_true_minus_and_zero_has_none():
 
 
 def test_subsample_keeps_the_ends():
-    assert evenly((1, 2, 3), 3) == [1, 2, 3]
-    assert evenly(range(1, 1001), 4) == [1, 334, 667, 1000]
-    assert len(set(evenly(range(1, 252), 100))) == 100
-    assert evenly([], 2) == []
+    assert subsample((1, 2, 3), 3) == [1, 2, 3]
+    assert subsample(range(1, 1001), 4) == [1, 334, 667, 1000]
+    assert len(set(subsample(range(1, 252), 100))) == 100
+    assert subsample([], 2) == []
