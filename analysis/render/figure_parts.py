@@ -59,7 +59,7 @@ def mean_text(axis: Axis, mean: float, sd: float | None) -> str:
 
 
 def point_text(findings: Findings, point: OperatingPoint) -> str:
-    """Return what hovering over a point tells: method, priorities, means, number of seeds."""
+    """Return what hovering over a point shows: method, priorities, means, number of seeds."""
     lines = [f"{point.arm} {findings.shown_priorities(point.priorities, empty='')}".strip()]
     for k, axis in enumerate(findings.axes):
         lines.append(f"{axis.name} {mean_text(axis, point.means[k], point.sds[k])} {axis.unit}")

@@ -10,16 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.render.panels import (
-    MUTED,
-    Arrow,
-    Callout,
-    Layout,
-    Line,
-    Panel,
-    Points,
-    Rule,
-)
+from analysis.render.panels import MUTED, Arrow, Callout, Layout, Line, Panel, Points, Rule
 
 DISTANCES = np.array((13.0, 18.0, 25.0, 34.0, 45.0, 58.0, 74.0, 92.0))
 """Gaps between a point and the edge of its label that are tried, in pixels."""
@@ -207,8 +198,7 @@ def place_labels(
     Args:
         points: where the markers are.
         sizes: width and height of each label.
-        obstacles: boxes that labels should not cover, with weights (1 for a marker; less for a
-            line that may be covered in need).
+        obstacles: boxes that labels should not cover, with weights (1 for a marker).
         bounds: labels stay inside.
     """
     if not points:

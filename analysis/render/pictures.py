@@ -1,7 +1,7 @@
-"""Samples of a run as pictures: images, targets, predictions and error maps.
+"""Samples of a run as pictures, as in Figures S-5 and S-7 to S-9 of the supplement.
 
-As in Figures S-5 and S-7 to S-9 of the supplement. `mtl.training.samples` in, pictures out;
-nothing here reads files. Arrays may come from anywhere, so every shape is checked.
+The arrays are untrusted: what takes them raises `UsageError` where they are not what
+`mtl.training.samples` writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,11 +50,7 @@ def array_names(tasks: Sequence[str], kinds: Sequence[str]) -> frozenset[str]:
 
 
 def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """Return the numbers of the images in the validation split.
-
-    Raises:
-        UsageError: if the arrays are not what `mtl.training.samples` writes.
-    """
+    """Return the numbers of the images in the validation split."""
     indices = _array(arrays, "indices")
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
         raise UsageError(f"indices hold {indices.dtype} {indices.shape}, not numbers of images")
@@ -71,22 +67,14 @@ def image_numbers(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 
 def input_image(arrays: Mapping[str, np.ndarray], image_number: int) -> np.ndarray:
-    """Return an image, uint8 (height, width, 3).
-
-    Raises:
-        UsageError: if the arrays are not what `mtl.training.samples` writes.
-    """
+    """Return an image, uint8 (height, width, 3)."""
     return np.asarray(arrays["image"][_place(arrays, image_number)])
 
 
 def error_maps(
     arrays: Mapping[str, np.ndarray], tasks: Sequence[str], image_number: int
 ) -> dict[str, np.ndarray]:
-    """Return task -> its error at each pixel of an image, float32, NaN where it does not count.
-
-    Raises:
-        UsageError: if the arrays are not what `mtl.training.samples` writes.
-    """
+    """Return task -> its error at each pixel of an image, float32, NaN where it does not count."""
     place = _place(arrays, image_number)
     maps = {}
     for task in tasks:
@@ -108,11 +96,7 @@ def summed(maps: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) -> Estimates:
-    """Return target and prediction of one image.
-
-    Raises:
-        UsageError: if the arrays are not what `mtl.training.samples` writes.
-    """
+    """Return target and prediction of one image."""
     place = _place(arrays, image_number)
     shape = arrays["image"].shape[:3]
     target, prediction = (_array(arrays, f"{task}_{kind}") for kind in ("target", "prediction"))
@@ -207,8 +191,7 @@ def image_picture(image: np.ndarray, factor: int) -> np.ndarray:
 
 def scale_picture(values: np.ndarray, limits: tuple[float, float], factor: int) -> np.ndarray:
     """Return a map (height, width) in the sequential colours; NaN stands for no value."""
-    small = shrunk_mean(values, factor)
-    return _coloured(small, limits)
+    return _coloured(shrunk_mean(values, factor), limits)
 
 
 def estimate_picture(
@@ -219,7 +202,7 @@ def estimate_picture(
     *,
     task: str,
 ) -> np.ndarray:
-    """Return a target or prediction as people look at it.
+    """Return a target or prediction in colours.
 
     Classes by `CLASS_COLOURS`, normals as red, green and blue for x, y and z, depth in the
     sequential colours, other maps from black to white; of two channels one is red, one blue.
@@ -253,17 +236,14 @@ def estimate_picture(
 
 
 def _coloured(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    stops = np.array([_rgb(colour) for colour in SCALE_COLOURS["sequential"]], dtype=np.float64)
+    places, levels = np.linspace(0, 1, len(stops)), np.linspace(0, 1, NUM_LEVELS)
+    colours = np.stack([np.interp(levels, places, channel) for channel in stops.T], axis=1).round()
     held = np.isfinite(values)
     low, high = limits
     shares = np.clip((np.where(held, values, low) - low) / (high - low), 0, 1)
-    picture = _levels()[(shares * (NUM_LEVELS - 1)).round().astype(int)]
+    picture = colours[(shares * (NUM_LEVELS - 1)).round().astype(int)]
     return np.where(held[..., None], picture, NO_VALUE).astype(np.uint8)
-
-
-def _levels() -> np.ndarray:
-    stops = np.array([_rgb(colour) for colour in SCALE_COLOURS["sequential"]], dtype=np.float64)
-    places, levels = np.linspace(0, 1, len(stops)), np.linspace(0, 1, NUM_LEVELS)
-    return np.stack([np.interp(levels, places, stops[:, i]) for i in range(3)], axis=1).round()
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -49,8 +49,8 @@ def attainment(findings: Findings, _: RunFiles) -> Section | None:
     if not pairs:
         return None
     if len(findings.axes) < 2:
-        words = ["Not shown: these results have one task, and attainment is drawn for two."]
-        return Section("attainment", TITLE, words[0], (), {"why_not": words})
+        words = "Not shown: these results have one task, and attainment is drawn for two."
+        return Section("attainment", TITLE, words, ())
     why_not: list[str] = []
     for pair in pairs:
         matched = matched_runs(runs, pair, same_seeds=False)
@@ -63,7 +63,7 @@ def attainment(findings: Findings, _: RunFiles) -> Section | None:
             )
         else:
             return _section(findings, matched, why_not)
-    return Section("attainment", TITLE, " ".join(why_not), (), {"why_not": why_not})
+    return Section("attainment", TITLE, " ".join(why_not), ())
 
 
 def _section(findings: Findings, matched: Matched, why_not: list[str]) -> Section:
@@ -81,7 +81,6 @@ def _section(findings: Findings, matched: Matched, why_not: list[str]) -> Sectio
         "seeds_a": matched.a.seeds,
         "seeds_b": matched.b.seeds,
         "comparisons": [_values(view) for view in views],
-        "why_not": why_not,
     }
     figure = _figure(findings, matched, views, note)
     return Section("attainment", TITLE, lead, (figure, *words), values)
@@ -118,7 +117,7 @@ def _figure(findings: Findings, matched: Matched, views: list[_View], note: str)
         "attainment_difference",
         f"Attainment of {a} {MINUS} attainment of {b}",
         f"Coloured plane for each pair of tasks: share of the {seeds} with a run at least as good "
-        "on both axes, one minus the other. The words below tell the largest differences.",
+        "on both axes, one minus the other. The words below name the largest differences.",
         tuple(_panel(findings, matched, view) for view in views),
         f"Colour: of {seeds}, the share with a run at least as good as this place on both axes, "
         f"{a} minus {b}: purple where {a} leads, orange where {b} does. Over the "

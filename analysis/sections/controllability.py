@@ -1,4 +1,4 @@
-"""Does each metric follow its task's priority? One curve a seed, and what they say together."""
+"""Does each metric follow its task's priority?"""
 
 from dataclasses import dataclass
 

@@ -85,7 +85,7 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
             shown.append(read)
     if image is None or not shown:
         words = "None of the samples that would be shown can be read."
-        return Section("error_maps", "Error maps", words, tuple(notes), {"notes": notes})
+        return Section("error_maps", "Error maps", words, tuple(notes))
     num_cells = (len(tasks) + 1) * (len(shown) * (len(epochs) + 1) + 2)
     height, width = image.shape[:2]
     factor = shrink_factor(height, width, MAX_PIXELS // num_cells)
@@ -115,7 +115,6 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
             p.name: [{"title": bar.title, "limits": bar.limits} for bar in p.scales]
             for p in (*total, *of_tasks)
         },
-        "notes": notes,
     }
     folded = Folded("Predictions and error maps of each task", of_tasks)
     return Section(
@@ -237,7 +236,7 @@ def _pictures(
     """Return a row a method: pictures, then the error maps of the epochs in one colour range.
 
     `maps` are method -> epoch -> error at each pixel; `columns` are head -> pictures of the first
-    rows, whose colours `scales` tell.
+    rows, in the colours of `scales`.
     """
     limits = shared_limits([of for of_epochs in maps.values() for of in of_epochs.values()])
     rows = []

@@ -74,7 +74,7 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
             pairs.append(Pair(*methods, matched.a.seeds, found, *tests))
             left_out += [f"{both}: {left}" for left in matched.left_out]
     words = [*left_out, *why_not, *([note.strip()] if note else [])]
-    values = {"reference": reference, "level": LEVEL, "pairs": pairs, "why_not": why_not}
+    values = {"reference": reference, "level": LEVEL, "pairs": pairs}
     if not pairs:
         return Section("indicators", TITLE, " ".join(words), (), values)
     parts: tuple[Part | Folded, ...] = (

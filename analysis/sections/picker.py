@@ -110,7 +110,7 @@ def _knee_text(findings: Findings, point: OperatingPoint | None) -> str:
 
 def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) -> list[str]:
     how = (
-        "The choice is made on the validation split and the values shown are of the test split, so "
+        "The choice is made on the validation split; the values shown are of the test split, so "
         "the choice does not flatter them."
     )
     if split != VALIDATION:
@@ -133,16 +133,15 @@ def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) 
             f"The points rest on {min(counts)} to {max(counts)} seeds; the share of agreeing "
             "resamples is too high where they are few."
         )
-    for axis, best, worst in zip(findings.axes, held.best, held.worst, strict=True):
-        if best == worst:
-            caveats.append(f"{axis.name} is the same at every point and has no say.")
+    caveats += [
+        f"{axis.name} is the same at every point and has no say."
+        for axis, best, worst in zip(findings.axes, held.best, held.worst, strict=True)
+        if best == worst
+    ]
     if not files.stores:
         caveats.append("These results come from a table, so there is no network to run.")
     elif len(files.stores) > 1:
-        caveats.append(
-            f"The runs come from {len(files.stores)} stores; in the command STORE is the one that "
-            "holds the run."
-        )
+        caveats.append("In the command STORE is the one that holds the run.")
     return caveats
 
 

@@ -60,7 +60,7 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
             shown.append(ShownTrends(runs, tuple(read), curves(read, tasks), end_ratios(read)))
     if not shown:
         words = "No epoch records of the runs that would be drawn can be read."
-        return Section("trends", "Trends", words, tuple(notes), {"notes": tuple(notes)})
+        return Section("trends", "Trends", words, tuple(notes))
     if len({s.seeds for s in shown}) > 1:
         each = "; ".join(f"{s.runs.arm} {', '.join(map(str, s.seeds))}" for s in shown)
         notes.append(f"The methods differ in their seeds: {each}.")
@@ -80,7 +80,6 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
             }
             for s in shown
         ],
-        "notes": notes,
     }
     title = "Trends of loss scales and weights"
     return Section("trends", title, _lead(shown, findings), tuple(parts), values)

@@ -78,7 +78,7 @@
   form.addEventListener("reset", () => { isKnee = false; setTimeout(() => show(false)); });
   form.addEventListener("submit", (event) => event.preventDefault());
   if (at("knee")) at("knee").addEventListener("click", () => { isKnee = true; show(true); });
-  // Where the page lies in a sweep of its store, its own place tells the folder; the file holds none.
+  // Where the page lies in a sweep of its store, its address names the folder; the file holds none.
   const inStore = decodeURIComponent(location.pathname)
     .match(/^(.+)\/sweeps\/[^/]+\/report\/(?:[^/]+\/)?report\.html$/);
   if (at("store") && location.protocol === "file:" && inStore) at("store").value = inStore[1];

@@ -8,7 +8,14 @@ import pandas as pd
 from analysis.compute.findings import Findings, find
 from analysis.load.axes import choose_axes
 from analysis.load.runs import Loaded, RunState
+from analysis.render.section import Section
 from mtl.spec.strict import canonical_float
+
+
+def words(section: Section) -> str:
+    """Return the lead and all paragraphs of a section."""
+    return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
+
 
 TWO_TASKS = ("depth", "segmentation")
 Row = tuple[str, tuple[float, ...] | None, int, tuple[float, ...]]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,8 +11,6 @@ from PIL import Image
 
 from analysis.page import as_png, embedded
 from analysis.render.panels import (
-    PAPER,
-    SCALE_COLOURS,
     Area,
     Arrow,
     ColourBar,
@@ -32,6 +31,7 @@ from analysis.render.panels import (
 )
 from analysis.render.paper import FORMATS, figure_files
 from analysis.render.plotly_json import plotly_values
+from analysis.render.scales import log_ticks
 
 WICKED = "</script><script>alert(1)</script> $\\frac{a}{b$ & _x"
 CELLS = np.array([[0.5], [np.nan]])
@@ -81,11 +81,6 @@ def test_page_holds_the_values_and_no_markup_of_names(kind):
     assert "<script>" not in json.dumps(shown), "plotly takes tags in its texts for its own"
 
 
-def test_lines_keep_their_corners():
-    (trace,) = plotly_values(panel_of(MARKS["line"]))["data"]
-    assert trace["line"]["simplify"] is False
-
-
 def test_logarithmic_axes_take_logarithms_where_plotly_wants_them():
     panel = panel_of(
         Label(10.0, 100.0, "here"), Rule("y", 100.0, "rule"),
@@ -98,27 +93,24 @@ def test_logarithmic_axes_take_logarithms_where_plotly_wants_them():
     assert drawn["layout"]["shapes"][0]["y0"] == 100.0, "shapes hold values, unlike annotations"
 
 
-def test_neutral_is_the_paper():
-    assert SCALE_COLOURS["diverging"][2] == PAPER
-
-
-def test_paper_draws_every_kind_alike_each_time():
+def test_paper_draws_every_kind():
     panels = [panel_of(mark, name=f"panel{number}") for number, mark in enumerate(MARKS.values())]
     legend = (Key("_hidden?", Style(0)), Key(WICKED, Style(1)))
     figure = figure_of(*panels, legend=legend, columns=3)
     files = figure_files(figure)
     assert set(files) == {f"a_figure.{form}" for form in FORMATS}
-    assert files == figure_files(figure)
     assert files["a_figure.pdf"].startswith(b"%PDF")
     assert b"<script>alert" not in files["a_figure.svg"]
     assert files["a_figure.svg"].count(b"axes_") >= len(panels)
 
 
-def test_paper_shows_a_mark_where_it_stands():
-    """The only blue pixels of a sheet with one blue point on the right lie on its right."""
+def test_paper_shows_a_point_where_it_stands_alike_each_time():
     scale = {"x": Scale("x", (0.0, 1.0)), "y": Scale("y", (0.0, 1.0))}
     point = Points((0.9,), (0.5,), Style(0), size=20)
-    data = figure_files(figure_of(panel_of(point, **scale)))["a_figure.png"]
+    figure = figure_of(panel_of(point, **scale))
+    files = figure_files(figure)
+    assert files == figure_files(figure)
+    data = files["a_figure.png"]
     picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     blue = np.abs(picture - [0x00, 0x72, 0xB2]).sum(axis=2) < 30
     columns = np.nonzero(blue.any(axis=0))[0]
@@ -187,3 +179,14 @@ def test_titles_and_colour_bars_fit_narrow_panels():
     of_bar = wide["layout"]["coloraxis"]["colorbar"]["title"]["text"].split("<br>")
     assert max(map(len, of_bar)) <= 38  # (340 - 70) / 7 pixels of a character
     assert (narrow["layout"]["coloraxis"]["cmin"], bar["thickness"]) == (-1.0, 12)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.96, 1.04), (0.06, 1.4), (1e-7, 3.0), (0.5, 2.0), (1.0, 1.0001), (1e-90, 1)]
+)
+def test_every_logarithmic_axis_has_a_few_ticks(low, high):
+    ticks = log_ticks(low, high)
+    assert 2 <= len(ticks) <= 10, ticks
+    assert all(low <= value <= high for value, _ in ticks)
+    assert len({text for _, text in ticks}) == len(ticks)
+    assert all(math.isclose(float(text), value, rel_tol=1e-6) for value, text in ticks)

@@ -1,7 +1,5 @@
 """Pictures of samples: shapes are checked, sums and colours are what the arrays say."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from analysis.render.pictures import (
     estimate_picture,
     estimates,
     image_numbers,
-    image_picture,
     input_image,
     scale_picture,
     shared_limits,
@@ -57,7 +54,7 @@ def arrays(**changes: Any) -> dict[str, np.ndarray]:
 TASKS = ("depth", "segmentation")
 
 
-def test_error_maps_are_those_of_the_image_asked_for() -> None:
+def test_error_maps_are_those_of_the_image_asked_for():
     held = arrays()
     held["depth_error"][~held["depth_valid"]] = np.inf  # where nothing counts it does no harm
     for values in held.values():
@@ -69,7 +66,7 @@ def test_error_maps_are_those_of_the_image_asked_for() -> None:
     assert np.array_equal(np.isnan(found), ~valid)
 
 
-def test_sums_by_hand() -> None:
+def test_sums_by_hand():
     nan = np.nan
     # Nothing counts at the third pixel, task b alone at the second.
     maps = {"a": np.float32([[1, nan, nan]]), "b": np.float32([[2, 1, nan]])}
@@ -103,7 +100,7 @@ def test_sums_by_hand() -> None:
         ({"depth_prediction": np.zeros((2, 4, 6, 1), object)}, "depth_prediction holds object"),
     ],
 )
-def test_untrusted_arrays_are_refused_in_a_sentence(changes: dict[str, Any], words: str) -> None:
+def test_untrusted_arrays_are_refused_in_a_sentence(changes, words):
     held = arrays(**changes)
 
     def read() -> None:
@@ -115,12 +112,12 @@ def test_untrusted_arrays_are_refused_in_a_sentence(changes: dict[str, Any], wor
         read()
 
 
-def test_an_image_that_is_not_there_is_refused() -> None:
+def test_an_image_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="image 1 is missing"):
         error_maps(arrays(), TASKS, 1)
 
 
-def test_shrinking_takes_means_of_what_counts_and_picks_classes() -> None:
+def test_shrinking_takes_means_of_what_counts_and_picks_classes():
     values = np.array([[1.0, 3.0, 9.0], [np.nan, 5.0, 9.0], [9.0, 9.0, 9.0]])
     assert shrunk_mean(values, 2).tolist() == [[3.0]]  # (1 + 3 + 5) / 3; the rest is cut off
     assert np.isnan(shrunk_mean(np.full((2, 2), np.nan), 2)).all()
@@ -131,7 +128,7 @@ def test_shrinking_takes_means_of_what_counts_and_picks_classes() -> None:
 
 
 @pytest.mark.parametrize(("sides", "most"), [((48, 64), 3072), ((480, 640), 5000), ((1, 999), 10)])
-def test_the_least_factor_that_fits(sides: tuple[int, int], most: int) -> None:
+def test_the_least_factor_that_fits(sides, most):
     factor = shrink_factor(*sides, most)
 
     def pixels(factor: int) -> int:
@@ -141,7 +138,7 @@ def test_the_least_factor_that_fits(sides: tuple[int, int], most: int) -> None:
     assert factor == 1 or pixels(factor - 1) > most
 
 
-def test_one_colour_range_from_zero_to_nearly_the_largest() -> None:
+def test_one_colour_range_from_zero_to_nearly_the_largest():
     assert shared_limits([np.linspace(0, 1, 101), np.full(3, np.nan)]) == (0.0, 0.99)
     low, high = shared_limits([np.linspace(-1, 1, 201)])  # a loss may fall below 0
     assert (low, high) == (pytest.approx(-0.98), pytest.approx(0.98))
@@ -151,7 +148,7 @@ def test_one_colour_range_from_zero_to_nearly_the_largest() -> None:
     assert shared_limits([np.array([*[0.0] * 999, 5.0])]) == (0.0, 5.0)
 
 
-def test_colours_of_a_scale_are_those_of_its_bar() -> None:
+def test_colours_of_a_scale_are_those_of_its_bar():
     picture = scale_picture(np.array([[0.0, 2.0, 9.0, np.nan, 1.0]]), (0.0, 2.0), 1)
     ends = [tuple(bytes.fromhex(SCALE_COLOURS["sequential"][i][1:])) for i in (0, -1)]
     assert [tuple(pixel) for pixel in picture[0, :4]] == [ends[0], ends[1], ends[1], NO_VALUE]
@@ -161,7 +158,7 @@ def test_colours_of_a_scale_are_those_of_its_bar() -> None:
     assert picture.dtype == np.uint8
 
 
-def test_estimates_are_coloured_by_what_they_are() -> None:
+def test_estimates_are_coloured_by_what_they_are():
     valid = np.array([[True, True, False]])
 
     def shown(values: Any, task: str, limits: tuple[float, float] = (0.0, 2.0)) -> list[Any]:
@@ -181,13 +178,13 @@ def test_estimates_are_coloured_by_what_they_are() -> None:
     assert depth == [tuple(bytes.fromhex(SCALE_COLOURS["sequential"][0][1:])), NO_VALUE, NO_VALUE]
 
 
-def test_the_palette_tells_classes_apart() -> None:
+def test_the_palette_tells_classes_apart():
     colours = np.array([list(bytes.fromhex(c[1:])) for c in CLASS_COLOURS], float)
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=2)
     assert apart[~np.eye(len(colours), dtype=bool)].min() > 40
 
 
-def test_targets_fix_the_range_of_predictions() -> None:
+def test_targets_fix_the_range_of_predictions():
     held = arrays()
     found = estimates(held, "depth", 0)
     counted = held["depth_target"][0][held["depth_valid"][0]]
@@ -198,15 +195,7 @@ def test_targets_fix_the_range_of_predictions() -> None:
     assert target_limits(estimates(nothing, "depth", 0)) == (0.0, 1.0)
 
 
-def test_an_image_keeps_its_pixels() -> None:
-    image = arrays()["image"][0]
-    assert np.array_equal(image_picture(image, 1), image)
-    assert image_picture(image, 2).shape == (2, 3, 3)
-
-
-def test_what_training_writes_can_be_read_for_all_nine_tasks(
-    make_tiny: Callable[..., dict], data_root: str, tmp_path: Path
-) -> None:
+def test_what_training_writes_can_be_read_for_all_nine_tasks(make_tiny, data_root, tmp_path):
     spec = RunSpec.from_dict(make_tiny(tasks=list(ALL_TASKS)))
     store = Store(tmp_path / "store")
     fit(spec, store, Runtime(device="cpu", data_root=data_root))

@@ -1,4 +1,4 @@
-"""The section on attainment draws and says what `analysis.compute.attainment` computes."""
+"""The section on attainment shows what `analysis.compute.attainment` computes."""
 
 import numpy as np
 import pytest

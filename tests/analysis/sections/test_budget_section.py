@@ -1,4 +1,4 @@
-"""The section on budgets says the computed values, and why something is not shown."""
+"""The section on budgets shows the computed values, or why it does not."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from analysis.sections.budget import compute_budget
 from mtl.records import Result
 from mtl.store import Store
 from tests.analysis.conftest import findings_of
-from tests.analysis.made_findings import front_rows, made_findings
+from tests.analysis.made_findings import front_rows, made_findings, words
 
 
 def section_of(store):
@@ -24,10 +24,6 @@ def section_of(store):
 def three_seeds(store, synthetic) -> Store:
     synthetic.fill(store, seeds=3)
     return store
-
-
-def words(section) -> str:
-    return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
 
 
 def test_curves_end_at_the_hypervolume_of_the_report(three_seeds):
@@ -136,11 +132,6 @@ def test_overhead_is_relative_to_fixed(three_seeds):
     assert table.rows[1][1:] == ("15", "1.44", "1.44 to 1.44", "1.000")
 
 
-def test_no_runs_have_no_section(store, synthetic):
-    store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
-    assert section_of(store)[1] is None
-
-
 def test_hypervolume_of_zero_is_neither_drawn_nor_reached(store, synthetic):
     for method, shift in (("lsb", 0.0), ("fixed", -0.5)):
         for k, priority in enumerate(synthetic.priorities):
@@ -149,7 +140,7 @@ def test_hypervolume_of_zero_is_neither_drawn_nor_reached(store, synthetic):
             synthetic.finish(store, synthetic.make_spec(method, priority, 0), values)
     _, section = section_of(store)
     assert "No curve of fixed: none of its points is better than the reference" in words(section)
-    # Nothing is said to reach a hypervolume of 0.
+    # Nothing reaches a hypervolume of 0.
     (match,) = section.values["matches"]
     assert (match.arm, match.num_runs) == ("fixed", None)
     assert "fixed does not reach the whole grid of lsb with as many runs." in section.lead

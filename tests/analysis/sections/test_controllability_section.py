@@ -1,4 +1,4 @@
-"""The section on controllability draws and says what `analysis.compute` computes."""
+"""The section on controllability shows what `analysis.compute` computes."""
 
 import json
 
@@ -14,16 +14,13 @@ from analysis.page import build
 from analysis.render.panels import Line, Points
 from analysis.sections.controllability import controllability
 from mtl.spec import RunSpec
+from tests.analysis.made_findings import words
 
 
 def section_of(store, **metrics):
     loaded = load_stores([store])
     findings = find(loaded, choose_axes(loaded.tasks, metrics))
     return findings, controllability(findings, RunFiles([store]))
-
-
-def words(section) -> str:
-    return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
 
 
 def test_correlation_is_that_of_each_seeds_runs(full_store):
@@ -90,15 +87,6 @@ def test_one_priority_shows_nothing(store, synthetic):
     _, section = section_of(store)
     assert section.parts == ()
     assert "No method has complete runs at two priorities" in section.lead
-
-
-def test_incomplete_seed_is_left_out_with_a_note(store, synthetic):
-    synthetic.fill(
-        store, seeds=3, skip=lambda s: (s.method, s.seed) == ("lsb", 2) and s.priorities[0] > 0.8
-    )
-    _, section = section_of(store)
-    assert section.values["responses"][0].num_seeds == 2
-    assert "4 runs of lsb are left out" in words(section)
 
 
 def test_three_tasks_average_settings_that_share_a_priority(store, synthetic):

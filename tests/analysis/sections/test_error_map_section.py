@@ -1,4 +1,4 @@
-"""The section on error maps and predictions: what is shown, said, bounded and refused."""
+"""The section on error maps and predictions: what is shown, bounded and refused."""
 
 import io
 from types import SimpleNamespace
@@ -13,10 +13,11 @@ from analysis.load.run_files import RunFiles
 from analysis.load.runs import load_stores
 from analysis.page import as_png
 from analysis.render.panels import Pictures
-from analysis.render.pictures import NO_VALUE, scale_picture
+from analysis.render.pictures import scale_picture
 from analysis.render.section import Section
 from analysis.sections.error_maps import error_map_section
 from mtl.store import Store
+from tests.analysis.made_findings import words
 
 EPOCHS = (2, 10, 12)
 METHODS = ("lsb", "fixed")
@@ -77,13 +78,7 @@ def pictures(made: Section, name: str) -> Pictures:
     return next(p for p in made.pictures if p.name == name)
 
 
-def words(made: Section) -> str:
-    return " ".join(part for part in made.parts if isinstance(part, str))
-
-
-def test_sums_are_of_the_errors_in_one_colour_range(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
+def test_sums_are_of_the_errors_in_one_colour_range(store, filled):
     made = section(store)
     total = pictures(made, "error_maps_sum")
     assert total.head == ("input", "error, epoch 2", "error, epoch 10", "error, epoch 12")
@@ -105,9 +100,7 @@ def test_sums_are_of_the_errors_in_one_colour_range(
     assert made.values["runs"] == {m: filled[m, 0] for m in METHODS}
 
 
-def test_predictions_stand_beside_their_errors(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
+def test_predictions_stand_beside_their_errors(store, filled):
     depth = pictures(section(store), "error_maps_depth")
     assert depth.head[:4] == ("input", "target", "prediction", "error, epoch 2")
     by_title = {bar.title: bar.limits for bar in depth.scales}
@@ -125,21 +118,6 @@ def test_predictions_stand_beside_their_errors(
     assert second.cells[:2] == (None, None)
 
 
-def test_only_one_run_a_method_is_read(
-    store: Store, filled: dict[tuple[str, int], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: set[str] = set()
-    real = RunFiles.samples
-
-    def samples_of(self: RunFiles, run_id: str, *rest: Any) -> Any:
-        read.add(run_id)
-        return real(self, run_id, *rest)
-
-    monkeypatch.setattr(RunFiles, "samples", samples_of)
-    section(store)
-    assert read == {filled["lsb", 0], filled["fixed", 0]}
-
-
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -150,9 +128,7 @@ def test_only_one_run_a_method_is_read(
         ),
     ],
 )
-def test_untrusted_samples_leave_a_gap_and_a_note(
-    store: Store, filled: dict[tuple[str, int], str], changes: dict[str, Any], why: str
-) -> None:
+def test_untrusted_samples_leave_a_gap_and_a_note(store, filled, changes, why):
     run_id = filled["fixed", 0]
     write(store, run_id, 12, samples(error_of("fixed", 12), **changes))
     made = section(store)
@@ -164,9 +140,7 @@ def test_untrusted_samples_leave_a_gap_and_a_note(
     ]  # fmt: skip
 
 
-def test_the_images_shown_are_those_that_all_have(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
+def test_the_images_shown_are_those_that_all_have(store, filled):
     changes = {"indices": np.array([7, 33])}
     held = samples((1, 1))
     changes |= {name: held[name] for name in ("image", "depth_target", "segmentation_target")}
@@ -178,9 +152,7 @@ def test_the_images_shown_are_those_that_all_have(
     assert "are not shown" not in words(made)
 
 
-def test_a_damaged_file_a_run_without_samples_and_none_at_all(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
+def test_a_damaged_file_a_run_without_samples_and_none_at_all(store, filled):
     folder = store.run_folder(filled["lsb", 0]) / "samples"
     (folder / "epoch_00010.npz").write_bytes(b"torn")
     assert "epoch 10 (there are none that can be read)" in words(section(store))
@@ -198,33 +170,14 @@ def test_a_damaged_file_a_run_without_samples_and_none_at_all(
     assert section(store).lead.startswith("None of the samples")
 
 
-def test_no_samples_is_no_section(full_store: Store) -> None:
+def test_no_samples_is_no_section(full_store):
     loaded = load_stores([full_store])
     findings = find(loaded, choose_axes(loaded.tasks))
     assert error_map_section(findings, RunFiles((full_store,))) is None
     assert error_map_section(findings, RunFiles()) is None
 
 
-def test_pixels_that_do_not_count_have_their_own_colour(
-    store: Store, filled: dict[tuple[str, int], str]
-) -> None:
-    valid = np.ones((2, HEIGHT, WIDTH), bool)
-    valid[:, 0, 0] = False
-    changes = {"depth_valid": valid}
-    write(store, filled["lsb", 0], 12, samples(error_of("lsb", 12), **changes))
-    made = section(store)
-    cell = pictures(made, "error_maps_depth").rows[0].cells[5]
-    assert cell is not None
-    assert tuple(cell[0, 0]) == NO_VALUE
-    assert tuple(cell[0, 1]) != NO_VALUE
-    summed = pictures(made, "error_maps_sum").rows[0].cells[3]
-    assert summed is not None
-    assert tuple(summed[0, 0]) != NO_VALUE  # segmentation counts there
-
-
-def test_large_noisy_pictures_stay_small_in_the_page(
-    store: Store, filled: dict[tuple[str, int], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_noisy_pictures_stay_small_in_the_page(store, filled, monkeypatch):
     monkeypatch.setattr("analysis.sections.error_maps.MAX_PIXELS", 100_000)
     noise = np.random.default_rng(1).random((2, 120, 160)).astype(np.float16)
     for method in METHODS:

@@ -14,7 +14,6 @@ from analysis.load.run_files import NO_FILES
 from analysis.load.table import load_table
 from analysis.render.panels import ColouredPoints, Figure, Label, Points
 from analysis.sections.many_tasks import (
-    CORNERS,
     MAX_METHODS,
     MAX_SETTINGS,
     MAX_TRIANGLE_METHODS,
@@ -22,6 +21,7 @@ from analysis.sections.many_tasks import (
     in_triangle,
     many_tasks,
 )
+from tests.analysis.made_findings import words
 
 THREE = ("depth", "normal", "segmentation")
 METRICS = {
@@ -60,12 +60,6 @@ def figures_of(findings: Findings) -> dict[str, Figure]:
     section = many_tasks(findings, NO_FILES)
     assert section is not None
     return {figure.name: figure for figure in section.figures}
-
-
-def words_of(findings: Findings) -> str:
-    section = many_tasks(findings, NO_FILES)
-    assert section is not None
-    return " ".join([section.lead, *(p for p in section.parts if isinstance(p, str))])
 
 
 def marks(panel, kind):
@@ -142,15 +136,15 @@ def test_more_than_three_tasks_have_no_triangles(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "text"),
     [
         ({"methods": ("lsb", "equal")}, "lsb alone takes priorities"),
         ({"methods": ("equal",)}, "no method here takes priorities"),
         ({"divisions": 3}, "Of 1 priority that"),
     ],
 )
-def test_undrawn_comparisons_are_said(tmp_path, changes, said):
-    assert said in words_of(findings_of(tmp_path, **changes))
+def test_undrawn_comparisons_are_explained(tmp_path, changes, text):
+    assert text in words(many_tasks(findings_of(tmp_path, **changes), NO_FILES))
 
 
 def test_methods_without_common_priorities(tmp_path):
@@ -162,8 +156,8 @@ def test_methods_without_common_priorities(tmp_path):
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(path, index=False)
     loaded = load_table(path)
-    words = words_of(find(loaded, choose_axes(THREE, {"depth": "rmse"})))
-    assert "lsb and fixed share no priority and seed" in words
+    section = many_tasks(find(loaded, choose_axes(THREE, {"depth": "rmse"})), NO_FILES)
+    assert "lsb and fixed share no priority and seed" in words(section)
 
 
 def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
@@ -179,8 +173,7 @@ def test_many_methods_and_priorities_are_bounded_in_words(tmp_path):
     assert f"{MAX_SETTINGS} of up to 325 priorities are drawn" in values.caption
     assert len({points.name for points in marks(pairs.panels[0], Points)}) == MAX_METHODS
     assert "The first 8 of 10 methods are shown." in pairs.caption
-    words = " ".join(part for part in section.parts if isinstance(part, str))
-    assert "The first 3 of 45 pairs of methods are shown." in words
+    assert "The first 3 of 45 pairs of methods are shown." in words(section)
 
 
 def test_names_are_unique_and_plain(tmp_path):
@@ -207,16 +200,6 @@ RUNS = {
     ("fixed", Q): {2: values(1.0, 0.5, 0.5)},
     ("equal", None): {0: values(1.0, 1.0, 1.0)},
 }
-
-
-def test_corners_centre_and_sides():
-    places = in_triangle(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0.5, 0.5, 0]]))
-    assert places[:3].tolist() == [list(corner) for corner in CORNERS]
-    # The centre is a third of the height above the base: (sqrt(3) / 2) / 3.
-    assert places[3] == pytest.approx([0.5, math.sqrt(3) / 6])
-    assert places[4] == pytest.approx([0.5, 0.0])
-    sides = [math.dist(CORNERS[a], CORNERS[b]) for a, b in ((0, 1), (1, 2), (2, 0))]
-    assert sides == pytest.approx([1, 1, 1])
 
 
 def test_distance_to_the_opposite_side_is_the_priority():

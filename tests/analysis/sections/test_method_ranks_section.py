@@ -17,16 +17,13 @@ from analysis.sections.method_ranks import MAX_ROWS, method_ranks
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import DataSpec, NetworkSpec
+from tests.analysis.made_findings import words
 
 
 def section_of(store):
     loaded = load_stores([store])
     findings = find(loaded, choose_axes(loaded.tasks))
     return findings, method_ranks(findings, NO_FILES)
-
-
-def words(section) -> str:
-    return " ".join([section.lead, *(part for part in section.parts if isinstance(part, str))])
 
 
 def test_runs_at_equal_priorities_are_ranked_and_drawn(full_store):
@@ -129,7 +126,7 @@ def test_every_pair_of_many_methods_is_tested(store, synthetic):
     json.dumps(build(load_stores([store]), None, None).summary, allow_nan=False)
 
 
-def test_no_equal_priority_or_a_single_method_is_said(store, synthetic):
+def test_no_equal_priority_or_a_single_method_is_named(store, synthetic):
     values = synthetic.depth_and_segmentation(0.5, 0.5)
     for share in (0.25, 0.75):
         for method in ("lsb", "fixed"):

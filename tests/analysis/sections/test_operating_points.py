@@ -257,7 +257,7 @@ def test_styles_of_many_arms_differ():
     assert len(METHODS) <= 42, "every method at once"
 
 
-def test_every_method_at_once_is_told_apart(store):
+def test_every_method_at_once_has_its_own_style(store):
     print("seed 5")
     generator = np.random.default_rng(5)
     methods = {m: needs for m, needs in METHODS.items() if needs.min_tasks <= 2}
@@ -280,7 +280,7 @@ def test_every_method_at_once_is_told_apart(store):
         assert covered <= MAX_COVERED * (right - left) * (bottom - top)
 
 
-@pytest.mark.parametrize("number", [1, 3, 8])
+@pytest.mark.parametrize("number", [1, 3, 5])
 def test_each_pair_of_tasks_has_a_figure(store, number):
     print("seed 6")
     generator = np.random.default_rng(6)

@@ -1,4 +1,4 @@
-"""The section on trends: which runs are read, what is drawn, said and tabulated."""
+"""The section on trends: which runs are read, what is drawn and tabulated."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from analysis.sections.trends import MAX_EPOCHS, trend_section
 from analysis.trends import main
 from mtl.records import EpochRecord
 from mtl.store import Store
+from tests.analysis.made_findings import words
 
 # Loss scales of the last epoch: seed -> (depth, segmentation).
 ENDS = {"lsb": {0: (1.0, 1.1), 1: (1.0, 1.3)}, "fixed": {0: (1.0, 4.0), 1: (5.0, 1.0)}}
@@ -60,11 +61,7 @@ def section(store: Store) -> Section:
     return made
 
 
-def words(made: Section) -> str:
-    return " ".join(part for part in made.parts if isinstance(part, str))
-
-
-def test_lead_says_how_far_apart_the_scales_end(store: Store, synthetic: SimpleNamespace) -> None:
+def test_lead_says_how_far_apart_the_scales_end(store, synthetic):
     fill(store, synthetic)
     made = section(store)
     # Medians of (1.1, 1.3) and of (4, 5).
@@ -74,7 +71,7 @@ def test_lead_says_how_far_apart_the_scales_end(store: Store, synthetic: SimpleN
     assert held["fixed"] == (4.0, 5.0)
 
 
-def test_recorded_epochs_are_drawn(store: Store, synthetic: SimpleNamespace) -> None:
+def test_recorded_epochs_are_drawn(store, synthetic):
     fill(store, synthetic)
     made = section(store)
     figure = next(f for f in made.figures if f.name == "trends_loss_scales")
@@ -97,31 +94,17 @@ def test_recorded_epochs_are_drawn(store: Store, synthetic: SimpleNamespace) -> 
     assert (row["mean"], row["lowest"], row["highest"], row["num_seeds"]) == (14, 12, 16, 2)
 
 
-def test_only_drawn_runs_are_read(
-    store: Store, synthetic: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = fill(store, synthetic)
-    findings = found(store)
-    read: list[str] = []
-    epochs = Store.epochs
-    monkeypatch.setattr(Store, "epochs", lambda s, run_id: read.append(run_id) or epochs(s, run_id))
-    assert trend_section(findings, RunFiles((store,))) is not None
-    assert sorted(read) == sorted(ids.values())
-
-
-def test_damaged_and_missing_records_are_named(store: Store, synthetic: SimpleNamespace) -> None:
+def test_damaged_and_missing_records_are_named(store, synthetic):
     ids = fill(store, synthetic)
     Path(store.run_folder(ids["lsb", 0]), "epochs.jsonl").write_text("{torn")
     store.write_epochs(ids["fixed", 1], epochs_of((1.0, 2.0), losses=[1.0]))
-    said = words(section(store))
-    assert f"Run {ids['lsb', 0]} (lsb, seed 0) is not drawn: it has no epoch records" in said
-    assert f"Run {ids['fixed', 1]} (fixed, seed 1) is not drawn: epoch 1 does not hold" in said
-    assert "differ in their seeds: lsb 1; fixed 0" in said
+    text = words(section(store))
+    assert f"Run {ids['lsb', 0]} (lsb, seed 0) is not drawn: it has no epoch records" in text
+    assert f"Run {ids['fixed', 1]} (fixed, seed 1) is not drawn: epoch 1 does not hold" in text
+    assert "differ in their seeds: lsb 1; fixed 0" in text
 
 
-def test_missing_records_are_named(
-    full_store: Store,
-) -> None:
+def test_missing_records_are_named(full_store):
     made = section(full_store)
     assert made.lead.startswith("No epoch records")
     assert "(lsb, seed 0) is not drawn: it has no epoch records" in words(made)
@@ -129,7 +112,7 @@ def test_missing_records_are_named(
     assert trend_section(found(full_store), RunFiles()) is None
 
 
-def test_methods_without_weights_are_named(store: Store, synthetic: SimpleNamespace) -> None:
+def test_methods_without_weights_are_named(store, synthetic):
     ids = fill(store, synthetic)
     for seed in (0, 1):
         bare = epochs_of((1.0, 2.0), weights=None, loss_scales=None)
@@ -141,23 +124,19 @@ def test_methods_without_weights_are_named(store: Store, synthetic: SimpleNamesp
     assert "Not recorded for fixed." in scales.caption
 
 
-def test_nearest_priorities_stand_in_for_equal_ones(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_nearest_priorities_stand_in_for_equal_ones(store, synthetic):
     for method, priority in (("lsb", 1 / 3), ("lsb", 1 / 6), ("fixed", 5 / 6)):
         spec = synthetic.make_spec(method, priority, 0)
         synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
         store.write_epochs(spec.run_id(), epochs_of((1.0, 2.0)))
     made = section(store)
-    said = words(made)
-    assert "No finished run has equal priorities; shown are those nearest to it, (1/3, 2/3)" in said
-    assert "fixed has no finished run there: it is shown at (5/6, 1/6)" in said
+    text = words(made)
+    assert "No finished run has equal priorities; shown are those nearest to it, (1/3, 2/3)" in text
+    assert "fixed has no finished run there: it is shown at (5/6, 1/6)" in text
     assert "factor of 5 at (5/6, 1/6) and 2 at (1/3, 2/3)" in made.lead
 
 
-def test_values_without_a_logarithm_break_the_line(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_values_without_a_logarithm_break_the_line(store, synthetic):
     ids = fill(store, synthetic)
     for seed in (0, 1):
         records = epochs_of((1.0, 2.0))
@@ -170,9 +149,7 @@ def test_values_without_a_logarithm_break_the_line(
     assert [len(mark.x) for mark in marks if isinstance(mark, Line)] == [10, 12]
 
 
-def test_long_trainings_are_subsampled_in_the_figure(
-    store: Store, synthetic: SimpleNamespace
-) -> None:
+def test_long_trainings_are_subsampled_in_the_figure(store, synthetic):
     ids = fill(store, synthetic)
     for run_id in ids.values():
         store.write_epochs(run_id, epochs_of((1.0, 2.0), num_epochs=1000))
@@ -184,7 +161,7 @@ def test_long_trainings_are_subsampled_in_the_figure(
     assert len(next(t for t in made.tables if t.name == "trends").raw) == 2 * 3 * 2 * 1000
 
 
-def test_rounded_equal_priorities_count_as_equal(store: Store, synthetic: SimpleNamespace) -> None:
+def test_rounded_equal_priorities_count_as_equal(store, synthetic):
     spec = synthetic.make_spec("lsb", 0.4998, 0)
     synthetic.finish(store, spec, synthetic.depth_and_segmentation(0.5, 0.5))
     store.write_epochs(spec.run_id(), epochs_of((1.0, 2.0)))
@@ -193,12 +170,7 @@ def test_rounded_equal_priorities_count_as_equal(store: Store, synthetic: Simple
     assert "unequal" not in made.lead
 
 
-def test_command_writes_curves_and_figures(
-    store: Store,
-    synthetic: SimpleNamespace,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_command_writes_curves_and_figures(store, synthetic, tmp_path, capsys):
     fill(store, synthetic)
     out = tmp_path / "out"
     assert main([str(store.root), "--out", str(out)]) == 0
@@ -216,30 +188,19 @@ def test_command_writes_curves_and_figures(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "words"),
-    [([], 2, "following arguments are required"), (["nowhere"], 1, "nowhere")],
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "following arguments are required"),
+        (["nowhere"], 1, "nowhere"),
+        (["{store}"], 1, "Expected finished runs"),
+        (["{table}"], 1, "Trends need the epoch records of runs, which only a store has"),
+    ],
 )
-def test_command_says_what_is_wrong(
-    arguments: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == status
-    assert words in capsys.readouterr().err
-
-
-def test_command_refuses_a_store_without_a_finished_run(
-    store: Store, synthetic: SimpleNamespace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_names_what_is_wrong(
+    arguments, status, message, store, synthetic, tmp_path, capsys
+):
     store.write_spec(synthetic.make_spec("lsb", 0.5, 0))
-    assert main([str(store.root)]) == 1
-    assert "Expected finished runs" in capsys.readouterr().err
-
-
-def test_command_refuses_a_table_without_epochs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     table = tmp_path / "runs.csv"
     table.write_text("method,seed\nlsb,0\n")
-    assert main([str(table)]) == 1
-    message = capsys.readouterr().err
-    assert "Trends need the epoch records of runs, which only a store has" in message
-    assert "--store" not in message
+    assert main([text.format(store=store.root, table=table) for text in arguments]) == status
+    assert message in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_many_methods_make_a_short_verdict():
 
 
 @pytest.mark.parametrize(
-    ("shift", "said"),
+    ("shift", "text"),
     [
         # The baseline is .547 and .279: by hand, means up to .747 and .479, .947 and .679.
         (0.0, "Every operating point beats the image-independent baseline"),
@@ -126,17 +126,17 @@ def test_many_methods_make_a_short_verdict():
         (-0.4, "all on depth delta1 and 7 of 10 on segmentation miou. None is better on every"),
     ],
 )
-def test_points_no_better_than_the_baseline_are_counted(shift, said):
+def test_points_no_better_than_the_baseline_are_counted(shift, text):
     rows = [
         (method, priorities, seed, tuple(max(value + shift, 0.0) for value in values))
         for method, priorities, seed, values in grid(2, spread=0)
     ]
     words = verdict(made_findings(rows, prior=PRIOR))
-    assert said in words.statements[-1]
+    assert text in words.statements[-1]
     if shift == -0.4:
         assert words.headline.startswith("No winner: no operating point is better than the refer")
         assert "hypervolume of lsb and fixed is 0. More runs of the same do" in words.headline
-        assert "hypervolume" not in " ".join(words.statements), "it is not said twice"
+        assert "hypervolume" not in " ".join(words.statements), "it is not repeated"
 
 
 TWO_BY_TWO = [
@@ -179,12 +179,12 @@ def test_rounding_errors_are_no_range():
 
 def test_caveat_names_what_a_table_does_not_say():
     findings = made_findings(TWO_BY_TWO)
-    said = " ".join(verdict(findings).caveats)
-    assert "The table does not say which data set, network and setting of the optimiser" in said
-    assert "One data set, one network" not in said
+    text = " ".join(verdict(findings).caveats)
+    assert "The table does not say which data set, network and setting of the optimiser" in text
+    assert "One data set, one network" not in text
     named = replace(findings.provenance, common={"dataset": "x", "encoder": "y"})
-    said = " ".join(verdict(replace(findings, provenance=named)).caveats)
-    assert "The table does not say which setting of the optimiser" in said
+    text = " ".join(verdict(replace(findings, provenance=named)).caveats)
+    assert "The table does not say which setting of the optimiser" in text
 
 
 def test_methods_without_priorities_are_single_points():
