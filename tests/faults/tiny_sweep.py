@@ -78,7 +78,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240.0)
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def num_epochs(store: Path) -> int:

@@ -25,7 +25,7 @@ def finish(store: Store, spec: RunSpec, metrics: Metrics = EMPTY, seconds: float
 
 
 class PlayedLaunch:
-    """In place of `driver.launch`: finishes runs in order, and stops or fails as it is told.
+    """In place of `driver.launch`: finishes runs in order, and stops or fails on request.
 
     Preparing data and writing reports, which take most of a sweep's time, are left out too.
     """

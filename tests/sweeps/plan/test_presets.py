@@ -1,4 +1,4 @@
-"""The supplement's settings: said once, full size builds and steps, quick versions train."""
+"""The supplement's settings: full size builds and steps, quick versions train."""
 
 import dataclasses
 import json

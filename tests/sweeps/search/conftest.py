@@ -32,7 +32,7 @@ def metrics(spec: RunSpec, epoch: int) -> dict[str, dict[str, float]]:
 
 
 class Played:
-    """Trains by writing records and results, notes every epoch, and dies when told to."""
+    """Trains by writing records and results, counts every epoch, and can crash."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -42,9 +42,9 @@ class Played:
             spec.optimizer.learning_rate > DIVERGES_ABOVE
         )
         self.left: int | None = None
-        """Events until it dies."""
-        self.before_mark: Callable[[], None] = lambda: None
-        """Called between the last epoch before a pause and the mark in the manifest."""
+        """Events until it crashes."""
+        self.before_pause: Callable[[], None] = lambda: None
+        """Called between the last epoch before a pause and its entry in the manifest."""
 
     def event(self) -> None:
         if self.left is not None:
@@ -74,7 +74,7 @@ class Played:
             self.store.write_epochs(run_id, records)
             self.trained.append((run_id, epoch))
         if len(records) < spec.epochs:
-            self.before_mark()
+            self.before_pause()
             self.store.write_manifest(run_id, {PAUSED_AFTER: len(records)})
         elif not self.store.is_done(run_id):
             self.event()

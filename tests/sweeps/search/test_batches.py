@@ -1,6 +1,7 @@
 """The search from its command line with launches that are played: plan, status, disk, stops."""
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from mtl.store.plan_file import read_plan
 from mtl.store.states import read_runs
 from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
+from tests.sweeps.search.conftest import Killed, Played
 
 OPTIONS = [
     "--epochs", "16", "--seeds", "2", "--points", "3", "--trials", "6", "--candidates", "4",
@@ -19,11 +21,11 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
-    """Return what each launch saw, and a way to run the command."""
-    store = Store(tmp_path / "store")
-    training = played.training(store)
+def make_stage(root, monkeypatch) -> SimpleNamespace:
+    """Return what each launch sees, and a way to run the command."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # hundreds of small files
+    store = Store(root)
+    training = Played(store)
     seen = SimpleNamespace(store=store, training=training, launches=[], sessions=set())
     seen.before = lambda number, signals: None
 
@@ -61,6 +63,20 @@ def stage(played, tmp_path, monkeypatch) -> SimpleNamespace:
     return seen
 
 
+@pytest.fixture
+def stage(tmp_path, monkeypatch) -> SimpleNamespace:
+    return make_stage(tmp_path / "store", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """Yield the stage of a search that has come to its end; a test must leave it as it is."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        seen = make_stage(tmp_path_factory.mktemp("finished"), monkeypatch)
+        assert seen.run() == 0
+        yield seen
+
+
 def plan_of(store):
     return read_plan(store, "pareto_search")
 
@@ -69,10 +85,11 @@ def stored_runs(store):
     return read_runs(store, store.run_ids()).values()
 
 
-def test_plan_and_status_count_the_whole_search(stage, capsys):
+def test_plan_and_status_count_the_whole_search(finished, capsys):
+    stage = finished
+    capsys.readouterr()
     assert stage.run("--plan", "--json") == 0
     most = json.loads(capsys.readouterr().out)["num_runs"]
-    assert stage.run() == 0
     assert len(stage.sessions) == 1
     assert len(stage.launches) > 3
     known = 0
@@ -99,9 +116,8 @@ def test_plan_and_status_count_the_whole_search(stage, capsys):
     assert len(held.reported) == 2 * 3 * 2
 
 
-def test_trained_epochs_are_not_expected_again(stage):
-    assert stage.run() == 0
-    explored = next(launch for launch in stage.launches if set(launch.begun.values()) == {0, 4})
+def test_trained_epochs_are_not_expected_again(finished):
+    explored = next(launch for launch in finished.launches if set(launch.begun.values()) == {0, 4})
     # The tuning's runs go on after epoch 4 of 16: a quarter is behind them.
     left = {0: set(), 4: set()}
     for run_id, begun in explored.begun.items():
@@ -136,9 +152,9 @@ def test_analysis_of_a_search_gives_its_own_report(stage, capsys):
     assert of_store["points"] == summary["points"]
 
 
-def test_unfinished_search_has_no_report(stage, played, capsys):
+def test_unfinished_search_has_no_report(stage, capsys):
     stage.training.left = 40  # epochs and results
-    with pytest.raises(played.killed):
+    with pytest.raises(Killed):
         stage.run()
     folder = stage.store.sweep_folder("pareto_search")
     capsys.readouterr()
@@ -188,9 +204,8 @@ def test_full_disk_stops_a_new_search_but_not_a_finished_one(stage, monkeypatch,
     assert len(stage.launches) == number
 
 
-def test_plan_refuses_what_the_run_refuses(stage, capsys):
-    assert stage.run() == 0
-    before = plan_of(stage.store)
+def test_plan_refuses_what_the_run_refuses(finished, capsys):
+    stage, before = finished, plan_of(finished.store)
     for changed, words in (
         (("--epochs", "8"), "Expected epochs 16, with which this search was begun"),
         (("--sampler", "random"), "Expected sampler tpe"),
@@ -240,20 +255,20 @@ def test_search_that_trained_nothing_is_tried_again_if_asked(stage, capsys):
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_run_interrupted_before_its_pause_is_marked_later(stage, played, number):
+def test_run_interrupted_before_its_pause_is_paused_later(stage, number):
     passed = []
 
     def die():
         passed.append(None)
         if len(passed) > number:
-            raise played.killed
+            raise Killed
 
-    stage.training.before_mark = die
-    with pytest.raises(played.killed):
+    stage.training.before_pause = die
+    with pytest.raises(Killed):
         stage.run()
     states = [run.state for run in stored_runs(stage.store) if run.epochs == 2]
     assert (states.count("partial"), states.count("paused")) == (1, number)
-    stage.training.before_mark = lambda: None
+    stage.training.before_pause = lambda: None
     assert stage.run() == 0
     assert len(set(stage.training.trained)) == len(stage.training.trained)
     assert {run.state for run in stored_runs(stage.store)} == {"done", "paused"}
