@@ -17,7 +17,6 @@ import pytest
 
 from sweeps import priority_grid
 from sweeps.launch.session import SCRATCH_PREFIX
-from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
     ENDED,
     assert_as_undisturbed,
@@ -47,8 +46,8 @@ STATUS = "sweeps/priority_grid/status.json"
 
 
 def test_killed_and_stopped_sweep_ends_with_the_same_results(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, data_root, undisturbed, capsys
+):
     store = tmp_path / "store"
     generator = printed_seed(1)
     argv = options(data_root, *SHORT)
@@ -111,9 +110,7 @@ def assert_repetition_is_idle(store: Path, argv: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_sweep_killed_20_times_ends_with_the_same_results(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_sweep_killed_20_times_ends_with_the_same_results(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
     generator, num_kills = printed_seed(20), 20
     argv = options(data_root, *LONGER)
@@ -142,8 +139,8 @@ def test_sweep_killed_20_times_ends_with_the_same_results(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_sweep_stopped_by_a_signal_ends_with_the_same_results(
-    number: signal.Signals, tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+    number, tmp_path, data_root, undisturbed
+):
     store = tmp_path / "store"
     generator = printed_seed(100 + int(number))
     argv = options(data_root, *LONGER)
@@ -163,8 +160,8 @@ def test_sweep_stopped_by_a_signal_ends_with_the_same_results(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_to_the_whole_process_group_leaves_runs_resumable(
-    number: signal.Signals, tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+    number, tmp_path, data_root, undisturbed
+):
     store = tmp_path / "store"
     argv = options(data_root, *LONG)
     stop_group(store, argv, number, printed_seed(200 + int(number)).randrange(1, 40))
@@ -172,7 +169,7 @@ def test_signal_to_the_whole_process_group_leaves_runs_resumable(
 
 
 @pytest.mark.slow
-def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, data_root: str) -> None:
+def test_nothing_of_ray_outlives_a_killed_driver(tmp_path, data_root):
     store = tmp_path / "store"
     argv = options(data_root, *LONG)
     with start(store, *argv, TMPDIR="/tmp") as process:
@@ -187,9 +184,7 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, data_root: str)
 
 
 @pytest.mark.slow
-def test_run_whose_process_is_killed_is_tried_again(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_run_whose_process_is_killed_is_tried_again(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
     generator = printed_seed(9)
     with start(store, *options(data_root, *LONGER)) as process:
@@ -206,9 +201,7 @@ def test_run_whose_process_is_killed_is_tried_again(
 
 
 @pytest.mark.slow
-def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
     with start(store, *options(data_root, *LONG)) as process:
         wait_for_epochs(store, 5, process)
@@ -221,9 +214,7 @@ def test_sweep_whose_raylet_is_killed_ends_with_the_same_results(
 
 
 @pytest.mark.slow
-def test_run_killed_by_the_memory_monitor_is_trained_again(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_run_killed_by_the_memory_monitor_is_trained_again(tmp_path, data_root, undisturbed):
     memory = psutil.virtual_memory()
     if memory.available < 10e9:
         pytest.skip("less than 10 GB of memory to take")
@@ -281,9 +272,7 @@ with open("/proc/self/cmdline") as file:
 
 
 @pytest.mark.slow
-def test_two_drivers_on_one_store_share_its_runs(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_two_drivers_on_one_store_share_its_runs(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
     argv = options(data_root, *LONGER)
     with start(store, *argv) as first:
@@ -301,9 +290,7 @@ def test_two_drivers_on_one_store_share_its_runs(
 
 
 @pytest.mark.slow
-def test_worker_that_outlives_its_driver_is_waited_for(
-    tmp_path: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+def test_worker_that_outlives_its_driver_is_waited_for(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
     argv = options(data_root, *LONGER)
     with start(store, *argv) as process:
@@ -335,8 +322,8 @@ def test_worker_that_outlives_its_driver_is_waited_for(
 
 @pytest.mark.slow
 def test_full_disk_under_ray_is_a_sentence_and_the_sweep_resumes(
-    small_disk: Path, data_root: str, undisturbed: Undisturbed
-) -> None:
+    small_disk, data_root, undisturbed
+):
     store, ballast = small_disk / "store", small_disk / "ballast"
     argv = options(data_root, *LONGER)
     with start(store, *argv) as process:

@@ -5,15 +5,12 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtl.store import Store
-from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import (
-    Sweeps,
     after_epoch,
     assert_as_undisturbed,
     events,
@@ -26,9 +23,7 @@ from tests.faults.tiny_sweep import (
 EPOCHS = ("--epochs", "4")
 
 
-def test_run_that_raised_is_tried_again_from_its_checkpoint(
-    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_run_that_raised_is_tried_again_from_its_checkpoint(sweeps, undisturbed, tmp_path):
     def fail() -> None:
         raise RuntimeError("an injected hiccup")
 
@@ -47,8 +42,8 @@ def test_run_that_raised_is_tried_again_from_its_checkpoint(
 
 
 def test_nan_loss_fails_its_run_alone_and_can_be_retried(
-    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    sweeps, undisturbed, tmp_path, monkeypatch
+):
     from mtl.training import step
 
     original, calls = step.task_losses, 0
@@ -76,9 +71,7 @@ def test_nan_loss_fails_its_run_alone_and_can_be_retried(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-def test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume(
-    sweeps: Sweeps, undisturbed: Undisturbed, small_disk: Path
-) -> None:
+def test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume(sweeps, undisturbed, small_disk):
     store, ballast = small_disk / "store", small_disk / "ballast"
 
     epoch = printed_seed(1).randrange(1, 4)
@@ -99,9 +92,7 @@ def test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume(
     assert_as_undisturbed(store, undisturbed(*EPOCHS), kept)
 
 
-def test_clock_set_back_changes_nothing(
-    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clock_set_back_changes_nothing(sweeps, undisturbed, tmp_path, monkeypatch):
     store = tmp_path / "store"
     back = 0.0
     real_time = time.time
@@ -131,9 +122,7 @@ def test_clock_set_back_changes_nothing(
     assert set(sweeps.trained.values()) == {4}
 
 
-def test_edited_plan_trains_what_is_new_and_nothing_twice(
-    sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_edited_plan_trains_what_is_new_and_nothing_twice(sweeps, undisturbed, tmp_path):
     store = tmp_path / "store"
     stop = after_epoch("lsb", 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     sweeps.wrap = stop
@@ -159,8 +148,8 @@ def test_edited_plan_trains_what_is_new_and_nothing_twice(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signal_between_epochs_stops_and_the_next_start_resumes(
-    number: signal.Signals, sweeps: Sweeps, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+    number, sweeps, undisturbed, tmp_path
+):
     store = tmp_path / "store"
     epoch = printed_seed(int(number)).randrange(1, 4)
     sweeps.wrap = after_epoch("lsb", epoch, lambda: os.kill(os.getpid(), number))

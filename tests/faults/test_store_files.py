@@ -17,7 +17,6 @@ import torch
 from mtl.errors import StoreError
 from mtl.store import Store
 from mtl.training import load_network
-from tests.faults.conftest import Undisturbed
 from tests.faults.tiny_sweep import Sweeps, after_epoch, assert_as_undisturbed, finished_files
 
 EPOCHS = ("--epochs", "3")
@@ -89,9 +88,7 @@ def lease(half: Half) -> Path:
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_files_that_can_be_written_again_are(
-    how: str, half: Half, undisturbed: Undisturbed
-) -> None:
+def test_files_that_can_be_written_again_are(how, half, undisturbed):
     finished, begun = half.done / "spec.json", half.open / "spec.json"
     whole = [finished.read_bytes(), begun.read_bytes()]
     paths = [finished, begun, half.sweep / "events.jsonl", half.sweep / "status.json"]
@@ -135,9 +132,7 @@ NEED_THEIR_USER: dict[str, tuple[Callable[[Half], Path], str, Remedy]] = {
     [(kind, "truncated") for kind in NEED_THEIR_USER]
     + [("store", "empty"), ("epochs", "empty"), ("checkpoint", "empty")],
 )
-def test_damaged_file_is_named_with_a_remedy_that_helps(
-    kind: str, how: str, half: Half, undisturbed: Undisturbed
-) -> None:
+def test_damaged_file_is_named_with_a_remedy_that_helps(kind, how, half, undisturbed):
     where, advice, remedy = NEED_THEIR_USER[kind]
     path = where(half)
     DAMAGES[how](path)
@@ -160,9 +155,7 @@ NEWER["lease"] = lease
 
 
 @pytest.mark.parametrize("kind", NEWER)
-def test_file_of_a_newer_release_is_refused_and_left(
-    kind: str, half: Half, undisturbed: Undisturbed
-) -> None:
+def test_file_of_a_newer_release_is_refused_and_left(kind, half, undisturbed):
     path = NEWER[kind](half)
     known, kept = path.read_bytes(), finished_files(half.root)
     make_newer(path)
@@ -182,9 +175,7 @@ def test_file_of_a_newer_release_is_refused_and_left(
     [("epochs.jsonl", "truncated"), ("epochs.jsonl", "newer")]
     + [("checkpoint/weights.pt", how) for how in DAMAGES],
 )
-def test_damage_beside_a_result_is_named_by_its_reader(
-    kind: str, how: str, half: Half, undisturbed: Undisturbed
-) -> None:
+def test_damage_beside_a_result_is_named_by_its_reader(kind, how, half, undisturbed):
     path = half.done / kind
     DAMAGES[how](path)
     kept = finished_files(half.root)

@@ -175,7 +175,7 @@ def functions(file: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_has_a_test_that_always_runs(fault: str) -> None:
+def test_fault_has_a_test_that_always_runs(fault):
     decorators = []
     for file, names in FAULTS[fault].items():
         present = functions(file)

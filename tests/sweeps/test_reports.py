@@ -1,9 +1,6 @@
 """Reports at the end of a sweep: runs that may be compared stand together, others apart."""
 
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from mtl.store import Store
 from sweeps import weighting_methods
@@ -12,9 +9,7 @@ from sweeps.plan import grid_specs, make_plan
 from tests.sweeps.played import finish
 
 
-def test_each_group_of_comparable_runs_gets_a_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_group_of_comparable_runs_gets_a_report(tmp_path, capsys):
     table = replace(
         weighting_methods.GRID,
         task_sets=(("depth", "segmentation"),),
@@ -44,9 +39,7 @@ def test_each_group_of_comparable_runs_gets_a_report(
     assert (folder / "report.html").is_file()
 
 
-def test_report_that_fails_is_a_sentence_and_no_wrong_usage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_report_that_fails_is_a_sentence_and_no_wrong_usage(tmp_path, capsys, monkeypatch):
     store, plan = Store(tmp_path / "store"), make_plan("grid", "priority_grid", [])
     assert not write_reports(store, plan)
     assert capsys.readouterr().err.startswith("No report: Expected at least one run")

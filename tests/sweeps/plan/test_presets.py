@@ -36,7 +36,7 @@ SUPPLEMENT = {
 
 
 @PRESET
-def test_presets_are_those_of_the_supplement(name: str) -> None:
+def test_presets_are_those_of_the_supplement(name):
     epochs, rate, size, encoder, num_tasks, own_share = SUPPLEMENT[name]
     spec = full_spec(name)
     assert spec.epochs == epochs
@@ -63,7 +63,7 @@ def test_presets_are_those_of_the_supplement(name: str) -> None:
 
 @pytest.mark.slow
 @PRESET
-def test_full_size_spec_builds_and_takes_a_step(name: str) -> None:
+def test_full_size_spec_builds_and_takes_a_step(name):
     # The smallest batch, and an encoder that needs no download: all else as the supplement says.
     from mtl.training.probe import probe
 
@@ -87,7 +87,7 @@ def ids_of(*argv: str) -> set[str]:
 
 
 @PRESET
-def test_quick_version_keeps_network_and_image_size(name: str) -> None:
+def test_quick_version_keeps_network_and_image_size(name):
     full = full_spec(name)
     quick = specs_of("--preset", name, "--quick")
     assert {spec.method for spec in quick} == {"lsb", "fixed"}
@@ -101,7 +101,7 @@ def test_quick_version_keeps_network_and_image_size(name: str) -> None:
 
 @pytest.mark.slow
 @PRESET
-def test_quick_version_trains(name: str, data_root: str, tmp_path) -> None:
+def test_quick_version_trains(name, data_root, tmp_path):
     from mtl.training import fit
 
     (spec, *_) = specs_of("--preset", name, "--quick", "--methods", "lsb")
@@ -122,7 +122,7 @@ def write_manifest(root: Path, height: int, width: int, digits: str = "012345678
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_prepared_data_are_trained_on_only_when_named(tmp_path: Path) -> None:
+def test_prepared_data_are_trained_on_only_when_named(tmp_path):
     preset = ("--preset", "nyuv2_mobilenet")
     (note,) = asked(*preset).notes
     assert "rendered scenes stand in for NYUv2. `--dataset nyuv2` trains on the data itself" in note
@@ -138,7 +138,7 @@ def test_prepared_data_are_trained_on_only_when_named(tmp_path: Path) -> None:
         assert (spec.data.num_train, spec.epochs) == (716, 1000)
 
 
-def test_prepared_data_of_another_size_are_refused(tmp_path: Path) -> None:
+def test_prepared_data_of_another_size_are_refused(tmp_path):
     write_manifest(tmp_path, 96, 128)
     argv = ("--preset", "nyuv2_mobilenet", "--data-root", str(tmp_path), "--dataset", "nyuv2")
     with pytest.raises(ValueError, match="nyuv2 prepared at 288x384 .* got 96x128. Run `python -m"):
@@ -151,13 +151,13 @@ def test_prepared_data_of_another_size_are_refused(tmp_path: Path) -> None:
     check_size(PRESETS["taskonomy_4"], "folder", 10, 10)
 
 
-def test_flags_win_over_a_preset() -> None:
+def test_flags_win_over_a_preset():
     specs = specs_of("--preset", "taskonomy_4", "--epochs", "3", "--set", "batch_size=2,4")
     assert {spec.epochs for spec in specs} == {3}
     assert {spec.batch_size for spec in specs} == {2, 4}
 
 
-def test_axis_without_meaning_for_a_run_does_not_repeat_it() -> None:
+def test_axis_without_meaning_for_a_run_does_not_repeat_it():
     specs = specs_of(
         "--methods", "lsb", "equal", "--architectures", "full_sharing", "multi_column",
         "--set", "network.cross_stitch_own_share=0.9,0.5", "period_epochs=1,2", "--seeds", "1",
@@ -173,7 +173,7 @@ def test_axis_without_meaning_for_a_run_does_not_repeat_it() -> None:
     }
 
 
-def test_pairs_that_cannot_be_trained_are_left_out_with_a_note(tmp_path, capsys) -> None:
+def test_pairs_that_cannot_be_trained_are_left_out_with_a_note(tmp_path, capsys):
     # The single-task baseline belongs into the sweep of the methods that compare gradients.
     argv = ["--plan", "--store", str(tmp_path / "s"), "--methods", "lsb", "gradnorm"]
     assert main([*argv, "--architectures", "single_task", "full_sharing", "--seeds", "1"]) == 0
@@ -183,7 +183,7 @@ def test_pairs_that_cannot_be_trained_are_left_out_with_a_note(tmp_path, capsys)
     assert "11 runs" in out  # 2 x 5 of lsb, 1 of gradnorm
 
 
-def test_probe_prints_each_network_once(tmp_path, capsys, monkeypatch) -> None:
+def test_probe_prints_each_network_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sweeps.plan.probing.MIN_SECONDS", 0.0)
     argv = ["--plan", "--probe", "--store", str(tmp_path / "s"), "--quick"]
     assert main([*argv, "--architectures", "full_sharing", "multi_decoder"]) == 0
@@ -194,7 +194,7 @@ def test_probe_prints_each_network_once(tmp_path, capsys, monkeypatch) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_gradient_methods_note_that_they_see_micro_batches(tmp_path, capsys) -> None:
+def test_gradient_methods_note_that_they_see_micro_batches(tmp_path, capsys):
     argv = ["--plan", "--store", str(tmp_path / "s"), "--methods", "gradnorm", "lsb"]
     assert main([*argv, "--set", "micro_batches=2"]) == 0
     out = capsys.readouterr().out
@@ -210,8 +210,8 @@ def test_gradient_methods_note_that_they_see_micro_batches(tmp_path, capsys) -> 
     ],
 )
 def test_network_that_cannot_be_built_stops_a_sweep_at_once(
-    setting: str, says: str, tmp_path, capsys, monkeypatch
-) -> None:
+    setting, says, tmp_path, capsys, monkeypatch
+):
     import timm
 
     create = timm.create_model
@@ -234,7 +234,7 @@ def test_network_that_cannot_be_built_stops_a_sweep_at_once(
     assert not list((store / "runs").iterdir())
 
 
-def test_weights_file_is_named_by_its_hash_and_checked_first(tmp_path, capsys) -> None:
+def test_weights_file_is_named_by_its_hash_and_checked_first(tmp_path, capsys):
     import timm
     import torch
 
