@@ -107,16 +107,12 @@ class RunSpec:
         check_at_least("seed", self.seed, 0)
         for name in ("epochs", "batch_size", "micro_batches", "period_epochs"):
             check_at_least(name, getattr(self, name), 1)
-        if self.batch_size > self.data.num_train:
-            raise UsageError(
-                f"Expected batch_size at most data.num_train = {self.data.num_train}, "
-                f"got {self.batch_size}."
-            )
-        if self.micro_batches > self.batch_size:
-            raise UsageError(
-                f"Expected micro_batches at most batch_size = {self.batch_size}, "
-                f"got {self.micro_batches}."
-            )
+        for name, bound, maximum in (
+            ("batch_size", "data.num_train", self.data.num_train),
+            ("micro_batches", "batch_size", self.batch_size),
+        ):
+            if (value := getattr(self, name)) > maximum:
+                raise UsageError(f"Expected {name} at most {bound} = {maximum}, got {value}.")
         if len(self.tasks) < needs.min_tasks:
             raise UsageError(
                 f"Expected at least {needs.min_tasks} tasks for method {self.method!r}, got "
@@ -163,11 +159,7 @@ class RunSpec:
         """Options of the method, and its period where it has one."""
         if not METHODS[self.method].has_periods:
             return dict(self.method_options)
-        return {
-            **self.method_options,
-            "period_epochs": self.period_epochs,
-            "period_steps": self.period_steps,
-        }
+        return {**self.method_options, **{name: getattr(self, name) for name in PERIOD_FIELDS}}
 
     def _check_period(self, has_periods: bool) -> None:
         given = f"period_epochs {self.period_epochs} and period_steps {self.period_steps}"

@@ -97,9 +97,9 @@ def settle(instance: object, path: str = "") -> None:
     Thus a dataclass made in Python is as strict as one from a file. `path` is for messages.
     """
     for name, hint in _hints(type(instance)).items():  # type: ignore[arg-type]
-        value, arguments = getattr(instance, name), typing.get_args(hint)
+        value = getattr(instance, name)
         if typing.get_origin(hint) is typing.Literal:
-            checked_name(value, arguments, _join(path, name))
+            checked_name(value, typing.get_args(hint), _join(path, name))
         elif value is not None and hint in (float, float | None):
             object.__setattr__(instance, name, canonical_float(value))
 

@@ -241,7 +241,7 @@ def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
         (["{tmp}/bad.csv", "{store}"], 2, "one table or any number of stores"),
         (["{tmp}/bad.csv"], 1, "got none named method, seed, priority_<task>"),
         (["{tmp}/empty.csv"], 1, "Expected a table"),
-        (["{tmp}/old"], 1, "schema 1, got schema 99"),
+        (["{tmp}/old"], 1, "got schema 99. Use the release"),
         (["{tmp}/new"], 1, "at least one run"),
         (["{store}", "--out", "{tmp}/notes.txt/out"], 1, "notes.txt/out: Not a directory"),
     ],

@@ -87,7 +87,7 @@ def test_store_without_comparable_runs_is_refused(store):
     with pytest.raises(UserError, match=r"differ in tasks \("):
         findings_of(store)
     (write_plan(store, "grid", []) / "plan.json").write_text('{"schema": 9}')
-    with pytest.raises(UserError, match="schema 1, got schema 9 .* Use the release"):
+    with pytest.raises(UserError, match="schema 1 in .*, got schema 9. Use the release"):
         load_stores([store])
 
 
