@@ -8,6 +8,7 @@ from typing import Any
 from mtl.spec import RunSpec
 
 Range = tuple[float, float]
+"""Low and high, in seconds."""
 
 _NAMED = ("method", "tasks", "priorities", "seed")
 

@@ -22,9 +22,8 @@ from mtl.spec.sections import SPLITS, DataSpec
 from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
 from mtl.store.states import read_runs
+from sweeps.text import Range
 
-Range = tuple[float, float]
-"""Low and high, in seconds."""
 StepKey = tuple[Any, ...]
 """What `step_key` returns."""
 

@@ -110,9 +110,7 @@ def spec_fields(spec: RunSpec) -> dict[str, Any]:
     """Return every field of `spec` by dotted name, entries of mappings one by one."""
     found: dict[str, Any] = {}
     for dotted in field_types():
-        value: Any = spec
-        for part in dotted.split("."):
-            value = getattr(value, part)
+        value = functools.reduce(getattr, dotted.split("."), spec)
         if isinstance(value, Mapping):
             found |= {f"{dotted}.{name}": v for name, v in value.items()}
         else:

@@ -48,12 +48,12 @@ def sweep_lock(store: Store, name: str) -> Iterator[Store]:
     with store.locked(key) as holder:
         if holder is not None:
             raise busy(name, store.place(""), holder)
-        with HeldLease(store.storage, name, locked=store.is_local, say=_say) as held:
+
+        def say(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        with HeldLease(store.storage, name, locked=store.is_local, say=say) as held:
             yield store.under(held.lease)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
