@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.load.axes import Axis
 from analysis.load.priorities import Priorities, settings_of
+from analysis.load.runs import VALIDATION
 from mtl.errors import UsageError
 
 Key = tuple[str, Priorities | None]
@@ -99,6 +100,13 @@ def by_arm(runs: pd.DataFrame, axes: Sequence[Axis]) -> dict[str, Settings]:
         if priorities is not None:
             found.setdefault(arm, {})[priorities] = seeds
     return {arm: dict(sorted(settings.items())) for arm, settings in found.items()}
+
+
+def validation_columns(runs: pd.DataFrame, axes: Sequence[Axis]) -> list[str]:
+    """Return the columns of the axes on the validation split; none where a run lacks a value."""
+    columns = [f"{VALIDATION}_{axis.column}" for axis in axes]
+    complete = (c in runs and np.isfinite(runs[c].astype(float)).all() for c in columns)
+    return columns if all(complete) else []
 
 
 def shared_seeds(held: Sequence[Mapping[int, object]]) -> list[int]:

@@ -25,10 +25,9 @@ from analysis.compute.findings import (
 )
 from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import NONE, volume_unit
-from analysis.load.matched import ArmRuns, arm_runs, by_point
+from analysis.load.matched import ArmRuns, arm_runs, by_point, validation_columns
 from analysis.load.priorities import Priorities, is_equal, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.runs import VALIDATION
 from analysis.load.text import first_items, first_listed, listed
 from analysis.render.figure_parts import band, legend_of, style_of
 from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Scale
@@ -161,11 +160,10 @@ def _questions(
 
 def _validation(findings: Findings, runs: ArmRuns, seeds: Sequence[int]) -> np.ndarray | None:
     """Return runs (priorities, seeds, axes) on the validation split; None if one lacks it."""
-    columns = [f"{VALIDATION}_{axis.column}" for axis in findings.axes]
     mine = findings.runs[findings.runs["arm"] == runs.arm]
     mine = mine[mine["seed"].isin(seeds)]
-    known = (column in mine and np.isfinite(mine[column].astype(float)).all() for column in columns)
-    if not all(known):
+    columns = validation_columns(mine, findings.axes)
+    if not columns:
         return None
     held = by_point(mine, [axis.task for axis in findings.axes], columns)
     return np.array([[held[runs.arm, p][seed] for seed in seeds] for p in runs.priorities])

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from analysis.compute.choice import (
     NUM_RESAMPLES,
     SUM_SHARE,
@@ -17,8 +14,7 @@ from analysis.compute.choice import (
 )
 from analysis.compute.findings import Findings
 from analysis.compute.fronts import OperatingPoint
-from analysis.load.axes import Axis
-from analysis.load.matched import Key, by_point, ids_by_point
+from analysis.load.matched import Key, by_point, ids_by_point, validation_columns
 from analysis.load.run_files import RunFiles
 from analysis.load.runs import SPLIT, VALIDATION
 from analysis.render.figure_parts import mean_text, style_of
@@ -35,8 +31,10 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     axes = findings.axes
     if not findings.points or not axes:
         return None
-    split, columns = _judged_by(findings.runs, axes)
     tasks = [axis.task for axis in axes]
+    split, columns = VALIDATION, validation_columns(findings.runs, axes)
+    if not columns:
+        split, columns = SPLIT, [axis.column for axis in axes]
     held = candidates(by_point(findings.runs, tasks, columns), axes, findings.arms)
     by_key: dict[Key, OperatingPoint] = {(p.arm, p.priorities): p for p in findings.points}
     points = [by_key[key] for key in held.keys]
@@ -72,14 +70,6 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     )
     template = "picker.html.j2"
     return Section("picker", "Choose a network", lead, parts, values, template, data)
-
-
-def _judged_by(runs: pd.DataFrame, axes: Sequence[Axis]) -> tuple[str, list[str]]:
-    """Return the split by which points are chosen, and its columns."""
-    columns = [f"{VALIDATION}_{axis.column}" for axis in axes]
-    if all(c in runs and np.isfinite(runs[c].astype(float)).all() for c in columns):
-        return VALIDATION, columns
-    return SPLIT, [axis.column for axis in axes]
 
 
 def _name(findings: Findings, point: OperatingPoint) -> str:

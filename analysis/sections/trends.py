@@ -177,7 +177,7 @@ def _figure(name: str, shown: Sequence[ShownTrends], tasks: Sequence[str]) -> Fi
         marks.sort(key=lambda mark: not isinstance(mark, Area))
         arm, number = s.runs.arm, s.runs.number
         panels.append(Panel(f"trend_{name}_{number}", x, y, tuple(marks), arm, height=300))
-    caption = ["Mean, lowest and highest seed. Logarithmic axis, the same for all methods."]
+    caption = ["Means over seeds, bands from the lowest to the highest; one axis for all methods."]
     if whole["epoch"].nunique() > MAX_EPOCHS:
         caption.append(f"{MAX_EPOCHS} epochs of each curve are drawn; the CSV holds all.")
     without = [s.runs.arm for s in shown if s not in having]
