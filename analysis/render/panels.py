@@ -102,17 +102,24 @@ class Points:
 
 
 @dataclass(frozen=True)
+class ColourBar:
+    """What colours say."""
+
+    title: str
+    """With the unit."""
+    colours: Colours
+    limits: tuple[float, float]
+    """Values at the ends; symmetric where the scale is diverging."""
+
+
+@dataclass(frozen=True)
 class ColouredPoints:
     """Markers whose colour says a value; a panel has at most one of these or heat maps."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
     values: tuple[float, ...]
-    colours: Colours
-    limits: tuple[float, float]
-    """Values at the ends of the colour scale; symmetric where it is diverging."""
-    title: str
-    """Of the colour bar, with the unit."""
+    bar: ColourBar
     hover: tuple[str, ...] = ()
     size: float = 14.0
 
@@ -151,10 +158,7 @@ class Heatmap:
     y_edges: tuple[float, ...]
     values: np.ndarray
     """(len(x_edges) - 1, len(y_edges) - 1); NaN leaves a cell empty."""
-    colours: Colours
-    limits: tuple[float, float]
-    title: str
-    """Of the colour bar, with the unit."""
+    bar: ColourBar
 
 
 @dataclass(frozen=True)
@@ -300,14 +304,4 @@ class Pictures:
     """One word or few a column."""
     rows: tuple[PictureRow, ...]
     caption: str = ""
-    scales: tuple["ColourBar", ...] = ()
-
-
-@dataclass(frozen=True)
-class ColourBar:
-    """What the colours of pictures say."""
-
-    title: str
-    """With the unit."""
-    colours: Colours
-    limits: tuple[float, float]
+    scales: tuple[ColourBar, ...] = ()

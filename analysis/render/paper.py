@@ -227,12 +227,12 @@ def _heatmap(sheet: "Sheet", ax: "Axes", mark: Heatmap, order: float) -> None:
 
 
 def _colours(mark: ColouredPoints | Heatmap) -> dict[str, Any]:
-    low, high = mark.limits
-    return {"cmap": _colour_map(mark.colours), "vmin": low, "vmax": high}
+    low, high = mark.bar.limits
+    return {"cmap": _colour_map(mark.bar.colours), "vmin": low, "vmax": high}
 
 
 def _colour_bar(sheet: "Sheet", ax: "Axes", drawn: Any, mark: ColouredPoints | Heatmap) -> None:
-    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.title, TITLE_CHARACTERS), shrink=0.85)
+    sheet.colorbar(drawn, ax=ax, label=textwrap.fill(mark.bar.title, TITLE_CHARACTERS), shrink=0.85)
 
 
 def _line(_: "Sheet", ax: "Axes", mark: Line, order: float) -> None:

@@ -154,16 +154,16 @@ def _colour_axis(panel: Panel, *, is_narrow: bool) -> dict[str, Any]:
     for mark in panel.marks:
         if isinstance(mark, ColouredPoints | Heatmap):
             characters = WIDTHS[0][1] if is_narrow else title_characters(panel.height)
-            text = _lines(textwrap.fill(mark.title, characters))
+            text = _lines(textwrap.fill(mark.bar.title, characters))
             bar: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "tickcolor": MUTED}
             bar["title"] = {"text": text, "side": "top" if is_narrow else "right"}
             if is_narrow:
                 bar |= {"orientation": "h", "y": 1, "yanchor": "bottom"}
-            stops = SCALE_COLOURS[mark.colours]
+            stops = SCALE_COLOURS[mark.bar.colours]
             colours = {
                 "colorscale": [[k / (len(stops) - 1), colour] for k, colour in enumerate(stops)],
-                "cmin": mark.limits[0],
-                "cmax": mark.limits[1],
+                "cmin": mark.bar.limits[0],
+                "cmax": mark.bar.limits[1],
                 "colorbar": bar,
             }
             extra = {"height": panel.height + BAR_PIXELS} if is_narrow else {}

@@ -18,7 +18,7 @@ from analysis.load.matched import Matched, by_arm, matched_runs
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items
 from analysis.render.figure_parts import axis_title, style_of
-from analysis.render.panels import Figure, Heatmap, Key, Line, Panel, Scale
+from analysis.render.panels import ColourBar, Figure, Heatmap, Key, Line, Panel, Scale
 from analysis.render.section import Section
 
 MAX_PANELS = 6
@@ -146,9 +146,7 @@ def _panel(findings: Findings, matched: Matched, view: _View) -> Panel:
         tuple(map(float, shown[0][:: steps[0]])),
         tuple(map(float, shown[1][:: steps[1]])),
         view.found.difference[:: steps[0], :: steps[1]],
-        "diverging",
-        (-1.0, 1.0),
-        f"share of seeds, {matched.a.arm} {MINUS} {matched.b.arm}",
+        ColourBar(f"share of seeds, {matched.a.arm} {MINUS} {matched.b.arm}", "diverging", (-1, 1)),
     )
     x_scale, y_scale = (
         Scale(axis_title(axis), (float(e[-1]), float(e[0])))

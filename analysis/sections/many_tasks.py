@@ -25,8 +25,8 @@ from analysis.render.figure_parts import (
 from analysis.render.panels import (
     GRID,
     MUTED,
+    ColourBar,
     ColouredPoints,
-    Colours,
     Figure,
     Label,
     Line,
@@ -186,12 +186,11 @@ def _value_figure(findings: Findings, prioritised: Sequence[str]) -> Figure:
         drawn = subsample(mine, MAX_SETTINGS)
         for k, axis in enumerate(findings.axes):
             means = [p.means[k] for points in of_arm.values() for p in points]
+            limits = _widened(min(means), max(means), axis)
             points = _coloured(
                 [p.priorities for p in drawn if p.priorities],
                 [p.means[k] * axis.metric.display_factor for p in drawn],
-                "sequential",
-                _widened(min(means), max(means), axis),
-                f"{axis.unit}, {axis.better}",
+                ColourBar(f"{axis.unit}, {axis.better}", "sequential", limits),
                 [point_text(findings, p) for p in drawn],
             )
             name, title = f"ternary_{number}_{k}", f"{arm}: {axis.name}"
@@ -243,9 +242,7 @@ def _difference_figure(findings: Findings, pair: Pair) -> Figure:
         points = _coloured(
             [d.priorities for d in drawn],
             [d.gains[k] * factor for d in drawn],
-            "diverging",
-            (-reach, reach),
-            f"gain ({axis.difference_unit})",
+            ColourBar(f"gain ({axis.difference_unit})", "diverging", (-reach, reach)),
             hover,
         )
         panels.append(_triangle(f"{name}_{k}", axis.name, findings.axes, points))
@@ -301,18 +298,14 @@ def _difference_table(findings: Findings, pair: Pair) -> Table:
 def _coloured(
     settings: Sequence[Priorities],
     values: Sequence[float],
-    colours: Colours,
-    limits: tuple[float, float],
-    bar_title: str,
+    bar: ColourBar,
     hover: Sequence[str],
 ) -> ColouredPoints:
     """Return points at their priorities in the triangle, coloured by values."""
     return ColouredPoints(
         *_places(np.array(settings)),
         tuple(map(float, values)),
-        colours,
-        limits,
-        bar_title,
+        bar,
         hover=tuple(hover),
         size=14.0 if len(settings) <= 100 else 7.0,
     )

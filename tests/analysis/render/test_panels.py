@@ -38,10 +38,10 @@ CELLS = np.array([[0.5], [np.nan]])
 XS, YS = (1.0, 2.0), (3.0, 4.0)
 MARKS: dict[str, Drawn] = {
     "points": Points(XS, YS, Style(1), WICKED, (WICKED, "b\nc"), errors_y=(0.1, 0.2)),
-    "coloured": ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), WICKED),
+    "coloured": ColouredPoints(XS, YS, (-1.0, 0.5), ColourBar(WICKED, "diverging", (-1, 1))),
     "line": Line((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), Style(2).colour, "dashdot", WICKED),
     "area": Area((1.0, 2.0, 2.0), (3.0, 3.0, 4.0), Style(2).colour),
-    "heatmap": Heatmap((1.0, 1.5, 2.0), YS, CELLS, "sequential", (0, 1), WICKED),
+    "heatmap": Heatmap((1.0, 1.5, 2.0), YS, CELLS, ColourBar(WICKED, "sequential", (0, 1))),
     "rule": Rule("x", 1.5, WICKED),
     "label": Label(1.5, 3.5, WICKED, anchor="left"),
     "arrow": Arrow((1.0, 2.0), (3.0, 4.0)),
@@ -166,7 +166,8 @@ def test_long_ticks_are_shortened_more_where_the_panel_is_narrow():
 
 def test_titles_and_colour_bars_fit_narrow_panels():
     title = "distance of the reference from the best values (1 = printed)"
-    points = ColouredPoints(XS, YS, (-1.0, 0.5), "diverging", (-1.0, 1.0), title * 2)
+    bar = ColourBar(title * 2, "diverging", (-1.0, 1.0))
+    points = ColouredPoints(XS, YS, (-1.0, 0.5), bar)
     panel = panel_of(points, x=Scale(title))
     narrow, wide = plotly_values(panel)["variants"]
     assert (narrow["min_width"], wide["min_width"]) == (0, 420)

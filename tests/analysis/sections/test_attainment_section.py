@@ -48,7 +48,7 @@ def test_drawn_cells_are_those_of_the_definition(metrics):
     # Worse to better, and the cells reach to the panel's limits.
     for scale, edges, sign in ((panel.x, cells.x_edges, signs[0]), (panel.y, cells.y_edges, 1)):
         assert scale.limits == ((edges[0], edges[-1]) if sign > 0 else (edges[-1], edges[0]))
-    assert (cells.colours, cells.limits) == ("diverging", (-1.0, 1.0))
+    assert (cells.bar.colours, cells.bar.limits) == ("diverging", (-1.0, 1.0))
 
 
 def test_caption_counts_seeds_and_medians_are_drawn():

@@ -80,13 +80,13 @@ def test_values_stand_at_their_priorities_in_display_units(tmp_path):
         assert np.stack([drawn.x, drawn.y], axis=1) == pytest.approx(places, abs=1e-5)
         factor = findings.axes[k].metric.display_factor
         assert drawn.values == pytest.approx([p.means[k] * factor for p in mine])
-        assert drawn.limits[0] <= min(drawn.values)
-        assert drawn.limits[1] >= max(drawn.values)
+        assert drawn.bar.limits[0] <= min(drawn.values)
+        assert drawn.bar.limits[1] >= max(drawn.values)
         assert panel.is_equal
         assert not panel.x.is_shown
         assert {label.text for label in marks(panel, Label)} == set(THREE)
     # One colour scale a metric.
-    assert figure.panels[0].marks[-4].limits == figure.panels[3].marks[-4].limits
+    assert figure.panels[0].marks[-4].bar.limits == figure.panels[3].marks[-4].bar.limits
 
 
 def test_differences_are_those_computed(tmp_path):
@@ -98,7 +98,7 @@ def test_differences_are_those_computed(tmp_path):
         (drawn,) = marks(panel, ColouredPoints)
         factor = findings.axes[k].metric.display_factor
         assert drawn.values == pytest.approx([d.gains[k] * factor for d in found])
-        assert drawn.limits[0] == -drawn.limits[1]
+        assert drawn.bar.limits[0] == -drawn.bar.limits[1]
     ahead = sum(d.gains[0] > 0 for d in found)
     assert section.lead.startswith(
         f"Of {len(found)} priorities that both ran, lsb is better than fixed in depth rmse at "
