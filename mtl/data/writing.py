@@ -68,17 +68,15 @@ class Chunk:
     split: str
     start: int
     stop: int
+    folder: Path
+    """Of its arrays, which is there once they are whole."""
 
-    def folder(self, beside: Path) -> Path:
-        """Return the folder of the chunk's arrays, which is there once they are whole."""
-        return beside / "chunks" / self.split / str(self.start)
-
-    def note(self, beside: Path) -> dict[str, Any] | None:
-        """Return the note of a written chunk; None if it is not written."""
+    def note(self) -> dict[str, Any]:
+        """Return the note of a written chunk; empty if it is not written."""
         try:
-            held: dict[str, Any] = json.loads((self.folder(beside) / "note.json").read_text())
+            held: dict[str, Any] = json.loads((self.folder / "note.json").read_text())
         except FileNotFoundError:
-            return None
+            return {}
         return held
 
 
@@ -116,28 +114,30 @@ def write_prepared(
     counts, about = recipe.counts(), json.loads(json.dumps(recipe.about()))
     _begin_or_continue(beside, about)
     chunks = [
-        Chunk(split, start, min(start + CHUNK, count))
+        Chunk(split, start, min(start + CHUNK, count), beside / "chunks" / split / str(start))
         for split, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
-    missing = [chunk for chunk in chunks if not _is_done(chunk, beside)]
+    # Bad files may have been repaired, unless the chunks are being joined already.
+    done = {c for c in chunks if c.note() and (not c.note()["bad"] or (beside / "whole").exists())}
+    missing = [chunk for chunk in chunks if chunk not in done]
     total = sum(counts.values())
     finished = total - sum(chunk.stop - chunk.start for chunk in missing)
     if on_progress is not None:
         on_progress(finished, total)
     classes = tuple(about["info"]["classes"])
-    for chunk in _each_written(recipe, classes, beside, missing, num_workers, skip_bad):
+    for chunk in _each_written(recipe, classes, missing, num_workers, skip_bad):
         finished += chunk.stop - chunk.start
         if on_progress is not None:
             on_progress(finished, total)
-    notes = {chunk: chunk.note(beside) or {} for chunk in chunks}
+    notes = {chunk: chunk.note() for chunk in chunks}
     bad = _bad_samples(notes, counts)
     names = {name for note in notes.values() for name in note["arrays"]}
     dropped = _tasks_to_drop(names, notes, counts, optional)
     names -= {f"{task}{end}" for task in dropped for end in ("", "_valid", "_measured")}
     for split, count in counts.items():
         for name in sorted(names):
-            places = [chunk.folder(beside) for chunk in chunks if chunk.split == split]
+            places = [chunk.folder for chunk in chunks if chunk.split == split]
             _join(places, count - len(bad[split]), beside / "whole" / split / f"{name}.npy")
     _write_manifest(beside / "whole", about, bad, dropped)
     os.replace(beside / "whole", folder)
@@ -171,16 +171,9 @@ def _begin_or_continue(beside: Path, about: dict[str, Any]) -> None:
     write_json(path, about)
 
 
-def _is_done(chunk: Chunk, beside: Path) -> bool:
-    """Return whether a chunk need not be written; bad files may have been repaired since."""
-    note = chunk.note(beside)
-    return note is not None and (not note["bad"] or (beside / "whole").exists())
-
-
 def _each_written(
     recipe: Recipe,
     classes: tuple[str, ...],
-    beside: Path,
     chunks: list[Chunk],
     num_workers: int,
     skip_bad: bool,
@@ -188,7 +181,7 @@ def _each_written(
     """Yield the chunks as they are written."""
     if num_workers == 1:
         for chunk in chunks:
-            yield _write_chunk(recipe, classes, beside, chunk, skip_bad)
+            yield _write_chunk(recipe, classes, chunk, skip_bad)
         return
     # spawn: forking a process that may run threads (torch, ray, rich) can hang the child.
     with ProcessPoolExecutor(
@@ -197,9 +190,7 @@ def _each_written(
         initializer=_begin_worker,
         initargs=(os.getpid(),),
     ) as pool:
-        futures = [
-            pool.submit(_write_chunk, recipe, classes, beside, chunk, skip_bad) for chunk in chunks
-        ]
+        futures = [pool.submit(_write_chunk, recipe, classes, chunk, skip_bad) for chunk in chunks]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -229,9 +220,7 @@ def _begin_worker(parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _write_chunk(
-    recipe: Recipe, classes: tuple[str, ...], beside: Path, chunk: Chunk, skip_bad: bool
-) -> Chunk:
+def _write_chunk(recipe: Recipe, classes: tuple[str, ...], chunk: Chunk, skip_bad: bool) -> Chunk:
     """Read the samples of a chunk and write their arrays."""
     held: dict[str, list[np.ndarray]] = {}
     bad: list[tuple[int, str]] = []
@@ -248,7 +237,7 @@ def _write_chunk(
         check_labels(sample, classes, f"sample {index} of split {chunk.split}")
         for name, array in arrays_of(sample).items():
             held.setdefault(name, []).append(array)
-    folder = chunk.folder(beside)
+    folder = chunk.folder
     part = folder.with_name(f"{folder.name}.part")
     for left in (part, folder):
         shutil.rmtree(left, ignore_errors=True)

@@ -8,6 +8,7 @@ import pytest
 
 from mtl.data.sample import Camera, RawSample
 from mtl.data.scenes.render import render_scene
+from mtl.data.targets import derive
 from mtl.data.targets.derive import camera_rays, curvature, normals_from_depth
 from mtl.data.targets.derived_tasks import derivable, derived, derived_measured
 from mtl.spec.sections import TASKS
@@ -91,46 +92,17 @@ def test_curvature_of_sphere_and_of_cylinder_by_hand() -> None:
     np.testing.assert_allclose(flat, 0.0, atol=1e-9)
 
 
-def bordered(seed: int) -> tuple[RawSample, slice]:
-    """Return a noisy picture with 12 columns of white on the left and 9 on the right, 96 high."""
-    columns = slice(12, 128 - 9)
-    image = np.full((96, 128, 3), 255, np.uint8)
-    picture = np.random.default_rng(seed).integers(0, 200, (96, 107, 3), dtype=np.uint8)
-    image[:, columns] = picture
-    inside = np.zeros((96, 128), bool)
-    inside[:, columns] = True
-    return RawSample(image, {}, {}, inside=inside), columns
-
-
-# Pixels that a filter sees before and behind its own at a height of 96. Edges: sigma .5625, cut at
-# int(2.25 + .5) = 2, and 1 more for Sobel. Keypoints: int(3 * 5.625) = 16 pixels at most.
-@pytest.mark.parametrize(("task", "before", "behind"), [("edge2d", 3, 3), ("keypoint2d", 6, 9)])
-def test_white_border_is_no_edge(task: str, before: int, behind: int) -> None:
-    sample, columns = bordered(0)
-    target, valid = derived(task, sample)
-    assert not valid[:, : columns.start].any()
-    assert not valid[:, columns.stop :].any()
-    cropped, _ = derived(task, RawSample(np.ascontiguousarray(sample.image[:, columns]), {}, {}))
-    inner = valid[:, columns].copy()
-    # A box never sees the first column of its own image: there it is the crop that differs.
-    inner[:, : before + 1] = False
-    np.testing.assert_allclose(target[:, columns][inner], cropped[inner], atol=1e-9)
-    # The artificial edge is the strongest by far, and no pixel of it counts.
-    everywhere, all_valid = derived(task, RawSample(sample.image, {}, {}))
-    assert all_valid.all()
-    if task == "edge2d":
-        assert everywhere.max() > 1.2 * everywhere[valid].max()
-    first, last = np.flatnonzero(valid.all(0))[[0, -1]]
-    assert (first, last) == (columns.start + before, columns.stop - 1 - behind)
-
-
-def test_what_may_not_count_does_not_in_derived_tasks_either() -> None:
+def test_tasks_of_image_count_in_picture_and_where_allowed() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    counted = np.zeros((32, 48), bool)
-    counted[4:20] = True
-    for task in ("edge2d", "keypoint2d"):
-        _, valid = derived(task, RawSample(image, {}, {}, counted=counted))
-        np.testing.assert_array_equal(valid, counted)
+    inside, counted = np.zeros((2, 32, 48), bool)
+    inside[:, 12:40] = counted[4:20] = True
+    for task, sees_only in (
+        ("edge2d", derive.edge2d_sees_only), ("keypoint2d", derive.keypoint2d_sees_only),
+    ):  # fmt: skip
+        _, valid = derived(task, RawSample(image, {}, {}, inside=inside, counted=counted))
+        np.testing.assert_array_equal(valid, sees_only(inside) & counted)
+        assert valid.any()
+        assert derived(task, RawSample(image, {}, {}))[1].all()
 
 
 def around(row: int, column: int, reach: int) -> np.ndarray:

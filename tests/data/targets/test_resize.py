@@ -100,19 +100,6 @@ def test_measured_is_half_of_area_and_never_more_than_valid() -> None:
     np.testing.assert_array_equal(small.measured["depth"], [[False, True, False, False]])
 
 
-def test_pixel_with_any_white_border_in_it_is_no_picture() -> None:
-    # Columns 0 to 2 of 8 are border. In pairs: all, half and none of a new pixel; the pixel of
-    # halves counts by the rule of the other masks but holds white.
-    inside = np.ones((2, 8), bool)
-    inside[:, :3] = False
-    sample = RawSample(np.zeros((2, 8, 3), np.uint8), {}, {}, inside=inside, counted=inside)
-    small = resized(sample, 1, 4)
-    np.testing.assert_array_equal(small.inside, [[False, False, True, True]])
-    np.testing.assert_array_equal(small.counted, [[False, True, True, True]])
-    whole = resized(RawSample(sample.image, {}, {}), 1, 4)
-    assert whole.inside is whole.counted is None
-
-
 @pytest.mark.parametrize("size", [(48, 64), (31, 17), (1, 1), (50, 129)])
 def test_whole_scene_at_any_size(size: tuple[int, int]) -> None:
     scene = render_scene("rooms", seed=3, split="train", index=0, height=48, width=64)
@@ -204,11 +191,13 @@ def test_masks_go_by_half_of_area_and_pictures_by_all_of_it(h, w, height, width,
     image = (np.abs(values) * 20).clip(0, 200).astype(np.uint8)
     white = np.where(inside[..., None], image, np.uint8(255))
     small, other = (
-        resized(RawSample(each, {}, {}, inside=inside), height, width) for each in (image, white)
+        resized(RawSample(each, {}, {}, inside=inside, counted=inside), height, width)
+        for each in (image, white)
     )
     # White outside the picture never colours a pixel inside.
     np.testing.assert_array_equal(other.image[small.inside], small.image[small.inside])
     np.testing.assert_array_equal(small.inside, fine.all((1, 3)))
+    np.testing.assert_array_equal(small.counted, expected)
 
 
 @settings(deadline=None)
