@@ -1,6 +1,5 @@
 """By which metric each task is judged, and how metrics and priorities are written for people."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -147,7 +146,7 @@ def priority_texts(
     settings = list(dict.fromkeys(grid))
     values = {value for setting in settings for value in setting}
     writers: list[Callable[[float], str | None]] = [_as_short_decimal, _as_fraction]
-    writers += [functools.partial(_with_digits, digits) for digits in range(3, 18)]
+    writers += [f"{{:.{digits}g}}".format for digits in range(3, 18)]
     shown: dict[tuple[float, ...], str] = {}
     for write in writers:
         texts = {value: write(value) for value in values}
@@ -155,10 +154,6 @@ def priority_texts(
         if all(texts.values()) and len(set(shown.values())) == len(settings):
             break
     return shown
-
-
-def _with_digits(digits: int, value: float) -> str:
-    return f"{value:.{digits}g}"
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from analysis.load.plans import Asked, planned, planned_or_present, searches
+from analysis.load.plans import Asked, planned_or_present, plans_of, searches
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
 from mtl.spec import RunSpec
@@ -181,13 +181,16 @@ def groups_of_stores(
     Raises:
         UserError: if there is no run.
     """
-    found = searches(stores) if asked is None else {}
+    found: dict[str, Asked] = {}
     if asked is not None:
         groups = _groups(stores, asked, compared)
     else:
-        order = {run_id: at for at, run_id in enumerate(planned(stores, of_searches=False))}
+        plans = plans_of(stores)
+        found = searches(plans)
+        of_grids = [i for _, plan in plans if not plan.tuned for i in plan.reported]
+        order = {run_id: at for at, run_id in enumerate(of_grids)}
         apart = {run_id for held in found.values() for run_id in held.run_ids} - order.keys()
-        others = [run_id for run_id in planned_or_present(stores) if run_id not in apart]
+        others = [i for i in planned_or_present(stores, plans) if i not in apart]
         groups = _groups(stores, Asked(tuple(others)), compared, order)
     if len(groups) == 1 and found:
         groups = [replace(groups[0], differences=(OTHERS,))]

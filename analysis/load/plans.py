@@ -105,39 +105,41 @@ def _store_and_sweep(text: str) -> tuple[Store, str | None]:
     return Store(path, create=False), None
 
 
-def planned_or_present(stores: Sequence[Store]) -> list[str]:
+def plans_of(stores: Sequence[Store]) -> list[tuple[str, PlanFile]]:
+    """Return the name and plan of every sweep in the stores, sweeps of a store by name."""
+    found: list[tuple[str, PlanFile]] = []
+    for store in stores:
+        names = store.sweep_names()
+        found += zip(names, store.for_each(functools.partial(read_plan, store), names), strict=True)
+    return found
+
+
+def planned_or_present(
+    stores: Sequence[Store], plans: Sequence[tuple[str, PlanFile]] | None = None
+) -> list[str]:
     """Return every run id that a plan of the stores lists, in order, then the others present.
 
     Runs that a search paused only where another store has their result; none of the runs by which a
-    search found its points, unless another sweep plans it too.
+    search found its points, unless another sweep plans it too. `plans` are those of the stores, if
+    they were read already.
     """
-    plans = _plans(stores).values()
-    steps = {run_id for plan in plans if plan.tuned for run_id in plan.run_ids}
-    steps -= {run_id for plan in plans for run_id in plan.reported}
+    held = [plan for _, plan in (plans_of(stores) if plans is None else plans)]
+    planned = [run_id for plan in held for run_id in plan.reported]
+    steps = {run_id for plan in held if plan.tuned for run_id in plan.run_ids} - {*planned}
     present = [run_id for store in stores for run_id in store.run_ids()]
     done = {run_id for store in stores for run_id in store.done(present)}
     open_runs = [run_id for run_id in present if run_id not in done]
     paused = {i for store in stores for i in in_state(read_runs(store, open_runs), "paused")}
-    run_ids = dict.fromkeys(planned(stores) + present)
-    return [run_id for run_id in run_ids if run_id not in steps | paused]
+    return [i for i in dict.fromkeys(planned + present) if i not in steps | paused]
 
 
-def planned(stores: Sequence[Store], *, of_searches: bool = True) -> list[str]:
-    """Return every run id that a plan of the stores lists, sweeps by name, in plan order.
-
-    Of a search only the points that it reports, and none unless `of_searches`.
-    """
-    plans = [plan for plan in _plans(stores).values() if of_searches or not plan.tuned]
-    return [run_id for plan in plans for run_id in plan.reported]
-
-
-def searches(stores: Sequence[Store]) -> dict[str, Asked]:
+def searches(plans: Sequence[tuple[str, PlanFile]]) -> dict[str, Asked]:
     """Return name -> what each search among the sweeps reports; a store's parts of it are joined.
 
     Their methods are tuned each by itself, so that their runs are compared with no others.
     """
     found: dict[str, Asked] = {}
-    for (_, sweep), plan in _plans(stores).items():
+    for sweep, plan in plans:
         if plan.tuned and plan.reported:
             held = found.get(sweep, Asked(()))
             run_ids = dict.fromkeys((*held.run_ids, *plan.reported))
@@ -165,12 +167,3 @@ def asked_by(store: Store, sweep: str) -> Asked:
             "yet. Start the same command again; sweeps/watch.py shows where it stands."
         )
     return Asked(tuple(plan.reported), plan.tuned)
-
-
-def _plans(stores: Sequence[Store]) -> dict[tuple[int, str], PlanFile]:
-    plans: dict[tuple[int, str], PlanFile] = {}
-    for number, store in enumerate(stores):
-        names = store.sweep_names()
-        read = store.for_each(functools.partial(read_plan, store), names)
-        plans |= {(number, name): plan for name, plan in zip(names, read, strict=True)}
-    return plans

@@ -108,12 +108,6 @@ def test_full_separation_attains_the_minimum_p(num_seeds, minimum):
         assert test.p == test.minimum_p == minimum
 
 
-def test_identical_methods_have_p_one():
-    a, _ = draw(0, 0.0)
-    test = seed_level_test(a, a, ORIGIN, AXES)
-    assert (test.difference, test.p) == (0.0, 1.0)
-
-
 def test_seed_level_test_keeps_its_size_under_seed_effects():
     # Each method draws one offset a seed for all its priorities: a true null. Exchanging single
     # runs within priorities rejects it in a third of the cases. With 6 seeds only p = 2 / 64 is

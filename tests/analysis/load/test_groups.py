@@ -46,12 +46,6 @@ def two_groups(store) -> None:
             finish(store, make_spec(method, 0.5, seed, epochs=epochs), VALUES)
 
 
-def test_runs_that_differ_in_what_is_compared_are_one_group():
-    rates = [RunSpec(method_options={"increase_rate": rate}) for rate in (0.0, 0.5)]
-    specs = {**grid(), **{spec.run_id(): spec for spec in rates}}
-    assert comparable_groups(specs) == {"": list(specs)}
-
-
 def test_fields_that_are_not_compared_make_groups():
     rate = grid(optimizer={"learning_rate": 0.001})
     groups = comparable_groups({**grid(), **rate, **grid(tasks=["depth", "normal"])})
