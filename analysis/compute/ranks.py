@@ -38,7 +38,49 @@ DELTA_COLUMNS = ("delta_m_percent_tasks_first", "delta_m_percent_metrics_flat")
 
 
 @dataclass(frozen=True)
-class RankTable:
+class PairTest:
+    """Whether two methods differ in one metric."""
+
+    method_a: str
+    method_b: str
+    column: str
+    difference: float
+    """Mean of a minus mean of b, in displayed units."""
+    probability_a_better: float
+    """Share of pairs of trials in which a's value is better, ties counted half."""
+    p: float
+    """Two-sided, of the difference of means under permuted trials."""
+    p_adjusted: float
+    """After Holm, over all pairs of methods and metrics."""
+    min_attainable_p: float
+    """With so many trials."""
+    paired: bool
+    """Whole seeds were permuted; else single independent trials."""
+    exact: bool
+    """Every permutation was counted; else some were drawn."""
+
+
+@dataclass(frozen=True)
+class Untested:
+    """Two methods of which no test is made."""
+
+    method_a: str
+    method_b: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BlockTest:
+    """Friedman's test of one metric: whether some method's ranks in the blocks differ."""
+
+    column: str
+    average_ranks: Mapping[str, float]
+    p: float
+    num_blocks: int
+
+
+@dataclass(frozen=True)
+class Ranking:
     """Ranks of all trials, and what they say of each method."""
 
     by: str
@@ -53,7 +95,17 @@ class RankTable:
     summary: pd.DataFrame
     """One row a method in order of appearance: `num_trials`, `rank_min`, `rank_max` and `rank_avg`
     over its trials, `num_top`; then of its mean values, ranked among the methods' means, each
-    `mean_<metric>`, `rank_<metric>`, and `rank_of_means_min`, `_max`, `_avg`."""
+    `mean_<metric>`, `rank_<metric>`, and `rank_of_means_min`, `_max`, `_avg`. `DELTA_COLUMNS` where
+    there is a baseline."""
+    tests: tuple[PairTest, ...] = ()
+    untested: tuple[Untested, ...] = ()
+    blocks: tuple[BlockTest, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_deltas(self) -> bool:
+        """Return whether there is a baseline that Delta_m is relative to."""
+        return DELTA_COLUMNS[0] in self.summary
 
 
 def displayed(values: Sequence[float], ranked: RankedMetric) -> np.ndarray:
@@ -84,21 +136,14 @@ def fractional_ranks(shown: np.ndarray, direction: str, tie_tolerance: float = 0
 
 def rank_table(
     frame: pd.DataFrame, by: str, identifiers: Sequence[str], metrics: Sequence[RankedMetric]
-) -> RankTable:
-    """Return the ranks of every row of `frame`, one a trial, at least one.
+) -> Ranking:
+    """Return the ranks of every row of `frame`, one a trial, at least one, all metrics finite.
 
-    `by` names the column of the methods, `identifiers` further ones that say which trial a row is.
-    A `UsageError` refuses a metric that is not finite.
+    `by` names the methods' column, `identifiers` further ones that say which trial a row is.
     """
     columns = [ranked.column for ranked in metrics]
-    values = frame[columns].to_numpy(float)
-    if not np.isfinite(values).all():
-        raise UsageError(
-            f"Expected finite numbers of {', '.join(columns)} in every row, got "
-            f"{values[~np.isfinite(values)][0]}. Leave such rows out."
-        )
     trials = frame[[by, *identifiers]].reset_index(drop=True)
-    trials[columns] = values
+    trials[columns] = frame[columns].to_numpy(float)
     ranks = _ranks(trials[columns], metrics)
     trials = trials.join(ranks).assign(
         **_extremes(ranks, "rank"), num_top=(ranks <= TOP_SHARE * len(ranks)).sum(axis=1)
@@ -117,7 +162,7 @@ def rank_table(
     )
     summary = summary.join(means.add_prefix("mean_")).join(ranks_of_means)
     summary = summary.assign(**_extremes(ranks_of_means, "rank_of_means")).reset_index()
-    return RankTable(by, tuple(identifiers), tuple(metrics), trials, summary)
+    return Ranking(by, tuple(identifiers), tuple(metrics), trials, summary)
 
 
 def _ranks(values: pd.DataFrame, metrics: Sequence[RankedMetric]) -> pd.DataFrame:
@@ -138,16 +183,6 @@ def _extremes(ranks: pd.DataFrame, prefix: str) -> dict[str, pd.Series]:
         f"{prefix}_max": ranks.max(axis=1),
         f"{prefix}_avg": ranks.mean(axis=1),
     }
-
-
-@dataclass(frozen=True)
-class BlockTest:
-    """Friedman's test of one metric: whether some method's ranks in the blocks differ."""
-
-    column: str
-    average_ranks: Mapping[str, float]
-    p: float
-    num_blocks: int
 
 
 def friedman_tests(
@@ -185,38 +220,6 @@ def friedman_tests(
     return found
 
 
-@dataclass(frozen=True)
-class PairTest:
-    """Whether two methods differ in one metric."""
-
-    method_a: str
-    method_b: str
-    column: str
-    difference: float
-    """Mean of a minus mean of b, in displayed units."""
-    probability_a_better: float
-    """Share of pairs of trials in which a's value is better, ties counted half."""
-    p: float
-    """Two-sided, of the difference of means under permuted trials."""
-    p_adjusted: float
-    """After Holm, over all pairs of methods and metrics."""
-    min_attainable_p: float
-    """With so many trials."""
-    paired: bool
-    """Whole seeds were permuted; else single independent trials."""
-    exact: bool
-    """Every permutation was counted; else some were drawn."""
-
-
-@dataclass(frozen=True)
-class Untested:
-    """Two methods of which no test is made."""
-
-    method_a: str
-    method_b: str
-    reason: str
-
-
 def pair_tests(
     trials: pd.DataFrame,
     by: str,
@@ -227,7 +230,7 @@ def pair_tests(
     """Test every pair of methods in every metric; return the tests, and the pairs without any.
 
     Args:
-        trials: one row a trial; see `RankTable.trials`.
+        trials: one row a trial; see `Ranking.trials`.
         by: column that names the methods.
         metrics: what is compared.
         seed: column of the seeds, which are permuted as a whole; None without any.
@@ -352,23 +355,6 @@ def delta_m(
     )
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """One ranked table with all that is said of it."""
-
-    table: RankTable
-    """Its summary has `DELTA_COLUMNS` where there is a baseline."""
-    tests: tuple[PairTest, ...]
-    untested: tuple[Untested, ...]
-    blocks: tuple[BlockTest, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def has_deltas(self) -> bool:
-        """Return whether there is a baseline that Delta_m is relative to."""
-        return DELTA_COLUMNS[0] in self.table.summary
-
-
 def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None) -> Ranking:
     """Return the ranking of trials; those without a usable value of every metric are left out.
 
@@ -391,12 +377,12 @@ def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None)
             f"Expected rows with a usable value of {', '.join(m.column for m in metrics)}, got "
             "none. Choose other columns with --metrics."
         )
-    table = rank_table(frame, by, trials.identifiers, metrics)
+    ranking = rank_table(frame, by, trials.identifiers, metrics)
     if trials.baselines is not None or baseline is not None:
-        table, reason = _with_deltas(table, trials.baselines or {}, baseline)
+        ranking, reason = _with_deltas(ranking, trials.baselines or {}, baseline)
         notes += [reason] if reason else []
     seed = "seed" if "seed" in trials.identifiers else None
-    tests, untested = pair_tests(table.trials, by, metrics, seed, trials.settings)
+    tests, untested = pair_tests(ranking.trials, by, metrics, seed, trials.settings)
     block_tests: list[BlockTest] = []
     if blocks is not None:
         if blocks == PRIORITIES or blocks.startswith(PRIORITY_PREFIX):
@@ -406,7 +392,13 @@ def rank(trials: Trials, blocks: str | None = None, baseline: str | None = None)
             )
         checked_name(blocks, [*map(str, frame.columns)], "column for --blocks")
         block_tests = friedman_tests(frame, by, blocks, metrics)
-    return Ranking(table, tuple(tests), tuple(untested), tuple(block_tests), tuple(notes))
+    return replace(
+        ranking,
+        tests=tuple(tests),
+        untested=tuple(untested),
+        blocks=tuple(block_tests),
+        notes=tuple(notes),
+    )
 
 
 def _problem(ranked: RankedMetric, row: Mapping[Any, Any]) -> str:
@@ -416,34 +408,32 @@ def _problem(ranked: RankedMetric, row: Mapping[Any, Any]) -> str:
     return f"{problem} of {ranked.column}" if problem else ""
 
 
-def _with_deltas(
-    table: RankTable, single: Baselines, baseline: str | None
-) -> tuple[RankTable, str]:
-    """Return the table with `DELTA_COLUMNS` in its summary, or as it is with the reason.
+def _with_deltas(ranking: Ranking, single: Baselines, baseline: str | None) -> tuple[Ranking, str]:
+    """Return the ranking with `DELTA_COLUMNS` in its summary, or as it is with the reason.
 
     A Delta_m over some of the metrics would be another.
     """
-    columns = [ranked.column for ranked in table.metrics]
-    means = {str(row[table.by]): row for row in table.summary.to_dict("records")}
+    columns = [ranked.column for ranked in ranking.metrics]
+    means = {str(row[ranking.by]): row for row in ranking.summary.to_dict("records")}
     if baseline is not None:
-        row = means[checked_name(baseline, means, table.by)]
+        row = means[checked_name(baseline, means, ranking.by)]
         held = {column: float(row[f"mean_{column}"]) for column in columns}
     elif all(column in single for column in columns):
         held = {column: float(np.mean(list(single[column].values()))) for column in columns}
     else:
-        return table, (
+        return ranking, (
             "No Delta_m: not every ranked metric has single-task runs under the same settings "
             "among these results. A sweep with --baselines trains them."
         )
     zero = [column for column, value in held.items() if value == 0]
     if zero:
-        return table, (
+        return ranking, (
             f"No Delta_m: the baseline of {listed(zero)} is 0, and a change relative to 0 has no "
             "meaning."
         )
     deltas = [
-        delta_m({column: row[f"mean_{column}"] for column in columns}, held, table.metrics)
+        delta_m({column: row[f"mean_{column}"] for column in columns}, held, ranking.metrics)
         for row in means.values()
     ]
     named = dict(zip(DELTA_COLUMNS, zip(*deltas, strict=True), strict=True))
-    return replace(table, summary=table.summary.assign(**named)), ""
+    return replace(ranking, summary=ranking.summary.assign(**named)), ""

@@ -68,15 +68,15 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
         tests_text(ranking),
         *map(block_text, ranking.blocks),
         *notes,
-        ties_text(ranking.table.metrics),
+        ties_text(ranking.metrics),
         Folded(f"Ranks of each of {len(trials)} trials", (_first_rows(trial_table(ranking)),)),
     ]
     if ranking.tests:
         title = f"{len(ranking.tests)} tests of two methods in one metric"
         parts.append(Folded(title, (_first_rows(test_table(ranking)),)))
     values = {
-        "trials": ranking.table.trials.to_dict("records"),
-        "summary": ranking.table.summary.to_dict("records"),
+        "trials": ranking.trials.to_dict("records"),
+        "summary": ranking.summary.to_dict("records"),
         "tests": ranking.tests,
         "untested": ranking.untested,
         "blocks": ranking.blocks,
@@ -96,22 +96,22 @@ def _trials(findings: Findings, tasks: Sequence[str]) -> pd.DataFrame:
 
 def _seed_blocks(ranking: Ranking) -> tuple[BlockTest, ...]:
     """Return Friedman's tests with seeds as blocks; none where the methods share too few."""
-    trials, by = ranking.table.trials, ranking.table.by
+    trials, by = ranking.trials, ranking.by
     num_methods = trials[by].nunique()
     shared = trials.groupby("seed")[by].nunique() == num_methods
     if num_methods < MIN_METHODS or shared.sum() < MIN_BLOCKS:
         return ()
     matched = trials[trials["seed"].map(shared)]
-    return tuple(friedman_tests(matched, by, "seed", ranking.table.metrics))
+    return tuple(friedman_tests(matched, by, "seed", ranking.metrics))
 
 
 def _lead(ranking: Ranking) -> str:
-    summary = ranking.table.summary.sort_values("rank_avg", kind="stable")
+    summary = ranking.summary.sort_values("rank_avg", kind="stable")
     best = _averages(summary.to_dict("records"))
-    num_trials = len(ranking.table.trials)
+    num_trials = len(ranking.trials)
     tests = ": see the differences and their p below" if ranking.tests else ""
     return (
-        f"Average rank among {num_trials} trials over {len(ranking.table.metrics)} metrics, 1 is "
+        f"Average rank among {num_trials} trials over {len(ranking.metrics)} metrics, 1 is "
         f"best and {(num_trials + 1) / 2:g} is the middle: {first_listed(best, 4)}. A rank says "
         f"who is ahead and not by how much{tests}."
     )
@@ -129,8 +129,8 @@ def _first_rows(table: Table) -> Table:
 
 def _figure(findings: Findings, ranking: Ranking) -> Figure:
     """Draw each trial's average rank and each method's, better to the right."""
-    trials = ranking.table.trials
-    summary = ranking.table.summary.sort_values("rank_avg", kind="stable").to_dict("records")
+    trials = ranking.trials
+    summary = ranking.summary.sort_values("rank_avg", kind="stable").to_dict("records")
     shown, note = first_items(summary, MAX_DRAWN, "methods")
     marks: list[Drawn] = []
     ticks = []
@@ -166,9 +166,8 @@ def _figure(findings: Findings, ranking: Ranking) -> Figure:
 
 def trial_table(ranking: Ranking) -> Table:
     """Return one row a trial: values with their ranks, and the trial's min, max and average."""
-    table = ranking.table
-    names = [table.by, *table.identifiers]
-    num_top = TOP_SHARE * len(table.trials)
+    names = [ranking.by, *ranking.identifiers]
+    num_top = TOP_SHARE * len(ranking.trials)
 
     def name_column(name: Any) -> Column:
         return Column(name, name, lambda trial: identifier_text(trial[name]))
@@ -182,13 +181,13 @@ def trial_table(ranking: Ranking) -> Table:
 
     return Table.of(
         "ranks",
-        f"Ranks over {len(table.trials)} trials, 1 for the best; ties share the mean of their "
+        f"Ranks over {len(ranking.trials)} trials, 1 for the best; ties share the mean of their "
         f"ranks. A star: among the best {TOP_SHARE:.0%} of a metric.",
-        table.trials.to_dict("records"),
+        ranking.trials.to_dict("records"),
         [
             *map(name_column, names),
-            *map(cell, table.metrics),
-            *(Column(f"rank_{ranked.column}") for ranked in table.metrics),
+            *map(cell, ranking.metrics),
+            *(Column(f"rank_{ranked.column}") for ranked in ranking.metrics),
             *_RANKS,
             Column("num_top"),
         ],
@@ -205,7 +204,6 @@ _RANKS = (
 
 def summary_table(ranking: Ranking) -> Table:
     """Return one row a method: its trials' ranks, and its mean values with the ranks of these."""
-    table = ranking.table
 
     def cell(ranked: RankedMetric) -> Column:
         mean, rank = f"mean_{ranked.column}", f"rank_{ranked.column}"
@@ -218,14 +216,14 @@ def summary_table(ranking: Ranking) -> Table:
         "rank_summary",
         f"Ranks of each method's trials (top: cells among the best {TOP_SHARE:.0%} of a metric), "
         "and its mean values with their ranks among the methods' means.",
-        table.summary.to_dict("records"),
+        ranking.summary.to_dict("records"),
         [
-            Column(table.by, table.by),
+            Column(ranking.by, ranking.by),
             Column("num_trials", "trials"),
             *_RANKS,
             Column("num_top", "top"),
-            *map(cell, table.metrics),
-            *(Column(f"rank_{ranked.column}") for ranked in table.metrics),
+            *map(cell, ranking.metrics),
+            *(Column(f"rank_{ranked.column}") for ranked in ranking.metrics),
             Column("rank_of_means_min"),
             Column("rank_of_means_max"),
             Column("rank_of_means_avg", "avg of means", ".2f"),
@@ -236,7 +234,7 @@ def summary_table(ranking: Ranking) -> Table:
 
 def test_table(ranking: Ranking) -> Table:
     """Return one row a pair of methods and metric: difference, probability of improvement, p."""
-    heads = {ranked.column: _head(ranked) for ranked in ranking.table.metrics}
+    heads = {ranked.column: _head(ranked) for ranked in ranking.metrics}
     return Table.of(
         "rank_tests",
         "Differences of mean values, the probability that a trial of the first method is better, "
@@ -270,9 +268,9 @@ def ranking_files(ranking: Ranking) -> dict[str, str]:
 def ranking_text(ranking: Ranking) -> str:
     """Return what a terminal shows of a ranking."""
     lines = []
-    if len(ranking.table.trials) <= MAX_ROWS:
+    if len(ranking.trials) <= MAX_ROWS:
         lines += [plain(trial_table(ranking)), ""]
-    lines += [plain(summary_table(ranking)), "", ties_text(ranking.table.metrics)]
+    lines += [plain(summary_table(ranking)), "", ties_text(ranking.metrics)]
     lines += [tests_text(ranking), *map(block_text, ranking.blocks), *ranking.notes]
     return "\n".join(lines)
 

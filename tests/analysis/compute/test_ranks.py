@@ -95,12 +95,6 @@ def test_values_are_rounded_half_up_as_they_are_shown():
     assert displayed([0.2855, 0.28549], ranked).tolist() == [28.6, 28.5]
 
 
-def test_a_value_that_is_no_number_is_refused():
-    frame = pd.DataFrame({"by": ["a", "b"], "error": [1.0, np.nan]})
-    with pytest.raises(ValueError, match="finite numbers of error"):
-        rank_table(frame, "by", [], [ERROR])
-
-
 def two_methods(a: list[float], b: list[float], name: str = "score") -> pd.DataFrame:
     return pd.DataFrame(
         {
