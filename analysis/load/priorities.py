@@ -1,6 +1,7 @@
 """Priorities as values: how they stand in a run table, and how near they are to equal ones."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -19,20 +20,11 @@ def priority_column(task: str) -> str:
     return f"{PRIORITY_PREFIX}{task}"
 
 
-def setting_of(row: Mapping[str, object], tasks: Sequence[str]) -> Priorities | None:
-    """Return the priorities in a row of the run table, or None where it has none."""
-    values = [row.get(priority_column(task)) for task in tasks]
-    # A column without any number holds None, one with some holds NaN.
-    if any(pd.isna(value) for value in values):  # type: ignore[call-overload]
-        return None
-    return tuple(canonical_float(float(value)) for value in values)  # type: ignore[arg-type]
-
-
 def settings_of(runs: pd.DataFrame, tasks: Sequence[str]) -> list[Priorities | None]:
-    """Return the priorities of every row of a run table."""
-    columns = [name for task in tasks if (name := priority_column(task)) in runs]
-    rows = runs[columns].to_dict("records") if columns else [{}] * len(runs)
-    return [setting_of({str(k): v for k, v in row.items()}, tasks) for row in rows]
+    """Return the priorities of every row of a run table, None where it has none."""
+    columns = [priority_column(task) for task in tasks]
+    rows = runs.reindex(columns=columns).astype(float).to_numpy().tolist()
+    return [None if any(map(math.isnan, row)) else tuple(map(canonical_float, row)) for row in rows]
 
 
 def priority_values(

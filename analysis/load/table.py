@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.load.metrics import column_names, known_columns, known_tasks
-from analysis.load.priorities import PRIORITY_PREFIX, priority_column, setting_of
+from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import VALIDATION, Baselines, Loaded, RunState, arm_names
 from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
 from mtl.errors import UserError
@@ -95,8 +95,7 @@ def runs_of_sheet(sheet: Sheet) -> Loaded:
         sheet.refuse(joint.duplicated(key), expected, joint[key], remedy)
     joint = joint.reset_index(drop=True)
     states, fields = [], {}
-    for r in _rows(joint):
-        setting = setting_of(r, tasks)
+    for r, setting in zip(_rows(joint), settings_of(joint, tasks), strict=True):
         states.append(RunState(r["run_id"], "done", "", r["arm"], setting, int(r["seed"])))
         fields[r["run_id"]] = {
             name: r[name] for name in COMPARED_COLUMNS if name in r and not pd.isna(r[name])
