@@ -78,38 +78,46 @@ class Sheet:
 
 
 def read_sheet(path: Path, row: str = "run", text: Sequence[str] = ("method",)) -> Sheet:
-    """Return a CSV or Parquet file with one row a `row`.
+    """Return a CSV or Parquet file with one row a `row`; see `sheet_of`.
 
-    Columns named in `text` are text without an empty cell, where they are there; with `TEXTS` they
-    are read letter by letter: a method may be called None or 007. A `UserError` refuses what cannot
-    be read or has no rows, two columns of a name, and a row with more cells than the head.
+    Columns of text are read letter by letter: a method may be called None or 007. A `UserError`
+    refuses what cannot be read, and a row with more cells than the head.
     """
-    names = dict.fromkeys((*TEXTS, *text))
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, list(names))
+        is_parquet = path.suffix == ".parquet"
+        frame = pd.read_parquet(path) if is_parquet else _csv(path, (*TEXTS, *text))
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise UserError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
             f"Give a CSV or Parquet file with one row a {row}."
         ) from error
+    return sheet_of(frame, str(path), row, text)
+
+
+def sheet_of(
+    frame: pd.DataFrame, where: str, row: str = "run", text: Sequence[str] = ("method",)
+) -> Sheet:
+    """Return a table, called `where` in messages, with one row a `row`.
+
+    Columns named in `text` are text without an empty cell, where they are there. A `UserError`
+    refuses a table without rows, two columns of a name, and seeds that are not exact as floats.
+    """
     if frame.index.names != [None]:  # a Parquet file may keep columns as its index
         frame = frame.reset_index()
     frame = frame.reset_index(drop=True).rename(columns=lambda name: str(name).strip())
     if frame.empty:
-        raise UserError(f"Expected at least one row in {path}, got none. Add a row a {row}.")
+        raise UserError(f"Expected at least one row in {where}, got none. Add a row a {row}.")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
-        raise UserError(f"Expected one column {twice[0]} in {path}, got two. Rename one.")
-    sheet = Sheet(frame, str(path))
-    for name in names:
-        if name in frame:
-            frame[name] = _trimmed(frame[name], sheet.notes)
-    for name in text:
-        if name in frame:
-            remedy = "Fill it in, or remove the row."
-            sheet.refuse(frame[name].isna(), f"a value in column {name} of", frame[name], remedy)
+        raise UserError(f"Expected one column {twice[0]} in {where}, got two. Rename one.")
+    sheet = Sheet(frame, where)
+    for name in (name for name in dict.fromkeys((*TEXTS, *text)) if name in frame):
+        frame[name] = _trimmed(frame[name], sheet.notes)
+    for name in (name for name in text if name in frame):
+        remedy = "Fill it in, or remove the row."
+        sheet.refuse(frame[name].isna(), f"a value in column {name} of", frame[name], remedy)
     if "seed" in frame and pd.api.types.is_numeric_dtype(frame["seed"]):
-        # Larger ones are not exact as floats, in JSON and in the page's script.
+        # Larger ones are not exact in JSON and in the page's script either.
         remedy = "Number the seeds 0, 1, 2 and so on."
         wrong = frame["seed"].abs() > MAX_SEED
         sheet.refuse(wrong, f"seeds up to {MAX_SEED:,} in", frame["seed"], remedy)

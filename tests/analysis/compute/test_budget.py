@@ -90,19 +90,6 @@ def test_two_seeds_have_no_interval():
     assert runs_to_match(curve, curve).num_runs == 2
 
 
-def test_order_of_priorities_and_axes_does_not_matter():
-    print("seed 4")
-    generator = np.random.default_rng(4)
-    runs = generator.random((5, 3, 2))
-    runs.setflags(write=False)
-    curve = budget_curve("lsb", runs, ZERO, AXES)
-    moved = budget_curve("lsb", runs[generator.permutation(5)], ZERO, AXES)
-    np.testing.assert_allclose(moved.expected, curve.expected, rtol=1e-12)
-    np.testing.assert_allclose(moved.interval, curve.interval, rtol=1e-12)
-    turned = budget_curve("lsb", runs[..., ::-1], ZERO, AXES)
-    np.testing.assert_allclose(turned.expected, curve.expected, rtol=1e-12)
-
-
 def test_runs_to_match():
     # Boxes .5 x 1 at both priorities against .5 and .25 x 1, three seeds: from its first priority
     # on the one reaches the other's whole grid of 6 runs; the other needs both of its priorities:
