@@ -7,7 +7,7 @@ two methods as in Lopez-Ibanez et al. 2010, here as fractions of each method's o
 values are minimised.
 
 moocore's `eaf` needs rows sorted by seed and its `eafdiff` equal numbers of seeds; otherwise they
-are wrong without a word, so they are an oracle of the tests alone.
+are wrong without a word, so they are not used.
 """
 
 from collections.abc import Sequence

@@ -53,9 +53,7 @@ def test_table_s3_is_ranked_alike_in_every_process(tmp_path, capsys):
         ("method,seed,miou\na,0,1\n", ["--by", "loss"], 2, "column for --by 'loss'"),
         ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "rmse=1"], 2, "rmse"),
         ("method,seed,miou\na,0,1\n", ["--tie-tolerance", "miou=-1"], 2, "a value of 0 or more"),
-        ("method,seed,miou\na,0,x\n", ["--metrics", "miou"], 1, "got 'x' in row 1"),
         ("method,seed,miou\na,0,\n", [], 1, "a usable value of miou"),
-        ("method,seed,miou\na,0,1\n,1,2\n", [], 1, "got an empty cell in row 2 after the head"),
         ("method,seed,miou\na,0,1\n", ["--metrics", "seed:min"], 2, "column for --metrics 'seed'"),
         ("method,seed,miou\n", [], 1, "at least one row"),
         ("method,seed\na,0\n", [], 1, "a numeric column to rank"),
@@ -166,23 +164,12 @@ def test_priorities_of_a_table_identify_the_trial(tmp_path, capsys):
     assert "is 0.5. Whole seeds are permuted." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda f: f.drop(columns="seed"), "without a column of seeds"),
-        (
-            lambda f: f[(f["method"] == "lsb") | (f["priority_depth"] > 0.2)],
-            "runs of every seed and priorities",
-        ),
-    ],
-)
-def test_pair_that_cannot_be_tested_has_its_reason(change, sentence, tmp_path, capsys):
+def test_pair_that_cannot_be_tested_has_its_reason(tmp_path, capsys):
     path = write(tmp_path, tidy_csv())
-    change(pd.read_csv(path)).to_csv(path, index=False)
+    pd.read_csv(path).drop(columns="seed").to_csv(path, index=False)
     assert main([path, "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "Not tested: lsb \N{MINUS SIGN} fixed: " in shown
-    assert sentence in shown
+    assert "Not tested: lsb \N{MINUS SIGN} fixed: without a column of seeds" in shown
 
 
 @pytest.mark.parametrize("by", ["method", "loss"])

@@ -208,8 +208,6 @@ def test_folder_of_a_sweep_is_a_result(full_store):
     )
     write_plan(full_store, "long", [run_id])
     sweep = full_store.sweep_folder("priority_grid")
-    assert main([str(full_store.root)]) == 0
-    assert len(list((full_store.root / "report").glob("*/report.html"))) == 2, "two budgets"
     assert main([str(sweep)]) == 0
     assert read(sweep / "report")["counts"] == {"done": 20}
 

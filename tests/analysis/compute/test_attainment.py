@@ -1,6 +1,5 @@
-"""Attainment: by hand, against brute force, against moocore where that is right."""
+"""Attainment: by hand and against brute force."""
 
-import moocore
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,18 +88,6 @@ def test_surface_is_what_so_many_seeds_attain_in_any_order(seeds, share, random)
     other = [points[random.sample(range(len(points)), len(points))] for points in seeds]
     random.shuffle(other)
     assert (attainment_surface(other, share) == corners).all()
-
-
-def test_surfaces_are_moocores_on_sorted_rows():
-    generator = np.random.default_rng(3)
-    print("seed 3")
-    seeds = [generator.random((6, 2)).round(2) for _ in range(5)]
-    rows = np.concatenate(seeds)
-    sets = np.repeat(np.arange(5), 6)
-    for percent in (20, 40, 60, 80, 100):
-        theirs = moocore.eaf(rows, sets, percentiles=[percent])[:, :2]
-        ours = attainment_surface(seeds, percent / 100)
-        assert sorted(map(tuple, theirs)) == sorted(map(tuple, ours))
 
 
 @pytest.mark.parametrize(
