@@ -54,9 +54,10 @@ class TimmEncoder(nn.Module, ABC):
             weights.load_into(self.timm_model)
 
     @property
-    @abstractmethod
     def timm_model(self) -> nn.Module:
         """The model whose parameters bear timm's names."""
+        model: Any = self.get_submodule("body.model")
+        return model.model if _gives_several_maps(model) else model
 
     @abstractmethod
     def _set_body(self, **options: Any) -> None:
@@ -167,11 +168,6 @@ class Encoder(TimmEncoder):
 
     num_channels: int
 
-    @property
-    def timm_model(self) -> nn.Module:
-        """The model whose parameters bear timm's names."""
-        return self.body.timm_model
-
     def _set_body(self, **options: Any) -> None:
         self.body, self.num_channels = _build_body(self.name, self.stride, options)
 
@@ -199,11 +195,6 @@ class StageEncoder(TimmEncoder):
 
     strides: list[int]
     num_channels: list[int]
-
-    @property
-    def timm_model(self) -> nn.Module:
-        """The model whose parameters bear timm's names."""
-        return self.body.model
 
     def _set_body(self, **options: Any) -> None:
         reductions = feature_reductions(self.name, self.stride)
@@ -292,34 +283,33 @@ def feature_reductions(name: str, stride: int) -> list[int]:
     return reductions
 
 
+def _gives_several_maps(model: nn.Module) -> bool:
+    """Return whether a model comes from `feature_maps`: timm's getter is a dict of modules."""
+    return isinstance(model, nn.ModuleDict)
+
+
 class _FeatureMap(nn.Module):
     """A timm model as a function to one feature map."""
 
-    def __init__(self, model: nn.Module, *, whole: bool) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.whole = whole
-
-    @property
-    def timm_model(self) -> nn.Module:
-        """The model whose parameters bear timm's names."""
-        return self.model if self.whole else self.model.model  # type: ignore[return-value]
+        self.model: Any = model
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.whole:
-            return self.model.forward_features(images)  # type: ignore[operator]
-        return self.model(images)[-1]
+        if _gives_several_maps(self.model):
+            return self.model(images)[-1]
+        return self.model.forward_features(images)
 
 
 def _build_body(name: str, stride: int, options: dict[str, Any]) -> tuple[_FeatureMap, int]:
     whole = _whole_model(name, stride) if stride == 32 and not options else None
     if whole is not None:
         model, num_channels = whole
-        return _FeatureMap(model, whole=True), num_channels
+        return _FeatureMap(model), num_channels
     reductions = feature_reductions(name, stride)
     deepest = max(i for i, reduction in enumerate(reductions) if reduction == stride)
     model = feature_maps(name, out_indices=(deepest,), **options)
-    return _FeatureMap(model, whole=False), model.feature_info.channels()[-1]
+    return _FeatureMap(model), model.feature_info.channels()[-1]
 
 
 def _whole_model(name: str, stride: int) -> tuple[nn.Module, int] | None:
