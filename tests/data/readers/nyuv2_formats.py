@@ -5,10 +5,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import scipy.io
 from PIL import Image
 
 from mtl.data.readers.nyuv2 import CAMERA, HEIGHT, WIDTH
+from mtl.data.readers.nyuv2_classes import classes_13
 
 MATLAB_HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Sat Jan  1 00:00:00 2011 HDF5"
 
@@ -72,6 +74,25 @@ def corner_depth(turn: float) -> np.ndarray:
 
 def corner_normal_map(turn: float) -> np.ndarray:
     return corner_normals(turn)[0][_corner_planes(turn).argmin(axis=-1)]
+
+
+def real_frames(real_data: Path, indices: tuple[int, ...]) -> Frames:
+    """Return real frames; a label is any of the 894 that maps to the 13-class label."""
+    folder = real_data / "nyuv2_real18"
+    if not folder.is_dir():
+        pytest.skip("no nyuv2_real18 among the real images")
+    of_label = classes_13(np.arange(1, 895))[0]
+    labels_of = np.array([0] + [1 + int((of_label == i).argmax()) for i in range(13)], np.uint16)
+    images, depths, labels = [], [], []
+    for index in indices:
+        name = f"{index:04d}.png"
+        images.append(np.asarray(Image.open(folder / "rgb" / name).convert("RGB")))
+        depths.append(np.asarray(Image.open(folder / "depth_mm" / name)).astype(np.float32) / 1000)
+        path = folder / "label13" / name
+        by_13 = np.asarray(Image.open(path)) if path.exists() else np.zeros((HEIGHT, WIDTH), int)
+        labels.append(labels_of[by_13])
+    stacked = np.stack(depths)
+    return Frames(np.stack(images), stacked, stacked, np.stack(labels))
 
 
 def write_official(
