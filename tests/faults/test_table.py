@@ -124,8 +124,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
         ],
         JOURNAL: ["test_event_after_a_torn_line_is_whole"],
         LEASE: [
-            "test_damaged_lease_is_replaced_where_a_lock_decides",
-            "test_damaged_lease_is_refused_where_no_lock_decides",
+            "test_damaged_lease_is_replaced_only_where_a_lock_decides",
             "test_newer_lease_is_refused_and_left",
         ],
     },

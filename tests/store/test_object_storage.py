@@ -199,6 +199,13 @@ def test_signal_does_not_cut_a_write(s3_address):
     assert storage.read("after") == b"x"
 
 
+def test_slow_connection_is_waited_for(proxied, proxy):
+    proxy.delay = 0.1
+    store = Store(proxied)
+    run_id = store.write_spec(RunSpec(seed=3))
+    assert store.spec(run_id) == RunSpec(seed=3)
+
+
 def test_lost_connection_is_one_sentence_after_several_tries(proxied, proxy):
     store = Store(proxied)
     proxy.bytes_left = 0
