@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl.data.sample import DataInfo
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from sweeps.options import Command, parse_command
@@ -68,7 +69,8 @@ def test_full_size_spec_builds_and_takes_a_step(name):
     from mtl.training.probe import probe
 
     spec = full_spec(name, **{"network.encoder_weights": "random", "batch_size": 1})
-    result = probe(spec, num_steps=1)
+    info = DataInfo(classes=tuple(map(str, range(13))), depth_range_m=(0.7, 10.0))
+    result = probe(spec, info, num_steps=1)
     print(name, result)
     assert result.num_parameters > 4e6
     assert result.seconds_per_step > 0
