@@ -69,6 +69,8 @@ def build_weighting(
     *,
     loss_kinds: Mapping[str, LossKind] | None = None,
     seed: int = 0,
+    steps_per_period: int | None = None,
+    skip_nonfinite: bool = False,
     **options: OptionValue,
 ) -> Weighting:
     """Build the weighting `method`.
@@ -78,9 +80,13 @@ def build_weighting(
         tasks: distinct task names, in the order of the losses.
         priorities: one positive number a task, summing to 1 within 1e-6, for methods that take
             them; None means equal ones.
-        loss_kinds: task -> `regression` or `classification`, over what is known of the tasks of
-            this project; unknown tasks count as regressions.
+        loss_kinds: task -> `regression` or `classification`, for `uncertainty`; known for the
+            tasks of this project.
         seed: of the draws of methods that draw.
+        steps_per_period: after so many calls of `step` the period ends by itself, counted as one
+            epoch; None leaves `end_period` to the caller.
+        skip_nonfinite: True leaves a step with a loss that is not finite out of what the weighting
+            learns, for a loop whose `GradScaler` skips it too; False refuses such a loss.
         **options: the method's own, such as `increase_rate` of `lsb`.
 
     Raises:
@@ -90,7 +96,6 @@ def build_weighting(
     check_method(method)
     if isinstance(tasks, str):
         raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
-    kinds = _loss_kinds(tasks, loss_kinds or {})
     needs = METHODS[method]
     arguments: dict[str, Any] = check_options(method, options)
     if needs.takes_priorities:
@@ -103,14 +108,27 @@ def build_weighting(
     if needs.draws:
         arguments["seed"] = seed
     if needs.uses_loss_kinds:
-        arguments["loss_kinds"] = kinds
-    return WEIGHTINGS[method](tasks, **arguments)
+        arguments["loss_kinds"] = _loss_kinds(method, tasks, loss_kinds or {})
+    if steps_per_period is not None and steps_per_period < 1:
+        raise UsageError(f"Expected steps_per_period of at least 1, got {steps_per_period}.")
+    weighting = WEIGHTINGS[method](tasks, **arguments)
+    weighting.steps_per_period, weighting.skip_nonfinite = steps_per_period, skip_nonfinite
+    return weighting
 
 
-def _loss_kinds(tasks: Sequence[str], given: Mapping[str, LossKind]) -> dict[str, LossKind]:
-    """Return the kind of each task's loss, as far as it is known."""
+def _loss_kinds(
+    method: str, tasks: Sequence[str], given: Mapping[str, LossKind]
+) -> dict[str, LossKind]:
+    """Return the kind of each task's loss."""
     for task, kind in given.items():
         checked_name(task, tasks, "task", of="loss_kinds")
         checked_name(kind, ("regression", "classification"), "loss kind", of=f"task {task!r}")
     known = {task: DECLARED_TASKS[task].loss_kind for task in tasks if task in DECLARED_TASKS}
-    return {**known, **given}
+    kinds = {**known, **given}
+    unknown = [task for task in tasks if task not in kinds]
+    if unknown:
+        raise UsageError(
+            f"Expected loss_kinds of the tasks {unknown} for method {method!r}, got none. Say "
+            f"loss_kinds={{{unknown[0]!r}: 'regression'}} or 'classification'."
+        )
+    return kinds

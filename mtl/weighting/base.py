@@ -1,27 +1,60 @@
 """What every weighting has in common: the period means and the call that training makes."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from mtl.errors import UsageError
 from mtl.spec import check_priorities
+from mtl.weighting.ranks import check_ranks_agree, num_ranks, sum_over_ranks
+
+Losses = Float[Tensor, " _"] | Mapping[str, Tensor | None]
+"""One scalar a task, with gradients: a tensor in the order of the tasks, or by name, where None
+stands for a task without labels in this batch."""
+
+NOT_FINITE = ("a finite loss", "Lower the learning rate or look at its targets.")
+"""What `refuse_losses` expects, and the remedy."""
+
+MAX_CALLS_WITHOUT = {"step": 1_000, "end_period": 10_000}
+"""After so many calls without the one its method waits for, a weighting warns, once."""
+
+
+def keeping_dtypes(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return `function` of `nn.Module._apply` without its casts: it moves and keeps each dtype.
+
+    A network's `.half()` or `.bfloat16()` must not round the sums and weights of its weighting.
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        result = function(tensor)
+        return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+    return moved
 
 
 class Weighting(nn.Module, ABC):
     """Turns the task losses into the overall loss that is back-propagated.
 
-    A method is a subclass with a `weights` property and one of: `_update_weights`, if its weights
-    are set again after each period; `_overall`, if the overall loss is another function of the
-    losses; `step`, if it learns its weights; `backward`, if it looks at the gradients of each
-    task. Everything that a resumed run needs is in `state_dict()`.
+    A method is a subclass with a `weights` property and what it needs of: `_update_weights`, if
+    its weights are set again after each period; `_overall`, if the overall loss is another
+    function of the losses; `_observe`, if it learns from each call; `step`, if it learns after
+    each optimizer step; `backward`, if it looks at the gradients of each task. Everything that a
+    resumed run needs is in `state_dict()`.
 
     In each optimizer step training calls `backward` once a micro-batch, then the optimizer, then
-    `step`; and `end_period` whenever a period is over.
+    `step`; and `end_period` whenever a period is over. A call in evaluation mode or without
+    gradients gives the overall loss and changes nothing.
+
+    Where `torch.distributed` is in use, each call reduces the losses over the ranks, 2n numbers:
+    weights and overall loss are those of one process that sees the whole batch, and so is the mean
+    over the ranks of the gradients, which `DistributedDataParallel` forms. A task's loss over the
+    whole batch is the mean over the ranks that have labels of it.
 
     Args:
         tasks: distinct names; their order is the order of losses and weights.
@@ -34,9 +67,17 @@ class Weighting(nn.Module, ABC):
     """True where `backward` wants the last shared layer alone as `shared_parameters`."""
     divides_by_means: ClassVar[str] = ""
     """What messages call a method that divides by the mean of each loss; empty for the others."""
+    waits_for: ClassVar[str | None] = None
+    """The call without which the weights stand still: `step`, `end_period`, or None."""
+    steps_per_period: int | None = None
+    """After so many calls of `step` a period ends by itself, counted as one epoch; None: never."""
+    skip_nonfinite: bool = False
+    """False refuses a loss that is not finite. True leaves its step out of all that the weighting
+    learns and waits for no device: for a `GradScaler`, which skips the optimizer's step too."""
 
     period_sums: Tensor
     period_counts: Tensor
+    period_skipped: Tensor
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -46,26 +87,37 @@ class Weighting(nn.Module, ABC):
         # float64: a period may have thousands of steps and losses of 1e-8.
         self.register_buffer("period_sums", torch.zeros(len(self.tasks), dtype=torch.float64))
         self.register_buffer("period_counts", torch.zeros(len(self.tasks), dtype=torch.int64))
+        skipped = torch.zeros_like(self.period_counts)
+        self.register_buffer("period_skipped", skipped, persistent=False)
+        self._calls_without = dict.fromkeys(MAX_CALLS_WITHOUT, 0)
+        self._steps_in_period = 0
+        self._ranks_agree = False
+        self._rank_factors = torch.ones(len(self.tasks))
+        """By how much this rank's gradients count: the mean over ranks is the whole batch's."""
 
     def forward(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None = None
+        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
     ) -> Float[Tensor, ""]:
         """Return the overall loss and add the losses to the sums behind the period means.
 
         Args:
-            losses: one scalar a task, with gradients.
+            losses: one scalar a task, with gradients. Half precision is raised to float32.
             present: False for a task without labels in this batch, which then enters neither the
                 overall loss nor its period mean; None means that all are present.
 
         Raises:
-            ValueError: if there is not one loss a task.
+            ValueError: if there is not one loss a task, or one is not finite while the weighting
+                learns (`skip_nonfinite` says otherwise).
         """
-        return self._overall(*self._recorded(losses, present))
+        losses, present, _ = self._received(*self._by_task(losses, present))
+        return self._overall(losses, present)
 
-    def _recorded(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None
+    def _by_task(
+        self, losses: Losses, present: Bool[Tensor, " _"] | None
     ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
-        """Add to the sums of the period; return the losses, 0 where absent, and present."""
+        """Return losses and presence as tensors in the order of the tasks, checked."""
+        if isinstance(losses, Mapping):
+            losses, present = self._stacked(losses, present)
         if losses.shape != (len(self.tasks),):
             raise UsageError(
                 f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
@@ -77,17 +129,118 @@ class Weighting(nn.Module, ABC):
             raise UsageError(
                 f"Expected present of shape {tuple(losses.shape)}, got {tuple(present.shape)}."
             )
+        return losses, present
+
+    def _stacked(
+        self, losses: Mapping[str, Tensor | None], present: Bool[Tensor, " _"] | None
+    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " _"] | None]:
+        if set(losses) != set(self.tasks):
+            raise UsageError(
+                f"Expected a loss of each of {list(self.tasks)}, got {list(losses)}. Give None for "
+                "a task without labels in this batch."
+            )
+        given = [loss for loss in losses.values() if loss is not None]
+        if not given:
+            raise UsageError("Expected a loss of some task, got None for all. Skip this batch.")
+        if any(loss.dim() for loss in given):
+            shapes = {task: tuple(x.shape) for task, x in losses.items() if x is not None}
+            raise UsageError(f"Expected one number a task, got losses of shapes {shapes}.")
+        has_loss = torch.tensor([losses[task] is not None for task in self.tasks])
+        has_loss = has_loss.to(given[0].device)
+        dtype = torch.float32
+        for loss in given:
+            dtype = torch.promote_types(dtype, loss.dtype)
+        found = [losses[task] for task in self.tasks]
+        stacked = torch.stack(
+            [given[0].new_zeros((), dtype=dtype) if x is None else x.to(dtype) for x in found]
+        )
+        return stacked, has_loss if present is None else has_loss & present
+
+    @property
+    def _is_learning(self) -> bool:
+        return self.training and torch.is_grad_enabled()
+
+    def _received(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
+        """Return the losses of the whole batch, 0 where absent, who is present and who counts.
+
+        Over several ranks the values are those of the whole batch; the gradients lead to this
+        rank's losses, so that their mean over the ranks is the whole batch's. Whoever counts is
+        learnt from: all who are present, or nobody in evaluation and in a step that is skipped.
+        """
+        losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         # A where, not a product: the value of an absent task's loss must not matter, NaN included.
         # Its graph gets a gradient of 0 all the same, so its derivatives must be finite.
         losses = torch.where(present, losses, torch.zeros_like(losses))
-        self.period_sums += losses.detach()
-        self.period_counts += present
-        return losses, present
+        if not self._is_learning:
+            return losses, present, torch.zeros_like(present)
+        losses, present = self._over_ranks(losses, present)
+        finite = losses.detach().isfinite()
+        if self.skip_nonfinite:
+            counted = present & finite.all()
+            self.period_skipped += present & ~counted
+        else:
+            refuse_losses(self.tasks, losses.detach(), ~finite, *NOT_FINITE)
+            counted = present
+        known = torch.where(counted, losses.detach(), torch.zeros_like(losses))
+        self.period_sums += known
+        self.period_counts += counted
+        self._warn_if_forgotten()
+        self._observe(known, counted)
+        return losses, present, counted
+
+    def _over_ranks(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
+        ranks = num_ranks()
+        self._rank_factors = torch.ones_like(losses)
+        if ranks == 1:
+            return losses, present
+        if not self._ranks_agree:
+            check_ranks_agree(self._settings(), losses.device)
+            self._ranks_agree = True
+        sums, counts = sum_over_ranks(torch.stack([losses.detach().double(), present.double()]))
+        self._rank_factors = torch.where(present, ranks / counts.clamp(min=1), 0.0).to(losses)
+        means = (sums / counts.clamp(min=1)).to(losses)
+        return means + self._rank_factors * (losses - losses.detach()), counts > 0
+
+    def _settings(self) -> str:
+        """Return in words what all ranks must have in common."""
+        state = {**self.get_extra_state(), "seed": getattr(self, "seed", None)}
+        plain = {
+            key: value for key, value in state.items() if isinstance(value, int | float | list)
+        }
+        return f"{type(self).__name__} of {plain}"
+
+    def _warn_if_forgotten(self) -> None:
+        for call in self._calls_without:
+            self._calls_without[call] += 1
+        waits_for = self.waits_for
+        if waits_for == "end_period" and self.steps_per_period is not None:
+            waits_for = "step"
+        if waits_for is not None:
+            calls = MAX_CALLS_WITHOUT[waits_for]
+            if self._calls_without[waits_for] == calls:
+                warnings.warn(
+                    f"Expected calls of {waits_for}() of the weighting, got none in {calls} calls: "
+                    f"its weights stand still. Call {waits_for}() after each "
+                    f"{'optimizer step' if waits_for == 'step' else 'epoch'}.",
+                    stacklevel=4,
+                )
+
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        """Learn from the losses of a call, before its overall loss is formed.
+
+        Args:
+            losses: finite and without gradients; 0 for tasks that are not counted.
+            counted: False for a task without labels, and for all in a step that is skipped.
+        """
 
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
-        """Return the overall loss; `losses` of absent tasks are zero."""
+        """Return the overall loss and change nothing; `losses` of absent tasks are zero."""
         del present
         weights = self.weights
         assert weights is not None, "a method without weights has its own _overall or backward"
@@ -115,10 +268,11 @@ class Weighting(nn.Module, ABC):
 
     def backward(
         self,
-        losses: Float[Tensor, " tasks"],
+        losses: Losses,
         present: Bool[Tensor, " _"] | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+        scaler: GradScaler | None = None,
     ) -> None:
         """Accumulate the gradients of the overall loss; what training calls each step.
 
@@ -128,18 +282,27 @@ class Weighting(nn.Module, ABC):
             shared_parameters: parameters through which every task passes; for methods that look
                 at gradients.
             task_parameters: the parameters of each task alone; likewise.
+            scaler: multiplies the gradients, for `scaler.step(optimizer)` afterwards.
         """
         del shared_parameters, task_parameters
-        self(losses, present).backward()
+        overall = self(losses, present)
+        (overall if scaler is None else scaler.scale(overall)).backward()
 
-    def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
+    def step(self, losses_again: Callable[[], Losses] | None = None) -> None:
         """Update what is learnt about the weights; called after each step of the optimizer.
 
         Args:
             losses_again: gives the losses of the same batch, computed again with the network as
                 it is after the step, without gradients; for the method that compares the two.
         """
-        del losses_again
+        self._calls_without["step"] = 0
+        self._learn(losses_again)
+        self._steps_in_period += 1
+        if self._steps_in_period == self.steps_per_period:
+            self.end_period()
+
+    def _learn(self, losses_again: Callable[[], Losses] | None) -> None:
+        """Update what is learnt, after an optimizer step."""
 
     def end_period(self, epochs: float = 1.0) -> None:
         """Close the period: form the mean of each loss over it and set the weights of the next.
@@ -148,32 +311,70 @@ class Weighting(nn.Module, ABC):
             epochs: how long the period was; 0.5 for half of one epoch's steps.
 
         Raises:
-            ValueError: naming the task, if the mean of a loss is not finite (or not positive, for
-                methods that divide by it).
+            ValueError: naming the task, if no loss of the period was finite, or the mean is not
+                positive for a method that divides by it. The next period begins all the same.
         """
         if not epochs > 0:
             raise UsageError(f"Expected a period longer than 0 epochs, got {epochs}.")
-        for task, mean in zip(self.tasks, self.period_means(), strict=True):
-            if mean is not None:
-                self._check_mean(task, mean)
-        self._update_weights(
-            self.period_sums / self.period_counts.clamp(min=1), self.period_counts > 0, epochs
-        )
-        self.period_sums.zero_()
-        self.period_counts.zero_()
+        self._calls_without["end_period"] = self._steps_in_period = 0
+        means, counts = self.period_means(), self.period_counts.clone()
+        sums, skipped = self.period_sums.clone(), self.period_skipped.tolist()
+        for buffer in (self.period_sums, self.period_counts, self.period_skipped):
+            buffer.zero_()
+        for task, mean, num_skipped in zip(self.tasks, means, skipped, strict=True):
+            self._check_mean(task, mean, num_skipped)
+        self._update_weights(sums / counts.clamp(min=1), counts > 0, epochs)
 
-    def _check_mean(self, task: str, mean: float) -> None:
-        if not float("-inf") < mean < float("inf"):
-            raise UsageError(
-                f"Expected a finite loss of task {task!r}, got a mean of {mean} over the period. "
-                "Lower the learning rate or look at its targets."
-            )
+    def _check_mean(self, task: str, mean: float | None, num_skipped: int) -> None:
+        if mean is None:
+            if num_skipped:
+                raise UsageError(
+                    f"Expected a finite loss of task {task!r} in the period, got {num_skipped} "
+                    f"steps without. {NOT_FINITE[1]}"
+                )
+            return
         if self.divides_by_means and mean <= 0:
             raise UsageError(
                 f"Expected a positive loss of task {task!r}, which {self.divides_by_means} divides "
                 f"by, got a mean of {mean} over the period. Leave the task out or give it a loss "
                 "that stays above 0."
             )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return whose state it is, and what a draw or a count must not wait for the device for."""
+        return {
+            "tasks": list(self.tasks),
+            "priorities": None,
+            "steps_in_period": self._steps_in_period,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_extra_state` returned."""
+        self._steps_in_period = state.get("steps_in_period", 0)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Refuse the state of other tasks or priorities before anything is taken up.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        # An older release wrote none for most methods.
+        state = state_dict.setdefault(prefix + "_extra_state", {})
+        own = self.get_extra_state()
+        for key in ("tasks", "priorities"):
+            if state.get(key, own[key]) != own[key]:
+                raise UsageError(
+                    f"Expected the state of a weighting with {key} {own[key]}, got one with "
+                    f"{state[key]}. Build the weighting as it was when the state was saved."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Weighting":
+        """Move to another device; every number keeps its precision."""
+        super()._apply(keeping_dtypes(fn), recurse)
+        return self
 
     def _update_weights(
         self, means: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"], epochs: float
@@ -206,6 +407,10 @@ class Prioritised(Weighting):
         given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
         self.register_buffer("priorities", given, persistent=False)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return also the priorities."""
+        return {**super().get_extra_state(), "priorities": self.priorities.tolist()}
+
 
 def refuse_losses(
     tasks: Sequence[str],
@@ -225,6 +430,8 @@ def refuse_losses(
         expected: such as `a positive first loss`.
         remedy: what the user can do, a sentence.
     """
+    if not bad.any():
+        return
     for task, loss, is_bad in zip(tasks, losses.tolist(), bad.tolist(), strict=True):
         if is_bad:
             raise UsageError(f"Expected {expected} of task {task!r}, got {loss}. {remedy}")

@@ -25,6 +25,7 @@ class DWA(Weighting):
     """
 
     divides_by_means = "dynamic weight average"
+    waits_for = "end_period"
 
     current_weights: Tensor
     last_means: Tensor

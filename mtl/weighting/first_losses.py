@@ -28,20 +28,19 @@ class FirstLosses(nn.Module):
     def keep(
         self, tasks: Sequence[str], losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> None:
-        """Keep the losses of tasks seen for the first time; later ones change nothing.
+        """Keep the finite losses of tasks seen for the first time; later ones change nothing.
 
         Raises:
-            ValueError: naming the task, if its first loss is not positive and finite.
+            ValueError: naming the task, if its first loss is not positive.
         """
         if self.seen.all():
             return
         first = present & ~self.seen
-        losses = losses.detach()
         refuse_losses(
             tasks,
             losses,
-            first & ~(losses.isfinite() & (losses > 0)),
-            "a positive, finite first loss",
+            first & (losses <= 0),
+            "a positive first loss",
             "Later losses are divided by it; leave the task out or give it a loss above 0.",
         )
         self.values.copy_(torch.where(first, losses.double(), self.values))

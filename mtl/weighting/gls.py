@@ -18,8 +18,8 @@ class GLS(Weighting):
 
     in log space and float64: a product of eight losses of 1e-6 would underflow in float32.
 
-    A call raises a `ValueError` that names the task if the loss of a present task is not positive
-    and finite; to do so it waits for the device once.
+    A call raises a `ValueError` that names the task if the loss of a present task is not positive;
+    to do so it waits for the device once.
     """
 
     last_weights: Tensor
@@ -33,20 +33,29 @@ class GLS(Weighting):
         """G / (k l_i) of the last call, 1/n before it; float64, shape (num_tasks,)."""
         return self.last_weights.clone()
 
-    def _overall(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
-    ) -> Float[Tensor, ""]:
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
         refuse_losses(
             self.tasks,
-            losses.detach(),
-            present & ~(losses.isfinite() & (losses > 0)),
-            "a positive, finite loss",
+            losses,
+            counted & (losses <= 0),
+            "a positive loss",
             "The geometric mean has none other; leave the task out or give it a loss that stays "
             "above 0.",
         )
-        logs = torch.where(present, losses.double(), 1.0).log()
-        num_present = present.sum().clamp(min=1)
-        overall = torch.where(present.any(), torch.exp(logs.sum() / num_present), 0.0)
-        shares = torch.where(present, torch.exp(-logs.detach()), 0.0) / num_present
-        self.last_weights.copy_(overall.detach() * shares)
-        return overall.to(losses.dtype)
+        logs = torch.where(counted, losses.double(), 1.0).log()
+        shares = torch.where(counted, torch.exp(-logs), 0.0) / counted.sum().clamp(min=1)
+        self.last_weights.copy_(_geometric_mean(losses, counted) * shares)
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        return _geometric_mean(losses, present).to(losses.dtype)
+
+
+def _geometric_mean(
+    losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+) -> Float[Tensor, ""]:
+    """Return that of the present ones, float64; 0 where there is none."""
+    logs = torch.where(present, losses.double(), 1.0).log()
+    mean = torch.exp(logs.sum() / present.sum().clamp(min=1))
+    return torch.where(present.any(), mean, 0.0)

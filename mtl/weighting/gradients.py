@@ -35,15 +35,15 @@ def task_roots(losses: Float[Tensor, " tasks"]) -> list[Tensor | GradientEdge]:
 def gradients(
     root: Tensor | GradientEdge,
     parameters: Sequence[nn.Parameter],
-    like: Tensor,
+    factor: Float[Tensor, ""],
     retain_graph: bool,
 ) -> list[Tensor]:
-    """Return the gradient of one task's loss for each parameter; zeros where it has none.
+    """Return factor x gradient of one task's loss for each parameter; zeros where it has none.
 
     Args:
         root: of `task_roots`.
         parameters: that take gradients.
-        like: the losses, for type and device.
+        factor: of the type and on the device of the losses.
         retain_graph: False frees the graph behind the root.
     """
     if not parameters or (isinstance(root, Tensor) and not root.requires_grad):
@@ -51,8 +51,25 @@ def gradients(
     found = torch.autograd.grad(
         root,
         parameters,
-        grad_outputs=like.new_ones(()),
+        grad_outputs=factor,
         retain_graph=retain_graph,
         allow_unused=True,
     )
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def left_out(losses: Float[Tensor, " tasks"], listed: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Return the parameters that the losses depend on and that are not in `listed`."""
+    known = {id(parameter) for parameter in listed}
+    found = []
+    nodes, seen = [losses.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, nn.Parameter) and id(variable) not in known:
+            found.append(variable)
+        nodes.extend(before for before, _ in node.next_functions)
+    return found

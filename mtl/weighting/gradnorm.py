@@ -6,12 +6,14 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from mtl.errors import UsageError
-from mtl.weighting.base import Weighting, refuse_losses
+from mtl.weighting.base import Losses, Weighting, refuse_losses
 from mtl.weighting.first_losses import FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
 from mtl.weighting.learned import TaskAdam
+from mtl.weighting.ranks import mean_over_ranks
 
 MIN_SHARE = 0.01
 """A weight is at least this part of an equal weight before the weights are renormalised."""
@@ -58,7 +60,8 @@ class GradNorm(Weighting):
     Each micro-batch takes one backward pass a task, down to W alone, and a whole one; norms and
     losses are averaged over the micro-batches of a step in which the task was present. A task
     absent from all of them is left out of the means and keeps its weight; the others keep their
-    sum. `forward` alone gives the overall loss and learns nothing.
+    sum. `forward` alone gives the overall loss and learns nothing. Over several ranks the gradient
+    at W is that of the whole batch: one more all-reduce a task, of the size of W.
 
     Args:
         alpha: at least 0; how strongly slower tasks are helped.
@@ -66,11 +69,12 @@ class GradNorm(Weighting):
 
     Raises:
         ValueError: in `backward`, without shared parameters or for a first loss that is not
-            positive and finite; in `step`, naming the task, for a loss that is negative or not
-            finite.
+            positive; in `step`, naming the task, for a loss that is negative or a gradient that is
+            not finite, and if only the weighting itself was called.
     """
 
     uses_last_shared_layer: ClassVar[bool] = True
+    waits_for = "step"
 
     current_weights: Tensor
     norm_sums: Tensor
@@ -87,18 +91,27 @@ class GradNorm(Weighting):
         self.register_buffer("current_weights", equal)
         self.register_buffer("norm_sums", torch.zeros_like(equal))
         self.register_buffer("loss_sums", torch.zeros_like(equal))
+        self._forward_calls = self._backward_calls = 0
 
     @property
     def weights(self) -> Tensor:
         """The weights now in force; float64, shape (num_tasks,), sum 1."""
         return self.current_weights.clone()
 
+    def forward(
+        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return the overall loss; nothing is learnt of the gradients."""
+        self._forward_calls += self._is_learning
+        return super().forward(losses, present)
+
     def backward(
         self,
-        losses: Float[Tensor, " tasks"],
+        losses: Losses,
         present: Bool[Tensor, " _"] | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+        scaler: GradScaler | None = None,
     ) -> None:
         """Accumulate the gradients of the overall loss; keep each task's norm at W.
 
@@ -111,22 +124,45 @@ class GradNorm(Weighting):
                 "Expected shared_parameters for method 'gradnorm', which compares the tasks' "
                 "gradients there, got none. Choose an architecture that shares parameters."
             )
-        roots = task_roots(losses)
-        losses, present = self._recorded(losses, present)
-        self.first_losses.keep(self.tasks, losses, present)
-        for i, is_present in enumerate(present.tolist()):
-            if is_present:
-                found = gradients(roots[i], shared, losses, retain_graph=True)
+        losses, here = self._by_task(losses, present)
+        roots, raw = task_roots(losses), losses
+        losses, present, counted = self._received(losses, here)
+        known = torch.where(counted, losses.detach(), 0.0)
+        self.first_losses.keep(self.tasks, known, counted)
+        one = torch.ones_like(raw[0]).detach()
+        factor = one if scaler is None else scaler.scale(one)
+        norms = torch.zeros_like(self.norm_sums)
+        for i, (is_here, is_counted) in enumerate(
+            zip(here.tolist(), counted.tolist(), strict=True)
+        ):
+            if not is_counted:
+                continue
+            if is_here:
+                found = gradients(roots[i], shared, factor * self._rank_factors[i], True)
                 # float64: the squares of small gradients underflow in float32.
-                flat = torch.cat([g.flatten() for g in found])
-                self.norm_sums[i] += torch.linalg.vector_norm(flat, dtype=torch.float64)
-        self.loss_sums += losses.detach()
-        self.adam.calls += present
-        self._overall(losses, present).backward()
+                flat = torch.cat([g.flatten() for g in found]).double() / factor
+            else:
+                flat = torch.zeros(sum(p.numel() for p in shared)).to(self.norm_sums)
+            norms[i] = torch.linalg.vector_norm(mean_over_ranks(flat))
+        if self.skip_nonfinite or scaler is not None:
+            counted = counted & norms.isfinite().all()
+        self.norm_sums += torch.where(counted, norms, 0.0)
+        self.loss_sums += torch.where(counted, known, 0.0)
+        self.adam.calls += counted
+        self._backward_calls += 1
+        overall = self._overall(losses, present)
+        (overall if scaler is None else scaler.scale(overall)).backward()
 
-    def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
+    def _learn(self, losses_again: Callable[[], Losses] | None) -> None:
         """Update the weights after the norms and losses seen since the last step."""
         del losses_again
+        forward_calls, backward_calls = self._forward_calls, self._backward_calls
+        self._forward_calls = self._backward_calls = 0
+        if forward_calls and not backward_calls:
+            raise UsageError(
+                "Expected calls of backward(losses, shared_parameters=...) for method 'gradnorm', "
+                "which compares the tasks' gradients, got calls of the weighting itself."
+            )
         counted = self.adam.calls > 0
         calls = self.adam.calls.clamp(min=1)
         losses, norms = self.loss_sums / calls, self.norm_sums / calls

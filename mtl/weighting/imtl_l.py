@@ -30,10 +30,12 @@ class IMTLL(Learned):
         start = torch.full((len(tasks),), -math.log(max(len(tasks), 1)), dtype=torch.float64)
         super().__init__(tasks, start, weight_lr)
 
-    def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        return torch.exp(self.logs) * losses - self.logs
+    def _terms(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        return torch.exp(logs) * losses - logs
 
     @property
     def weights(self) -> Tensor:
         """e^{s_i}; float64, shape (num_tasks,)."""
-        return torch.exp(self.logs.detach())
+        return torch.exp(self.logs)

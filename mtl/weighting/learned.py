@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mtl.weighting.base import Weighting
+from mtl.weighting.base import Losses, Weighting
 
 
 class TaskAdam(nn.Module):
@@ -56,19 +56,6 @@ class TaskAdam(nn.Module):
         # A where, not a product: a task that never took a step has 0/0 here.
         return torch.where(counted, change, 0.0)
 
-    @torch.no_grad()
-    def descend(self, parameter: nn.Parameter) -> None:
-        """Step `parameter` down its gradient, the mean over the calls counted, and clear both.
-
-        Args:
-            parameter: one number a task; without a gradient it stays.
-        """
-        if parameter.grad is not None:
-            mean = parameter.grad / self.calls.clamp(min=1)
-            parameter.add_(self.change(mean, self.calls > 0))
-            parameter.grad = None
-        self.calls.zero_()
-
 
 class Learned(Weighting):
     """The overall loss is a sum of terms of (s_i, l_i), minimised over s by an own Adam.
@@ -81,22 +68,40 @@ class Learned(Weighting):
         weight_lr: learning rate of s, positive.
     """
 
+    waits_for = "step"
+
+    logs: Tensor
+    """s, no parameter: neither the network's optimizer nor a gradient scaler shall touch it."""
+    gradient_sums: Tensor
+
     def __init__(self, tasks: Sequence[str], start: Tensor, weight_lr: float) -> None:
         super().__init__(tasks)
-        self.logs = nn.Parameter(start)
+        self.register_buffer("logs", start)
+        self.register_buffer("gradient_sums", torch.zeros_like(start), persistent=False)
         self.adam = TaskAdam(len(self.tasks), weight_lr)
 
     @abstractmethod
-    def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        """Return the term of each task, with gradients to `losses` and `logs`; float64."""
+    def _terms(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        """Return the term of each task, with gradients to `losses` and `logs`, s; float64."""
+
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        logs = self.logs.clone().requires_grad_()
+        terms = torch.where(counted, self._terms(losses.double(), logs), 0.0)
+        (found,) = torch.autograd.grad(terms.sum(), logs)
+        self.gradient_sums += found
+        self.adam.calls += counted
 
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
-        self.adam.calls += present
-        return torch.where(present, self._terms(losses.double()), 0.0).sum().to(losses.dtype)
+        terms = self._terms(losses.double(), self.logs)
+        return torch.where(present, terms, 0.0).sum().to(losses.dtype)
 
-    def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
-        """Move s by Adam, after the gradients that `backward` has left."""
+    def _learn(self, losses_again: Callable[[], Losses] | None) -> None:
         del losses_again
-        self.adam.descend(self.logs)
+        calls = self.adam.calls
+        self.logs += self.adam.change(self.gradient_sums / calls.clamp(min=1), calls > 0)
+        self.gradient_sums.zero_()
+        calls.zero_()

@@ -50,6 +50,7 @@ class LSB(Prioritised):
     """
 
     divides_by_means = "loss scale balancing"
+    waits_for = "end_period"
 
     current_weights: Tensor
     last_means: Tensor

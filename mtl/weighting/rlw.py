@@ -1,6 +1,7 @@
 """Random loss weighting (Lin et al., TMLR 2022)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,12 +31,13 @@ class RLW(Weighting):
         self.num_calls = 0
         self.register_buffer("last_weights", torch.full_like(self.period_sums, 1 / len(self.tasks)))
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Return the number of calls; a plain number, for a draw must not wait for the device."""
-        return {"num_calls": self.num_calls}
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return also the number of calls; a draw must not wait for the device to know it."""
+        return {**super().get_extra_state(), "num_calls": self.num_calls}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Take up the number of calls."""
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_extra_state` returned."""
+        super().set_extra_state(state)
         self.num_calls = state["num_calls"]
 
     @property
@@ -43,12 +45,16 @@ class RLW(Weighting):
         """The weights of the last call, 1/n before it; float64, shape (num_tasks,)."""
         return self.last_weights.clone()
 
-    def _overall(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
-    ) -> Float[Tensor, ""]:
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        del losses
         self.num_calls += 1
         streams = (torch_stream(self.seed, "rlw", task, self.num_calls) for task in self.tasks)
         draws = torch.stack([torch.randn((), generator=s, dtype=torch.float64) for s in streams])
-        shares = torch.where(present, draws.to(self.last_weights).exp(), 0.0)
-        self.last_weights.copy_(shares / torch.where(present.any(), shares.sum(), 1.0))
+        shares = torch.where(counted, draws.to(self.last_weights).exp(), 0.0)
+        self.last_weights.copy_(shares / torch.where(counted.any(), shares.sum(), 1.0))
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        del present
         return (self.last_weights @ losses.double()).to(losses.dtype)

@@ -22,7 +22,7 @@ class ScaledFixed(Prioritised):
     so the weights sum to 1 always. The first step already uses them.
 
     Raises:
-        ValueError: in a call, naming the task, if its first loss is not positive and finite.
+        ValueError: in a call, naming the task, if its first loss is not positive.
     """
 
     def __init__(self, tasks: Sequence[str], *, priorities: Sequence[float] | None = None) -> None:
@@ -37,8 +37,5 @@ class ScaledFixed(Prioritised):
         share = torch.where(seen, self.priorities, 0.0).sum()
         return torch.where(seen, scaled / scaled.sum() * share, self.priorities)
 
-    def _overall(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
-    ) -> Float[Tensor, ""]:
-        self.first_losses.keep(self.tasks, losses, present)
-        return super()._overall(losses, present)
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        self.first_losses.keep(self.tasks, losses, counted)

@@ -43,20 +43,20 @@ class STCH(Prioritised):
         """Effective weights of the last call; before it p, as if all p_i l_i were equal."""
         return self.last_weights.clone()
 
+    def _exponents(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        # No task at all: the sum over none is no number, and the overall loss 0.
+        counted = present | ~present.any()
+        return torch.where(counted, self.priorities * losses.double() / self.mu, -torch.inf)
+
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        shares = torch.softmax(self._exponents(losses, counted), dim=0)
+        weights = len(self.tasks) * self.priorities * shares
+        self.last_weights.copy_(torch.where(counted, weights, 0.0))
+
     def _overall(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
-        num_tasks = len(self.tasks)
-        exponents = self.priorities * losses.double() / self.mu
-        # No task at all: the sum over none is no number, and the overall loss 0.
-        counted = present | ~present.any()
-        exponents = torch.where(counted, exponents, -torch.inf)
-        self.last_weights.copy_(
-            torch.where(
-                present,
-                num_tasks * self.priorities * torch.softmax(exponents.detach(), dim=0),
-                0.0,
-            )
-        )
-        overall = num_tasks * self.mu * torch.logsumexp(exponents, dim=0)
+        overall = len(self.tasks) * self.mu * torch.logsumexp(self._exponents(losses, present), 0)
         return torch.where(present.any(), overall, 0.0).to(losses.dtype)

@@ -27,7 +27,7 @@ class Uncertainty(Learned):
     may be selected by it.
 
     Args:
-        loss_kinds: task -> kind of its loss; tasks left out are regressions.
+        loss_kinds: task -> kind of its loss, `regression` or `classification`.
         weight_lr: learning rate of s, positive. At 1e-4 and 100 steps an epoch it takes 100
             epochs for a weight to change by the factor e.
     """
@@ -38,20 +38,19 @@ class Uncertainty(Learned):
         self,
         tasks: Sequence[str],
         *,
-        loss_kinds: Mapping[str, LossKind] | None = None,
+        loss_kinds: Mapping[str, LossKind],
         weight_lr: float = 1e-4,
     ) -> None:
-        kinds = loss_kinds or {}
-        factors = torch.tensor(
-            [FACTORS[kinds.get(task, "regression")] for task in tasks], dtype=torch.float64
-        )
+        factors = torch.tensor([FACTORS[loss_kinds[task]] for task in tasks], dtype=torch.float64)
         super().__init__(tasks, factors.log() + math.log(max(len(tasks), 1)), weight_lr)
         self.register_buffer("factors", factors, persistent=False)
 
-    def _terms(self, losses: Float[Tensor, " tasks"]) -> Float[Tensor, " tasks"]:
-        return self.factors * torch.exp(-self.logs) * losses + self.logs / 2
+    def _terms(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        return self.factors * torch.exp(-logs) * losses + logs / 2
 
     @property
     def weights(self) -> Tensor:
         """c_i e^{-s_i}; float64, shape (num_tasks,)."""
-        return self.factors * torch.exp(-self.logs.detach())
+        return self.factors * torch.exp(-self.logs)

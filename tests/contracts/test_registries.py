@@ -38,7 +38,8 @@ def test_methods_take_what_the_spec_says(method):
     assert (named.pop("priorities", "absent") is None) == needs.takes_priorities
     assert named == needs.options  # the same options with the same defaults
     assert needs.positive_options <= set(needs.options)
-    build_weighting(method, ("a", "b"), **needs.options)
+    kinds = {"a": "regression", "b": "classification"}
+    build_weighting(method, ("a", "b"), loss_kinds=kinds, **needs.options)
 
 
 FILLED_IN = {"shape", "n_tasks", "weights"}

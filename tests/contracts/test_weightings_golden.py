@@ -85,6 +85,7 @@ def test_golden_weights(method: str) -> None:
         method,
         ("a", "b"),
         (0.25, 0.75) if METHODS[method].takes_priorities else None,
+        loss_kinds={"a": "regression", "b": "regression"},
         **GOLDEN_OPTIONS.get(method, {}),
     )
     weights = [weighting.weights, *run(weighting, GOLDEN_LOSSES, torch.eye(2, dtype=F64))]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl.spec.methods import METHODS, TORCHJD_METHODS
+from mtl.spec.tasks import DECLARED_TASKS
 from mtl.weighting import WEIGHTINGS, build_weighting
 from mtl.weighting.base import Weighting
 
@@ -129,7 +130,9 @@ def build(
     priorities = (
         tuple(raw[i] / sum(raw) for i in order) if METHODS[method].takes_priorities else None
     )
-    return build_weighting(method, tuple(NAMES[i] for i in order), priorities, **options)
+    tasks = tuple(NAMES[i] for i in order)
+    kinds = dict.fromkeys(set(tasks) - set(DECLARED_TASKS), "regression")
+    return build_weighting(method, tasks, priorities, loss_kinds=kinds, **options)
 
 
 def series(num_periods: int, steps: int, num_tasks: int, scale: float = 1.0) -> Tensor:

@@ -31,7 +31,5 @@ def test_absent_tasks_are_left_out_of_the_mean() -> None:
 
 def test_negative_loss_is_named_with_a_remedy() -> None:
     weighting = build_weighting("gls", ("a", "b"))
-    with pytest.raises(
-        ValueError, match=r"positive, finite loss of task 'b', got .*leave the task"
-    ):
+    with pytest.raises(ValueError, match=r"positive loss of task 'b', got .*leave the task"):
         weighting(torch.tensor([1.0, -1.0]))

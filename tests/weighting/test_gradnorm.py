@@ -144,9 +144,15 @@ def test_losses_that_all_reach_zero_train_at_one_rate() -> None:
     assert weighting.weights.isfinite().all()
 
 
-@pytest.mark.parametrize("bad", [-0.5, float("nan")])
-def test_bad_later_loss_is_named_in_the_step(bad: float) -> None:
+def test_negative_later_loss_is_named_in_the_step() -> None:
     weighting, problem = gradnorm(), Pinned(3)
     take(weighting, problem, 1.0, 2.0, 3.0)
     with pytest.raises(ValueError, match="finite loss of at least 0, .* of task 'b'"):
-        take(weighting, problem, 1.0, bad, 3.0)
+        take(weighting, problem, 1.0, -0.5, 3.0)
+
+
+def test_calls_of_the_weighting_alone_are_refused_in_the_step() -> None:
+    weighting = gradnorm()
+    weighting(torch.ones(3))
+    with pytest.raises(ValueError, match="backward.losses, shared_parameters=....*'gradnorm'"):
+        weighting.step()

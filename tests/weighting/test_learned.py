@@ -41,20 +41,19 @@ def test_adam_is_torchs_but_leaves_tasks_that_do_not_count() -> None:
     assert ours[2] == 0
 
 
-def test_adam_descends_the_mean_over_the_calls_of_each_task() -> None:
-    # Summed gradients (6, 4) over (3, 1) calls are means (2, 4); the rate is 1 and Adam's first
-    # step -sign(g), the second moment 0.001 g^2.
-    adam = TaskAdam(2, 1.0)
-    parameter = nn.Parameter(torch.zeros(2, dtype=F64))
-    parameter.grad = torch.tensor([6.0, 4.0], dtype=F64)
-    adam.calls += torch.tensor([3, 1])
-    adam.descend(parameter)
-    assert parameter.tolist() == pytest.approx([-1, -1])
-    assert adam.second_moments.tolist() == pytest.approx([0.004, 0.016])
-    assert parameter.grad is None
-    assert adam.calls.tolist() == [0, 0]
-    adam.descend(parameter)  # without a gradient nothing moves
-    assert parameter.tolist() == pytest.approx([-1, -1])
+def test_step_descends_the_mean_gradient_over_the_calls_of_each_task() -> None:
+    # Gradients at the start, w l - 1: task a (3, 3, 3) in three calls, task b 1 in one. Adam's
+    # first step is -rate sign(g), its second moment 0.001 g^2.
+    weighting = build_weighting("imtl_l", ("a", "b"), weight_lr=0.1)
+    start = weighting.logs.clone()
+    both, alone = torch.tensor([True, True]), torch.tensor([True, False])
+    for present in (both, alone, alone):
+        weighting(torch.tensor([8.0, 4.0], dtype=F64), present)
+    weighting.step()
+    assert (weighting.logs - start).tolist() == pytest.approx([-0.1, -0.1])
+    assert weighting.adam.second_moments.tolist() == pytest.approx([0.009, 0.001])
+    weighting.step()  # without a call nothing moves
+    assert (weighting.logs - start).tolist() == pytest.approx([-0.1, -0.1])
 
 
 def test_uncertainty_has_terms_by_kind_of_loss() -> None:
@@ -64,15 +63,17 @@ def test_uncertainty_has_terms_by_kind_of_loss() -> None:
     overall = weighting(torch.tensor([2.0, 4.0, 6.0], dtype=F64, requires_grad=True))
     assert overall.item() == pytest.approx(4 + math.log(1.5) + math.log(3) / 2)
     assert weighting.weights.tolist() == pytest.approx([1 / 3] * 3)
-    overall.backward()
     # d/ds_i = 1/2 - w_i l_i
-    assert weighting.logs.grad.tolist() == pytest.approx([0.5 - 2 / 3, 0.5 - 4 / 3, 0.5 - 2])
+    assert weighting.gradient_sums.tolist() == pytest.approx([0.5 - 2 / 3, 0.5 - 4 / 3, 0.5 - 2])
 
 
 def test_kinds_of_loss_can_be_given() -> None:
     # n = 2: s0 = log 2 for a classification, log 1 for a regression.
-    weighting = build_weighting("uncertainty", ("a", "b"), loss_kinds={"a": "classification"})
+    kinds = {"a": "classification", "b": "regression"}
+    weighting = build_weighting("uncertainty", ("a", "b"), loss_kinds=kinds)
     assert weighting.logs.tolist() == pytest.approx([math.log(2), 0.0])
+    with pytest.raises(ValueError, match="loss_kinds of the tasks .'b'. for method 'uncertainty'"):
+        build_weighting("uncertainty", ("a", "b"), loss_kinds={"a": "classification"})
     with pytest.raises(ValueError, match="Unknown task 'c' of loss_kinds"):
         build_weighting("uncertainty", ("a", "b"), loss_kinds={"c": "regression"})
 

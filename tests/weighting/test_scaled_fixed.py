@@ -30,5 +30,5 @@ def test_tasks_seen_later_take_their_place_then() -> None:
 
 def test_negative_first_loss_is_named() -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b"))
-    with pytest.raises(ValueError, match="finite first loss of task 'b'.*divided by it"):
+    with pytest.raises(ValueError, match="positive first loss of task 'b'.*divided by it"):
         weighting(torch.tensor([1.0, -1.0]))

@@ -179,7 +179,19 @@ def test_gradient_that_is_not_finite_is_named() -> None:
     problem = Pinned(3)
     losses = torch.stack([*problem.terms(torch.ones(3))[:2], (problem.shared.sum() - 12).sqrt()])
     with pytest.raises(ValueError, match="finite gradient of task 'c'"):
-        build("MGDA").backward(losses, None, [problem.shared])
+        build("MGDA").backward(losses, None, [problem.shared], [[own] for own in problem.own])
+
+
+def test_parameters_in_no_list_are_refused() -> None:
+    # Their gradient would stay away without a word: heads that are forgotten, or a generator that
+    # the first step has used up.
+    problem, weighting = Pinned(3), build("UPGrad")
+    with pytest.raises(ValueError, match="lists without 3 of them, one of shape .*generator"):
+        weighting.backward(problem.losses(torch.ones(3)), None, [problem.shared])
+    once = [(own for own in [own]) for own in problem.own]
+    weighting.backward(problem.losses(torch.ones(3)), None, [problem.shared], once)
+    with pytest.raises(ValueError, match="lists without 3 of them"):
+        weighting.backward(problem.losses(torch.ones(3)), None, [problem.shared], once)
 
 
 def test_aggregator_has_no_overall_loss() -> None:
@@ -199,18 +211,18 @@ def test_numbers_of_the_library_are_float64() -> None:
 def test_graph_of_one_loss_is_found_in_the_stack() -> None:
     problem = Descent(3)
     losses = problem.losses(0)
-    parameters = [problem.shared, *problem.own]
+    parameters, one = [problem.shared, *problem.own], torch.ones((), dtype=F64)
     for i, (fast, slow) in enumerate(zip(task_roots(losses), task_roots(losses * 1), strict=True)):
-        one = gradients(fast, parameters, losses, retain_graph=True)
-        other = gradients(slow, parameters, losses, retain_graph=True)
-        for a, b in zip(one, other, strict=True):
+        first = gradients(fast, parameters, one, retain_graph=True)
+        other = gradients(slow, parameters, one, retain_graph=True)
+        for a, b in zip(first, other, strict=True):
             torch.testing.assert_close(a, b)
-        assert [bool(g.any()) for g in one[1:]] == [j == i for j in range(3)]
+        assert [bool(g.any()) for g in first[1:]] == [j == i for j in range(3)]
     # The fast way does not enter the other tasks' graphs at all.
     entered = []
     problem.own[1].register_hook(lambda grad: entered.append(1))
     terms = [problem.own[0].sum() * 1, problem.own[1].sum() * 1]
-    gradients(task_roots(torch.stack(terms))[0], [problem.own[0]], losses, retain_graph=False)
+    gradients(task_roots(torch.stack(terms))[0], [problem.own[0]], one, retain_graph=False)
     assert not entered
 
 
@@ -229,5 +241,5 @@ def test_rows_of_several_tasks_get_the_gradients_of_all() -> None:
     problem = Pinned(3)
     output = nn.Parameter(torch.ones(3, dtype=F64))
     losses = torch.stack([term * output[i] for i, term in enumerate(problem.terms(torch.ones(3)))])
-    build("MGDA").backward(losses, None, [problem.shared], [[output]] * 3)
+    build("MGDA").backward(losses, None, [problem.shared], [[output, own] for own in problem.own])
     assert output.grad.tolist() == pytest.approx([1, 1, 1])

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from mtl.errors import UsageError
 from mtl.spec.methods import OptionValue
 from mtl.streams import global_stream
-from mtl.weighting.gradients import gradients, task_roots, trainable
+from mtl.weighting.base import NOT_FINITE, Losses
+from mtl.weighting.gradients import gradients, left_out, task_roots, trainable
+from mtl.weighting.ranks import mean_over_ranks
 from mtl.weighting.torchjd.base import TorchJD
 
 
@@ -28,7 +31,9 @@ class TorchJDAggregator(TorchJD):
     first moves no shared parameter.
 
     A backward pass a task; J takes num_tasks times the memory of the shared parameters. There is
-    no overall loss, so a call of the weighting itself is refused.
+    no overall loss, so a call of the weighting itself is refused. Over several ranks J and the
+    gradients of each task alone are reduced here, since `DistributedDataParallel` sees none of
+    them.
 
     Args:
         name: of the aggregator, in `mtl.spec.methods.TORCHJD_METHODS`.
@@ -46,6 +51,7 @@ class TorchJDAggregator(TorchJD):
     ) -> None:
         super().__init__(name, tasks, seed, options)
         self.last_weights: Tensor | None = None
+        self._checked_lists: list[int] = []
         # One try, on an object of its own: too few tasks are refused now, not after data loading.
         with self._failures_as_sentences(), global_stream(seed, "torchjd", "trial"):
             self._built(name, options)(torch.eye(len(self.tasks), dtype=torch.float64))
@@ -68,7 +74,7 @@ class TorchJDAggregator(TorchJD):
         return None if self.last_weights is None else self.last_weights.clone()
 
     def forward(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " _"] | None = None
+        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
     ) -> Float[Tensor, ""]:
         """Refuse: there is no overall loss."""
         del losses, present
@@ -79,16 +85,18 @@ class TorchJDAggregator(TorchJD):
 
     def backward(
         self,
-        losses: Float[Tensor, " tasks"],
+        losses: Losses,
         present: Bool[Tensor, " _"] | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+        scaler: GradScaler | None = None,
     ) -> None:
         """Add the aggregated gradient to the shared parameters, each task's own to its own.
 
         Raises:
-            ValueError: without shared parameters; naming the task, if its loss or gradient is not
-                finite; if the library cannot combine the gradients.
+            ValueError: without shared parameters, or if the losses depend on one that is in no
+                list; naming the task, if its loss or gradient is not finite and nothing skips the
+                step; if the library cannot combine the gradients.
         """
         shared = trainable(shared_parameters)
         if not shared:
@@ -101,35 +109,73 @@ class TorchJDAggregator(TorchJD):
             raise UsageError(
                 f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
             )
+        losses, here = self._by_task(losses, present)
+        self._check_lists(losses, [*shared, *(p for parameters in own for p in parameters)])
         roots = task_roots(losses)
-        losses, present = self._recorded(losses, present)
-        is_present = present.tolist()
-        rows = []
+        one = torch.ones_like(losses[0]).detach()
+        scale = one if scaler is None else scaler.scale(one)
+        losses, present, counted = self._received(losses, here)
+        is_here = here.tolist()
+        rows, own_gradients = [], []
         for i, parameters in enumerate(own):
-            if is_present[i]:
-                last = not any(is_present[i + 1 :])
-                found = gradients(roots[i], [*shared, *parameters], losses, retain_graph=not last)
-                rows.append(torch.cat([g.flatten() for g in found[: len(shared)]]))
-                self._check_row(i, losses[i], rows[-1])
-                _accumulate(parameters, found[len(shared) :])
-            elif self.keeps_state:
-                rows.append(torch.zeros(sum(p.numel() for p in shared)).to(shared[0]))
-        if any(is_present):
-            self._aggregate(torch.stack(rows), present, shared)
+            if is_here[i]:
+                last = not any(is_here[i + 1 :])
+                factor = scale * self._rank_factors[i]
+                found = gradients(roots[i], [*shared, *parameters], factor, retain_graph=not last)
+            else:
+                found = [torch.zeros_like(p) for p in [*shared, *parameters]]
+            rows.append(torch.cat([g.flatten() for g in found[: len(shared)]]))
+            own_gradients.append(found[len(shared) :])
+        jacobian = mean_over_ranks(torch.stack(rows))
+        if scaler is not None:
+            jacobian = jacobian / scale
+        for i, is_present in enumerate(present.tolist()):
+            if is_present:
+                _accumulate(own[i], [mean_over_ranks(g) for g in own_gradients[i]])
+        if not present.any():
+            return
+        is_skipped = self.skip_nonfinite or scaler is not None
+        if is_skipped and not (counted.equal(present) and jacobian.isfinite().all()):
+            combined = torch.full_like(jacobian[0], torch.nan)
+        else:
+            self._check_rows(losses, jacobian)
+            kept = jacobian if self.keeps_state else jacobian[present]
+            combined = self._aggregated(kept, present)
+            if scaler is not None:
+                combined = combined * scale
+        parts = combined.split([p.numel() for p in shared])
+        _accumulate(shared, [part.view_as(p) for part, p in zip(parts, shared, strict=True)])
 
-    def _check_row(self, task: int, loss: Tensor, row: Tensor) -> None:
-        if not (loss.isfinite() & row.isfinite().all()):
+    def _check_lists(self, losses: Tensor, listed: list[nn.Parameter]) -> None:
+        """Refuse once for each set of lists: the graph is walked, which is slow."""
+        key = [id(parameter) for parameter in listed]
+        if key == self._checked_lists:
+            return
+        missing = left_out(losses, listed)
+        if missing:
             raise UsageError(
-                f"Expected a finite loss with a finite gradient of task {self.tasks[task]!r}, got "
-                f"a loss of {loss.item()}. Lower the learning rate or look at its targets."
+                f"Expected in shared_parameters and task_parameters all that the losses depend on, "
+                f"for method {self.method!r} gives no other a gradient; got lists without "
+                f"{len(missing)} of them, one of shape {tuple(missing[0].shape)}. Pass lists in "
+                "each call: a generator is empty after the first."
             )
+        self._checked_lists = key
 
-    def _aggregate(
-        self,
-        jacobian: Float[Tensor, "rows parameters"],
-        present: Bool[Tensor, " tasks"],
-        shared: list[nn.Parameter],
+    def _check_rows(
+        self, losses: Float[Tensor, " tasks"], jacobian: Float[Tensor, "tasks parameters"]
     ) -> None:
+        finite = jacobian.isfinite().all(dim=1).tolist()
+        for task, loss, is_finite in zip(self.tasks, losses.tolist(), finite, strict=True):
+            if not is_finite:
+                raise UsageError(
+                    f"Expected a finite gradient of task {task!r}, got another, at a loss of "
+                    f"{loss}. {NOT_FINITE[1]}"
+                )
+
+    def _aggregated(
+        self, jacobian: Float[Tensor, "rows parameters"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, " parameters"]:
+        self.num_calls += 1
         with self._library_call(), torch.no_grad():
             combined = self.library(jacobian)
         if not combined.isfinite().all():
@@ -142,9 +188,7 @@ class TorchJDAggregator(TorchJD):
             kept = self.last_weights[present] if self.keeps_state else self.last_weights
             weights[present] = kept.to(weights)
             self.last_weights = weights
-        sizes = [p.numel() for p in shared]
-        parts = combined.split(sizes)
-        _accumulate(shared, [part.view_as(p) for part, p in zip(parts, shared, strict=True)])
+        return combined
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return also the weights of the last call."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mtl.errors import UsageError
 from mtl.spec.methods import TORCHJD, OptionValue
 from mtl.streams import global_stream
-from mtl.weighting.base import Weighting
+from mtl.weighting.base import Weighting, keeping_dtypes
 
 Encoded = tuple[str, Any]
 _PLAIN = frozenset(vars(nn.Module()))
@@ -170,7 +170,6 @@ class TorchJD(Weighting):
     @contextlib.contextmanager
     def _library_call(self) -> Iterator[None]:
         """Draw from this call's stream; turn the library's failures into one sentence."""
-        self.num_calls += 1
         with self._failures_as_sentences(), global_stream(self.seed, "torchjd", self.num_calls):
             yield
 
@@ -193,15 +192,17 @@ class TorchJD(Weighting):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TorchJD":
         super()._apply(fn, recurse)
-        self.library._apply(fn, recurse)
+        self.library._apply(keeping_dtypes(fn), recurse)
         return self
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the number of calls and what the library's object remembers."""
-        return {"num_calls": self.num_calls, "library": library_state(self.library)}
+        """Return also the number of calls and what the library's object remembers."""
+        own = {"num_calls": self.num_calls, "library": library_state(self.library)}
+        return {**super().get_extra_state(), **own}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_extra_state` returned."""
+        super().set_extra_state(state)
         self.num_calls = state["num_calls"]
         load_library_state(self.library, state["library"], self.period_sums.device)
 

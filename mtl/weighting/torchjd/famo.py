@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from mtl.errors import UsageError
 from mtl.spec.methods import OptionValue
-from mtl.weighting.base import refuse_losses
+from mtl.weighting.base import NOT_FINITE, Losses, refuse_losses
+from mtl.weighting.ranks import mean_over_ranks
 from mtl.weighting.torchjd.base import TorchJD
 
 
@@ -23,11 +24,12 @@ class FAMO(TorchJD):
         seed: of the library's draws.
         options: `lr` and `weight_decay` of the logits.
 
-    A call raises a `ValueError` that names the tasks where a loss, the overall loss or its gradient
-    is not finite.
+    A call raises a `ValueError` that names the losses where the overall loss or its gradient is not
+    finite.
     """
 
     library_module = "torchjd.scalarization"
+    waits_for = "step"
 
     last_weights: Tensor
     last_losses: Tensor
@@ -44,47 +46,51 @@ class FAMO(TorchJD):
         """The gradient d(overall)/d(losses) of the last call; None before the first."""
         return self.last_weights.clone() if self.num_calls else None
 
-    def _overall(
-        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
-    ) -> Float[Tensor, ""]:
-        refuse_losses(
-            self.tasks,
-            losses.detach(),
-            ~losses.isfinite(),
-            "a finite loss",
-            "Lower the learning rate or look at its targets.",
-        )
-        self.last_losses.copy_(torch.where(present, losses.detach(), 1.0))
-        self.last_present.copy_(present)
-        if not present.any():
+    def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
+        self.last_losses.copy_(torch.where(counted, losses, 1.0))
+        self.last_present.copy_(counted)
+        if not counted.any():
             self.last_weights.zero_()
-            return losses.sum()  # all zero
-        with torch.enable_grad(), self._library_call():
-            values = losses if losses.requires_grad else losses.detach().requires_grad_()
-            values = values.double()
-            overall = self._value(values, present)
-            (found,) = torch.autograd.grad(overall, values, retain_graph=True)
+            return
+        self.num_calls += 1
+        values = losses.double().requires_grad_()
+        overall = self._value(values, counted)
+        (found,) = torch.autograd.grad(overall, values)
         if not (overall.isfinite() & found.isfinite().all()):
             shown = dict(zip(self.tasks, losses.tolist(), strict=True))
             raise UsageError(
                 f"Expected losses for which method {self.method!r} is defined and smooth, "
                 f"got {shown}. Leave a task out or choose another method."
             )
-        self.last_weights.copy_(torch.where(present, found, 0.0))
-        return overall.to(losses.dtype)
+        self.last_weights.copy_(torch.where(counted, found, 0.0))
+
+    def _overall(
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Float[Tensor, ""]:
+        if not present.any():
+            return losses.sum()  # all zero
+        return self._value(losses.double(), present).to(losses.dtype)
 
     def _value(
         self, values: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> Float[Tensor, ""]:
         """Return the overall loss of `values`, which are 0 for absent tasks; float64."""
-        if present.all():
-            return self.library(values)
-        shape = (len(self.tasks),)
-        own = {**dict(self.library.named_parameters()), **dict(self.library.named_buffers())}
-        restricted = {key: own[key][present] for key in own if own[key].shape == shape}
-        return functional_call(self.library, restricted, (values[present],))
+        remembered = self.library._prev_losses
+        with self._library_call():
+            if present.all():
+                overall = self.library(values)
+            else:
+                shape = (len(self.tasks),)
+                own = {
+                    **dict(self.library.named_parameters()),
+                    **dict(self.library.named_buffers()),
+                }
+                restricted = {key: own[key][present] for key in own if own[key].shape == shape}
+                overall = functional_call(self.library, restricted, (values[present],))
+        self.library._prev_losses = remembered  # a call is no step; `_learn` brings its own
+        return overall
 
-    def step(self, losses_again: Callable[[], Float[Tensor, " tasks"]] | None = None) -> None:
+    def _learn(self, losses_again: Callable[[], Losses] | None) -> None:
         """Move the logits by the change of the log losses.
 
         Raises:
@@ -97,13 +103,12 @@ class FAMO(TorchJD):
             )
         if not self.last_present.any():
             return
-        again = torch.where(self.last_present, losses_again().double(), 1.0)
+        again, _ = self._by_task(losses_again(), None)
+        factors = self._rank_factors.double()
+        again = mean_over_ranks(torch.where(factors > 0, factors * again, 0.0))
+        again = torch.where(self.last_present, again, 1.0)
         refuse_losses(
-            self.tasks,
-            again,
-            ~again.isfinite(),
-            "a finite loss after the step",
-            "Lower the learning rate or look at its targets.",
+            self.tasks, again, ~again.isfinite(), "a finite loss after the step", NOT_FINITE[1]
         )
         (logits,) = self.library.parameters()
         with torch.no_grad():

@@ -1,0 +1,172 @@
+"""Two processes that train together are one process that sees the whole batch.
+
+The ranks get half a batch each, over gloo; every method drives a `DistributedDataParallel` network
+on them and, with the same start, a plain network on the whole batch.
+"""
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtl.spec.methods import METHODS
+from mtl.weighting import WEIGHTINGS, build_weighting
+from mtl.weighting.base import Weighting
+from tests.weighting.problems import GRADIENTS
+
+TASKS = ("depth", "normal", "segmentation")
+RANKS, STEPS, BATCH = 2, 9, 8
+SOLVERS = {"torchjd:CAGrad": 1e-3, "torchjd:FairGrad": 1e-4, "torchjd:NashMTL": 1e-2}
+"""Iterative solvers, whose last digits the rounding of a sum moves."""
+
+
+class Network(nn.Module):
+    """A shared layer and a head a task; float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Linear(4, 5)
+        self.heads = nn.ModuleList(nn.Linear(5, 2) for _ in TASKS)
+        generator = torch.Generator().manual_seed(31)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+        self.double()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = torch.tanh(self.shared(inputs))
+        return torch.stack([head(features) for head in self.heads])
+
+
+class Inside(nn.Module):
+    """A network that holds its weighting, as a LightningModule does."""
+
+    def __init__(self, weighting: Weighting) -> None:
+        super().__init__()
+        self.network, self.weighting = Network(), weighting
+
+    def forward(self, inputs: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+        return self.weighting(*losses_of(self.network(inputs), targets, valid))
+
+
+def losses_of(predictions: Tensor, targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean losses over the samples with labels, above 0.1, and who is present."""
+    errors = (predictions - targets).square().mean(-1)
+    counts = valid.sum(1)
+    losses = torch.where(valid, errors, 0.0).sum(1) / counts.clamp(min=1) + 0.1
+    return losses, counts > 0
+
+
+def batch_of(step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return inputs, targets and valid of the whole batch.
+
+    In step 4 the second half lacks labels of a task, in step 5 everybody does.
+    """
+    generator = torch.Generator().manual_seed(step)
+    inputs = torch.randn(BATCH, 4, generator=generator, dtype=torch.float64)
+    targets = torch.randn(len(TASKS), BATCH, 2, generator=generator, dtype=torch.float64)
+    targets *= torch.tensor([1.0, 3.0, 0.3]).view(-1, 1, 1)
+    valid = torch.ones(len(TASKS), BATCH, dtype=torch.bool)
+    if step == 4:
+        valid[1, BATCH // RANKS :] = False
+    if step == 5:
+        valid[2] = False
+    return inputs, targets, valid
+
+
+def built(method: str, priorities: tuple[float, ...] = (0.2, 0.3, 0.5)) -> Weighting:
+    needs = METHODS[method]
+    options = {"weight_lr": 0.05} if "weight_lr" in needs.options else {}
+    return build_weighting(method, TASKS, priorities if needs.takes_priorities else None, **options)
+
+
+def train(method: str, rank: int | None, inside: bool = False) -> dict[str, Any]:
+    """Return parameters and weights after training on one half, or for None on everything."""
+    weighting = built(method)
+    part = (
+        slice(None) if rank is None else slice(rank * BATCH // RANKS, (rank + 1) * BATCH // RANKS)
+    )
+    module: nn.Module = Inside(weighting) if inside else Network()
+    network = module.network if inside else module
+    wrapped = module if rank is None else DistributedDataParallel(module)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    weights = []
+    for step in range(STEPS):
+        if method == "torchjd:Krum" and step == 5:
+            continue  # it refuses two tasks
+        inputs, targets, valid = batch_of(step)
+        inputs, targets, valid = inputs[part], targets[:, part], valid[:, part]
+        optimizer.zero_grad()
+        if inside:
+            wrapped(inputs, targets, valid).backward()
+        else:
+            losses, present = losses_of(wrapped(inputs), targets, valid)
+            heads = [list(head.parameters()) for head in network.heads]
+            weighting.backward(losses, present, list(network.shared.parameters()), heads)
+        weights.append(weighting.weights)
+        optimizer.step()
+
+        def again(inputs: Tensor = inputs, targets: Tensor = targets, valid: Tensor = valid) -> Any:
+            with torch.no_grad():
+                return losses_of(network(inputs), targets, valid)[0]
+
+        weighting.step(again)
+        if step % 3 == 2:
+            weighting.end_period()
+    return {"parameters": [p.detach() for p in network.parameters()], "weights": weights}
+
+
+def cases() -> list[tuple[str, bool]]:
+    outside = [(method, False) for method in sorted(WEIGHTINGS)]
+    return outside + [(m, True) for m in sorted(set(WEIGHTINGS) - GRADIENTS - {"gradnorm"})]
+
+
+def train_as_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "USE_LIBUV": "0"}
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    found: dict[Any, Any] = {case: train(case[0], rank, case[1]) for case in cases()}
+    other = built("lsb", ((0.2, 0.3, 0.5), (0.5, 0.3, 0.2))[rank])
+    try:
+        other(torch.ones(3))
+    except ValueError as error:
+        found["other priorities"] = str(error)
+    if rank == 0:  # validation on one rank waits for nobody
+        with torch.no_grad():
+            built("lsb")(torch.ones(3))
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(train_as_rank, (str(folder),), nprocs=RANKS)
+    return [torch.load(Path(folder, f"{rank}.pt")) for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize(("method", "inside"), cases())
+def test_two_ranks_are_one_process_with_the_whole_batch(
+    ranks: list[dict[Any, Any]], method: str, inside: bool
+) -> None:
+    whole, (one, other) = train(method, None), (found[method, inside] for found in ranks)
+    assert all(map(torch.equal, one["parameters"], other["parameters"]))
+    tolerance = SOLVERS.get(method, 1e-9)
+    for got, expected in itertools.chain(
+        zip(one["parameters"], whole["parameters"], strict=True),
+        zip(one["weights"], whole["weights"], strict=True),
+    ):
+        if expected is not None:
+            torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_ranks_with_other_priorities_are_refused_on_all(ranks: list[dict[Any, Any]]) -> None:
+    for found in ranks:
+        assert "same weighting on every rank" in found["other priorities"]
