@@ -148,7 +148,12 @@ class _Run:
         network = network.to(memory_format=memory_format(spec))
         options: dict[str, Any] = dict(spec.method_options)
         weighting = build_weighting(
-            spec.method, spec.tasks, spec.priorities, seed=spec.seed, **options
+            spec.method,
+            spec.tasks,
+            spec.priorities,
+            seed=spec.seed,
+            skip_nonfinite=True,  # an epoch with such a loss fails at its end: no step waits
+            **options,
         ).to(self.device)
         optimizer = torch.optim.AdamW(
             network.parameters(),
