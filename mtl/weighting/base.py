@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 
 from mtl.errors import UsageError
 from mtl.spec import check_priorities
-from mtl.weighting.ranks import check_ranks_agree, num_ranks, sum_over_ranks
+from mtl.weighting.ranks import Group, check_ranks_agree, num_ranks, sum_over_ranks
 
 Losses = Float[Tensor, " _"] | Mapping[str, Tensor | None]
 """One scalar a task, with gradients: a tensor in the order of the tasks, or by name, where None
@@ -74,6 +74,9 @@ class Weighting(nn.Module, ABC):
     skip_nonfinite: bool = False
     """False refuses a loss that is not finite. True leaves its step out of all that the weighting
     learns and waits for no device: for a `GradScaler`, which skips the optimizer's step too."""
+
+    process_group: Group = None
+    """The ranks that share the batch, of `torch.distributed`; None is all of them."""
 
     period_sums: Tensor
     period_counts: Tensor
@@ -193,14 +196,15 @@ class Weighting(nn.Module, ABC):
     def _over_ranks(
         self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
     ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
-        ranks = num_ranks()
+        ranks = num_ranks(self.process_group)
         self._rank_factors = torch.ones_like(losses)
         if ranks == 1:
             return losses, present
         if not self._ranks_agree:
-            check_ranks_agree(self._settings(), losses.device)
+            check_ranks_agree(self._settings(), losses.device, self.process_group)
             self._ranks_agree = True
-        sums, counts = sum_over_ranks(torch.stack([losses.detach().double(), present.double()]))
+        both = torch.stack([losses.detach().double(), present.double()])
+        sums, counts = sum_over_ranks(both, self.process_group)
         self._rank_factors = torch.where(present, ranks / counts.clamp(min=1), 0.0).to(losses)
         means = (sums / counts.clamp(min=1)).to(losses)
         return means + self._rank_factors * (losses - losses.detach()), counts > 0

@@ -143,7 +143,7 @@ class GradNorm(Weighting):
                 flat = torch.cat([g.flatten() for g in found]).double() / factor
             else:
                 flat = torch.zeros(sum(p.numel() for p in shared)).to(self.norm_sums)
-            norms[i] = torch.linalg.vector_norm(mean_over_ranks(flat))
+            norms[i] = torch.linalg.vector_norm(mean_over_ranks(flat, self.process_group))
         if self.skip_nonfinite or scaler is not None:
             counted = counted & norms.isfinite().all()
         self.norm_sums += torch.where(counted, norms, 0.0)

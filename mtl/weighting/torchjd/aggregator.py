@@ -126,12 +126,14 @@ class TorchJDAggregator(TorchJD):
                 found = [torch.zeros_like(p) for p in [*shared, *parameters]]
             rows.append(torch.cat([g.flatten() for g in found[: len(shared)]]))
             own_gradients.append(found[len(shared) :])
-        jacobian = mean_over_ranks(torch.stack(rows))
+        jacobian = mean_over_ranks(torch.stack(rows), self.process_group)
         if scaler is not None:
             jacobian = jacobian / scale
         for i, is_present in enumerate(present.tolist()):
             if is_present:
-                _accumulate(own[i], [mean_over_ranks(g) for g in own_gradients[i]])
+                _accumulate(
+                    own[i], [mean_over_ranks(g, self.process_group) for g in own_gradients[i]]
+                )
         if not present.any():
             return
         is_skipped = self.skip_nonfinite or scaler is not None

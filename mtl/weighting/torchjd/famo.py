@@ -105,7 +105,7 @@ class FAMO(TorchJD):
             return
         again, _ = self._by_task(losses_again(), None)
         factors = self._rank_factors.double()
-        again = mean_over_ranks(torch.where(factors > 0, factors * again, 0.0))
+        again = mean_over_ranks(torch.where(factors > 0, factors * again, 0.0), self.process_group)
         again = torch.where(self.last_present, again, 1.0)
         refuse_losses(
             self.tasks, again, ~again.isfinite(), "a finite loss after the step", NOT_FINITE[1]
