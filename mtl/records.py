@@ -5,14 +5,16 @@ nothing to measure it on. No NaN is ever written. What is read may come from an 
 every value's type is checked.
 """
 
+import functools
+import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtl.errors import UsageError
 from mtl.spec.strict import checked_name
-from mtl.spec.tasks import DECLARED_TASKS, Metric
+from mtl.spec.tasks import DECLARED_TASKS, DeclaredTask, Metric
 
 RESULT_SCHEMA = 1
 """Version of `result.json` and of the lines of `epochs.jsonl`."""
@@ -119,11 +121,14 @@ class Result:
     selected_epoch: int
     selected_metrics: SplitMetrics
     final_metrics: SplitMetrics
+    declared: Mapping[str, DeclaredTask] = field(default_factory=dict)
+    """Task -> what its metrics are; empty in results of older releases, of built-in tasks alone."""
     schema: int = RESULT_SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
-        return dict(vars(self))
+        declared = {task: held.to_dict() for task, held in self.declared.items()}
+        return {**vars(self), "declared": declared}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Result":
@@ -138,10 +143,14 @@ class Result:
                 f"Expected a result of schema {RESULT_SCHEMA}, got {schema!r}. "
                 "Read it with the release that wrote it."
             )
-        missing = sorted(set(cls.__dataclass_fields__) - set(values))
+        missing = sorted(set(cls.__dataclass_fields__) - set(values) - {"declared"})
         if missing:
             raise UsageError(f"Expected a complete result, got one without {', '.join(missing)}.")
-        result = cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        declared = values.get("declared", {})
+        _check("declared", declared, isinstance(declared, dict))
+        held = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        tasks = {task: _declaration(json.dumps(held)) for task, held in declared.items()}
+        result = cls(**{**held, "declared": tasks})
         _check("run_id", result.run_id, isinstance(result.run_id, str))
         _check("status", result.status, result.status == "done")
         _check("epochs", result.epochs, _is_count(result.epochs))
@@ -151,6 +160,11 @@ class Result:
         for name in ("selected_metrics", "final_metrics"):
             _check(name, values[name], _are_metrics(values[name]))
         return result
+
+
+@functools.lru_cache(maxsize=1000)  # a report reads thousands of results with the same tasks
+def _declaration(text: str) -> DeclaredTask:
+    return DeclaredTask.from_dict(json.loads(text))
 
 
 def _check(name: str, value: Any, is_right: bool) -> None:

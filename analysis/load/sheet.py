@@ -61,8 +61,11 @@ class Sheet:
         `factor` is 100 for a share in percent.
         """
         values = self.numbers(name)
-        low, high = metric.low * factor, metric.high * factor
-        wrong = (values < low) | ((values > high) & (values <= MAX_VALUE))
+        wrong = values.isna() & False
+        if metric.low is not None:
+            wrong |= values < metric.low * factor
+        if metric.high is not None:
+            wrong |= (values > metric.high * factor) & (values <= MAX_VALUE)
         is_percent = metric.unit == "share" and factor == 1 and (values[wrong] > 1).any()
         remedy = "Divide percentages by 100." if is_percent else "Correct it, or leave it empty."
         self.refuse(wrong, f"a value {metric.range_text} in column {name} of", values, remedy)

@@ -1,17 +1,23 @@
 """The tasks and their metrics, declared once; no torch.
 
 A new task is an entry here and a `Task` of `mtl.tasks`, which holds its loss, regulariser, sums of
-the metrics and prior. All else (tables, axes, prices, checks) follows from the two.
+the metrics and prior. All else (tables, axes, prices, checks) follows from the two. Every result
+holds the declarations of its tasks, so that whoever reads it needs no list.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from mtl.errors import UsageError
+from mtl.spec.strict import build_dataclass, checked_name, plain, settle
 
 LossKind = Literal["regression", "classification"]
 
 MAX_VALUE = 1e30
 """Products of nine metrics up to this size are still floats."""
+MAX_TEXT = 200
+"""Characters of a unit or a meaning: a declaration may come from an untrusted store."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +28,41 @@ class Metric:
     unit: str
     direction: Literal["min", "max"]
     """`max` where higher is better."""
-    decimals: int
+    decimals: int = 3
     """Decimals shown, after `display_factor`."""
-    meaning: str
+    meaning: str = ""
     display_factor: float = 1.0
     display_unit: str | None = None
     """Unit after `display_factor`; None means `unit`."""
-    low: float = -math.inf
-    high: float = math.inf
-    """Values outside are mistakes, such as -1 for a missing one."""
+    low: float | None = None
+    high: float | None = None
+    """Values outside are mistakes, such as -1 for a missing one; None is no bound."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown or computed with."""
+        settle(self)
+        for text in (self.name, self.unit, self.meaning, self.display_unit or ""):
+            if not (text.isprintable() and len(text) <= MAX_TEXT):
+                raise UsageError(
+                    f"Expected printable texts of at most {MAX_TEXT} characters for metric "
+                    f"{self.name!r:.100}, got {text!r:.100}."
+                )
+        if not (self.name and self.unit):
+            raise UsageError(f"Expected a name and a unit of a metric, got {self.name!r}.")
+        if not (0 <= self.decimals <= 12 and 0 < self.display_factor <= MAX_VALUE):
+            raise UsageError(
+                f"Expected 0 to 12 decimals and a positive factor of metric {self.name!r}, got "
+                f"{self.decimals} and {self.display_factor}."
+            )
 
     @property
     def range_text(self) -> str:
         """Return the range as it follows `a value`."""
-        if self.high == math.inf:
+        if self.high is None:
             return f"of {self.low:g} or more"
-        return f"between {self.low:g} and {self.high:g}"
+        return f"of {self.high:g} or less" if self.low is None else (
+            f"between {self.low:g} and {self.high:g}"
+        )
 
     def problem(self, value: float) -> str:
         """Return why a value cannot be used, as a noun; empty if it can."""
@@ -47,7 +72,8 @@ class Metric:
             return "an infinite value"
         if abs(value) > MAX_VALUE:
             return "a value too large to compute with"
-        if not self.low <= value <= self.high:
+        below = self.low is not None and value < self.low
+        if below or (self.high is not None and value > self.high):
             return f"{value:g} where only a value {self.range_text} is possible"
         return ""
 
@@ -70,12 +96,36 @@ class DeclaredTask:
     """In the order of tables; new ones come last."""
     plotted: str
     """Metric on the task's axis by default: that of Figure S-6 where it has one."""
-    ranked: tuple[str, ...]
-    """Metrics that are ranked by default: those of Table S-3 where it has them."""
-    loss_metric: str
-    """The loss without regularisers, by which the supplement evaluates Taskonomy."""
+    ranked: tuple[str, ...] = ()
+    """Metrics that are ranked by default: those of Table S-3 where it has them; none named means
+    the plotted one."""
+    loss_metric: str | None = None
+    """The loss without regularisers, by which the supplement evaluates Taskonomy; None: none is."""
     paper_factor: int = 1
     """On the printed `loss_metric` in the supplement (section 2); stored values have none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a task without metrics, or one that names metrics which it does not have."""
+        settle(self)
+        names = self.metric_names
+        if not names or len(set(names)) != len(names):
+            raise UsageError(f"Expected distinct metrics of a task, got {list(names)}.")
+        object.__setattr__(self, "ranked", self.ranked or (self.plotted,))
+        for name in (self.plotted, *self.ranked, *filter(None, [self.loss_metric])):
+            checked_name(name, names, "metric")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the declaration as plain values; `from_dict` takes it back."""
+        return plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "DeclaredTask":
+        """Build a declaration from plain values.
+
+        Raises:
+            UsageError: for unknown fields, values of a wrong type, or a metric without direction.
+        """
+        return build_dataclass(cls, values)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -87,7 +137,7 @@ def _share(name: str, meaning: str) -> Metric:
     return Metric(name, "share", "max", 1, meaning, 100.0, "%", low=0.0, high=1.0)
 
 
-def _error(name: str, unit: str, decimals: int, meaning: str, high: float = math.inf) -> Metric:
+def _error(name: str, unit: str, decimals: int, meaning: str, high: float | None = None) -> Metric:
     return Metric(name, unit, "min", decimals, meaning, low=0.0, high=high)
 
 

@@ -240,6 +240,7 @@ class _Run:
             selected_epoch=epoch,
             selected_metrics=metrics,
             final_metrics=final,
+            declared={task: TASKS[task].declared for task in self.spec.tasks},
         )
 
     def _evaluate(self, split: str) -> TaskMetrics:
