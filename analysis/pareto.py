@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.load.metrics import parse_metrics, refuse_declared
 from analysis.load.plans import default_folder, stores_among, table_among
-from analysis.report import to_text, write_reports, write_table_report
+from analysis.reports import to_text, write_reports, write_table_report
 from mtl.command_line import Parser, run
-from mtl.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,13 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     given = _parser().parse_args(argv)
-    metrics = _metrics(given.metrics)
+    metrics, own = parse_metrics(given.metrics)
     options = {"paper_scaling": given.paper_scaling, "static": given.static}
     out = given.out or default_folder(given.results, "report")
     table = table_among(given.results)
     if table is not None:
-        reports = {"": write_table_report(table, out, metrics, **options)}
+        reports = {"": write_table_report(table, out, metrics, own, **options)}
     else:
+        refuse_declared(own)
         stores, asked = stores_among(given.results)
         reports = write_reports(stores, out, asked, metrics, **options)
     print(to_text(reports))
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TASK=METRIC",
-        help="metric on a task's axis, such as depth=rmse",
+        help="metric on a task's axis, such as depth=rmse; for a table's own tasks with direction "
+        "and unit: steering=mae:min:degrees",
     )
     parser.add_argument(
         "--paper-scaling",
@@ -75,18 +77,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write every figure as SVG, PDF and PNG too, in figures/",
     )
     return parser
-
-
-def _metrics(texts: Sequence[str]) -> dict[str, str]:
-    metrics: dict[str, str] = {}
-    for text in texts:
-        task, _, metric = text.partition("=")
-        if not task or not metric:
-            raise UsageError(f"Expected --metrics TASK=METRIC, got {text!r}.")
-        if task in metrics:
-            raise UsageError(f"Expected one metric a task, got two for {task}. Name one.")
-        metrics[task] = metric
-    return metrics
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtl.errors import UsageError
-from mtl.spec.strict import checked_name
-from mtl.spec.tasks import DECLARED_TASKS, DeclaredTask, Metric
+from mtl.spec.tasks import DeclaredTask
 
 RESULT_SCHEMA = 1
 """Version of `result.json` and of the lines of `epochs.jsonl`."""
@@ -28,29 +27,8 @@ SplitMetrics = dict[str, TaskMetrics]
 """split -> task -> metric -> value."""
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric for task in DECLARED_TASKS.values() for metric in task.metrics
-}
 METRIC_ALIASES: dict[str, str] = {"acc": "pixel_accuracy", "delta30": "within_30"}
 """Names that papers print -> ours."""
-TASK_METRICS: dict[str, tuple[str, ...]] = {
-    name: task.metric_names for name, task in DECLARED_TASKS.items()
-}
-"""Metrics of each task, in the order of tables."""
-PLOTTED_METRIC: dict[str, str] = {name: task.plotted for name, task in DECLARED_TASKS.items()}
-LOSS_METRIC: dict[str, str] = {name: task.loss_metric for name, task in DECLARED_TASKS.items()}
-
-
-def task_metric(task: str, name: str) -> Metric:
-    """Return the metric `name` (or its alias) of `task`.
-
-    Raises:
-        ValueError: for an unknown task, or a metric that the task does not have.
-    """
-    checked_name(task, TASK_METRICS, "task")
-    full = METRIC_ALIASES.get(name, name)
-    checked_name(full, TASK_METRICS[task], "metric", of=f"task {task!r}")
-    return METRICS[full]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ trainer = lightning.Trainer(
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
 )
 trainer.fit(driver, torch.utils.data.DataLoader(batches, batch_size=None))
-assert torch.allclose(driver.weighting.weights, weighting.weights, rtol=1e-6), driver.weighting.weights
+assert torch.allclose(driver.weighting.weights, weighting.weights, rtol=1e-6)
 for name, value in network.state_dict().items():
     assert torch.allclose(value, expected[name], atol=1e-6), name
 print("equal")

@@ -29,6 +29,7 @@ from analysis.compute.inference import (
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import Settings, by_arm, matched_runs
+from analysis.load.metrics import Declared
 from analysis.load.runs import STATES, Baselines, Loaded, RunState
 from analysis.load.text import counted
 from mtl.spec.strict import flat
@@ -116,6 +117,8 @@ class Findings:
     """Whether a search chose each method's points, with the method's own tuned settings."""
     baselines: Baselines = field(default_factory=dict)
     """Of single-task runs under the same settings; maybe empty."""
+    declared: Declared = field(default_factory=dict)
+    """What the runs say of the metrics of each task."""
 
     @functools.cached_property
     def arms(self) -> tuple[str, ...]:
@@ -197,6 +200,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
         notes=tuple(notes),
         searched=bool(tuned),
         baselines=loaded.baselines,
+        declared=loaded.declared,
     )
 
 

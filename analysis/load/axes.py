@@ -8,9 +8,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from analysis.load.metrics import metric_column, metric_of, paper_factor
+from analysis.load.metrics import Declared, metric_column, metric_of, paper_factor
 from mtl.spec.strict import checked_name
-from mtl.spec.tasks import Metric
+from mtl.spec.tasks import DECLARED_TASKS, Metric
 
 NONE = "\N{EN DASH}"
 """Shown where there is no value."""
@@ -95,23 +95,25 @@ def choose_axes(
     tasks: Sequence[str],
     metrics: Mapping[str, str] | None = None,
     *,
+    declared: Declared = DECLARED_TASKS,
     paper_scaling: bool = False,
 ) -> tuple[Axis, ...]:
     """Return one axis a task, in task order.
 
-    `metrics` is task -> metric name or alias; tasks left out take the usual one. `paper_scaling`
-    shows the errors multiplied as the supplement prints them. A `UsageError` names a task that the
+    `metrics` is task -> metric name or alias; tasks left out take the usual one. `declared` says
+    what the metrics are, by default those of this project's tasks. `paper_scaling` shows the errors
+    multiplied as the supplement prints them. A `UsageError` names a task that the
     runs do not have, or a metric that the task does not have.
     """
     metrics = metrics or {}
     check_tasks(metrics, tasks)
-    axes = [Axis(task, metric_of(task, metrics.get(task))) for task in tasks]
-    return tuple(_as_in_the_paper(axis) if paper_scaling else axis for axis in axes)
+    axes = [Axis(task, metric_of(declared, task, metrics.get(task))) for task in tasks]
+    return tuple(_as_in_the_paper(axis, declared) if paper_scaling else axis for axis in axes)
 
 
-def _as_in_the_paper(axis: Axis) -> Axis:
+def _as_in_the_paper(axis: Axis, declared: Declared) -> Axis:
     """Return the axis with the factor of the supplement's tables; only what is shown changes."""
-    metric, factor = axis.metric, paper_factor(axis.task, axis.metric.name)
+    metric, factor = axis.metric, paper_factor(declared, axis.task, axis.metric.name)
     if factor == 1:
         return axis
     shown = replace(
@@ -124,7 +126,7 @@ def _as_in_the_paper(axis: Axis) -> Axis:
     return replace(axis, metric=shown)
 
 
-def check_tasks(asked: Iterable[str], tasks: Sequence[str]) -> None:
+def check_tasks(asked: Iterable[str], tasks: Iterable[str]) -> None:
     """Raise a `UsageError` unless `tasks` hold every one of those asked for."""
     for task in asked:
         checked_name(task, tasks, "task", of="these results")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.load.axes import Axis, choose_axes
 from analysis.load.groups import groups_of_stores
-from analysis.load.metrics import known_columns, metric_column, metric_of
+from analysis.load.metrics import Declared, declared_by, known_columns, metric_column
 from analysis.load.priorities import priority_values
 from mtl.records import SplitMetrics
 from mtl.spec import RunSpec
@@ -58,6 +58,8 @@ class Loaded:
 
     tasks: tuple[str, ...]
     """Empty where no run has a spec yet."""
+    declared: Declared
+    """What the runs say of the metrics of each task."""
     runs: pd.DataFrame
     """One row a done run: run_id, method, arm, architecture, encoder, seed, epochs,
     `priority_<task>`, method options, `<task>_<metric>` on the test split and
@@ -86,14 +88,17 @@ class Loaded:
         chosen, notes = dict(metrics or {}), []
         has = self.runs.notna().any()
         for task in self.tasks:
-            held = [m.name for column, m in known_columns([task]).items() if has.get(column)]
-            if task not in chosen and held and (usual := metric_of(task).name) not in held:
+            of_task = known_columns({task: self.declared[task]})
+            held = [metric.name for column, metric in of_task.items() if has.get(column)]
+            usual = self.declared[task].plotted
+            if task not in chosen and held and usual not in held:
                 chosen[task] = held[0]
                 notes.append(
                     f"No run has {usual} of {task}, so {held[0]} is shown; "
                     f"--metrics {task}=NAME chooses another."
                 )
-        return choose_axes(self.tasks, chosen, paper_scaling=paper_scaling), tuple(notes)
+        axes = choose_axes(self.tasks, chosen, declared=self.declared, paper_scaling=paper_scaling)
+        return axes, tuple(notes)
 
 
 def load_stores(
@@ -116,7 +121,7 @@ def load_stores(
     for run_id in asked:
         runs = [held[run_id] for held in of_stores]
         results = [run.result for run in runs if run.result is not None]
-        if any(result != results[0] for result in results[1:]):
+        if any(r.final_metrics != results[0].final_metrics for r in results[1:]):
             notes.append(
                 f"Run {run_id} has different results in {len(results)} stores; "
                 "the one in the store named first is shown."
@@ -126,8 +131,10 @@ def load_stores(
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
     done = [run for run in found if run.state == "done"]
     manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
+    tasks = next((spec.tasks for spec in with_spec.values()), ())
     return Loaded(
-        tasks=next((spec.tasks for spec in with_spec.values()), ()),
+        tasks=tasks,
+        declared=declared_by([run.result for run in done if run.result is not None], tasks),
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
         states=tuple(_state(run, arms.get(run.run_id)) for run in found),
         fields={run.run_id: flat(with_spec[run.run_id].to_dict()) for run in done},

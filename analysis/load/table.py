@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load.metrics import column_names, known_columns, known_tasks
+from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import VALIDATION, Baselines, Loaded, RunState, arm_names
 from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
 from mtl.errors import UserError
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
-from mtl.spec.tasks import MAX_VALUE, Metric
+from mtl.spec.tasks import DECLARED_TASKS, MAX_VALUE, Metric
 
 PRIOR = "prior_"
 COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")
@@ -37,22 +37,23 @@ _OPTIONS = sorted(
 )
 
 
-def load_table(path: Path) -> Loaded:
+def load_table(path: Path, own: Declared | None = None) -> Loaded:
     """Return the runs in a tidy CSV or Parquet file; see `runs_of_sheet`."""
-    return runs_of_sheet(read_sheet(path))
+    return runs_of_sheet(read_sheet(path), own)
 
 
-def runs_of_sheet(sheet: Sheet) -> Loaded:
-    """Return the runs in a tidy table.
+def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
+    """Return the runs in a tidy table; `own` declares the metrics of tasks that are not ours.
 
     A `UserError` refuses a table that lacks columns, text where a number belongs, a value outside
     its metric's range, and two rows for one run.
     """
     frame, notes = sheet.frame, sheet.notes
-    tasks = _tasks(sheet)
-    known = known_columns(tasks)
+    declared = _declared(sheet, own or {})
+    tasks = tuple(declared)
+    known = known_columns(declared)
     priorities = [priority_column(task) for task in tasks]
-    metrics = _metric_columns(sheet, tasks)
+    metrics = _metric_columns(sheet, declared)
     runs = frame[[name for name in TEXTS if name in frame]].copy()
     seeds = sheet.numbers("seed")
     wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
@@ -88,7 +89,7 @@ def runs_of_sheet(sheet: Sheet) -> Loaded:
     arms = arm_names({row["run_id"]: (row["method"], _options_of(row)) for row in _rows(joint)})
     joint.insert(2, "arm", [arms[run_id] for run_id in joint["run_id"]])
     joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
-    baselines = _baselines(sheet, runs[alone], joint, tasks, [*metrics])
+    baselines = _baselines(sheet, runs[alone], joint, declared, [*metrics])
     for key in (["run_id"], ["arm", "seed", *priorities]):
         remedy = "It is the second one: remove one."
         expected = f"one row for each {', '.join(key)} in"
@@ -100,14 +101,15 @@ def runs_of_sheet(sheet: Sheet) -> Loaded:
         fields[r["run_id"]] = {
             name: r[name] for name in COMPARED_COLUMNS if name in r and not pd.isna(r[name])
         }
-    return Loaded(tasks, joint, tuple(states), fields, {}, prior, tuple(notes), baselines)
+    return Loaded(tasks, declared, joint, tuple(states), fields, {}, prior, tuple(notes), baselines)
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in runs.to_dict("records")]
 
 
-def _tasks(sheet: Sheet) -> tuple[str, ...]:
+def _declared(sheet: Sheet, own: Declared) -> Declared:
+    """Return the tasks of the priority columns, in their order, and what is known of each."""
     columns = sheet.columns
     prefixed = [name for name in columns if name.startswith(PRIORITY_PREFIX)]
     tasks = tuple(name.removeprefix(PRIORITY_PREFIX) for name in prefixed)
@@ -121,24 +123,32 @@ def _tasks(sheet: Sheet) -> tuple[str, ...]:
             f"none named {', '.join(lacking)}. Its columns: {', '.join(columns)}."
             f"{needed if 'seed' in lacking else ''}"
         )
-    unknown = [task for task in tasks if task not in known_tasks()]
+    known = {**DECLARED_TASKS, **own}
+    unknown = [task for task in tasks if task not in known]
     if unknown:
         raise UserError(
             f"Expected columns {priority_column('<task>')} of known tasks in {sheet.where}, got "
-            f"{', '.join(unknown)}. Known: {', '.join(known_tasks())}."
+            f"{', '.join(unknown)}. Declare the metrics of your own: --metrics "
+            f"{unknown[0]}=COLUMN:min:UNIT. Known: {', '.join(sorted(known))}."
         )
-    return tasks
+    foreign = [task for task in own if task not in tasks]
+    if foreign:
+        raise UserError(
+            f"Expected a column {priority_column(foreign[0])} in {sheet.where}, of the task that "
+            f"--metrics declares, got none. Its columns: {', '.join(columns)}."
+        )
+    return {task: known[task] for task in tasks}
 
 
-def _metric_columns(sheet: Sheet, tasks: Sequence[str]) -> dict[str, str]:
+def _metric_columns(sheet: Sheet, declared: Declared) -> dict[str, str]:
     """Return our column -> the sheet's column, for every metric in it."""
     found = {}
-    for column, names in column_names(tasks).items():
+    for column, names in column_names(declared).items():
         source = next((name for name in names if name in sheet.frame), None)
         if source is not None:
             found[column] = source
-    for task in tasks:
-        own = known_columns([task])
+    for task, held in declared.items():
+        own = known_columns({task: held})
         if not found.keys() & own.keys():
             raise UserError(
                 f"Expected a column with a metric of {task} in {sheet.where}, got none. "
@@ -191,15 +201,15 @@ def _baselines(
     sheet: Sheet,
     alone: pd.DataFrame,
     joint: pd.DataFrame,
-    tasks: Sequence[str],
+    declared: Declared,
     columns: Sequence[str],
 ) -> Baselines:
     """Return the metrics of single-task rows by seed; a note says which are no baseline."""
     found: dict[str, dict[int, float]] = {}
     for place, row in zip(alone.index, _rows(alone), strict=True):
         where = f"row {place + 1} after the head"
-        task = next(task for task in tasks if row[priority_column(task)] == 1)
-        known, seed = known_columns([task]), int(row["seed"])
+        task = next(task for task in declared if row[priority_column(task)] == 1)
+        known, seed = known_columns({task: declared[task]}), int(row["seed"])
         other = [column for column in columns if column not in known and not pd.isna(row[column])]
         if other:
             raise UserError(

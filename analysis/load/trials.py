@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.load.axes import shown_number
 from analysis.load.baselines import baselines
 from analysis.load.groups import COMPARED, groups_of_stores
-from analysis.load.metrics import column_names, facts_of, known_columns, ranked_columns
+from analysis.load.metrics import Declared, column_names, facts_of, known_columns, ranked_columns
 from analysis.load.plans import Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import Baselines, load_stores
@@ -179,7 +179,9 @@ def _facts(name: str, direction: str | None, where: str) -> tuple[str, Metric]:
             "holds something else."
         )
     # Of an unknown column nothing says how it is shown, so no digit is rounded away.
-    unknown = Metric(name, "", "max" if direction == "max" else "min", 9, "from the table")
+    unknown = Metric(
+        name, "value", "max" if direction == "max" else "min", 9, "from the table", display_unit=""
+    )
     return task, known or unknown
 
 
@@ -220,7 +222,7 @@ def trials_of_stores(
             by,
             (*settings, "seed"),
             tuple(settings),
-            _metrics_of_tasks(frame, loaded.tasks, request),
+            _metrics_of_tasks(frame, loaded.declared, request),
             baselines(loaded, stores, single),
             tuple(notes),
         )
@@ -233,20 +235,20 @@ def trials_of_stores(
     return found
 
 
-def trials_of_setting(runs: pd.DataFrame, tasks: Sequence[str], held: Baselines) -> Trials | None:
+def trials_of_setting(runs: pd.DataFrame, declared: Declared, held: Baselines) -> Trials | None:
     """Return runs of one setting, at most one a seed and arm, to be ranked by arm.
 
-    Ranked are the default metrics of `tasks` that the runs have; None where no run has a finite
+    Ranked are the default metrics that the runs have; None where no run has a finite
     value of each. `held` are single-task runs that Delta_m is relative to; maybe none.
     """
-    wanted = ranked_columns(tasks)
+    wanted = ranked_columns(declared)
     lacking = [c for c in wanted if c not in runs or runs[c].isna().all()]
     columns = [c for c in wanted if c not in lacking]
     if not columns or not np.isfinite(runs[columns].to_numpy(float)).all(axis=1).any():
         return None
     notes = [f"Not ranked: {', '.join(lacking)}, of which no run has a value."] if lacking else []
     frame = runs.assign(method=runs["arm"])
-    metrics = _metrics_of_tasks(frame, tasks, Request(metrics=dict.fromkeys(columns)))
+    metrics = _metrics_of_tasks(frame, declared, Request(metrics=dict.fromkeys(columns)))
     return Trials(frame, "method", ("seed",), (), metrics, held, tuple(notes))
 
 
@@ -263,20 +265,20 @@ def _with_settings(runs: pd.DataFrame, tasks: Sequence[str]) -> tuple[pd.DataFra
 
 
 def _metrics_of_tasks(
-    frame: pd.DataFrame, tasks: Sequence[str], request: Request
+    frame: pd.DataFrame, declared: Declared, request: Request
 ) -> tuple[RankedMetric, ...]:
     """Return the metrics of a store's runs: those asked for, or those that tasks declare."""
-    known = known_columns(tasks)
-    names = {column: held for column, held in column_names(tasks).items() if column in frame}
+    known = known_columns(declared)
+    names = {column: held for column, held in column_names(declared).items() if column in frame}
 
     def full_name(name: str) -> str:
         fitting = [column for column, held in names.items() if name in held]
         return fitting[0] if fitting else checked_name(name, names, "metric", of="these runs")
 
-    chosen = [full_name(name) for name in request.metrics or ()] or ranked_columns(tasks)
+    chosen = [full_name(name) for name in request.metrics or ()] or ranked_columns(declared)
     given = {full_name(name): value for name, value in (request.tie_tolerances or {}).items()}
     tolerances = _tolerances(given, chosen)
-    task_of = {column: task for task in tasks for column in known_columns([task])}
+    task_of = {c: task for task, held in declared.items() for c in known_columns({task: held})}
     return tuple(
         RankedMetric(c, known[c], known[c].display_factor, tolerances.get(c, 0.0), task_of[c])
         for c in chosen

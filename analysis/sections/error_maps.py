@@ -7,7 +7,6 @@ import numpy as np
 
 from analysis.compute.chosen_runs import ChosenRuns, one_seed, runs_near_equal
 from analysis.compute.findings import Findings
-from analysis.load.metrics import loss_metric
 from analysis.load.run_files import RunFiles
 from analysis.load.text import listed, subsample
 from analysis.render.panels import ColourBar, PictureRow, Pictures
@@ -30,6 +29,7 @@ from analysis.render.pictures import (
 )
 from analysis.render.section import Folded, Section
 from mtl.errors import UsageError
+from mtl.spec.tasks import DeclaredTask
 
 MAX_EPOCHS = 3
 """Columns of the error maps, as in Figure S-5: the first, the last, and one between."""
@@ -92,7 +92,9 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
     view = View(epochs, number, image_picture(image, factor), factor)
     if factor > 1:
         notes.append(f"The pictures have 1/{factor} of the height and width of the images.")
-    of_tasks = tuple(_task_pictures(shown, task, view) for task in tasks)
+    of_tasks = tuple(
+        _task_pictures(shown, task, view, _loss_unit(findings.declared[task])) for task in tasks
+    )
     total = []
     if len(tasks) > 1:
         total.append(
@@ -192,7 +194,11 @@ def _lead(shown: Sequence[ShownSamples], epochs: Sequence[int], number: int) -> 
     return f"Of the summed error after epoch {epochs[-1]}, {task} makes {each}. {words}"
 
 
-def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View) -> Pictures:
+def _loss_unit(declared: DeclaredTask) -> str:
+    return "" if declared.loss_metric is None else declared.metric(declared.loss_metric).unit
+
+
+def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View, unit: str) -> Pictures:
     """Return input, target, and each method's prediction and errors."""
     columns: dict[str, list[np.ndarray | None]] = {"input": [view.image]}
     words, scales = "The task loss at each pixel, without regularisers.", []
@@ -217,7 +223,7 @@ def _task_pictures(shown: Sequence[ShownSamples], task: str, view: View) -> Pict
         words,
         {s.arm: {epoch: maps[task] for epoch, maps in s.errors.items()} for s in shown},
         columns,
-        f"{task} error ({loss_metric(task).unit})",
+        f"{task} error ({unit})",
         view,
         scales,
     )

@@ -44,7 +44,11 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
     tasks = [axis.task for axis in findings.axes]
     trials = _trials(findings, tasks)
     ranked = list(dict.fromkeys(trials["arm"]))
-    held = trials_of_setting(trials, tasks, findings.baselines) if len(ranked) > 1 else None
+    held = (
+        trials_of_setting(trials, findings.declared, findings.baselines)
+        if len(ranked) > 1
+        else None
+    )
     if held is None:
         who = f"only {ranked[0]} has" if len(ranked) == 1 else "no two methods have"
         lead = f"Nothing to rank: {who} runs in which every task counts 1/{len(tasks)}."

@@ -117,6 +117,9 @@ def build_dataclass(cls: type[T], values: Any, path: str = "") -> T:
     hints = _hints(cls)  # type: ignore[arg-type]  # types can be hashed
     for name in values:
         checked_name(name, list(hints), "field", of=path or cls.__name__)
+    lacking = [name for name in _required(cls) if name not in values]  # type: ignore[arg-type]
+    if lacking:
+        raise UsageError(f"Expected {', '.join(lacking)} of {path or cls.__name__}, got none.")
     return cls(
         **{name: convert(value, hints[name], _join(path, name)) for name, value in values.items()}
     )
@@ -127,6 +130,17 @@ def _hints(cls: type) -> dict[str, Any]:
     """Return field -> type, in order."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _required(cls: type) -> list[str]:
+    """Return the fields without a default."""
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is missing and field.default_factory is missing
+    ]
 
 
 def plain(value: Any) -> Any:

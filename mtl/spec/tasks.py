@@ -58,11 +58,11 @@ class Metric:
     @property
     def range_text(self) -> str:
         """Return the range as it follows `a value`."""
+        if self.low is None:
+            return "that is a number" if self.high is None else f"of {self.high:g} or less"
         if self.high is None:
             return f"of {self.low:g} or more"
-        return f"of {self.high:g} or less" if self.low is None else (
-            f"between {self.low:g} and {self.high:g}"
-        )
+        return f"between {self.low:g} and {self.high:g}"
 
     def problem(self, value: float) -> str:
         """Return why a value cannot be used, as a noun; empty if it can."""
@@ -131,6 +131,10 @@ class DeclaredTask:
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of the metrics, in the order of tables."""
         return tuple(metric.name for metric in self.metrics)
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of a name that the task has."""
+        return next(metric for metric in self.metrics if metric.name == name)
 
 
 def _share(name: str, meaning: str) -> Metric:

@@ -17,12 +17,11 @@ from mtl.errors import StoreError
 from mtl.records import (
     CHECKPOINT_SCHEMA,
     LATEST,
-    METRICS,
-    PLOTTED_METRIC,
     WEIGHTS,
     WEIGHTS_SCHEMA,
     TaskMetrics,
 )
+from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
 
 Keep = Literal["none", "final", "all"]
@@ -168,7 +167,8 @@ def validation_error(metrics: TaskMetrics) -> float | None:
     """
     errors = []
     for task, values in metrics.items():
-        metric = METRICS[PLOTTED_METRIC[task]]
+        declared = DECLARED_TASKS[task]
+        metric = declared.metric(declared.plotted)
         value = values[metric.name]
         if value is not None:
             errors.append(value if metric.direction == "min" else 1 - value)

@@ -40,6 +40,7 @@ def check_ranks_agree(settings: str, device: torch.device, group: Group) -> None
     Args:
         settings: such as tasks, priorities and seed, in words.
         device: that the ranks' backend can reduce on.
+        group: of the ranks.
     """
     digest = int(hashlib.sha256(settings.encode()).hexdigest()[:12], 16)
     extremes = torch.tensor([digest, -digest], dtype=torch.int64, device=device)

@@ -67,4 +67,15 @@ def made_findings(
         table.append(row)
         states.append(RunState(run_id, "done", "", arm, priorities, seed))
     runs = pd.DataFrame(table)
-    return find(Loaded(tasks, runs, tuple(states), {}, {}, prior or {}), axes)
+    return find(
+        Loaded(
+            tasks,
+            {task: DECLARED_TASKS[task] for task in tasks},
+            runs,
+            tuple(states),
+            {},
+            {},
+            prior or {},
+        ),
+        axes,
+    )

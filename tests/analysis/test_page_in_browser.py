@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.report import write_reports
+from analysis.reports import write_reports
 from mtl.store import Store
 from tests.analysis.conftest import fill, write_plan
 from tests.chromium import Chromium, find_chromium

@@ -15,7 +15,7 @@ from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.page import build
 from analysis.pareto import main
-from analysis.report import write_reports
+from analysis.reports import write_reports
 from mtl.spec import RunSpec
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
@@ -135,7 +135,7 @@ def in_process(code: str, store: Store) -> None:
 
 def test_report_depends_on_all_code_it_runs_and_unchanged_loads_little(store, one_run):
     in_process(
-        "from analysis.report import code_files\n"
+        "from analysis.reports import code_files\n"
         "assert main([*RESULTS, '--static']) == 0\n"
         "held = set(map(str, code_files()))\n"
         "ran = {m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in "

@@ -31,7 +31,7 @@ from mtl.data.sample import RawSample
 from mtl.data.scenes.render import render_scene
 from mtl.data.targets.colorization import fill
 from mtl.data.targets.derived_tasks import derivable, derived
-from mtl.records import TASK_METRICS, Result
+from mtl.records import Result
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
@@ -43,6 +43,7 @@ from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
 from sweeps.plan.probing import probe_networks
 from sweeps.priority_grid import GRID
+from tests.metrics import TASK_METRICS
 
 
 def report(name: str, unit: str, values: list[float]) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl.records import METRICS, TASK_METRICS, EpochRecord, Result
+from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps.plan import Grid, grid_specs
+from tests.metrics import METRICS, TASK_METRICS
 
 NUM_EPOCHS = 20
 HEIGHT, WIDTH = 48, 64

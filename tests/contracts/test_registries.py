@@ -6,21 +6,17 @@ import pytest
 import torchjd.aggregation
 import torchjd.scalarization
 
+from analysis.load.metrics import metric_of
 from mtl.data.readers.registry import READERS
 from mtl.data.sample import DataInfo
 from mtl.data.scenes.records import VARIANTS
-from mtl.records import (
-    LOSS_METRIC,
-    METRIC_ALIASES,
-    METRICS,
-    PLOTTED_METRIC,
-    TASK_METRICS,
-    task_metric,
-)
+from mtl.records import METRIC_ALIASES
 from mtl.spec import sections
 from mtl.spec.methods import METHODS, OWN_METHODS, TORCHJD_METHODS
+from mtl.spec.tasks import DECLARED_TASKS
 from mtl.tasks import TASKS
 from mtl.weighting import WEIGHTINGS, build_weighting
+from tests.metrics import LOSS_METRIC, METRICS, PLOTTED_METRIC, TASK_METRICS
 
 
 def test_names_agree():
@@ -112,9 +108,9 @@ def test_what_a_task_was_measured_by_stays_first():
 def test_metric_names_and_aliases():
     assert all(metric.name == name for name, metric in METRICS.items())
     assert set(METRIC_ALIASES.values()) <= set(METRICS)
-    assert task_metric("segmentation", "acc").name == "pixel_accuracy"
+    assert metric_of(DECLARED_TASKS, "segmentation", "acc").name == "pixel_accuracy"
     with pytest.raises(ValueError, match="Unknown metric 'miou' of task 'depth'.*delta1"):
-        task_metric("depth", "miou")
+        metric_of(DECLARED_TASKS, "depth", "miou")
     assert METRICS["delta1"].shown(0.8126) == "81.3%"
     assert METRICS["rmse"].shown(0.54) == "0.540 m"
     assert METRICS["rmse"].shown(None) == "none"

@@ -47,6 +47,6 @@ def test_report_that_fails_is_a_sentence_and_no_wrong_usage(tmp_path, capsys, mo
     def fail(*_: object, **__: object) -> None:
         raise ValueError("Expected a number, got none. Leave it out.")
 
-    monkeypatch.setattr("analysis.report.write_reports", fail)
+    monkeypatch.setattr("analysis.reports.write_reports", fail)
     assert not write_reports(store, plan)
     assert capsys.readouterr().err == "No report: Expected a number, got none. Leave it out.\n"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl.records import LOSS_METRIC
 from mtl.tasks import TASKS
+from tests.metrics import LOSS_METRIC
 from tests.tasks.samples import EVERY_TASK, INFO, sample, spoilt
 
 PER_PIXEL = ("depth", "normal", "segmentation")

@@ -8,12 +8,12 @@ from multiprocessing import get_context
 import pytest
 
 from mtl.data.prepared import prepare
-from mtl.records import PLOTTED_METRIC
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
 from sweeps.plan.defaults import DEFAULT_FIELDS, DEFAULT_TASKS
 from sweeps.plan.fields import nested
+from tests.metrics import PLOTTED_METRIC
 
 Point = tuple[float, ...]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtl.errors import RunFailedError, StoreError
-from mtl.records import TASK_METRICS, EpochRecord, Result
+from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit, load_network
@@ -18,6 +18,7 @@ from mtl.training.__main__ import main
 from mtl.training.evaluation import evaluate
 from mtl.training.fit import _Run
 from mtl.training.manifest import weights_hash
+from tests.metrics import TASK_METRICS
 from tests.training.runs import assert_same_outcome, records_of, tiny
 
 SPEC = tiny()
@@ -54,6 +55,7 @@ def test_run_leaves_what_the_store_promises(trained, runtime):
     assert manifest["initial_weights"] == weights_hash(_Run(SPEC, store, runtime).network)
     assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
     assert set(manifest["per_pixel_prior"]["test"]["depth"]) == set(TASK_METRICS["depth"])
+    assert all(held == DECLARED_TASKS[task] for task, held in result.declared.items())
     for path in store.root.rglob("*.*"):
         assert not path.is_file() or b"tell-nobody" not in path.read_bytes()
 

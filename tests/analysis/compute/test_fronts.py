@@ -23,7 +23,7 @@ from analysis.compute.fronts import (
     unusable,
 )
 from analysis.load.axes import Axis, choose_axes
-from mtl.records import METRICS
+from tests.metrics import METRICS
 
 DELTA1 = Axis("depth", METRICS["delta1"])
 RMSE = Axis("depth", METRICS["rmse"])

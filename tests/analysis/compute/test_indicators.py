@@ -9,7 +9,7 @@ from analysis.compute import indicators as module
 from analysis.compute.fronts import Reference
 from analysis.compute.indicators import axis_ranges, indicators
 from analysis.load.axes import Axis
-from mtl.records import METRICS
+from tests.metrics import METRICS
 
 DELTA1 = Axis("depth", METRICS["delta1"])
 RMSE = Axis("depth", METRICS["rmse"])

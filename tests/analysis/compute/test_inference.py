@@ -19,7 +19,7 @@ from analysis.compute.inference import (
     symmetric_interval,
 )
 from analysis.load.axes import Axis
-from mtl.records import METRICS
+from tests.metrics import METRICS
 
 AXES = (Axis("depth", METRICS["delta1"]), Axis("segmentation", METRICS["miou"]))
 ORIGIN = Reference((0.0, 0.0), "")

@@ -19,7 +19,7 @@ from analysis.compute.fronts import Reference
 from analysis.compute.indicators import indicators
 from analysis.compute.inference import PermutationTest, run_level_test, seed_level_test
 from analysis.load.axes import Axis
-from mtl.records import METRICS
+from tests.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from analysis.load.groups import Group, comparable_groups, folder_name, groups_o
 from analysis.load.plans import Asked
 from analysis.load.runs import load_stores
 from analysis.pareto import main
-from analysis.report import write_reports
+from analysis.reports import write_reports
 from mtl.errors import UsageError, UserError
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec

@@ -12,7 +12,7 @@ from analysis.load.run_files import NO_FILES
 from analysis.load.runs import load_stores
 from analysis.page import build
 from analysis.render.panels import Points
-from analysis.report import write_reports
+from analysis.reports import write_reports
 from analysis.sections.method_ranks import MAX_ROWS, method_ranks
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS

@@ -17,11 +17,11 @@ from analysis.sections.operating_points import (
     Plane,
     operating_point_figures,
 )
-from mtl.records import METRICS, PLOTTED_METRIC
 from mtl.spec import RunSpec
 from mtl.spec.methods import METHODS
 from mtl.spec.sections import TASKS
 from tests.analysis.conftest import depth_and_segmentation, fill, findings_of, finish, make_spec
+from tests.metrics import METRICS, PLOTTED_METRIC
 
 
 def values_of(tasks, generator) -> dict:

@@ -15,7 +15,7 @@ from analysis.load.matched import by_point
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import load_stores
 from analysis.load.table import load_table
-from analysis.report import write_reports, write_table_report
+from analysis.reports import write_reports, write_table_report
 from analysis.sections.picker import picker
 from mtl.spec import RunSpec
 from mtl.store import Store

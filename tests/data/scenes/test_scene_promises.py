@@ -15,11 +15,11 @@ import torch
 
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
-from mtl.records import PLOTTED_METRIC
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.tasks import TASKS
 from mtl.training import fit
+from tests.metrics import PLOTTED_METRIC
 
 pytestmark = pytest.mark.slow
 

@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 import mtl.store
 from analysis.load.axes import check_tasks
 from analysis.load.groups import Group, groups_of_stores
-from analysis.load.plans import Asked
+from analysis.load.metrics import Declared, asked_metrics, refuse_declared
+from analysis.load.plans import Asked, stores_among, table_among
 from analysis.load.run_files import NO_FILES, RunFiles
+from mtl.errors import UsageError, UserError
+from mtl.spec.tasks import Metric
 from mtl.store import Store, write_atomically, write_json
 
 if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
     from analysis.load.runs import Loaded
 
 SUMMARY_SCHEMA = 1
@@ -136,19 +141,143 @@ def write_table_report(
     path: Path,
     out: Path,
     metrics: Mapping[str, str] | None = None,
+    own: Declared | None = None,
     *,
     paper_scaling: bool = False,
     static: bool = False,
 ) -> ReportSummary:
-    """Write the report on a tidy CSV or Parquet to `out`; see `write_reports`."""
+    """Write the report on a tidy CSV or Parquet to `out`; see `write_reports`.
+
+    `own` declares the metrics of tasks that are not this project's.
+    """
 
     def load() -> "Loaded":
         from analysis.load.table import load_table
 
-        return load_table(path)
+        return load_table(path, own)
 
     options = {"metrics": dict(metrics or {}), "paper_scaling": paper_scaling, "static": static}
-    return _write(out, [path.read_bytes()], load, options, NO_FILES)
+    return _write(out, [path.read_bytes(), _own_bytes(own)], load, options, NO_FILES)
+
+
+def _own_bytes(own: Declared | None) -> bytes:
+    return json.dumps({task: held.to_dict() for task, held in (own or {}).items()}).encode()
+
+
+Results = Any
+"""A store or several, a sweep's folder, a CSV or Parquet (their paths); a pandas DataFrame; a Ray
+Tune `ResultGrid` or experiment folder; an Optuna study."""
+AskedMetrics = Mapping[str, str | Metric | Sequence[Metric]]
+"""Task -> the metric that judges it: a name, `mae:min:degrees`, a `Metric`, or several."""
+
+
+def report(
+    results: Results,
+    out: str | Path = "report",
+    metrics: AskedMetrics | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> dict[str, ReportSummary]:
+    """Write the report on results from anywhere; return it by label, "" where there is one.
+
+    Args:
+        results: what to report.
+        out: folder for report.html, tables/ and summary.json.
+        metrics: by which tasks are judged; tasks of one's own need a direction and a unit.
+        columns: column of the results -> `method`, `seed`, `priority_<task>`, `<task>_<metric>` or
+            another name of a tidy table (docs/report.md), where names differ.
+
+    Raises:
+        UserError: in one sentence, for what cannot be reported.
+    """
+    chosen, own = asked_metrics(metrics or {})
+    places = _places(results)
+    if places is None or columns:
+        loaded = _loaded_frame(results, own, columns)
+        inputs = [loaded.runs.to_csv().encode(), repr(loaded.notes).encode(), _own_bytes(own)]
+        options = {"metrics": chosen}
+        return {"": _write(Path(out), inputs, lambda: loaded, options, NO_FILES)}
+    table = table_among(places)
+    if table is not None:
+        return {"": write_table_report(table, Path(out), chosen, own)}
+    refuse_declared(own)
+    stores, asked = stores_among(places)
+    return write_reports(stores, Path(out), asked, chosen)
+
+
+def operating_points(
+    results: Results,
+    metrics: AskedMetrics | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> "Figure":
+    """Return the operating points of results from anywhere as a plotly figure.
+
+    Of several tasks the first two axes are drawn. Arguments are those of `report`.
+
+    Raises:
+        UserError: also where the results hold sets of runs that may not be compared.
+    """
+    from plotly.graph_objects import Figure
+
+    from analysis.compute.findings import find
+    from analysis.load.table import load_table
+    from analysis.render.plotly_json import plotly_values
+    from analysis.sections.operating_points import operating_point_figures
+
+    chosen, own = asked_metrics(metrics or {})
+    places = _places(results)
+    table = None if places is None or columns else table_among(places)
+    if places is None or columns:
+        loaded = _loaded_frame(results, own, columns)
+    elif table is not None:
+        loaded = load_table(table, own)
+    else:
+        refuse_declared(own)
+        stores, asked = stores_among(places)
+        groups = groups_of_stores(stores, asked)
+        if len(groups) != 1:
+            raise UserError(
+                f"Expected runs that may be compared, got {len(groups)} sets of runs. Name one "
+                "sweep (STORE/sweeps/NAME), or write a report: it has a page for each."
+            )
+        loaded = _load_group(stores, groups[0], [])
+    axes, _ = loaded.axes(chosen)
+    figures = operating_point_figures(find(loaded, axes))
+    if not figures:
+        raise UserError("Expected finished runs of two tasks or more, got none to draw.")
+    values = plotly_values(figures[0].panels[0])
+    widest = max(values["variants"], key=lambda variant: variant["min_width"])
+    layout = {**values["layout"], **widest["layout"], "showlegend": True, "height": 600}
+    return Figure(data=values["data"], layout=layout)
+
+
+def _places(results: Results) -> list[str] | None:
+    """Return the paths and addresses that results are; None where they are something else."""
+    from analysis.load.frames import is_experiment
+
+    if isinstance(results, str | Path):
+        return None if is_experiment(Path(results)) else [str(results)]
+    is_list = isinstance(results, Sequence) and all(isinstance(r, str | Path) for r in results)
+    return [str(place) for place in results] if is_list else None
+
+
+def _loaded_frame(results: Results, own: Declared, columns: Mapping[str, str] | None) -> "Loaded":
+    import pandas as pd
+
+    from analysis.load.frames import finished, frame_of, is_experiment, with_priorities
+    from analysis.load.sheet import read_sheet, sheet_of
+    from analysis.load.table import runs_of_sheet
+
+    if isinstance(results, str | Path) and not is_experiment(Path(results)):
+        table = table_among([str(results)])
+        if table is None:
+            raise UsageError("Expected columns= for a table or a frame, got it for a store.")
+        results = read_sheet(table, text=()).frame
+    frame, where = frame_of(results, columns)
+    assert isinstance(frame, pd.DataFrame)
+    frame, notes = finished(frame, where)
+    sheet = sheet_of(with_priorities(frame, own), where)
+    sheet.notes.extend(notes)
+    return runs_of_sheet(sheet, own)
 
 
 def _write(

@@ -1,0 +1,171 @@
+"""Results that other tools hold in memory or in a folder -> one frame with a row a run.
+
+Known by what they offer, so that neither Ray nor Optuna is imported: a pandas DataFrame, a Ray Tune
+`ResultGrid` or experiment folder, an Optuna study. Columns get the names of a tidy table (see
+`analysis.load.table`) where the tool's own prefixes can be told; `columns` renames others.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.load.metrics import Declared
+from analysis.load.priorities import priority_column
+from analysis.load.text import counted
+from mtl.errors import UsageError, UserError
+
+PREFIXES = ("params_", "user_attrs_", "values_", "config/", "train_loop_config/", "test/")
+"""Of other tools, before the name that a user gave."""
+FINISHED = {"COMPLETE", "finished", "TERMINATED"}
+"""What Optuna, W&B and Tune call a run that is done."""
+
+
+def frame_of(results: Any, columns: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, str]:
+    """Return results as a tidy frame, and what messages call them.
+
+    Args:
+        results: a DataFrame, a `ResultGrid`, an Optuna study, or the path of a Tune experiment.
+        columns: their column -> ours, where names differ.
+
+    Raises:
+        UserError: if no run is finished, or a column that `columns` names is not there.
+    """
+    if isinstance(results, pd.DataFrame):
+        frame, where = results, "the DataFrame"
+    elif isinstance(results, str | Path):
+        frame, where = pd.DataFrame(_rows_of_folder(Path(results))), str(results)
+    elif hasattr(results, "trials_dataframe"):
+        frame, where = results.trials_dataframe(), "the Optuna study"
+    elif hasattr(results, "get_dataframe"):
+        frame, where = pd.DataFrame(_rows_of_grid(results)), "the ResultGrid"
+    else:
+        raise UsageError(
+            "Expected a store, a table, a DataFrame, a ResultGrid or an Optuna study, got "
+            f"{type(results).__name__}."
+        )
+    lacking = [name for name in columns or {} if name not in frame]
+    if lacking:
+        raise UserError(
+            f"Expected the column {lacking[0]!r} in {where}, got none of that name. Its columns: "
+            f"{', '.join(map(str, frame))}."
+        )
+    frame = frame.rename(columns=dict(columns or {}))
+    return frame.rename(columns=_own_names(frame.columns)), where
+
+
+def is_experiment(path: Path) -> bool:
+    """Return whether a folder is an experiment of Ray Tune."""
+    return path.is_dir() and any(path.glob("*/params.json"))
+
+
+def _own_names(names: Iterable[Any]) -> dict[Any, str]:
+    """Return column -> its name without another tool's prefix, where nothing else has it."""
+    taken, found = {str(name) for name in names}, {}
+    for name in names:
+        own = str(name)
+        for prefix in PREFIXES:
+            own = own.removeprefix(prefix)
+        own = own.replace("validation/", "validation_").replace("/", "_")
+        if own not in taken:
+            found[name] = own
+            taken.add(own)
+    return found
+
+
+def _rows_of_grid(grid: Any) -> list[dict[str, Any]]:
+    return [
+        _row(result.config or {}, result.metrics or {}, result.error is not None) for result in grid
+    ]
+
+
+def _rows_of_folder(folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for path in sorted(folder.glob("*/params.json")):
+        config = _json(path, json.loads)
+        reported = path.with_name("result.json")
+        last = _json(reported, _last_line) if reported.exists() else {}
+        rows.append(_row(config, last, path.with_name("error.txt").exists()))
+    return rows
+
+
+def _last_line(text: str) -> dict[str, Any]:
+    lines = text.strip().splitlines()
+    return json.loads(lines[-1]) if lines else {}
+
+
+def _json(path: Path, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return parse(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"Expected a file of a Tune trial in {path}, got {error}.") from error
+
+
+def _row(config: Mapping[str, Any], reported: Mapping[str, Any], failed: bool) -> dict[str, Any]:
+    settings = {f"config/{name}": value for name, value in _flat(config).items()}
+    metrics = {k: v for k, v in _flat(reported).items() if not k.startswith("config/")}
+    return {**settings, **metrics, "state": "ERROR" if failed else "TERMINATED"}
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}{name}/")
+        else:
+            found[f"{path}{name}"] = value
+    return found
+
+
+def finished(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of finished runs, by a column `state` if there is one, and a note."""
+    name = next((name for name in ("state", "State") if name in frame), None)
+    if name is None:
+        return frame, []
+    states = frame[name].astype(str).str.removeprefix("TrialState.")
+    done = states.isin(FINISHED)
+    if not done.any():
+        raise UserError(
+            f"Expected finished runs in {where}, got {counted(len(frame), 'run', 'runs')} in the states "
+            f"{', '.join(sorted(set(states)))}."
+        )
+    frame = frame.drop(columns=name)[done].reset_index(drop=True)
+    left_out = [f"{number} {state}" for state, number in states[~done].value_counts().items()]
+    return frame, [f"Not shown, as not finished: {', '.join(left_out)}."] if left_out else []
+
+
+def with_priorities(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
+    """Return the frame with a column of priorities a task, from a column `priorities` of lists.
+
+    Their order is that of a column `tasks`, else that in which metrics are declared.
+    """
+    if "priorities" not in frame or any(priority_column(task) in frame for task in declared):
+        return frame
+    order = _order(frame, declared)
+    columns: dict[str, Any] = {priority_column(task): [] for task in order}
+    for place, held in enumerate(frame["priorities"], 1):
+        values = [None] * len(order) if _is_empty(held) else list(held)
+        if len(values) != len(order):
+            raise UserError(
+                f"Expected priorities of the tasks {', '.join(order)} in row {place}, got {held}."
+            )
+        for task, value in zip(order, values, strict=True):
+            columns[priority_column(task)].append(value)
+    return frame.drop(columns=["priorities", *({"tasks"} & set(frame))]).assign(**columns)
+
+
+def _order(frame: pd.DataFrame, declared: Declared) -> Sequence[str]:
+    if "tasks" in frame:
+        return list(frame["tasks"].iloc[0])
+    if not declared:
+        raise UserError(
+            "Expected the tasks of the column priorities, got none. Give metrics={task: ...} in "
+            "the order of the priorities, or a column priority_<task> for each."
+        )
+    return list(declared)
+
+
+def _is_empty(held: Any) -> bool:
+    return held is None or (isinstance(held, float) and held != held)
