@@ -99,6 +99,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Path:
         for p in (0.25, 0.5, 0.75)
     ]
     (folder / "anyones_results.csv").write_text("\n".join(lines) + "\n")
+    own = "method,seed,priority_steering,priority_drowsiness,mae,p95,auroc"
+    rows = [line.split(",") for line in lines[1:]]
+    rows = [[*row[:4], str(3 - float(row[2])), "5", str(0.6 + float(row[3]) / 4)] for row in rows]
+    (folder / "runs.csv").write_text("\n".join([own, *map(",".join, rows)]) + "\n")
     lines = ["algorithm,rmse,miou"]
     lines += [f"{name},{0.5 + n / 10},{0.6 - n / 10}" for n, name in enumerate(("lsb", "fixed"))]
     (folder / "trials.csv").write_text("\n".join(lines) + "\n")

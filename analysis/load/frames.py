@@ -128,8 +128,8 @@ def finished(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
     done = states.isin(FINISHED)
     if not done.any():
         raise UserError(
-            f"Expected finished runs in {where}, got {counted(len(frame), 'run', 'runs')} in the states "
-            f"{', '.join(sorted(set(states)))}."
+            f"Expected finished runs in {where}, got {counted(len(frame), 'run', 'runs')} in the "
+            f"states {', '.join(sorted(set(states)))}."
         )
     frame = frame.drop(columns=name)[done].reset_index(drop=True)
     left_out = [f"{number} {state}" for state, number in states[~done].value_counts().items()]

@@ -96,7 +96,9 @@ def test_several_metrics_of_a_task_are_tabulated_and_the_first_is_drawn(tmp_path
 
 
 def test_store_brings_its_own_metrics(full_store, tmp_path, capsys):
-    assert main([str(full_store.root), "--out", str(tmp_path), "--metrics", "depth=rmse:min:m"]) == 2
+    assert (
+        main([str(full_store.root), "--out", str(tmp_path), "--metrics", "depth=rmse:min:m"]) == 2
+    )
     assert "runs of a store say themselves" in capsys.readouterr().err
 
 
