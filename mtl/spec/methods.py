@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtl.errors import UsageError
+from mtl.spec.code import TORCHJD
 from mtl.spec.strict import canonical_float, checked_name
 
 OptionValue = float | int | None
@@ -118,8 +119,6 @@ TORCHJD_METHODS: dict[str, MethodNeeds] = {
 }
 """TorchJD's aggregators of the tasks' gradients, and FAMO. Its other functions of the losses are
 our own methods, or weights that no priority steers."""
-
-TORCHJD = "torchjd:"
 
 METHODS: dict[str, MethodNeeds] = {
     **OWN_METHODS,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mtl.errors import UsageError
+from mtl.spec.code import check_code_field, code_of, is_reference, top_module
 from mtl.spec.methods import METHODS, OptionValue, check_method, check_options
 from mtl.spec.sections import (
     SHARING_NOTHING,
@@ -48,6 +49,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "micro_batches": 1,
     "precision": "float32",
     "channels_last": True,
+    "code": {},
     "regularizers": True,
     "selection": "last",
 }
@@ -97,6 +99,9 @@ class RunSpec:
     data: DataSpec = field(default_factory=DataSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
+    code: dict[str, str] = field(default_factory=dict)
+    """Module -> hash of its source, of what comes from outside (`mtl.spec.code`). The modules that
+    the run names resolve to their present hash; further ones on which they depend may be given."""
     numerics_version: int = NUMERICS_VERSION
 
     def __post_init__(self) -> None:
@@ -130,7 +135,10 @@ class RunSpec:
                 f"Expected no priorities for method {self.method!r}, which takes none, "
                 f"got {list(self.priorities)}."
             )
+        check_code_field(self.code)
+        missing = [name for name in self.references if top_module(name) not in self.code]
         resolved: dict[str, Any] = {
+            "code": {**self.code, **code_of(missing)},
             "method_options": check_options(self.method, self.method_options),
             "loss_units": self._resolved_units(),
         }
@@ -148,6 +156,13 @@ class RunSpec:
             checked_name(task, TASKS, "task")
         if len(set(self.tasks)) != len(self.tasks):
             raise UsageError(f"Expected distinct tasks, got {list(self.tasks)}.")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Return the names of what comes from outside, as `module:name`."""
+        network = self.network
+        parts = (self.method, *self.tasks, network.architecture, network.encoder, self.data.name)
+        return tuple(name for name in parts if is_reference(name))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -17,6 +17,7 @@ from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreacha
 from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
 from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
+from mtl.spec.code import check_code
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
 from mtl.streams import global_stream
@@ -69,6 +70,7 @@ def fit(
             f"Expected numerics_version {NUMERICS_VERSION}, got {spec.numerics_version}. "
             "Train it with the release that planned it."
         )
+    check_code(spec.code)
     run_id = store.write_spec(spec)
     with store.run_lock(run_id):
         done = store.result(run_id)

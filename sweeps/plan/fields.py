@@ -18,6 +18,8 @@ from mtl.spec.strict import checked_name, convert, parse_yaml
 
 MAPPINGS: tuple[str, ...] = ("method_options", "loss_units")
 """Fields of RunSpec that map names to numbers; `loss_units.depth` addresses one entry."""
+RESOLVED: tuple[str, ...] = ("code",)
+"""Fields that follow from the others."""
 
 
 @functools.cache
@@ -46,7 +48,7 @@ def field_type(dotted: str) -> Any:
     if mapping in MAPPINGS and entry:
         return float | None if mapping == "method_options" else float
     options = (f"method_options.{name}" for needs in METHODS.values() for name in needs.options)
-    known = [*field_types().keys() - set(MAPPINGS), *options, "loss_units.TASK"]
+    known = [*field_types().keys() - {*MAPPINGS, *RESOLVED}, *options, "loss_units.TASK"]
     checked_name(dotted, set(known), "field", listed_in="mtl/spec/run.py")
     return field_types()[dotted]
 
@@ -98,7 +100,9 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted fields as the nested mapping that `RunSpec.from_dict` takes."""
     tree: dict[str, Any] = {}
     for dotted, value in values.items():
-        *folders, leaf = dotted.split(".")
+        is_entry = dotted.startswith(tuple(f"{name}." for name in MAPPINGS))
+        # `loss_units.tools.tasks:Gaze`: the entry's name may have dots of its own.
+        *folders, leaf = dotted.split(".", 1 if is_entry else -1)
         branch = tree
         for folder in folders:
             branch = branch.setdefault(folder, {})
