@@ -5,7 +5,10 @@ operating_points("results").show()
 report(frame, out="report", metrics={"steering": "mae:min:degrees", "drowsiness": "auroc:max"})
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.reports import operating_points, report
 
 __all__ = ["operating_points", "report"]
 
