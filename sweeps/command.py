@@ -198,20 +198,20 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     Returns:
         False if a report could not be made; then why is printed.
     """
-    from analysis import report
+    from analysis import reports
     from analysis.load.plans import Asked
 
     folder = Path("reports") / plan.name
     if store.is_local:
         folder = store.sweep_folder(plan.name) / "report"
     try:
-        reports = report.write_reports([store], folder, Asked(tuple(plan.run_ids), tuple(tuned)))
+        written = reports.write_reports([store], folder, Asked(tuple(plan.run_ids), tuple(tuned)))
     except (UserError, ValueError) as error:
         # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
         print(f"No report: {error}", file=sys.stderr)
         return False
-    print(report.to_text(reports))
-    if len(reports) > 1:
+    print(reports.to_text(written))
+    if len(written) > 1:
         print(f"\nAll reports: {folder / 'report.html'}")
     return True
 
