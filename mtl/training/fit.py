@@ -33,7 +33,14 @@ from mtl.training.checkpoint import (
     tidy_checkpoints,
 )
 from mtl.training.evaluation import evaluate, memory_format, new_network
-from mtl.training.manifest import new_manifest, peak_memory_bytes, reset_peak_memory, weights_hash
+from mtl.training.manifest import (
+    network_size,
+    new_manifest,
+    peak_device_bytes,
+    peak_memory_bytes,
+    reset_peak_memory,
+    weights_hash,
+)
 from mtl.training.samples import samples_of
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
 from mtl.weighting import build_weighting
@@ -194,6 +201,7 @@ class _Run:
             store.write_epochs(run_id, records)
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
+        manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
         store.write_manifest(run_id, manifest)
@@ -217,6 +225,7 @@ class _Run:
         save_weights(store, run_id, self.network, self.runtime.keep)
         manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
         manifest["peak_memory_bytes"] = peak_memory_bytes()
+        manifest["peak_device_bytes"] = peak_device_bytes(self.device)
         store.write_manifest(run_id, manifest)
         store.write_result(result)
         tidy_checkpoints(store, run_id, self.runtime.keep)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mtl.data.batches import MappedSplit
 from mtl.data.manifest import data_info, read_manifest
@@ -21,12 +22,16 @@ from mtl.store import write_json
 from mtl.store.code_version import code_version
 from mtl.store.store import MANIFEST_SCHEMA
 from mtl.tasks import TASKS, Task
+from mtl.training.evaluation import memory_format
 
 
 def reset_peak_memory() -> None:
     """Start the measurement again, for a process that trained another run before."""
     with suppress(OSError):  # Linux alone can; elsewhere the peak is that of all runs so far
         Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_bytes() -> int | None:
@@ -44,6 +49,11 @@ def peak_memory_bytes() -> int | None:
     return (kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024
 
 
+def peak_device_bytes(device: torch.device) -> int | None:
+    """Return the most of a GPU's memory that tensors took since then; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def weights_hash(network: nn.Module) -> str:
     """Return 16 hexadecimal digits of a hash of a network's parameters and buffers."""
     digest = hashlib.sha256()
@@ -51,6 +61,24 @@ def weights_hash(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def network_size(network: nn.Module, spec: RunSpec, device: torch.device) -> dict[str, int]:
+    """Return the number of a network's parameters and the operations of one image's forward pass.
+
+    Convolutions and matrix products count, a multiply-add as two. The network is left in training
+    mode, with nothing of it changed.
+    """
+    shape = (1, 3, spec.data.height, spec.data.width)
+    image = torch.zeros(shape, device=device).contiguous(memory_format=memory_format(spec))
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    network.train()
+    return {
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "forward_flops": counter.get_total_flops(),
+    }
 
 
 def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str, Any]:

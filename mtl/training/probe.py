@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtl.data.batches import Batch
 from mtl.data.sample import DataInfo
@@ -20,6 +19,7 @@ from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import TASKS
 from mtl.training.evaluation import memory_format, new_network, predict
+from mtl.training.manifest import network_size
 from mtl.training.step import EpochLog, Stepper, task_losses
 from mtl.weighting import build_weighting
 
@@ -80,7 +80,7 @@ def probe(
     largest = -(-spec.batch_size // spec.micro_batches)
     part = _random_batch(replace(spec, batch_size=largest, micro_batches=1), info, device)
     with _one_thread(), global_stream(spec.seed, "probe"):
-        forward_flops = _forward_flops(network, batch.images[:1])
+        size = network_size(network, spec, device)
         activation_bytes = _kept_bytes(
             lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
         )
@@ -88,8 +88,7 @@ def probe(
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        num_parameters=sum(p.numel() for p in parameters),
-        forward_flops=forward_flops,
+        **size,
         activation_bytes=activation_bytes,
         parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
         seconds_per_step=statistics.median(seconds),
@@ -123,15 +122,6 @@ def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:
         {task: target.to(device) for task, target in targets.items()},
         {task: torch.ones(shape, dtype=torch.bool, device=device) for task in spec.tasks},
     )
-
-
-def _forward_flops(network: nn.Module, images: Tensor) -> int:
-    """Return the operations of a forward pass in evaluation mode, a multiply-add as two."""
-    network.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(images)
-    network.train()
-    return counter.get_total_flops()
 
 
 def _kept_bytes(forward: Callable[[], Tensor], network: nn.Module) -> int:
