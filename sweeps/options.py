@@ -15,8 +15,9 @@ from typing import Any
 from mtl.command_line import Parser
 from mtl.errors import UsageError
 from mtl.spec import Runtime
+from mtl.spec.code import TORCHJD
 from mtl.spec.encoders import weights_file_id
-from mtl.spec.methods import TORCHJD, TORCHJD_METHODS
+from mtl.spec.methods import TORCHJD_METHODS
 from mtl.spec.strict import convert, flat, parse_yaml
 from mtl.store import check_sweep_name
 from sweeps.launch import Execution

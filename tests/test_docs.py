@@ -57,6 +57,12 @@ def main_of(words: list[str]) -> tuple[str, list[str]]:
     return words[1].removesuffix(".py").replace("/", "."), words[2:]
 
 
+def own_modules() -> dict[str, str]:
+    """Return file name -> source of the modules of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    return dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", page, re.M | re.S))
+
+
 def write_store(folder: Path, seed: int, data_root: str) -> RunSpec:
     """Train four runs of one epoch, as a small grid that is planned and done; return the last."""
     store, run_ids = Store(folder), []
@@ -106,6 +112,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Path:
     lines = ["algorithm,rmse,miou"]
     lines += [f"{name},{0.5 + n / 10},{0.6 - n / 10}" for n, name in enumerate(("lsb", "fixed"))]
     (folder / "trials.csv").write_text("\n".join(lines) + "\n")
+    for name, text in own_modules().items():
+        (folder / name).write_text(text)
     yaml = re.search(r"<<'END'\n(.*?)\n +END", (ROOT / "docs" / "data.md").read_text("utf-8"), re.S)
     assert yaml is not None
     write_images(folder / "camvid", yaml[1])
@@ -127,7 +135,8 @@ def test_readme_takes_two_screens() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text)
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert not missing
 

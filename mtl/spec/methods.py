@@ -4,7 +4,8 @@
 the library has no default for a parameter, the one given here is its paper's or the mildest; a
 contract test compares the table with the library.
 
-A new method is an entry here, a `Weighting` in a file of `mtl.weighting`, and an entry in
+A method of one's own is `module:Name`, a `Weighting` with an attribute `needs` (docs/extending.md).
+One of this project is an entry here, a `Weighting` in a file of `mtl.weighting`, and an entry in
 `mtl.weighting.WEIGHTINGS`.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtl.errors import UsageError
-from mtl.spec.code import TORCHJD
+from mtl.spec.code import OWN, TORCHJD, is_reference, load_object
 from mtl.spec.strict import canonical_float, checked_name
 
 OptionValue = float | int | None
@@ -127,12 +128,33 @@ METHODS: dict[str, MethodNeeds] = {
 
 
 def check_method(name: str) -> str:
-    """Return `name`; raise a `ValueError` that lists the known methods unless it is one."""
-    if name in METHODS:
+    """Return `name`; raise a `ValueError` that lists the known methods unless it is one.
+
+    Of `module:Name` the form alone is looked at.
+    """
+    if name in METHODS or is_reference(name):
         return name
     if name.startswith(TORCHJD):
         checked_name(name.removeprefix(TORCHJD), TORCHJD_METHODS, "TorchJD method")
-    return checked_name(name, [*OWN_METHODS, f"{TORCHJD}<Name>"], "method")
+    return checked_name(name, [*OWN_METHODS, f"{TORCHJD}<Name>", OWN], "method")
+
+
+def needs_of(method: str) -> MethodNeeds:
+    """Return what a method asks of its user; the module of `module:Name` is imported for it.
+
+    Raises:
+        ValueError: for an unknown method, or one from outside that does not say what it needs.
+    """
+    if not is_reference(check_method(method)):
+        return METHODS[method]
+    needs = getattr(load_object(method, "method"), "needs", None)
+    if not isinstance(needs, MethodNeeds):
+        raise UsageError(
+            f"Expected a Weighting with `needs = MethodNeeds(...)` at {method!r}, got "
+            f"{'none' if needs is None else repr(needs):.100}. Add it to the class; without "
+            "priorities and options it is MethodNeeds()."
+        )
+    return needs
 
 
 def check_options(method: str, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
@@ -141,7 +163,7 @@ def check_options(method: str, given: Mapping[str, OptionValue]) -> dict[str, Op
     Raises:
         ValueError: for an option that the method does not have, or one outside its range.
     """
-    needs = METHODS[method]
+    needs = needs_of(method)
     for name in given:
         checked_name(name, needs.options, "option", of=f"method {method!r}")
     options = {**needs.options, **given}

@@ -17,7 +17,14 @@ from typing import Any, Literal
 
 from mtl.errors import UsageError
 from mtl.spec.code import check_code_field, code_of, is_reference, top_module
-from mtl.spec.methods import METHODS, OptionValue, check_method, check_options
+from mtl.spec.methods import (
+    METHODS,
+    MethodNeeds,
+    OptionValue,
+    check_method,
+    check_options,
+    needs_of,
+)
 from mtl.spec.sections import (
     SHARING_NOTHING,
     TASKS,
@@ -71,7 +78,7 @@ class RunSpec:
     """Priority factors (`lsb`) or weights (`fixed`, `scaled_fixed`, `stch`), positive, summing to
     1; None resolves to equal ones where the method takes priorities."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
-    """Options of the method; those left out resolve to the defaults in `METHODS`."""
+    """Options of the method; those left out resolve to its defaults."""
     loss_units: dict[str, float] = field(default_factory=dict)
     """Task -> factor on its loss, as if the loss were measured in another unit; 1 if left out."""
     seed: int = 0
@@ -107,7 +114,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         """Resolve what was left out, round floats, and refuse what cannot be trained."""
         self._check_tasks()
-        needs = METHODS[check_method(self.method)]
+        check_method(self.method)
+        check_code_field(self.code)
         settle(self)
         check_at_least("seed", self.seed, 0)
         for name in ("epochs", "batch_size", "micro_batches", "period_epochs"):
@@ -118,6 +126,29 @@ class RunSpec:
         ):
             if (value := getattr(self, name)) > maximum:
                 raise UsageError(f"Expected {name} at most {bound} = {maximum}, got {value}.")
+        missing = [name for name in self.references if top_module(name) not in self.code]
+        resolved: dict[str, Any] = {
+            "code": {**self.code, **code_of(missing)},
+            "loss_units": self._resolved_units(),
+        }
+        if is_reference(self.method) and self.method not in missing:
+            # Resolved when it was planned; whoever reads results executes no code from outside.
+            options = self.method_options
+            resolved["method_options"] = {
+                name: canonical_float(value) if isinstance(value, float) else value
+                for name, value in sorted(options.items())
+            }
+            if self.priorities is not None:
+                resolved["priorities"] = check_priorities(self.priorities, self.tasks)
+        else:
+            resolved |= self._resolved_method(needs_of(self.method))
+        if self.network.cross_stitch_own_share is None:
+            resolved["network"] = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
+        for name, value in resolved.items():
+            object.__setattr__(self, name, value)
+
+    def _resolved_method(self, needs: MethodNeeds) -> dict[str, Any]:
+        """Return the options and priorities of the method, those left out at their defaults."""
         if len(self.tasks) < needs.min_tasks:
             raise UsageError(
                 f"Expected at least {needs.min_tasks} tasks for method {self.method!r}, got "
@@ -135,19 +166,12 @@ class RunSpec:
                 f"Expected no priorities for method {self.method!r}, which takes none, "
                 f"got {list(self.priorities)}."
             )
-        check_code_field(self.code)
-        missing = [name for name in self.references if top_module(name) not in self.code]
         resolved: dict[str, Any] = {
-            "code": {**self.code, **code_of(missing)},
-            "method_options": check_options(self.method, self.method_options),
-            "loss_units": self._resolved_units(),
+            "method_options": check_options(self.method, self.method_options)
         }
         if needs.takes_priorities:
             resolved["priorities"] = check_priorities(self.priorities, self.tasks)
-        if self.network.cross_stitch_own_share is None:
-            resolved["network"] = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
-        for name, value in resolved.items():
-            object.__setattr__(self, name, value)
+        return resolved
 
     def _check_tasks(self) -> None:
         if not self.tasks:
@@ -172,9 +196,12 @@ class RunSpec:
     @property
     def method_settings(self) -> dict[str, OptionValue]:
         """Options of the method, and its period where it has one."""
-        if not METHODS[self.method].has_periods:
-            return dict(self.method_options)
-        return {**self.method_options, **{name: getattr(self, name) for name in PERIOD_FIELDS}}
+        periods = {name: getattr(self, name) for name in PERIOD_FIELDS}
+        if is_reference(self.method):  # nobody asks it: said where it is not the usual one
+            has_periods = periods != {name: NEUTRAL_VALUES[name] for name in PERIOD_FIELDS}
+        else:
+            has_periods = METHODS[self.method].has_periods
+        return {**self.method_options, **(periods if has_periods else {})}
 
     def _check_period(self, has_periods: bool) -> None:
         given = f"period_epochs {self.period_epochs} and period_steps {self.period_steps}"

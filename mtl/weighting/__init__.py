@@ -6,7 +6,8 @@
     weighting.step()                # each step, after the optimizer's
     weighting.end_period()          # each epoch
 
-A new method is a file with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.methods`.
+A method of one's own is named `module:Name`, see docs/extending.md. One of this project is a file
+with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.methods`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +15,17 @@ from functools import partial
 from typing import Any
 
 from mtl.errors import UsageError
+from mtl.spec.code import TORCHJD, is_reference, load_object
 from mtl.spec.methods import (
-    METHODS,
-    TORCHJD,
     TORCHJD_METHODS,
+    MethodNeeds,
     OptionValue,
-    check_method,
     check_options,
+    needs_of,
 )
 from mtl.spec.strict import checked_name
 from mtl.spec.tasks import DECLARED_TASKS, LossKind
-from mtl.weighting.base import Weighting
+from mtl.weighting.base import Prioritised, Weighting
 from mtl.weighting.dwa import DWA
 from mtl.weighting.equal import Equal
 from mtl.weighting.fixed import Fixed
@@ -59,7 +60,7 @@ WEIGHTINGS: dict[str, Callable[..., Weighting]] = {
     },
 }
 
-__all__ = ["WEIGHTINGS", "Weighting", "build_weighting"]
+__all__ = ["WEIGHTINGS", "MethodNeeds", "Prioritised", "Weighting", "build_weighting"]
 
 
 def build_weighting(
@@ -76,7 +77,7 @@ def build_weighting(
     """Build the weighting `method`.
 
     Args:
-        method: a name in `WEIGHTINGS`.
+        method: a name in `WEIGHTINGS`, or `module:Name` of one's own.
         tasks: distinct task names, in the order of the losses.
         priorities: one positive number a task, summing to 1 within 1e-6, for methods that take
             them; None means equal ones.
@@ -93,10 +94,9 @@ def build_weighting(
         ValueError: for an unknown method or option, priorities that do not fit, or a method whose
             library is not installed.
     """
-    check_method(method)
+    needs = needs_of(method)
     if isinstance(tasks, str):
         raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
-    needs = METHODS[method]
     arguments: dict[str, Any] = check_options(method, options)
     if needs.takes_priorities:
         arguments["priorities"] = priorities
@@ -111,9 +111,15 @@ def build_weighting(
         arguments["loss_kinds"] = _loss_kinds(method, tasks, loss_kinds or {})
     if steps_per_period is not None and steps_per_period < 1:
         raise UsageError(f"Expected steps_per_period of at least 1, got {steps_per_period}.")
-    weighting = WEIGHTINGS[method](tasks, **arguments)
+    weighting = _builder(method)(tasks, **arguments)
+    if not isinstance(weighting, Weighting):
+        raise UsageError(f"Expected a Weighting at {method!r}, got {type(weighting).__name__}.")
     weighting.steps_per_period, weighting.skip_nonfinite = steps_per_period, skip_nonfinite
     return weighting
+
+
+def _builder(method: str) -> Callable[..., Weighting]:
+    return load_object(method, "method") if is_reference(method) else WEIGHTINGS[method]
 
 
 def _loss_kinds(

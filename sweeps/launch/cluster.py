@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl.errors import PreflightError
+from mtl.spec.code import code_path
 from mtl.store.code_version import CODE_VERSION_VARIABLE, code_version
 from sweeps.launch import Execution
 from sweeps.launch.preflight import PACKAGES, Needs, Versions, check_alike, look, versions
@@ -120,25 +121,30 @@ def resources_of(execution: Execution, memory_bytes: int) -> Resources:
     return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, grows)
 
 
-def travelling_code(scratch: Path) -> dict[str, Any]:
-    """Return the runtime environment by which the project's packages travel to the workers.
+def travelling_code(scratch: Path, modules: Collection[str] = ()) -> dict[str, Any]:
+    """Return the runtime environment by which the code travels to the workers.
 
-    The packages are gathered in a folder of their own, so that it does not matter whether they
-    lie in a checkout or among installed packages, that nothing else goes with them (results, data,
-    a virtual environment), and that an edit does not reach a sweep that is running. A job that was
-    submitted with a working folder brings the code in it.
+    The packages of the project, and the modules from outside, are gathered in a folder of their
+    own, so that it does not matter whether they lie in a checkout or among installed packages, that
+    nothing else goes with them (results, data, a virtual environment), and that an edit does not
+    reach a sweep that is running. A job that was submitted with a working folder brings the code in
+    it.
 
     Args:
         scratch: throw-away folder.
+        modules: top-level ones from outside.
     """
     # Where the code arrives there is no git to ask.
     environment = {CODE_VERSION_VARIABLE: code_version()}
     if submitted_runtime_env().get("working_dir"):
         return {"env_vars": environment}
-    for package in PACKAGES:
-        shutil.copytree(
-            package.__path__[0], scratch / "code" / package.__name__, ignore=LEFT_AT_HOME
-        )
+    paths = [Path(package.__path__[0]) for package in PACKAGES] + [code_path(m) for m in modules]
+    for path in dict.fromkeys(paths):
+        there = scratch / "code" / path.name
+        if path.is_dir():
+            shutil.copytree(path, there, ignore=LEFT_AT_HOME)
+        else:
+            shutil.copy(path, there)
     return {"working_dir": str(scratch / "code"), "env_vars": environment}
 
 

@@ -95,7 +95,7 @@ def launch(
         store, progress, journal, display,
         varies=plan.varies, is_cluster=execution.address is not None,
     )  # fmt: skip
-    own = Session(execution, plan.name, signals)
+    own = Session(execution, plan.name, signals, modules=plan.modules)
     with nullcontext(session) if session else own as held:
         _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
     for run_id in list(progress.running):

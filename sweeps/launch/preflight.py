@@ -10,7 +10,7 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import analysis
@@ -18,6 +18,7 @@ import mtl
 import sweeps
 from mtl.errors import PreflightError, UserError
 from mtl.spec import RunSpec, Runtime
+from mtl.spec.code import check_code
 from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
@@ -51,6 +52,8 @@ class Needs:
     weights_file: str | None = None
     weights: frozenset[str] = frozenset()
     """What the specs say of the encoder weights, one of which the file must hold."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Modules from outside and the hashes of their source."""
 
 
 def needs_of(
@@ -65,6 +68,7 @@ def needs_of(
         data_root=runtime.data_root,
         weights_file=runtime.encoder_weights_file,
         weights=frozenset(spec.network.encoder_weights for spec in runs),
+        code={module: held for spec in runs for module, held in spec.code.items()},
     )
 
 
@@ -81,6 +85,7 @@ def check_machine(needs: Needs) -> None:
     """Raise a `PreflightError` for the first thing that this machine lacks, or a `StoreError`."""
     if needs.versions is not None:
         check_alike({"the other nodes": needs.versions, "this one": versions()})
+    check_code(needs.code)
     store = Store(needs.store, create=False)
     for run_id in needs.run_ids:
         if store.kind(store.run_key(run_id)) == "absent":

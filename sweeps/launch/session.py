@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +123,7 @@ def _lives(process_id: str) -> bool:
 
 @contextlib.contextmanager
 def started_ray(
-    execution: Execution, sweep: str, signals: StopSignals
+    execution: Execution, sweep: str, signals: StopSignals, modules: Collection[str] = ()
 ) -> Iterator[tuple[Path, str | None]]:
     """Start Ray on this machine, or join a cluster.
 
@@ -131,6 +131,7 @@ def started_ray(
         execution: where Ray is; to the nodes of a cluster the project's code travels.
         sweep: what the dashboard calls this job.
         signals: entered by the caller.
+        modules: top-level ones from outside that the runs name; they travel too.
 
     Yields:
         A throw-away folder, and the address of the dashboard if there is one.
@@ -149,7 +150,7 @@ def started_ray(
     with scratch_folder() as scratch:
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        code = travelling_code(scratch) if address else {"env_vars": {}}
+        code = travelling_code(scratch, modules) if address else {"env_vars": {}}
         where: dict[str, Any] = {"address": address} if address else _on_this_machine(scratch)
         where |= {"include_dashboard": execution.dashboard} if not address else {}
         try:
@@ -215,13 +216,19 @@ class Session:
         name: of the sweep, for the dashboard.
         signals: entered by the caller.
         further_bytes: that the store will grow by beyond the runs of the first launch.
+        modules: top-level ones from outside that the runs name.
     """
 
     def __init__(
-        self, execution: Execution, name: str, signals: StopSignals, further_bytes: int = 0
+        self,
+        execution: Execution,
+        name: str,
+        signals: StopSignals,
+        further_bytes: int = 0,
+        modules: Collection[str] = (),
     ) -> None:
         self._execution, self._name, self._signals = execution, name, signals
-        self._further_bytes = further_bytes
+        self._further_bytes, self._modules = further_bytes, modules
         self._stack = ExitStack()
         self._ray: tuple[Path, str | None] | None = None
         self.needs: Needs | None = None
@@ -246,7 +253,7 @@ class Session:
             self.end()  # it died since the last launch
         if self._ray is None:
             self._ray = self._stack.enter_context(
-                started_ray(self._execution, self._name, self._signals)
+                started_ray(self._execution, self._name, self._signals, self._modules)
             )
         return self._ray[0]
 

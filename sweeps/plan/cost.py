@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl.spec import RunSpec, Runtime
-from mtl.spec.methods import METHODS
+from mtl.spec.code import is_reference
+from mtl.spec.methods import METHODS, needs_of
 from mtl.spec.sections import SPLITS, DataSpec
 from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
@@ -133,7 +134,9 @@ def step_key(spec: RunSpec) -> StepKey:
 
 def rate_key(spec: RunSpec) -> tuple[Any, ...]:
     """Return what decides how long one image takes."""
-    gradients = spec.method if METHODS[spec.method].needs_gradients else None
+    # Of a method from outside nobody asks, for earlier runs in the store, what it looks at.
+    own_way = is_reference(spec.method) or METHODS[spec.method].needs_gradients
+    gradients = spec.method if own_way else None
     return (*step_key(spec), gradients)
 
 
@@ -224,7 +227,7 @@ def passes(spec: RunSpec) -> float:
 
     A backward pass costs two forward ones; a method that looks at gradients takes one a task.
     """
-    backward = len(spec.tasks) if METHODS[spec.method].needs_gradients else 1
+    backward = len(spec.tasks) if needs_of(spec.method).needs_gradients else 1
     return (1 + 2 * backward) / 3
 
 

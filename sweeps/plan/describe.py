@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from mtl.spec import RunSpec
-from mtl.spec.methods import METHODS
+from mtl.spec.methods import needs_of
 from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
@@ -55,7 +55,7 @@ def plan_notes(plan: Plan) -> list[str]:
     for spec in plan.specs:
         if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE:
             short = max(short, spec.epochs)
-        if spec.micro_batches > 1 and METHODS[spec.method].needs_gradients:
+        if spec.micro_batches > 1 and needs_of(spec.method).needs_gradients:
             in_parts.add(spec.method)
     notes = [
         f"{method} compares the gradients of each micro-batch, not those of the whole batch."

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtl.errors import UsageError
 from mtl.spec import PERIOD_FIELDS, RunSpec, equal_priorities
-from mtl.spec.methods import METHODS, check_method
+from mtl.spec.methods import METHODS, check_method, needs_of
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
 from mtl.spec.strict import checked_name
 from sweeps.plan.fields import nested, varying_fields
@@ -44,6 +44,11 @@ class Plan:
     def runs(self) -> dict[str, RunSpec]:
         """Return run id -> spec."""
         return dict(zip(self.run_ids, self.specs, strict=True))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Return the top-level modules from outside that the runs name."""
+        return tuple(sorted({module for spec in self.specs for module in spec.code}))
 
     def without(self, settled: Container[str]) -> dict[str, RunSpec]:
         """Return run id -> spec of the runs that are not in `settled`."""
@@ -138,7 +143,7 @@ def _combinations(grid: Grid) -> list[RunSpec]:
             if rank >= len(points):
                 continue
             for method in dict.fromkeys(grid.methods):
-                takes = METHODS[method].takes_priorities
+                takes = needs_of(method).takes_priorities
                 chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
                 can_train = _obstacle(method, tasks, _architecture(chosen)) is None
                 if can_train and (takes or rank == 0):
@@ -163,7 +168,7 @@ def _architectures(grid: Grid) -> tuple[str, ...]:
 
 def _obstacle(method: str, tasks: tuple[str, ...], architecture: str) -> str | None:
     """Return why a method cannot train these tasks with this architecture; None if it can."""
-    needs = METHODS[method]
+    needs = needs_of(method)
     if len(tasks) < needs.min_tasks:
         return f"{method} is left out for {' '.join(tasks)}: it needs {needs.min_tasks} tasks."
     if needs.needs_gradients and architecture in SHARING_NOTHING:
@@ -186,7 +191,7 @@ def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
-    if not any(METHODS[method].takes_priorities for method in grid.methods):
+    if not any(needs_of(method).takes_priorities for method in grid.methods):
         return ((),)
     given = grid.axes.get("priorities")
     if given is None:
@@ -206,7 +211,7 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
 
 def _applicable(fields: Mapping[str, Any], method: str, tasks: tuple[str, ...]) -> dict[str, Any]:
     """Return `fields` without what has no meaning for this method, network and tasks."""
-    needs = METHODS[method]
+    needs = needs_of(method)
     known = {
         *(f"method_options.{name}" for name in needs.options),
         *(f"loss_units.{task}" for task in tasks),
@@ -279,7 +284,7 @@ def _num_runs(grid: Grid) -> int:
     num_values = math.prod(
         len(values) for name, values in grid.axes.items() if name != "priorities"
     )
-    methods = [METHODS[method] for method in dict.fromkeys(grid.methods)]
+    methods = [needs_of(method) for method in dict.fromkeys(grid.methods)]
     num_takers = sum(method.takes_priorities for method in methods)
     num_points = (_num_points(grid, len(tasks)) for tasks in grid.task_sets)
     per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)

@@ -21,7 +21,7 @@ from typing import Any
 
 from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
-from mtl.spec.methods import METHODS
+from mtl.spec.methods import needs_of
 from mtl.store import Store
 from sweeps.plan.grid import Grid, Plan, make_plan
 from sweeps.plan.lattice import Point
@@ -64,7 +64,7 @@ def check_refinable(grid: Grid, num_points: int) -> None:
     """Raise a `UsageError` for a grid without gaps, or fewer gaps than are to be filled."""
     if num_points < 1:
         raise UsageError(f"Expected --refine of at least 1, got {num_points}.")
-    if not any(METHODS[method].takes_priorities for method in grid.methods):
+    if not any(needs_of(method).takes_priorities for method in grid.methods):
         raise UsageError(
             f"Expected a method that takes priorities for --refine, got "
             f"{' and '.join(grid.methods)}."
@@ -88,7 +88,7 @@ def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
     """Return label -> run id -> spec of the sets of comparable runs that take priorities."""
     from analysis.load.groups import comparable_groups
 
-    specs = {r: spec for r, spec in plan.runs.items() if METHODS[spec.method].takes_priorities}
+    specs = {r: spec for r, spec in plan.runs.items() if needs_of(spec.method).takes_priorities}
     return {
         label: {run_id: specs[run_id] for run_id in run_ids}
         for label, run_ids in comparable_groups(specs).items()

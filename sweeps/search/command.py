@@ -345,7 +345,7 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
             of_batch = sum(stored_bytes(spec, command.runtime) for spec in plan.specs)
             further = max(0, self.bytes_to_come - of_batch)
             self._session = self._stack.enter_context(
-                Session(command.execution, plan.name, self.signals, further)
+                Session(command.execution, plan.name, self.signals, further, plan.modules)
             )
         launch(
             plan,

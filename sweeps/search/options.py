@@ -11,7 +11,7 @@ from typing import Any
 
 from mtl.errors import UsageError
 from mtl.spec import RunSpec
-from mtl.spec.methods import METHODS
+from mtl.spec.methods import METHODS, needs_of
 from mtl.spec.strict import canonical_float, checked_name
 from sweeps.options import Command
 from sweeps.plan import Grid, grid_specs
@@ -173,7 +173,7 @@ def search_bases(command: Command) -> dict[str, RunSpec]:
     if len(tasks) < 2:
         raise UsageError(f"Expected at least 2 tasks, got {len(tasks)}: nothing to weigh.")
     for method in grid.methods:
-        if not METHODS[method].takes_priorities:
+        if not needs_of(method).takes_priorities:
             takers = sorted(name for name, needs in METHODS.items() if needs.takes_priorities)
             raise UsageError(
                 f"Expected methods that take priorities ({', '.join(takers)}), got {method}."

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl.errors import UsageError
-from mtl.spec.methods import TORCHJD, OptionValue
+from mtl.spec.code import TORCHJD
+from mtl.spec.methods import OptionValue
 from mtl.streams import global_stream
 from mtl.weighting.base import Weighting, keeping_dtypes
 

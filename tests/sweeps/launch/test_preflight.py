@@ -145,6 +145,23 @@ def test_only_the_three_packages_travel_and_no_secret(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 5e6
 
 
+def test_modules_from_outside_travel_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    (tmp_path / "mine" / "travel_package").mkdir(parents=True)
+    (tmp_path / "mine" / "travel_package" / "__init__.py").write_text("")
+    (tmp_path / "mine" / "travel_file.py").write_text("")
+    (tmp_path / "mine" / "secret.txt").write_text("")
+    sent = travelling_code(tmp_path / "there", ["travel_package", "travel_file"])
+    names = {path.name for path in Path(sent["working_dir"]).iterdir()}
+    assert names == {"sweeps", "mtl", "analysis", "travel_package", "travel_file.py"}
+
+
+def test_node_without_a_module_from_outside_is_named(tmp_path):
+    needs = Needs(store=str(tmp_path), code={"travel_nowhere": "0123456789abcdef"})
+    _, lacking = look(needs)
+    assert "Expected a module 'travel_nowhere' with Python source" in str(lacking)
+
+
 def test_submitted_job_with_a_working_folder_brings_its_code(tmp_path, monkeypatch):
     job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
