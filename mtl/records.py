@@ -46,8 +46,8 @@ class EpochRecord:
     """Mean over the epoch's steps of weight x loss, with None as for the weights."""
     difficulties: list[float] | None
     """LSB's difficulties at the start of the epoch; None elsewhere and in its first periods."""
-    learning_rate: float
-    """At the last step of the epoch."""
+    learning_rate: float | None
+    """At the last step of the epoch; None where one's own training does not say."""
     metrics: SplitMetrics
     """Validation metrics after the epoch."""
     seconds: float
@@ -78,8 +78,9 @@ class EpochRecord:
         for name in ("losses", "weights", "loss_scales", "difficulties"):
             held = values[name]
             _check(name, held, _is_vector(held) or (held is None and name != "losses"))
-        for name in ("learning_rate", "seconds"):
-            _check(name, values[name], is_number(values[name]))
+        _check("seconds", record.seconds, is_number(record.seconds))
+        rate = record.learning_rate
+        _check("learning_rate", rate, rate is None or is_number(rate))
         _check("metrics", record.metrics, _are_metrics(record.metrics))
         rows = record.cross_stitch
         is_matrix = isinstance(rows, list) and all(map(_is_vector, rows))

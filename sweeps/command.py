@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
-from mtl.spec import RunSpec
+from mtl.spec import RunSpec, Spec
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk
@@ -42,6 +42,12 @@ from sweeps.text import counted, duration, duration_range, failure_sentence, run
 CONTINUES = "What is done is kept; the same command continues."
 
 
+def deadline_of(command: Command) -> float:
+    """Return the reading of `time.monotonic` at which the command's budget is spent."""
+    hours = command.execution.budget_hours
+    return math.inf if hours is None else time.monotonic() + 3600 * hours
+
+
 def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | None) -> int:
     """Plan, train and report what `table`, changed by the command line, asks for.
 
@@ -52,14 +58,13 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
 
     def sweep() -> int:
         command = parse_command(kind, description, argv, table)
-        hours = command.execution.budget_hours
-        deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
+        deadline = deadline_of(command)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
         slots = num_slots(command)
         if command.plan_only:
-            _show_plan(command, plan, slots)
+            show_plan(command, plan, slots)
             return 0
-        return _train_and_report(command, plan, slots, deadline)
+        return train_and_report(command, plan, slots, deadline)
 
     return run(kind, sweep, continues=True)
 
@@ -98,7 +103,7 @@ def _gpus_per_run(command: Command) -> float:
 
 def expected_cost(
     command: Command,
-    runs: Mapping[str, RunSpec],
+    runs: Mapping[str, Spec],
     store: Store | None,
     slots: int,
     measured_steps: Mapping[StepKey, float] | None = None,
@@ -126,26 +131,28 @@ def probed(
     return probe_networks(specs, command.runtime.data_root)
 
 
-def check_machine(command: Command, store: Store, specs: Collection[RunSpec], size: int) -> None:
+def check_machine(command: Command, store: Store, specs: Collection[Spec], size: int) -> None:
     """Refuse what would fail every run on this machine, `size` being the bytes to come.
 
     A cluster's nodes answer for themselves.
     """
     if command.execution.address is None:
-        check_networks(specs, command.runtime.encoder_weights_file)
+        networks = [spec for spec in specs if isinstance(spec, RunSpec)]
+        check_networks(networks, command.runtime.encoder_weights_file)
         if store.is_local:
             check_store_disk(str(store.root), size)
 
 
 def prepare_data(
     command: Command,
-    specs: Collection[RunSpec],
+    specs: Collection[Spec],
     progress: SweepProgress,
     journal: Journal,
     display: Display,
 ) -> None:
     """Prepare the data of `specs` on this machine; a cluster's nodes do so, once each."""
-    if command.execution.address is not None:
+    needed = dict.fromkeys(spec.data for spec in specs if isinstance(spec, RunSpec))
+    if command.execution.address is not None or not needed:
         return
 
     from mtl.data.prepared import prepare
@@ -155,7 +162,7 @@ def prepare_data(
         journal.status(progress.snapshot(), "preparing")
 
     journal.status(progress.snapshot(), "preparing", now=True)
-    for data in dict.fromkeys(spec.data for spec in specs):
+    for data in needed:
         prepare(data, command.runtime.data_root, num_workers=num_cpus(), on_progress=tell)
 
 
@@ -201,9 +208,7 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     from analysis import reports
     from analysis.load.plans import Asked
 
-    folder = Path("reports") / plan.name
-    if store.is_local:
-        folder = store.sweep_folder(plan.name) / "report"
+    folder = report_folder(store, plan.name)
     try:
         written = reports.write_reports([store], folder, Asked(tuple(plan.run_ids), tuple(tuned)))
     except (UserError, ValueError) as error:
@@ -216,10 +221,15 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     return True
 
 
+def report_folder(store: Store, name: str) -> Path:
+    """Return where a sweep's report lies: with the sweep, or for object storage in `./reports`."""
+    return store.sweep_folder(name) / "report" if store.is_local else Path("reports") / name
+
+
 # The plan.
 
 
-def _show_plan(command: Command, plan: Plan, slots: int) -> None:
+def show_plan(command: Command, plan: Plan, slots: int) -> None:
     """Print the plan; reads the store if there is one and writes nothing anywhere."""
     store = existing_store(command.store)
     runs: dict[str, StoredRun] = {}
@@ -262,7 +272,10 @@ def budget_text(cost: Estimate, hours: float, slots: int) -> str:
 # The training.
 
 
-def _train_and_report(command: Command, plan: Plan, slots: int, deadline: float) -> int:
+def train_and_report(
+    command: Command, plan: Plan, slots: int, deadline: float, *, with_report: bool = True
+) -> int:
+    """Train what is left of a plan and write its report; return the exit status."""
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
     check_answers(command.execution.address)  # where nobody does, nothing is written
@@ -277,16 +290,16 @@ def _train_and_report(command: Command, plan: Plan, slots: int, deadline: float)
         say_failed(store, plan, trained.progress.failed)
         if not snapshot.is_over:
             print(out_of_time_text(snapshot, command.execution.budget_hours), file=sys.stderr)
-        reported = write_reports(store, plan)
+        reported = not with_report or write_reports(store, plan)
         return 0 if reported and trained.is_complete else 1
 
 
 def out_of_time_text(snapshot: Snapshot, hours: float | None) -> str:
     """Return what is left when a budget is spent, and how long that would take."""
+    left = snapshot.seconds_left
     return (
-        f"The budget of {hours:g} h is spent: "
-        f"{counted(snapshot.waiting, 'run')} left, about "
-        f"{duration_range(snapshot.seconds_left)}. The same command continues."
+        f"The budget of {hours:g} h is spent: {counted(snapshot.waiting, 'run')} left"
+        f"{f', about {duration_range(left)}' if left else ''}. The same command continues."
     )
 
 

@@ -206,26 +206,9 @@ def make_parser(
     what("--config", metavar="FILE", help="YAML with the same names; flags win over it")
     what("--preset", metavar="NAME", help=f"the paper's settings: {', '.join(PRESETS)}")
     what("--quick", action="store_true", help="a small version, to see it work")
-    where = parser.add_argument_group("where and how").add_argument
-    where("--store", default="./results", help="folder or object storage (%(default)s)")
-    where("--name", default=kind, help="of the sweep in the store (%(default)s)")
+    where = add_execution_options(parser, kind)
     where("--data-root", metavar="DIR", help="folder of prepared data")
     where("--local-data", metavar="DIR", help="folder on each node's disk to copy the data to")
-    where("--address", help="join this Ray cluster, such as 'auto'")
-    where("--dashboard", action="store_true", help="Ray's dashboard on this machine")
-    where("--cpus-per-run", type=float, default=1.0, metavar="N")
-    where("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
-    where("--concurrency", type=int, metavar="N", help="runs side by side at most")
-    where(
-        "--budget",
-        type=float,
-        metavar="HOURS",
-        help="stop after this time; the same command continues",
-    )
-    where("--retry-failed", action="store_true", help="try runs again that failed earlier")
-    where(
-        "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
-    )
     where(
         "--encoder-weights",
         metavar="FILE",
@@ -255,6 +238,50 @@ def make_parser(
     return parser
 
 
+def add_execution_options(parser: argparse.ArgumentParser, kind: str) -> Callable[..., Any]:
+    """Add what says where and how runs are trained; return what adds further such options."""
+    where = parser.add_argument_group("where and how").add_argument
+    where("--store", default="./results", help="folder or object storage (%(default)s)")
+    where("--name", default=kind, help="of the sweep in the store (%(default)s)")
+    where("--address", help="join this Ray cluster, such as 'auto'")
+    where("--dashboard", action="store_true", help="Ray's dashboard on this machine")
+    where("--cpus-per-run", type=float, default=1.0, metavar="N")
+    where("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
+    where("--concurrency", type=int, metavar="N", help="runs side by side at most")
+    where(
+        "--budget",
+        type=float,
+        metavar="HOURS",
+        help="stop after this time; the same command continues",
+    )
+    where("--retry-failed", action="store_true", help="try runs again that failed earlier")
+    where(
+        "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
+    )
+    return where
+
+
+def execution_of(given: argparse.Namespace) -> Execution:
+    """Return what the options of `add_execution_options` say."""
+    return Execution(
+        address=given.address,
+        cpus_per_run=given.cpus_per_run,
+        gpus_per_run=given.gpus_per_run,
+        concurrency=given.concurrency,
+        retry_failed=given.retry_failed,
+        budget_hours=given.budget,
+        dashboard=given.dashboard,
+    )
+
+
+def check_plan_options(given: argparse.Namespace) -> None:
+    """Refuse --json without --plan, and a store without a name."""
+    if given.json and not given.plan:
+        raise UsageError("Expected --json together with --plan, got it alone.")
+    if not given.store.strip():
+        raise UsageError("Expected a folder after --store, got an empty name.")
+
+
 def parse_command(
     kind: str,
     description: str,
@@ -275,12 +302,9 @@ def parse_command(
         UsageError: for wrong usage, in one sentence.
     """
     given = make_parser(kind, description, add_options).parse_args(argv)
-    if given.json and not given.plan:
-        raise UsageError("Expected --json together with --plan, got it alone.")
+    check_plan_options(given)
     if given.probe and (not given.plan or given.json):
         raise UsageError("Expected --probe together with --plan and without --json.")
-    if not given.store.strip():
-        raise UsageError("Expected a folder after --store, got an empty name.")
     request = _request(given)
     flags = {s.flag: s.value for s in request.values() if s.flag is not None}
     axes = {field: s.value for field, s in request.items() if s.flag is None}
@@ -291,16 +315,7 @@ def parse_command(
         store=given.store,
         grid=grid,
         refine=flags.get("refine"),
-        execution=Execution(
-            address=given.address,
-            cpus_per_run=given.cpus_per_run,
-            gpus_per_run=given.gpus_per_run,
-            concurrency=given.concurrency,
-            retry_failed=given.retry_failed,
-            budget_hours=given.budget,
-            dashboard=given.dashboard,
-            local_data=_absolute(given.local_data),
-        ),
+        execution=replace(execution_of(given), local_data=_absolute(given.local_data)),
         runtime=Runtime(
             data_root=_absolute(given.data_root),
             keep=given.keep,

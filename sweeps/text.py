@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from mtl.spec import RunSpec
+from mtl.spec import Spec
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
@@ -51,12 +51,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def priorities_text(spec: RunSpec) -> str:
+def priorities_text(spec: Spec) -> str:
     """Return the priorities in the order of the tasks, `0.17 / 0.83`, or a dash."""
     return "-" if spec.priorities is None else " / ".join(f"{p:.3g}" for p in spec.priorities)
 
 
-def run_text(spec: RunSpec, varies: Iterable[str] = ()) -> str:
+def run_text(spec: Spec, varies: Iterable[str] = ()) -> str:
     """Return what tells a run from its neighbours in a few words.
 
     Args:
@@ -70,14 +70,14 @@ def run_text(spec: RunSpec, varies: Iterable[str] = ()) -> str:
     return f"{spec.method}, {tasks}, seed {spec.seed}{others}"
 
 
-def _field(spec: RunSpec, dotted: str) -> Any:
+def _field(spec: Spec, dotted: str) -> Any:
     value: Any = spec
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
     return value
 
 
-def run_label(run_id: str, spec: RunSpec) -> str:
+def run_label(run_id: str, spec: Spec) -> str:
     """Return a run's name where there is room for one line: id, method, priorities and seed."""
     return f"{run_id} {spec.method} {priorities_text(spec)} seed {spec.seed}"
 

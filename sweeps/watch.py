@@ -163,7 +163,9 @@ def _snapshot(store: Store, status: Mapping[str, Any], age: float) -> Snapshot:
     """
     if status["schema"] != SWEEP_SCHEMA or not isinstance(status["state"], str):
         raise ValueError(f"Expected a status of schema {SWEEP_SCHEMA}, got another.")
-    low, high = (max(0.0, float(seconds) - age) for seconds in status["expected_seconds_left"])
+    left = status["expected_seconds_left"]
+    if left is not None:
+        low, high = (max(0.0, float(seconds) - age) for seconds in left)
     running = {run["run_id"]: run for run in status["running"] if _is_run_id(store, run["run_id"])}
     shown = list(running)[:MAX_ROWS]
     rows = tuple(
@@ -182,7 +184,7 @@ def _snapshot(store: Store, status: Mapping[str, Any], age: float) -> Snapshot:
         paused=_count(status.get("paused", 0)),  # earlier releases did not count them
         waiting=_count(status["waiting"]),
         running=rows,
-        seconds_left=(low, high),
+        seconds_left=None if left is None else (low, high),
         num_hidden=len(running) - len(rows),
         undecided=_count(status.get("undecided", 0)),
     )

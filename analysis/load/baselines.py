@@ -7,8 +7,7 @@ import numpy as np
 
 from analysis.load.groups import COMPARED
 from analysis.load.runs import Baselines, Loaded, load_stores
-from mtl.spec import RunSpec
-from mtl.spec.strict import flat
+from mtl.spec import OwnSpec, RunSpec
 from mtl.store import Store
 from mtl.store.states import read_specs
 
@@ -22,7 +21,7 @@ def _shared_settings(spec: RunSpec) -> dict[str, Any]:
     """Return the fields in which a single-task run equals those that it is the baseline of."""
     return {
         name: value
-        for name, value in flat(spec.to_dict()).items()
+        for name, value in spec.fields().items()
         if name.split(".")[0] not in _OF_JOINT_TRAINING and name not in _OF_SEVERAL_NETWORKS
     }
 
@@ -39,11 +38,16 @@ def baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]) -
     if loaded.runs.empty or not ids:
         return {}
     done = str(loaded.runs["run_id"].iloc[0])
-    settings = _shared_settings(read_specs(stores, [done])[done])
+    first = read_specs(stores, [done])[done]
+    if isinstance(first, OwnSpec):
+        return {}
+    settings = _shared_settings(first)
     specs = {
         run_id: spec
         for run_id, spec in read_specs(stores, ids).items()
-        if spec.network.architecture == SINGLE_TASK and _shared_settings(spec) == settings
+        if isinstance(spec, RunSpec)
+        and spec.network.architecture == SINGLE_TASK
+        and _shared_settings(spec) == settings
     }
     found: dict[str, Mapping[int, float]] = {}
     for task in loaded.tasks:

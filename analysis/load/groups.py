@@ -9,8 +9,7 @@ from typing import Any
 from analysis.load.plans import Asked, planned_or_present, plans_of, searches
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
-from mtl.spec import RunSpec
-from mtl.spec.strict import flat
+from mtl.spec import Spec
 from mtl.store import Store
 from mtl.store.states import read_specs
 
@@ -45,7 +44,7 @@ class Group:
     run_ids: tuple[str, ...]
     tasks: tuple[str, ...]
     """Empty where no run has a readable spec."""
-    specs: Mapping[str, RunSpec] = field(default_factory=dict)
+    specs: Mapping[str, Spec] = field(default_factory=dict)
     """Run id -> spec, for those of its runs, and maybe others, that have a readable one."""
     tuned: tuple[str, ...] = ()
     """See `common_fields`."""
@@ -88,7 +87,8 @@ def _words(name: str, value: Any) -> str:
     if name == SWEEP:
         return f"search {value}"
     shown = listed(list(map(str, value))) if isinstance(value, list | tuple) else str(value)
-    return f"{re.sub('[._]', ' ', name.removeprefix('optimizer.'))} {shown}"
+    short = name.removeprefix("optimizer.").removeprefix("params.")
+    return f"{re.sub('[._]', ' ', short)} {shown}"
 
 
 def folder_name(label: str) -> str:
@@ -138,7 +138,7 @@ def _kinds(
     return kinds
 
 
-def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
+def comparable_groups(specs: Mapping[str, Spec]) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 
     The label names what the group does not share with the others, such as
@@ -148,9 +148,9 @@ def comparable_groups(specs: Mapping[str, RunSpec]) -> dict[str, list[str]]:
 
 
 def _parted(
-    specs: Mapping[str, RunSpec], compared: Sequence[str]
+    specs: Mapping[str, Spec], compared: Sequence[str]
 ) -> dict[tuple[Difference, ...], list[str]]:
-    fields = {run_id: flat(spec.to_dict()) for run_id, spec in specs.items()}
+    fields = {run_id: spec.fields() for run_id, spec in specs.items()}
     # Loss units are named by the tasks, which a label holds already, so absence says nothing.
     kinds = _kinds(fields, compared)
     varying = [name for name, values in kinds.items() if len(values) > 1]

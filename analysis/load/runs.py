@@ -15,7 +15,7 @@ from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import Declared, declared_by, known_columns, metric_column
 from analysis.load.priorities import priority_values
 from mtl.records import SplitMetrics
-from mtl.spec import RunSpec
+from mtl.spec import OwnSpec, RunSpec, Spec
 from mtl.spec.strict import flat
 from mtl.store import Store, states
 from mtl.store.states import StoredRun, read_runs
@@ -61,7 +61,8 @@ class Loaded:
     declared: Declared
     """What the runs say of the metrics of each task."""
     runs: pd.DataFrame
-    """One row a done run: run_id, method, arm, architecture, encoder, seed, epochs,
+    """One row a done run: run_id, method, arm, architecture and encoder or the params of a training
+    function of one's own, seed, epochs,
     `priority_<task>`, method options, `<task>_<metric>` on the test split and
     `validation_<task>_<metric>` on the validation split (NaN where absent), seconds."""
     states: tuple[RunState, ...]
@@ -104,7 +105,7 @@ class Loaded:
 def load_stores(
     stores: Sequence[Store],
     run_ids: Sequence[str] | None = None,
-    specs: Mapping[str, RunSpec] | None = None,
+    specs: Mapping[str, Spec] | None = None,
 ) -> Loaded:
     """Return the runs of one or several stores; a run that several hold counts once.
 
@@ -137,7 +138,7 @@ def load_stores(
         declared=declared_by([run.result for run in done if run.result is not None], tasks),
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
         states=tuple(_state(run, arms.get(run.run_id)) for run in found),
-        fields={run.run_id: flat(with_spec[run.run_id].to_dict()) for run in done},
+        fields={run.run_id: with_spec[run.run_id].fields() for run in done},
         manifests=manifests,
         prior=_shared_prior(list(manifests.values()), notes),
         notes=tuple(notes),
@@ -156,12 +157,14 @@ def _row(run: StoredRun, arm: str) -> dict[str, Any]:
     assert spec is not None
     assert result is not None
     chosen_on = _metric_columns(result.selected_metrics, VALIDATION)
-    return {
+    network = {}
+    if isinstance(spec, RunSpec):
+        network = {"architecture": spec.network.architecture, "encoder": spec.network.encoder}
+    row = {
         "run_id": run.run_id,
         "method": spec.method,
         "arm": arm,
-        "architecture": spec.network.architecture,
-        "encoder": spec.network.encoder,
+        **network,
         "seed": spec.seed,
         "epochs": result.epochs,
         "selection": result.selection,
@@ -171,6 +174,9 @@ def _row(run: StoredRun, arm: str) -> dict[str, Any]:
         **{f"{VALIDATION}_{column}": value for column, value in chosen_on.items()},
         **{name: manifest.get(name) for name in ("wall_seconds", "device_seconds")},
     }
+    # Of a training function of one's own; no name of these may hide what every run has.
+    params = flat(spec.params) if isinstance(spec, OwnSpec) else {}
+    return row | {name: value for name, value in params.items() if name not in row}
 
 
 def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str]:

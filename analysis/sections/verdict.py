@@ -137,6 +137,11 @@ def _reach(findings: Findings) -> str:
             "by their outcome flatter every method; for a comparison train a grid."
         )
     common = findings.provenance.common
+    if "train" in common:
+        return (
+            f"One training function, {common['train']}, with the same params for all methods: how "
+            "they rank elsewhere, or each with its own tuned ones, is open."
+        )
     if "data.name" in common:  # of runs in stores; no table has it
         return (
             "One data set, one network, one setting of the optimiser for all methods: how they "

@@ -1,5 +1,6 @@
 """What a run is: `RunSpec`, its identity, and `Runtime`, which changes no result. No torch."""
 
+from mtl.spec.own import OwnSpec, Spec, read_spec
 from mtl.spec.run import (
     NUMERICS_VERSION,
     PERIOD_FIELDS,
@@ -19,8 +20,11 @@ __all__ = [
     "DataSpec",
     "NetworkSpec",
     "OptimizerSpec",
+    "OwnSpec",
     "RunSpec",
     "Runtime",
+    "Spec",
     "check_priorities",
     "equal_priorities",
+    "read_spec",
 ]

@@ -34,7 +34,7 @@ from mtl.spec.sections import (
     check_at_least,
     check_positive,
 )
-from mtl.spec.strict import build_dataclass, canonical_float, checked_name, plain, settle
+from mtl.spec.strict import build_dataclass, canonical_float, checked_name, flat, plain, settle
 
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""
@@ -246,6 +246,10 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain values; `RunSpec.from_dict` takes it back."""
         return plain(self)
+
+    def fields(self) -> dict[str, Any]:
+        """Return dotted name -> value of every field."""
+        return flat(self.to_dict())
 
     def run_id(self) -> str:
         """Return the run's identity: 16 hexadecimal digits of a hash of its canonical form."""

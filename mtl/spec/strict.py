@@ -200,7 +200,7 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         return canonical_float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if hint in (bool, str) and isinstance(value, hint):
+    if hint is Any or (hint in (bool, str) and isinstance(value, hint)):
         return value
     wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
     raise UsageError(f"Expected {path} to be of type {wanted}, got {value!r}.")

@@ -110,7 +110,7 @@ class Entry:
         described = ("", "", "", "", str(run.epochs))
         if spec is not None:
             priorities = " / ".join(f"{p:.3g}" for p in spec.priorities or ()) or "-"
-            epochs = f"{run.epochs} of {spec.epochs}"
+            epochs = f"{run.epochs} of {spec.epochs}" if spec.epochs else str(run.epochs)
             described = (" ".join(spec.tasks), spec.method, priorities, str(spec.seed), epochs)
         reason = run.reason if run.state in ("failed", "damaged") else ""
         sweeps = printable(" ".join(self.sweeps))

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from mtl.errors import StoreError, printable
 from mtl.records import PAUSED_AFTER, Result
-from mtl.spec import RunSpec
+from mtl.spec import Spec
 from mtl.store.store import Store
 
 Answer = TypeVar("Answer")
@@ -31,7 +31,7 @@ class StoredRun:
     state: State
     reason: str = ""
     """Why it is not done, in words; empty for a run that is."""
-    spec: RunSpec | None = None
+    spec: Spec | None = None
     """None where it cannot be read."""
     result: Result | None = None
     """Of a run that is done."""
@@ -44,7 +44,7 @@ class StoredRun:
 def read_runs(
     store: Store,
     run_ids: Iterable[str],
-    specs: Mapping[str, RunSpec] | None = None,
+    specs: Mapping[str, Spec] | None = None,
     *,
     manifests: bool = False,
 ) -> dict[str, StoredRun]:
@@ -68,7 +68,7 @@ def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
     return {run_id for run_id, run in runs.items() if run.state == state}
 
 
-def read_run(store: Store, run_id: str, spec: RunSpec | None = None) -> StoredRun:
+def read_run(store: Store, run_id: str, spec: Spec | None = None) -> StoredRun:
     """Return a run as it lies in a store; nothing in its files can make this fail.
 
     Raises:
@@ -80,10 +80,10 @@ def read_run(store: Store, run_id: str, spec: RunSpec | None = None) -> StoredRu
         return StoredRun(run_id, "damaged", _without_folder(store, error), spec)
 
 
-def read_specs(stores: Sequence[Store], run_ids: Iterable[str]) -> dict[str, RunSpec]:
+def read_specs(stores: Sequence[Store], run_ids: Iterable[str]) -> dict[str, Spec]:
     """Return run id -> spec, in the order given, of the runs that have one that can be read."""
     asked = list(run_ids)
-    found: dict[str, RunSpec] = {}
+    found: dict[str, Spec] = {}
     for store in stores:
         left = [run_id for run_id in asked if run_id not in found]
         specs = store.for_each(partial(_readable, store.spec), left)
@@ -91,7 +91,7 @@ def read_specs(stores: Sequence[Store], run_ids: Iterable[str]) -> dict[str, Run
     return {run_id: found[run_id] for run_id in asked if run_id in found}
 
 
-def _read_run(store: Store, run_id: str, spec: RunSpec | None) -> StoredRun:
+def _read_run(store: Store, run_id: str, spec: Spec | None) -> StoredRun:
     key = store.run_key(run_id)
     names = store.names(key)
     if not names:
@@ -113,7 +113,8 @@ def _read_run(store: Store, run_id: str, spec: RunSpec | None) -> StoredRun:
     epochs = len(_readable(store.epochs, run_id) or []) if "epochs.jsonl" in names else 0
     state, reason = _state_without_result(store, run_id, names, epochs)
     if state in ("running", "paused", "partial"):
-        reason = f"{reason}after epoch {epochs} of {spec.epochs}"
+        of_all = f" of {spec.epochs}" if spec.epochs else ""
+        reason = f"{reason}after epoch {epochs}{of_all}"
     return StoredRun(run_id, state, reason, spec, epochs=epochs)
 
 

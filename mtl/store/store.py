@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from mtl.errors import StoreError, UsageError
 from mtl.records import EpochRecord, Result
-from mtl.spec import RunSpec
+from mtl.spec import Spec, read_spec
 from mtl.store.address import is_address, local_folder
 from mtl.store.lease import Lease, check_lease
 from mtl.store.local import (
@@ -398,7 +398,7 @@ class Store:
         answers = self.for_each(self.is_done, asked)
         return {run_id for run_id, is_done in zip(asked, answers, strict=True) if is_done}
 
-    def write_spec(self, spec: RunSpec) -> str:
+    def write_spec(self, spec: Spec) -> str:
         """Write `spec.json` of a run unless it is there, whole; return the run id."""
         run_id = spec.run_id()
         key = self.run_key(run_id, "spec.json")
@@ -410,7 +410,7 @@ class Store:
             self.write_json(key, spec.to_dict())
         return run_id
 
-    def spec(self, run_id: str) -> RunSpec:
+    def spec(self, run_id: str) -> Spec:
         """Return a run's spec.
 
         Raises:
@@ -420,7 +420,7 @@ class Store:
         key = self.run_key(run_id, "spec.json")
         held = self.read_json(key)
         try:
-            spec = RunSpec.from_dict(held)
+            spec = read_spec(held)
             described = spec.run_id()
         except Exception as error:  # whatever untrusted values make of it
             raise StoreError(f"Expected a spec in {self.place(key)}: {error}") from error

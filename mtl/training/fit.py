@@ -16,7 +16,7 @@ from mtl.data.sample import DataInfo
 from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError, UsageError
 from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
-from mtl.spec import NUMERICS_VERSION, SPLITS, RunSpec, Runtime
+from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime
 from mtl.spec.code import check_code
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
@@ -112,6 +112,12 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     manifest = store.manifest(run_id)
     if manifest is None or not store.is_done(run_id):
         raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")
+    spec = store.spec(run_id)
+    if isinstance(spec, OwnSpec):
+        raise StoreError(
+            f"Expected a run of this project's networks, got {run_id}, which {spec.train} trained. "
+            f"What it saved last lies in {store.place(store.run_key(run_id, 'checkpoint'))}."
+        )
     try:
         held = manifest["data"]["info"]
         shortest, longest = held["depth_range_m"]
@@ -122,7 +128,7 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
             "damaged one. Train the run again."
         ) from error
     # Whatever the encoder started from, its weights are those of the run now.
-    network = new_network(store.spec(run_id), info, from_scratch=True)
+    network = new_network(spec, info, from_scratch=True)
     load_weights(store, run_id, network)
     return network.eval()
 

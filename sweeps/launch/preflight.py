@@ -5,6 +5,7 @@ joins later is looked at by the first process that would train on it.
 """
 
 import hashlib
+import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -13,19 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import analysis
-import mtl
-import sweeps
 from mtl.errors import PreflightError, UserError
-from mtl.spec import RunSpec, Runtime
-from mtl.spec.code import check_code, is_reference
+from mtl.spec import RunSpec, Runtime, Spec
+from mtl.spec.code import check_code
 from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
-from sweeps.plan.cost import num_outputs, stored_bytes
+from sweeps.plan.cost import stored_bytes
 from sweeps.text import size
 
-PACKAGES = (sweeps, mtl, analysis)
+PACKAGES = tuple(map(importlib.import_module, ("sweeps", "mtl", "analysis")))
 """The project's code: what a cluster's nodes must have alike, and what travels to them."""
 LIBRARIES = ("torch", "timm", "numpy")
 """Their versions may move a result's last digits, or refuse a checkpoint."""
@@ -56,18 +54,17 @@ class Needs:
     """Modules from outside and the hashes of their source."""
 
 
-def needs_of(
-    specs: Iterable[RunSpec], store: str, runtime: Runtime, further_bytes: int = 0
-) -> Needs:
+def needs_of(specs: Iterable[Spec], store: str, runtime: Runtime, further_bytes: int = 0) -> Needs:
     """Return what `specs` need; the store will grow by `further_bytes` beyond them."""
     runs = list(specs)
+    networks = [spec for spec in runs if isinstance(spec, RunSpec)]
     return Needs(
         store=store,
         store_bytes=sum(stored_bytes(spec, runtime) for spec in runs) + further_bytes,
-        data=tuple(dict.fromkeys(spec.data for spec in runs)),
+        data=tuple(dict.fromkeys(spec.data for spec in networks)),
         data_root=runtime.data_root,
         weights_file=runtime.encoder_weights_file,
-        weights=frozenset(spec.network.encoder_weights for spec in runs),
+        weights=frozenset(spec.network.encoder_weights for spec in networks),
         code={module: held for spec in runs for module, held in spec.code.items()},
     )
 
@@ -137,7 +134,7 @@ def check_store_disk(store: str, needed: int) -> None:
 
 
 def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
-    """Build each network that may not be built: from outside, untested encoders, or weights.
+    """Build each network that may not be built: other encoders than those tested, or weights.
 
     Args:
         specs: the runs to train.
@@ -148,23 +145,18 @@ def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
             be had or belong to another encoder.
     """
     networks = {
-        (spec.network, spec.tasks, (spec.data.height, spec.data.width)): None
+        (spec.network, (spec.data.height, spec.data.width)): None
         for spec in specs
-        if spec.network.encoder_weights != "random"
-        or spec.network.encoder not in TESTED_ENCODERS
-        or is_reference(spec.network.architecture)
+        if spec.network.encoder_weights != "random" or spec.network.encoder not in TESTED_ENCODERS
     }
     if not networks:
         return
     # Only here: torch takes seconds to import, and most sweeps have a tested encoder.
     from mtl.networks import build_network
 
-    for network, tasks, image_size in networks:
-        out_channels = {task: num_outputs(task) for task in tasks}
+    for network, image_size in networks:
         try:
-            built = build_network(network, out_channels, 0, weights_file, image_size=image_size)
-            if is_reference(network.architecture):
-                built.shared_parameters()  # needs a forward pass
+            build_network(network, {"depth": 1}, 0, weights_file, image_size=image_size)
         except ValueError as error:
             raise PreflightError(str(error)) from error
 

@@ -7,12 +7,14 @@ release has changed.
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ray._private import ray_constants, services, utils, worker
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.train._internal.session import get_session
+from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 LOOPBACK = "127.0.0.1"
@@ -73,3 +75,30 @@ def own_sessions() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = rays_own  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def reports_taken(
+    take: Callable[[dict[str, Any], Checkpoint | None], None], checkpoint: Checkpoint | None
+) -> Iterator[None]:
+    """Hand what a training function reports to `take`; what `take` itself reports goes to Ray.
+
+    Args:
+        take: called with metrics and checkpoint in place of `tune.report`.
+        checkpoint: what `tune.get_checkpoint` returns meanwhile.
+    """
+    session: Any = get_session()
+    rays_own = session.report
+
+    def report(metrics: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
+        session.report = rays_own
+        try:
+            take(metrics, checkpoint)
+        finally:
+            session.report = report
+
+    session.report, session.loaded_checkpoint = report, checkpoint
+    try:
+        yield
+    finally:
+        session.report, session.loaded_checkpoint = rays_own, None

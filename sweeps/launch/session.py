@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayError
 
 from mtl.errors import PreflightError
-from mtl.spec import RunSpec, Runtime
+from mtl.spec import Runtime, Spec
 from mtl.store import Store
 from sweeps.launch import ENVIRONMENT, Execution
 from sweeps.launch.cluster import (
@@ -264,7 +264,7 @@ class Session:
 
     def preflight(
         self,
-        specs: Sequence[RunSpec],
+        specs: Sequence[Spec],
         store: Store,
         runtime: Runtime,
         resources: Resources,

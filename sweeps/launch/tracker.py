@@ -71,7 +71,11 @@ class Tracker:
             "method": spec.method,
             "seed": spec.seed,
             **{f"priority_{task}": priorities.get(task) for task in self._tasks},
-            **{name: _plain(fields.get(name)) for name in self._varies if name not in shown},
+            **{
+                name.removeprefix("params."): _plain(fields.get(name))
+                for name in self._varies
+                if name not in shown
+            },
         }
 
     def tick(self) -> None:

@@ -18,14 +18,15 @@ from ray.util.metrics import Gauge
 from mtl.data.prepared import copy_once, prepare
 from mtl.errors import PreparedDataError, RunFailedError, RunPausedError, StoreError
 from mtl.records import EpochRecord, Result, SplitMetrics
-from mtl.spec import RunSpec, Runtime
+from mtl.spec import OwnSpec, Runtime, Spec
 from mtl.store import RunBusyError, Store
 from mtl.store.lease import Lease, StaleLeaseError
+from sweeps.launch.own_training import train_own
 from sweeps.launch.preflight import Needs, look
 from sweeps.text import run_label
 
 Train = Callable[..., Result]
-"""`mtl.training.fit`, or what a test puts in its place."""
+"""`mtl.training.fit`, `train_own`, or what a test puts in their place."""
 
 LASTING_ERRORS = (RunFailedError, PreparedDataError, StoreError, ValueError)
 """Failures that a second try would repeat; of StoreErrors, those named below before it pass."""
@@ -52,7 +53,7 @@ def make_trainable(
     Args:
         store_address: of the store, which is there: where it is not, the node does not share it.
         runtime: how runs are executed.
-        train: what to call instead of `mtl.training.fit`.
+        train: what to call instead of `mtl.training.fit` or `train_own`.
         lease: of the sweep's driver.
         local_data: folder on the node's own disk for a copy of the data; None reads them in place.
         publishes: whether each epoch's numbers become gauges of Ray.
@@ -81,7 +82,7 @@ def make_trainable(
             store.clear_error(run_id)
             spec = store.spec(run_id)
             here = at_hand(spec, runtime, local_data)
-            result = _train(train)(spec, store, here, on_epoch=on_epoch)
+            result = (train or _train_of(spec))(spec, store, here, on_epoch=on_epoch)
             state, metrics = "done", flat_metrics(result.selected_metrics)
         except RunPausedError:
             state = "paused"
@@ -127,18 +128,21 @@ def named_trainable(
     return Run
 
 
-def at_hand(spec: RunSpec, runtime: Runtime, local_data: str | None) -> Runtime:
-    """Return `runtime` with the data on this node's own disk, copied there if need be."""
-    if local_data is None:
+def at_hand(spec: Spec, runtime: Runtime, local_data: str | None) -> Runtime:
+    """Return `runtime` with the data on this node's own disk, copied there if need be.
+
+    A training function of one's own finds its data itself.
+    """
+    if local_data is None or isinstance(spec, OwnSpec):
         return runtime
     prepare(spec.data, runtime.data_root)
     copy_once(spec.data, runtime.data_root, local_data)
     return replace(runtime, data_root=local_data)
 
 
-def _train(train: Train | None) -> Train:
-    if train is not None:
-        return train
+def _train_of(spec: Spec) -> Train:
+    if isinstance(spec, OwnSpec):
+        return train_own
     from mtl.training import fit
 
     return fit
@@ -162,7 +166,7 @@ def _gauge(name: str) -> Gauge:
     return Gauge(name, description=text, tag_keys=tags)
 
 
-def values_of(spec: RunSpec, record: EpochRecord) -> list[tuple[str, dict[str, str], float]]:
+def values_of(spec: Spec, record: EpochRecord) -> list[tuple[str, dict[str, str], float]]:
     """Return gauge, tags and value of everything that an epoch's record says; what is None is not.
 
     Args:
@@ -172,7 +176,7 @@ def values_of(spec: RunSpec, record: EpochRecord) -> list[tuple[str, dict[str, s
     run = {"run": spec.run_id(), "method": spec.method}
     values: list[tuple[str, dict[str, str], float]] = [
         ("mtl_epoch", run, float(record.epoch)),
-        ("mtl_epochs_planned", run, float(spec.epochs)),
+        *([("mtl_epochs_planned", run, float(spec.epochs))] if spec.epochs else []),
     ]
     for name, of_tasks in (
         ("mtl_loss", record.losses),
@@ -193,7 +197,7 @@ def values_of(spec: RunSpec, record: EpochRecord) -> list[tuple[str, dict[str, s
     return values
 
 
-def publish(spec: RunSpec, record: EpochRecord) -> None:
+def publish(spec: Spec, record: EpochRecord) -> None:
     """Set the gauges of this worker process to what an epoch's record says."""
     for name, tags, value in values_of(spec, record):
         _gauge(name).set(value, tags=tags)

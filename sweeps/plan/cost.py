@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl.spec import RunSpec, Runtime
+from mtl.spec import OwnSpec, RunSpec, Runtime, Spec
 from mtl.spec.code import is_reference
 from mtl.spec.methods import METHODS, needs_of
 from mtl.spec.sections import SPLITS, DataSpec
@@ -57,7 +57,9 @@ class Estimate:
     source: str
     """Where the figures come from, in a few words."""
     run_seconds: Mapping[str, Range]
-    """run id -> seconds of that run alone."""
+    """run id -> seconds of that run alone, of those of which something is known."""
+    is_known: bool = True
+    """False where nothing is known of some of the runs, as of a function of one's own at first."""
 
 
 @functools.cache
@@ -67,7 +69,7 @@ def cost_model() -> dict[str, Any]:
 
 
 def estimate(
-    runs: Mapping[str, RunSpec],
+    runs: Mapping[str, Spec],
     *,
     store: Store | None,
     runtime: Runtime,
@@ -95,6 +97,11 @@ def estimate(
     run_seconds = {}
     sources = set()
     for run_id, spec in runs.items():
+        if isinstance(spec, OwnSpec):
+            if rate_key(spec) in rates:
+                run_seconds[run_id] = rates[rate_key(spec)]
+                sources.add("earlier runs in the store")
+            continue
         step = (measured_steps or {}).get(step_key(spec))
         if step is not None:
             centre, source = probed_rate(spec, step), "timed steps"
@@ -105,10 +112,15 @@ def estimate(
             centre, source = modelled_rate(spec), "the shipped cost model"
             rate = (centre * spread[0], centre * spread[1])
         sources.add(source)
-        images = spec.epochs * spec.data.num_train
+        images = _num_images(spec)
         run_seconds[run_id] = (images * rate[0], images * rate[1])
+    if len(run_seconds) < len(runs):
+        unknown = "unknown until a run is done"
+        return Estimate((0.0, 0.0), 0, unknown, run_seconds, is_known=False)
     data_seconds, data_bytes = _preparation(
-        dict.fromkeys(s.data for s in runs.values()), runtime.data_root, num_cpus
+        dict.fromkeys(s.data for s in runs.values() if isinstance(s, RunSpec)),
+        runtime.data_root,
+        num_cpus,
     )
     start = cost_model()["start_seconds"]
     low, high = (
@@ -132,28 +144,30 @@ def step_key(spec: RunSpec) -> StepKey:
     return (spec.tasks, spec.network, step, spec.data.height, spec.data.width)
 
 
-def rate_key(spec: RunSpec) -> tuple[Any, ...]:
-    """Return what decides how long one image takes."""
+def rate_key(spec: Spec) -> tuple[Any, ...]:
+    """Return what decides how long one image takes, or a run of a function of one's own."""
+    if isinstance(spec, OwnSpec):
+        return (spec.train, json.dumps(spec.params, sort_keys=True))
     # Of a method from outside nobody asks, for earlier runs in the store, what it looks at.
     own_way = is_reference(spec.method) or METHODS[spec.method].needs_gradients
     gradients = spec.method if own_way else None
     return (*step_key(spec), gradients)
 
 
-def _observed(store: Store, name: str) -> dict[tuple[Any, ...], list[tuple[RunSpec, float]]]:
+def _observed(store: Store, name: str) -> dict[tuple[Any, ...], list[tuple[Spec, float]]]:
     """Return finished runs, with a number of their manifests, by `rate_key`.
 
     Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()
-    found: list[tuple[RunSpec, Any]] = []
+    found: list[tuple[Spec, Any]] = []
     for start in range(0, len(run_ids), MAX_RUNS_READ):
         asked = run_ids[start : start + MAX_RUNS_READ]
         runs = read_runs(store, asked, manifests=True).values()
         found += [(run.spec, run.manifest.get(name)) for run in runs if run.spec and run.manifest]
         if len(found) >= MAX_RUNS_READ:
             break
-    by_kind: dict[tuple[Any, ...], list[tuple[RunSpec, float]]] = {}
+    by_kind: dict[tuple[Any, ...], list[tuple[Spec, float]]] = {}
     for spec, number in found[:MAX_RUNS_READ]:
         if isinstance(number, int | float) and number > 0:
             by_kind.setdefault(rate_key(spec), []).append((spec, number))
@@ -161,9 +175,12 @@ def _observed(store: Store, name: str) -> dict[tuple[Any, ...], list[tuple[RunSp
 
 
 def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
-    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`."""
+    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`.
+
+    Of a function of one's own: seconds of a run.
+    """
     rates = {
-        key: [seconds / (spec.epochs * spec.data.num_train) for spec, seconds in found]
+        key: [seconds / _num_images(spec) for spec, seconds in found]
         for key, found in _observed(store, "wall_seconds").items()
     }
     return {
@@ -172,7 +189,11 @@ def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
     }
 
 
-def observed_memory(store: Store, specs: Iterable[RunSpec]) -> int:
+def _num_images(spec: Spec) -> int:
+    return 1 if isinstance(spec, OwnSpec) else spec.epochs * spec.data.num_train
+
+
+def observed_memory(store: Store, specs: Iterable[Spec]) -> int:
     """Return the most bytes of main memory that a finished run of one of these kinds took.
 
     0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
@@ -244,13 +265,8 @@ def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
             side *= 2
         yield num_decoders * 9 * (before + after) * after, side
     # However many decoders: each task's output channels are computed once.
-    outputs = sum(map(num_outputs, spec.tasks))
+    outputs = sum(DECLARED_TASKS[task].num_channels or NUM_CLASSES for task in spec.tasks)
     yield 9 * widths[-1] * outputs, side
-
-
-def num_outputs(task: str) -> int:
-    """Return the channels of a task's prediction, with a guess at the number of classes."""
-    return DECLARED_TASKS[task].num_channels or NUM_CLASSES
 
 
 def forward_gmacs(spec: RunSpec) -> float:
@@ -266,8 +282,10 @@ def num_parameters(spec: RunSpec) -> int:
     return _copies(spec)[0] * _encoder_row(spec)[1] + decoders
 
 
-def stored_bytes(spec: RunSpec, runtime: Runtime) -> int:
-    """Return the bytes that a finished run leaves in the store."""
+def stored_bytes(spec: Spec, runtime: Runtime) -> int:
+    """Return the bytes that a finished run leaves in the store; checkpoints of others: unknown."""
+    if isinstance(spec, OwnSpec):
+        return RECORD_BYTES + EPOCH_BYTES * (spec.epochs or 1)
     weights = num_parameters(spec) * BYTES_PER_PARAMETER
     kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
     records = RECORD_BYTES + EPOCH_BYTES * spec.epochs

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from mtl.spec import RunSpec
+from mtl.spec import OwnSpec, RunSpec
 from mtl.spec.methods import needs_of
 from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
@@ -34,7 +34,9 @@ def plan_json(
             {"run_id": run_id, "spec": spec.to_dict(), "done": run_id in done}
             for run_id, spec in plan.runs.items()
         ],
-        "expected_seconds": [round(seconds, 1) for seconds in cost.seconds],
+        "expected_seconds": (
+            [round(seconds, 1) for seconds in cost.seconds] if cost.is_known else None
+        ),
         "expected_bytes": cost.num_bytes,
     }
     return held | ({"most_refinement_runs": num_to_come} if num_to_come else {})
@@ -53,6 +55,8 @@ def plan_notes(plan: Plan) -> list[str]:
     """Return what a user should know of the methods of a plan."""
     short, in_parts = 0, set()
     for spec in plan.specs:
+        if isinstance(spec, OwnSpec):
+            continue
         if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE:
             short = max(short, spec.epochs)
         if spec.micro_batches > 1 and needs_of(spec.method).needs_gradients:
@@ -80,10 +84,10 @@ def sums_text(
 ) -> str:
     """Return how many runs are done, failed earlier and to do, and what the last of these cost."""
     to_do = plan.without({*done, *failed})
-    epochs = sum(spec.epochs for spec in to_do.values())
+    epochs = sum(spec.epochs or 0 for spec in to_do.values())
     text = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {len(to_do):,} to do"
     if to_do:
-        text += f" ({counted(epochs, 'epoch')})"
+        text += f" ({counted(epochs, 'epoch')})" if epochs else ""
     if failed:
         text += f", {len(failed):,} failed earlier (--retry-failed tries them again)"
     return f"{text}.{expected_text(cost, slots) if to_do else ''}"
@@ -91,6 +95,8 @@ def sums_text(
 
 def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
     """Return the line that says what an estimate expects."""
+    if not cost.is_known:
+        return f"\nExpected: {cost.source}; {counted(slots, 'run')} at a time."
     return (
         f"\nExpected: {at_most}{duration_range(cost.seconds)} with {counted(slots, 'run')} at a "
         f"time, {size(cost.num_bytes)} of disk; from {cost.source}."
@@ -107,7 +113,7 @@ def runs_text(plan: Plan, done: Collection[str], failed: Collection[str]) -> str
         held = spec_fields(spec)
         values = " ".join(f"{name}={held[name]}" for name in varies if name in held)
         settings = (" ".join(spec.tasks), spec.method, priorities_text(spec))
-        rows.append([run_id, *settings, str(spec.seed), str(spec.epochs), state, values])
+        rows.append([run_id, *settings, str(spec.seed), str(spec.epochs or "-"), state, values])
     if not varies:
         rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

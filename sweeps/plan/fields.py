@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl.errors import UsageError
-from mtl.spec import RunSpec
+from mtl.spec import OwnSpec, RunSpec, Spec
 from mtl.spec.methods import METHODS
 from mtl.spec.strict import checked_name, convert, parse_yaml
 
@@ -110,8 +110,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def spec_fields(spec: RunSpec) -> dict[str, Any]:
+def spec_fields(spec: Spec) -> dict[str, Any]:
     """Return every field of `spec` by dotted name, entries of mappings one by one."""
+    if isinstance(spec, OwnSpec):
+        return {n: tuple(v) if isinstance(v, list) else v for n, v in spec.fields().items()}
     found: dict[str, Any] = {}
     for dotted in field_types():
         value = functools.reduce(getattr, dotted.split("."), spec)
@@ -122,7 +124,7 @@ def spec_fields(spec: RunSpec) -> dict[str, Any]:
     return found
 
 
-def varying_fields(specs: Sequence[RunSpec]) -> dict[str, list[Any]]:
+def varying_fields(specs: Sequence[Spec]) -> dict[str, list[Any]]:
     """Return the fields in which `specs` differ, with their values in order of appearance."""
     seen: dict[str, dict[Any, None]] = {}
     for spec in specs:

@@ -9,10 +9,10 @@ import itertools
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mtl.errors import UsageError
-from mtl.spec import PERIOD_FIELDS, RunSpec, equal_priorities
+from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities
 from mtl.spec.methods import METHODS, check_method, needs_of
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
 from mtl.spec.strict import checked_name
@@ -26,22 +26,25 @@ MAX_RUNS = 100_000
 """Of one grid; more is a slip of the finger, and would take minutes to even list."""
 
 
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[AnySpec]):
     """An ordered list of distinct runs."""
 
     name: str
     """Of the sweep: its folder in the store."""
     kind: str
     """Which sweep file made it."""
-    specs: tuple[RunSpec, ...]
+    specs: tuple[AnySpec, ...]
     run_ids: tuple[str, ...]
     """Of `specs`, in the same order."""
     varies: dict[str, list[Any]]
     """Dotted field -> its values, for the fields in which the runs differ."""
 
     @property
-    def runs(self) -> dict[str, RunSpec]:
+    def runs(self) -> dict[str, AnySpec]:
         """Return run id -> spec."""
         return dict(zip(self.run_ids, self.specs, strict=True))
 
@@ -50,14 +53,14 @@ class Plan:
         """Return the top-level modules from outside that the runs name."""
         return tuple(sorted({module for spec in self.specs for module in spec.code}))
 
-    def without(self, settled: Container[str]) -> dict[str, RunSpec]:
+    def without(self, settled: Container[str]) -> dict[str, AnySpec]:
         """Return run id -> spec of the runs that are not in `settled`."""
         return {run_id: spec for run_id, spec in self.runs.items() if run_id not in settled}
 
 
-def make_plan(name: str, kind: str, specs: Iterable[RunSpec]) -> Plan:
+def make_plan(name: str, kind: str, specs: Iterable[AnySpec]) -> Plan[AnySpec]:
     """Return the plan of `specs`; of several specs with one run id the first stays."""
-    by_id: dict[str, RunSpec] = {}
+    by_id: dict[str, AnySpec] = {}
     for spec in specs:
         by_id.setdefault(spec.run_id(), spec)
     kept = tuple(by_id.values())

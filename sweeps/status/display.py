@@ -29,7 +29,7 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"{snapshot.paused} paused")
     if snapshot.failed:
         parts.append(f"{snapshot.failed} failed")
-    if not snapshot.is_over:
+    if not snapshot.is_over and snapshot.seconds_left is not None:
         parts.append(f"about {duration_range(snapshot.seconds_left)} left")
     return ", ".join(parts)
 
@@ -107,7 +107,7 @@ def running_rows(snapshot: Snapshot) -> list[tuple[str, ...]]:
             run.spec.method,
             priorities_text(run.spec),
             str(run.spec.seed),
-            f"{run.epoch} of {run.spec.epochs}",
+            f"{run.epoch} of {run.spec.epochs}" if run.spec.epochs else str(run.epoch),
             "  ".join(
                 f"{task} {'absent' if loss is None else f'{loss:.3g}'}"
                 for task, loss in zip(run.spec.tasks, run.losses or (), strict=False)
@@ -131,7 +131,7 @@ def drawing(snapshot: Snapshot) -> RenderableType:
     finished = (
         snapshot.done
         + snapshot.paused
-        + sum(run.epoch / run.spec.epochs for run in snapshot.running)
+        + sum(run.epoch / run.spec.epochs for run in snapshot.running if run.spec.epochs)
     )
     return Group(*parts, _bar(finished, snapshot.total), Text(summary(snapshot)))
 

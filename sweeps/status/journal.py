@@ -148,7 +148,9 @@ class Journal:
                     {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}
                     for run in snapshot.running
                 ],
-                "expected_seconds_left": [round(s, 1) for s in snapshot.seconds_left],
+                "expected_seconds_left": (
+                    snapshot.seconds_left and [round(s, 1) for s in snapshot.seconds_left]
+                ),
             },
         )
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mtl.spec import RunSpec
+from mtl.spec import OwnSpec, Spec
 from sweeps.plan.cost import Range, makespan
 
 PACES_REMEMBERED = 50
@@ -22,7 +22,9 @@ class RunningRun:
     """A run in progress."""
 
     run_id: str
-    spec: RunSpec
+    spec: Spec
+    started: float | None = None
+    """Clock reading when it began with its first epoch; None for a run that goes on."""
     first_epoch: int | None = None
     """The first epoch that was reported since; a resumed run does not begin with 1."""
     first_epoch_ended: float = 0.0
@@ -45,7 +47,8 @@ class Snapshot:
     paused: int
     waiting: int
     running: tuple[RunningRun, ...]
-    seconds_left: Range
+    seconds_left: Range | None
+    """None while nothing is known of a function of one's own."""
     elapsed: float = 0.0
     """Seconds since the first run was started; 0 before."""
     num_hidden: int = 0
@@ -83,7 +86,7 @@ class SweepProgress:
 
     def __init__(
         self,
-        runs: Mapping[str, RunSpec],
+        runs: Mapping[str, Spec],
         *,
         done: Iterable[str] = (),
         failed: Iterable[str] = (),
@@ -109,12 +112,15 @@ class SweepProgress:
         self._clock = clock
         self._began: float | None = None
         self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
+        self._longest: int | None = None
+        """Epochs of the longest run that has ended well, for runs whose spec does not say."""
 
     def start(self, run_id: str) -> None:
         """Count a run as running."""
         if not self.is_settled(run_id):
             self._began = self._clock() if self._began is None else self._began
-            self.running[run_id] = RunningRun(run_id, self.runs[run_id])
+            started = None if self._epochs.get(run_id) else self._clock()
+            self.running[run_id] = RunningRun(run_id, self.runs[run_id], started)
 
     def epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
         """Count an epoch of a run."""
@@ -124,8 +130,8 @@ class SweepProgress:
         now = self._clock()
         if run.first_epoch is None:
             run = replace(run, first_epoch=epoch, first_epoch_ended=now)
-        elif epoch > run.first_epoch:
-            expected = self._centre(run_id) * (epoch - run.first_epoch) / self._length(run.spec)
+        elif epoch > run.first_epoch and (length := self._length(run.spec)) is not None:
+            expected = self._centre(run_id) * (epoch - run.first_epoch) / length
             run = replace(run, pace=(now - run.first_epoch_ended) / expected)
         self.running[run_id] = replace(run, epoch=epoch, losses=losses)
         self._epochs[run_id] = epoch
@@ -133,6 +139,10 @@ class SweepProgress:
     def finish(self, run_id: str, *, succeeded: bool) -> None:
         """Count a run as done, or as failed."""
         run = self.running.pop(run_id, None)
+        if run is not None and run.spec.epochs is None and succeeded:
+            self._longest = max(run.epoch, self._longest or 0)
+            if run.started is not None:
+                run = replace(run, pace=(self._clock() - run.started) / self._centre(run_id))
         if run is not None and run.pace is not None:
             self._paces.append(run.pace)
         (self.done if succeeded else self.failed).add(run_id)
@@ -166,8 +176,10 @@ class SweepProgress:
             undecided=self._undecided,
         )
 
-    def _length(self, spec: RunSpec) -> int:
-        """Return the epochs that are asked of a run."""
+    def _length(self, spec: Spec) -> int | None:
+        """Return the epochs that are asked of a run, as far as anybody knows."""
+        if spec.epochs is None:
+            return self._longest
         return min(spec.epochs, self._pause_after or spec.epochs)
 
     def _centre(self, run_id: str) -> float:
@@ -176,10 +188,11 @@ class SweepProgress:
 
     def _remaining(self, run_id: str) -> float:
         """Return the expected seconds of the epochs that a run has still to train."""
-        share = min(1.0, self._epochs.get(run_id, 0) / self._length(self.runs[run_id]))
+        length = self._length(self.runs[run_id])
+        share = 0.0 if length is None else min(1.0, self._epochs.get(run_id, 0) / length)
         return self._centre(run_id) * (1 - share)
 
-    def _seconds_left(self) -> Range:
+    def _seconds_left(self) -> Range | None:
         left = [run_id for run_id in self.runs if not self.is_settled(run_id)]
         work = makespan([self._remaining(run_id) for run_id in left], self.slots)
         low, high = self._seconds_undecided
@@ -187,6 +200,8 @@ class SweepProgress:
         if paces := [*self._paces, *running]:
             work += (low + high) / 2
             return work * min(paces) * (1 - PACE_MARGIN), work * max(paces) * (1 + PACE_MARGIN)
+        if any(isinstance(self.runs[r], OwnSpec) and r not in self._expected for r in left):
+            return None
         # Nothing measured yet: the spread that the estimate itself claims.
         expected = {run_id: self._expected[run_id] for run_id in left if run_id in self._expected}
         lowest = min((side / self._centre(r) for r, (side, _) in expected.items()), default=1.0)

@@ -10,15 +10,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
+import ray.train._internal.session
 from ray._private import ray_constants, services, utils, worker
 from ray.tune.experiment import Trial
-from ray.tune.trainable import wrap_function
+from ray.tune.trainable import trainable_fn_utils, wrap_function
 
 from sweeps.launch import ray_private, tune
-from sweeps.launch.ray_private import forget_failures, own_sessions
+from sweeps.launch.ray_private import forget_failures, own_sessions, reports_taken
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,3 +94,18 @@ def test_callbacks_of_tune_are_called_so(name):
     assert set(inspect.signature(getattr(ray.tune.Callback, name)).parameters) >= {
         "iteration", "trials", "trial",
     }  # fmt: skip
+
+
+def test_reports_of_a_trial_go_through_its_session(monkeypatch):
+    source = inspect.getsource(trainable_fn_utils)
+    assert "get_session().report(metrics, checkpoint=checkpoint)" in source
+    assert "return get_session().loaded_checkpoint" in source
+    told = []
+    fake = SimpleNamespace(report=lambda *args, **_: told.append(args), loaded_checkpoint=None)
+    monkeypatch.setattr(ray.train._internal.session, "_session", fake)
+    with reports_taken(lambda metrics, _: ray.tune.report({"twice": 2 * metrics["a"]}), "saved"):
+        ray.tune.report({"a": 1})
+        assert ray.tune.get_checkpoint() == "saved"
+    ray.tune.report({"a": 3})
+    assert told == [({"twice": 2},), ({"a": 3},)]
+    assert ray.tune.get_checkpoint() is None

@@ -47,7 +47,7 @@ def test_what_is_written_is_read(tmp_path):
     held = store.read_json(store.run_key(run_id, "result.json"))
     assert held.keys() == {
         "schema", "run_id", "status", "epochs", "selection", "selected_epoch", "selected_metrics",
-        "final_metrics",
+        "final_metrics", "declared",
     }  # fmt: skip
     assert store.names("") == ["runs", "store.json", "sweeps"]
 
