@@ -140,7 +140,7 @@ def test_only_the_three_packages_travel_and_no_secret(tmp_path, monkeypatch):
     folder = Path(sent["working_dir"])
     assert {path.name for path in folder.iterdir()} == {"sweeps", "mtl", "analysis"}
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {
-        ".py", ".json", ".j2", ".html", ".css", ".js",
+        ".py", ".json", ".j2", ".html", ".css", ".js", ".typed",
     }  # fmt: skip
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 5e6
 
