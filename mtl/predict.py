@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, program_name, run
 from mtl.data.readers.images import is_turned, read_rgb
 from mtl.data.sample import RawSample, Sample
 from mtl.data.show import sheet_of
@@ -128,7 +128,7 @@ def _main(argv: Sequence[str] | None) -> int:
         try:
             image = read_rgb(path, upright=True)
         except BadSampleError as error:  # the other images are predicted all the same
-            print(f"predict: {error}", file=sys.stderr)
+            print(f"{program_name('predict')}: {error}", file=sys.stderr)
             status = 1
             continue
         prediction = predict_image(network, spec, image, image_size=given.image_size)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lsb import COMMANDS
 from mtl.data.prepare.__main__ import main as prepare_main
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
@@ -18,7 +19,7 @@ from tests.analysis.conftest import write_plan
 from tests.conftest import tiny_fields
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATED = {"EXPERIMENTS.md"}
 """Its commands are those of their day."""
 ELSEWHERE = (
@@ -43,13 +44,15 @@ def commands() -> list[str]:
         if page.name in DATED:
             continue
         text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
-        lines = re.findall(r"^(?: {4})?(python [^\n]*)$", text, re.M)
+        lines = re.findall(r"^(?: {4})?((?:python|lsb) [^\n]*)$", text, re.M)
         found |= dict.fromkeys(re.sub(r"\s+#.*", "", line).strip() for line in lines)
     return [line for line in found if not any(word in line for word in ELSEWHERE)]
 
 
 def main_of(words: list[str]) -> tuple[str, list[str]]:
     """Return the module of a command line and its arguments."""
+    if words[0] == "lsb":
+        return (COMMANDS[words[1]][0], words[2:]) if words[1] in COMMANDS else ("lsb", words[1:])
     if words[1] == "-m":
         module, arguments = words[2], words[3:]
         package = ROOT / module.replace(".", "/")

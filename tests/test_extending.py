@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from mtl.errors import PreflightError
+from mtl.networks import build_network
+from mtl.records import Result
 from mtl.spec import RunSpec, Runtime, code
 from mtl.spec.methods import needs_of
 from mtl.store import Store
 from mtl.training import fit
+from mtl.training.manifest import weights_hash
 from mtl.weighting import build_weighting
+from sweeps.launch.preflight import check_networks
 from tests.test_docs import own_modules
 from tests.training.runs import assert_resumes, tiny
 
@@ -107,3 +112,57 @@ def test_method_that_does_not_say_what_it_needs_is_one_sentence(modules):
         needs_of("needless:Mine")
     with pytest.raises(ValueError, match="Unknown method 'Fokal' in focal. .*has: Focal, Meth"):
         tiny(method="focal:Fokal")
+
+
+# An architecture.
+
+
+def trained(spec: RunSpec, runtime: Runtime, folder: Path) -> Result:
+    return fit(spec, Store(folder), runtime)
+
+
+@pytest.mark.parametrize("name", ["small_net:SmallNet", "gated:Gated"])
+def test_own_architecture_trains_and_resumes_bit_for_bit(modules, runtime, tmp_path, name):
+    spec = tiny(network={"architecture": name}, epochs=2)
+    assert_resumes(spec, runtime, tmp_path)
+
+
+def test_who_shares_parameters_of_a_plain_module_is_seen(modules):
+    parts = tiny(network={"architecture": "small_net:SmallNet"}).network
+    network = build_network(parts, {"a": 2, "b": 1}, 0, image_size=(8, 8))
+    shared = {id(p) for p in network.shared_parameters()}
+    assert shared == {id(p) for p in network.module.shared.parameters()}
+    assert [[p.shape[0] for p in own] for own in network.task_parameters()] == [[2, 2], [1, 1]]
+    again = build_network(parts, {"a": 2, "b": 1}, 0, image_size=(8, 8))
+    other = build_network(parts, {"a": 2, "b": 1}, 1, image_size=(8, 8))
+    assert weights_hash(again) == weights_hash(network) != weights_hash(other)
+
+
+@pytest.mark.parametrize("method", ["gradnorm", "torchjd:UPGrad"])
+def test_methods_that_look_at_gradients_train_a_plain_module(modules, runtime, tmp_path, method):
+    spec = tiny(network={"architecture": "small_net:SmallNet"}, method=method, epochs=1)
+    assert trained(spec, runtime, tmp_path / "store").status == "done"
+
+
+BAD_NETWORKS = {
+    "Lost": ("", "Unknown architecture 'Lost' in bad_net. The module has: .*torch"),
+    "few": ("few = lambda: 1", "few.out_channels. to build a network, got TypeError"),
+    "seven": ("seven = lambda out_channels: 7", "to return a torch module, got int"),
+    "Identity": (
+        "class Identity(torch.nn.Module):\n"
+        "    def __init__(self, out_channels):\n        super().__init__()\n"
+        "        self.layer = torch.nn.Conv2d(3, 1, 1)\n"
+        "    def forward(self, images):\n        return {'depth': self.layer(images)}\n",
+        r"Expected predictions of \['depth', 'segmentation'\] as a dict from bad_net:Identity",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_NETWORKS)
+def test_bad_network_is_one_sentence(modules, name):
+    source, message = BAD_NETWORKS[name]
+    written(modules, "bad_net", f"import torch\n{source}\n")
+    spec = tiny(network={"architecture": f"bad_net:{name}"})
+    with pytest.raises(PreflightError, match=message) as caught:
+        check_networks([spec], None)
+    assert "\n" not in str(caught.value)

@@ -1,15 +1,18 @@
 """Networks: images in, one prediction a task out.
 
-A new architecture is a file and an entry in `mtl.spec.sections.ARCHITECTURES`.
+An architecture of one's own is named `module:Name`, see docs/extending.md. One of this project is a
+file and an entry in `mtl.spec.sections.ARCHITECTURES`.
 """
 
 import importlib
 
 from mtl.networks.base import MultiTaskNetwork, Parts
 from mtl.networks.encoder_weights import first_weights
+from mtl.networks.own import build_own
+from mtl.spec.code import is_reference
 from mtl.spec.sections import ARCHITECTURES, NetworkSpec
 
-__all__ = ["MultiTaskNetwork", "build_network"]
+__all__ = ["MultiTaskNetwork", "Parts", "build_network"]
 
 
 def build_network(
@@ -32,9 +35,12 @@ def build_network(
 
     Raises:
         ValueError: for an encoder that gives no feature map of the stride for such images, or
-            encoder weights that cannot be had.
+            encoder weights that cannot be had, or a network from outside that cannot be built.
     """
+    weights = first_weights(spec, encoder_weights_file)
+    parts = Parts(spec, out_channels, seed, weights, image_size)
+    if is_reference(spec.architecture):
+        return build_own(spec.architecture, parts)
     module, _, name = ARCHITECTURES[spec.architecture].partition(":")
     architecture: type[MultiTaskNetwork] = getattr(importlib.import_module(module), name)
-    weights = first_weights(spec, encoder_weights_file)
-    return architecture(Parts(spec, out_channels, seed, weights, image_size))
+    return architecture(parts)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtl.errors import UsageError
+from mtl.spec.code import OWN, is_reference
 from mtl.spec.encoders import check_encoder_name, check_encoder_weights
 from mtl.spec.strict import checked_name, settle
 from mtl.spec.tasks import DECLARED_TASKS
@@ -85,6 +86,7 @@ class NetworkSpec:
     """Encoder, decoder and how they share. Defaults are the supplement's, section 1."""
 
     architecture: str = "full_sharing"
+    """One of `ARCHITECTURES`, or `module:Name`: a `MultiTaskNetwork`, or what builds any module."""
     encoder: str = "mobilenetv2_100"
     """Any timm encoder."""
     encoder_stride: int = 32
@@ -101,7 +103,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        checked_name(self.architecture, ARCHITECTURES, "architecture")
+        if not is_reference(self.architecture):
+            checked_name(self.architecture, [*ARCHITECTURES, OWN], "architecture")
         check_encoder_name(self.encoder)
         check_encoder_weights(self.encoder_weights)
         settle(self)

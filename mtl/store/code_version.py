@@ -15,10 +15,13 @@ def code_version() -> str:
     if sent := os.environ.get(CODE_VERSION_VARIABLE):
         return sent
     release = importlib.metadata.version("loss-scale-balancing")
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").exists():
+        return release  # an installed package, whatever checkout its environment lies in
     with suppress(OSError, subprocess.SubprocessError):
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             timeout=10,

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from mtl.errors import PreflightError, UserError
 from mtl.spec import RunSpec, Runtime, Spec
-from mtl.spec.code import check_code
+from mtl.spec.code import check_code, is_reference
 from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
-from sweeps.plan.cost import stored_bytes
+from sweeps.plan.cost import num_outputs, stored_bytes
 from sweeps.text import size
 
 PACKAGES = tuple(map(importlib.import_module, ("sweeps", "mtl", "analysis")))
@@ -134,7 +134,7 @@ def check_store_disk(store: str, needed: int) -> None:
 
 
 def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
-    """Build each network that may not be built: other encoders than those tested, or weights.
+    """Build each network that may not be built: from outside, untested encoders, or weights.
 
     Args:
         specs: the runs to train.
@@ -145,18 +145,23 @@ def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
             be had or belong to another encoder.
     """
     networks = {
-        (spec.network, (spec.data.height, spec.data.width)): None
+        (spec.network, spec.tasks, (spec.data.height, spec.data.width)): None
         for spec in specs
-        if spec.network.encoder_weights != "random" or spec.network.encoder not in TESTED_ENCODERS
+        if spec.network.encoder_weights != "random"
+        or spec.network.encoder not in TESTED_ENCODERS
+        or is_reference(spec.network.architecture)
     }
     if not networks:
         return
     # Only here: torch takes seconds to import, and most sweeps have a tested encoder.
     from mtl.networks import build_network
 
-    for network, image_size in networks:
+    for network, tasks, image_size in networks:
+        out_channels = {task: num_outputs(task) for task in tasks}
         try:
-            build_network(network, {"depth": 1}, 0, weights_file, image_size=image_size)
+            built = build_network(network, out_channels, 0, weights_file, image_size=image_size)
+            if is_reference(network.architecture):
+                built.shared_parameters()  # needs a forward pass
         except ValueError as error:
             raise PreflightError(str(error)) from error
 

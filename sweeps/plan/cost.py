@@ -265,8 +265,13 @@ def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
             side *= 2
         yield num_decoders * 9 * (before + after) * after, side
     # However many decoders: each task's output channels are computed once.
-    outputs = sum(DECLARED_TASKS[task].num_channels or NUM_CLASSES for task in spec.tasks)
+    outputs = sum(map(num_outputs, spec.tasks))
     yield 9 * widths[-1] * outputs, side
+
+
+def num_outputs(task: str) -> int:
+    """Return the channels of a task's prediction, with a guess at the number of classes."""
+    return DECLARED_TASKS[task].num_channels or NUM_CLASSES
 
 
 def forward_gmacs(spec: RunSpec) -> float:
