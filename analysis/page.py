@@ -17,6 +17,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from analysis.compute.findings import Findings, find
+from analysis.compute.settings import SettingsComparison
+from analysis.load.groups import field_name
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import SPLIT, Loaded
 from analysis.load.text import first_listed, listed
@@ -36,6 +38,12 @@ from analysis.render.section import Section
 from analysis.render.table import MAX_ROWS, latex, plain
 from analysis.sections import OPEN, all_sections
 from analysis.sections.overview_tables import operating_point_table
+from analysis.sections.settings import (
+    best_text,
+    differences_text,
+    settings_section,
+    terminal_table,
+)
 from analysis.sections.verdict import verdict
 
 MAX_ARMS = 12
@@ -80,32 +88,17 @@ def build(
     if not title:
         title = "Operating points"
         title += f": {listed([axis.task for axis in axes])}" if axes else ""
-    tables = [table for section in sections for table in section.tables]
-    files: dict[str, str | bytes] = {
-        f"tables/{table.name}.csv": table.raw.to_csv(index=False) for table in tables
-    }
-    files |= {f"tables/{table.name}.tex": latex(table) for table in tables if table.rows}
-    if static:
-        files |= _paper_files(sections)
-    has_figures = any(section.figures for section in sections)
     shown = {point.arm for point in findings.points}
     styles = {arm: Style(k) for k, arm in enumerate(findings.arms) if arm in shown}
-    page = (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            shown_arms=first_listed(findings.arms, MAX_ARMS) if findings.arms else "no method",
-            findings=findings,
-            verdict=words,
-            styles=styles,
-            max_rows=MAX_ROWS,
-            split=SPLIT,
-            sections=sections,
-            open_sections=OPEN,
-            palette=dict(zip((*LIGHT, *SCALE_LIGHT), (*DARK, *SCALE_DARK), strict=True)),
-            plotly_js=plotly.offline.get_plotlyjs() if has_figures else "",
-        )
+    page = _rendered(
+        "report.html.j2",
+        sections,
+        title=title,
+        shown_arms=first_listed(findings.arms, MAX_ARMS) if findings.arms else "no method",
+        findings=findings,
+        verdict=words,
+        styles=styles,
+        open_sections=OPEN,
     )
     summary = {
         "title": title,
@@ -116,7 +109,106 @@ def build(
         **_plain_findings(findings),
         "sections": {s.name: _plain(s.values) for s in sections if s.values},
     }
-    return Built(page, files, summary)
+    return Built(page, _files(sections, static=static), summary)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A link from the first page to the report on one set of runs."""
+
+    title: str
+    link: str
+    verdict: str
+    num_done: int
+    num_runs: int
+
+
+def build_settings(
+    compared: Sequence[SettingsComparison],
+    details: Sequence[Detail],
+    counts: Mapping[str, int],
+    *,
+    static: bool = False,
+) -> Built:
+    """Render the first page of several sets of runs: what varies, compared.
+
+    Args:
+        compared: one comparison for each family of sets that may stand in one table.
+        details: the report on each set.
+        counts: state -> number of runs, of all sets.
+        static: whether figures are drawn for paper as well, in figures/.
+    """
+    sections = [settings_section(made, number) for number, made in enumerate(compared)]
+    fields = dict.fromkeys(field_name(name) for made in compared for name in made.family.fields)
+    title = f"What varies: {listed([*fields])}" if fields else f"{len(details)} sets of runs"
+    sentences = [
+        " ".join([made.family.title and f"{made.family.title}:", best_text(made)]).strip()
+        for made in compared
+        if made.best
+    ]
+    sentences += [differences_text(made) for made in compared if len(compared) == 1 and made.rows]
+    apart = ""
+    if len(compared) > 1:
+        titles = listed([made.family.title for made in compared])
+        apart = (
+            f"{len(compared)} sets of settings stay apart: {titles}. "
+            "Their tasks or the images on which they are measured (data set, size or split) "
+            "differ, or a search tuned each method by itself, so that their values say nothing "
+            "of each other."
+        )
+    num_asked = sum(counts.values())
+    page = _rendered(
+        "settings.html.j2",
+        sections,
+        title=title,
+        verdict=sentences,
+        apart=apart,
+        details=details,
+        num_done=counts.get("done", 0),
+        num_asked=num_asked,
+        styles={},
+        open_sections=[section.name for section in sections],
+    )
+    tables = [
+        "\n".join([*([made.family.title] if len(compared) > 1 else []), terminal_table(made)])
+        for made in compared
+    ]
+    summary = {
+        "title": title,
+        "split": SPLIT,
+        "verdict": {"headline": " ".join(filter(None, [*sentences, apart]))},
+        "counts": dict(counts),
+        "terminal_table": "\n\n".join(table for table in tables if table),
+        "sections": {s.name: _plain(s.values) for s in sections if s.values},
+    }
+    return Built(page, _files(sections, static=static), summary)
+
+
+def _rendered(template: str, sections: Sequence[Section], **values: Any) -> str:
+    """Return a page of sections."""
+    has_figures = any(section.figures for section in sections)
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            sections=sections,
+            max_rows=MAX_ROWS,
+            split=SPLIT,
+            palette=dict(zip((*LIGHT, *SCALE_LIGHT), (*DARK, *SCALE_DARK), strict=True)),
+            plotly_js=plotly.offline.get_plotlyjs() if has_figures else "",
+            **values,
+        )
+    )
+
+
+def _files(sections: Sequence[Section], *, static: bool) -> dict[str, str | bytes]:
+    """Return path -> content of all tables, and of the figures on paper if `static`."""
+    tables = [table for section in sections for table in section.tables]
+    files: dict[str, str | bytes] = {
+        f"tables/{table.name}.csv": table.raw.to_csv(index=False) for table in tables
+    }
+    files |= {f"tables/{table.name}.tex": latex(table) for table in tables if table.rows}
+    return {**files, **_paper_files(sections)} if static else files
 
 
 def _paper_files(sections: Sequence[Section]) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ sweep asked for again answers at once.
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import mtl.store
 from analysis.load.axes import check_tasks
-from analysis.load.groups import Group, groups_of_stores
+from analysis.load.groups import Family, Group, families_of, groups_of_stores
 from analysis.load.metrics import Declared, asked_metrics, refuse_declared
 from analysis.load.plans import Asked, stores_among, table_among
 from analysis.load.run_files import NO_FILES, RunFiles
@@ -26,7 +27,9 @@ from mtl.store import Store, write_atomically, write_json
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from analysis.compute.settings import SettingsComparison
     from analysis.load.runs import Loaded
+    from analysis.page import Built
 
 SUMMARY_SCHEMA = 1
 _LIBRARIES = ("moocore", "numpy", "pandas", "plotly", "scipy")
@@ -74,10 +77,8 @@ class ReportSummary:
 
 
 def to_text(reports: Mapping[str, ReportSummary]) -> str:
-    """Return what a terminal shows of reports, under their titles if there are several."""
-    if len(reports) == 1:
-        return next(iter(reports.values())).to_text()
-    return "\n".join(f"\n{report.title}\n{report.to_text()}" for report in reports.values())
+    """Return what a terminal shows of reports: of several, the first page, which links them."""
+    return reports[""].to_text()
 
 
 def write_reports(
@@ -89,10 +90,11 @@ def write_reports(
     paper_scaling: bool = False,
     static: bool = False,
 ) -> dict[str, ReportSummary]:
-    """Write one report for each set of runs that may be compared; return them by label.
+    """Write one report for each set of runs that differ only in method, priorities and seed.
 
-    A single set's report lies in `out`, labelled "". Those of several lie in folders of their own
-    below it, and `out/report.html` links them.
+    Returned by label; "" is the first page, which lies in `out`. Where there is a single set, that
+    is its report. The reports of several lie in folders of their own below it, and the first page
+    compares what varies between them.
 
     Args:
         stores: opened stores; a run that several hold counts once.
@@ -108,9 +110,7 @@ def write_reports(
     if tasks:
         check_tasks(metrics, tasks)
     alone = [run_id for group in groups if len(group.tasks) == 1 for run_id in group.run_ids]
-    if len(groups) > 1:
-        _remove_single(out)
-    reports = {}
+    reports: dict[str, ReportSummary] = {}
     for group in groups:
         options = {
             "metrics": {task: name for task, name in metrics.items() if task in group.tasks},
@@ -124,9 +124,74 @@ def write_reports(
         inputs = _store_inputs(stores, [*group.run_ids, *baseline_ids])
         load = functools.partial(_load_group, stores, group, baseline_ids)
         reports[group.label] = _write(folder, inputs, load, options, RunFiles(stores))
-    if len(groups) > 1:
-        _write_index(out, reports)
-    return reports
+    if len(groups) == 1:
+        return reports
+    options = {"metrics": metrics, "paper_scaling": paper_scaling, "static": static}
+    return {"": _write_first_page(stores, out, groups, alone, reports, options), **reports}
+
+
+def _write_first_page(
+    stores: Sequence[Store],
+    out: Path,
+    groups: Sequence[Group],
+    alone: Sequence[str],
+    reports: Mapping[str, ReportSummary],
+    options: Mapping[str, Any],
+) -> ReportSummary:
+    """Write the page that compares what varies between groups; `alone` are single-task runs."""
+    counts: Counter[str] = Counter()
+    for report in reports.values():
+        counts.update(report.counts)
+    links = [report.path.relative_to(out).as_posix() for report in reports.values()]
+
+    def make() -> "Built":
+        from analysis.page import Detail, build_settings
+
+        compared = [
+            _compared(stores, family, alone, options["metrics"], options["paper_scaling"])
+            for family in families_of(groups)
+        ]
+        details = [
+            Detail(
+                report.title.removeprefix("Operating points: "),
+                link,
+                report.verdict,
+                report.num_done,
+                report.num_runs,
+            )
+            for link, report in zip(links, reports.values(), strict=True)
+        ]
+        return build_settings(compared, details, counts, static=options["static"])
+
+    run_ids = [run_id for group in groups for run_id in group.run_ids]
+    inputs = [*_store_inputs(stores, run_ids), json.dumps(links).encode()]
+    return _written(out, inputs, options, make)
+
+
+def _compared(
+    stores: Sequence[Store],
+    family: Family,
+    alone: Sequence[str],
+    metrics: Mapping[str, str],
+    paper_scaling: bool,
+) -> "SettingsComparison":
+    from analysis.compute.settings import compare_settings
+    from analysis.load.baselines import single_task_runs
+    from analysis.load.runs import load_stores
+
+    specs = {i: spec for group in family.groups for i, spec in group.specs.items()}
+    loaded = load_stores(stores, [i for group in family.groups for i in group.run_ids], specs)
+    singles = []
+    for group in family.groups:
+        runs = loaded.runs
+        runs = runs if runs.empty else runs[runs["run_id"].isin(group.run_ids)]
+        is_joint = len(loaded.tasks) > 1
+        own = replace(loaded, runs=runs)
+        singles.append(single_task_runs(own, stores, alone if is_joint else ()))
+    asked = {task: name for task, name in metrics.items() if task in loaded.tasks}
+    axes, notes = loaded.axes(asked, paper_scaling=paper_scaling)
+    loaded = replace(loaded, notes=(*loaded.notes, *notes))
+    return compare_settings(loaded, family, axes, singles, RunFiles(stores))
 
 
 def _load_group(stores: Sequence[Store], group: Group, baseline_ids: Sequence[str]) -> "Loaded":
@@ -287,19 +352,30 @@ def _write(
     options: Mapping[str, Any],
     run_files: RunFiles,
 ) -> ReportSummary:
-    """Write a report unless that of the same inputs, code and options is there.
+    """Write a report on one set of runs.
 
     `load` reads the runs; `options` and `run_files` are those of `analysis.page.build`.
     """
+
+    def make() -> "Built":
+        from analysis.page import build
+
+        return build(load(), run_files=run_files, **options)
+
+    return _written(out, inputs, options, make)
+
+
+def _written(
+    out: Path, inputs: Sequence[bytes], options: Mapping[str, Any], make: Callable[[], "Built"]
+) -> ReportSummary:
+    """Write what `make` builds unless that of the same inputs, code and options is there."""
     fingerprint = _digest([*inputs, json.dumps(options, sort_keys=True).encode(), _code()])
     earlier = _earlier(out)
     is_same = earlier.get("fingerprint") == fingerprint
     if is_same and all((out / name).is_file() for name in earlier["files"]):
         return _summary(out, earlier, rebuilt=False)
 
-    from analysis.page import build
-
-    built = build(load(), run_files=run_files, **options)
+    built = make()
     files = {**built.files, "report.html": built.html}
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -338,37 +414,6 @@ def _earlier(out: Path) -> dict[str, Any]:
         return {}
     known = isinstance(summary, dict) and summary.get("schema") == SUMMARY_SCHEMA
     return summary if known else {}
-
-
-def _remove_single(out: Path) -> None:
-    """Remove what an earlier report on a single set left, so that it counts as never built."""
-    earlier = _earlier(out)
-    (out / "summary.json").unlink(missing_ok=True)
-    for name in earlier.get("files", ()):
-        (out / name).unlink(missing_ok=True)
-
-
-def _write_index(out: Path, reports: Mapping[str, ReportSummary]) -> None:
-    """Write `out/report.html`, which links the report of each group, unless it is up to date."""
-    rows = [
-        {
-            "title": report.title,
-            "link": report.path.relative_to(out).as_posix(),
-            "verdict": report.verdict,
-            "num_done": report.num_done,
-            "num_runs": report.num_runs,
-        }
-        for report in reports.values()
-    ]
-    fingerprint = _digest([json.dumps(rows).encode(), _code()])
-    path = out / "report.html"
-    if path.is_file() and fingerprint in path.read_text("utf-8", errors="replace"):
-        return
-
-    from analysis.page import environment
-
-    page = environment().get_template("index.html.j2").render(rows=rows, fingerprint=fingerprint)
-    write_atomically(path, page.encode())
 
 
 def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str]) -> list[bytes]:

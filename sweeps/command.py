@@ -194,8 +194,8 @@ def say_failed(store: Store, plan: Plan, failed: Collection[str]) -> None:
 def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     """Write the report on a plan's runs unless it is up to date; print its table and its path.
 
-    Runs that may not be compared have a report each. They lie in `STORE/sweeps/NAME/report/`,
-    those of object storage in `./reports/NAME/`.
+    It compares what the plan varies and lies in `STORE/sweeps/NAME/report/`, that of object storage
+    in `./reports/NAME/`.
 
     Args:
         store: where the runs are.
@@ -216,8 +216,6 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
         print(f"No report: {error}", file=sys.stderr)
         return False
     print(reports.to_text(written))
-    if len(written) > 1:
-        print(f"\nAll reports: {folder / 'report.html'}")
     return True
 
 

@@ -78,6 +78,19 @@ def run_level_test(
     return _test(runs_a, runs_b, exchanged, "single runs within their priority", reference, axes)
 
 
+def seed_difference_test(differences: np.ndarray) -> tuple[float, float]:
+    """Return the two-sided p of the mean of `differences` (seeds,), and the minimum attainable p.
+
+    Whole seeds are exchanged, which turns the signs of their differences.
+    """
+    exchanged = _exchanges(len(differences), MAX_ENUMERATED)
+    means = np.where(exchanged, -differences, differences).mean(axis=1)
+    slack = 1e-9 * max(np.abs(differences).max(), 1e-300)
+    is_all = len(exchanged) == 2 ** len(differences)
+    least = min(1.0, 2 / len(exchanged)) if is_all else 1 / len(exchanged)
+    return float((np.abs(means) >= abs(means[0]) - slack).mean()), least
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted for their number (Holm 1979, step-down), in their order."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])

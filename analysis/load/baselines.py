@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.load.groups import COMPARED
 from analysis.load.runs import Baselines, Loaded, load_stores
@@ -26,8 +27,10 @@ def _shared_settings(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]) -> Baselines:
-    """Return the finite test metrics of those runs that are baselines of the loaded ones.
+def single_task_runs(
+    loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]
+) -> dict[str, pd.DataFrame]:
+    """Return task -> the done ones of those runs that are baselines of the loaded ones.
 
     Args:
         loaded: runs of several tasks.
@@ -49,13 +52,27 @@ def baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]) -
         and spec.network.architecture == SINGLE_TASK
         and _shared_settings(spec) == settings
     }
-    found: dict[str, Mapping[int, float]] = {}
+    found = {}
     for task in loaded.tasks:
         own = [run_id for run_id, spec in specs.items() if spec.tasks == (task,)]
         runs = load_stores(stores, own, specs).runs
+        if not runs.empty:
+            found[task] = runs
+    return found
+
+
+def baseline_values(runs_of_tasks: Mapping[str, pd.DataFrame]) -> Baselines:
+    """Return the finite test metrics of single-task runs by column and seed."""
+    found: dict[str, Mapping[int, float]] = {}
+    for task, runs in runs_of_tasks.items():
         for column in (str(name) for name in runs if str(name).startswith(f"{task}_")):
             means = runs[column].astype(float).groupby(runs["seed"]).mean()
             finite = means[np.isfinite(means)]
             if len(finite):
                 found[column] = {int(str(s)): float(v) for s, v in finite.to_dict().items()}
     return found
+
+
+def baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]) -> Baselines:
+    """Return the metrics of `single_task_runs`."""
+    return baseline_values(single_task_runs(loaded, stores, run_ids))

@@ -69,6 +69,73 @@ class Group:
         return ", ".join(parts)
 
 
+_NOT_APART = ("data.num_train",)
+"""The one field of the data that leaves the images alike on which runs are measured."""
+FIELD_NAMES = {"data.num_train": "training images"}
+"""Spec field -> what people call it, where that is not its last part."""
+
+
+def field_name(field_: str) -> str:
+    """Return `learning rate` of `optimizer.learning_rate`."""
+    return FIELD_NAMES.get(field_) or field_.rpartition(".")[2].replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Groups whose results may stand in one table: measured on the same images of the same tasks.
+
+    Searches stay apart, too: they tune each method by itself.
+    """
+
+    groups: tuple[Group, ...]
+    apart: tuple[Difference, ...]
+    """What it does not share with other families; empty for a single one."""
+
+    @property
+    def title(self) -> str:
+        """Return what sets the family apart in words; empty for a single one."""
+        return ", ".join(
+            listed(value) if name == "tasks" else _words(name, value) for name, value in self.apart
+        )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the spec fields in which its groups differ."""
+        held: dict[str, set[Any]] = {}
+        for group in self.groups:
+            for name, value in group.differences:
+                held.setdefault(name, set()).add(value)
+        return tuple(
+            name for name, values in held.items() if len(values) > 1 and not _sets_apart(name)
+        )
+
+    @property
+    def settings(self) -> tuple[tuple[Any, ...], ...]:
+        """Return the values of `fields` in each group."""
+        return tuple(tuple(dict(g.differences).get(f) for f in self.fields) for g in self.groups)
+
+
+def _sets_apart(name: str) -> bool:
+    is_data = name.startswith("data.") and name not in _NOT_APART
+    return is_data or name in ("tasks", SWEEP, UNKNOWN[0], "numerics_version")
+
+
+def families_of(groups: Sequence[Group]) -> tuple[Family, ...]:
+    """Return the families in order of appearance.
+
+    Runs without a readable spec make none, nor do single-task runs where others train their task
+    with more: those are baselines.
+    """
+    found: dict[tuple[Difference, ...], list[Group]] = {}
+    joint = {task for group in groups if len(group.tasks) > 1 for task in group.tasks}
+    for group in groups:
+        if group.tasks and not (len(group.tasks) == 1 and group.tasks[0] in joint):
+            apart = tuple(held for held in group.differences if _sets_apart(held[0]))
+            found.setdefault(apart, []).append(group)
+    made = [Family(tuple(held), apart) for apart, held in found.items()]
+    return (replace(made[0], apart=()),) if len(made) == 1 else tuple(made)
+
+
 def label_of(differences: Sequence[Difference]) -> str:
     """Return differences as a key: `tasks=depth+normal,epochs=12`; empty for none."""
     return ",".join(f"{name}={_text(value)}" for name, value in differences)
@@ -88,7 +155,8 @@ def _words(name: str, value: Any) -> str:
         return f"search {value}"
     shown = listed(list(map(str, value))) if isinstance(value, list | tuple) else str(value)
     short = name.removeprefix("optimizer.").removeprefix("params.")
-    return f"{re.sub('[._]', ' ', short)} {shown}"
+    plain = FIELD_NAMES.get(name) or re.sub("[._]", " ", short)
+    return f"{plain} {shown}"
 
 
 def folder_name(label: str) -> str:

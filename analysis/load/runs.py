@@ -14,7 +14,7 @@ from analysis.load.axes import Axis, choose_axes
 from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import Declared, declared_by, known_columns, metric_column
 from analysis.load.priorities import priority_values
-from mtl.records import SplitMetrics
+from mtl.records import SplitMetrics, is_number
 from mtl.spec import OwnSpec, RunSpec, Spec
 from mtl.spec.strict import flat
 from mtl.store import Store, states
@@ -26,6 +26,11 @@ SPLIT = "test"
 """The split that is reported; epochs are never selected on it."""
 VALIDATION = "validation"
 """The split on which a network may be chosen; its columns are `validation_<task>_<metric>`."""
+COSTS = (
+    "wall_seconds", "device_seconds", "num_parameters", "forward_flops", "peak_memory_bytes",
+    "peak_device_bytes",
+)  # fmt: skip
+"""Columns of what a run took, from its manifest; of older releases some have no value."""
 
 State = states.State | Literal["excluded"]
 STATES = {
@@ -64,7 +69,7 @@ class Loaded:
     """One row a done run: run_id, method, arm, architecture and encoder or the params of a training
     function of one's own, seed, epochs,
     `priority_<task>`, method options, `<task>_<metric>` on the test split and
-    `validation_<task>_<metric>` on the validation split (NaN where absent), seconds."""
+    `validation_<task>_<metric>` on the validation split (NaN where absent), `COSTS`."""
     states: tuple[RunState, ...]
     """Every run asked for, in the order of the plan."""
     fields: Mapping[str, Mapping[str, Any]]
@@ -172,7 +177,7 @@ def _row(run: StoredRun, arm: str) -> dict[str, Any]:
         **spec.method_settings,
         **_metric_columns(result.selected_metrics),
         **{f"{VALIDATION}_{column}": value for column, value in chosen_on.items()},
-        **{name: manifest.get(name) for name in ("wall_seconds", "device_seconds")},
+        **{name: held if is_number(held := manifest.get(name)) else None for name in COSTS},
     }
     # Of a training function of one's own; no name of these may hide what every run has.
     params = flat(spec.params) if isinstance(spec, OwnSpec) else {}

@@ -3,7 +3,7 @@
 One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty for methods
 without priorities), metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
 own name or alias; optional `run_id`, `architecture`, `encoder`, `epochs`, options of methods (empty
-= off), `prior_<task>_<metric>`, `validation_<task>_<metric>`, seconds.
+= off), `prior_<task>_<metric>`, `validation_<task>_<metric>`, costs.
 
 A row with priority 1 for one of several tasks, 0 for the others and metrics of that task alone is a
 network that was trained for this task only. It is no run of a method, whatever its `method` says,
@@ -19,7 +19,7 @@ import pandas as pd
 
 from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
-from analysis.load.runs import VALIDATION, Baselines, Loaded, RunState, arm_names
+from analysis.load.runs import COSTS, VALIDATION, Baselines, Loaded, RunState, arm_names
 from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
 from mtl.errors import UserError
 from mtl.spec import PERIOD_FIELDS
@@ -31,7 +31,6 @@ COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")
 """Columns in which runs that are compared must agree, where they are there."""
 EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
 """How far the priorities of a row may sum from 1, without and with a note."""
-SECONDS = ("wall_seconds", "device_seconds")
 _OPTIONS = sorted(
     {*(option for needs in METHODS.values() for option in needs.options), *PERIOD_FIELDS}
 )
@@ -59,7 +58,7 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
     sheet.refuse(wrong, "whole numbers in column seed of", frame["seed"], "Correct it.")
     runs["seed"] = seeds.astype(int)
-    for name in (*priorities, *_OPTIONS, "epochs", *SECONDS):
+    for name in (*priorities, *_OPTIONS, "epochs", *COSTS):
         if name in frame:
             runs[name] = sheet.numbers(name)
     for column, source in metrics.items():

@@ -43,6 +43,8 @@ class Style:
     """How the arm (or task) with this number, counted from 0, is drawn."""
 
     number: int
+    mark: int | None = None
+    """Number that chooses symbol and dash, where colour says another thing."""
 
     @property
     def colour_number(self) -> int:
@@ -57,12 +59,16 @@ class Style:
     @property
     def symbol(self) -> str:
         """Return one of `SYMBOLS`."""
-        return SYMBOLS[self.number % len(SYMBOLS)]
+        return SYMBOLS[self._mark % len(SYMBOLS)]
 
     @property
     def dash(self) -> str:
         """Return one of `DASHES`."""
-        return tuple(DASHES)[self.number % len(DASHES)]
+        return tuple(DASHES)[self._mark % len(DASHES)]
+
+    @property
+    def _mark(self) -> int:
+        return self.number if self.mark is None else self.mark
 
 
 Colours = Literal["sequential", "diverging"]

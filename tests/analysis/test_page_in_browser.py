@@ -12,7 +12,7 @@ import pytest
 
 from analysis.reports import write_reports
 from mtl.store import Store
-from tests.analysis.conftest import fill, write_plan
+from tests.analysis.conftest import depth_and_segmentation, fill, finish, make_spec, write_plan
 from tests.chromium import Chromium, find_chromium
 
 WIDTHS = (1280, 390)
@@ -130,6 +130,33 @@ def test_page_is_legible_at_every_width_and_in_both_modes(page):
                 "getComputedStyle(document.querySelector('.plot .main-svg')).background"
             )
             assert ("rgb(255, 255, 255)" in drawn) == (scheme == "light")
+
+    asyncio.run(_look(page, act))
+
+
+@needs_browser
+def test_first_page_of_several_settings_sorts_and_is_legible(tmp_path):
+    store = Store(tmp_path / "results")
+    fill(store)
+    for method, epochs in itertools.product(("lsb", "fixed"), (7, 9)):
+        finish(store, make_spec(method, 0.5, 0, epochs=epochs), depth_and_segmentation(0.1, 0.2))
+    page = write_reports([store], tmp_path / "report")[""].path
+    column = """[...document.querySelectorAll('#settings table')][0].tBodies[0].rows"""
+    epochs = f"[...{column}].map((row) => parseInt(row.cells[0].textContent))"
+
+    async def act(browser: Chromium) -> None:
+        head = "document.querySelector('#settings thead button')"
+        for order in (1, -1):
+            await browser.run(f"{head}.click()")
+            held = await browser.run(epochs)
+            assert held == sorted([7, 7, 9, 9, 12, 12], reverse=order < 0)
+        for width in WIDTHS:
+            await _show(browser, width, "light")
+            assert await browser.run("document.documentElement.scrollWidth") <= width
+            for found in (OVERFLOWING, SMALL_TEXTS, CUT_OFF, TOO_WIDE):
+                assert await browser.run(found) == []
+        assert browser.complaints() == []
+        assert browser.requests() == [page.absolute().as_uri()]
 
     asyncio.run(_look(page, act))
 

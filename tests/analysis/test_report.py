@@ -227,7 +227,11 @@ def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
     [
         (["{store}", "--metrics", "depth=miou"], 2, "Known: abs, abs_log, delta1, rel, rmse"),
         (["{store}", "--metrics", "flow=epe"], 2, "Unknown task 'flow'"),
-        (["{store}", "--metrics", "depth"], 2, "Expected --metrics TASK=METRIC, got 'depth'"),
+        (
+            ["{store}", "--metrics", "depth"],
+            2,
+            "Expected --metrics TASK=METRIC or TASK=METRIC:min:UNIT",
+        ),
         (["{store}", "--metrics", "depth=rmse", "depth=rel"], 2, "two for depth"),
         (["{store}", "--metrics", "normal=within_30"], 2, "Unknown task 'normal' of these results"),
         (["{store}", "--colour"], 2, "Unrecognized arguments: --colour. See pareto.py --help."),

@@ -9,7 +9,7 @@ from sweeps.plan import grid_specs, make_plan
 from tests.sweeps.played import finish
 
 
-def test_each_group_of_comparable_runs_gets_a_report(tmp_path, capsys):
+def test_first_page_compares_architectures_and_each_has_a_report(tmp_path, capsys):
     table = replace(
         weighting_methods.GRID,
         task_sets=(("depth", "segmentation"),),
@@ -34,9 +34,17 @@ def test_each_group_of_comparable_runs_gets_a_report(tmp_path, capsys):
         "tasks=segmentation,network.architecture=single_task",
     }
     out = capsys.readouterr().out
-    assert "gls" in out
-    assert out.endswith(f"\nAll reports: {folder / 'report.html'}\n")
-    assert (folder / "report.html").is_file()
+    lines = out.splitlines()
+    assert lines[0].split()[:2] == ["architecture", "method"]
+    assert [line.split()[:2] for line in lines[1:7]] == [
+        [name, method] for name in ("full_sharing", "mtan") for method in ("lsb", "equal", "gls")
+    ]
+    assert lines[7].startswith("any           single-task networks")
+    assert "Delta_m (%)" in lines[0]
+    assert lines[-1] == f"Report: {folder / 'report.html'}"
+    for name in ("settings", "best", "differences"):
+        assert (folder / "tables" / f"{name}.csv").is_file()
+        assert (folder / "tables" / f"{name}.tex").is_file()
 
 
 def test_report_that_fails_is_a_sentence_and_no_wrong_usage(tmp_path, capsys, monkeypatch):

@@ -95,24 +95,23 @@ def test_planned_runs_belong_to_the_group_of_their_spec(store, two_groups):
     assert list(by_label([store], [*seven, unknown])) == [""], "nothing else it could be"
 
 
-def test_two_groups_get_two_reports_and_an_index(store, two_groups, capsys):
+def test_first_page_of_two_groups_compares_and_links_them(store, two_groups, capsys):
     assert main([str(store.root)]) == 0
     shown = capsys.readouterr().out
     folder = store.root / "report"
-    assert not (folder / "summary.json").exists()
     index = (folder / "report.html").read_text()
     for label in ("epochs=12", "epochs=7"):
         words = f"Operating points: depth and segmentation, {label.replace('=', ' ')}"
-        assert f"\n{words}\nmethod" in shown
-        assert f"Report: {folder / label / 'report.html'}" in shown
         assert f"<h1>{words}</h1>" in (folder / label / "report.html").read_text()
         assert f'href="{label.replace("=", "%3D")}/report.html"' in index
+    assert "<h1>What varies: epochs</h1>" in index
+    assert shown.startswith("epochs  method  depth delta1 (%)"), "one table, not one a set"
+    assert shown.endswith(f"Report: {folder / 'report.html'}\n")
     assert "2 of 2 runs done" in index
     assert "4 of 4 runs done" in index
-    assert not re.search(r"<script|<img|url\(|@import|https?:", index)
     before = (folder / "report.html").stat().st_mtime_ns
     assert main([str(store.root)]) == 0
-    assert capsys.readouterr().out.count("(unchanged)") == 2
+    assert capsys.readouterr().out.count("(unchanged)") == 1
     assert (folder / "report.html").stat().st_mtime_ns == before
 
 
@@ -120,9 +119,9 @@ def test_stale_files_of_an_earlier_grouping_are_removed(store, two_groups, tmp_p
     out = tmp_path / "out"
     single = Asked(by_label([store])["epochs=12"].run_ids)
     page = write_reports([store], out, single)[""].path.read_text()
-    assert set(write_reports([store], out)) == {"epochs=12", "epochs=7"}
-    assert "2 reports" in (out / "report.html").read_text()
-    assert not any(path.is_file() for path in (out / "tables").iterdir())
+    assert set(write_reports([store], out)) == {"", "epochs=12", "epochs=7"}
+    assert "What varies: epochs" in (out / "report.html").read_text()
+    assert not (out / "tables" / "runs.csv").exists()
     again = write_reports([store], out, single)[""]
     assert again.rebuilt
     assert again.path.read_text() == page
@@ -133,7 +132,7 @@ def test_metrics_apply_where_their_task_is(store, tmp_path):
     store.write_spec(make_spec("lsb", 0.5, 0, tasks=("depth", "normal")))
     reports = write_reports([store], tmp_path, metrics={"segmentation": "pixel_accuracy"})
     shown = {label: "pixel_accuracy" in summary.table for label, summary in reports.items()}
-    assert shown == {"tasks=depth+segmentation": True, "tasks=depth+normal": False}
+    assert shown == {"": True, "tasks=depth+segmentation": True, "tasks=depth+normal": False}
     two_tasks = Asked(by_label([store])["tasks=depth+segmentation"].run_ids)
     with pytest.raises(UsageError, match="normal"):
         write_reports([store], tmp_path, two_tasks, {"normal": "within_30"})
