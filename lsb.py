@@ -9,8 +9,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 
 from mtl.command_line import Parser, called_as, run
 from mtl.errors import UserError
@@ -57,17 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_own_sweeps() -> None:
-    """Raise a `UserError` if `import sweeps` would import somebody else's package."""
-    own = Path(__file__).resolve().parent / "sweeps"
+    """Raise a `UserError` if `import sweeps` imports somebody else's package.
+
+    That may lie in a folder of its own, or have written over ours where both are installed.
+    """
+    with suppress(Exception):  # whatever theirs does when it is imported
+        if "Sweep" in import_module("sweeps").__all__:
+            return
     spec = importlib.util.find_spec("sweeps")
-    places = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else []
-    if own not in [Path(place).resolve() for place in places]:
-        raise UserError(
-            f"Expected the package sweeps of this project in {own}, got "
-            f"{' and '.join(places) or 'none'}, which another distribution brought. Uninstall that "
-            "one (Weights & Biases' is called sweeps) and install this project again, or give this "
-            "project an environment of its own."
-        )
+    raise UserError(
+        f"Expected this project's package sweeps, got {spec.origin if spec else 'none'} of another "
+        "distribution. Uninstall that one (Weights & Biases' is called sweeps) and install this "
+        "project again, or give this project an environment of its own."
+    )
 
 
 def _words_to_complete() -> list[str]:
