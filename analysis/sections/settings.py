@@ -267,7 +267,7 @@ def terminal_table(made: SettingsComparison) -> str:
         *_setting_columns(made),
         *_metric_columns(made.axes),
         *_comparing_columns(made),
-        COSTS[0],
+        *(COSTS[:1] if any(row.costs["num_parameters"] is not None for row in made.rows) else ()),
     ]
     words = len(made.family.fields) + 1
     return plain(Table.of("settings", "", _records(made), columns, num_words=words))
@@ -553,7 +553,13 @@ def _numeric_figure(made: SettingsComparison, field: int, suffix: str) -> Figure
     panels = []
     stem = "".join(sign if sign.isalnum() else "_" for sign in fields[field])
     for place, (axis, numbers) in enumerate(itertools.product(made.axes, kinds.values())):
-        held = [v for row in made.rows if row.arm for _, v in _seed_values(made, row, axis.column)]
+        rows = [row for row in made.rows if row.arm]
+        held = [value for row in rows for _, value in _seed_values(made, row, axis.column)]
+        held += [
+            (row.means[axis.column] or 0.0) + side * (row.sds[axis.column] or 0.0)
+            for row in rows
+            for side in (-1, 1)
+        ]
         title = _values_text(made, numbers[0], others) if others else ""
         marks = [
             mark
