@@ -127,6 +127,21 @@ def cases() -> list[tuple[str, bool]]:
     return outside + [(m, True) for m in sorted(set(WEIGHTINGS) - GRADIENTS - {"gradnorm"})]
 
 
+def numbers_reduced() -> list[int]:
+    """Return how many numbers each all-reduce of three calls of a weighting holds."""
+    weighting, sizes, reduce = built("lsb"), [], dist.all_reduce
+
+    def counting(values: Tensor, **options: Any) -> None:
+        sizes.append(values.numel())
+        reduce(values, **options)
+
+    dist.all_reduce = counting
+    for _ in range(3):
+        weighting(torch.ones(3))
+    dist.all_reduce = reduce
+    return sizes
+
+
 def train_as_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "USE_LIBUV": "0"}
@@ -137,6 +152,7 @@ def train_as_rank(rank: int, folder: str) -> None:
         other(torch.ones(3))
     except ValueError as error:
         found["other priorities"] = str(error)
+    found["numbers reduced"] = numbers_reduced()
     if rank == 0:  # validation on one rank waits for nobody
         with torch.no_grad():
             built("lsb")(torch.ones(3))
@@ -165,6 +181,11 @@ def test_two_ranks_are_one_process_with_the_whole_batch(
     ):
         if expected is not None:
             torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_call_costs_one_reduction_of_two_numbers_a_task(ranks: list[dict[Any, Any]]) -> None:
+    # The first call also compares the ranks' settings.
+    assert [found["numbers reduced"] for found in ranks] == [[2, 6, 6, 6]] * 2
 
 
 def test_ranks_with_other_priorities_are_refused_on_all(ranks: list[dict[Any, Any]]) -> None:
