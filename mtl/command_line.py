@@ -79,7 +79,8 @@ def run(name: str, command: Callable[[], int], *, continues: bool = False) -> in
     kept = " What is done is kept; the same command continues." if continues else ""
     try:
         status = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before the command began
+            sys.stdout.flush()
     except UserError as error:
         return _say(f"{name}: {error}", error.exit_status)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does

@@ -48,6 +48,6 @@ class PreflightError(UserError):
 
 
 def printable(text: object, max_length: int = 300) -> str:
-    """Return `text` on one line, short, and without what a terminal would obey."""
+    """Return `text` on one line, short, and without control characters."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     return shown if len(shown) <= max_length else f"{shown[: max_length - 3]}..."

@@ -81,7 +81,7 @@ class EpochRecord:
         _check("seconds", record.seconds, is_number(record.seconds))
         rate = record.learning_rate
         _check("learning_rate", rate, rate is None or is_number(rate))
-        _check("metrics", record.metrics, _are_metrics(record.metrics))
+        _check_metrics("metrics", record.metrics)
         rows = record.cross_stitch
         is_matrix = isinstance(rows, list) and all(map(_is_vector, rows))
         _check("cross_stitch", rows, is_matrix or rows is None)
@@ -127,9 +127,9 @@ class Result:
             raise UsageError(f"Expected a complete result, got one without {', '.join(missing)}.")
         declared = values.get("declared", {})
         _check("declared", declared, isinstance(declared, dict))
-        held = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         tasks = {task: _declaration(json.dumps(held)) for task, held in declared.items()}
-        result = cls(**{**held, "declared": tasks})
+        result = cls(**{**fields, "declared": tasks})
         _check("run_id", result.run_id, isinstance(result.run_id, str))
         _check("status", result.status, result.status == "done")
         _check("epochs", result.epochs, _is_count(result.epochs))
@@ -137,7 +137,7 @@ class Result:
         last = result.selected_epoch
         _check("selected_epoch", last, _is_count(last) and last <= result.epochs)
         for name in ("selected_metrics", "final_metrics"):
-            _check(name, values[name], _are_metrics(values[name]))
+            _check_metrics(name, values[name])
         return result
 
 
@@ -164,15 +164,15 @@ def _is_vector(values: Any) -> bool:
     return isinstance(values, list) and all(v is None or is_number(v) for v in values)
 
 
-def _are_metrics(held: Any) -> bool:
-    return isinstance(held, Mapping) and all(
-        isinstance(by_task, Mapping)
-        and all(
-            isinstance(values, Mapping) and all(v is None or is_number(v) for v in values.values())
-            for values in by_task.values()
-        )
-        for by_task in held.values()
-    )
+def _check_metrics(name: str, held: Any) -> None:
+    _check(name, held, isinstance(held, Mapping))
+    for split, by_task in held.items():
+        _check(f"{name} of {split}", by_task, isinstance(by_task, Mapping))
+        for task, values in by_task.items():
+            _check(f"{name} of {split} {task}", values, isinstance(values, Mapping))
+            for metric, value in values.items():
+                is_right = value is None or is_number(value)
+                _check(f"{name} of {split} {task} {metric}", value, is_right)
 
 
 CHECKPOINT_SCHEMA = 2

@@ -131,6 +131,14 @@ def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
         head = next(lines, [])
+        if len(head) == 1 and ";" in head[0]:
+            raise UserError(
+                f"Expected commas between the columns of {path}, got semicolons. Save it with "
+                "commas, and points in its numbers."
+            )
+        twice = [name for name in head if name and head.count(name) > 1]
+        if twice:
+            raise UserError(f"Expected one column {twice[0]} in {path}, got two. Rename one.")
         for number, cells in enumerate(lines, 1):
             if len(cells) > len(head):
                 raise UserError(

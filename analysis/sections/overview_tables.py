@@ -114,7 +114,7 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
         parts.append(_comparison_table(findings))
     elif not findings.hypervolumes:
         parts.append("No hypervolume is shown: no method has a front.")
-    lead = "The part of the metrics' space that a front dominates: larger is better."
+    lead = "The volume that a front dominates, up to the reference point: larger is better."
     volumes = [f"{arm} {volume:.4g}" for arm, volume in findings.hypervolumes.items()]
     if volumes:
         lead += f" {', '.join(volumes)}."

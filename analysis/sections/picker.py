@@ -100,13 +100,13 @@ def _knee_text(findings: Findings, point: OperatingPoint | None) -> str:
 
 def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) -> list[str]:
     how = (
-        "The choice is made on the validation split; the values shown are of the test split, so "
-        "the choice does not flatter them."
+        "The choice is made on the validation split; the values shown are of the test split and "
+        "not biased by the choice."
     )
     if split != VALIDATION:
         how = (
             "Not all of these results hold validation values, so the choice is made on the test "
-            "values that are shown, and the chosen ones are somewhat lucky."
+            "values that are shown, and the chosen ones look better than they are."
         )
     caveats = [
         f"{how} {len(held.offered)} of {len(held.keys)} operating points can be chosen; the others "
@@ -124,7 +124,7 @@ def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) 
             "resamples is too high where they are few."
         )
     caveats += [
-        f"{axis.name} is the same at every point and has no say."
+        f"{axis.name} is the same at every point and decides nothing."
         for axis, best, worst in zip(findings.axes, held.best, held.worst, strict=True)
         if best == worst
     ]

@@ -112,13 +112,13 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
     ends = listed([f"{_factor(float(np.median(s.ends)))} ({s.runs.arm})" for s in having])
     words = (
         f"The largest and smallest loss scale of the tasks end within a factor of {ends}, median "
-        "over seeds; at 1 all tasks would weigh alike."
+        "over seeds; 1 means equal loss scales."
     )
     settings = dict.fromkeys(s.runs.priorities for s in having)
     asked = [p for p in settings if p is not None and not is_equal(p)]
     if asked:
         each = listed([f"{max(p) / min(p):.3g} at {findings.shown_priorities(p)}" for p in asked])
-        words += f" The priorities shown are unequal and by themselves ask for a factor of {each}."
+        words += f" The priorities shown are unequal: LSB aims at a factor of {each}."
     return words
 
 

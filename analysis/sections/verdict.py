@@ -98,9 +98,11 @@ def _incomplete(findings: Findings) -> list[str]:
     if not counts:
         return []
     rest = listed([f"{number} {state}" for state, number in counts.items()])
+    number = sum(counts.values())
+    verb = "is" if number == 1 else "are"
     return [
-        f"{sum(counts.values())} of {len(findings.states)} runs are not shown: {rest} "
-        "(reasons under what was run)."
+        f"{number} of {len(findings.states)} runs {verb} not shown: {rest} (reasons under what was "
+        "run)."
     ]
 
 

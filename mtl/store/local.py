@@ -118,7 +118,9 @@ class LocalStorage(Storage):
         return sorted(os.listdir(self.path(key))) if self.kind(key) == "folder" else []
 
     def files(self, key: str) -> list[StoredFile]:
-        found = []
+        found: list[StoredFile] = []
+        if self.kind(key) != "folder":  # a link is not followed
+            return found
         for parent, _, names in os.walk(self.path(key)):
             for name in names:
                 path = os.path.join(parent, name)

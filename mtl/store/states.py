@@ -149,4 +149,5 @@ def _last_line(text: str) -> str:
 
 def _without_folder(store: Store, error: Exception) -> str:
     """Return the message without the store's folder: a report is passed on to others."""
-    return _last_line(str(error).replace(f"{store.place('')}/", ""))
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return _last_line(text.replace(f"{store.place('')}/", ""))

@@ -315,7 +315,10 @@ class Store:
         """
         if not isinstance(self.storage, LocalStorage) or self.kind(f"{key}/.lock") != "file":
             return False
-        descriptor = os.open(self.storage.path(f"{key}/.lock"), os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(self.storage.path(f"{key}/.lock"), os.O_RDONLY | os.O_NOFOLLOW)
+        except (FileNotFoundError, PermissionError):  # gone, or in a folder of somebody else
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False

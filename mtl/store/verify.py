@@ -92,9 +92,7 @@ class Findings:
     def foreign(self, key: str) -> None:
         """Note a file that has no place here."""
         hidden = key.rpartition("/")[2].startswith(".")
-        what = (
-            "was left by a process that was killed" if hidden else "belongs to no release of this"
-        )
+        what = "was left by a process that was killed" if hidden else "is no file of a store"
         self.note(key, f"{what}; it is not read, and can be removed.")
 
 
@@ -134,7 +132,10 @@ def _verify_run(store: Store, run_id: str, found: Findings, with_torch: bool) ->
     run = store.run_key(run_id)
     if not _is_folder(store, run, found):
         return
-    names, num_damages = store.names(run), len(found.damages)
+    num_damages = len(found.damages)
+    names = found.look(run, lambda: store.names(run))
+    if names is None:
+        return
     for name in names:
         key = f"{run}/{name}"
         if name in RUN_FOLDERS:

@@ -43,7 +43,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m mtl.training", description=__doc__)
-    parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec/run.py")
+    parser.add_argument("spec", metavar="SPEC.json", help="a RunSpec as JSON; see mtl/spec/")
     parser.add_argument(
         "--store",
         default="results",

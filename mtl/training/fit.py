@@ -20,6 +20,7 @@ from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime
 from mtl.spec.code import check_code
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
+from mtl.store.states import read_run
 from mtl.streams import global_stream
 from mtl.tasks import TASKS
 from mtl.training.checkpoint import (
@@ -109,10 +110,13 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
             f"Expected a run of {store.place('')}, got {run_id}, which it does not hold. "
             "`python -m mtl.store list` names its runs."
         )
-    manifest = store.manifest(run_id)
-    if manifest is None or not store.is_done(run_id):
-        raise StoreError(f"Expected a finished run, got {run_id}, which is not. Train it first.")
-    spec = store.spec(run_id)
+    run = read_run(store, run_id)
+    if run.state != "done" or run.spec is None:
+        raise StoreError(
+            f"Expected a finished run, got {run_id}, which is {run.state}: {run.reason}. Train it "
+            "first."
+        )
+    spec, manifest = run.spec, store.manifest(run_id) or {}
     if isinstance(spec, OwnSpec):
         raise StoreError(
             f"Expected a run of this project's networks, got {run_id}, which {spec.train} trained. "

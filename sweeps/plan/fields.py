@@ -49,7 +49,7 @@ def field_type(dotted: str) -> Any:
         return float | None if mapping == "method_options" else float
     options = (f"method_options.{name}" for needs in METHODS.values() for name in needs.options)
     known = [*field_types().keys() - {*MAPPINGS, *RESOLVED}, *options, "loss_units.TASK"]
-    checked_name(dotted, set(known), "field", listed_in="mtl/spec/run.py")
+    checked_name(dotted, set(known), "field", listed_in="mtl/spec/run.py and mtl/spec/sections.py")
     return field_types()[dotted]
 
 

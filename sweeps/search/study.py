@@ -172,8 +172,8 @@ class Trials:
         reasons = (failure_sentence(self.store.error(spec.run_id())) for spec in specs)
         raise SearchError(
             f"All of the first {counted(len(specs), 'run')} failed, one with: {next(reasons)} "
-            "Mend the cause and try again with --retry-failed; to change a setting of the search, "
-            "give another --name."
+            "Remove the cause and try again with --retry-failed; to change a setting of the "
+            "search, give another --name."
         )
 
     def epochs_of(self, run_id: str) -> int:

@@ -346,3 +346,20 @@ def test_remove_takes_a_link_and_leaves_its_target(store, ids, tmp_path):
     assert not link.is_symlink()
     assert (outside / "result.json").read_text() == "precious"
     assert os.listdir(outside) == ["result.json"]
+
+
+def test_run_that_is_a_link_is_not_followed(tmp_path, capsys):
+    store = Store(tmp_path / "results")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/large").write_bytes(bytes(100_000))
+    (store.root / "runs").mkdir(exist_ok=True)
+    (store.root / "runs" / ("0" * 16)).symlink_to(tmp_path / "elsewhere")
+    assert main(["list", str(store.root), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["state"], entry["bytes"]) == ("damaged", 0)
+
+
+def test_closed_output_is_no_traceback(tmp_path, monkeypatch):
+    Store(tmp_path / "results")
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["list", str(tmp_path / "results")]) == 0

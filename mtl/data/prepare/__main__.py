@@ -189,7 +189,12 @@ def _print_end(manifest: dict[str, Any], folder: Path, recipe: RawRecipe) -> Non
     if absent:
         print(f"Without {', '.join(absent)} no sweep trains on it.")
     else:
-        print(f"Train on it: python sweeps/priority_grid.py --dataset {manifest['name']}")
+        is_default = folder.parent == data_folder(None)
+        root = "" if is_default else f" --data-root {folder.parent}"
+        print(
+            f"Train on it: python sweeps/priority_grid.py --dataset {manifest['name']}{root} "
+            f"--tasks {' '.join(manifest['tasks'])}"
+        )
 
 
 if __name__ == "__main__":

@@ -238,13 +238,13 @@ def _check_task(
         "signs": task == "normal",
     }
     plain = TaskDescription()
-    unfit = [key for key in fits if not fits[key] and getattr(entry, key) != getattr(plain, key)]
-    if unfit:
+    wrong = [key for key in fits if not fits[key] and getattr(entry, key) != getattr(plain, key)]
+    if wrong:
         remedy = (
             "Labels take folder, void and valid_where; signs is for normal alone, fill for normal "
             "and depth"
         )
-        _refuse(path, f"keys that fit the task {task}", ", ".join(unfit), remedy)
+        _refuse(path, f"keys that fit the task {task}", ", ".join(wrong), remedy)
     scale, offset = entry.scale, entry.offset
     if scale is not None and (scale == 0 or not math.isfinite(scale)):
         expected = f"tasks.{task}.scale to be a finite number other than 0"
