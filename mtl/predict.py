@@ -33,7 +33,7 @@ from mtl.errors import BadSampleError, UsageError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.store import Store, write_atomically
-from mtl.tasks import TASKS
+from mtl.tasks import task_of
 from mtl.training import load_network
 from mtl.training.evaluation import predict
 
@@ -76,7 +76,9 @@ def predict_image(
     if image_size:
         size = image.shape[:2]
         predictions = {
-            task: functional.interpolate(values, size, mode="bilinear", align_corners=False)
+            task: values
+            if values.ndim != 4
+            else functional.interpolate(values, size, mode="bilinear", align_corners=False)
             for task, values in predictions.items()
         }
     shown = image if image_size else small
@@ -85,8 +87,8 @@ def predict_image(
 
 def _array(task: str, prediction: Tensor) -> np.ndarray:
     """Return the prediction (channels, height, width) of a task as its users read it."""
-    values = TASKS[task].readable(prediction).cpu().numpy()
-    return values if values.ndim == 2 else values.transpose(1, 2, 0)
+    values = task_of(task).readable(prediction).cpu().numpy()
+    return values.transpose(1, 2, 0) if values.ndim == 3 else values
 
 
 def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str]) -> None:
@@ -99,9 +101,8 @@ def write_prediction(path: Path, prediction: Prediction, classes: Sequence[str])
     write_atomically(path.with_name(f"{path.name}.npz"), buffer.getvalue())
     picture = io.BytesIO()
     everywhere = np.ones(prediction.image.shape[:2], bool)
-    shown = Sample(
-        prediction.image, prediction.targets, dict.fromkeys(prediction.targets, everywhere)
-    )
+    maps = {task: values for task, values in prediction.targets.items() if values.ndim > 1}
+    shown = Sample(prediction.image, maps, dict.fromkeys(maps, everywhere))
     sheet_of([shown], ["image", *shown.targets], len(classes)).save(picture, "png")
     write_atomically(path.with_name(f"{path.name}.png"), picture.getvalue())
 

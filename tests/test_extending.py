@@ -4,14 +4,20 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from mtl.data.batches import MappedSplit
+from mtl.data.prepared import prepare
 from mtl.errors import PreflightError
 from mtl.networks import build_network
 from mtl.records import Result
 from mtl.spec import RunSpec, Runtime, code
 from mtl.spec.methods import needs_of
+from mtl.spec.tasks import declared_task
 from mtl.store import Store
+from mtl.tasks import derivations
 from mtl.training import fit
 from mtl.training.manifest import weights_hash
 from mtl.weighting import build_weighting
@@ -165,4 +171,97 @@ def test_bad_network_is_one_sentence(modules, name):
     spec = tiny(network={"architecture": f"bad_net:{name}"})
     with pytest.raises(PreflightError, match=message) as caught:
         check_networks([spec], None)
+    assert "\n" not in str(caught.value)
+
+
+# A task.
+
+
+def test_own_task_trains_and_resumes_bit_for_bit(modules, runtime, tmp_path):
+    spec = tiny(tasks=["depth", "distance:Distance"], horizontal_flips=False, epochs=2)
+    assert_resumes(spec, runtime, tmp_path)
+    store = Store(tmp_path / "a")
+    result = store.result(spec.run_id())
+    assert 0 < result.final_metrics["test"]["distance:Distance"]["mae"] < 50
+    assert result.declared["distance:Distance"].metrics[0].unit == "m"
+    prior = store.manifest(spec.run_id())["per_pixel_prior"]
+    assert prior["test"]["distance:Distance"]["mae"] > 0
+
+
+def test_derived_target_is_what_the_task_says(modules, runtime):
+    spec = tiny(tasks=["depth", "distance:Distance"])
+    folder = prepare(spec.data, runtime.data_root)
+    split = MappedSplit(folder, "test", spec.tasks, derived=derivations(spec.tasks))
+    batch = split.batch(np.arange(2), torch.device("cpu"))
+    depth, mask = batch.targets["depth"][0, 0, :, :16], batch.valid["depth"][0, :, :16]
+    assert batch.targets["distance:Distance"][0, 0] == pytest.approx(float(depth[mask].mean()))
+    assert batch.valid["distance:Distance"].shape == (2,)
+
+
+SCENE_KIND = """
+import torch
+from mtl.spec.tasks import DeclaredTask, Metric
+from mtl.tasks import Task
+
+class Near(Task):
+    declared = DeclaredTask(
+        loss_kind="classification", num_channels=2,
+        metrics=(Metric("accuracy", "share", "max", 1, "right answers", low=0.0, high=1.0),),
+        plotted="accuracy",
+    )
+    is_map = False
+    sources = ("depth",)
+
+    def derive(self, targets, valid):
+        return (targets["depth"].mean((1, 2, 3)) < 4).long(), valid["depth"].any(2).any(1)
+
+    def error_map(self, prediction, target, info):
+        return torch.nn.functional.cross_entropy(prediction, target, reduction="none")
+
+    def sums(self, prediction, target, valid, info):
+        right = (prediction.argmax(1) == target)[valid]
+        return [torch.stack([right.sum(), valid.sum()]).double()]
+
+    def ratios(self, totals):
+        return {"accuracy": float(totals[0] / totals[1])}
+"""
+
+
+def test_class_of_an_image_trains_in_a_package_with_every_part_from_outside(
+    modules, runtime, tmp_path
+):
+    package = modules / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "tasks.py").write_text(SCENE_KIND)
+    spec = tiny(
+        tasks=["depth", "own_package.tasks:Near"], method="uncertainty", selection="validation",
+        network={"architecture": "gated:Gated"}, epochs=2, loss_units={"own_package.tasks:Near": 2},
+    )  # fmt: skip
+    assert set(spec.code) == {"gated", "own_package"}
+    metrics = trained(spec, runtime, tmp_path / "store").final_metrics["test"]
+    assert 0 <= metrics["own_package.tasks:Near"]["accuracy"] <= 1
+
+
+BAD_TASKS = {
+    "Undeclared": ("class Undeclared(Task): pass", "Expected a Task with `declared = DeclaredTask"),
+    "NoMetrics": (
+        "class NoMetrics(Task):\n    declared = DeclaredTask(metrics=(), plotted='a')",
+        r"to import, got UsageError: Expected distinct metrics of a task, got \[\]",
+    ),
+    "NoDirection": (
+        "class NoDirection(Task):\n"
+        "    declared = DeclaredTask(metrics=(Metric('a', 'm'),), plotted='a')",
+        "to import, got TypeError: .*direction",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TASKS)
+def test_bad_task_is_one_sentence(modules, name):
+    source, message = BAD_TASKS[name]
+    imports = "from mtl.spec.tasks import DeclaredTask, Metric\nfrom mtl.tasks import Task\n"
+    written(modules, f"bad_{name.lower()}", f"{imports}\n{source}\n")
+    with pytest.raises(ValueError, match=message) as caught:
+        declared_task(f"bad_{name.lower()}:{name}")
     assert "\n" not in str(caught.value)

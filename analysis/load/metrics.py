@@ -36,6 +36,11 @@ def declared_by(results: Iterable[Result], tasks: Sequence[str]) -> dict[str, De
         if declared is not None:
             earlier = found.get(task)
             found[task] = declared if earlier is None else _joined(task, earlier, declared)
+    for task in tasks:
+        if task not in found and task not in DECLARED_TASKS:
+            raise UserError(
+                f"Expected a finished run that declares the metrics of {task}, got none. Train one."
+            )
     return {task: found[task] if task in found else DECLARED_TASKS[task] for task in tasks}
 
 

@@ -1,6 +1,6 @@
 """Batches from prepared data: order and flips are functions of (seed, epoch)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ class Batch:
     """Images with targets and masks, on the training device.
 
     targets: task -> (batch, channels, height, width) float32, or (batch, height, width) int64
-    for classes. valid: task -> (batch, height, width) bool.
+    for classes. valid: task -> (batch, height, width) bool. Targets of the image as a whole are
+    without height and width.
     """
 
     images: Float[Tensor, "batch 3 height width"]
     """Values in [0, 1]."""
     targets: dict[str, Tensor]
-    valid: dict[str, Bool[Tensor, "batch height width"]]
+    valid: dict[str, Bool[Tensor, "batch ..."]]
 
     def parts(self, num_parts: int) -> "list[Batch]":
         """Return the batch in `num_parts` consecutive parts of nearly equal size, none empty."""
@@ -40,6 +41,16 @@ class Batch:
         ]
 
 
+@dataclass(frozen=True)
+class Derivation:
+    """How a task's targets follow from those of other tasks."""
+
+    sources: tuple[str, ...]
+    """Tasks whose stored targets are read."""
+    function: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+    """Of the sources' targets and masks, as a `Batch` has them; returns the task's."""
+
+
 class MappedSplit:
     """A split of a prepared data set, memory-mapped.
 
@@ -48,18 +59,26 @@ class MappedSplit:
         split: train, validation or test.
         tasks: tasks whose targets are read.
         measured_only: count measured pixels alone, not those that were filled in; for metrics.
+        derived: how the targets of some tasks follow from others'.
 
     Raises:
         PreparedDataError: if the data hold no targets for a task.
     """
 
     def __init__(
-        self, folder: Path, split: str, tasks: Sequence[str], *, measured_only: bool = False
+        self,
+        folder: Path,
+        split: str,
+        tasks: Sequence[str],
+        *,
+        measured_only: bool = False,
+        derived: Mapping[str, Derivation] | None = None,
     ) -> None:
-        self.tasks = tuple(tasks)
-        check_tasks(folder, tasks)
+        self.tasks, self._derived = tuple(tasks), derived or {}
+        stored = dict.fromkeys(source for task in tasks for source in self._sources(task))
+        check_tasks(folder, stored)
         self._arrays = {"image": _mapped(folder / split / "image.npy")}
-        for task in self.tasks:
+        for task in stored:
             mask = folder / split / f"{task}_measured.npy"
             if not (measured_only and mask.exists()):
                 mask = folder / split / f"{task}_valid.npy"
@@ -72,16 +91,27 @@ class MappedSplit:
     def batch(self, indices: np.ndarray, device: torch.device) -> Batch:
         """Return the samples `indices` on `device`."""
         images = self._read("image", indices, device).permute(0, 3, 1, 2).float() / 255
-        targets = {task: _as_target(self._read(task, indices, device)) for task in self.tasks}
-        valid = {task: self._read(f"{task}_valid", indices, device) for task in self.tasks}
+        labels = {task: self._labels(task, indices, device) for task in self.tasks}
+        targets = {task: target for task, (target, _) in labels.items()}
+        valid = {task: mask for task, (_, mask) in labels.items()}
         return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
 
-    def labels(self, task: str) -> tuple[Tensor, Bool[Tensor, "samples height width"]]:
+    def labels(self, task: str) -> tuple[Tensor, Bool[Tensor, "samples ..."]]:
         """Return (targets, valid) of the whole split for a task, on the CPU."""
-        everything = np.arange(len(self))
-        device = torch.device("cpu")
-        targets = _as_target(self._read(task, everything, device))
-        return targets, self._read(f"{task}_valid", everything, device)
+        return self._labels(task, np.arange(len(self)), torch.device("cpu"))
+
+    def _sources(self, task: str) -> tuple[str, ...]:
+        return self._derived[task].sources if task in self._derived else (task,)
+
+    def _labels(
+        self, task: str, indices: np.ndarray, device: torch.device
+    ) -> tuple[Tensor, Bool[Tensor, "samples ..."]]:
+        sources = self._sources(task)
+        targets = {name: _as_target(self._read(name, indices, device)) for name in sources}
+        valid = {name: self._read(f"{name}_valid", indices, device) for name in sources}
+        if task in self._derived:
+            return self._derived[task].function(targets, valid)
+        return targets[task], valid[task]
 
     def _read(self, name: str, indices: np.ndarray, device: torch.device) -> Tensor:
         # Indexing by an array copies out of the map, so the tensor is writable.
@@ -94,7 +124,9 @@ def _mapped(path: Path) -> np.ndarray:
 
 def _as_target(values: Tensor) -> Tensor:
     """Return stored targets in the layout of predictions: float32, or int64 for classes."""
-    return values.long() if values.ndim == 3 else values.permute(0, 3, 1, 2).float()
+    if values.ndim in (1, 3):
+        return values.long()
+    return values.float() if values.ndim == 2 else values.permute(0, 3, 1, 2).float()
 
 
 def mirrored(batch: Batch, flips: np.ndarray, mirror_signs: dict[str, tuple[float, ...]]) -> Batch:
@@ -109,14 +141,17 @@ def mirrored(batch: Batch, flips: np.ndarray, mirror_signs: dict[str, tuple[floa
     chosen = torch.from_numpy(flips).to(batch.images.device)
 
     def flip(values: Tensor) -> Tensor:
+        if values.ndim < 3:  # of the image as a whole
+            return values
         return torch.where(chosen.reshape(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
 
     targets = {}
     for task, target in batch.targets.items():
         signs = mirror_signs.get(task)
         if signs is not None:
-            factors = target.new_tensor(signs).reshape(1, -1, 1, 1)
-            target = torch.where(chosen.reshape(-1, 1, 1, 1), target * factors, target)
+            places = [1] * (target.ndim - 2)
+            factors = target.new_tensor(signs).reshape(1, -1, *places)
+            target = torch.where(chosen.reshape(-1, 1, *places), target * factors, target)
         targets[task] = flip(target)
     valid = {task: flip(mask) for task, mask in batch.valid.items()}
     images = flip(batch.images).contiguous(memory_format=torch.channels_last)

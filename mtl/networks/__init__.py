@@ -38,9 +38,15 @@ def build_network(
             encoder weights that cannot be had, or a network from outside that cannot be built.
     """
     weights = first_weights(spec, encoder_weights_file)
-    parts = Parts(spec, out_channels, seed, weights, image_size)
+    names = {task.replace(".", "/"): task for task in out_channels}
+    inner = {name: out_channels[task] for name, task in names.items()}
+    parts = Parts(spec, inner, seed, weights, image_size)
     if is_reference(spec.architecture):
-        return build_own(spec.architecture, parts)
+        network = build_own(spec.architecture, parts)
+        network.task_names = names
+        return network
     module, _, name = ARCHITECTURES[spec.architecture].partition(":")
     architecture: type[MultiTaskNetwork] = getattr(importlib.import_module(module), name)
-    return architecture(parts)
+    network = architecture(parts)
+    network.task_names = names
+    return network

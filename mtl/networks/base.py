@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -88,14 +88,19 @@ class MultiTaskNetwork(nn.Module, ABC):
     decoders: nn.ModuleDict
     task_modules: ClassVar[tuple[str, ...]] = ("decoders",)
     """Attributes that hold one module a task."""
+    task_names: Mapping[str, str] = {}
+    """Name of a task in the network -> its own, where torch takes no dot in a module's name."""
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
-    ) -> dict[str, Float[Tensor, "batch _ height width"]]:
+    ) -> dict[str, Float[Tensor, "batch _ ..."]]:
         """Return each task's prediction at the size of `images` (values in [0, 1])."""
         height, width = images.shape[-2:]
         padded = self._padded_predictions(images)
-        return {task: p[..., :height, :width] for task, p in padded.items()}
+        return {
+            self.task_names.get(name, name): p[..., :height, :width] if p.ndim == 4 else p
+            for name, p in padded.items()
+        }
 
     @abstractmethod
     def _padded_predictions(

@@ -79,7 +79,7 @@ class OwnNetwork(MultiTaskNetwork):
         users: list[list[str]] = [[] for _ in parameters]
         if images is not None:
             with kept_statistics(self), global_stream(0, "users"), torch.enable_grad():
-                for task, prediction in self(images).items():
+                for task, prediction in self._padded_predictions(images).items():
                     if not prediction.requires_grad:
                         continue
                     found = torch.autograd.grad(

@@ -118,6 +118,15 @@ def check_code(planned: Mapping[str, str]) -> None:
                 f"with, got {here} in {code_path(module)}. Undo the edit, or plan again: edited "
                 "code makes new runs."
             )
+        _check_as_imported(module, here)
+
+
+def _check_as_imported(module: str, held: str) -> None:
+    if _LOADED.get(module, held) != held:
+        raise UsageError(
+            f"Expected {module!r} as this Python imported it, got an edited {code_path(module)}. "
+            "Restart Python (the notebook's kernel), so that the code that runs is the run's."
+        )
 
 
 def load_object(reference: str, what: str) -> Any:
@@ -130,11 +139,7 @@ def load_object(reference: str, what: str) -> Any:
     module, _, name = reference.partition(":")
     top = top_module(reference)
     held = code_hash(top)
-    if _LOADED.get(top, held) != held:
-        raise UsageError(
-            f"Expected {top!r} as this Python imported it, got an edited {code_path(top)}. Restart "
-            "Python (the notebook's kernel), so that the code that runs is the code of the run."
-        )
+    _check_as_imported(top, held)
     try:
         loaded = importlib.import_module(module)
     except (Exception, SystemExit) as error:

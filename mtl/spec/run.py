@@ -27,7 +27,6 @@ from mtl.spec.methods import (
 )
 from mtl.spec.sections import (
     SHARING_NOTHING,
-    TASKS,
     DataSpec,
     NetworkSpec,
     OptimizerSpec,
@@ -35,6 +34,7 @@ from mtl.spec.sections import (
     check_positive,
 )
 from mtl.spec.strict import build_dataclass, canonical_float, checked_name, flat, plain, settle
+from mtl.spec.tasks import check_task
 
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""
@@ -177,7 +177,7 @@ class RunSpec:
         if not self.tasks:
             raise UsageError("Expected at least one task, got none.")
         for task in self.tasks:
-            checked_name(task, TASKS, "task")
+            check_task(task)
         if len(set(self.tasks)) != len(self.tasks):
             raise UsageError(f"Expected distinct tasks, got {list(self.tasks)}.")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtl.errors import UsageError
+from mtl.spec.code import OWN, is_reference, load_object
 from mtl.spec.strict import build_dataclass, checked_name, plain, settle
 
 LossKind = Literal["regression", "classification"]
@@ -230,3 +231,28 @@ DECLARED_TASKS: dict[str, DeclaredTask] = {
     "keypoint3d": _map(),
 }
 """Task -> its declaration; the order is that of the tasks wherever no other is asked for."""
+
+
+def check_task(name: str) -> str:
+    """Return `name`; raise a `ValueError` that lists the known tasks unless it is one.
+
+    Of `module:Name` the form alone is looked at.
+    """
+    return name if is_reference(name) else checked_name(name, [*DECLARED_TASKS, OWN], "task")
+
+
+def declared_task(name: str) -> DeclaredTask:
+    """Return the declaration of a task; the module of `module:Name` is imported for it.
+
+    Raises:
+        ValueError: for an unknown task, or one from outside that declares nothing.
+    """
+    if not is_reference(check_task(name)):
+        return DECLARED_TASKS[name]
+    declared = getattr(load_object(name, "task"), "declared", None)
+    if not isinstance(declared, DeclaredTask):
+        raise UsageError(
+            f"Expected a Task with `declared = DeclaredTask(metrics=...)` at {name!r}, got "
+            f"{'none' if declared is None else repr(declared):.100}. Add it to the class."
+        )
+    return declared

@@ -20,8 +20,8 @@ from rich.filesize import decimal
 from mtl.command_line import Parser, run
 from mtl.errors import StoreError, UsageError, printable
 from mtl.spec.methods import check_method
-from mtl.spec.sections import TASKS
 from mtl.spec.strict import checked_name
+from mtl.spec.tasks import check_task
 from mtl.store.address import is_address, shown_address
 from mtl.store.merge import merge, remove_runs
 from mtl.store.plan_file import PlanFile, read_plan
@@ -124,7 +124,7 @@ def _check_filters(given: argparse.Namespace) -> None:
     for method in given.method:
         check_method(method)
     for task in given.task:
-        checked_name(task, TASKS, "task")
+        check_task(task)
     for state in given.state:
         checked_name(state, STATES, "state")
 

@@ -5,11 +5,13 @@ A task loss is the mean of its error map over the valid pixels of the batch plus
 broadcasts. Where no pixel is valid the loss is 0 and has zero gradients (training passes such a
 task on as absent).
 
-Shapes: predictions and continuous targets (batch, channels, height, width); class targets
-(batch, height, width); `valid` and error maps (batch, height, width).
+Shapes of maps: predictions and continuous targets (batch, channels, height, width); class targets
+(batch, height, width); `valid` and error maps (batch, height, width). A task whose target belongs
+to the image as a whole is without height and width throughout.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,25 +20,31 @@ from torch import Tensor
 
 from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
-from mtl.spec.tasks import DECLARED_TASKS
+from mtl.spec.tasks import DeclaredTask, declared_task
 
-ErrorMap = Float[Tensor, "batch height width"]
-Valid = Bool[Tensor, "batch height width"]
+ErrorMap = Float[Tensor, "batch *place"]
+Valid = Bool[Tensor, "batch *place"]
 
 
 class Task(ABC):
-    """One pixelwise problem; `info` describes the data set.
+    """One problem; `info` describes the data set.
 
     Args:
-        name: in `mtl.spec.tasks.DECLARED_TASKS`.
+        name: in `mtl.spec.tasks.DECLARED_TASKS`, or `module:Name` of a class with `declared`.
     """
+
+    declared: DeclaredTask
+    is_map: ClassVar[bool] = True
+    """False where the target belongs to the image as a whole: a vector, or a class."""
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Tasks from whose stored targets `derive` makes this one's; none: the data hold them."""
 
     mirror_signs: ClassVar[tuple[float, ...] | None] = None
     """Factor of each target channel under a horizontal flip; None means that none changes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.declared = DECLARED_TASKS[name]
+        self.declared = declared_task(name)
 
     def num_channels(self, info: DataInfo) -> int:
         """Return the channels of the prediction (c_0 of the supplement's Figure S-1)."""
@@ -47,11 +55,23 @@ class Task(ABC):
     def error_map(self, prediction: Tensor, target: Tensor, info: DataInfo) -> ErrorMap:
         """Return the loss of each pixel, before the mean."""
 
-    @abstractmethod
+    def derive(
+        self, targets: Mapping[str, Tensor], valid: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return targets and where they are valid, from those of `sources`.
+
+        Args:
+            targets: task -> (batch, channels, height, width) float32, or (batch, height, width)
+                int64 for classes.
+            valid: task -> bool (batch, height, width).
+        """
+        raise NotImplementedError
+
     def regularizer(
         self, prediction: Tensor, target: Tensor, valid: Valid, info: DataInfo
     ) -> Float[Tensor, ""]:
-        """Return what is added to the mean of the error map."""
+        """Return what is added to the mean of the error map; by default nothing."""
+        return prediction.new_zeros(())
 
     @abstractmethod
     def sums(
@@ -67,17 +87,24 @@ class Task(ABC):
         """Return the task's metrics, nothing added yet."""
         return PooledMetrics(self, info)
 
-    @abstractmethod
     def prior(
         self, targets: Tensor, valid: Valid, info: DataInfo
-    ) -> Float[Tensor, "1 channels height width"]:
+    ) -> Float[Tensor, "1 channels *place"]:
         """Return the best prediction at each pixel that does not look at the image.
+
+        By default the mean of the valid targets, of classes how often each is valid.
 
         Args:
             targets: of a training split.
             valid: likewise.
             info: the data set.
         """
+        if targets.ndim == valid.ndim:  # classes
+            classes = range(self.num_channels(info))
+            return torch.stack([((targets == c) & valid).sum(0) for c in classes])[None].float()
+        mask = valid[:, None]
+        total = torch.where(mask, targets, torch.zeros_like(targets)).sum(0, keepdim=True)
+        return total / mask.sum(0, keepdim=True).clamp(min=1)
 
     def readable(self, prediction: Float[Tensor, "channels height width"]) -> Tensor:
         """Return a prediction as its users read it."""
@@ -94,9 +121,9 @@ class Task(ABC):
         """Return the task loss over the valid pixels of a batch.
 
         Args:
-            prediction: (batch, channels, height, width).
-            target: (batch, channels, height, width), or (batch, height, width) for classes.
-            valid: (batch, height, width), True = counted.
+            prediction: (batch, channels, height, width), or (batch, channels) of an image.
+            target: of the prediction's shape, or without channels for classes.
+            valid: without channels, True = counted.
             info: the data set.
             regularizers: False leaves the mean of the error map alone, by which the supplement
                 evaluates Taskonomy.
@@ -113,7 +140,7 @@ class Task(ABC):
 
     def errors(
         self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
-    ) -> Float[Tensor, "batch height width"]:
+    ) -> Float[Tensor, "batch ..."]:
         """Return the loss of each pixel, regularisers left out; 0 where it is not valid.
 
         0 adds nothing to a sum of error maps over tasks; the mask tells it from a perfect pixel.
@@ -159,14 +186,15 @@ def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:
 
 def check_same_shape(prediction: Tensor, target: Tensor, valid: Tensor) -> None:
     """Raise a `ValueError` unless prediction, target and mask are of the same pixels."""
-    of_target = (target.shape[0], *target.shape[-2:])
-    of_prediction = (prediction.shape[0], *prediction.shape[-2:])
-    if prediction.ndim != 4 or of_prediction != of_target or of_target != tuple(valid.shape):
+    place = (prediction.shape[0], *prediction.shape[2:])
+    has_channels = target.ndim == prediction.ndim
+    of_target = (target.shape[0], *target.shape[1 + has_channels :])
+    if prediction.ndim not in (2, 4) or of_target != place or tuple(valid.shape) != place:
         raise UsageError(
             "Expected prediction (batch, channels, height, width), target and valid of the same "
             f"pixels, got {tuple(prediction.shape)}, {tuple(target.shape)}, {tuple(valid.shape)}."
         )
-    if target.ndim == 4 and target.shape != prediction.shape:
+    if has_channels and target.shape != prediction.shape:
         raise UsageError(
             f"Expected a target of the prediction's shape {tuple(prediction.shape)}, "
             f"got {tuple(target.shape)}."

@@ -21,7 +21,7 @@ from mtl.records import (
     WEIGHTS_SCHEMA,
     TaskMetrics,
 )
-from mtl.spec.tasks import DECLARED_TASKS
+from mtl.spec.tasks import declared_task
 from mtl.store import Store
 
 Keep = Literal["none", "final", "all"]
@@ -162,16 +162,22 @@ SMALLEST_ERROR = 1e-12
 def validation_error(metrics: TaskMetrics) -> float | None:
     """Return the geometric mean over the tasks of their errors, which knows no units.
 
-    A task's error is its plotted metric where less is better, and 1 minus it where more is better
-    (those are shares). None if no task could be measured.
+    A task's error is its plotted metric where less is better, and where more is better what is
+    missing to the highest value (1 of a share), or its reciprocal if there is no highest. None if
+    no task could be measured.
     """
     errors = []
     for task, values in metrics.items():
-        declared = DECLARED_TASKS[task]
+        declared = declared_task(task)
         metric = declared.metric(declared.plotted)
         value = values[metric.name]
         if value is not None:
-            errors.append(value if metric.direction == "min" else 1 - value)
+            if metric.direction == "min":
+                errors.append(value)
+            elif metric.high is not None:
+                errors.append(metric.high - value)
+            else:
+                errors.append(1 / max(value, SMALLEST_ERROR))
     if not errors:
         return None
     logs = [math.log(max(error, SMALLEST_ERROR)) for error in errors]

@@ -11,7 +11,7 @@ from mtl.errors import UsageError
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
-from mtl.tasks import TASKS
+from mtl.tasks import task_of
 
 EVALUATION_BATCH_SIZE = 32
 
@@ -35,7 +35,7 @@ def new_network(
     network = replace(spec.network, encoder_weights="random") if from_scratch else spec.network
     return build_network(
         network,
-        {task: TASKS[task].num_channels(info) for task in spec.tasks},
+        {task: task_of(task).num_channels(info) for task in spec.tasks},
         spec.seed,
         weights_file,
         image_size=(spec.data.height, spec.data.width),
@@ -66,7 +66,13 @@ def predict(network: MultiTaskNetwork, spec: RunSpec, images: Tensor) -> dict[st
             "one pixel. Use larger images, a smaller network.encoder_stride, or a batch_size "
             "(and micro_batches) that leave no batch of one image."
         ) from error
-    return {task: prediction.float() for task, prediction in predictions.items()}
+    return {task: _of_task(task, found.float()) for task, found in predictions.items()}
+
+
+def _of_task(task: str, prediction: Tensor) -> Tensor:
+    """Return the mean of a map where the task wants one vector an image, (batch, channels)."""
+    is_map = task_of(task).is_map or prediction.ndim != 4
+    return prediction if is_map else prediction.mean(dim=(2, 3))
 
 
 def evaluate(
@@ -77,7 +83,7 @@ def evaluate(
     device: torch.device,
 ) -> TaskMetrics:
     """Return the metrics of `network` over a whole split; it is left in evaluation mode."""
-    accumulators = {task: TASKS[task].metrics(info) for task in split.tasks}
+    accumulators = {task: task_of(task).metrics(info) for task in split.tasks}
     network.eval()
     with torch.no_grad():
         for batch in evaluation_batches(split, batch_size=EVALUATION_BATCH_SIZE, device=device):

@@ -22,7 +22,7 @@ from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
 from mtl.store.states import read_run
 from mtl.streams import global_stream
-from mtl.tasks import TASKS
+from mtl.tasks import derivations, task_of
 from mtl.training.checkpoint import (
     Progress,
     Selected,
@@ -131,6 +131,8 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
             f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
             "damaged one. Train the run again."
         ) from error
+    spec = store.spec(run_id)
+    check_code(spec.code)
     # Whatever the encoder started from, its weights are those of the run now.
     network = new_network(spec, info, from_scratch=True)
     load_weights(store, run_id, network)
@@ -160,7 +162,13 @@ class _Run:
         self.device_seconds = 0.0
         """Of the training steps alone."""
         self.splits = {
-            split: MappedSplit(self.folder, split, spec.tasks, measured_only=split != "train")
+            split: MappedSplit(
+                self.folder,
+                split,
+                spec.tasks,
+                measured_only=split != "train",
+                derived=derivations(spec.tasks),
+            )
             for split in SPLITS
         }
         network = new_network(spec, self.info, runtime.encoder_weights_file).to(self.device)
@@ -170,6 +178,7 @@ class _Run:
             spec.method,
             spec.tasks,
             spec.priorities,
+            loss_kinds={task: task_of(task).declared.loss_kind for task in spec.tasks},
             seed=spec.seed,
             skip_nonfinite=True,  # an epoch with such a loss fails at its end: no step waits
             **options,
@@ -186,7 +195,7 @@ class _Run:
         self.initial_weights = weights_hash(network)
         self.stepper = Stepper(spec, network, weighting, optimizer, self.info)
         self.mirror_signs = {
-            task: signs for task in spec.tasks if (signs := TASKS[task].mirror_signs) is not None
+            task: signs for task in spec.tasks if (signs := task_of(task).mirror_signs) is not None
         }
 
     def train(self, on_epoch: OnEpoch | None) -> Result:
@@ -261,7 +270,7 @@ class _Run:
             selected_epoch=epoch,
             selected_metrics=metrics,
             final_metrics=final,
-            declared={task: TASKS[task].declared for task in self.spec.tasks},
+            declared={task: task_of(task).declared for task in self.spec.tasks},
         )
 
     def _evaluate(self, split: str) -> TaskMetrics:

@@ -18,10 +18,11 @@ from mtl.data.manifest import data_info, read_manifest
 from mtl.data.sample import DataInfo
 from mtl.records import TaskMetrics
 from mtl.spec import SPLITS, RunSpec
+from mtl.spec.code import is_reference
 from mtl.store import write_json
 from mtl.store.code_version import code_version
 from mtl.store.store import MANIFEST_SCHEMA
-from mtl.tasks import TASKS, Task
+from mtl.tasks import Task, derivations, task_of
 from mtl.training.evaluation import memory_format
 
 
@@ -117,23 +118,27 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
 def _baseline_of_task(task: str, folder: Path) -> TaskMetrics:
     """Return the baseline's metrics by split, kept beside the data that they belong to."""
     path = folder / f"per_pixel_prior_{task}.json"
-    if path.exists():
+    if path.exists() and not is_reference(task):
         held: TaskMetrics = json.loads(path.read_text("utf-8"))
         # An earlier release may have kept fewer metrics.
-        if all(tuple(values) == TASKS[task].declared.metric_names for values in held.values()):
+        if all(tuple(values) == task_of(task).declared.metric_names for values in held.values()):
             return held
     info = data_info(folder)
     labels = {
-        split: MappedSplit(folder, split, (task,), measured_only=split != "train").labels(task)
+        split: MappedSplit(
+            folder, split, (task,), measured_only=split != "train", derived=derivations([task])
+        ).labels(task)
         for split in SPLITS
     }
     metrics = {
-        split: baseline_metrics(TASKS[task], labels["train"], labels[split], info)
+        split: baseline_metrics(task_of(task), labels["train"], labels[split], info)
         for split in ("validation", "test")
     }
-    # Shared data folders may be read-only; then every run computes its own.
-    with suppress(OSError):
-        write_json(path, metrics)
+    # Shared data folders may be read-only; then every run computes its own. So it does of a task
+    # from outside, whose code may change.
+    if not is_reference(task):
+        with suppress(OSError):
+            write_json(path, metrics)
     return metrics
 
 
@@ -148,5 +153,5 @@ def baseline_metrics(
     metrics = task.metrics(info)
     targets, valid = other
     for target, mask in zip(targets.split(64), valid.split(64), strict=True):
-        metrics.update(prediction.expand(len(mask), -1, -1, -1), target, mask)
+        metrics.update(prediction.expand(len(mask), *prediction.shape[1:]), target, mask)
     return metrics.compute()

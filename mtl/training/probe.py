@@ -17,7 +17,7 @@ from mtl.data.batches import Batch
 from mtl.data.sample import DataInfo
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
-from mtl.tasks import TASKS
+from mtl.tasks import task_of
 from mtl.training.evaluation import memory_format, new_network, predict
 from mtl.training.manifest import network_size
 from mtl.training.step import EpochLog, Stepper, task_losses
@@ -110,17 +110,19 @@ def _random_batch(spec: RunSpec, info: DataInfo, device: torch.device) -> Batch:
     generator = torch_stream(spec.seed, "probe")
     shape = (spec.batch_size, spec.data.height, spec.data.width)
     images = torch.rand(shape[0], 3, *shape[1:], generator=generator)
-    targets = {}
+    targets, places = {}, {}
     for task in spec.tasks:
-        channels = TASKS[task].num_channels(info)
-        if TASKS[task].declared.loss_kind == "classification":
-            targets[task] = torch.randint(channels, shape, generator=generator)
+        channels = task_of(task).num_channels(info)
+        places[task] = shape if task_of(task).is_map else shape[:1]
+        if task_of(task).declared.loss_kind == "classification":
+            targets[task] = torch.randint(channels, places[task], generator=generator)
         else:
-            targets[task] = torch.rand(shape[0], channels, *shape[1:], generator=generator)
+            vector = (shape[0], channels, *places[task][1:])
+            targets[task] = torch.rand(vector, generator=generator)
     return Batch(
         images.to(device).contiguous(memory_format=memory_format(spec)),
         {task: target.to(device) for task, target in targets.items()},
-        {task: torch.ones(shape, dtype=torch.bool, device=device) for task in spec.tasks},
+        {task: torch.ones(places[task], dtype=torch.bool, device=device) for task in spec.tasks},
     )
 
 

@@ -3,10 +3,10 @@
     STORE/runs/<run_id>/samples/epoch_00010.npz
 
 holds, for the images `indices` of the validation split: `image` uint8 (n, height, width, 3) and for
-each task `<task>_prediction`, `<task>_target` (float16 (n, height, width, channels), or the class
-uint8 (n, height, width)), `<task>_valid` bool (n, height, width) and `<task>_error` float16
-(n, height, width): the task loss at each pixel without regularisers (supplement, Figures S-5 and
-S-7 to S-9), 0 where nothing is valid.
+each task with maps `<task>_prediction`, `<task>_target` (float16 (n, height, width, channels), or
+the class uint8 (n, height, width)), `<task>_valid` bool (n, height, width) and `<task>_error`
+float16 (n, height, width): the task loss at each pixel without regularisers (supplement, Figures
+S-5 and S-7 to S-9), 0 where nothing is valid.
 """
 
 import io
@@ -19,7 +19,7 @@ from mtl.data.batches import Batch, MappedSplit
 from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
-from mtl.tasks import TASKS
+from mtl.tasks import task_of
 from mtl.training.evaluation import predict
 
 
@@ -43,7 +43,7 @@ def samples_of(
         predictions = predict(network, spec, batch.images)
         image = (batch.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         arrays = {"indices": indices, "image": image.cpu().numpy()}
-        for task in spec.tasks:
+        for task in (task for task in spec.tasks if task_of(task).is_map):
             arrays |= _task_arrays(task, predictions[task], batch, info)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def _task_arrays(
     task: str, prediction: Tensor, batch: Batch, info: DataInfo
 ) -> dict[str, np.ndarray]:
     target, valid = batch.targets[task], batch.valid[task]
-    error = TASKS[task].errors(prediction, target, valid, info)
+    error = task_of(task).errors(prediction, target, valid, info)
     classes = target.ndim == 3
     return {
         f"{task}_prediction": _classes(prediction.argmax(1)) if classes else _half(prediction),

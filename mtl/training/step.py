@@ -12,7 +12,7 @@ from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork, kept_statistics
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
-from mtl.tasks import TASKS
+from mtl.tasks import task_of
 from mtl.training.evaluation import predict
 from mtl.weighting.base import Weighting
 
@@ -87,7 +87,7 @@ def task_losses(
     """
     losses = [
         spec.loss_units[task]
-        * TASKS[task].loss(
+        * task_of(task).loss(
             predictions[task],
             batch.targets[task],
             batch.valid[task],

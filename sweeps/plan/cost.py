@@ -20,7 +20,7 @@ from mtl.spec import OwnSpec, RunSpec, Runtime, Spec
 from mtl.spec.code import is_reference
 from mtl.spec.methods import METHODS, needs_of
 from mtl.spec.sections import SPLITS, DataSpec
-from mtl.spec.tasks import DECLARED_TASKS
+from mtl.spec.tasks import declared_task
 from mtl.store import Store
 from mtl.store.states import read_runs
 from sweeps.text import Range
@@ -271,7 +271,7 @@ def _decoder_convolutions(spec: RunSpec) -> Iterable[tuple[int, float]]:
 
 def num_outputs(task: str) -> int:
     """Return the channels of a task's prediction, with a guess at the number of classes."""
-    return DECLARED_TASKS[task].num_channels or NUM_CLASSES
+    return declared_task(task).num_channels or NUM_CLASSES
 
 
 def forward_gmacs(spec: RunSpec) -> float:
@@ -304,7 +304,7 @@ def sample_bytes(spec: RunSpec, runtime: Runtime) -> int:
     the error), its mask 1; classes 1 each for prediction, target and mask, and 2 for the error.
     """
     epochs = {epoch for epoch in (*runtime.sample_epochs, spec.epochs) if epoch <= spec.epochs}
-    channels = [DECLARED_TASKS[task].num_channels for task in spec.tasks]
+    channels = [declared_task(task).num_channels for task in spec.tasks]
     per_pixel = 3 + sum(5 if number is None else 4 * number + 3 for number in channels)
     num_images = min(runtime.num_samples, spec.data.num_validation)
     return len(epochs) * num_images * per_pixel * spec.data.height * spec.data.width

@@ -15,7 +15,7 @@ from mtl.errors import UsageError
 from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities
 from mtl.spec.methods import METHODS, check_method, needs_of
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
-from mtl.spec.strict import checked_name
+from mtl.spec.tasks import check_task
 from sweeps.plan.fields import nested, varying_fields
 from sweeps.plan.lattice import Point, coarse_to_fine, simplex_lattice
 
@@ -189,8 +189,12 @@ def left_out(grid: Grid) -> list[str]:
 
 
 def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `tasks` in the registry's order, so that one set is one set however it is typed."""
-    return tuple(sorted(tasks, key=TASKS.index))
+    """Return `tasks` in the registry's order, so that one set is one set however it is typed.
+
+    Those from outside come last, by name.
+    """
+    order = {task: at for at, task in enumerate(TASKS)}
+    return tuple(sorted(tasks, key=lambda task: (order.get(task, len(order)), task)))
 
 
 def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
@@ -238,7 +242,7 @@ def check_grid(grid: Grid) -> None:
         check_method(method)
     for tasks in grid.task_sets:
         for task in tasks:
-            checked_name(task, TASKS, "task")
+            check_task(task)
         if len(set(tasks)) != len(tasks):
             raise UsageError(f"Expected distinct tasks, got {' '.join(tasks)}.")
     if not grid.methods or not grid.task_sets or not all(grid.task_sets):
