@@ -174,6 +174,20 @@ def test_bad_network_is_one_sentence(modules, name):
     assert "\n" not in str(caught.value)
 
 
+# An encoder.
+
+
+def test_own_encoder_trains_under_the_packages_architectures(modules, runtime, tmp_path):
+    network = {"encoder": "narrow_resnet:narrow_resnet", "architecture": "multi_decoder"}
+    spec = tiny(network=network, epochs=1)
+    assert set(spec.code) == {"narrow_resnet"}
+    assert trained(spec, runtime, tmp_path / "store").status == "done"
+    written(modules, "unregistered", "def plain(): pass\n")
+    spec = tiny(network={"encoder": "unregistered:plain"})
+    with pytest.raises(PreflightError, match="registered with timm at 'unregistered:plain', got"):
+        check_networks([spec], None)
+
+
 # A task.
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mtl.networks.decoder import Decoder
-from mtl.networks.encoder_weights import EncoderWeights
+from mtl.networks.encoder_weights import EncoderWeights, timm_name
 from mtl.networks.encoders import Encoder, StageEncoder, TimmEncoder
 from mtl.spec.sections import NetworkSpec
 
@@ -40,7 +40,7 @@ class Parts:
     @property
     def _encoder_settings(self) -> dict[str, Any]:
         return {
-            "name": self.spec.encoder,
+            "name": timm_name(self.spec.encoder),
             "stride": self.spec.encoder_stride,
             "seed": self.seed,
             "weights": self.encoder_weights,

@@ -15,6 +15,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from mtl.errors import UsageError
+from mtl.spec.code import is_reference, load_object
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.sections import NetworkSpec
 
@@ -67,6 +68,24 @@ class EncoderWeights:
         model.load_state_dict(found, strict=False)
 
 
+def timm_name(encoder: str) -> str:
+    """Return what timm calls an encoder; the module of `module:name` is imported to register it.
+
+    Raises:
+        ValueError: if it cannot be loaded, or does not register such a model.
+    """
+    if not is_reference(encoder):
+        return encoder
+    load_object(encoder, "encoder")
+    name = encoder.partition(":")[2]
+    if not timm.is_model(name):
+        raise UsageError(
+            f"Expected a model registered with timm at {encoder!r}, got another object. Put "
+            "@register_model (from timm.models) before the function."
+        )
+    return name
+
+
 def first_weights(spec: NetworkSpec, file: str | None) -> EncoderWeights | None:
     """Return the weights that `spec.encoder_weights` names, None for random ones.
 
@@ -76,7 +95,7 @@ def first_weights(spec: NetworkSpec, file: str | None) -> EncoderWeights | None:
     if spec.encoder_weights == "random":
         return None
     if spec.encoder_weights == "imagenet":
-        return _imagenet_weights(spec.encoder)
+        return _imagenet_weights(timm_name(spec.encoder))
     if file is None:
         raise UsageError(
             f"Expected a file with the encoder weights {spec.encoder_weights}, got none. "
@@ -88,7 +107,7 @@ def first_weights(spec: NetworkSpec, file: str | None) -> EncoderWeights | None:
             f"Expected encoder weights {spec.encoder_weights}, got {file}, which is {found}. "
             "Give the file that the run was planned with, or plan it again with this one."
         )
-    return _weights_of_file(spec.encoder, file)
+    return _weights_of_file(timm_name(spec.encoder), file)
 
 
 def _imagenet_weights(encoder: str) -> EncoderWeights:

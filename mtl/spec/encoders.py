@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mtl.errors import UsageError
+from mtl.spec.code import is_reference
 from mtl.spec.strict import checked_name
 
 _REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
@@ -59,6 +60,9 @@ def check_encoder_weights(name: str) -> None:
 
 
 def check_encoder_name(name: str) -> None:
-    """Raise a `ValueError` that lists the closest names unless timm has the encoder `name`."""
-    if name not in TESTED_ENCODERS:
+    """Raise a `ValueError` that lists the closest names unless timm has the encoder `name`.
+
+    Of `module:name` the form alone is looked at.
+    """
+    if name not in TESTED_ENCODERS and not is_reference(name):
         checked_name(name, known_encoders(), "encoder")

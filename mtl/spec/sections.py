@@ -88,7 +88,7 @@ class NetworkSpec:
     architecture: str = "full_sharing"
     """One of `ARCHITECTURES`, or `module:Name`: a `MultiTaskNetwork`, or what builds any module."""
     encoder: str = "mobilenetv2_100"
-    """Any timm encoder."""
+    """Any timm encoder, or `module:name` of one that the module registers with timm."""
     encoder_stride: int = 32
     """Image pixels per feature-map pixel: 2, 4, 8, 16 or 32."""
     decoder_widths: tuple[int, ...] = (512, 256, 128, 64, 32, 16)
