@@ -131,7 +131,6 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
             f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
             "damaged one. Train the run again."
         ) from error
-    spec = store.spec(run_id)
     check_code(spec.code)
     # Whatever the encoder started from, its weights are those of the run now.
     network = new_network(spec, info, from_scratch=True)
