@@ -256,6 +256,11 @@ def add_execution_options(parser: argparse.ArgumentParser, kind: str) -> Callabl
     )
     where("--retry-failed", action="store_true", help="try runs again that failed earlier")
     where(
+        "--tune-dir",
+        metavar="DIR",
+        help="keep Ray Tune's experiments there, with its logs: 36 KB a trial and more",
+    )
+    where(
         "--keep", choices=("none", "final", "all"), default="final", help="which checkpoints stay"
     )
     return where
@@ -271,6 +276,7 @@ def execution_of(given: argparse.Namespace) -> Execution:
         retry_failed=given.retry_failed,
         budget_hours=given.budget,
         dashboard=given.dashboard,
+        tune_dir=_absolute(given.tune_dir),
     )
 
 

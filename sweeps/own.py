@@ -24,8 +24,14 @@ from mtl.spec.methods import check_options, needs_of
 from mtl.spec.strict import checked_name, parse_yaml
 from mtl.spec.tasks import DeclaredTask
 from mtl.store import Store, check_sweep_name
-from sweeps import command
-from sweeps.launch import Execution
+from sweeps.command import (
+    deadline_of,
+    num_slots,
+    report_folder,
+    show_plan,
+    train_and_report,
+)
+from sweeps.launch import Execution, leave_tune_alone
 from sweeps.options import Command, add_execution_options, check_plan_options, execution_of
 from sweeps.plan import Grid, Plan, defaults, make_plan, simplex_lattice
 from sweeps.plan.grid import MAX_RUNS
@@ -108,7 +114,7 @@ class Sweep:
     def plan(self, *, as_json: bool = False) -> Plan[OwnSpec]:
         """Print what would be trained, what is done and what is expected; return the plan."""
         asked = self._command(Execution(), as_json=as_json)
-        command.show_plan(asked, self._plan, command.num_slots(asked))
+        show_plan(asked, self._plan, num_slots(asked))
         return self._plan
 
     def run(self, *, keep: str = "final", **execution: Any) -> bool:
@@ -134,7 +140,7 @@ class Sweep:
             metrics: task -> the metric by which it is judged, where it has several.
         """
         store = Store(self.store, create=False)
-        folder = command.report_folder(store, self.name) if out is None else Path(out)
+        folder = report_folder(store, self.name) if out is None else Path(out)
         reports = write_reports([store], folder, Asked(self._plan.run_ids), metrics)
         print(to_text(reports))
         return reports
@@ -144,6 +150,7 @@ class Sweep:
 
         It trains as `run` does, but reports to that Tuner alone: nothing goes to the store.
         """
+        leave_tune_alone()
         train, specs = self.train, self._plan.runs
 
         def train_point(config: dict[str, Any]) -> Any:
@@ -157,26 +164,17 @@ class Sweep:
 
     def param_space(self) -> dict[str, Any]:
         """Return the plan as a space of Ray Tune: one trial a run, its settings readable."""
-        from ray import tune
+        from sweeps.launch.tune import space_of  # needs Ray, for which a plan does not wait
 
-        rows = {run_id: _readable(spec) for run_id, spec in self._plan.runs.items()}
-
-        def lifted(name: str) -> Any:
-            def value(trial: Any) -> Any:
-                return rows[trial.config.run_id].get(name)
-
-            return tune.sample_from(value)
-
-        names = dict.fromkeys(name for row in rows.values() for name in row)
-        return {"run_id": tune.grid_search(list(rows)), **{name: lifted(name) for name in names}}
+        return space_of({run_id: _readable(spec) for run_id, spec in self._plan.runs.items()})
 
     def _run(self, execution: Execution, keep: str, *, with_report: bool) -> int:
         if execution.address is None:  # a cluster's driver may lack what the function imports
             load_object(self.train, "training function")
         asked = self._command(execution, keep=keep)
-        deadline = command.deadline_of(asked)
-        slots = command.num_slots(asked)
-        return command.train_and_report(asked, self._plan, slots, deadline, with_report=with_report)
+        deadline = deadline_of(asked)
+        slots = num_slots(asked)
+        return train_and_report(asked, self._plan, slots, deadline, with_report=with_report)
 
     def _command(
         self, execution: Execution, *, keep: str = "final", as_json: bool = False

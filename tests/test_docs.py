@@ -117,6 +117,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Path:
     (folder / "trials.csv").write_text("\n".join(lines) + "\n")
     for name, text in own_modules().items():
         (folder / name).write_text(text)
+    page = (ROOT / "docs" / "own-sweep.md").read_text("utf-8")
+    (folder / "my_training.py").write_text(page.split("```python\n")[1].split("```")[0])
     yaml = re.search(r"<<'END'\n(.*?)\n +END", (ROOT / "docs" / "data.md").read_text("utf-8"), re.S)
     assert yaml is not None
     write_images(folder / "camvid", yaml[1])
@@ -158,7 +160,7 @@ def test_command_of_the_docs_runs(
     is_sweep = module.startswith("sweeps.") and module != "sweeps.watch"
     if is_sweep and "--plan" not in arguments:
         arguments += ["--plan"]
-    if is_sweep or ".prepare" in module:
+    if (is_sweep and module != "sweeps.own") or ".prepare" in module:
         arguments += ["--data-root", data_root]
     if "remove" in arguments:
         arguments += ["--yes"]

@@ -20,8 +20,12 @@ def metric_column(task: str, metric: str) -> str:
     return f"{task}_{metric}"
 
 
-def declared_by(results: Iterable[Result], tasks: Sequence[str]) -> dict[str, DeclaredTask]:
+def declared_by(
+    results: Iterable[Result], tasks: Sequence[str], planned: Declared | None = None
+) -> dict[str, DeclaredTask]:
     """Return what results say of the metrics of `tasks`, those of later releases included.
+
+    Of a task that no result has, what the specs say counts, `planned`, or this project.
 
     Raises:
         UserError: where two results mean different things by one name.
@@ -36,12 +40,13 @@ def declared_by(results: Iterable[Result], tasks: Sequence[str]) -> dict[str, De
         if declared is not None:
             earlier = found.get(task)
             found[task] = declared if earlier is None else _joined(task, earlier, declared)
+    known = {**DECLARED_TASKS, **(planned or {}), **found}
     for task in tasks:
-        if task not in found and task not in DECLARED_TASKS:
+        if task not in known:
             raise UserError(
                 f"Expected a finished run that declares the metrics of {task}, got none. Train one."
             )
-    return {task: found[task] if task in found else DECLARED_TASKS[task] for task in tasks}
+    return {task: known[task] for task in tasks}
 
 
 def _joined(task: str, one: DeclaredTask, other: DeclaredTask) -> DeclaredTask:

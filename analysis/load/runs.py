@@ -137,10 +137,14 @@ def load_stores(
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
     done = [run for run in found if run.state == "done"]
     manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
-    tasks = next((spec.tasks for spec in with_spec.values()), ())
+    first = next(iter(with_spec.values()), None)
+    tasks = () if first is None else first.tasks
+    planned = first.metrics if isinstance(first, OwnSpec) else {}
     return Loaded(
         tasks=tasks,
-        declared=declared_by([run.result for run in done if run.result is not None], tasks),
+        declared=declared_by(
+            [run.result for run in done if run.result is not None], tasks, planned
+        ),
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
         states=tuple(_state(run, arms.get(run.run_id)) for run in found),
         fields={run.run_id: with_spec[run.run_id].fields() for run in done},

@@ -123,8 +123,6 @@ HEAD = ("run", "state", "tasks", "method", "priorities", "seed", "epochs", "size
 def _check_filters(given: argparse.Namespace) -> None:
     for method in given.method:
         check_method(method)
-    for task in given.task:
-        check_task(task)
     for state in given.state:
         checked_name(state, STATES, "state")
 
@@ -143,6 +141,10 @@ def _entries(store: Store, given: argparse.Namespace) -> list[Entry]:
         return Entry(read_run(store, run_id), size, sweeps)
 
     entries = store.for_each(entry, [i for i in run_ids if not given.run or i in given.run])
+    held = {task for entry in entries if entry.run.spec for task in entry.run.spec.tasks}
+    for task in given.task:
+        if task not in held:
+            check_task(task)
     return sorted((entry for entry in entries if _is_meant(entry.run, given)), key=_by_content)
 
 

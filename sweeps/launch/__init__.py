@@ -17,7 +17,21 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # a stop costs at most an epoch, which is repeated
 }
-os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+
+
+def set_environment() -> None:
+    """Set what the user has not set otherwise."""
+    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+
+
+def leave_tune_alone() -> None:
+    """Take back what concerns Tune, for a Tuner of the user's own in this process."""
+    for name, value in ENVIRONMENT.items():
+        if name.startswith("TUNE_") and os.environ.get(name) == value:
+            del os.environ[name]
+
+
+set_environment()
 
 MAX_BUDGET_HOURS = 24 * 366
 
@@ -38,6 +52,9 @@ class Execution:
     """The sweep stops after this time, and the same command continues; None means no limit."""
     dashboard: bool = False
     """Start Ray's dashboard on this machine; a cluster has its own."""
+    tune_dir: str | None = None
+    """Folder that keeps each round of Ray Tune as an experiment of its own, with Tune's loggers:
+    about 36 KB a trial in each snapshot, and its logs. None throws them away."""
     local_data: str | None = None
     """Folder on each node's own disk that gets a copy of the data; None reads them in place."""
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mtl.errors import UserError
@@ -34,7 +35,7 @@ from sweeps.plan.cost import observed_memory
 from sweeps.status.display import Display
 from sweeps.status.journal import Journal
 from sweeps.status.progress import SweepProgress
-from sweeps.text import counted
+from sweeps.text import counted, utc_now
 
 MAX_CRASHES_OF_A_RUN = 3
 """Rounds that may crash while one run is running before that run is given up."""
@@ -94,12 +95,13 @@ def launch(
     tracker = Tracker(
         store, progress, journal, display,
         varies=plan.varies, is_cluster=execution.address is not None,
+        budget_hours=execution.budget_hours,
     )  # fmt: skip
     own = Session(execution, plan.name, signals, modules=plan.modules)
     with nullcontext(session) if session else own as held:
         _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
     for run_id in list(progress.running):
-        progress.interrupt(run_id)
+        tracker.run_left(run_id)
     if signals.stop_asked and not progress.snapshot().is_over:
         journal.event("stopped", signal=signals.received)
 
@@ -148,6 +150,7 @@ def _launch(
                     tracker,
                     signals,
                     scratch,
+                    **_kept(execution, plan.name),
                 )
                 if tracker.num_ended > ended_before or tracker.requeued.total() > requeued:
                     crashes_in_a_row = 0
@@ -169,6 +172,19 @@ def _launch(
                     f"time with: {_one_line(error)}. What is done is kept; the same command "
                     "continues."
                 ) from error
+
+
+def _kept(execution: Execution, name: str) -> dict[str, Path]:
+    """Return where the round's experiment stays, if somewhere: a folder of its own."""
+    if execution.tune_dir is None:
+        return {}
+    started = utc_now().replace(":", "").partition("+")[0]
+    place = Path(execution.tune_dir).expanduser().absolute() / f"{name}-{started}"
+    number = 2
+    kept = place
+    while kept.exists():  # a round that crashed at once
+        kept, number = place.with_name(f"{place.name}-{number}"), number + 1
+    return {"kept": kept}
 
 
 def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:

@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from mtl.errors import PreflightError
 from mtl.spec import Runtime, Spec
 from mtl.store import Store
-from sweeps.launch import ENVIRONMENT, Execution
+from sweeps.launch import ENVIRONMENT, Execution, set_environment
 from sweeps.launch.cluster import (
     Resources,
     has_nodes,
@@ -147,6 +147,7 @@ def started_ray(
             "code through it."
         )
     check_answers(address)
+    set_environment()
     with scratch_folder() as scratch:
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -6,17 +6,21 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from mtl.spec import OwnSpec
 from mtl.store import Store
 from sweeps.plan.fields import spec_fields
 from sweeps.status.display import Display
 from sweeps.status.journal import Journal
 from sweeps.status.progress import SweepProgress
-from sweeps.text import failure_sentence, run_text
+from sweeps.text import duration, failure_sentence, run_text
 
 MAX_REQUEUES = 5
 """Rounds of a cluster into which a run goes again whose process was lost without a word."""
 SECONDS_BETWEEN_SNAPSHOTS = 0.25
 """At least; the live display draws no faster."""
+SILENCE_SHARE = 0.5
+"""Of a budget: a function of one's own that has reported nothing for longer when the sweep stops
+counts as hung. Asked for again it would hang again, or need a larger budget."""
 SNAPSHOT_SHARE = 0.02
 """Of the driver's time, at most, that goes into telling where the sweep stands."""
 
@@ -31,6 +35,7 @@ class Tracker:
         display: shows them.
         varies: dotted fields by which the runs of the plan are told apart.
         is_cluster: whether nodes may be lost, and join.
+        budget_hours: of the sweep; None means no limit.
     """
 
     def __init__(
@@ -42,8 +47,12 @@ class Tracker:
         *,
         varies: Collection[str] = (),
         is_cluster: bool = False,
+        budget_hours: float | None = None,
     ) -> None:
         self.store, self.progress = store, progress
+        self._budget_hours = budget_hours
+        self._heard: dict[str, float] = {}
+        """Run id -> clock reading when it was started, or last reported."""
         self.journal, self.display = journal, display
         self._varies, self._is_cluster = varies, is_cluster
         self._tasks = dict.fromkeys(task for run in progress.runs.values() for task in run.tasks)
@@ -94,10 +103,12 @@ class Tracker:
     def run_started(self, run_id: str) -> None:
         """A run has been given to a worker."""
         self.progress.start(run_id)
+        self._heard[run_id] = time.monotonic()
         self.journal.event("run_started", run_id=run_id)
 
     def run_epoch(self, run_id: str, epoch: int, losses: Sequence[float | None]) -> None:
         """A run has finished an epoch."""
+        self._heard[run_id] = time.monotonic()
         self.progress.epoch(run_id, epoch, losses)
 
     def run_ended(self, run_id: str, state: str) -> None:
@@ -123,8 +134,29 @@ class Tracker:
         run = self.progress.running.get(run_id)
         if run is None:
             return  # it had ended
-        self.progress.interrupt(run_id)
-        self.journal.event("run_stopped", run_id=run_id, epoch=run.epoch)
+        self.run_left(run_id)
+        if run_id not in self.progress.failed:
+            self.journal.event("run_stopped", run_id=run_id, epoch=run.epoch)
+
+    def run_left(self, run_id: str) -> None:
+        """A running run goes no further now: it continues another time, or has hung."""
+        silent = time.monotonic() - self._heard.get(run_id, math.inf)
+        hours, is_own = self._budget_hours, isinstance(self.progress.runs[run_id], OwnSpec)
+        if hours is None or not is_own or silent <= SILENCE_SHARE * 3600 * hours:
+            self.progress.interrupt(run_id)
+            return
+        epoch = self.progress.running[run_id].epoch
+        self.store.write_error(
+            run_id,
+            f"Expected a report of the run, got none for {duration(silent)} since "
+            f"{f'report {epoch}' if epoch else 'it was started'}, more than half of the budget of "
+            f"{hours:g} h: it counts as hung. If it only takes long, give a larger --budget with "
+            "--retry-failed.",
+        )
+        self.num_ended += 1
+        self.progress.finish(run_id, succeeded=False)
+        self.journal.event("run_failed", run_id=run_id, detail="hung")
+        self._say_failed(run_id)
 
     def run_requeued(self, run_id: str, node_id: str, reason: str) -> None:
         """A run came to a node that lacks what it needs: no failure of the run."""

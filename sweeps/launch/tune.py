@@ -3,12 +3,13 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
 from ray.tune.search import BasicVariantGenerator
 
 from sweeps.launch.cluster import Resources, has_nodes
@@ -115,11 +116,13 @@ def tune_round(
     tracker: Tracker,
     signals: StopSignals,
     scratch: Path,
+    kept: Path | None = None,
 ) -> None:
     """Train `run_ids` by Ray Tune, as many side by side as there are slots.
 
     Whatever happens to runs is told to `tracker`; after a signal the round ends early. A
     trainable that is a class gets a process for each run, a function one for many runs in turn.
+    The experiment lies in `scratch` and is thrown away, or in `kept` with the logs of its trials.
 
     Raises:
         Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
@@ -141,11 +144,11 @@ def tune_round(
                 trial_dirname_creator=_run_id_of,
             ),
             run_config=tune.RunConfig(
-                name="round",
-                storage_path=storage,
+                name=kept.name if kept else "round",
+                storage_path=str(kept.parent) if kept else storage,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
-                callbacks=[_Callback(tracker, signals)],
+                callbacks=[_Callback(tracker, signals), *(_loggers() if kept else ())],
                 stop=_StopWhenAsked(signals),
             ),
         )
@@ -156,9 +159,28 @@ def tune_round(
             signals.deferring = False
 
 
+def _loggers() -> list[tune.Callback]:
+    """Return Tune's loggers, which `TUNE_DISABLE_AUTO_CALLBACK_LOGGERS` leaves out."""
+    return [JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()]
+
+
 def _space(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return Tune's space of the values that the trials' settings have; they are its points."""
     return {name: tune.choice([held[name] for held in trials]) for name in trials[0]}
+
+
+def space_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a space with one trial a run, for any Tuner.
+
+    Args:
+        rows: run id -> its settings; those that a run does not have are None in its config.
+    """
+
+    def lifted(name: str) -> Any:
+        return tune.sample_from(lambda trial: rows[trial["config"]["run_id"]].get(name))
+
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    return {"run_id": tune.grid_search(list(rows)), **{name: lifted(name) for name in names}}
 
 
 def _run_id_of(trial: Trial) -> str:

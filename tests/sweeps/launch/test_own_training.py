@@ -13,6 +13,7 @@ from mtl.errors import StoreError
 from mtl.records import Result
 from mtl.spec import Runtime
 from mtl.store import Store
+from mtl.store.__main__ import main as store_main
 from mtl.store.merge import merge
 from mtl.store.states import read_run
 from mtl.store.verify import verify_store
@@ -112,6 +113,21 @@ def test_reports_become_the_run(tmp_path, write, reported):
     other = Store(tmp_path / "other")
     assert merge(store, other).counts == {"copied": 1}
     assert read_run(other, run_id).state == "done"
+    assert store_main(["list", str(other.root), "--task", "steering"]) == 0
+
+
+def test_report_is_that_of_every_sweep(tmp_path, write, reported, capsys):
+    options = {"divisions": 3, "seeds": 1, "params": {"lr": 0.1}, "store": tmp_path / "store"}
+    sweep = Sweep(f"{write(GOOD)}:train", METRICS, **options)
+    store = Store(tmp_path / "store")
+    for spec in sweep.plan().specs:
+        run_id = store.write_spec(spec)
+        worker.make_trainable(str(store.root), Runtime())({"run_id": run_id})
+    (report,) = sweep.report().values()
+    assert report.path == store.sweep_folder("train") / "report" / "report.html"
+    assert report.counts == {"done": 4}
+    assert "steering mae (degrees)" in report.table
+    assert f"One training function, {sweep.train}" in report.path.read_text()
 
 
 def test_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, write, reported):
