@@ -10,6 +10,7 @@ from analysis.load.axes import choose_axes
 from analysis.load.runs import Loaded, RunState
 from analysis.render.section import Section
 from mtl.spec.strict import canonical_float
+from mtl.spec.tasks import DECLARED_TASKS
 
 
 def words(section: Section) -> str:

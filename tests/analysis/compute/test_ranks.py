@@ -28,7 +28,7 @@ TABLE_S3 = Path(__file__).with_name("table_s3.csv")
 """The 25 trials of Table S-3 of the supplement with their printed ranks."""
 COLUMNS = ("delta1", "rmse", "delta30", "mean_angle", "miou", "acc")
 ERROR = RankedMetric("error", Metric("error", "m", "min", 1, "an error"), 1.0)
-SCORE = RankedMetric("score", Metric("score", "", "max", 6, "a score"), 1.0)
+SCORE = RankedMetric("score", Metric("score", "value", "max", 6, "a score", display_unit=""), 1.0)
 
 
 def to_two_decimals(value: float) -> float:

@@ -240,7 +240,7 @@ def test_search_that_trained_nothing_is_tried_again_if_asked(stage, capsys):
     assert stage.run() == 1
     said = capsys.readouterr().err
     assert "to change a setting of the search, give another --name" in said
-    assert "Mend the cause and try again with --retry-failed" in said
+    assert "Remove the cause and try again with --retry-failed" in said
     # As said: other settings are refused under this name, and another one takes them.
     slower = ("--learning-rates", "2e-5", "7e-4")
     assert stage.run(*slower) == 2
