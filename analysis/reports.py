@@ -326,8 +326,6 @@ def _places(results: Results) -> list[str] | None:
 
 
 def _loaded_frame(results: Results, own: Declared, columns: Mapping[str, str] | None) -> "Loaded":
-    import pandas as pd
-
     from analysis.load.frames import finished, frame_of, is_experiment, with_priorities
     from analysis.load.sheet import read_sheet, sheet_of
     from analysis.load.table import runs_of_sheet
@@ -338,7 +336,6 @@ def _loaded_frame(results: Results, own: Declared, columns: Mapping[str, str] | 
             raise UsageError("Expected columns= for a table or a frame, got it for a store.")
         results = read_sheet(table, text=()).frame
     frame, where = frame_of(results, columns)
-    assert isinstance(frame, pd.DataFrame)
     frame, notes = finished(frame, where)
     sheet = sheet_of(with_priorities(frame, own), where)
     sheet.notes.extend(notes)

@@ -4,8 +4,6 @@ A function on Ray Tune that somebody else wrote is trained over a grid like the 
 network. Its runs lie in the same stores under ids of the same form; `read_spec` reads either kind.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,13 +12,13 @@ from typing import Any, TypeAlias
 
 from mtl.errors import UsageError
 from mtl.spec.code import check_code_field, is_reference
-from mtl.spec.methods import METHODS, OptionValue, check_method, check_options
+from mtl.spec.methods import METHODS, OptionValue, check_method
 from mtl.spec.run import (
-    IDENTITY_VERSION,
     NEUTRAL_VALUES,
     NUMERICS_VERSION,
     RunSpec,
-    check_priorities,
+    content_id,
+    resolved_method,
 )
 from mtl.spec.sections import check_at_least
 from mtl.spec.strict import build_dataclass, canonical_float, flat, plain
@@ -75,42 +73,14 @@ class OwnSpec:
             )
         check_at_least("seed", self.seed, 0)
         check_method(self.method)
-        resolved = self._resolved_method()
+        # Of a method from outside the sweep asked the options; a reader does not execute it.
+        needs = None if is_reference(self.method) else METHODS[self.method]
+        resolved = resolved_method(
+            self.method, needs, self.tasks, self.priorities, self.method_options
+        )
         resolved["params"] = {name: _param(name, value) for name, value in self.params.items()}
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
-
-    def _resolved_method(self) -> dict[str, Any]:
-        """Return the options and priorities of the method, those left out at their defaults.
-
-        Those of a method from outside are complete: the sweep asked it, a reader does not.
-        """
-        if is_reference(self.method):
-            options = self.method_options.items()
-            resolved: dict[str, Any] = {
-                "method_options": {
-                    name: canonical_float(value) if isinstance(value, float) else value
-                    for name, value in sorted(options)
-                }
-            }
-            if self.priorities is not None:
-                resolved["priorities"] = check_priorities(self.priorities, self.tasks)
-            return resolved
-        needs = METHODS[self.method]
-        if len(self.tasks) < needs.min_tasks:
-            raise UsageError(
-                f"Expected at least {needs.min_tasks} tasks for method {self.method!r}, got "
-                f"{len(self.tasks)}. Add tasks or choose another method."
-            )
-        if self.priorities is not None and not needs.takes_priorities:
-            raise UsageError(
-                f"Expected no priorities for method {self.method!r}, which takes none, got "
-                f"{list(self.priorities)}."
-            )
-        resolved = {"method_options": check_options(self.method, self.method_options)}
-        if needs.takes_priorities:
-            resolved["priorities"] = check_priorities(self.priorities, self.tasks)
-        return resolved
 
     @property
     def epochs(self) -> int | None:
@@ -168,14 +138,13 @@ class OwnSpec:
 
     def run_id(self) -> str:
         """Return the run's identity: 16 hexadecimal digits of a hash of its content."""
-        content = {"identity_version": IDENTITY_VERSION, **self._content()}
+        content = self._content()
         content["method_options"] = {
             name: value
             for name, value in self.method_options.items()
             if NEUTRAL_VALUES.get(f"method_options.{name}", math.nan) != value
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return content_id(content)
 
 
 Spec: TypeAlias = RunSpec | OwnSpec

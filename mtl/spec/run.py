@@ -11,7 +11,7 @@ leaves the canonical form, so earlier run ids stand.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -131,29 +131,20 @@ class RunSpec:
             "code": {**self.code, **code_of(missing)},
             "loss_units": self._resolved_units(),
         }
-        if is_reference(self.method) and self.method not in missing:
-            # Resolved when it was planned; whoever reads results executes no code from outside.
-            options = self.method_options
-            resolved["method_options"] = {
-                name: canonical_float(value) if isinstance(value, float) else value
-                for name, value in sorted(options.items())
-            }
-            if self.priorities is not None:
-                resolved["priorities"] = check_priorities(self.priorities, self.tasks)
-        else:
-            resolved |= self._resolved_method(needs_of(self.method))
+        # Resolved when it was planned; whoever reads results executes no code from outside.
+        is_resolved = is_reference(self.method) and self.method not in missing
+        needs = None if is_resolved else needs_of(self.method)
+        resolved |= resolved_method(
+            self.method, needs, self.tasks, self.priorities, self.method_options
+        )
+        if needs is not None:
+            self._check_needs(needs)
         if self.network.cross_stitch_own_share is None:
             resolved["network"] = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
 
-    def _resolved_method(self, needs: MethodNeeds) -> dict[str, Any]:
-        """Return the options and priorities of the method, those left out at their defaults."""
-        if len(self.tasks) < needs.min_tasks:
-            raise UsageError(
-                f"Expected at least {needs.min_tasks} tasks for method {self.method!r}, got "
-                f"{len(self.tasks)}. Add tasks or choose another method."
-            )
+    def _check_needs(self, needs: MethodNeeds) -> None:
         self._check_period(needs.has_periods)
         architecture = self.network.architecture
         if needs.needs_gradients and architecture in SHARING_NOTHING:
@@ -161,17 +152,6 @@ class RunSpec:
                 f"Expected an architecture that shares parameters for method {self.method!r}, "
                 f"which compares the tasks' gradients there, got {architecture!r}."
             )
-        if self.priorities is not None and not needs.takes_priorities:
-            raise UsageError(
-                f"Expected no priorities for method {self.method!r}, which takes none, "
-                f"got {list(self.priorities)}."
-            )
-        resolved: dict[str, Any] = {
-            "method_options": check_options(self.method, self.method_options)
-        }
-        if needs.takes_priorities:
-            resolved["priorities"] = check_priorities(self.priorities, self.tasks)
-        return resolved
 
     def _check_tasks(self) -> None:
         if not self.tasks:
@@ -253,11 +233,10 @@ class RunSpec:
 
     def run_id(self) -> str:
         """Return the run's identity: 16 hexadecimal digits of a hash of its canonical form."""
-        canonical = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
+        canonical = self.to_dict()
         for dotted, neutral in NEUTRAL_VALUES.items():
             _drop_if_neutral(canonical, dotted.split("."), neutral)
-        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return content_id(canonical)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +274,56 @@ class Runtime:
         if self.pause_after is not None:
             check_at_least("pause_after", self.pause_after, 1)
         check_at_least("num_threads", self.num_threads, 1)
+
+
+def resolved_method(
+    method: str,
+    needs: MethodNeeds | None,
+    tasks: Sequence[str],
+    priorities: Sequence[float] | None,
+    options: Mapping[str, OptionValue],
+) -> dict[str, Any]:
+    """Return `method_options`, and `priorities` of a method that takes them, those left out filled.
+
+    Args:
+        method: its name, for messages.
+        needs: what it asks of its user; None for a method from outside that was resolved when it
+            was planned, so that its floats alone are rounded.
+        tasks: in the order of the priorities.
+        priorities: as given.
+        options: as given.
+
+    Raises:
+        ValueError: for too few tasks, priorities that do not fit, or options that do not.
+    """
+    if needs is None:
+        rounded = {
+            name: canonical_float(value) if isinstance(value, float) else value
+            for name, value in sorted(options.items())
+        }
+        given = {} if priorities is None else {"priorities": check_priorities(priorities, tasks)}
+        return {"method_options": rounded, **given}
+    if len(tasks) < needs.min_tasks:
+        raise UsageError(
+            f"Expected at least {needs.min_tasks} tasks for method {method!r}, got {len(tasks)}. "
+            "Add tasks or choose another method."
+        )
+    if priorities is not None and not needs.takes_priorities:
+        raise UsageError(
+            f"Expected no priorities for method {method!r}, which takes none, got "
+            f"{list(priorities)}."
+        )
+    resolved: dict[str, Any] = {"method_options": check_options(method, options)}
+    if needs.takes_priorities:
+        resolved["priorities"] = check_priorities(priorities, tasks)
+    return resolved
+
+
+def content_id(content: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits of a hash of plain values: the form of every run id."""
+    versioned = {"identity_version": IDENTITY_VERSION, **content}
+    text = json.dumps(versioned, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def equal_priorities(tasks: Sequence[str]) -> tuple[float, ...]:

@@ -65,7 +65,10 @@ class Task(ABC):
                 int64 for classes.
             valid: task -> bool (batch, height, width).
         """
-        raise NotImplementedError
+        raise UsageError(
+            f"Expected a method derive() of task {self.name!r}, whose targets come from those of "
+            f"{', '.join(self.sources)}, got none. Define it on the class."
+        )
 
     def regularizer(
         self, prediction: Tensor, target: Tensor, valid: Valid, info: DataInfo

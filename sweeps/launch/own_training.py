@@ -197,33 +197,33 @@ class _Run:
 
     def _read(self, metrics: Any) -> _Reported:
         """Return what a report says; it has all the declared metrics, or none of them."""
-        told = f"report {self.epoch + 1} of {self.spec.train}"
+        where = f"report {self.epoch + 1} of {self.spec.train}"
         if not isinstance(metrics, Mapping):
-            raise RunFailedError(f"Expected a mapping in {told}, got {metrics!r:.100}.")
+            raise RunFailedError(f"Expected a mapping in {where}, got {metrics!r:.100}.")
         flat = {str(name).replace("/", "_"): value for name, value in metrics.items()}
-        test = self._metrics(flat, "", told)
+        test = self._metrics(flat, "", where)
         tasks = self.spec.tasks
         weights = [_number(flat.get(f"{task}_weight")) for task in tasks]
         return _Reported(
             test=test,
-            validation=self._metrics(flat, VALIDATION, told),
+            validation=self._metrics(flat, VALIDATION, where),
             losses=[_number(flat.get(f"{task}_loss")) for task in tasks],
             weights=weights if any(w is not None for w in weights) else None,
             learning_rate=_number(flat.get("learning_rate")),
         )
 
-    def _metrics(self, flat: Mapping[str, Any], prefix: str, told: str) -> TaskMetrics:
+    def _metrics(self, flat: Mapping[str, Any], prefix: str, where: str) -> TaskMetrics:
         found: dict[str, float] = {}
         for name, column in self.names.items():
             value = flat.get(f"{prefix}{name}")
             if value is not None and column not in found:
-                found[column] = self._value(f"{prefix}{name}", column, value, told)
+                found[column] = self._value(f"{prefix}{name}", column, value, where)
         lacking = [column for column in known_columns(self.spec.metrics) if column not in found]
         if not found:
             return {}
         if lacking:
             raise RunFailedError(
-                f"Expected {', '.join(prefix + name for name in lacking)} in {told}, got "
+                f"Expected {', '.join(prefix + name for name in lacking)} in {where}, got "
                 f"{_listed(flat)}. A report holds every metric of the sweep, or none."
             )
         return {
@@ -231,14 +231,14 @@ class _Run:
             for task, held in self.spec.metrics.items()
         }
 
-    def _value(self, name: str, column: str, value: Any, told: str) -> float:
+    def _value(self, name: str, column: str, value: Any, where: str) -> float:
         number = _number(value)
         if number is None:
-            raise RunFailedError(f"Expected a number for {name} in {told}, got {value!r:.100}.")
+            raise RunFailedError(f"Expected a number for {name} in {where}, got {value!r:.100}.")
         problem = known_columns(self.spec.metrics)[column].problem(number)
         if problem:
             raise RunFailedError(
-                f"Expected a finite {name} within its range in {told}, got {problem}. Leave all "
+                f"Expected a finite {name} within its range in {where}, got {problem}. Leave all "
                 "metrics out of a report that measures none."
             )
         return number

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtl.errors import UsageError
 from mtl.tasks import TASKS
 from tests.metrics import LOSS_METRIC
 from tests.tasks.samples import EVERY_TASK, INFO, sample, spoilt
@@ -153,3 +154,10 @@ def test_prior_without_labels_is_the_median_of_the_others(name):
     assert prior.tolist() == [[[[1.0, 2.0, 2.0]]] * channels]
     nothing = TASKS[name].prior(target, torch.zeros_like(valid), INFO)
     assert (nothing == 0).all()
+
+
+def test_task_that_names_sources_defines_derive(monkeypatch):
+    task = TASKS["edge2d"]
+    monkeypatch.setattr(type(task), "sources", ("depth",))
+    with pytest.raises(UsageError, match="derive.. of task 'edge2d'.*those of depth"):
+        task.derive({}, {})
