@@ -91,6 +91,18 @@ def write_images(folder: Path, yaml: str) -> None:
     (folder / "dataset.yaml").write_text(yaml)
 
 
+def write_drive(folder: Path) -> None:
+    """Write 48 frames whose mean brightness is the steering angle of log.csv."""
+    folder.mkdir()
+    lines = ["frame,split,angle"]
+    for number in range(48):
+        noise = np.random.default_rng(number).integers(0, 40, (24, 32, 3))
+        Image.fromarray((noise + 4 * number).astype(np.uint8)).save(folder / f"{number}.png")
+        split = ("train", "train", "validation", "test")[number // 12]
+        lines.append(f"{number}.png,{split},{number - 24}")
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Path:
     """Return a folder with everything that the commands name."""
@@ -122,12 +134,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, data_root: str) -> Path:
     yaml = re.search(r"<<'END'\n(.*?)\n +END", (ROOT / "docs" / "data.md").read_text("utf-8"), re.S)
     assert yaml is not None
     write_images(folder / "camvid", yaml[1])
+    write_drive(folder / "drive")
     recipe = ["folder", "--source", str(folder / "camvid"), "--size", "48x64"]
     assert (
         prepare_main([*recipe, "--data-root", data_root, "--tasks", "segmentation", "edge2d"]) == 0
     )
     (prepared,) = Path(data_root).glob("folder-*/manifest.json")
     names = {"RUN_ID": spec.run_id(), "PREPARED": str(prepared.parent), "/data/mine": "camvid"}
+    names["/data/drive"] = str(folder / "drive")
     (folder / "names.json").write_text(json.dumps(names))
     return folder
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from mtl.data import show
 from mtl.data.batches import MappedSplit
+from mtl.data.prepare.__main__ import main
 from mtl.data.prepared import prepare
-from mtl.errors import PreflightError
+from mtl.errors import PreflightError, PreparedDataError
 from mtl.networks import build_network
 from mtl.records import Result
 from mtl.spec import RunSpec, Runtime, code
@@ -22,7 +24,9 @@ from mtl.training import fit
 from mtl.training.manifest import weights_hash
 from mtl.weighting import build_weighting
 from sweeps.launch.preflight import check_networks
-from tests.test_docs import own_modules
+from sweeps.plan.datasets import dataset_axes
+from tests.data.prepare.commands import command, prepared
+from tests.test_docs import own_modules, write_drive
 from tests.training.runs import assert_resumes, tiny
 
 MAX_LINES = 40
@@ -279,3 +283,179 @@ def test_bad_task_is_one_sentence(modules, name):
     with pytest.raises(ValueError, match=message) as caught:
         declared_task(f"bad_{name.lower()}:{name}")
     assert "\n" not in str(caught.value)
+
+
+# A data set.
+
+
+@pytest.fixture
+def drive(modules: Path, tmp_path: Path) -> Path:
+    write_drive(tmp_path / "drive")
+    return tmp_path / "drive"
+
+
+def on_own_data(root: Path, name: str, tasks: list[str], **changes: object) -> RunSpec:
+    """Return a tiny run on the data set that `--dataset name` stands for."""
+    axes, _ = dataset_axes({"data.name": (name,)}, str(root))
+    data = {field.removeprefix("data."): value for field, (value,) in axes.items()}
+    return tiny(data=data, tasks=tasks, **changes)
+
+
+def test_own_data_set_is_prepared_and_trains_bit_for_bit(drive, tmp_path):
+    root, tasks = tmp_path / "root", ["driving:Steering", "edge2d"]
+    manifest = prepared("driving:open_log", drive, root, "--tasks", *tasks)
+    assert manifest["counts"] == {"train": 24, "validation": 12, "test": 12}
+    angles = [number - 24 for number in range(24)]
+    stored = np.load(manifest["folder"] / "train" / "driving:Steering.npy")
+    assert stored.dtype == np.float32
+    assert stored.tolist() == [[angle] for angle in angles]
+    assert manifest["statistics"]["driving:Steering"] == {
+        "share_valid": 1.0, "share_measured": 1.0,
+        "mean": [np.mean(angles)], "std": [pytest.approx(np.std(angles))],
+    }  # fmt: skip
+    bytes_held = sum(entry["bytes"] for entry in manifest["arrays"].values())
+    maps = 48 * 24 * 24 * (3 + 4 + 2)  # images, edge2d and its two masks
+    assert 0 < bytes_held - maps < 48 * 6 + 128 * len(manifest["arrays"]) + 1
+    assert_resumes(
+        on_own_data(root, "driving:open_log", tasks, epochs=2),
+        Runtime(device="cpu", data_root=str(root)),
+        tmp_path,
+    )
+
+
+def test_edited_reader_is_asked_to_prepare_again_and_equal_arrays_are_equal_runs(drive, tmp_path):
+    root, name, source = tmp_path / "root", "driving:open_log", drive.parent / "mine/driving.py"
+    before = source.read_text()
+    prepared(name, drive, root)
+    run_id = on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id()
+    written(source.parent, "driving", before + "\n# edited\n")
+    forget_modules()
+    with pytest.raises(PreparedDataError, match="prepared by its source as it is, .* again"):
+        on_own_data(root, name, ["edge2d", "keypoint2d"])
+    prepared(name, drive, root)
+    assert on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id() == run_id
+    written(source.parent, "driving", before)
+    forget_modules()
+    spec = on_own_data(root, name, ["edge2d", "keypoint2d"], epochs=1)
+    source.unlink()  # training needs the arrays alone
+    assert fit(spec, Store(tmp_path / "s"), Runtime(device="cpu", data_root=str(root)))
+
+
+OWN_KINDS = """
+import numpy as np
+import torch
+from mtl.data.sample import RawDataset, RawSample
+from mtl.spec.tasks import DeclaredTask, Metric
+from mtl.tasks import Task
+
+def pictures(source, number=8):
+    ids = {s: tuple(f"{s}{i}" for i in range(number)) for s in ("train", "validation", "test")}
+    return RawDataset(
+        name="pictures", tasks=("kinds:Weather", "kinds:Zones", "kinds:Heat"), samples=ids,
+        files={i: {} for of_split in ids.values() for i in of_split}, decode=drawn, licence="own",
+    )
+
+def drawn(sample_id, files):
+    rng = np.random.default_rng(list(sample_id.encode()))
+    image = rng.integers(0, 256, (48, 48, 3), np.uint8)
+    return RawSample(
+        image=image,
+        targets={"kinds:Weather": np.array(rng.integers(3)), "kinds:Zones": image[..., 0] // 64,
+                 "kinds:Heat": image[..., :2] / 255},
+        valid={"kinds:Weather": np.array(not sample_id.endswith("0")),
+               "kinds:Zones": image[..., 1] > 9, "kinds:Heat": image[..., 1] > 99},
+    )
+
+class Classes(Task):
+    def error_map(self, prediction, target, info):
+        return torch.nn.functional.cross_entropy(prediction, target, reduction="none")
+
+    def sums(self, prediction, target, valid, info):
+        right = (prediction.argmax(1) == target)[valid]
+        return [torch.stack([right.sum(), valid.sum()]).double()]
+
+    def ratios(self, totals):
+        return {"accuracy": float(totals[0] / totals[1])}
+
+ACCURACY = {"metrics": (Metric("accuracy", "share", "max"),), "plotted": "accuracy"}
+
+class Weather(Classes):
+    declared = DeclaredTask(loss_kind="classification", num_channels=3, **ACCURACY)
+    is_map = False
+
+class Zones(Classes):
+    declared = DeclaredTask(loss_kind="classification", num_channels=4, **ACCURACY)
+
+class Heat(Task):
+    declared = DeclaredTask(
+        num_channels=2, metrics=(Metric("mae", "K", "min"),), plotted="mae"
+    )
+
+    def error_map(self, prediction, target, info):
+        return (prediction - target).abs().mean(dim=1)
+
+    def sums(self, prediction, target, valid, info):
+        errors = self.error_map(prediction, target, info)[valid]
+        return [torch.stack([errors.double().sum(), valid.sum().double()])]
+
+    def ratios(self, totals):
+        return {"mae": float(totals[0] / totals[1])}
+"""
+
+
+def test_every_shape_of_own_target_is_prepared_shown_and_trained(modules, tmp_path):
+    written(modules, "kinds", OWN_KINDS)
+    root, tasks = tmp_path / "root", ["kinds:Weather", "kinds:Zones", "kinds:Heat"]
+    folder = prepared("kinds:pictures", tmp_path, root, "--tasks", *tasks)["folder"]
+    shapes = {task: np.load(folder / "test" / f"{task}.npy").shape for task in tasks}
+    assert list(shapes.values()) == [(8,), (8, 24, 24), (8, 24, 24, 2)]
+    assert show.main([str(folder), "--out", str(tmp_path / "sheet.png")]) == 0
+    spec = on_own_data(root, "kinds:pictures", tasks, epochs=1)
+    result = fit(spec, Store(tmp_path / "s"), Runtime(device="cpu", data_root=str(root)))
+    assert {task: set(found) for task, found in result.final_metrics["test"].items()} == {
+        "kinds:Weather": {"accuracy"}, "kinds:Zones": {"accuracy"}, "kinds:Heat": {"mae"},
+    }  # fmt: skip
+
+
+BAD_DATA = {
+    "pass": ("to return a mtl.data.sample.RawDataset, got None",),
+    "raise KeyError('x')": ("bad_data:opened", "to open", "KeyError"),
+    "return made(lambda i, f: 0)": ("to be picklable", "decode be a function of the module"),
+    "return made(fails)": ("bad_data:opened to read sample 'a', got ZeroDivisionError",),
+    "return made(floats)": ("class indices as integers, got float64 (8, 8)",),
+    "return made(maskless)": ("valid['edge2d'] as bool (8, 8), got none",),
+    "return made(grey)": ("image as uint8 (height, width, 3), got uint8 (8, 8)",),
+    "return made(fails, tasks=('edge4d',))": ("Unknown task 'edge4d'",),
+    "return made(fails, samples={'train': ('a',)})": ("samples of train, validation, test",),
+    "return made(fails, files={})": ("files of each sample", "got none of 'a'"),
+}
+
+
+@pytest.mark.parametrize("body", BAD_DATA)
+def test_bad_data_set_is_one_sentence(modules, tmp_path, capsys, body):
+    source = """
+import numpy as np
+from mtl.data.sample import RawDataset, RawSample
+
+def made(decode, **changes):
+    ids = dict.fromkeys(("train", "validation", "test"), ("a",))
+    fields = {"tasks": ("edge2d",), "samples": ids, "files": {"a": {}}, "licence": "own"}
+    return RawDataset(name="bad", decode=decode, **{**fields, **changes})
+
+def sample(target, valid, image=np.zeros((8, 8, 3), np.uint8)):
+    return RawSample(image=image, targets={"edge2d": target}, valid=valid)
+
+def fails(i, files): return 1 / 0
+def floats(i, files): return sample(np.zeros((8, 8)), {"edge2d": np.ones((8, 8), bool)})
+def maskless(i, files): return sample(np.zeros((8, 8, 1)), {})
+def grey(i, files): return sample(np.zeros((8, 8, 1)), {}, np.zeros((8, 8), np.uint8))
+
+def opened(source):
+    """
+    written(modules, "bad_data", source + body)
+    argv = command("bad_data:opened", tmp_path, tmp_path / "root")
+    status = main(argv)
+    error = capsys.readouterr().err
+    assert status in (1, 2)
+    (line,) = error.splitlines()
+    assert all(word in line for word in BAD_DATA[body]), line

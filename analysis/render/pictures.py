@@ -102,7 +102,7 @@ def estimates(arrays: Mapping[str, np.ndarray], task: str, image_number: int) ->
     target, prediction = (_array(arrays, f"{task}_{kind}") for kind in ("target", "prediction"))
     are_classes = target.dtype == np.uint8 and target.shape == shape
     are_values = target.dtype.kind == "f" and target.ndim == 4 and target.shape[:3] == shape
-    if not (are_classes or (are_values and 1 <= target.shape[3] <= 3)):
+    if not (are_classes or (are_values and target.shape[3])):
         raise UsageError(f"{task}_target holds {target.dtype} {target.shape}")
     if prediction.shape != target.shape or prediction.dtype.kind != target.dtype.kind:
         raise UsageError(f"{task}_prediction holds {prediction.dtype} {prediction.shape}")
@@ -205,7 +205,8 @@ def estimate_picture(
     """Return a target or prediction in colours.
 
     Classes by `CLASS_COLOURS`, normals as red, green and blue for x, y and z, depth in the
-    sequential colours, other maps from black to white; of two channels one is red, one blue.
+    sequential colours, other maps from black to white; of two channels one is red, one blue; of
+    more the first three are shown.
 
     Args:
         values: classes uint8 (height, width) or float (height, width, channels).

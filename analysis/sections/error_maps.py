@@ -70,7 +70,9 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
     if not epochs:
         return None
     tasks = [axis.task for axis in findings.axes]
-    number, image = _common_image(choice.chosen, listings, files)
+    number, image, held = _common_image(choice.chosen, listings, files, tasks)
+    # Tasks of the image as a whole have no maps. Where nothing can be read, that is said of all.
+    tasks = held or tasks
     notes = [*choice.notes]
     shown = []
     for runs in choice.chosen:
@@ -129,13 +131,19 @@ def error_map_section(findings: Findings, files: RunFiles) -> Section | None:
 
 
 def _common_image(
-    chosen: Sequence[ChosenRuns], listings: Mapping[str, Sequence[int]], files: RunFiles
-) -> tuple[int, np.ndarray | None]:
-    """Return number and picture of the first image that all runs show, else of the first run's."""
+    chosen: Sequence[ChosenRuns],
+    listings: Mapping[str, Sequence[int]],
+    files: RunFiles,
+    tasks: Sequence[str],
+) -> tuple[int, np.ndarray | None, list[str]]:
+    """Return number and picture of the first image that all runs show, else of the first run's.
+
+    And those of the `tasks` of which some run holds maps.
+    """
     of_runs: list[Mapping[str, np.ndarray]] = []
     for runs in chosen:
         for epoch in reversed(listings[runs.arm]):
-            arrays = files.samples(runs.runs[0][1], epoch, array_names((), ())) or {}
+            arrays = files.samples(runs.runs[0][1], epoch, array_names(tasks, ("valid",))) or {}
             try:
                 image_numbers(arrays)
             except UsageError:
@@ -143,11 +151,12 @@ def _common_image(
             of_runs.append(arrays)
             break
     if not of_runs:
-        return 0, None
+        return 0, None, []
     numbers = [image_numbers(arrays) for arrays in of_runs]
     common = [n for n in numbers[0] if all(n in others for others in numbers)]
     number = (common or numbers[0])[0]
-    return number, input_image(of_runs[0], number)
+    held = [task for task in tasks if any(f"{task}_valid" in arrays for arrays in of_runs)]
+    return number, input_image(of_runs[0], number), held
 
 
 def _read(
@@ -276,4 +285,6 @@ def _legend_text(task: str, example: Estimates, limits: tuple[float, float]) -> 
     span = f"from {limits[0]:.3g} to {limits[1]:.3g}, the target's range"
     if example.target.shape[2] == 2:
         return f"Red is the first channel, blue the second, each {span}."
+    if example.target.shape[2] > 2:
+        return f"Red, green and blue are the first three channels, each {span}."
     return f"From black to white, {span}."

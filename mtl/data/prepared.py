@@ -43,10 +43,15 @@ def data_folder(data_root: str | None) -> Path:
     return Path(cache) / "loss-scale-balancing"
 
 
+def prepared_name(name: str) -> str:
+    """Return the name of a data set as folders have it; `module:name` has a colon."""
+    return name.replace(":", ".")
+
+
 def prepared_sets(name: str, data_root: str | None = None) -> dict[Path, dict[str, Any]]:
     """Return folder -> manifest of every prepared version of the data set `name`."""
     found = {}
-    for path in sorted(data_folder(data_root).glob(f"{name}-*/manifest.json")):
+    for path in sorted(data_folder(data_root).glob(f"{prepared_name(name)}-*/manifest.json")):
         if not path.parent.name.endswith(".unfinished"):
             found[path.parent] = read_manifest(path.parent)
     return found

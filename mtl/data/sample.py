@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl.errors import BadSampleError, UsageError
+from mtl.errors import BadSampleError, UsageError, printable
+from mtl.spec.code import is_reference
+
+DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
+"""Nothing is measured in it; losses of derived tasks do not use it."""
 
 
 @dataclass(frozen=True)
@@ -22,34 +26,56 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its targets.
+    """One image with its targets: maps of its size, or what belongs to it as a whole.
 
     Raises:
-        ValueError: for maps that are not of the image's size.
+        ValueError: for maps of another size, labels that are no integers, or a lacking mask.
     """
 
     image: np.ndarray
     """uint8 (height, width, 3)."""
     targets: Mapping[str, np.ndarray]
-    """Task -> (height, width, channels) float32 or float16, or (height, width) uint8 class indices
-    for segmentation."""
+    """Task -> (height, width, channels) float32 or float16, or integer (height, width) class
+    indices; of the image as a whole (channels,) floats, or an integer () class index."""
     valid: Mapping[str, np.ndarray]
-    """Task -> bool (height, width), True where the target counts in training."""
+    """Task -> bool (height, width) or (), True where the target counts in training."""
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Task -> bool (height, width), given where valid pixels were filled in; True where they were
+    """Task -> as `valid`, given where valid pixels were filled in; True where they were
     not, which is all that metrics count."""
 
     def __post_init__(self) -> None:
-        """Refuse maps of another size."""
+        """Refuse what no loss could take."""
         size = self.image.shape[:2]
+        if self.image.dtype != np.uint8 or self.image.shape != (*size, 3):
+            raise UsageError(
+                "Expected an image as uint8 (height, width, 3), got "
+                f"{self.image.dtype} {self.image.shape}."
+            )
+        whole = {task for task, target in self.targets.items() if target.ndim < 2}
         for name, value in vars(self).items():
             maps = value if isinstance(value, Mapping) else {name: value}
             for key, array in maps.items():
-                if isinstance(array, np.ndarray) and array.shape[:2] != size:
+                if key not in whole and isinstance(array, np.ndarray) and array.shape[:2] != size:
                     raise UsageError(
                         f"Expected {key} of the image's size {size}, got {array.shape[:2]}. "
                         "Give all maps at the size of the image."
                     )
+        for task, target in self.targets.items():
+            mask = self.valid.get(task)
+            place = () if task in whole else size
+            if mask is None or np.shape(mask) != place or np.asarray(mask).dtype != bool:
+                got = "none" if mask is None else f"{np.asarray(mask).dtype} {np.shape(mask)}"
+                raise UsageError(f"Expected valid[{task!r}] as bool {place}, got {got}.")
+            if is_classes(target) and not np.issubdtype(target.dtype, np.integer):
+                raise UsageError(
+                    f"Expected {task} with a last axis of channels, or class indices as integers, "
+                    f"got {target.dtype} {target.shape}."
+                )
+
+
+def is_classes(target: np.ndarray) -> bool:
+    """Return whether a target holds class indices: it has no channels."""
+    return target.ndim in (0, 2)
 
 
 @dataclass(frozen=True)
@@ -81,15 +107,11 @@ class RawSample(Sample):
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set on disk, opened. It can be pickled: other processes read samples too."""
+    """A data set, opened. It can be pickled: other processes read samples too."""
 
     name: str
     tasks: tuple[str, ...]
     """Tasks with targets in the files, in the order of `mtl.spec.sections.TASKS`."""
-    classes: tuple[str, ...]
-    """Names of the segmentation classes; empty without segmentation."""
-    depth_range_m: tuple[float, float]
-    """Shortest and longest depth that the losses allow."""
     samples: Mapping[str, tuple[str, ...]]
     """Split (train, validation, test) -> ids, in a fixed order."""
     files: Mapping[str, Mapping[str, Path]]
@@ -99,6 +121,10 @@ class RawDataset:
     """Return the sample of an id from its files; raises `BadSampleError`."""
     licence: str
     """The owner's words on what may be done with the data."""
+    classes: tuple[str, ...] = ()
+    """Names of the segmentation classes; empty without segmentation."""
+    depth_range_m: tuple[float, float] = DEPTH_RANGE_WITHOUT_DEPTH_M
+    """Shortest and longest depth that the losses allow."""
     label: str = ""
     """What its owner calls it in reports, where that is more than `name`."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -120,4 +146,15 @@ class RawDataset:
         """
         if sample_id in self.lacking:
             raise BadSampleError(self.lacking[sample_id])
-        return self.decode(sample_id, self.files[sample_id])
+        try:
+            sample = self.decode(sample_id, self.files[sample_id])
+        except BadSampleError:
+            raise
+        except Exception as error:
+            if not is_reference(self.name):
+                raise
+            raise BadSampleError(
+                f"Expected {self.name} to read sample {sample_id!r}, got "
+                f"{printable(f'{type(error).__name__}: {error}').rstrip('.')}."
+            ) from error
+        return sample

@@ -10,6 +10,7 @@ Invalid pixels are black.
 import argparse
 import colorsys
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from PIL import Image, ImageDraw
 
 from mtl.command_line import Parser, run
 from mtl.data.manifest import check_whole, read_manifest
-from mtl.data.sample import Sample
+from mtl.data.sample import Sample, is_classes
 from mtl.data.scenes.records import VARIANTS
 from mtl.data.scenes.render import render_scene
 from mtl.errors import PreparedDataError, UsageError
 from mtl.spec.sections import SPLITS, TASKS
 
-# Values shown as white; the scalar maps are shown linearly from 0.
+# Values shown as white; scalar maps are shown linearly from 0, up to their own largest if not here.
 FULL_SCALE = {
     "depth": 8.0, "reshading": 1.0, "edge2d": 0.25, "edge3d": 0.04, "keypoint2d": 0.012,
     "keypoint3d": 0.25,
@@ -38,7 +39,10 @@ def panel(sample: Sample, name: str, num_classes: int) -> np.ndarray:
     if name == "image":
         return sample.image
     values, valid = sample.targets[name], sample.valid[name]
-    if name == "segmentation":
+    if values.ndim < 2:
+        return written(values if valid else "void", sample.image.shape)
+    if is_classes(values):
+        num_classes = num_classes if name == "segmentation" else int(values.max()) + 1
         palette = [colorsys.hsv_to_rgb(i * 0.381966 % 1, 0.65, 0.95) for i in range(num_classes)]
         colours = np.array(palette)[np.minimum(values, num_classes - 1)]
     elif name == "normal":
@@ -47,8 +51,21 @@ def panel(sample: Sample, name: str, num_classes: int) -> np.ndarray:
         signed = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
         colours = (signed + 1) / 2
     else:
-        colours = np.repeat(np.clip(values / FULL_SCALE[name], 0, 1), 3, axis=-1)
+        is_scalar = values.shape[-1] == 1
+        size = values if is_scalar else np.linalg.norm(values, axis=-1, keepdims=True)
+        colours = np.repeat(np.clip(size / FULL_SCALE.get(name, size.max() or 1), 0, 1), 3, axis=-1)
     return np.rint(255 * colours * valid[..., None]).astype(np.uint8)
+
+
+def written(values: np.ndarray | str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a picture of `shape` with what belongs to an image as a whole, as text."""
+    picture = Image.new("RGB", (shape[1], shape[0]))
+    if isinstance(values, str):
+        text = values
+    else:
+        text = ", ".join(f"{value:.3g}" for value in np.atleast_1d(values))
+    ImageDraw.Draw(picture).multiline_text((1, 1), textwrap.fill(text, max(1, shape[1] // 7)))
+    return np.asarray(picture)
 
 
 def sheet_of(
@@ -93,7 +110,7 @@ MIN_PANEL_PX = 200
 
 def prepared_samples(folder: Path, split: str, count: int) -> list[Sample]:
     """Return up to `count` samples of a prepared folder, evenly spread over a split."""
-    tasks = [task for task in TASKS if task in read_manifest(folder)["tasks"]]
+    tasks = read_manifest(folder)["tasks"]
     arrays = {
         name: np.load(folder / split / f"{name}.npy", mmap_mode="r")
         for name in ["image", *tasks, *(f"{task}_valid" for task in tasks)]
@@ -149,7 +166,8 @@ def _main(argv: Sequence[str] | None) -> int:
         split = _split(given.prepared, given.split)
         samples = prepared_samples(given.prepared, split, count)
         num_classes = len(read_manifest(given.prepared)["info"]["classes"])
-    columns = ["image", *(task for task in TASKS if task in samples[0].targets)]
+    held = samples[0].targets
+    columns = ["image", *(t for t in TASKS if t in held), *(t for t in held if t not in TASKS)]
     # Pictures of scenes stand in the documentation, at their own size.
     min_px = 1 if given.scenes else MIN_PANEL_PX
     sheet = sheet_of(samples, columns, num_classes, max(1, given.blocks), min_px)

@@ -29,9 +29,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtl.data.manifest import PREPARED_SCHEMA, array_entry, short_hash
-from mtl.data.sample import Sample
+from mtl.data.sample import Sample, is_classes
 from mtl.errors import BadSampleError, PreparedDataError
 from mtl.spec.sections import SPLITS
+from mtl.spec.tasks import declared_task
 from mtl.store import write_json
 
 CHUNK = 10
@@ -247,7 +248,7 @@ def _write_chunk(recipe: Recipe, classes: tuple[str, ...], chunk: Chunk, skip_ba
     note = {
         "bad": bad,
         "arrays": sorted(held),
-        "counted": [name for name in held if "_" in name and np.any(held[name])],  # masks
+        "counted": [n for n in held if n.endswith(("_valid", "_measured")) and np.any(held[n])],
     }
     write_json(part / "note.json", note)
     part.rename(folder)
@@ -257,23 +258,30 @@ def _write_chunk(recipe: Recipe, classes: tuple[str, ...], chunk: Chunk, skip_ba
 def check_labels(sample: Sample, classes: tuple[str, ...], where: str) -> None:
     """Raise a `PreparedDataError` if a valid pixel has a label that is none of the classes."""
     for task, target in sample.targets.items():
-        if target.ndim == 2:
+        if is_classes(target):
+            names = class_names(task, classes)
             labels = target[sample.valid[task]]
-            outside = labels[(labels < 0) | (labels >= len(classes))]
+            outside = labels[(labels < 0) | (labels >= len(names))]
             if outside.size:
                 raise PreparedDataError(
-                    f"Expected {task} labels from 0 to {len(classes) - 1} ({', '.join(classes)}), "
+                    f"Expected {task} labels from 0 to {len(names) - 1} ({', '.join(names)}), "
                     f"got {outside.max()} in {where}. Mark such pixels as not valid, or name their "
                     "classes in the data set."
                 )
+
+
+def class_names(task: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a task's classes; their numbers where they are not the data set's."""
+    number = declared_task(task).num_channels
+    return classes if number is None else tuple(map(str, range(number)))
 
 
 def arrays_of(sample: Sample) -> dict[str, np.ndarray]:
     """Return the arrays of a sample by file name, invalid pixels set to 0."""
     arrays = {"image": sample.image}
     for task, target in sample.targets.items():
-        valid = sample.valid[task]
-        mask = valid if target.ndim == 2 else valid[..., None]
+        valid = np.asarray(sample.valid[task])
+        mask = valid if is_classes(target) else valid[..., None]
         arrays[task] = np.where(mask, target, np.zeros((), target.dtype))
         arrays[f"{task}_valid"] = valid
         if task in sample.measured:
@@ -422,12 +430,13 @@ def _of_task(split: Path, task: str, classes: tuple[str, ...]) -> dict[str, Any]
     if measured.exists():
         masks = np.load(measured, mmap_mode="r")
         found["share_measured"] = float(np.mean([mask.mean() for mask in masks]))
-    if targets.ndim == 3:
-        counts = np.zeros(len(classes), np.int64)
+    if is_classes(targets[0]):
+        names = class_names(task, classes)
+        counts = np.zeros(len(names), np.int64)
         for labels, mask in zip(targets, valid, strict=True):
-            counts += np.bincount(labels[mask], minlength=len(classes))
+            counts += np.bincount(labels[mask], minlength=len(names))
         shares = (counts / counts.sum()).tolist()
-        return found | {"class_shares": dict(zip(classes, shares, strict=True))}
+        return found | {"class_shares": dict(zip(names, shares, strict=True))}
     count, sums, squares = 0, np.zeros(targets.shape[-1]), np.zeros(targets.shape[-1])
     for values, mask in zip(targets, valid, strict=True):
         kept = values[mask].astype(np.float64)

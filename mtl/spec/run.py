@@ -165,7 +165,7 @@ class RunSpec:
     def references(self) -> tuple[str, ...]:
         """Return the names of what comes from outside, as `module:name`."""
         network = self.network
-        parts = (self.method, *self.tasks, network.architecture, network.encoder, self.data.name)
+        parts = (self.method, *self.tasks, network.architecture, network.encoder)
         return tuple(name for name in parts if is_reference(name))
 
     @property

@@ -36,10 +36,11 @@ class DataSpec:
     """Which images.
 
     Scenes enter a run's identity by variant, version, seed, counts and size; data from files by the
-    hash of what was prepared of them.
+    hash of what was prepared of them, whoever's code read them.
     """
 
     name: str = "scenes"
+    """One of `DATASETS`, or `module:name` of a function that opens one's own."""
     prepared: str | None = None
     """For data from files: 16 digits of the hash of the prepared arrays; `--dataset` finds it."""
     variant: str = "simple"
@@ -58,7 +59,8 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be rendered or found."""
-        checked_name(self.name, DATASETS, "data set")
+        if not is_reference(self.name):
+            checked_name(self.name, [*DATASETS, OWN], "data set")
         if self.name == "scenes" and self.prepared is not None:
             raise UsageError(f"Expected no data.prepared for scenes, got {self.prepared!r}.")
         if self.name != "scenes" and not _HASH.fullmatch(self.prepared or ""):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtl.errors import PreparedDataError, UsageError
+from mtl.spec.code import OWN, code_of, is_reference
 from mtl.spec.sections import DATASETS, SPLITS, TASKS
 from mtl.spec.strict import checked_name
 
@@ -24,7 +25,8 @@ def dataset_axes(
     """
     names = axes.get("data.name", ("scenes",))
     for name in names:
-        checked_name(name, DATASETS, "data set")
+        if not is_reference(name):
+            checked_name(name, [*DATASETS, OWN], "data set")
     if set(names) == {"scenes"}:
         return dict(axes), None
     if len(names) > 1:
@@ -58,6 +60,16 @@ def _one_prepared(
             f"Expected the data set {name}, prepared, in {data_folder(data_root)}, got none. Run "
             f"`python -m mtl.data.prepare {name} --source PATH --size HxW`."
         )
+    if is_reference(name) and chosen is None:
+        present = code_of([name])
+        current = {p: m for p, m in found.items() if m.get("code") == present}
+        if not current:
+            raise PreparedDataError(
+                f"Expected {name} prepared by its source as it is, got it prepared by another. Run "
+                f"`python -m mtl.data.prepare {name}` again, undo the edit, or choose with --set "
+                f"data.prepared=HASH of {', '.join(m['folder_hash'] for m in found.values())}."
+            )
+        found = current
     # A set of some splits alone is for looking at: it does not stand in the way of whole ones.
     whole = {p: m for p, m in found.items() if set(SPLITS) <= set(m["counts"])}
     if not whole:

@@ -3,6 +3,7 @@
     python -m mtl.data.prepare nyuv2 --source nyu_depth_v2_labeled.mat --size 288x384
     python -m mtl.data.prepare taskonomy --source /data/taskonomy --size 256x256
     python -m mtl.data.prepare folder --source /data/mine --size 180x240 --tasks segmentation edge2d
+    python -m mtl.data.prepare my_module:open_mine --source /data/mine --size 180x240
 
 Everything is decoded, filled, resized and derived into arrays that trainings map into memory. An
 interrupted preparation goes on with the same command; a finished one is verified and left alone,
@@ -25,9 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mtl.command_line import Parser, run
 from mtl.data.manifest import check_hashes, read_manifest
 from mtl.data.prepare.recipe import RawRecipe, changed, make_recipe
-from mtl.data.prepared import data_folder, write_once
+from mtl.data.prepared import data_folder, prepared_name, write_once
 from mtl.data.readers.registry import READERS
 from mtl.errors import PreparedDataError, UsageError
+from mtl.spec.code import OWN
 from mtl.spec.sections import SPLITS
 from mtl.spec.strict import parse_yaml
 
@@ -52,7 +54,7 @@ def _main(argv: Sequence[str] | None) -> int:
         exact_fill=given.exact_fill,
         skip_bad=given.skip_bad,
     )
-    folder = data_folder(given.data_root) / f"{given.name}-{recipe.key()}"
+    folder = data_folder(given.data_root) / f"{prepared_name(given.name)}-{recipe.key()}"
     was_there = (folder / "manifest.json").exists()
     if not was_there:
         _prepare(recipe, folder, given.workers, given.skip_bad)
@@ -76,7 +78,7 @@ def _parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(READERS)}")
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join([*READERS, OWN])}")
     parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="the files")
     parser.add_argument("--size", required=True, metavar="HxW", help="pixels, such as 288x384")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="default: all there can be")

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,16 @@ import numpy as np
 
 from mtl.data.manifest import short_hash
 from mtl.data.readers.common import first_names
-from mtl.data.readers.registry import READERS
-from mtl.data.sample import RawDataset, RawSample, Sample
+from mtl.data.readers.registry import READERS, open_own
+from mtl.data.sample import RawDataset, RawSample, Sample, is_classes
 from mtl.data.targets.colorization import fill, fill_normals
 from mtl.data.targets.derived_tasks import derivable, derived, derived_measured
 from mtl.data.targets.resize import resized
 from mtl.errors import BadSampleError, UserError
+from mtl.spec.code import OWN, code_of, is_reference
 from mtl.spec.sections import SPLITS, TASKS
 from mtl.spec.strict import build_dataclass, checked_name
+from mtl.spec.tasks import check_task
 
 
 def fingerprint(paths: Iterable[Path], source: Path) -> dict[str, Any]:
@@ -102,6 +104,8 @@ class RawRecipe:
     """Those wanted, in the order of `mtl.spec.sections.SPLITS`."""
     optional: tuple[str, ...]
     """Derived tasks that nobody asked for by name: left out where they count nowhere."""
+    bytes_per_image: int
+    """Of all arrays."""
     files: Mapping[str, Any]
     """Fingerprint of the files of all samples when the data set was opened."""
 
@@ -153,7 +157,9 @@ class RawRecipe:
             "files": dict(self.files),
         }
         # Named only where it is chosen, so that the key of all others stays as it was.
-        return about | ({"exact_fill": True} if self.exact_fill else {})
+        about |= {"exact_fill": True} if self.exact_fill else {}
+        # What read the files, if it can change: edited code prepares anew.
+        return about | ({"code": code_of([self.name])} if is_reference(self.name) else {})
 
     def key(self) -> str:
         """Return 16 digits of this preparation, unlike those of others of the same data set.
@@ -166,10 +172,7 @@ class RawRecipe:
 
     def expected_bytes(self) -> int:
         """Return the bytes of the arrays."""
-        per_pixel = BYTES_PER_PIXEL["image"] + sum(
-            BYTES_PER_PIXEL.get(task, 4) + 2 for task in self.tasks
-        )
-        return per_pixel * self.height * self.width * sum(self.counts().values())
+        return self.bytes_per_image * sum(self.counts().values())
 
 
 def make_recipe(
@@ -188,7 +191,7 @@ def make_recipe(
     """Return the recipe of a data set, which is opened to see what it has.
 
     Args:
-        name: in `READERS`.
+        name: in `READERS`, or `module:name` of a function (source, **options) -> `RawDataset`.
         source: folder or file.
         height: pixels.
         width: pixels.
@@ -204,17 +207,12 @@ def make_recipe(
             and that is not to be skipped.
         ValueError: for an unknown data set, option, task or split.
     """
-    reader = READERS[checked_name(name, READERS, "data set")]
     for task in tasks or ():
-        checked_name(task, TASKS, "task")
+        check_task(task)
     for split in splits:
         checked_name(split, SPLITS, "split")
-    own = [task for task in reader.tasks if task in (tasks or ())]
-    if own and "tasks" not in options:
-        options = {**options, "tasks": own}
-    chosen = build_dataclass(reader.options, dict(options), f"options of {name}")
     place = source.expanduser().absolute()
-    dataset = reader.open(place, chosen)
+    dataset = _opened(name, place, options, tasks or ())
     splits = tuple(split for split in SPLITS if split in splits)
     for split in splits:
         if not dataset.samples[split]:
@@ -235,16 +233,18 @@ def make_recipe(
             f"{', '.join(dataset.tasks) or 'none'}, whose holes stay. Leave it out, or let depth "
             "or normals be filled: fill: true in a folder's YAML, --option depth=raw of nyuv2."
         )
-    available = (*dataset.tasks, *derivable(_first_sample(dataset, ids)))
+    first = _first_sample(dataset, ids)
+    available = (*dataset.tasks, *derivable(first))
     for task in tasks or ():
         if task not in available:
-            there = ", ".join(t for t in TASKS if t in {*available, *dataset.held})
+            there = ", ".join(_in_order({*available, *dataset.held}))
             raise UserError(
                 f"Expected tasks that {source} has or that follow from it ({there}), got "
-                f"{task!r}. Leave it out, or see in mtl.data.readers.{name} whether an --option "
-                "adds it."
+                f"{task!r}. Leave it out, or see in the code of {name} whether an --option adds it."
             )
-    wanted = tuple(task for task in TASKS if task in (tasks or available))
+    wanted = _in_order(tasks or available)
+    pixels = height * width
+    maps = [task for task in wanted if task not in first.targets or first.targets[task].ndim > 1]
     return RawRecipe(
         name=name,
         source=str(place),
@@ -256,7 +256,28 @@ def make_recipe(
         exact_fill=exact_fill,
         splits=splits,
         optional=tuple(t for t in wanted if tasks is None and t not in dataset.tasks),
+        bytes_per_image=pixels
+        * (BYTES_PER_PIXEL["image"] + sum(BYTES_PER_PIXEL.get(task, 4) + 2 for task in maps)),
         files=fingerprint((path for i in ids for path in dataset.files[i].values()), place),
+    )
+
+
+def _opened(
+    name: str, source: Path, options: Mapping[str, Any], tasks: Sequence[str]
+) -> RawDataset:
+    if is_reference(name):
+        return open_own(name, source, options)
+    reader = READERS[checked_name(name, [*READERS, OWN], "data set")]
+    read = [task for task in reader.tasks if task in tasks]
+    if read and "tasks" not in options:
+        options = {**options, "tasks": read}
+    return reader.open(source, build_dataclass(reader.options, dict(options), f"options of {name}"))
+
+
+def _in_order(tasks: Collection[str]) -> tuple[str, ...]:
+    """Return distinct tasks in the order of `TASKS`, then those from outside in their own."""
+    return tuple(
+        dict.fromkeys([t for t in TASKS if t in tasks] + [t for t in tasks if t not in TASKS])
     )
 
 
@@ -300,4 +321,4 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def _stored_as(task: str, values: np.ndarray) -> Any:
-    return values.dtype if values.ndim == 2 else STORED_AS.get(task, np.float32)
+    return values.dtype if is_classes(values) else STORED_AS.get(task, np.float32)

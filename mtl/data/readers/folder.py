@@ -43,7 +43,7 @@ from mtl.data.readers.images import (
     read_uint8,
     read_uint16,
 )
-from mtl.data.sample import Camera, RawDataset, RawSample
+from mtl.data.sample import DEPTH_RANGE_WITHOUT_DEPTH_M, Camera, RawDataset, RawSample
 from mtl.data.targets.derived_tasks import tasks_to_read
 from mtl.errors import UserError
 from mtl.spec.sections import TASKS
@@ -234,8 +234,6 @@ NO_PICTURES = ("Thumbs.db", "desktop.ini")
 """Files that a system leaves in folders of pictures."""
 DESCRIPTION_NAME = "dataset.yaml"
 SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
-DEPTH_RANGE_WITHOUT_DEPTH_M = (0.1, 100.0)
-"""Nothing is measured in it; losses of derived tasks do not use it."""
 
 
 @dataclass(frozen=True, kw_only=True)

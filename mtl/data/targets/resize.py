@@ -3,6 +3,7 @@
 Each target pixel covers a rectangle of the source, and areas are shares of that rectangle:
 
 - image: area average, so that downscaling does not alias;
+- what belongs to the image as a whole: unchanged;
 - labels: the source pixel under the target pixel's centre, valid where that one is;
 - depth, curvature, reshading, edges, keypoints: area average over the valid part. With no invalid
   pixels the mean of the map, which is the scale of its loss, stays what it was. At a depth border
@@ -51,6 +52,11 @@ def resized(sample: RawSample, height: int, width: int) -> RawSample:
     targets, valid, measured = {}, {}, {}
     for task, target in sample.targets.items():
         known = sample.valid[task]
+        if target.ndim < 2:
+            targets[task], valid[task] = target, known
+            if task in sample.measured:
+                measured[task] = sample.measured[task]
+            continue
         resize: Callable[..., tuple[NDArray, Mask]] = resized_map
         if task == "normal":
             resize = resized_normals

@@ -93,7 +93,7 @@ def test_sums_by_hand():
         ({"depth_error": np.full((2, 4, 6), np.nan)}, "NaN or infinity"),
         ({"depth_error": np.full((2, 4, 6), 1e300)}, "NaN or infinity"),
         ({"depth_valid": np.ones((2, 4, 6))}, "depth_valid holds float64"),
-        ({"depth_target": np.zeros((2, 4, 6, 5), np.float16)}, "depth_target holds"),
+        ({"depth_target": np.zeros((2, 4, 6, 5), np.float16)}, "depth_prediction holds"),
         ({"depth_target": np.zeros((2, 4, 6, 0), np.float16)}, "depth_target holds"),
         ({"depth_target": np.zeros((2, 4, 6), np.float16)}, "depth_target holds"),
         ({"depth_prediction": np.zeros((2, 4, 6, 3), np.float16)}, "depth_prediction holds"),
