@@ -1,6 +1,7 @@
 """Undisturbed sweeps to compare with, computed once a session without Ray, and a small disk."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,20 @@ from mtl.store import Store
 from mtl.training import fit
 from sweeps import priority_grid
 from tests.faults.tiny_sweep import Outcome, Sweeps, options, outcome
+from tests.test_docs import own_modules
 
 Undisturbed = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put the network of the tiny sweeps where Python imports from, here and in their processes."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "small_net.py").write_text(own_modules()["small_net.py"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture

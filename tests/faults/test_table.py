@@ -2,7 +2,7 @@
 
 After every fault: no finished result is lost, no run is trained twice, a sentence says what
 happened, and after the next start the results are bit for bit those of an undisturbed sweep on the
-CPU.
+CPU. The sweeps train a network from outside, so that all of it holds for plugins too.
 """
 
 import ast
