@@ -215,6 +215,13 @@ def make_parser(
         help="weights that the encoder starts from: a state dict of its timm model",
     )
     where(
+        "--checkpoint-seconds",
+        type=float,
+        default=Runtime.checkpoint_seconds,
+        metavar="SECONDS",
+        help="between two checkpoints of a run at least (%(default)s)",
+    )
+    where(
         "--num-samples",
         type=int,
         default=Runtime.num_samples,
@@ -325,6 +332,7 @@ def parse_command(
         runtime=Runtime(
             data_root=_absolute(given.data_root),
             keep=given.keep,
+            checkpoint_seconds=given.checkpoint_seconds,
             encoder_weights_file=_absolute(given.encoder_weights),
             num_samples=given.num_samples,
             sample_epochs=tuple(given.sample_epochs),

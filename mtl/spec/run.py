@@ -255,6 +255,10 @@ class Runtime:
     """Folder of prepared data; None means the user's cache folder."""
     keep: Literal["none", "final", "all"] = "final"
     """What stays of a finished run's checkpoint: nothing, the weights, or every epoch's."""
+    checkpoint_seconds: float = 10.0
+    """Between two checkpoints of a running run at least; the last one is always written. A run that
+    is killed trains again what its newest checkpoint does not have; one that is stopped or fails
+    writes it first. 0: after every epoch."""
     encoder_weights_file: str | None = None
     """The file that `network.encoder_weights` names by its hash."""
     num_samples: int = 4
@@ -269,6 +273,10 @@ class Runtime:
         """Refuse unknown choices."""
         settle(self)
         check_at_least("num_samples", self.num_samples, 0)
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise UsageError(
+                f"Expected checkpoint_seconds of 0 or more, got {self.checkpoint_seconds}."
+            )
         for epoch in self.sample_epochs:
             check_at_least("sample_epochs", epoch, 1)
         if self.pause_after is not None:

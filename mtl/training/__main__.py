@@ -1,7 +1,7 @@
 """Train one run without Ray, on the CPU or one GPU: `python -m mtl.training SPEC.json --store DIR`.
 
-Started again it goes on from the last finished epoch; on the CPU the outcome is the same bit for
-bit as without the stop.
+Started again it goes on from its last checkpoint, that of the last finished epoch unless it was
+killed; on the CPU the outcome is the same bit for bit as without the stop.
 """
 
 import json
@@ -30,6 +30,7 @@ def _main(argv: Sequence[str] | None) -> int:
         num_threads=given.threads,
         data_root=given.data_root,
         keep=given.keep,
+        checkpoint_seconds=given.checkpoint_seconds,
         encoder_weights_file=given.encoder_weights,
         num_samples=given.num_samples,
         sample_epochs=tuple(given.sample_epochs),
@@ -53,6 +54,10 @@ def _parser() -> Parser:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--data-root", help="folder of prepared data (default: user's cache)")
     parser.add_argument("--keep", default="final", help="none, final or all (default: final)")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=Runtime.checkpoint_seconds, metavar="SECONDS",
+        help="between two checkpoints at least; a killed run repeats what came after (%(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--encoder-weights", metavar="FILE", help="weights that the encoder starts from"
     )

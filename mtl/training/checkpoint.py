@@ -1,19 +1,25 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, written atomically.
 
-Random streams are functions of (seed, epoch), so no generator is stored. Files are read with
-`weights_only=True`: an untrusted checkpoint can hold tensors and plain values, nothing else.
+They are written by a thread while the run goes on. Random streams are functions of (seed, epoch),
+so no generator is stored. Files are read with `weights_only=True`: an untrusted checkpoint can hold
+tensors and plain values, nothing else.
 """
 
+import contextlib
+import copy
 import io
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, StoreUnreachableError
 from mtl.records import (
     CHECKPOINT_SCHEMA,
     LATEST,
@@ -76,22 +82,152 @@ def _from_bytes(data: bytes, place: str, device: torch.device, schema: int) -> d
     return content
 
 
-def save_checkpoint(
-    store: Store, run_id: str, progress: Progress, trained: Trained, keep: Keep
-) -> None:
-    """Write the state after an epoch; `keep` "all" keeps that of every epoch beside the latest."""
-    content = {
-        "schema": CHECKPOINT_SCHEMA,
-        "run_id": run_id,  # a checkpoint that was copied to another run is refused
-        "epoch": progress.epoch,
-        "seconds": progress.seconds,
-        "selected": None if progress.selected is None else vars(progress.selected),
-        **{name: part.state_dict() for name, part in trained.items()},
-    }
-    data = _to_bytes(content)
-    if keep == "all":
-        store.write(_key(store, run_id, f"epoch_{progress.epoch:05d}.pt"), data)
-    store.write_large(_key(store, run_id, LATEST), data)
+MAX_WRITING_SHARE = 0.05
+"""Of a run's time, that the thread may write: where that takes long, checkpoints are further
+apart."""
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run in a thread, so that training does not wait for the store.
+
+    After each epoch `take` copies the state where it lies, on a GPU too. The copy is handed to the
+    thread if the last one was handed over `seconds` ago or more, and is else kept until the next
+    epoch replaces it. Leaving this as a context manager writes the newest copy, whether the run
+    has ended, pauses, is stopped or failed; after it nothing writes any more. What the thread
+    raises is raised by the next call.
+
+    Args:
+        store: of the run.
+        run_id: of the run.
+        keep: "all" keeps the checkpoint of every epoch beside the latest.
+        seconds: between two checkpoints at least; 0 writes one after each epoch and waits for it,
+            as `keep` "all" does.
+        device: of the state.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, keep: Keep, seconds: float, device: torch.device
+    ) -> None:
+        self._store, self._run_id, self._keep = store, run_id, keep
+        self._seconds, self._device = seconds, device
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._newest: tuple[dict[str, Any], torch.cuda.Event | None] | None = None
+        """A copy that was not handed to the thread, and what tells that it is complete."""
+        self._writing: Future[None] | None = None
+        self._began, self._took = time.monotonic(), 0.0
+
+    def __enter__(self) -> Self:
+        """Start nothing yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Write the newest state; then the thread is idle, however this ends.
+
+        After an error of the store nothing more is written: it would only be met again.
+        """
+        try:
+            if error is None:
+                self.flush()
+            elif not isinstance(error, StoreError | StoreUnreachableError):
+                with contextlib.suppress(Exception):  # the first error is the one to know
+                    self.flush()
+        finally:
+            self._wait()
+            self._thread.shutdown()
+
+    def take(self, progress: Progress, trained: Trained) -> None:
+        """Take the state after an epoch.
+
+        Raises:
+            Exception: what writing an earlier one raised.
+        """
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
+        content = {
+            "schema": CHECKPOINT_SCHEMA,
+            "run_id": self._run_id,  # a checkpoint that was copied to another run is refused
+            "epoch": progress.epoch,
+            "seconds": progress.seconds,
+            "selected": None if progress.selected is None else vars(progress.selected),
+        }
+        for name, part in trained.items():
+            content[name] = _with_tensors(part.state_dict(), lambda held: held.detach().clone())
+        copied = torch.cuda.current_stream(self._device).record_event() if self._on_gpu else None
+        self._newest = (content, copied)
+        if self._seconds == 0 or self._keep == "all":
+            self.flush()
+        elif self._is_due():
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Return once the newest state is written.
+
+        Raises:
+            Exception: what writing it, or one before, raised.
+        """
+        self._wait()
+        if self._writing is not None:
+            self._writing.result()
+        if self._newest is not None:
+            self._hand_over()
+            self.flush()
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device.type == "cuda"
+
+    def _is_due(self) -> bool:
+        least = max(self._seconds, self._took / MAX_WRITING_SHARE)
+        is_idle = self._writing is None or self._writing.done()
+        return is_idle and time.monotonic() - self._began >= least
+
+    def _hand_over(self) -> None:
+        if self._newest is not None:
+            newest, self._newest = self._newest, None
+            self._began = time.monotonic()
+            self._writing = self._thread.submit(self._write, *newest)
+
+    def _wait(self) -> None:
+        """Wait for the thread. An interruption waits too: the run's lock must outlast the write."""
+        interruption: BaseException | None = None
+        while self._writing is not None and not self._writing.done():
+            try:
+                wait([self._writing])
+            except BaseException as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
+
+    def _write(self, content: dict[str, Any], copied: torch.cuda.Event | None) -> None:
+        began = time.monotonic()
+        if copied is not None:
+            # On a stream of its own: the copies to main memory do not queue behind training steps.
+            stream = torch.cuda.Stream(self._device)
+            stream.wait_event(copied)
+            with torch.cuda.stream(stream):
+                content = _with_tensors(content, lambda held: held.cpu())
+        data = _to_bytes(content)
+        if self._keep == "all":
+            name = f"epoch_{content['epoch']:05d}.pt"
+            self._store.write(_key(self._store, self._run_id, name), data)
+        self._store.write_large(_key(self._store, self._run_id, LATEST), data)
+        self._took = time.monotonic() - began
+
+
+def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of a state dict's nested values with each tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        changed = copy.copy(value)  # with what a module's state has beside its entries: versions
+        for name, part in value.items():
+            changed[name] = _with_tensors(part, change)
+        return changed
+    if isinstance(value, list | tuple):
+        return type(value)(_with_tensors(part, change) for part in value)
+    return value
 
 
 def _key(store: Store, run_id: str, name: str) -> str:

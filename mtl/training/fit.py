@@ -24,12 +24,12 @@ from mtl.store.states import read_run
 from mtl.streams import global_stream
 from mtl.tasks import derivations, task_of
 from mtl.training.checkpoint import (
+    CheckpointWriter,
     Progress,
     Selected,
     is_better,
     load_checkpoint,
     load_weights,
-    save_checkpoint,
     save_weights,
     tidy_checkpoints,
 )
@@ -63,7 +63,7 @@ def fit(
         store: where checkpoint, records and result go. A run that is done there is not trained.
         runtime: how to execute it; on the CPU the result is the same bit for bit for the same
             number of threads.
-        on_epoch: called after each epoch, once its checkpoint is written.
+        on_epoch: called after each epoch, once it is recorded.
 
     Raises:
         RunFailedError: if the run would fail again, such as a loss that is not finite.
@@ -215,7 +215,7 @@ class _Run:
                 f"{run_id} has behind it, got {len(records)}. Remove "
                 f"{store.place(store.run_key(run_id))} to train the run again."
             )
-        if len(records) < len(held):  # ahead of the checkpoint: that epoch is trained again
+        if len(records) < len(held):  # ahead of the checkpoint: those epochs are trained again
             store.write_epochs(run_id, records)
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
@@ -224,16 +224,19 @@ class _Run:
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
         store.write_manifest(run_id, manifest)
         last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
-        for epoch in range(progress.epoch + 1, last + 1):
-            records.append(self._train_epoch(epoch))
-            store.append_epoch(run_id, records[-1])
-            self._write_samples(epoch)
-            if spec.selection == "validation":
-                selected = self._better(records[-1], selected)
-            progress = Progress(epoch, self._seconds(), selected)
-            save_checkpoint(store, run_id, progress, trained, self.runtime.keep)
-            if on_epoch is not None:
-                on_epoch(records[-1])
+        with CheckpointWriter(
+            store, run_id, self.runtime.keep, self.runtime.checkpoint_seconds, self.device
+        ) as checkpoints:
+            for epoch in range(progress.epoch + 1, last + 1):
+                records.append(self._train_epoch(epoch))
+                store.append_epoch(run_id, records[-1])
+                self._write_samples(epoch)
+                if spec.selection == "validation":
+                    selected = self._better(records[-1], selected)
+                # After the record: no checkpoint has an epoch behind it that is not on record.
+                checkpoints.take(Progress(epoch, self._seconds(), selected), trained)
+                if on_epoch is not None:
+                    on_epoch(records[-1])
         if len(records) < spec.epochs:
             manifest[PAUSED_AFTER] = len(records)
             store.write_manifest(run_id, manifest)

@@ -60,6 +60,9 @@ class Estimate:
     """run id -> seconds of that run alone, of those of which something is known."""
     is_known: bool = True
     """False where nothing is known of some of the runs, as of a function of one's own at first."""
+    written_bytes: int = 0
+    """That the checkpoints of running runs write at most, each in place of the one before; 0 where
+    it is not estimated."""
 
 
 @functools.cache
@@ -130,7 +133,11 @@ def estimate(
         for side in (0, 1)
     )
     num_bytes = sum(stored_bytes(spec, runtime) for spec in runs.values()) + data_bytes
-    return Estimate((low, high), num_bytes, " and ".join(sorted(sources)), run_seconds)
+    written = sum(
+        checkpoint_bytes(spec, runtime, run_seconds[run_id][1]) for run_id, spec in runs.items()
+    )
+    source = " and ".join(sorted(sources))
+    return Estimate((low, high), num_bytes, source, run_seconds, written_bytes=written)
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
@@ -295,6 +302,19 @@ def stored_bytes(spec: Spec, runtime: Runtime) -> int:
     kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
     records = RECORD_BYTES + EPOCH_BYTES * spec.epochs
     return records + kept[runtime.keep] + sample_bytes(spec, runtime)
+
+
+def checkpoint_bytes(spec: Spec, runtime: Runtime, seconds: float) -> int:
+    """Return the bytes that the checkpoints of a run of so many seconds write at most.
+
+    0 for a function of one's own, of which nobody knows.
+    """
+    if isinstance(spec, OwnSpec):
+        return 0
+    copies = TRAINING_COPIES + (spec.selection == "validation")  # the best epoch's weights too
+    least = 0.0 if runtime.keep == "all" else runtime.checkpoint_seconds
+    number = min(spec.epochs, 1 + seconds / least) if least > 0 else spec.epochs
+    return int(number * copies * num_parameters(spec) * BYTES_PER_PARAMETER)
 
 
 def sample_bytes(spec: RunSpec, runtime: Runtime) -> int:

@@ -97,9 +97,10 @@ def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
     """Return the line that says what an estimate expects."""
     if not cost.is_known:
         return f"\nExpected: {cost.source}; {counted(slots, 'run')} at a time."
+    written = f", checkpoints write up to {size(cost.written_bytes)}" if cost.written_bytes else ""
     return (
         f"\nExpected: {at_most}{duration_range(cost.seconds)} with {counted(slots, 'run')} at a "
-        f"time, {size(cost.num_bytes)} of disk; from {cost.source}."
+        f"time, {size(cost.num_bytes)} of disk{written}; from {cost.source}."
     )
 
 

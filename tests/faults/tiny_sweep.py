@@ -32,9 +32,10 @@ SCRIPT = Path(__file__).parents[2] / "sweeps" / "priority_grid.py"
 TINY = [
     "--divisions", "2", "--methods", "lsb", "fixed", "--seeds", "1",
     "--set", "data.num_train=8", "data.num_validation=4", "data.num_test=4", "data.height=16",
-    "data.width=16", "network.architecture=small_net:SmallNet",
+    "data.width=16", "network.architecture=small_net:SmallNet", "--checkpoint-seconds", "0.2",
 ]  # fmt: skip
-"""Two runs of a hundredth of a second an epoch, with code from outside (docs/extending.md)."""
+"""Two runs of a hundredth of a second an epoch, with code from outside (docs/extending.md), and
+mostly some epochs recorded beyond the last checkpoint."""
 ENDED = "it had ended: the fault did not happen"
 
 Outcome = dict[str, tuple[bytes, str, str]]

@@ -237,7 +237,7 @@ def test_half_an_object_is_never_seen(size, proxied, proxy):
 def test_cut_off_run_resumes_from_its_last_whole_checkpoint(
     tmp_path, s3_address, proxied, proxy, tiny_spec, data_root
 ):
-    runtime = Runtime(device="cpu", data_root=data_root)
+    runtime = Runtime(device="cpu", data_root=data_root, checkpoint_seconds=0)
     undisturbed = Store(tmp_path / "store")
     fit(tiny_spec, undisturbed, runtime)
     run_id = tiny_spec.run_id()

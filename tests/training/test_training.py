@@ -16,6 +16,7 @@ from mtl.spec.tasks import DECLARED_TASKS
 from mtl.store import Store
 from mtl.training import fit, load_network
 from mtl.training.__main__ import main
+from mtl.training.checkpoint import CheckpointWriter
 from mtl.training.evaluation import evaluate
 from mtl.training.fit import _Run
 from mtl.training.manifest import weights_hash
@@ -139,14 +140,15 @@ def test_wall_seconds_count_all_that_a_run_does(runtime, tmp_path, monkeypatch):
 
         return call
 
-    for name in ("save_checkpoint", "samples_of", "save_weights"):
+    for name in ("samples_of", "save_weights"):
         module = sys.modules["mtl.training.fit"]
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
+    monkeypatch.setattr(CheckpointWriter, "take", slow(CheckpointWriter.take))
     monkeypatch.setattr(_Run, "_evaluate", slow(_Run._evaluate))
     store, spec = Store(tmp_path / "store"), tiny(epochs=2)
     fit(spec, store, replace(runtime, num_samples=1))
     manifest = store.manifest(spec.run_id())
-    # Two checkpoints, one epoch with samples, the weights and the test pass beside the epochs.
+    # Two epochs' state, one epoch with samples, the weights and the test pass beside the epochs.
     epochs = sum(record.seconds for record in store.epochs(spec.run_id()))
     assert manifest["wall_seconds"] > epochs + 5 * 0.1
     assert manifest["device_seconds"] < epochs

@@ -90,6 +90,7 @@ def test_killed_process_resumes(runtime, tmp_path, data_root):
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_dict()))
     command = [sys.executable, "-m", "mtl.training", str(tmp_path / "spec.json")]
     command += ["--store", str(killed.root), "--device", "cpu", "--data-root", data_root]
+    command += ["--checkpoint-seconds", "0.1"]  # so that records are ahead of it, most times
     process = subprocess.Popen([*command, "--num-samples", "0"], stdout=subprocess.DEVNULL)
     while len(killed.epochs(spec.run_id())) < 3 and process.poll() is None:
         time.sleep(0.02)

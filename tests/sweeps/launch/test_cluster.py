@@ -208,7 +208,9 @@ def test_sweep_without_a_compatible_node_ends_in_a_sentence(cluster, tmp_path, m
 
 @pytest.mark.slow
 def test_lost_node_costs_at_most_one_epoch(cluster, tmp_path, make_tiny):
-    runtime = Runtime(data_root=str(tmp_path / "shared"), num_samples=0, device="cpu")
+    runtime = Runtime(
+        data_root=str(tmp_path / "shared"), num_samples=0, device="cpu", checkpoint_seconds=0
+    )
     specs = [RunSpec.from_dict(make_tiny(epochs=40, seed=seed)) for seed in range(2)]
     first_id = specs[0].run_id()
     lost = []

@@ -105,6 +105,19 @@ def test_the_sum_is_start_and_data_and_runs_over_slots(spec, tmp_path):
     assert costs([], tmp_path).seconds == (0, 0)
 
 
+def test_checkpoints_of_a_running_run_are_as_many_as_fit_between_them(spec):
+    state = 4 * 3 * cost.num_parameters(spec)
+    for runtime, number in (
+        (Runtime(checkpoint_seconds=0), 12),
+        (Runtime(keep="all"), 12),
+        (Runtime(checkpoint_seconds=20), 1 + 5),  # and the last one
+        (Runtime(checkpoint_seconds=1), 12),  # never more than epochs
+    ):
+        assert cost.checkpoint_bytes(spec, runtime, 100.0) == number * state
+    selected = dataclasses.replace(spec, selection="validation")
+    assert cost.checkpoint_bytes(selected, Runtime(keep="all"), 1.0) == 12 * state * 4 // 3
+
+
 def test_samples_are_counted_byte_by_byte(spec, tmp_path):
     # Epochs 2, 10 and 12, four images of 48 x 64; a pixel: image 3, depth 2 + 2 + 1 + 2,
     # segmentation 1 + 1 + 1 + 2.
