@@ -30,7 +30,20 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
 
 @contextlib.contextmanager
 def global_stream(seed: int, *names: str | int) -> Iterator[None]:
-    """Let code that knows only torch's global generators draw from the component's stream."""
-    with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(seed, *names))
+    """Let code that knows only torch's global generators draw from the component's stream.
+
+    Those are the CPU's and, once a GPU is in use, the current GPU's; no other GPU is touched.
+    """
+    on_gpu = torch.cuda.is_initialized()
+    with torch.random.fork_rng([torch.cuda.current_device()] if on_gpu else []):
+        torch.default_generator.manual_seed(stream_seed(seed, *names))
+        if on_gpu:
+            torch.cuda.manual_seed(stream_seed(seed, *names))
         yield
+
+
+def without_waiting(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return what was drawn on the CPU on `device`; the host does not wait for a GPU's queue."""
+    if device.type == "cpu":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)

@@ -1,8 +1,10 @@
 """Batches from prepared data: order and flips are functions of (seed, epoch)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from mtl.data.manifest import check_tasks
 from mtl.streams import numpy_stream
+
+MAX_SHARE_OF_FREE_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,108 @@ class Derivation:
     """Of the sources' targets and masks, as a `Batch` has them; returns the task's."""
 
 
-class MappedSplit:
-    """A split of a prepared data set, memory-mapped.
+Stored = dict[str, Tensor]
+"""Rows of a split's arrays by name, as on disk: uint8 images (batch, height, width, 3), ..."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Which images of a batch are mirrored left to right."""
+
+    chosen: Bool[Tensor, " batch"]
+    """On the device of the batch."""
+    signs: Mapping[str, Float[Tensor, " channels"]]
+    """Task -> factor of each target channel under the flip (n_x changes sign); tasks left out keep
+    theirs. On the device of the batch."""
+
+    def flipped(self, values: Tensor, axis: int) -> Tensor:
+        """Return `values`, whose width is `axis`; those of an image as a whole stay."""
+        return values if values.ndim < 3 else self._where(values.flip(axis), values)
+
+    def signed(self, task: str, target: Tensor) -> Tensor:
+        """Return a target (batch, channels, ...) with its signs changed."""
+        signs = self.signs.get(task)
+        if signs is None:
+            return target
+        return self._where(target * signs.reshape(1, -1, *[1] * (target.ndim - 2)), target)
+
+    def _where(self, changed: Tensor, values: Tensor) -> Tensor:
+        return torch.where(self.chosen.reshape(-1, *[1] * (values.ndim - 1)), changed, values)
+
+
+class Split(ABC):
+    """A split of a prepared data set, wherever its arrays are.
+
+    Args:
+        arrays: name -> what is stored: `image`, and `<task>` with `<task>_valid` of each task
+            whose targets are read. The first axis is the sample's.
+        tasks: tasks whose targets batches hold.
+        derived: how the targets of some tasks follow from others'.
+    """
+
+    place: ClassVar[str]
+    """Where the arrays are, in a word for the manifest."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        tasks: Sequence[str],
+        derived: Mapping[str, Derivation] | None = None,
+    ) -> None:
+        self.tasks, self._arrays, self._derived = tuple(tasks), dict(arrays), dict(derived or {})
+
+    def __len__(self) -> int:
+        return len(self._arrays["image"])
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of all arrays as stored."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    @abstractmethod
+    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
+        """Yield the rows `order` on `device`, `batch_size` at a time; the last ones may be fewer.
+
+        Neither a copy of a batch nor anything else waits for the queue of a GPU.
+        """
+
+    def batch(self, indices: np.ndarray, device: torch.device) -> Batch:
+        """Return the samples `indices` on `device`."""
+        (stored,) = self.stored(indices, max(len(indices), 1), device)
+        return self.assembled(stored)
+
+    def assembled(self, stored: Stored, mirror: Mirror | None = None) -> Batch:
+        """Return the batch of stored rows, some of it mirrored."""
+        images = stored["image"]
+        # Mirrored as stored, in a quarter of the bytes.
+        images = images if mirror is None else mirror.flipped(images, axis=2)
+        images = images.permute(0, 3, 1, 2).float() / 255
+        labels = {task: self._labels(task, stored, mirror) for task in self.tasks}
+        targets = {task: target for task, (target, _) in labels.items()}
+        valid = {task: mask for task, (_, mask) in labels.items()}
+        return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+
+    def _labels(
+        self, task: str, stored: Stored, mirror: Mirror | None = None
+    ) -> tuple[Tensor, Bool[Tensor, "samples ..."]]:
+        derivation = self._derived.get(task)
+        if derivation is None:
+            target, valid = stored[task], stored[f"{task}_valid"]
+            if mirror is not None:
+                target, valid = mirror.flipped(target, axis=2), mirror.flipped(valid, axis=2)
+            target = _as_target(target)
+        else:  # of what is not mirrored: its author need not think of it
+            target, valid = derivation.function(
+                {name: _as_target(stored[name]) for name in derivation.sources},
+                {name: stored[f"{name}_valid"] for name in derivation.sources},
+            )
+            if mirror is not None:
+                target, valid = mirror.flipped(target, axis=-1), mirror.flipped(valid, axis=-1)
+        return (target if mirror is None else mirror.signed(task, target)), valid
+
+
+class MappedSplit(Split):
+    """A split whose files are memory-mapped: each batch is read, and for a GPU copied.
 
     Args:
         folder: what `prepare` returned.
@@ -65,6 +169,8 @@ class MappedSplit:
         PreparedDataError: if the data hold no targets for a task.
     """
 
+    place = "mapped"
+
     def __init__(
         self,
         folder: Path,
@@ -74,52 +180,92 @@ class MappedSplit:
         measured_only: bool = False,
         derived: Mapping[str, Derivation] | None = None,
     ) -> None:
-        self.tasks, self._derived = tuple(tasks), derived or {}
-        stored = dict.fromkeys(source for task in tasks for source in self._sources(task))
+        derived = derived or {}
+        sources = {task: derived[task].sources if task in derived else (task,) for task in tasks}
+        stored = dict.fromkeys(source for task in tasks for source in sources[task])
         check_tasks(folder, stored)
-        self._arrays = {"image": _mapped(folder / split / "image.npy")}
+        arrays = {"image": _mapped(folder / split / "image.npy")}
         for task in stored:
             mask = folder / split / f"{task}_measured.npy"
             if not (measured_only and mask.exists()):
                 mask = folder / split / f"{task}_valid.npy"
-            self._arrays[task] = _mapped(folder / split / f"{task}.npy")
-            self._arrays[f"{task}_valid"] = _mapped(mask)
-
-    def __len__(self) -> int:
-        return len(self._arrays["image"])
-
-    def batch(self, indices: np.ndarray, device: torch.device) -> Batch:
-        """Return the samples `indices` on `device`."""
-        images = self._read("image", indices, device).permute(0, 3, 1, 2).float() / 255
-        labels = {task: self._labels(task, indices, device) for task in self.tasks}
-        targets = {task: target for task, (target, _) in labels.items()}
-        valid = {task: mask for task, (_, mask) in labels.items()}
-        return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+            arrays[task] = _mapped(folder / split / f"{task}.npy")
+            arrays[f"{task}_valid"] = _mapped(mask)
+        super().__init__(arrays, tasks, derived)
 
     def labels(self, task: str) -> tuple[Tensor, Bool[Tensor, "samples ..."]]:
         """Return (targets, valid) of the whole split for a task, on the CPU."""
-        return self._labels(task, np.arange(len(self)), torch.device("cpu"))
+        everything = np.arange(len(self))
+        names = (name for name in self._arrays if name != "image")
+        return self._labels(task, {name: self._rows(name, everything) for name in names})
 
-    def _sources(self, task: str) -> tuple[str, ...]:
-        return self._derived[task].sources if task in self._derived else (task,)
+    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
+        """Yield the rows `order` on `device`."""
+        batches = (
+            {name: self._rows(name, indices) for name in self._arrays}
+            for indices in np.split(order, range(batch_size, len(order), batch_size))
+        )
+        return batches if device.type == "cpu" else _copied(batches, device)
 
-    def _labels(
-        self, task: str, indices: np.ndarray, device: torch.device
-    ) -> tuple[Tensor, Bool[Tensor, "samples ..."]]:
-        sources = self._sources(task)
-        targets = {name: _as_target(self._read(name, indices, device)) for name in sources}
-        valid = {name: self._read(f"{name}_valid", indices, device) for name in sources}
-        if task in self._derived:
-            return self._derived[task].function(targets, valid)
-        return targets[task], valid[task]
-
-    def _read(self, name: str, indices: np.ndarray, device: torch.device) -> Tensor:
+    def _rows(self, name: str, indices: np.ndarray) -> Tensor:
         # Indexing by an array copies out of the map, so the tensor is writable.
-        return torch.from_numpy(self._arrays[name][indices]).to(device)
+        return torch.from_numpy(self._arrays[name][indices])
+
+
+class DeviceSplit(Split):
+    """A split whose arrays lie on the training device as they are stored."""
+
+    place = "device"
+
+    @classmethod
+    def of(cls, split: Split, device: torch.device) -> "DeviceSplit":
+        """Copy all arrays of a split to `device`."""
+        arrays = {
+            name: torch.from_numpy(np.array(array)).to(device)
+            for name, array in split._arrays.items()
+        }
+        return cls(arrays, split.tasks, split._derived)
+
+    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
+        """Yield the rows `order`, which go over to the device once; `device` is the arrays'."""
+        for indices in torch.from_numpy(order).to(device).split(batch_size):
+            yield {name: array.index_select(0, indices) for name, array in self._arrays.items()}
+
+
+def placed(split: Split, device: torch.device) -> Split:
+    """Return the split where a training on `device` reads it fastest.
+
+    Of a GPU's memory it may take a quarter of what is free: network and other runs need the rest.
+    """
+    if device.type == "cpu":
+        return split
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    fits = split.num_bytes <= MAX_SHARE_OF_FREE_MEMORY * free_bytes
+    return DeviceSplit.of(split, device) if fits else split
+
+
+def _copied(batches: Iterator[Stored], device: torch.device) -> Iterator[Stored]:
+    """Yield batches on a GPU, copied from pinned memory on a stream of their own.
+
+    The host runs ahead of the GPU: it reads a batch, and the copy runs, beside the step before.
+    """
+    stream = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            copied = {
+                name: rows.pin_memory().to(device, non_blocking=True)
+                for name, rows in batch.items()
+            }
+        consumer = torch.cuda.current_stream(device)
+        consumer.wait_stream(stream)
+        for rows in copied.values():
+            rows.record_stream(consumer)
+        yield copied
 
 
 def _mapped(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r")
+    # A plain array over the map: `memmap` itself spends its time on keeping its class.
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _as_target(values: Tensor) -> Tensor:
@@ -127,35 +273,6 @@ def _as_target(values: Tensor) -> Tensor:
     if values.ndim in (1, 3):
         return values.long()
     return values.float() if values.ndim == 2 else values.permute(0, 3, 1, 2).float()
-
-
-def mirrored(batch: Batch, flips: np.ndarray, mirror_signs: dict[str, tuple[float, ...]]) -> Batch:
-    """Return the batch with the images where `flips` is True mirrored left to right.
-
-    Args:
-        batch: any batch.
-        flips: bool (batch,).
-        mirror_signs: task -> factor of each target channel under the flip (n_x changes sign);
-            tasks left out keep theirs.
-    """
-    chosen = torch.from_numpy(flips).to(batch.images.device)
-
-    def flip(values: Tensor) -> Tensor:
-        if values.ndim < 3:  # of the image as a whole
-            return values
-        return torch.where(chosen.reshape(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
-
-    targets = {}
-    for task, target in batch.targets.items():
-        signs = mirror_signs.get(task)
-        if signs is not None:
-            places = [1] * (target.ndim - 2)
-            factors = target.new_tensor(signs).reshape(1, -1, *places)
-            target = torch.where(chosen.reshape(-1, 1, *places), target * factors, target)
-        targets[task] = flip(target)
-    valid = {task: flip(mask) for task, mask in batch.valid.items()}
-    images = flip(batch.images).contiguous(memory_format=torch.channels_last)
-    return Batch(images, targets, valid)
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
@@ -169,27 +286,30 @@ def epoch_flips(seed: int, epoch: int, num_samples: int) -> np.ndarray:
 
 
 def training_batches(
-    split: MappedSplit,
+    split: Split,
     *,
     seed: int,
     epoch: int,
     batch_size: int,
     horizontal_flips: bool,
-    mirror_signs: dict[str, tuple[float, ...]],
+    mirror_signs: Mapping[str, tuple[float, ...]],
     device: torch.device,
 ) -> Iterator[Batch]:
-    """Yield the batches of an epoch; the last one holds what is left over."""
+    """Yield the batches of an epoch; the last one holds what is left over.
+
+    Order and flips go over to the device once.
+    """
     order = epoch_order(seed, epoch, len(split))
-    flips = epoch_flips(seed, epoch, len(split))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        batch = split.batch(indices, device)
-        yield mirrored(batch, flips[indices], mirror_signs) if horizontal_flips else batch
+    stored = split.stored(order, batch_size, device)
+    if not horizontal_flips:
+        yield from map(split.assembled, stored)
+        return
+    flips = torch.from_numpy(epoch_flips(seed, epoch, len(split))[order]).to(device)
+    signs = {task: torch.tensor(held, device=device) for task, held in mirror_signs.items()}
+    for rows, chosen in zip(stored, flips.split(batch_size), strict=True):
+        yield split.assembled(rows, Mirror(chosen, signs))
 
 
-def evaluation_batches(
-    split: MappedSplit, *, batch_size: int, device: torch.device
-) -> Iterator[Batch]:
+def evaluation_batches(split: Split, *, batch_size: int, device: torch.device) -> Iterator[Batch]:
     """Yield the whole split in order."""
-    for start in range(0, len(split), batch_size):
-        yield split.batch(np.arange(start, min(start + batch_size, len(split))), device)
+    yield from map(split.assembled, split.stored(np.arange(len(split)), batch_size, device))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
@@ -84,7 +84,7 @@ class Task(ABC):
 
     @abstractmethod
     def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
-        """Return metric -> value from the totals of `sums`; None if no pixel was valid."""
+        """Return metric -> value from the totals of `sums`, on the CPU; None if none was valid."""
 
     def metrics(self, info: DataInfo) -> "PooledMetrics":
         """Return the task's metrics, nothing added yet."""
@@ -174,7 +174,8 @@ class PooledMetrics:
 
     def compute(self) -> dict[str, float | None]:
         """Return metric -> value over all that was added, None if no pixel was valid."""
-        found = self._task.ratios(*self._totals) if self._totals else None
+        totals = [part.cpu() for part in self._totals]
+        found = self._task.ratios(*totals) if totals else None
         return found or dict.fromkeys(self._task.declared.metric_names)
 
 
@@ -185,6 +186,27 @@ def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:
     """
     kept = torch.where(valid, values, torch.zeros_like(values))
     return kept.sum() / valid.sum().clamp(min=1)
+
+
+def total(values: ErrorMap) -> Float[Tensor, ""]:
+    """Return the sum of `values` in float64, of their rows' sums in their own precision."""
+    return values.sum(dim=-1).double().sum()
+
+
+def masked_total(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:
+    """Return the sum of `values` over valid pixels in float64.
+
+    Without picking them out, of which a GPU would first have to tell the host how many there are.
+    """
+    return total(torch.where(valid, values, torch.zeros_like(values)))
+
+
+def counts(
+    cells: Int[Tensor, "batch *place"], valid: Valid, num_cells: int
+) -> Int[Tensor, " cells"]:
+    """Return how many valid pixels are in each cell, 0 to `num_cells` - 1; cf. `torch.bincount`."""
+    zeros = torch.zeros(num_cells, dtype=torch.int64, device=cells.device)
+    return zeros.scatter_add_(0, cells.flatten(), valid.flatten().long())
 
 
 def check_same_shape(prediction: Tensor, target: Tensor, valid: Tensor) -> None:

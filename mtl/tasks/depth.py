@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean, masked_total, total
 
 SMALLEST_DEPTH_SHARE = 0.01
 """The logarithm of a predicted depth is taken of at least this share of the shortest depth."""
@@ -34,9 +34,8 @@ class Depth(Task):
         The supplement prints D without a hat in (4), which would make it a constant; read as D^.
         """
         shortest, longest = info.depth_range_m
-        below = (prediction.clamp(max=shortest) - shortest).abs()
-        above = (prediction.clamp(min=longest) - longest).abs()
-        return masked_mean((below + above).squeeze(1), valid)
+        outside = (shortest - prediction).relu() + (prediction - longest).relu()
+        return masked_mean(outside.squeeze(1), valid)
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the median over images of the valid depths; the middle of the range elsewhere."""
@@ -49,26 +48,24 @@ class Depth(Task):
         self, prediction: Depths, target: Depths, valid: Valid, info: DataInfo
     ) -> list[Tensor]:
         """Return one vector; a prediction of 0 or less is within no ratio."""
-        predicted = prediction.squeeze(1)[valid].double()
-        true = target.squeeze(1)[valid].double()
-        error = (predicted - true).abs()
+        predicted, true = prediction.squeeze(1), target.squeeze(1)
+        difference = torch.where(valid, predicted - true, 0.0)
+        error, square = difference.abs(), difference.square()
         # max(p/t, t/p) < 1.25 without dividing by a prediction that may be 0 or negative.
-        close = (predicted < 1.25 * true) & (true < 1.25 * predicted)
-        logs = self.error_map(prediction, target, info)
-        square = (prediction.double() - target.double()).squeeze(1).square()
-        square = torch.where(valid, square, torch.zeros_like(square))
+        close = valid & (predicted < 1.25 * true) & (true < 1.25 * predicted)
         per_image = valid.sum(dim=(1, 2))
+        square_per_image = square.sum(dim=2).double().sum(dim=1)
         # The root of the mean over each image; one without a valid pixel adds 0.
-        rmse = (square.sum(dim=(1, 2)) / per_image.clamp(min=1)).sqrt()
+        rmse = (square_per_image / per_image.clamp(min=1)).sqrt()
         sums = [
-            torch.full_like(error.sum(), error.numel()),
-            close.double().sum(),
-            error.square().sum(),
-            error.sum(),
-            (error / true).sum(),
-            logs[valid].double().sum(),
+            per_image.sum().double(),
+            close.sum().double(),
+            square_per_image.sum(),
+            total(error),
+            masked_total(error / true, valid),
+            masked_total(self.error_map(prediction, target, info), valid),
             rmse.sum(),
-            (per_image > 0).double().sum(),
+            (per_image > 0).sum().double(),
         ]
         return [torch.stack(sums)]
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.tasks.base import ErrorMap, Task, Valid
+from mtl.tasks.base import ErrorMap, Task, Valid, masked_total
 
 Maps = Float[Tensor, "batch channels height width"]
 
@@ -50,7 +50,7 @@ class Map(Task):
 
     def sums(self, prediction: Maps, target: Maps, valid: Valid, info: DataInfo) -> list[Tensor]:
         """Return the sum of the errors and the number of valid pixels."""
-        error = self.error_map(prediction, target, info)[valid].double().sum()
+        error = masked_total(self.error_map(prediction, target, info), valid)
         return [torch.stack([error, valid.sum().double()])]
 
     def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:

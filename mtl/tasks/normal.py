@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtl.data.sample import DataInfo
-from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, counts, masked_mean, masked_total
 
 ANGLE_BINS_PER_DEGREE = 100
 """Resolution of the median angle: half a bin, 0.005 degrees."""
@@ -52,15 +52,17 @@ class Normal(Task):
         takes the predictions as they are, like the loss.
         """
         unit = functional.normalize(prediction.double(), dim=1, eps=1e-12)
-        cosine = (unit * target.double()).sum(dim=1)[valid].clamp(-1, 1)
-        angle_deg = torch.rad2deg(torch.acos(cosine))
-        inner = self.error_map(prediction, target, info)[valid]
-        within = torch.stack([(angle_deg <= bound_deg).sum() for bound_deg in BOUNDS_DEGREES])
+        cosine = (unit * target.double()).sum(dim=1).clamp(-1, 1)
+        angle_deg = torch.rad2deg(torch.acos(torch.where(valid, cosine, 1.0)))
+        inner = masked_total(self.error_map(prediction, target, info), valid)
+        within = torch.stack(
+            [(valid & (angle_deg <= bound_deg)).sum() for bound_deg in BOUNDS_DEGREES]
+        )
         # A histogram keeps the median of a split of any size in constant memory.
         # A NaN, of a network that has diverged, stays in the mean, by which the run is ended.
         bins = (angle_deg.nan_to_num(0) * ANGLE_BINS_PER_DEGREE).long()
-        histogram = torch.bincount(bins, minlength=180 * ANGLE_BINS_PER_DEGREE + 1)
-        return [torch.stack([angle_deg.sum(), inner.double().sum()]), within, histogram]
+        histogram = counts(bins, valid, 180 * ANGLE_BINS_PER_DEGREE + 1)
+        return [torch.stack([angle_deg.sum(), inner]), within, histogram]
 
     def ratios(self, *totals: Tensor) -> dict[str, float | None] | None:
         """Return mean, median and shares of the angles, and the mean inner error."""

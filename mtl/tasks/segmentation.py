@@ -7,10 +7,13 @@ from torch.nn import functional
 
 from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
-from mtl.tasks.base import ErrorMap, Task, Valid, masked_mean
+from mtl.tasks.base import ErrorMap, Task, Valid, counts, masked_mean, masked_total
 
 MAX_LOGIT = 10.0
 """f_max of the supplement's equation (8)."""
+
+NO_CLASS = torch.iinfo(torch.int64).min
+"""What torch may ignore of the classes: no number that a target holds."""
 
 Scores = Float[Tensor, "batch classes height width"]
 Classes = Int[Tensor, "batch height width"]
@@ -26,16 +29,17 @@ class Segmentation(Task):
             ValueError: on the CPU, for a class that the prediction does not have; on a GPU the
                 check would wait for the device in each step (prepared data are checked beforehand).
         """
-        num_classes = prediction.shape[1]
-        if target.device.type == "cpu" and target.numel():
+        try:
+            return functional.cross_entropy(
+                prediction, target, reduction="none", ignore_index=NO_CLASS
+            )
+        except IndexError as error:
             least, most = (int(x) for x in target.aminmax())
-            if least < 0 or most >= num_classes:
-                raise UsageError(
-                    f"Expected classes from 0 to {num_classes - 1}, got "
-                    f"{most if least >= 0 else least}. Mark such pixels as not valid, or give the "
-                    "prediction more classes."
-                )
-        return functional.cross_entropy(prediction, target, reduction="none")
+            raise UsageError(
+                f"Expected classes from 0 to {prediction.shape[1] - 1}, got "
+                f"{most if least >= 0 else least}. Mark such pixels as not valid, or give the "
+                "prediction more classes."
+            ) from error
 
     def regularizer(
         self, prediction: Scores, target: Classes, valid: Valid, info: DataInfo
@@ -58,15 +62,14 @@ class Segmentation(Task):
     ) -> list[Tensor]:
         """Return the confusion matrix, and sums; the highest score wins."""
         batch, classes = len(valid), len(info.classes)
+        prediction = prediction.contiguous()  # for the highest score and the softmax
         known = torch.where(valid, target, torch.zeros_like(target)).long()
         image = torch.arange(batch, device=valid.device)[:, None, None]
         cell = (image * classes + known) * classes + prediction.argmax(dim=1)
-        cells = torch.bincount(cell[valid], minlength=batch * classes**2)
-        per_image = cells.reshape(batch, classes, classes)
+        per_image = counts(cell, valid, batch * classes**2).reshape(batch, classes, classes)
         has_pixels = valid.flatten(1).any(dim=1)
-        entropy = self.error_map(prediction, known, info)[valid]
         sums = [
-            entropy.double().sum(),
+            masked_total(self.error_map(prediction, known, info), valid),
             _mean_ious(per_image.double()).sum(),
             has_pixels.double().sum(),
         ]

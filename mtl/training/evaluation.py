@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mtl.data.batches import MappedSplit, evaluation_batches
+from mtl.data.batches import Split, evaluation_batches
 from mtl.data.sample import DataInfo
 from mtl.errors import UsageError
 from mtl.networks import MultiTaskNetwork, build_network
@@ -78,14 +78,14 @@ def _of_task(task: str, prediction: Tensor) -> Tensor:
 def evaluate(
     network: MultiTaskNetwork,
     spec: RunSpec,
-    split: MappedSplit,
+    split: Split,
     info: DataInfo,
     device: torch.device,
 ) -> TaskMetrics:
     """Return the metrics of `network` over a whole split; it is left in evaluation mode."""
     accumulators = {task: task_of(task).metrics(info) for task in split.tasks}
     network.eval()
-    with torch.no_grad():
+    with torch.inference_mode():
         for batch in evaluation_batches(split, batch_size=EVALUATION_BATCH_SIZE, device=device):
             predictions = predict(network, spec, batch.images)
             for task, accumulator in accumulators.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mtl.data.batches import MappedSplit, training_batches
+from mtl.data.batches import MappedSplit, Split, placed, training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.data.sample import DataInfo
@@ -160,7 +160,7 @@ class _Run:
         self.started = time.monotonic()  # put back after a resume by what was trained before
         self.device_seconds = 0.0
         """Of the training steps alone."""
-        self.splits = {
+        self.splits: dict[str, Split] = {
             split: MappedSplit(
                 self.folder,
                 split,
@@ -170,6 +170,8 @@ class _Run:
             )
             for split in SPLITS
         }
+        for split in ("train", "validation"):  # of the test split there is one pass
+            self.splits[split] = placed(self.splits[split], self.device)
         network = new_network(spec, self.info, runtime.encoder_weights_file).to(self.device)
         network = network.to(memory_format=memory_format(spec))
         options: dict[str, Any] = dict(spec.method_options)
@@ -219,6 +221,7 @@ class _Run:
             store.write_epochs(run_id, records)
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
+        manifest["data"]["place"] = self.splits["train"].place
         manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
@@ -302,11 +305,12 @@ class _Run:
         difficulties = self.weighting.difficulties
         try:
             log, learning_rate = self._train_steps(epoch)
+            # Before the losses are looked at: where a method refuses one, those after it are NaN.
+            if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
+                self.weighting.end_period(epochs=float(self.spec.period_epochs))
             losses = log.losses()
             for task, loss in zip(self.spec.tasks, losses, strict=True):
                 _check_finite(f"loss of task {task!r}", loss)
-            if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
-                self.weighting.end_period(epochs=float(self.spec.period_epochs))
             self.device_seconds += time.monotonic() - start
             validation = self._evaluate("validation")
             for task, values in validation.items():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl.data.batches import Batch, MappedSplit
+from mtl.data.batches import Batch, Split
 from mtl.data.sample import DataInfo
 from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec
@@ -30,7 +30,7 @@ def sample_indices(num_images: int, num_samples: int) -> np.ndarray:
 
 
 def samples_of(
-    network: MultiTaskNetwork, spec: RunSpec, split: MappedSplit, info: DataInfo, num_samples: int
+    network: MultiTaskNetwork, spec: RunSpec, split: Split, info: DataInfo, num_samples: int
 ) -> bytes:
     """Return the samples of an epoch as a file, of `num_samples` images of `split` at most.
 

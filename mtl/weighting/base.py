@@ -73,7 +73,8 @@ class Weighting(nn.Module, ABC):
     """After so many calls of `step` a period ends by itself, counted as one epoch; None: never."""
     skip_nonfinite: bool = False
     """False refuses a loss that is not finite. True leaves its step out of all that the weighting
-    learns and waits for no device: for a `GradScaler`, which skips the optimizer's step too."""
+    learns and waits for no device: for a `GradScaler`, which skips the optimizer's step too. What
+    else a method refuses, such as a loss of 0, is an error of `end_period` then."""
 
     process_group: Group = None
     """The ranks that share the batch, of `torch.distributed`; None is all of them."""
@@ -95,6 +96,9 @@ class Weighting(nn.Module, ABC):
         self._calls_without = dict.fromkeys(MAX_CALLS_WITHOUT, 0)
         self._steps_in_period = 0
         self._ranks_agree = False
+        self._refused: dict[tuple[str, str], Tensor] = {}
+        """What was expected, and the remedy -> in how many calls of the period each task's loss was
+        another; counted where no step waits for the device."""
         self._rank_factors = torch.ones(len(self.tasks))
         """By how much this rank's gradients count: the mean over ranks is the whole batch's."""
 
@@ -209,6 +213,26 @@ class Weighting(nn.Module, ABC):
         means = (sums / counts.clamp(min=1)).to(losses)
         return means + self._rank_factors * (losses - losses.detach()), counts > 0
 
+    def _refuse(
+        self,
+        losses: Float[Tensor, " tasks"],
+        bad: Bool[Tensor, " tasks"],
+        expected: str,
+        remedy: str,
+    ) -> None:
+        """Refuse the losses that are `bad`: now, or at the end of the period if no step may wait.
+
+        Raises:
+            ValueError: naming the first such task, unless `skip_nonfinite`.
+        """
+        if not self.skip_nonfinite:
+            refuse_losses(self.tasks, losses, bad, expected, remedy)
+            return
+        counts = self._refused.get((expected, remedy))
+        if counts is None:
+            counts = self._refused[expected, remedy] = torch.zeros_like(self.period_counts)
+        counts += bad
+
     def _settings(self) -> str:
         """Return in words what all ranks must have in common."""
         state = {**self.get_extra_state(), "seed": getattr(self, "seed", None)}
@@ -315,16 +339,27 @@ class Weighting(nn.Module, ABC):
             epochs: how long the period was; 0.5 for half of one epoch's steps.
 
         Raises:
-            ValueError: naming the task, if no loss of the period was finite, or the mean is not
-                positive for a method that divides by it. The next period begins all the same.
+            ValueError: naming the task, if no loss of the period was finite, the mean is not
+                positive for a method that divides by it, or a loss was refused while no step
+                waited. The next period begins all the same.
         """
         if not epochs > 0:
             raise UsageError(f"Expected a period longer than 0 epochs, got {epochs}.")
         self._calls_without["end_period"] = self._steps_in_period = 0
         means, counts = self.period_means(), self.period_counts.clone()
         sums, skipped = self.period_sums.clone(), self.period_skipped.tolist()
-        for buffer in (self.period_sums, self.period_counts, self.period_skipped):
-            buffer.zero_()
+        refused = {why: counts.tolist() for why, counts in self._refused.items()}
+        for sums_of in (self.period_sums, self.period_counts, self.period_skipped):
+            sums_of.zero_()
+        for counts_of in self._refused.values():
+            counts_of.zero_()
+        for (expected, remedy), numbers in refused.items():
+            for task, number in zip(self.tasks, numbers, strict=True):
+                if number:
+                    raise UsageError(
+                        f"Expected {expected} of task {task!r}, got {number} calls of the period "
+                        f"with another. {remedy}"
+                    )
         for task, mean, num_skipped in zip(self.tasks, means, skipped, strict=True):
             self._check_mean(task, mean, num_skipped)
         self._update_weights(sums / counts.clamp(min=1), counts > 0, epochs)

@@ -1,12 +1,14 @@
 """The first loss that was seen of each task, by which some methods divide."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mtl.weighting.base import refuse_losses
+FIRST_LOSS = (
+    "a positive first loss",
+    "Later losses are divided by it; leave the task out or give it a loss above 0.",
+)
+"""What a weighting expects that divides by the first losses, and the remedy."""
 
 
 class FirstLosses(nn.Module):
@@ -26,22 +28,15 @@ class FirstLosses(nn.Module):
         self.register_buffer("seen", torch.zeros(num_tasks, dtype=torch.bool))
 
     def keep(
-        self, tasks: Sequence[str], losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
-    ) -> None:
-        """Keep the finite losses of tasks seen for the first time; later ones change nothing.
+        self, losses: Float[Tensor, " tasks"], present: Bool[Tensor, " tasks"]
+    ) -> Bool[Tensor, " tasks"]:
+        """Keep the positive losses of tasks seen for the first time; later ones change nothing.
 
-        Raises:
-            ValueError: naming the task, if its first loss is not positive.
+        Returns:
+            Which tasks' first loss is not positive, for `Weighting._refuse`: it is not kept.
         """
-        if self.seen.all():
-            return
         first = present & ~self.seen
-        refuse_losses(
-            tasks,
-            losses,
-            first & (losses <= 0),
-            "a positive first loss",
-            "Later losses are divided by it; leave the task out or give it a loss above 0.",
-        )
-        self.values.copy_(torch.where(first, losses.double(), self.values))
-        self.seen |= first
+        kept = first & (losses > 0)
+        self.values.copy_(torch.where(kept, losses.double(), self.values))
+        self.seen |= kept
+        return first & ~kept

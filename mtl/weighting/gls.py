@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.weighting.base import Weighting, refuse_losses
+from mtl.weighting.base import Weighting
 
 
 class GLS(Weighting):
@@ -19,7 +19,7 @@ class GLS(Weighting):
     in log space and float64: a product of eight losses of 1e-6 would underflow in float32.
 
     A call raises a `ValueError` that names the task if the loss of a present task is not positive;
-    to do so it waits for the device once.
+    to do so it waits for the device once, unless `skip_nonfinite` leaves that to `end_period`.
     """
 
     last_weights: Tensor
@@ -34,8 +34,7 @@ class GLS(Weighting):
         return self.last_weights.clone()
 
     def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
-        refuse_losses(
-            self.tasks,
+        self._refuse(
             losses,
             counted & (losses <= 0),
             "a positive loss",

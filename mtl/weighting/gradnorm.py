@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from mtl.errors import UsageError
-from mtl.weighting.base import Losses, Weighting, refuse_losses
-from mtl.weighting.first_losses import FirstLosses
+from mtl.weighting.base import Losses, Weighting
+from mtl.weighting.first_losses import FIRST_LOSS, FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
 from mtl.weighting.learned import TaskAdam
 from mtl.weighting.ranks import mean_over_ranks
@@ -128,22 +128,18 @@ class GradNorm(Weighting):
         roots, raw = task_roots(losses), losses
         losses, present, counted = self._received(losses, here)
         known = torch.where(counted, losses.detach(), 0.0)
-        self.first_losses.keep(self.tasks, known, counted)
+        self._refuse(known, self.first_losses.keep(known, counted), *FIRST_LOSS)
         one = torch.ones_like(raw[0]).detach()
         factor = one if scaler is None else scaler.scale(one)
-        norms = torch.zeros_like(self.norm_sums)
-        for i, (is_here, is_counted) in enumerate(
-            zip(here.tolist(), counted.tolist(), strict=True)
-        ):
-            if not is_counted:
-                continue
-            if is_here:
-                found = gradients(roots[i], shared, factor * self._rank_factors[i], True)
-                # float64: the squares of small gradients underflow in float32.
-                flat = torch.cat([g.flatten() for g in found]).double() / factor
-            else:
-                flat = torch.zeros(sum(p.numel() for p in shared)).to(self.norm_sums)
-            norms[i] = torch.linalg.vector_norm(mean_over_ranks(flat, self.process_group))
+        found_norms = []
+        for i, root in enumerate(roots):
+            # Also of absent tasks, whose gradients do not count: who is here only the device knows.
+            found = gradients(root, shared, factor * self._rank_factors[i], True)
+            # float64: the squares of small gradients underflow in float32.
+            flat = torch.cat([g.flatten() for g in found]).double() / factor
+            flat = mean_over_ranks(torch.where(here[i], flat, 0.0), self.process_group)
+            found_norms.append(torch.linalg.vector_norm(flat))
+        norms = torch.where(counted, torch.stack(found_norms), 0.0)
         if self.skip_nonfinite or scaler is not None:
             counted = counted & norms.isfinite().all()
         self.norm_sums += torch.where(counted, norms, 0.0)
@@ -166,8 +162,7 @@ class GradNorm(Weighting):
         counted = self.adam.calls > 0
         calls = self.adam.calls.clamp(min=1)
         losses, norms = self.loss_sums / calls, self.norm_sums / calls
-        refuse_losses(
-            self.tasks,
+        self._refuse(
             losses,
             ~(losses.isfinite() & (losses >= 0) & norms.isfinite()),
             "a finite loss of at least 0, with finite gradients,",

@@ -35,6 +35,11 @@ class IMTLL(Learned):
     ) -> Float[Tensor, " tasks"]:
         return torch.exp(logs) * losses - logs
 
+    def _log_gradients(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        return torch.exp(logs) * losses - 1
+
     @property
     def weights(self) -> Tensor:
         """e^{s_i}; float64, shape (num_tasks,)."""

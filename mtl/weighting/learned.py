@@ -84,13 +84,17 @@ class Learned(Weighting):
     def _terms(
         self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
     ) -> Float[Tensor, " tasks"]:
-        """Return the term of each task, with gradients to `losses` and `logs`, s; float64."""
+        """Return the term of each task, with gradients to `losses`; `logs` are s; float64."""
+
+    @abstractmethod
+    def _log_gradients(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        """Return the derivative of each task's term with respect to its s; float64."""
 
     def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
-        logs = self.logs.clone().requires_grad_()
-        terms = torch.where(counted, self._terms(losses.double(), logs), 0.0)
-        (found,) = torch.autograd.grad(terms.sum(), logs)
-        self.gradient_sums += found
+        found = self._log_gradients(losses.double(), self.logs)
+        self.gradient_sums += torch.where(counted, found, 0.0)
         self.adam.calls += counted
 
     def _overall(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mtl.streams import torch_stream
+from mtl.streams import torch_stream, without_waiting
 from mtl.weighting.base import Weighting
 
 
@@ -46,11 +46,10 @@ class RLW(Weighting):
         return self.last_weights.clone()
 
     def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
-        del losses
         self.num_calls += 1
         streams = (torch_stream(self.seed, "rlw", task, self.num_calls) for task in self.tasks)
         draws = torch.stack([torch.randn((), generator=s, dtype=torch.float64) for s in streams])
-        shares = torch.where(counted, draws.to(self.last_weights).exp(), 0.0)
+        shares = torch.where(counted, without_waiting(draws, losses.device).exp(), 0.0)
         self.last_weights.copy_(shares / torch.where(counted.any(), shares.sum(), 1.0))
 
     def _overall(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mtl.weighting.base import Prioritised
-from mtl.weighting.first_losses import FirstLosses
+from mtl.weighting.first_losses import FIRST_LOSS, FirstLosses
 
 
 class ScaledFixed(Prioritised):
@@ -38,4 +38,4 @@ class ScaledFixed(Prioritised):
         return torch.where(seen, scaled / scaled.sum() * share, self.priorities)
 
     def _observe(self, losses: Float[Tensor, " tasks"], counted: Bool[Tensor, " tasks"]) -> None:
-        self.first_losses.keep(self.tasks, losses, counted)
+        self._refuse(losses, self.first_losses.keep(losses, counted), *FIRST_LOSS)

@@ -50,6 +50,11 @@ class Uncertainty(Learned):
     ) -> Float[Tensor, " tasks"]:
         return self.factors * torch.exp(-logs) * losses + logs / 2
 
+    def _log_gradients(
+        self, losses: Float[Tensor, " tasks"], logs: Float[Tensor, " tasks"]
+    ) -> Float[Tensor, " tasks"]:
+        return 0.5 - self.factors * torch.exp(-logs) * losses
+
     @property
     def weights(self) -> Tensor:
         """c_i e^{-s_i}; float64, shape (num_tasks,)."""

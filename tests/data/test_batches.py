@@ -1,5 +1,6 @@
 """Batches: order, flips and their effect on targets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from mtl.data.batches import (
     Batch,
+    Derivation,
+    DeviceSplit,
     MappedSplit,
+    Mirror,
     epoch_flips,
     epoch_order,
     evaluation_batches,
-    mirrored,
     training_batches,
 )
 from mtl.data.prepared import info_of, prepare
@@ -71,32 +75,43 @@ def test_order_and_flips_are_functions_of_seed_and_epoch() -> None:
     assert abs(int(epoch_flips(0, 3, 20_000).sum()) - 10_000) < 300
 
 
-def random_batch(seed: int, count: int, height: int, width: int) -> Batch:
-    """Return a batch of all tasks; 2 of 3 pixels are valid, and the others hold 0 as prepared."""
+def random_split(seed: int, count: int, height: int, width: int) -> DeviceSplit:
+    """Return a split of all tasks as stored; 2 of 3 pixels are valid, the others hold 0."""
     rng = torch.Generator().manual_seed(seed)
-    targets, valid = {}, {}
+    shape = (count, height, width)
+    arrays = {"image": torch.randint(0, 256, (*shape, 3), generator=rng, dtype=torch.uint8)}
     for name, task in TASKS.items():
-        mask = torch.rand(count, height, width, generator=rng) < 0.67
+        mask = torch.rand(shape, generator=rng) < 0.67
         if name == "segmentation":
-            classes = torch.randint(0, 13, (count, height, width), generator=rng)
-            targets[name] = torch.where(mask, classes, 0)
+            classes = torch.randint(0, 13, shape, generator=rng)
+            arrays[name] = torch.where(mask, classes, 0).to(torch.uint8)
         else:
-            values = torch.randn(count, task.num_channels(INFO), height, width, generator=rng)
-            targets[name] = torch.where(mask[:, None], values, 0.0)
-        valid[name] = mask
-    return Batch(torch.rand(count, 3, height, width, generator=rng), targets, valid)
+            values = torch.randn(*shape, task.num_channels(INFO), generator=rng)
+            arrays[name] = torch.where(mask[..., None], values, 0.0).half()
+        arrays[f"{name}_valid"] = mask
+    return DeviceSplit(arrays, tuple(TASKS))
+
+
+def flipped_batch(split: DeviceSplit, flips: np.ndarray) -> Batch:
+    (stored,) = split.stored(np.arange(len(split)), len(split), CPU)
+    signs = {
+        name: torch.tensor(task.mirror_signs)
+        for name, task in TASKS.items()
+        if task.mirror_signs is not None
+    }
+    assert set(signs) == {"normal"}
+    return split.assembled(stored, Mirror(torch.from_numpy(flips), signs))
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.data()
 )
-def test_flip_is_its_own_inverse_and_moves_masks_with_values(count, height, width, seed, data):
-    batch = random_batch(seed, count, height, width)
+def test_flips_move_masks_with_values(count, height, width, seed, data):
+    split = random_split(seed, count, height, width)
+    batch = split.batch(np.arange(count), CPU)
     flips = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
-    signs = {name: t.mirror_signs for name, t in TASKS.items() if t.mirror_signs is not None}
-    assert set(signs) == {"normal"}
-    got = mirrored(batch, flips, signs)
+    got = flipped_batch(split, flips)
     for task, mask in got.valid.items():
         target, before = got.targets[task], batch.targets[task]
         for index, flipped in enumerate(flips):
@@ -114,11 +129,41 @@ def test_flip_is_its_own_inverse_and_moves_masks_with_values(count, height, widt
     for index, flipped in enumerate(flips):
         before = batch.images[index]
         assert torch.equal(got.images[index], before.flip(-1) if flipped else before)
-    again = mirrored(got, flips, signs)
-    assert torch.equal(again.images, batch.images)
-    for task in batch.targets:
-        assert torch.equal(again.targets[task], batch.targets[task])
-        assert torch.equal(again.valid[task], batch.valid[task])
+
+
+def halved(targets: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return targets["depth"] / 2, valid["depth"]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("flips", [True, False])
+def test_split_on_the_device_gives_the_batches_of_the_mapped_one(tmp_path, device, flips):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    tasks = ("depth", "normal", "segmentation", "own")
+    mapped = MappedSplit(
+        prepare(DATA, str(tmp_path)),
+        "train",
+        tasks,
+        derived={"own": Derivation(("depth",), halved)},
+    )
+    where = torch.device(device)
+    signs = {"normal": (-1.0, 1.0, 1.0), "own": (-1.0,)}
+    settings = {"seed": 0, "epoch": 1, "batch_size": 4, "mirror_signs": signs}
+    # On a GPU the mapped one is streamed.
+    plain, streamed, placed = (
+        list(training_batches(split, horizontal_flips=flips, device=on, **settings))
+        for split, on in ((mapped, CPU), (mapped, where), (DeviceSplit.of(mapped, where), where))
+    )
+    assert [len(b.images) for b in plain] == [4, 4, 2]
+    for expected, *others in zip(plain, streamed, placed, strict=True):
+        for got in others:
+            assert got.images.device.type == device
+            assert got.images.stride() == expected.images.stride()
+            assert torch.equal(got.images.cpu(), expected.images)
+            for task in tasks:
+                assert torch.equal(got.targets[task].cpu(), expected.targets[task])
+                assert torch.equal(got.valid[task].cpu(), expected.valid[task])
 
 
 def test_flips_follow_sample_not_its_place(split: MappedSplit) -> None:

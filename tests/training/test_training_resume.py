@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl.data.batches import Batch, MappedSplit
+from mtl.data.batches import MappedSplit
 from mtl.errors import RunFailedError, RunPausedError, StoreError
 from mtl.spec.methods import METHODS
 from mtl.store import Store
@@ -199,16 +199,15 @@ KINDS_OF_STATE = {
 def test_method_trains_on_missing_labels_and_resumes(method, runtime, tmp_path, monkeypatch):
     # Batches of two: of eight images five lack depth, so some batches have none at all. Three
     # tasks, because some aggregators need as many.
-    original = MappedSplit.batch
+    original = MappedSplit._rows
 
-    def batch(self: MappedSplit, indices: np.ndarray, device: torch.device) -> Batch:
-        whole = original(self, indices, device)
-        missing = torch.from_numpy(indices < 5)
-        whole.valid["depth"][missing] = False
-        whole.targets["depth"][missing] = float("nan")
+    def rows(self: MappedSplit, name: str, indices: np.ndarray) -> torch.Tensor:
+        whole = original(self, name, indices)
+        if name in ("depth", "depth_valid"):
+            whole[torch.from_numpy(indices < 5)] = float("nan") if name == "depth" else False
         return whole
 
-    monkeypatch.setattr(MappedSplit, "batch", batch)
+    monkeypatch.setattr(MappedSplit, "_rows", rows)
     tasks = ["depth", "normal", "segmentation"]
     spec = tiny(method=method, tasks=tasks, epochs=2, batch_size=2)
     if method == "torchjd:Krum":

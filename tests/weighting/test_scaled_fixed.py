@@ -32,3 +32,14 @@ def test_negative_first_loss_is_named() -> None:
     weighting = build_weighting("scaled_fixed", ("a", "b"))
     with pytest.raises(ValueError, match="positive first loss of task 'b'.*divided by it"):
         weighting(torch.tensor([1.0, -1.0]))
+
+
+@pytest.mark.parametrize("method", ["scaled_fixed", "gls"])
+def test_refused_loss_is_an_error_of_the_period_where_no_step_waits(method: str) -> None:
+    weighting = build_weighting(method, ("a", "b"), skip_nonfinite=True)
+    weighting(torch.tensor([1.0, -1.0]))
+    weighting(torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="positive.* loss of task 'b', got 2 calls"):
+        weighting.end_period()
+    weighting(torch.tensor([1.0, 2.0]))
+    weighting.end_period()  # the next period is a new one

@@ -115,7 +115,9 @@ class TorchJDAggregator(TorchJD):
         one = torch.ones_like(losses[0]).detach()
         scale = one if scaler is None else scaler.scale(one)
         losses, present, counted = self._received(losses, here)
-        is_here = here.tolist()
+        # The library takes rows of the tasks that are there. So a call waits for the device three
+        # times (who is there, are the gradients finite, is their sum), beside the library itself.
+        is_here, is_present, is_counted = torch.stack([here, present, counted]).tolist()
         rows, own_gradients = [], []
         for i, parameters in enumerate(own):
             if is_here[i]:
@@ -129,20 +131,18 @@ class TorchJDAggregator(TorchJD):
         jacobian = mean_over_ranks(torch.stack(rows), self.process_group)
         if scaler is not None:
             jacobian = jacobian / scale
-        for i, is_present in enumerate(present.tolist()):
-            if is_present:
-                _accumulate(
-                    own[i], [mean_over_ranks(g, self.process_group) for g in own_gradients[i]]
-                )
-        if not present.any():
+        places = [i for i, is_there in enumerate(is_present) if is_there]
+        for i in places:
+            _accumulate(own[i], [mean_over_ranks(g, self.process_group) for g in own_gradients[i]])
+        if not places:
             return
+        finite = jacobian.isfinite().all(dim=1).tolist()
         is_skipped = self.skip_nonfinite or scaler is not None
-        if is_skipped and not (counted.equal(present) and jacobian.isfinite().all()):
+        if is_skipped and not (is_counted == is_present and all(finite)):
             combined = torch.full_like(jacobian[0], torch.nan)
         else:
-            self._check_rows(losses, jacobian)
-            kept = jacobian if self.keeps_state else jacobian[present]
-            combined = self._aggregated(kept, present)
+            self._check_rows(losses, finite)
+            combined = self._aggregated(jacobian, places)
             if scaler is not None:
                 combined = combined * scale
         parts = combined.split([p.numel() for p in shared])
@@ -163,21 +163,21 @@ class TorchJDAggregator(TorchJD):
             )
         self._checked_lists = key
 
-    def _check_rows(
-        self, losses: Float[Tensor, " tasks"], jacobian: Float[Tensor, "tasks parameters"]
-    ) -> None:
-        finite = jacobian.isfinite().all(dim=1).tolist()
-        for task, loss, is_finite in zip(self.tasks, losses.tolist(), finite, strict=True):
-            if not is_finite:
-                raise UsageError(
-                    f"Expected a finite gradient of task {task!r}, got another, at a loss of "
-                    f"{loss}. {NOT_FINITE[1]}"
-                )
+    def _check_rows(self, losses: Float[Tensor, " tasks"], finite: Sequence[bool]) -> None:
+        if not all(finite):
+            i = finite.index(False)
+            raise UsageError(
+                f"Expected a finite gradient of task {self.tasks[i]!r}, got another, at a loss of "
+                f"{losses[i].item()}. {NOT_FINITE[1]}"
+            )
 
     def _aggregated(
-        self, jacobian: Float[Tensor, "rows parameters"], present: Bool[Tensor, " tasks"]
+        self, jacobian: Float[Tensor, "tasks parameters"], places: Sequence[int]
     ) -> Float[Tensor, " parameters"]:
+        """Return what the library makes of the rows `places`, of the tasks that are present."""
         self.num_calls += 1
+        if not self.keeps_state and len(places) < len(jacobian):
+            jacobian = torch.stack([jacobian[i] for i in places])
         with self._library_call(), torch.no_grad():
             combined = self.library(jacobian)
         if not combined.isfinite().all():
@@ -186,9 +186,10 @@ class TorchJDAggregator(TorchJD):
                 "got numbers that are not finite. Choose another method."
             )
         if self.last_weights is not None:
+            found = self.last_weights.to(self.period_sums)
             weights = torch.zeros_like(self.period_sums)
-            kept = self.last_weights[present] if self.keeps_state else self.last_weights
-            weights[present] = kept.to(weights)
+            for row, i in enumerate(places):
+                weights[i] = found[i if self.keeps_state else row]
             self.last_weights = weights
         return combined
 
