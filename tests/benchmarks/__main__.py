@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from mtl.records import Result
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
+from mtl.training import fit
 from mtl.training.fit import _Run
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs
@@ -101,6 +103,50 @@ def training() -> None:
             return 1e6 * (time.perf_counter() - start) / 200
 
         report("lsb weighting and its backward, a step", "us", repeat(weighting_us, 5))
+
+
+def checkpoints() -> None:
+    """Seconds an epoch with a checkpoint after each and with the default, and bytes written."""
+    large = {
+        "tasks": ["depth", "normal", "segmentation"],
+        "epochs": 25,
+        "batch_size": 2,
+        "data": {"height": 64, "width": 64, "num_train": 2, "num_validation": 1, "num_test": 1},
+        "network": {"architecture": "multi_column", "encoder": "mobilenetv2_100"},
+    }
+    for name, spec in (
+        ("default job", default_spec()),
+        ("large network, short epochs", RunSpec.from_dict(large)),
+    ):
+        found = [
+            {apart: epoch_and_bytes(spec, apart) for apart in (0.0, Runtime.checkpoint_seconds)}
+            for _ in range(3)
+        ]
+        for apart in found[0]:
+            report(f"{name}, {apart:g} s apart: epoch", "s", [f[apart][0] for f in found])
+            report(f"{name}, {apart:g} s apart: written", "MB", [f[apart][1] for f in found])
+        ratios = [f[Runtime.checkpoint_seconds][0] / f[0.0][0] for f in found]
+        report(f"{name}: epoch, of one with a checkpoint", "", ratios)
+
+
+def epoch_and_bytes(spec: RunSpec, seconds: float) -> tuple[float, float]:
+    """Train a run with checkpoints so far apart; return seconds an epoch and megabytes written."""
+    times, written = [], 0
+    original = Store.write_large
+
+    def counted(store: Store, key: str, data: bytes) -> None:
+        nonlocal written
+        written += len(data)
+        original(store, key, data)
+
+    with tempfile.TemporaryDirectory() as folder, patch.object(Store, "write_large", counted):
+        fit(
+            spec,
+            Store(f"{folder}/store"),
+            Runtime(device="cpu", num_samples=0, checkpoint_seconds=seconds),
+            on_epoch=lambda _: times.append(time.perf_counter()),
+        )
+    return (times[-1] - times[0]) / (len(times) - 1), written / 1e6
 
 
 def reading() -> None:
@@ -299,6 +345,7 @@ def reports() -> None:
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
+    "checkpoints": checkpoints,
     "reading": reading,
     "filling": filling,
     "plan": plan,
