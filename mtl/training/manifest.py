@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -97,9 +98,11 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
         },
         "hardware": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            **({"driver": gpu_driver()} if device.type == "cuda" else {}),
             "cpu": platform.processor() or platform.machine(),
             "num_threads": torch.get_num_threads(),
         },
+        "execution": execution(spec, device),
         "data": {
             "name": spec.data.name,
             # Of data from files alone, and not always.
@@ -113,6 +116,38 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
             for split in ("validation", "test")
         },
     }
+
+
+def execution(spec: RunSpec, device: torch.device) -> dict[str, Any]:
+    """Return how numbers are computed on `device`: the precision, and on a GPU what cuDNN may do.
+
+    `float32_convolutions` and `float32_products` are `ieee` (also said as `none`) or `tf32`, whose
+    products have 10 bits of mantissa: what float32 means where the network computes in it.
+    """
+    held: dict[str, Any] = {"precision": spec.precision}
+    if device.type == "cuda":
+        held |= {
+            "float32_convolutions": torch.backends.cudnn.conv.fp32_precision,
+            "float32_products": torch.backends.cuda.matmul.fp32_precision,
+            "cudnn": {
+                "version": torch.backends.cudnn.version(),
+                "benchmark": torch.backends.cudnn.benchmark,
+                "deterministic": torch.backends.cudnn.deterministic,
+            },
+        }
+    return held
+
+
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+
+
+def gpu_driver() -> str | None:
+    """Return the version of NVIDIA's kernel driver, or None where the system does not say."""
+    try:
+        found = re.search(r"Kernel Module.*?(\d+(?:\.\d+)+)", DRIVER_FILE.read_text())
+    except OSError:
+        return None
+    return found and found[1]
 
 
 def _baseline_of_task(task: str, folder: Path) -> TaskMetrics:

@@ -4,9 +4,12 @@ import mmap
 import sys
 
 import pytest
+import torch
 
 from mtl.store import code_version
-from mtl.training.manifest import peak_memory_bytes, reset_peak_memory
+from mtl.training import manifest
+from mtl.training.manifest import execution, peak_memory_bytes, reset_peak_memory
+from tests.training.runs import tiny
 
 MEBIBYTE = 2**20
 
@@ -35,6 +38,23 @@ def test_mapped_files_do_not_count(tmp_path):
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert sum(mapped[:: mmap.PAGESIZE]) == 0
         assert peak_memory_bytes() - before < 16 * MEBIBYTE
+
+
+def test_manifest_says_how_numbers_are_computed(tmp_path, monkeypatch):
+    spec = tiny(precision="bf16")
+    assert execution(spec, torch.device("cpu")) == {"precision": "bf16"}
+    gpu = execution(spec, torch.device("cuda"))  # torch's settings, which need no GPU
+    for name in ("float32_convolutions", "float32_products"):
+        assert gpu[name] in ("none", "ieee", "tf32")
+    assert gpu["cudnn"].keys() == {"version", "benchmark", "deterministic"}
+    for kind in ("NVIDIA UNIX x86_64", "NVIDIA UNIX Open"):
+        (tmp_path / "version").write_text(
+            f"NVRM version: {kind} Kernel Module for x86_64  580.65.06  Sun Jul 27 2026\n"
+        )
+        monkeypatch.setattr(manifest, "DRIVER_FILE", tmp_path / "version")
+        assert manifest.gpu_driver() == "580.65.06"
+    monkeypatch.setattr(manifest, "DRIVER_FILE", tmp_path / "absent")
+    assert manifest.gpu_driver() is None
 
 
 def test_version_of_code_that_was_sent_is_known(monkeypatch):
