@@ -127,7 +127,7 @@ def execution(spec: RunSpec, device: torch.device) -> dict[str, Any]:
     held: dict[str, Any] = {"precision": spec.precision}
     if device.type == "cuda":
         held |= {
-            "float32_convolutions": torch.backends.cudnn.conv.fp32_precision,
+            "float32_convolutions": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
             "float32_products": torch.backends.cuda.matmul.fp32_precision,
             "cudnn": {
                 "version": torch.backends.cudnn.version(),
