@@ -20,7 +20,14 @@ import pandas as pd
 from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import COSTS, VALIDATION, Baselines, Loaded, RunState, arm_names
-from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
+from analysis.load.sheet import (
+    TEXTS,
+    Sheet,
+    check_priorities,
+    is_single_task,
+    one_setting,
+    read_sheet,
+)
 from mtl.errors import UserError
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
@@ -29,8 +36,6 @@ from mtl.spec.tasks import DECLARED_TASKS, MAX_VALUE, Metric
 PRIOR = "prior_"
 COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")
 """Columns in which runs that are compared must agree, where they are there."""
-EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
-"""How far the priorities of a row may sum from 1, without and with a note."""
 _OPTIONS = sorted(
     {*(option for needs in METHODS.values() for option in needs.options), *PERIOD_FIELDS}
 )
@@ -54,10 +59,7 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     priorities = [priority_column(task) for task in tasks]
     metrics = _metric_columns(sheet, declared)
     runs = frame[[name for name in TEXTS if name in frame]].copy()
-    seeds = sheet.numbers("seed")
-    wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
-    sheet.refuse(wrong, "whole numbers in column seed of", frame["seed"], "Correct it.")
-    runs["seed"] = seeds.astype(int)
+    runs["seed"] = sheet.seeds()
     for name in (*priorities, *_OPTIONS, "epochs", *COSTS):
         if name in frame:
             runs[name] = sheet.numbers(name)
@@ -66,9 +68,8 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
         name = f"{VALIDATION}_{column}"
         if name in frame:
             runs[name] = sheet.metric_values(name, known[column])
-    is_one = runs[priorities].eq(1).sum(axis=1) == 1
-    alone = is_one & (runs[priorities].eq(0).sum(axis=1) == len(tasks) - 1) & (len(tasks) > 1)
-    _check_priorities(sheet, runs.loc[~alone, priorities])
+    alone = is_single_task(runs[priorities])
+    check_priorities(sheet, runs.loc[~alone, priorities])
     prior = _prior(sheet, [*metrics], known)
     used = {*runs, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
     unused = [name for name in sheet.columns if name not in used]
@@ -154,30 +155,6 @@ def _metric_columns(sheet: Sheet, declared: Declared) -> dict[str, str]:
                 f"Name it {' or '.join(own)}."
             )
     return found
-
-
-def _check_priorities(sheet: Sheet, priorities: pd.DataFrame) -> None:
-    """Refuse rows that are no priorities; take rounded ones with a note."""
-    partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
-    sheet.refuse(
-        partly | ((priorities <= 0) | (priorities == np.inf)).any(axis=1),
-        "a positive priority for each task, or none for any, in",
-        priorities,
-        "Correct it; a network trained for one task alone has 1 for it and 0 for the others.",
-    )
-    off = (priorities.sum(axis=1, skipna=False) - 1).abs()
-    sheet.refuse(
-        off > ROUNDED_SUM + 1e-9,
-        f"priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in",
-        priorities,
-        "Divide each by their sum.",
-    )
-    num_rounded = int((off > EXACT_SUM).sum())
-    if num_rounded:
-        sheet.notes.append(
-            f"In {num_rounded} of {len(off)} rows the priorities sum to 1 only within "
-            f"{ROUNDED_SUM:g}; they are taken for rounded ones."
-        )
 
 
 def _prior(sheet: Sheet, columns: Sequence[str], known: Mapping[str, Metric]) -> dict[str, float]:

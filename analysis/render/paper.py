@@ -52,7 +52,7 @@ PIXELS_PER_INCH = 96.0
 PNG_DOTS_PER_INCH = 160
 BESIDE_POINTS = 3.0
 """Between a line and the words beside it."""
-MARKERS = {
+MARKERS: dict[str, Any] = {
     "circle": "o",
     "square": "s",
     "diamond": "D",
@@ -60,6 +60,12 @@ MARKERS = {
     "cross": "P",
     "star": "*",
     "triangle-down": "v",
+    "x": "X",
+    "pentagon": "p",
+    "triangle-left": "<",
+    "triangle-right": ">",
+    "hourglass": ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)),
+    "bowtie": ((-1, -1), (-1, 1), (1, -1), (1, 1), (-1, -1)),
 }
 DASHES: dict[str, Any] = {
     "solid": "-",

@@ -26,6 +26,7 @@ from analysis.load.axes import choose_axes
 from mtl.errors import UserError
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
+from mtl.spec.tasks import declared_task
 from mtl.store import Store
 from sweeps.search.decisions import DecisionLog, begin, decided_specs
 from sweeps.search.options import TUNED, Interval, SearchOptions, rung_epochs, tuning_points
@@ -141,7 +142,8 @@ class Trials:
         self.bases, self.options, self.store, self._train = dict(bases), options, store, train
         self.log = DecisionLog(folder / "decisions.jsonl")
         begin(self.log, self.bases, options)
-        self.axes = choose_axes(next(iter(self.bases.values())).tasks)
+        tasks = next(iter(self.bases.values())).tasks
+        self.axes = choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
         self.rungs = rung_epochs(options.epochs)
         self.tuning_points = tuning_points(options.num_tasks)
         self.runs = {spec.run_id(): spec for spec in decided_specs(bases, options, self.log)}

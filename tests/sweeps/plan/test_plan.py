@@ -110,7 +110,7 @@ def test_larger_grid_keeps_the_old_runs():
 def test_equal_runs_are_planned_once():
     specs = plan().specs
     assert make_plan("n", "k", itertools.chain(specs, reversed(specs))).specs == specs
-    assert plan(methods=("lsb", "fixed", "lsb")).specs == specs
+    assert plan(task_sets=(("depth", "segmentation"),) * 2).specs == specs
 
 
 def test_plan_is_the_same_in_another_process():
