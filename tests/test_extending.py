@@ -290,7 +290,7 @@ BAD_TASKS = {
     "Undeclared": ("class Undeclared(Task): pass", "Expected a Task with `declared = DeclaredTask"),
     "NoMetrics": (
         "class NoMetrics(Task):\n    declared = DeclaredTask(metrics=(), plotted='a')",
-        r"to import, got UsageError: Expected distinct metrics of a task, got \[\]",
+        r"to import, got UsageError: Expected at least one metric of a task, got none",
     ),
     "NoDirection": (
         "class NoDirection(Task):\n"

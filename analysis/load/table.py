@@ -21,6 +21,7 @@ from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import COSTS, VALIDATION, Baselines, Loaded, RunState, arm_names
 from analysis.load.sheet import (
+    EXACT_SUM,
     TEXTS,
     Sheet,
     check_priorities,
@@ -52,6 +53,7 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     A `UserError` refuses a table that lacks columns, text where a number belongs, a value outside
     its metric's range, and two rows for one run.
     """
+    sheet = _with_last_priority(sheet, own or {})
     frame, notes = sheet.frame, sheet.notes
     declared = _declared(sheet, own or {})
     tasks = tuple(declared)
@@ -91,9 +93,9 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
     baselines = _baselines(sheet, runs[alone], joint, declared, [*metrics])
     for key in (["run_id"], ["arm", "seed", *priorities]):
-        remedy = "It is the second one: remove one."
-        expected = f"one row for each {', '.join(key)} in"
-        sheet.refuse(joint.duplicated(key), expected, joint[key], remedy)
+        twice = joint.duplicated(key)
+        remedy = f"It is the second one{_difference(sheet, joint, key, unused)}: remove one."
+        sheet.refuse(twice, f"one row for each {', '.join(key)} in", joint[key], remedy)
     joint = joint.reset_index(drop=True)
     states, fields = [], {}
     for r, setting in zip(_rows(joint), settings_of(joint, tasks), strict=True):
@@ -104,8 +106,35 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     return Loaded(tasks, declared, joint, tuple(states), fields, {}, prior, tuple(notes), baselines)
 
 
+def _difference(sheet: Sheet, runs: pd.DataFrame, key: Sequence[str], others: Sequence[str]) -> str:
+    """Return in which of the other columns the first two runs with the same key differ."""
+    twice = runs.loc[runs.duplicated(key, keep=False), list(key)].astype(str)
+    if twice.empty:
+        return ""
+    same = twice.index[(twice == twice.iloc[0]).all(axis=1)]
+    rows = sheet.frame.loc[same[:2], list(others)].astype(str)
+    names = [str(name) for name in others if len(set(rows[name])) > 1]
+    return f", which differs in {', '.join(names)} (report each value apart)" if names else ""
+
+
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in runs.to_dict("records")]
+
+
+def _with_last_priority(sheet: Sheet, own: Declared) -> Sheet:
+    """Return the sheet with the priority of a declared task that has no column.
+
+    It is 1 minus those of the others, where they leave something.
+    """
+    given = [name for name in sheet.columns if name.startswith(PRIORITY_PREFIX)]
+    absent = [name for name in map(priority_column, own) if name not in given]
+    if len(absent) != 1 or not given:
+        return sheet
+    rest = 1 - pd.DataFrame({n: sheet.numbers(n) for n in given}).sum(axis=1, skipna=False)
+    if not (rest.dropna() > EXACT_SUM).all():
+        return sheet
+    note = f"There is no column {absent[0]}: taken is 1 minus the other priorities."
+    return Sheet(sheet.frame.assign(**{absent[0]: rest}), sheet.where, [*sheet.notes, note])
 
 
 def _declared(sheet: Sheet, own: Declared) -> Declared:
@@ -152,7 +181,7 @@ def _metric_columns(sheet: Sheet, declared: Declared) -> dict[str, str]:
         if not found.keys() & own.keys():
             raise UserError(
                 f"Expected a column with a metric of {task} in {sheet.where}, got none. "
-                f"Name it {' or '.join(own)}."
+                f"Name it {' or '.join(own)}. Its columns: {', '.join(sheet.columns)}."
             )
     return found
 

@@ -81,7 +81,7 @@ def of_main() -> Callable[[Any], Any]:
         ({"train": "no_such_module:train"}, "Expected a module 'no_such_module'"),
         ({"metrics": {}}, "Expected the tasks with what is reported of them, got none"),
         ({"metrics": {"steering": "mae"}}, "Expected a direction of steering=mae, got none"),
-        ({"metrics": {"steering": []}}, "Expected distinct metrics of a task"),
+        ({"metrics": {"steering": []}}, "Expected at least one metric of a task"),
         ({"seeds": 0}, "at least 1 seed"),
         ({"methods": []}, "at least one method"),
         ({"methods": ["lbs"]}, "Did you mean"),
