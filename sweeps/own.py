@@ -89,6 +89,8 @@ class Sweep:
     ) -> None:
         self.train = _reference(train)
         self.metrics = _declared(metrics)
+        if isinstance(methods, str):
+            raise UsageError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
         check_once("method", methods)
         self.methods = {method: needs_of(method) for method in methods}
         self.store = str(store)

@@ -64,7 +64,7 @@ class Study:
         storage: BaseStorage,
         name: str,
         distributions: Mapping[str, FloatDistribution],
-        num_objectives: int,
+        num_tasks: int,
         options: SearchOptions,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -73,7 +73,7 @@ class Study:
         self._study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["minimize"] * num_objectives,
+            directions=["minimize"] * num_tasks,
             sampler=RandomSampler(seed=0),  # each trial brings its own
         )
 
@@ -182,7 +182,7 @@ class Trials:
         """Return how many epochs a run has been trained."""
         return len(self.store.epochs(run_id))
 
-    def objectives(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
+    def task_values(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
         """Return a run's validation metrics, minimised, or None if it has none.
 
         Args:
