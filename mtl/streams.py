@@ -32,5 +32,17 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
 def global_stream(seed: int, *names: str | int) -> Iterator[None]:
     """Let code that knows only torch's global generators draw from the component's stream."""
     with torch.random.fork_rng():
-        torch.manual_seed(stream_seed(seed, *names))
+        seed_generators(stream_seed(seed, *names))
         yield
+
+
+def seed_generators(seed: int) -> None:
+    """Seed torch's global generators, as `torch.manual_seed` does.
+
+    Without an accelerator that costs a thousandth: torch would note where it was called from, for
+    each kind of device that may come yet.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -101,12 +101,15 @@ def figure_files(figure: Figure | Pictures) -> dict[str, bytes]:
     from matplotlib.figure import Figure as Sheet
 
     with mpl.rc_context(STYLE):
-        sheet = Sheet(layout="constrained")
+        sheet = Sheet(layout="constrained", dpi=PNG_DOTS_PER_INCH)
         FigureCanvasAgg(sheet)
         if isinstance(figure, Pictures):
             _draw_pictures(sheet, figure)
         else:
             _draw_figure(sheet, figure)
+        # Laid out once: each form would do it again, which takes as long as the drawing.
+        sheet.draw_without_rendering()
+        sheet.set_layout_engine(None)
         files = {}
         for form in FORMATS:
             buffer = io.BytesIO()

@@ -33,8 +33,8 @@ def plan(**changes):
 def test_large_plans_are_quick():
     began = time.process_time()
     assert len(coarse_to_fine(simplex_lattice(2, 50_000))) == 49_999
-    assert len(plan(divisions=3000).specs) == 11_996
-    assert time.process_time() - began < 12  # the quadratic order alone takes far longer
+    assert len(plan(divisions=1000).specs) == 3_996
+    assert time.process_time() - began < 6  # the quadratic order alone takes far longer
 
 
 @pytest.mark.parametrize(
