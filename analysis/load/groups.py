@@ -71,7 +71,11 @@ class Group:
 
 _NOT_APART = ("data.num_train",)
 """The one field of the data that leaves the images alike on which runs are measured."""
-FIELD_NAMES = {"data.num_train": "training images"}
+FIELD_NAMES = {
+    "data.num_train": "training images",
+    "data.num_validation": "validation images",
+    "data.num_test": "test images",
+}
 """Spec field -> what people call it, where that is not its last part."""
 
 

@@ -86,7 +86,7 @@ def test_page_says_why_sets_stay_apart(store, tmp_path):
     done(store, run(data={"num_test": 50}), 0.7)
     reports = write_reports([store], tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "2 sets of settings stay apart: data num test 100 and data num test 50." in page
+    assert "2 sets of settings stay apart: test images 100 and test images 50." in page
     assert "so that their values say nothing of each other" in page
     for label, report in reports.items():
         if label:
@@ -95,5 +95,5 @@ def test_page_says_why_sets_stay_apart(store, tmp_path):
     assert tables == {"settings.csv", "settings.tex", "settings_2.csv", "settings_2.tex"}
     # One terminal table for each set, under its title; the path once.
     text = reports[""].to_text()
-    assert len(re.findall(r"^data num test \d+$", text, re.MULTILINE)) == 2
+    assert len(re.findall(r"^test images \d+$", text, re.MULTILINE)) == 2
     assert text.count("Report: ") == 1
