@@ -5,6 +5,7 @@ on them and, with the same start, a plain network on the whole batch.
 """
 
 import itertools
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def numbers_reduced() -> list[int]:
 def train_as_rank(number: int, folder: str, first: int) -> None:
     rank = first + number
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    dist.init_process_group(
+        "gloo", f"file://{folder}/meeting", timedelta(minutes=5), rank=rank, world_size=RANKS
+    )
     found: dict[Any, Any] = {case: train(case[0], rank, case[1]) for case in cases()}
     other = built("lsb", ((0.2, 0.3, 0.5), (0.5, 0.3, 0.2))[rank])
     try:
@@ -168,7 +171,12 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
         patch.setenv("MASTER_ADDR", "127.0.0.1")
         patch.setenv("USE_LIBUV", "0")
         others = mp.spawn(train_as_rank, (str(folder), 1), nprocs=RANKS - 1, join=False)
-        train_as_rank(0, str(folder), first=0)
+        try:
+            train_as_rank(0, str(folder), first=0)
+        except BaseException:
+            for process in others.processes:  # it would wait for this one
+                process.kill()
+            raise
         while not others.join():
             continue
     return [torch.load(Path(folder, f"{rank}.pt")) for rank in range(RANKS)]
