@@ -18,7 +18,7 @@ from PIL import Image
 
 from analysis.compute.findings import Findings, find
 from analysis.compute.settings import SettingsComparison
-from analysis.load.groups import field_name
+from analysis.load.groups import SWEEP, field_name
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import SPLIT, Loaded
 from analysis.load.text import first_listed, listed
@@ -150,11 +150,12 @@ def build_settings(
     apart = ""
     if len(compared) > 1:
         titles = listed([made.family.title for made in compared])
+        has_search = any(name == SWEEP for made in compared for name, _ in made.family.apart)
+        searched = ", or a search tuned each method by itself" if has_search else ""
         apart = (
             f"{len(compared)} sets of settings stay apart: {titles}. "
             "Their tasks or the images on which they are measured (data set, size or split) "
-            "differ, or a search tuned each method by itself, so that their values say nothing "
-            "of each other."
+            f"differ{searched}, so that their values say nothing of each other."
         )
     num_asked = sum(counts.values())
     page = _rendered(

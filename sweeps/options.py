@@ -104,8 +104,14 @@ def read_config(path: str) -> Request:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it does not parse: {error}"
         raise UsageError(f"Expected a YAML file after --config, got {path} ({reason}).") from error
-    if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+    if not isinstance(held, dict):
         raise UsageError(f"Expected names with values in {path}, got {type(held).__name__}.")
+    for name in held:
+        if not isinstance(name, str):
+            raise UsageError(
+                f"Expected names of options and fields in {path}, such as epochs, got the name "
+                f"{name!r:.100}."
+            )
     request: Request = {}
     for name, value in held.items():
         if name in FLAGS:

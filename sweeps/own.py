@@ -34,7 +34,7 @@ from sweeps.command import (
 from sweeps.launch import Execution, leave_tune_alone
 from sweeps.options import Command, add_execution_options, check_plan_options, execution_of
 from sweeps.plan import Grid, Plan, defaults, make_plan, simplex_lattice
-from sweeps.plan.grid import MAX_RUNS
+from sweeps.plan.grid import MAX_RUNS, check_once
 from sweeps.plan.lattice import coarse_to_fine
 
 KIND = "own"
@@ -89,7 +89,10 @@ class Sweep:
     ) -> None:
         self.train = _reference(train)
         self.metrics = _declared(metrics)
-        self.methods = {method: needs_of(method) for method in dict.fromkeys(methods)}
+        if isinstance(methods, str):
+            raise UsageError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
+        check_once("method", methods)
+        self.methods = {method: needs_of(method) for method in methods}
         self.store = str(store)
         self.name = check_sweep_name(name or self.train.partition(":")[2])
         if not self.methods:
@@ -199,7 +202,8 @@ class Sweep:
     ) -> tuple[tuple[float, ...], ...]:
         tasks = tuple(self.metrics)
         if given is not None:
-            return coarse_to_fine(dict.fromkeys(tuple(point) for point in given))
+            check_once("point of priorities", given)
+            return coarse_to_fine(tuple(point) for point in given)
         if divisions is None or not any(n.takes_priorities for n in self.methods.values()):
             return (equal_priorities(tasks),)
         return coarse_to_fine(simplex_lattice(len(tasks), divisions))
@@ -290,6 +294,7 @@ def _axes(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name, held in axes.items():
         if not held:
             raise UsageError(f"Expected at least one value of {name}, got none.")
+        check_once(f"value of {name}", held)
     return axes
 
 

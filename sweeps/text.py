@@ -66,7 +66,11 @@ def run_text(spec: Spec, varies: Iterable[str] = ()) -> str:
     pairs = zip(spec.tasks, spec.priorities or [None] * len(spec.tasks), strict=True)
     tasks = ", ".join(task if p is None else f"{task} {p:.3g}" for task, p in pairs)
     fields = {name: _field(spec, name) for name in varies if name not in _NAMED}
-    others = "".join(f", {name} {value}" for name, value in fields.items() if value is not None)
+    others = "".join(
+        f", {name.removeprefix('params.')} {value}"
+        for name, value in fields.items()
+        if value is not None
+    )
     return f"{spec.method}, {tasks}, seed {spec.seed}{others}"
 
 
@@ -83,18 +87,17 @@ def run_label(run_id: str, spec: Spec) -> str:
 
 
 def failure_sentence(error: str | None) -> str:
-    """Return the last line of a recorded failure without the exception's module.
+    """Return the last line of a recorded failure as a sentence, without the exception's module.
 
     Our own exceptions hold a sentence, so their name is left out as well; empty for no failure.
     """
     lines = (error or "").strip().splitlines()
     if not lines:
         return ""
-    begin = _EXCEPTION.match(lines[-1])
-    if begin is None:
-        return lines[-1]
-    ours = begin[1].startswith("mtl.")
-    return lines[-1][begin.end() if ours else begin.end(1) :]
+    text, begin = lines[-1], _EXCEPTION.match(lines[-1])
+    if begin is not None:
+        text = text[begin.end() if begin[1].startswith("mtl.") else begin.end(1) :]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def utc_now() -> str:

@@ -203,6 +203,10 @@ def _loss(value: Any) -> float | None:
 def front_lines(store: Store, asked: Asked) -> list[str]:
     """Return a line for each set of runs that may be compared: the hypervolumes of its methods."""
     lines = []
+    try:
+        store.run_ids()
+    except OSError as error:  # of single runs, those that cannot be read count as damaged
+        return [f"Hypervolume: the runs cannot be read ({error.strerror or error})."]
     for group in groups_of_stores([store], asked) if asked.run_ids else []:
         try:
             loaded = load_stores([store], group.run_ids, group.specs)
@@ -212,7 +216,7 @@ def front_lines(store: Store, asked: Asked) -> list[str]:
             raise
         except Exception as error:  # whatever an untrusted store's values make of it
             lines.append(f"Hypervolume: cannot be computed ({printable(error)}).")
-    return lines or ["Hypervolume: no run is done yet."]
+    return lines or ["Hypervolume: no result can be read yet."]
 
 
 def _front_line(title: str, loaded: Loaded) -> str:

@@ -1,5 +1,6 @@
 """What all tests share: one thread, printed seeds, small runs and their data."""
 
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -9,16 +10,50 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 
 from mtl.spec import RunSpec
 from tests.s3_server import S3Server, running_s3_server
 
+LONG = (
+    "faults/test_processes.py",
+    "training/test_learning.py",
+    "training/test_loss_scale_trends.py",
+    "sweeps/launch/test_launch.py",
+    "test_docs.py",
+    "test_own_loop.py",
+    "analysis/test_page_in_browser.py",
+    "weighting/test_ranks.py",
+)
+"""Files with tests of many seconds: they begin, so that none is left to one worker at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files first."""
+    folder = Path(__file__).parent
+    order = {folder / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives as long as the tests: libraries and their names."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let libraries free at the end what they look for then."""
+    gc.unfreeze()
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_seed(request: pytest.FixtureRequest) -> None:
+    # Not above: the process that hands the files to the workers needs no torch.
+    import torch
+
+    from mtl.streams import seed_generators
+
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    seed_generators(0)
     print(f"torch seed 0 for {request.node.name}")
 
 

@@ -24,8 +24,12 @@ from mtl.training import fit
 from mtl.training.manifest import weights_hash
 from mtl.weighting import build_weighting
 from sweeps.launch.preflight import check_networks
+from sweeps.plan import Grid, grid_specs, make_plan
 from sweeps.plan.datasets import dataset_axes
+from sweeps.plan.refine import decide
+from sweeps.search.study import Trials
 from tests.data.prepare.commands import command, prepared
+from tests.sweeps.search.conftest import make_options
 from tests.test_docs import own_modules, write_drive
 from tests.training.runs import assert_resumes, tiny
 
@@ -206,6 +210,27 @@ def test_own_task_trains_and_resumes_bit_for_bit(modules, runtime, tmp_path):
     assert prior["test"]["distance:Distance"]["mae"] > 0
 
 
+def test_own_task_is_an_axis_of_refinement_and_search(modules, tmp_path):
+    task = "distance:Distance"
+    grid = Grid(
+        task_sets=(("depth", task),), methods=("lsb",), divisions=3, seeds=1,
+        fields={"data.variant": "simple"},
+    )  # fmt: skip
+    plan = make_plan("n", "priority_grid", grid_specs(grid))
+    store = Store(tmp_path / "store")
+    for spec in plan.specs:
+        split = {"depth": {"delta1": spec.priorities[0]}, task: {"mae": spec.priorities[0]}}
+        metrics = {"validation": split, "test": split}
+        told = {name: declared_task(name) for name in spec.tasks}
+        last = (spec.epochs, "last", spec.epochs, metrics, metrics)
+        store.write_result(Result(store.write_spec(spec), "done", *last, declared=told))
+    (decision,) = decide(plan, grid, 1, store)
+    assert decision.record["metrics"] == ["depth_delta1", f"{task}_mae"]
+    assert decision.record["priorities"] == [[0.5, 0.5]]
+    trials = Trials({"lsb": plan.specs[0]}, make_options(), store, tmp_path, lambda *_: None)
+    assert [axis.column for axis in trials.axes] == ["depth_delta1", f"{task}_mae"]
+
+
 def test_derived_target_is_what_the_task_says(modules, runtime):
     spec = tiny(tasks=["depth", "distance:Distance"])
     folder = prepare(spec.data, runtime.data_root)
@@ -265,7 +290,7 @@ BAD_TASKS = {
     "Undeclared": ("class Undeclared(Task): pass", "Expected a Task with `declared = DeclaredTask"),
     "NoMetrics": (
         "class NoMetrics(Task):\n    declared = DeclaredTask(metrics=(), plotted='a')",
-        r"to import, got UsageError: Expected distinct metrics of a task, got \[\]",
+        r"to import, got UsageError: Expected at least one metric of a task, got none",
     ),
     "NoDirection": (
         "class NoDirection(Task):\n"

@@ -88,20 +88,20 @@ def output_of(script: str, folder: Path, *launcher: str) -> str:
     return done.stdout
 
 
-def test_examples_run_without_the_rest_of_the_project(tmp_path: Path) -> None:
+def test_examples_run_without_the_rest_of_the_project_and_lightning_as_the_plain_loop(
+    tmp_path: Path,
+) -> None:
     others = "import sys\nassert not {'ray', 'timm', 'pandas', 'plotly'} & set(sys.modules)\n"
-    assert "tensor" in output_of(examples() + others, tmp_path)
+    script = examples() + others + BLOCKS[0] + examples("lightning") + LIGHTNING
+    output = output_of(script, tmp_path)
+    assert "tensor" in output
+    assert output.endswith("equal\n")
 
 
 def test_ranks_of_the_example_agree(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     one, other = output_of(examples("ddp.py"), tmp_path, *launcher).split("\n")[:2]
     assert one == other
-
-
-def test_lightning_trains_as_the_plain_loop(tmp_path: Path) -> None:
-    script = BLOCKS[0] + examples("lightning") + LIGHTNING
-    assert "equal" in output_of(script, tmp_path)
 
 
 @pytest.mark.skipif(

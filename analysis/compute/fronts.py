@@ -65,7 +65,7 @@ class Spread:
     """Standard deviation over seeds, pooled over the priorities; None with one seed everywhere."""
     ratio: float | None
     """range / pooled standard deviation; None where that is None or 0."""
-    least_margin_over_prior: float | None
+    min_margin_over_prior: float | None
     """Smallest improvement of a mean on the image-independent baseline; below 0 for a worse one."""
 
 
@@ -250,7 +250,7 @@ def spreads(
                     range_of_means=width,
                     pooled_sd=pooled,
                     ratio=width / pooled if pooled and width is not None else None,
-                    least_margin_over_prior=margin,
+                    min_margin_over_prior=margin,
                 )
             )
     return tuple(result)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.load.metrics import Declared
-from analysis.load.priorities import priority_column
+from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.text import counted
 from mtl.errors import UsageError, UserError
 
@@ -21,6 +21,14 @@ PREFIXES = ("params_", "user_attrs_", "values_", "config/", "train_loop_config/"
 """Of other tools, before the name that a user gave."""
 FINISHED = {"COMPLETE", "finished", "TERMINATED"}
 """What Optuna, W&B and Tune call a run that is done."""
+
+
+TUNE_OWN = {
+    *("checkpoint_dir_name", "date", "done", "experiment_tag", "hostname", "node_ip", "pid"),
+    *("iterations_since_restore", "time_since_restore", "time_this_iter_s", "time_total_s"),
+    *("timestamp", "training_iteration", "trial_id"),
+}
+"""What Tune adds to each report of its own accord."""
 
 
 def frame_of(results: Any, columns: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, str]:
@@ -68,7 +76,7 @@ def _own_names(names: Iterable[Any]) -> dict[Any, str]:
         own = str(name)
         for prefix in PREFIXES:
             own = own.removeprefix(prefix)
-        own = own.replace("validation/", "validation_").replace("/", "_")
+        own = own.replace("priorities/", PRIORITY_PREFIX).replace("/", "_")
         if own not in taken:
             found[name] = own
             taken.add(own)
@@ -105,7 +113,8 @@ def _json(path: Path, parse: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
 
 def _row(config: Mapping[str, Any], reported: Mapping[str, Any], failed: bool) -> dict[str, Any]:
     settings = {f"config/{name}": value for name, value in _flat(config).items()}
-    metrics = {k: v for k, v in _flat(reported).items() if not k.startswith("config/")}
+    told = {name: value for name, value in reported.items() if name not in TUNE_OWN}
+    metrics = {k: v for k, v in _flat(told).items() if not k.startswith("config/")}
     return {**settings, **metrics, "state": "ERROR" if failed else "TERMINATED"}
 
 

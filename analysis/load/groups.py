@@ -71,7 +71,11 @@ class Group:
 
 _NOT_APART = ("data.num_train",)
 """The one field of the data that leaves the images alike on which runs are measured."""
-FIELD_NAMES = {"data.num_train": "training images"}
+FIELD_NAMES = {
+    "data.num_train": "training images",
+    "data.num_validation": "validation images",
+    "data.num_test": "test images",
+}
 """Spec field -> what people call it, where that is not its last part."""
 
 
@@ -132,8 +136,19 @@ def families_of(groups: Sequence[Group]) -> tuple[Family, ...]:
         if group.tasks and not (len(group.tasks) == 1 and group.tasks[0] in joint):
             apart = tuple(held for held in group.differences if _sets_apart(held[0]))
             found.setdefault(apart, []).append(group)
-    made = [Family(tuple(held), apart) for apart, held in found.items()]
+    made = [_in_order(Family(tuple(held), apart)) for apart, held in found.items()]
     return (replace(made[0], apart=()),) if len(made) == 1 else tuple(made)
+
+
+def _in_order(family: Family) -> Family:
+    """Return a family with its groups in the order of its fields, values as they appeared."""
+    settings, fields = family.settings, range(len(family.fields))
+    orders = [list(dict.fromkeys(values[k] for values in settings)) for k in fields]
+    places = [
+        tuple(orders[k].index(value) for k, value in enumerate(values)) for values in settings
+    ]
+    numbers = sorted(range(len(settings)), key=lambda n: places[n])
+    return replace(family, groups=tuple(family.groups[n] for n in numbers))
 
 
 def label_of(differences: Sequence[Difference]) -> str:

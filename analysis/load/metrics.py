@@ -68,7 +68,9 @@ def metric_of(declared: Declared, task: str, name: str | None = None) -> Metric:
     A `UsageError` names an unknown task, or a metric that the task does not have.
     """
     held = declared[checked_name(task, declared, "task")]
-    full = METRIC_ALIASES.get(name or "", name) or held.plotted
+    full = name or held.plotted
+    if full not in held.metric_names:  # a metric of one's own may be called as an alias is
+        full = METRIC_ALIASES.get(full, full)
     checked_name(full, held.metric_names, "metric", of=f"task {task!r}")
     return held.metric(full)
 
@@ -127,7 +129,7 @@ def parse_metrics(texts: Sequence[str]) -> tuple[dict[str, str], dict[str, Decla
     """Read what `--metrics` is given: TASK=METRIC, or of a task of one's own TASK=METRIC:DIRECTION.
 
     `steering=mae:min:degrees,p95:min:degrees` declares two metrics, of which the first is shown on
-    the task's axis; the unit may be left out.
+    the task's axis; the unit may be left out. A `share` lies between 0 and 1.
 
     Returns:
         Task -> metric that judges it; task -> declaration, for tasks with directions.
@@ -189,4 +191,7 @@ def _declared_metric(task: str, parts: Sequence[str]) -> Metric:
             f"Expected a direction of {task}={name}, got {direction or 'none'}. Say {name}:min, or "
             f"{name}:max where higher is better, and the unit: {name}:min:degrees."
         )
-    return Metric(name, unit or "value", "max" if direction == "max" else "min", 4)
+    low, high = (0.0, 1.0) if unit == "share" else (None, None)
+    return Metric(
+        name, unit or "value", "max" if direction == "max" else "min", 4, low=low, high=high
+    )

@@ -14,6 +14,8 @@ from analysis.load.text import counted, first_listed, listed
 from mtl.errors import UserError
 from mtl.spec.tasks import MAX_VALUE, Metric
 
+EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
+"""How far the priorities of a row may sum from 1, without and with a note."""
 ROUNDED = 5e-4
 """Priorities that differ by no more, each, are one setting, rounded in some rows."""
 MAX_SEED = 2**53
@@ -54,6 +56,13 @@ class Sheet:
         remedy = "Correct it, or leave it empty."
         self.refuse(wrong, f"numbers in column {name} of", cells, remedy)
         return values
+
+    def seeds(self) -> pd.Series:
+        """Return the column `seed` as whole numbers; refuse others."""
+        seeds = self.numbers("seed")
+        wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
+        self.refuse(wrong, "whole numbers in column seed of", self.frame["seed"], "Correct it.")
+        return seeds.astype(int)
 
     def metric_values(self, name: str, metric: Metric, factor: float = 1.0) -> pd.Series:
         """Return values of a metric; refuse those outside its range, however large ones are left.
@@ -175,6 +184,40 @@ def _trimmed(values: pd.Series, notes: list[str]) -> pd.Series:
             f"White space around the {values.name} was removed in {counted(number, 'row', 'rows')}."
         )
     return trimmed.where(trimmed != "", None).astype(object)
+
+
+def is_single_task(priorities: pd.DataFrame) -> pd.Series:
+    """Return which rows say that a network was trained for one of several tasks alone.
+
+    They have priority 1 for it and 0 for the others.
+    """
+    is_one, is_zero = (priorities.eq(value).sum(axis=1) for value in (1, 0))
+    num_tasks = len(priorities.columns)
+    return (is_one == 1) & (is_zero == num_tasks - 1) & (num_tasks > 1)
+
+
+def check_priorities(sheet: Sheet, priorities: pd.DataFrame) -> None:
+    """Refuse rows that are no priorities; take rounded ones with a note."""
+    partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
+    sheet.refuse(
+        partly | ((priorities <= 0) | (priorities == np.inf)).any(axis=1),
+        "a positive priority for each task, or none for any, in",
+        priorities,
+        "Correct it; a network trained for one task alone has 1 for it and 0 for the others.",
+    )
+    off = (priorities.sum(axis=1, skipna=False) - 1).abs()
+    sheet.refuse(
+        off > ROUNDED_SUM + 1e-9,
+        f"priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in",
+        priorities,
+        "Divide each by their sum.",
+    )
+    num_rounded = int((off > EXACT_SUM).sum())
+    if num_rounded:
+        sheet.notes.append(
+            f"In {num_rounded} of {len(off)} rows the priorities sum to 1 only within "
+            f"{ROUNDED_SUM:g}; they are taken for rounded ones."
+        )
 
 
 def one_setting(

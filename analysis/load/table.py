@@ -20,7 +20,15 @@ import pandas as pd
 from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import COSTS, VALIDATION, Baselines, Loaded, RunState, arm_names
-from analysis.load.sheet import TEXTS, Sheet, one_setting, read_sheet
+from analysis.load.sheet import (
+    EXACT_SUM,
+    TEXTS,
+    Sheet,
+    check_priorities,
+    is_single_task,
+    one_setting,
+    read_sheet,
+)
 from mtl.errors import UserError
 from mtl.spec import PERIOD_FIELDS
 from mtl.spec.methods import METHODS
@@ -29,8 +37,6 @@ from mtl.spec.tasks import DECLARED_TASKS, MAX_VALUE, Metric
 PRIOR = "prior_"
 COMPARED_COLUMNS = ("architecture", "encoder", "epochs", "dataset")
 """Columns in which runs that are compared must agree, where they are there."""
-EXACT_SUM, ROUNDED_SUM = 1e-6, 1e-3
-"""How far the priorities of a row may sum from 1, without and with a note."""
 _OPTIONS = sorted(
     {*(option for needs in METHODS.values() for option in needs.options), *PERIOD_FIELDS}
 )
@@ -47,6 +53,7 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     A `UserError` refuses a table that lacks columns, text where a number belongs, a value outside
     its metric's range, and two rows for one run.
     """
+    sheet = _with_last_priority(sheet, own or {})
     frame, notes = sheet.frame, sheet.notes
     declared = _declared(sheet, own or {})
     tasks = tuple(declared)
@@ -54,10 +61,7 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     priorities = [priority_column(task) for task in tasks]
     metrics = _metric_columns(sheet, declared)
     runs = frame[[name for name in TEXTS if name in frame]].copy()
-    seeds = sheet.numbers("seed")
-    wrong = ~np.isfinite(seeds) | (seeds != seeds.round())
-    sheet.refuse(wrong, "whole numbers in column seed of", frame["seed"], "Correct it.")
-    runs["seed"] = seeds.astype(int)
+    runs["seed"] = sheet.seeds()
     for name in (*priorities, *_OPTIONS, "epochs", *COSTS):
         if name in frame:
             runs[name] = sheet.numbers(name)
@@ -66,9 +70,8 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
         name = f"{VALIDATION}_{column}"
         if name in frame:
             runs[name] = sheet.metric_values(name, known[column])
-    is_one = runs[priorities].eq(1).sum(axis=1) == 1
-    alone = is_one & (runs[priorities].eq(0).sum(axis=1) == len(tasks) - 1) & (len(tasks) > 1)
-    _check_priorities(sheet, runs.loc[~alone, priorities])
+    alone = is_single_task(runs[priorities])
+    check_priorities(sheet, runs.loc[~alone, priorities])
     prior = _prior(sheet, [*metrics], known)
     used = {*runs, *metrics.values(), *(f"{PRIOR}{column}" for column in metrics), "arm"}
     unused = [name for name in sheet.columns if name not in used]
@@ -90,9 +93,9 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
     baselines = _baselines(sheet, runs[alone], joint, declared, [*metrics])
     for key in (["run_id"], ["arm", "seed", *priorities]):
-        remedy = "It is the second one: remove one."
-        expected = f"one row for each {', '.join(key)} in"
-        sheet.refuse(joint.duplicated(key), expected, joint[key], remedy)
+        twice = joint.duplicated(key)
+        remedy = f"It is the second one{_difference(sheet, joint, key, unused)}: remove one."
+        sheet.refuse(twice, f"one row for each {', '.join(key)} in", joint[key], remedy)
     joint = joint.reset_index(drop=True)
     states, fields = [], {}
     for r, setting in zip(_rows(joint), settings_of(joint, tasks), strict=True):
@@ -103,8 +106,35 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     return Loaded(tasks, declared, joint, tuple(states), fields, {}, prior, tuple(notes), baselines)
 
 
+def _difference(sheet: Sheet, runs: pd.DataFrame, key: Sequence[str], others: Sequence[str]) -> str:
+    """Return in which of the other columns the first two runs with the same key differ."""
+    twice = runs.loc[runs.duplicated(key, keep=False), list(key)].astype(str)
+    if twice.empty:
+        return ""
+    same = twice.index[(twice == twice.iloc[0]).all(axis=1)]
+    rows = sheet.frame.loc[same[:2], list(others)].astype(str)
+    names = [str(name) for name in others if len(set(rows[name])) > 1]
+    return f", which differs in {', '.join(names)} (report each value apart)" if names else ""
+
+
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in runs.to_dict("records")]
+
+
+def _with_last_priority(sheet: Sheet, own: Declared) -> Sheet:
+    """Return the sheet with the priority of a declared task that has no column.
+
+    It is 1 minus those of the others, where they leave something.
+    """
+    given = [name for name in sheet.columns if name.startswith(PRIORITY_PREFIX)]
+    absent = [name for name in map(priority_column, own) if name not in given]
+    if len(absent) != 1 or not given:
+        return sheet
+    rest = 1 - pd.DataFrame({n: sheet.numbers(n) for n in given}).sum(axis=1, skipna=False)
+    if not (rest.dropna() > EXACT_SUM).all():
+        return sheet
+    note = f"There is no column {absent[0]}: taken is 1 minus the other priorities."
+    return Sheet(sheet.frame.assign(**{absent[0]: rest}), sheet.where, [*sheet.notes, note])
 
 
 def _declared(sheet: Sheet, own: Declared) -> Declared:
@@ -151,33 +181,9 @@ def _metric_columns(sheet: Sheet, declared: Declared) -> dict[str, str]:
         if not found.keys() & own.keys():
             raise UserError(
                 f"Expected a column with a metric of {task} in {sheet.where}, got none. "
-                f"Name it {' or '.join(own)}."
+                f"Name it {' or '.join(own)}. Its columns: {', '.join(sheet.columns)}."
             )
     return found
-
-
-def _check_priorities(sheet: Sheet, priorities: pd.DataFrame) -> None:
-    """Refuse rows that are no priorities; take rounded ones with a note."""
-    partly = priorities.isna().any(axis=1) & priorities.notna().any(axis=1)
-    sheet.refuse(
-        partly | ((priorities <= 0) | (priorities == np.inf)).any(axis=1),
-        "a positive priority for each task, or none for any, in",
-        priorities,
-        "Correct it; a network trained for one task alone has 1 for it and 0 for the others.",
-    )
-    off = (priorities.sum(axis=1, skipna=False) - 1).abs()
-    sheet.refuse(
-        off > ROUNDED_SUM + 1e-9,
-        f"priorities that sum to 1 (rounded ones within {ROUNDED_SUM:g}) in",
-        priorities,
-        "Divide each by their sum.",
-    )
-    num_rounded = int((off > EXACT_SUM).sum())
-    if num_rounded:
-        sheet.notes.append(
-            f"In {num_rounded} of {len(off)} rows the priorities sum to 1 only within "
-            f"{ROUNDED_SUM:g}; they are taken for rounded ones."
-        )
 
 
 def _prior(sheet: Sheet, columns: Sequence[str], known: Mapping[str, Metric]) -> dict[str, float]:

@@ -15,7 +15,13 @@ from analysis.load.metrics import Declared, column_names, facts_of, known_column
 from analysis.load.plans import Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import Baselines, load_stores
-from analysis.load.sheet import Sheet, one_setting, read_sheet
+from analysis.load.sheet import (
+    Sheet,
+    check_priorities,
+    is_single_task,
+    one_setting,
+    read_sheet,
+)
 from mtl.errors import UsageError, UserError
 from mtl.spec.strict import checked_name
 from mtl.spec.tasks import Metric
@@ -109,6 +115,10 @@ def trials_of_table(path: Path, request: Request) -> Trials:
     priorities = [name for name in sheet.columns if name.startswith(PRIORITY_PREFIX)]
     others = [name for name in TRIAL_COLUMNS if name in frame and name != by]
     frame = frame.assign(**{name: sheet.numbers(name) for name in priorities})
+    if priorities:
+        check_priorities(sheet, frame.loc[~is_single_task(frame[priorities]), priorities])
+    if "seed" in others:
+        frame["seed"] = sheet.seeds()
     frame[priorities] = one_setting(frame, priorities, [by, *others], sheet.notes)
     varied = len(frame[priorities].dropna().round(9).drop_duplicates()) > 1
     identifiers = [name for name in (*priorities, *others) if name != by]

@@ -5,12 +5,14 @@ Axes run from worse to better: to the right and upwards, whichever direction a m
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from analysis.render.panels import MUTED, Arrow, Callout, Layout, Line, Panel, Points, Rule
+from analysis.render.scales import CHARACTER_WIDTH, characters_within
 
 DISTANCES = np.array((13.0, 18.0, 25.0, 34.0, 45.0, 58.0, 74.0, 92.0))
 """Gaps between a point and the edge of its label that are tried, in pixels."""
@@ -59,6 +61,7 @@ def labelled(panel: Panel, labels: Sequence[Callout]) -> Panel:
 def _layout(panel: Panel, labels: Sequence[Callout], size: Layout) -> Layout:
     (x0, x1), (y0, y1) = panel.x.limits or (0, 1), panel.y.limits or (0, 1)
     size = replace(size, left=size.left + _tick_room(y0, y1, size.font))
+    size = _with_title_room(panel, size)
     left, top, right, bottom = inner = size.inner
 
     def pixels(x: float, y: float) -> tuple[float, float]:
@@ -81,13 +84,31 @@ def _layout(panel: Panel, labels: Sequence[Callout], size: Layout) -> Layout:
     return replace(size, callouts=(arrow, *placed))
 
 
+def title_lines(size: Layout) -> tuple[int, int]:
+    """Return the characters in a line of the x and of the y title."""
+    x, y = (characters_within(pixels, size.font) for pixels in size.title_rooms)
+    return x, y
+
+
+def _with_title_room(panel: Panel, size: Layout) -> Layout:
+    """Return the size with margins for titles of several lines; its axes stay as high."""
+
+    def extra(title: str, characters: int) -> int:
+        return math.ceil((len(textwrap.wrap(title, characters)) - 1) * text_size("", size.font)[1])
+
+    left = size.left + extra(panel.y.title, title_lines(size)[1])
+    size = replace(size, left=left)
+    below = extra(panel.x.title, title_lines(size)[0])
+    return replace(size, bottom=size.bottom + below, height=size.height + below)
+
+
 def _tick_room(low: float, high: float, font: int) -> int:
     """Return the pixels that ticks need beyond the left margin: more with many decimals."""
     # Plotly has some ten ticks on an axis.
     decimals = max(0, -math.floor(math.log10(abs(high - low) / 10)))
     digits = max(len(str(int(abs(end)))) for end in (low, high))
     num_signs = digits + (decimals + 1 if decimals else 0)
-    return math.ceil(max(num_signs - SIGNS_WITHIN, 0) * font * 0.58)
+    return math.ceil(max(num_signs - SIGNS_WITHIN, 0) * font * CHARACTER_WIDTH)
 
 
 def _obstacles(panel: Panel, pixels: Pixels, inner: Box, font: int) -> list[tuple[Box, float]]:
@@ -143,7 +164,7 @@ def _rule_text_box(
 
 def text_size(text: str, font_pixels: float) -> tuple[float, float]:
     """Return about how wide and high a line of text is, in pixels."""
-    return (math.ceil(len(text) * font_pixels * 0.58), font_pixels * 1.3)
+    return (math.ceil(len(text) * font_pixels * CHARACTER_WIDTH), font_pixels * 1.3)
 
 
 def _better_arrow(

@@ -10,9 +10,12 @@ import numpy as np
 
 ARM_COLOURS = ("#0072b2", "#d55e00", "#00795c", "#a8487e", "#6f5b00", "#55606b")
 """Okabe and Ito's, darkened to a contrast of at least 4.5 to 1 on white."""
-# Seven symbols and five lines to six colours have no common factor: 42 arms differ in colour or
+# 13 symbols and five lines to six colours have no common factor: 78 arms differ in colour or
 # symbol, and 30 in colour or line. Beyond, styles repeat.
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
+SYMBOLS = (
+    *("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down"),
+    *("x", "pentagon", "triangle-left", "triangle-right", "hourglass", "bowtie"),
+)
 DASHES = {
     "solid": "none",
     "dash": "6 4",
@@ -245,6 +248,12 @@ class Layout:
     def inner(self) -> tuple[float, float, float, float]:
         """Return where the axes lie: left, top, right, bottom."""
         return (self.left, self.top, self.min_width - self.right, self.height - self.bottom)
+
+    @property
+    def title_rooms(self) -> tuple[float, float]:
+        """Return how long lines of the x and of the y title may be, centred on their axes."""
+        left, top, right, bottom = self.inner
+        return (right - left + self.right, bottom - top + self.top)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ PIXELS_PER_INCH = 96.0
 PNG_DOTS_PER_INCH = 160
 BESIDE_POINTS = 3.0
 """Between a line and the words beside it."""
-MARKERS = {
+MARKERS: dict[str, Any] = {
     "circle": "o",
     "square": "s",
     "diamond": "D",
@@ -60,6 +60,12 @@ MARKERS = {
     "cross": "P",
     "star": "*",
     "triangle-down": "v",
+    "x": "X",
+    "pentagon": "p",
+    "triangle-left": "<",
+    "triangle-right": ">",
+    "hourglass": ((-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)),
+    "bowtie": ((-1, -1), (-1, 1), (1, -1), (1, 1), (-1, -1)),
 }
 DASHES: dict[str, Any] = {
     "solid": "-",
@@ -95,12 +101,15 @@ def figure_files(figure: Figure | Pictures) -> dict[str, bytes]:
     from matplotlib.figure import Figure as Sheet
 
     with mpl.rc_context(STYLE):
-        sheet = Sheet(layout="constrained")
+        sheet = Sheet(layout="constrained", dpi=PNG_DOTS_PER_INCH)
         FigureCanvasAgg(sheet)
         if isinstance(figure, Pictures):
             _draw_pictures(sheet, figure)
         else:
             _draw_figure(sheet, figure)
+        # Laid out once: each form would do it again, which takes as long as the drawing.
+        sheet.draw_without_rendering()
+        sheet.set_layout_engine(None)
         files = {}
         for form in FORMATS:
             buffer = io.BytesIO()

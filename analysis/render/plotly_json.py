@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.render.labels import title_lines
 from analysis.render.panels import (
     GRID,
     INK,
@@ -88,7 +89,7 @@ def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str,
                 FONT_PIXELS,
                 margin=MARGIN,
                 annotations=annotations,
-                **_axes(panel, of_title, of_tick),
+                **_axes(panel, (of_title, title_characters(panel.height)), of_tick),
                 **{"height": panel.height} | _colour_axis(panel, is_narrow=width == 0),
             )
             for width, of_title, of_tick in WIDTHS
@@ -100,28 +101,26 @@ def _variants(panel: Panel, annotations: list[dict[str, Any]]) -> list[dict[str,
             height=size.height,
             margin={"l": size.left, "r": size.right, "t": size.top, "b": size.bottom, "pad": 0},
             annotations=[*annotations, *(_callout(held, size.font) for held in size.callouts)],
-            **_axes(panel, TITLE_CHARACTERS, TICK_CHARACTERS),
+            **_axes(panel, title_lines(size), TICK_CHARACTERS),
         )
         for size in panel.layouts
     ]
 
 
-def _axes(panel: Panel, of_title: int, of_tick: int) -> dict[str, Any]:
-    """Return both axes with so many characters in a line of the x title and of a y tick."""
-    of_y_title = title_characters(panel.height)
+def _axes(panel: Panel, of_titles: tuple[int, int], of_tick: int) -> dict[str, Any]:
+    """Return both axes with so many characters in a line of the x, y title and of a y tick."""
     # Plotly turns long ticks of the x axis: they may take a third of the panel's height.
-    xaxis = _axis(with_width(panel.x, panel, "x"), of_title, of_y_title // 2, panel)
-    yaxis = _axis(with_width(panel.y, panel, "y"), of_y_title, of_tick, panel)
+    of_x_tick = title_characters(panel.height) // 2
+    xaxis = _axis(with_width(panel.x, panel, "x"), of_titles[0], of_x_tick, panel)
+    yaxis = _axis(with_width(panel.y, panel, "y"), of_titles[1], of_tick, panel)
     if panel.is_equal:
         yaxis |= {"scaleanchor": "x", "scaleratio": 1}
     return {"xaxis": xaxis, "yaxis": yaxis}
 
 
 def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, Any]:
-    is_placed = bool(panel.layouts)  # then margins must stay as they are
-    title = scale.title if is_placed else textwrap.fill(scale.title, of_title)
     axis: dict[str, Any] = {
-        "title": {"text": _lines(title), "standoff": 10},
+        "title": {"text": _lines(textwrap.fill(scale.title, of_title)), "standoff": 10},
         "gridcolor": GRID,
         "linecolor": MUTED,
         "tickcolor": MUTED,
@@ -129,7 +128,7 @@ def _axis(scale: Scale, of_title: int, of_tick: int, panel: Panel) -> dict[str, 
         "ticks": "outside",
         "ticklen": 4,
         "zeroline": False,
-        "automargin": not is_placed,
+        "automargin": not panel.layouts,  # margins of layouts must stay as they are
     }
     if scale.is_log:
         axis["type"] = "log"

@@ -17,6 +17,15 @@ PIXELS_OF_A_CHARACTER = 7.0
 """Of an axis title, about; a title beside an axis has lines no longer than the axis."""
 
 
+CHARACTER_WIDTH = 0.58
+"""Of a letter, about, as a share of the font's size."""
+
+
+def characters_within(pixels: float, font: float) -> int:
+    """Return how many characters of a font of so many pixels a line of some length holds."""
+    return max(12, int(pixels / (font * CHARACTER_WIDTH)))
+
+
 def title_characters(height: float) -> int:
     """Return the characters in a line of the y axis's title of a panel so many pixels high."""
     return min(TITLE_CHARACTERS, max(12, int((height - 70) / PIXELS_OF_A_CHARACTER)))

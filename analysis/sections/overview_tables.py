@@ -216,9 +216,7 @@ SPREAD_COLUMNS = (
     Column("range_of_means", "range of means", _shown("range_of_means")),
     Column("pooled_sd", "seed spread", _shown("pooled_sd", more_decimals=1)),
     Column("ratio", "range / spread", ".1f"),
-    Column(
-        "least_margin_over_prior", "least margin", _shown("least_margin_over_prior", signed=True)
-    ),
+    Column("min_margin_over_prior", "minimum margin", _shown("min_margin_over_prior", signed=True)),
 )
 
 
@@ -230,7 +228,7 @@ def spread_section(findings: Findings, _: RunFiles) -> Section | None:
     table = Table.of(
         "range_over_spread",
         "Range of the means over the priorities, pooled standard deviation over seeds, their "
-        "ratio, and the least margin of a mean over the image-independent baseline.",
+        "ratio, and the minimum margin of a mean over the image-independent baseline.",
         [{**vars(spread), "axis": axes[spread.column]} for spread in findings.spreads],
         SPREAD_COLUMNS,
         num_words=2,

@@ -34,6 +34,8 @@ from analysis.sections.settings_figures import (
 MAX_OPEN = 3
 """Pairs of tasks whose figures are open; the others are folded."""
 SINGLE = "single-task networks"
+SEEDS_TRIED = range(2, 15)
+"""Beyond, permutations are drawn, and more seeds do not lower the minimum attainable p."""
 
 
 def settings_section(made: SettingsComparison, number: int) -> Section:
@@ -83,11 +85,14 @@ def best_text(made: SettingsComparison) -> str:
     """Return each method's best setting in words; empty where none is chosen."""
     if not made.best:
         return ""
-    each = [
-        f"{made.rows[best.row].arm} {setting_text(made, made.rows[best.row].settings[0])}"
-        for best in made.best
-    ]
-    shown, more = first_items(each, 4, "methods")
+    chosen: dict[str, list[str]] = {}
+    for best in made.best:
+        row = made.rows[best.row]
+        chosen.setdefault(setting_text(made, row.settings[0]), []).append(row.arm)
+    if len(chosen) == 1:
+        return f"Best setting by validation, for every method: {next(iter(chosen))}."
+    each = [f"{setting} for {listed(arms)}" for setting, arms in chosen.items()]
+    shown, more = first_items(each, 4, "settings")
     return f"Best setting by validation: {'; '.join(shown)}.{more}"
 
 
@@ -260,15 +265,22 @@ def differences_text(made: SettingsComparison) -> str:
             "No paired test: no two rows that differ in one thing share two seeds and their "
             "training data."
         )
+    number, least = len(made.differences), min(d.minimum_p for d in made.differences)
+    if number * least >= SIGNIFICANCE:
+        enough = next((n for n in SEEDS_TRIED if number * 2 / 2**n < SIGNIFICANCE), None)
+        remedy = f"with {enough} seeds one of them could be" if enough else "compare fewer settings"
+        return (
+            f"None of {number} paired differences can be significant (p below .05 after Holm): "
+            f"the minimum attainable p of one test is {least:.2g} with so few seeds; {remedy}."
+        )
     below = sorted(
         (d for d in made.differences if d.p_adjusted < SIGNIFICANCE), key=lambda d: d.p_adjusted
     )
     shown, more = first_items([_difference_words(made, d) for d in below], 4, "differences")
-    least = min(d.minimum_p for d in made.differences)
     return (
-        f"{len(below)} of {len(made.differences)} paired differences are significant (p below "
-        f".05 after Holm){': ' if shown else '.'}{'; '.join(shown)}{'.' if shown else ''}{more} "
-        f"The minimum attainable p of one test, before Holm, is {least:.2g}."
+        f"{len(below)} of {number} paired differences are significant (p below .05 after Holm)"
+        f"{': ' if shown else '.'}{'; '.join(shown)}{'.' if shown else ''}{more} The minimum "
+        f"attainable p of one test, before Holm, is {least:.2g}."
     )
 
 

@@ -215,7 +215,7 @@ def front_figures(
             alt=f"Fronts of each method in {x.title} and {y.title}, one panel a setting.",
             panels=tuple(shown),
             caption=f"All panels have the same axes. Steps: a method's nondominated means.{more}",
-            columns=3,
+            columns=2 if len(shown) in (2, 4) else 3,
             legend=tuple(Key(arm, Style(k)) for k, arm in enumerate(made.arms)),
         ),
     )

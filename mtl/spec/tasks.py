@@ -109,8 +109,10 @@ class DeclaredTask:
         """Refuse a task without metrics, or one that names metrics which it does not have."""
         settle(self)
         names = self.metric_names
-        if not names or len(set(names)) != len(names):
-            raise UsageError(f"Expected distinct metrics of a task, got {list(names)}.")
+        if not names:
+            raise UsageError("Expected at least one metric of a task, got none.")
+        if len(set(names)) != len(names):
+            raise UsageError(f"Expected distinct metrics of a task, got {', '.join(names)}.")
         object.__setattr__(self, "ranked", self.ranked or (self.plotted,))
         for name in (self.plotted, *self.ranked, *filter(None, [self.loss_metric])):
             checked_name(name, names, "metric")

@@ -69,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def do() -> int:
         given = make_parser().parse_args(argv)
-        return COMMANDS[given.command](given)
+        changes = given.command in ("merge", "remove")
+        return run("store", lambda: COMMANDS[given.command](given), continues=changes)
 
-    return run("store", do, continues=True)
+    return run("store", do)
 
 
 def _open_folder(place: str, *, create: bool = False) -> Store:

@@ -28,6 +28,7 @@ COSTS = {
     "manifest.json": "how the run was made, and the use of its weights; a result stands",
     "error.txt": "the reason of a failure; start the sweep with --retry-failed",
     "checkpoint": f"the network as it was then, no result; remove the file, or {TRAIN_AGAIN}",
+    WEIGHTS: f"the use of the network, no result; {TRAIN_AGAIN}",
     "samples": "a few predictions to look at; remove the file",
     ".lock": f"nothing; remove it, or {TRAIN_AGAIN}",
     "plan.json": "which runs the sweep asked for; no run: remove it, start the sweep again",
@@ -57,7 +58,7 @@ class Damage:
         """Return what is lost by it, and what helps."""
         kind, *names = self.path.split("/")
         if len(names) > 1:
-            return COSTS.get(names[1], TRAIN_AGAIN)
+            return COSTS.get(names[-1], COSTS.get(names[1], TRAIN_AGAIN))
         return f"the run; {TRAIN_AGAIN}" if kind == "runs" else COSTS["plan.json"]
 
 

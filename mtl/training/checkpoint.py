@@ -66,13 +66,15 @@ def _to_bytes(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _from_bytes(data: bytes, place: str, device: torch.device, schema: int) -> dict[str, Any]:
+def _from_bytes(
+    data: bytes, place: str, device: torch.device, schema: int, remedy: str
+) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         raise StoreError(
             f"Expected a checkpoint in {place}, got a damaged file ({type(error).__name__}). "
-            "Remove the file to train the run from its first epoch."
+            f"{remedy}"
         ) from error
     if not isinstance(content, dict) or content.get("schema") != schema:
         raise StoreError(
@@ -245,7 +247,8 @@ def load_checkpoint(store: Store, run_id: str, trained: Trained, device: torch.d
         data = store.read_large(key)
     except FileNotFoundError:
         return Progress()
-    content = _from_bytes(data, store.place(key), device, CHECKPOINT_SCHEMA)
+    remedy = "Remove the file to train the run from its first epoch."
+    content = _from_bytes(data, store.place(key), device, CHECKPOINT_SCHEMA, remedy)
     if content["run_id"] != run_id:
         raise StoreError(
             f"Expected the checkpoint of run {run_id} in {store.place(key)}, got that of "
@@ -280,14 +283,18 @@ def load_weights(store: Store, run_id: str, network: nn.Module) -> None:
         StoreError: if they were not kept or are damaged.
     """
     key = _key(store, run_id, WEIGHTS)
+    # A run that is done is never trained again, whatever becomes of its weights.
+    remedy = (
+        f"Remove the run (python -m mtl.store remove {store.place('')} --run {run_id}) and ask for "
+        "it again with --keep final."
+    )
     try:
         data = store.read(key)
     except FileNotFoundError as error:
         raise StoreError(
-            f"Expected the weights of a finished run in {store.place(key)}, got no file. "
-            "Train the run with --keep final."
+            f"Expected the weights of a finished run in {store.place(key)}, got no file. {remedy}"
         ) from error
-    content = _from_bytes(data, store.place(key), torch.device("cpu"), WEIGHTS_SCHEMA)
+    content = _from_bytes(data, store.place(key), torch.device("cpu"), WEIGHTS_SCHEMA, remedy)
     network.load_state_dict(content["network"])
 
 

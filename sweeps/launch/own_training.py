@@ -9,6 +9,7 @@ import importlib.metadata
 import inspect
 import io
 import json
+import math
 import os
 import platform
 import tempfile
@@ -235,7 +236,11 @@ class _Run:
         number = _number(value)
         if number is None:
             raise RunFailedError(f"Expected a number for {name} in {where}, got {value!r:.100}.")
-        problem = known_columns(self.spec.metrics)[column].problem(number)
+        problem = (
+            "NaN"
+            if math.isnan(number)
+            else known_columns(self.spec.metrics)[column].problem(number)
+        )
         if problem:
             raise RunFailedError(
                 f"Expected a finite {name} within its range in {where}, got {problem}. Leave all "

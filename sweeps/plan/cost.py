@@ -100,23 +100,21 @@ def estimate(
     run_seconds = {}
     sources = set()
     for run_id, spec in runs.items():
-        if isinstance(spec, OwnSpec):
-            if rate_key(spec) in rates:
-                run_seconds[run_id] = rates[rate_key(spec)]
-                sources.add("earlier runs in the store")
-            continue
-        step = (measured_steps or {}).get(step_key(spec))
-        if step is not None:
-            centre, source = probed_rate(spec, step), "timed steps"
-            rate = (centre * (1 - PROBE_MARGIN), centre * (1 + PROBE_MARGIN))
-        elif rate_key(spec) in rates:
-            rate, source = rates[rate_key(spec)], "earlier runs in the store"
-        else:
-            centre, source = modelled_rate(spec), "the shipped cost model"
-            rate = (centre * spread[0], centre * spread[1])
-        sources.add(source)
-        images = _num_images(spec)
-        run_seconds[run_id] = (images * rate[0], images * rate[1])
+        observed = rates.get(rate_key(spec))
+        step = None if isinstance(spec, OwnSpec) else (measured_steps or {}).get(step_key(spec))
+        if observed is not None and step is None:
+            run_seconds[run_id] = observed.seconds_of(spec)
+            sources.add("earlier runs in the store")
+        elif isinstance(spec, RunSpec):
+            if step is not None:
+                centre, source = probed_rate(spec, step), "timed steps"
+                sides = (1 - PROBE_MARGIN, 1 + PROBE_MARGIN)
+            else:
+                centre, source = modelled_rate(spec), "the shipped cost model"
+                sides = spread
+            sources.add(source)
+            low, high = (_num_images(spec) * centre * side for side in sides)
+            run_seconds[run_id] = (low, high)
     if len(run_seconds) < len(runs):
         unknown = "unknown until a run is done"
         return Estimate((0.0, 0.0), 0, unknown, run_seconds, is_known=False)
@@ -161,39 +159,65 @@ def rate_key(spec: Spec) -> tuple[Any, ...]:
     return (*step_key(spec), gradients)
 
 
-def _observed(store: Store, name: str) -> dict[tuple[Any, ...], list[tuple[Spec, float]]]:
-    """Return finished runs, with a number of their manifests, by `rate_key`.
+def _observed(store: Store) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]]:
+    """Return finished runs with their manifests, by `rate_key`.
 
     Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()
-    found: list[tuple[Spec, Any]] = []
+    found: list[tuple[Spec, Mapping[str, Any]]] = []
     for start in range(0, len(run_ids), MAX_RUNS_READ):
         asked = run_ids[start : start + MAX_RUNS_READ]
         runs = read_runs(store, asked, manifests=True).values()
-        found += [(run.spec, run.manifest.get(name)) for run in runs if run.spec and run.manifest]
+        found += [(run.spec, run.manifest) for run in runs if run.spec and run.manifest]
         if len(found) >= MAX_RUNS_READ:
             break
-    by_kind: dict[tuple[Any, ...], list[tuple[Spec, float]]] = {}
-    for spec, number in found[:MAX_RUNS_READ]:
-        if isinstance(number, int | float) and number > 0:
-            by_kind.setdefault(rate_key(spec), []).append((spec, number))
+    by_kind: dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]] = {}
+    for spec, manifest in found[:MAX_RUNS_READ]:
+        by_kind.setdefault(rate_key(spec), []).append((spec, manifest))
     return by_kind
 
 
-def observed_rates(store: Store) -> dict[tuple[Any, ...], Range]:
-    """Return seconds per training image and epoch, by `rate_key`, of finished runs in `store`.
+def _number_of(manifest: Mapping[str, Any], name: str) -> float | None:
+    """Return a number of a manifest above 0; None for anything else."""
+    number = manifest.get(name)
+    return number if isinstance(number, int | float) and number > 0 else None
 
-    Of a function of one's own: seconds of a run.
-    """
-    rates = {
-        key: [seconds / _num_images(spec) for spec, seconds in found]
-        for key, found in _observed(store, "wall_seconds").items()
-    }
-    return {
-        key: (min(found) * (1 - OBSERVED_MARGIN), max(found) * (1 + OBSERVED_MARGIN))
-        for key, found in rates.items()
-    }
+
+@dataclass(frozen=True)
+class ObservedRate:
+    """What finished runs of one kind took."""
+
+    per_image: Range
+    """Seconds per training image and epoch, evaluation left out; of a function of one's own those
+    of a whole run."""
+    fixed: float
+    """Seconds of a run, on the mean, that grow neither with epochs nor with images."""
+
+    def seconds_of(self, spec: Spec) -> Range:
+        """Return what another run of the kind would take."""
+        images = _num_images(spec) * _with_evaluation(spec)
+        low, high = (self.fixed + images * rate for rate in self.per_image)
+        return (low * (1 - OBSERVED_MARGIN), high * (1 + OBSERVED_MARGIN))
+
+
+def observed_rates(store: Store) -> dict[tuple[Any, ...], ObservedRate]:
+    """Return what finished runs in `store` took, by `rate_key`."""
+    rates = {}
+    for key, found in _observed(store).items():
+        trained, fixed = [], []
+        for spec, manifest in found:
+            wall = _number_of(manifest, "wall_seconds")
+            if wall is None:
+                continue
+            evaluation = _with_evaluation(spec)
+            # Without the time of the steps alone, all is taken to grow with them.
+            steps = min(_number_of(manifest, "device_seconds") or wall, wall / evaluation)
+            trained.append(steps / _num_images(spec))
+            fixed.append(wall - steps * evaluation)
+        if trained:
+            rates[key] = ObservedRate((min(trained), max(trained)), sum(fixed) / len(fixed))
+    return rates
 
 
 def _num_images(spec: Spec) -> int:
@@ -206,9 +230,12 @@ def observed_memory(store: Store, specs: Iterable[Spec]) -> int:
     0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
     """
     wanted = {rate_key(spec) for spec in specs}
-    known = _observed(store, "peak_memory_bytes") if wanted else {}
-    taken = [int(number) for key in wanted & known.keys() for _, number in known[key]]
-    return max(taken, default=0) if wanted <= known.keys() else 0
+    known: dict[tuple[Any, ...], list[int]] = {}
+    for key, found in (_observed(store) if wanted else {}).items():
+        numbers = [_number_of(manifest, "peak_memory_bytes") for _, manifest in found]
+        known[key] = [int(number) for number in numbers if number is not None]
+    taken = [number for key in wanted for number in known.get(key, [])]
+    return max(taken, default=0) if all(map(known.get, wanted)) else 0
 
 
 def modelled_rate(spec: RunSpec) -> float:
@@ -228,8 +255,10 @@ def probed_rate(spec: RunSpec, seconds_per_step: float) -> float:
     return seconds_per_step * passes(spec) / spec.batch_size * _with_evaluation(spec)
 
 
-def _with_evaluation(spec: RunSpec) -> float:
-    """Return the work of an epoch over that of its training alone."""
+def _with_evaluation(spec: Spec) -> float:
+    """Return the work of an epoch over that of its training alone, as far as it is known."""
+    if isinstance(spec, OwnSpec):
+        return 1.0
     evaluated = spec.data.num_validation * cost_model()["evaluation_share"]
     return 1 + evaluated / spec.data.num_train
 

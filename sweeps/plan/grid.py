@@ -7,6 +7,7 @@ it; and at each priority all methods side by side.
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -130,11 +131,7 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
 
 
 def _combinations(grid: Grid) -> list[RunSpec]:
-    axes = {
-        name: tuple(dict.fromkeys(values))
-        for name, values in grid.axes.items()
-        if name != "priorities"
-    }
+    axes = {name: values for name, values in grid.axes.items() if name != "priorities"}
     orders = [_points(grid, tasks) for tasks in grid.task_sets]
     specs = []
     firsts: dict[tuple[Any, ...], RunSpec] = {}  # reading plain values takes longer than changing
@@ -145,7 +142,7 @@ def _combinations(grid: Grid) -> list[RunSpec]:
         ):
             if rank >= len(points):
                 continue
-            for method in dict.fromkeys(grid.methods):
+            for method in grid.methods:
                 takes = needs_of(method).takes_priorities
                 chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
                 can_train = _obstacle(method, tasks, _architecture(chosen)) is None
@@ -205,7 +202,6 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
         if grid.divisions is None:
             return (equal_priorities(tasks),)
         return coarse_to_fine(simplex_lattice(len(tasks), grid.divisions))
-    given = tuple(dict.fromkeys(given))
     for point in given:
         if len(point) != len(tasks):
             raise UsageError(
@@ -249,7 +245,9 @@ def check_grid(grid: Grid) -> None:
         raise UsageError("Expected at least one method and one task, got none.")
     if grid.seeds < 1:
         raise UsageError(f"Expected at least 1 seed, got {grid.seeds}.")
-    for dotted in grid.axes:
+    check_once("method", grid.methods)
+    for dotted, values in grid.axes.items():
+        check_once(f"value of {dotted}", values)
         _check_used(grid, dotted)
     for tasks in grid.task_sets:
         obstacles = [
@@ -266,6 +264,14 @@ def check_grid(grid: Grid) -> None:
             f"Expected a grid of at most {MAX_RUNS:,} runs, got {num_runs:,}. Use fewer "
             "--divisions, --seeds or values."
         )
+
+
+def check_once(what: str, values: Iterable[Any]) -> None:
+    """Raise a `UsageError` if one of `values` is there twice; `what` is the word for one."""
+    counts = Counter(value if isinstance(value, str) else repr(value) for value in values)
+    for shown, count in counts.items():
+        if count > 1:
+            raise UsageError(f"Expected each {what} once, got {shown:.100} twice. Leave one out.")
 
 
 def _check_used(grid: Grid, dotted: str) -> None:
@@ -291,7 +297,7 @@ def _num_runs(grid: Grid) -> int:
     num_values = math.prod(
         len(values) for name, values in grid.axes.items() if name != "priorities"
     )
-    methods = [needs_of(method) for method in dict.fromkeys(grid.methods)]
+    methods = [needs_of(method) for method in grid.methods]
     num_takers = sum(method.takes_priorities for method in methods)
     num_points = (_num_points(grid, len(tasks)) for tasks in grid.task_sets)
     per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)

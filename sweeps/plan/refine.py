@@ -167,13 +167,14 @@ def _chosen(
     group: Mapping[str, RunSpec], grid: Grid, num_points: int, store: Store
 ) -> dict[str, Any]:
     from analysis.load.axes import choose_axes, signs
+    from analysis.load.metrics import declared_by
 
     tasks = next(iter(group.values())).tasks
     divisions = grid.divisions or len(tasks)
-    axes = choose_axes(tasks)
+    results = store.for_each(store.result, list(group))
+    axes = choose_axes(tasks, declared=declared_by(filter(None, results), tasks))
     turn = signs(axes)
     values: dict[Any, dict[tuple[int, ...], list[list[float | None]]]] = {}
-    results = store.for_each(store.result, list(group))
     for spec, result in zip(group.values(), results, strict=True):
         if result is None or spec.priorities is None:
             raise UsageError("Expected a finished run with priorities, got another.")

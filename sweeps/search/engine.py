@@ -36,7 +36,7 @@ from sweeps.text import counted
 
 
 def reference_of(points: np.ndarray) -> np.ndarray:
-    """Return the worst of `points` (num_points, objectives) on each objective, and a bit more."""
+    """Return the worst of `points` (num_points, num_tasks) on each task, and a bit more."""
     width = np.ptp(points, axis=0)
     return points.max(axis=0) + REFERENCE_MARGIN * np.where(width > 0, width, 1.0)
 
@@ -48,7 +48,7 @@ def ranked(points: Mapping[int, np.ndarray]) -> list[int]:
     that their points cover; of equals the earlier first.
 
     Args:
-        points: candidate -> (num_priorities, objectives), minimised and finite.
+        points: candidate -> (num_priorities, num_tasks), minimised and finite.
     """
     if not points:
         return []
@@ -71,7 +71,7 @@ def best_subset(points: Mapping[int, Sequence[float]], size: int) -> list[int]:
     equals the earlier first. Greedy choice covers at least 63 % of the best subset's hypervolume.
 
     Args:
-        points: key -> objectives, minimised and finite.
+        points: key -> a value a task, minimised and finite.
         size: how many.
     """
     chosen: list[int] = []
@@ -143,7 +143,7 @@ def _first_rung(trials: Trials) -> dict[str, dict[int, RunSpec]]:
         _train(trials, 0, pending)
         for method in bases:
             for i in generation:
-                points = _objectives(trials, candidates[method][i], trials.rungs[0])
+                points = _task_values(trials, candidates[method][i], trials.rungs[0])
                 mean = None if points is None else points.mean(axis=0)
                 trials.tell(studies[method], "candidate_told", (method, i), mean)
     return candidates
@@ -161,9 +161,9 @@ def _train(trials: Trials, rung: int, candidates: Sequence[RunSpec]) -> None:
         trials.train(what, specs, epoch)
 
 
-def _objectives(trials: Trials, candidate: RunSpec, epoch: int) -> np.ndarray | None:
-    """Return a candidate's (priorities, objectives) after an epoch, None unless it has all."""
-    points = [trials.objectives(spec, epoch) for spec in _specs(trials, candidate)]
+def _task_values(trials: Trials, candidate: RunSpec, epoch: int) -> np.ndarray | None:
+    """Return a candidate's (priorities, tasks) after an epoch, None unless it has all."""
+    points = [trials.task_values(spec, epoch) for spec in _specs(trials, candidate)]
     found = [point for point in points if point is not None]
     return np.array(found) if len(found) == len(points) else None
 
@@ -173,7 +173,7 @@ def _ranked_rung(
 ) -> dict[str, Any]:
     """Return which candidates of a rung go on; none from the last, where the best wins."""
     epoch = trials.rungs[rung]
-    points = {i: _objectives(trials, candidates[i], epoch) for i in alive}
+    points = {i: _task_values(trials, candidates[i], epoch) for i in alive}
     order = ranked({i: p for i, p in points.items() if p is not None})
     is_last = rung == len(trials.rungs) - 1
     return {
@@ -278,7 +278,7 @@ def _explore(trials: Trials, tuned: Mapping[str, RunSpec]) -> dict[str, dict[int
             trials.train("Exploring priorities", specs, None)
         for method in tuned:
             for i in generation:
-                values = trials.objectives(explored[method][i], None)
+                values = trials.task_values(explored[method][i], None)
                 trials.tell(studies[method], "told", (method, i), values)
     return explored
 

@@ -26,6 +26,7 @@ from analysis.load.axes import choose_axes
 from mtl.errors import UserError
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
+from mtl.spec.tasks import declared_task
 from mtl.store import Store
 from sweeps.search.decisions import DecisionLog, begin, decided_specs
 from sweeps.search.options import TUNED, Interval, SearchOptions, rung_epochs, tuning_points
@@ -63,7 +64,7 @@ class Study:
         storage: BaseStorage,
         name: str,
         distributions: Mapping[str, FloatDistribution],
-        num_objectives: int,
+        num_tasks: int,
         options: SearchOptions,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,7 +73,7 @@ class Study:
         self._study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["minimize"] * num_objectives,
+            directions=["minimize"] * num_tasks,
             sampler=RandomSampler(seed=0),  # each trial brings its own
         )
 
@@ -141,7 +142,8 @@ class Trials:
         self.bases, self.options, self.store, self._train = dict(bases), options, store, train
         self.log = DecisionLog(folder / "decisions.jsonl")
         begin(self.log, self.bases, options)
-        self.axes = choose_axes(next(iter(self.bases.values())).tasks)
+        tasks = next(iter(self.bases.values())).tasks
+        self.axes = choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
         self.rungs = rung_epochs(options.epochs)
         self.tuning_points = tuning_points(options.num_tasks)
         self.runs = {spec.run_id(): spec for spec in decided_specs(bases, options, self.log)}
@@ -180,7 +182,7 @@ class Trials:
         """Return how many epochs a run has been trained."""
         return len(self.store.epochs(run_id))
 
-    def objectives(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
+    def task_values(self, spec: RunSpec, epoch: int | None) -> np.ndarray | None:
         """Return a run's validation metrics, minimised, or None if it has none.
 
         Args:

@@ -130,10 +130,29 @@ def test_own_names_of_columns_are_mapped():
         operating_points(given, METRICS, {"algos": "method"})
 
 
+def test_last_priority_may_be_left_out():
+    given = frame().drop(columns="priority_drowsiness")
+    nested = given.rename(columns={"priority_steering": "config/priorities/steering"})
+    whole = operating_points(frame(), METRICS).data
+    assert operating_points(given, METRICS).data == whole
+    assert operating_points(nested, METRICS).data == whole
+
+
+def test_metric_of_ones_own_may_have_the_name_of_an_alias():
+    given = frame().rename(columns={"auroc": "acc"})
+    figure = operating_points(given, {**METRICS, "drowsiness": "acc:max:share"})
+    assert figure.layout.yaxis.title.text == "drowsiness acc (share), higher is better"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda f: f.drop(columns="seed"), "Seeds are needed"),
+        (lambda f: f.assign(auroc=70.0), "between 0 and 1 in column auroc.*Divide percentages"),
+        (
+            lambda f: pd.concat([f.assign(dropout=0.1), f.assign(dropout=0.2, mae=5.0)]),
+            r"which differs in dropout \(report each value apart\)",
+        ),
         (lambda f: f.iloc[:0], "at least one row"),
         (lambda f: f.assign(mae="fast"), "numbers in column mae"),
         (lambda f: f.assign(state="ERROR"), "finished runs in the DataFrame, got 12 runs"),

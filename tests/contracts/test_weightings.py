@@ -117,7 +117,7 @@ UNITS_MATTER = {"gradnorm", "imtl_l", "stch", "uncertainty"}
 
 @EVERY_METHOD
 def test_unit_of_one_loss_matters_where_it_may(method: str) -> None:
-    losses = series(4, 3, 3)
+    losses = series(2, 2, 3) if method in GRADIENTS else series(4, 3, 3)
     options = {"weight_lr": 0.3} if "weight_lr" in METHODS[method].options else {}
     seen = []
     for unit in (1.0, 7.0):
@@ -184,15 +184,15 @@ def test_resuming_in_mid_period_changes_nothing(method: str) -> None:
     # The same parameters, weights and state to the last bit, through a file as training has it.
     def periods(weighting: Weighting, problem: Descent, steps: range) -> None:
         for step in steps:
-            absent = torch.tensor([True, step != 5, True, True])
+            absent = torch.tensor([True, step != 3, True, True])
             problem.take(weighting, [step], absent)
-            if step % 3 == 2:
+            if step % 2:
                 weighting.end_period()
 
     options = {"update_weights_every": 2} if method == "torchjd:NashMTL" else {}
     whole, whole_problem = build(method, 4, **options), Descent(4)
-    periods(whole, whole_problem, range(9))
-    for stop in (1, 7):
+    periods(whole, whole_problem, range(6))
+    for stop in (1, 5):
         first, problem = build(method, 4, **options), Descent(4)
         periods(first, problem, range(stop))
         file = io.BytesIO()
@@ -201,7 +201,7 @@ def test_resuming_in_mid_period_changes_nothing(method: str) -> None:
         second, problem = build(method, 4, **options), problem.copy()
         second.load_state_dict(torch.load(file, weights_only=True))
         assert equal_states(second.state_dict(), first.state_dict())
-        periods(second, problem, range(stop, 9))
+        periods(second, problem, range(stop, 6))
         for one, other in zip(whole_problem.parameters, problem.parameters, strict=True):
             assert torch.equal(one, other)
         assert equal_states(whole.state_dict(), second.state_dict())

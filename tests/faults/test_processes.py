@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps import priority_grid
+from sweeps import command, priority_grid
+from sweeps.command import write_reports
 from sweeps.launch.session import SCRATCH_PREFIX
 from tests.faults.tiny_sweep import (
     ENDED,
@@ -46,7 +47,7 @@ STATUS = "sweeps/priority_grid/status.json"
 
 
 def test_killed_and_stopped_sweep_ends_with_the_same_results(
-    tmp_path, data_root, undisturbed, capsys
+    tmp_path, data_root, undisturbed, sweeps, monkeypatch, capsys
 ):
     store = tmp_path / "store"
     generator = printed_seed(1)
@@ -59,7 +60,12 @@ def test_killed_and_stopped_sweep_ends_with_the_same_results(
         process.kill()
         process.communicate()
     stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 15))
-    out = assert_resumes(store, argv, undisturbed(*SHORT))
+    # The second start went on with what the first one left; the third, for its end, needs no Ray.
+    kept = finished_files(store)
+    monkeypatch.setattr(command, "write_reports", write_reports)
+    status, out, said = sweeps.here(store, *SHORT)
+    assert (status, said) == (0, "")
+    assert_as_undisturbed(store, undisturbed(*SHORT), kept)
     assert len(out.splitlines()) < 25
     assert "ray" not in out.lower().replace(str(tmp_path).lower(), "")
     assert (store / "sweeps/priority_grid/report/report.html").exists()

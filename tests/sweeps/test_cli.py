@@ -93,6 +93,8 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--set", "priorities=[0.2,0.3,0.5]"], "Expected 2 priorities"),
         (["--set", "optimizer.learning_rate=-1"], "to be positive"),
         (["--tasks", "depth", "depth"], "distinct tasks"),
+        (["--methods", "lsb", "lsb"], "Expected each method once, got lsb twice"),
+        (["--set", "epochs=3,3"], "Expected each value of epochs once, got 3 twice"),
         (["--set", "priorities=[-0.5,1.5]"], "positive priorities"),
         (["--set", "method=lsb"], "set by --methods"),
         (["--set", "epochs=2", "epochs=3"], "got it by --set and by --set"),
@@ -240,6 +242,7 @@ def test_command_line_wins_over_the_config_file(tmp_path):
     ("text", "says"),
     [
         ("- a\n- b\n", "Expected names with values"),
+        ("epochs: 3\n5: 4\n", "Expected names of options and fields in .*, got the name 5"),
         ("methods: {a: 1}", "methods in .* to be of type str, got {'a': 1}"),
         ("seeds: many", "seeds in .* to be of type int"),
         ("baselines: 1", "baselines in .* to be of type bool"),

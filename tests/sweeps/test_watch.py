@@ -105,11 +105,19 @@ def test_driver_that_is_silent_seems_gone(store, state):
     assert "gone" not in text(store)
 
 
+def test_runs_that_cannot_be_read_are_not_called_undone(store, monkeypatch):
+    write_status(store, done=20)
+    error = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(Store, "run_ids", lambda _: (_ for _ in ()).throw(error))
+    view = seen(store)
+    assert view.fronts == ("Hypervolume: the runs cannot be read (Permission denied).",)
+
+
 def test_hypervolume_is_that_of_the_validation_split(store):
     # lsb: (0.7, 0.3) and (0.6, 0.4) over the baseline (0.5, 0.2):
     # 0.2 x 0.1 + 0.1 x (0.2 - 0.1) = 0.03; fixed has one point.
     fixed = next(index for index, spec in enumerate(SPECS) if spec.method == "fixed")
-    assert seen(store).fronts == ("Hypervolume: no run is done yet.",)
+    assert seen(store).fronts == ("Hypervolume: no result can be read yet.",)
     finish(store, LSB[0], 0.7, 0.3)
     finish(store, LSB[1], 0.6, 0.4)
     finish(store, fixed, 0.6, 0.3)

@@ -83,6 +83,7 @@ def test_stopped_in_mid_epoch_it_resumes(runtime, undisturbed, tmp_path, monkeyp
     assert_same_outcome(undisturbed, stopped, spec.run_id())
 
 
+@pytest.mark.slow  # a killed sweep resumes in tests/faults; here stopped_in_mid_epoch
 def test_killed_process_resumes(runtime, tmp_path, data_root):
     spec = tiny(epochs=20)  # many: a busy machine looks late
     undisturbed, killed = Store(tmp_path / "a"), Store(tmp_path / "b")

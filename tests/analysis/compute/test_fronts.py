@@ -196,14 +196,14 @@ def test_range_over_spread_by_hand_with_unequal_seeds():
     assert delta1.range_of_means == pytest.approx(0.3)
     assert delta1.pooled_sd == pytest.approx(pooled)
     assert delta1.ratio == pytest.approx(0.3 / pooled)
-    assert delta1.least_margin_over_prior == pytest.approx(0.05)
+    assert delta1.min_margin_over_prior == pytest.approx(0.05)
     # A constant metric has no ratio, and no prior no margin.
     assert (miou.range_of_means, miou.pooled_sd, miou.ratio) == (0.0, 0.0, None)
-    assert miou.least_margin_over_prior is None
+    assert miou.min_margin_over_prior is None
     # Where lower is better the margin turns; one seed has no spread.
     runs = frame([("lsb", 0.2, 0, 0, 0), ("lsb", 0.8, 0, 0, 0)]).assign(depth_rmse=[1.0, 1.5])
     (rmse,) = spreads(operating_points(runs, (RMSE,)), (RMSE,), {"depth_rmse": 1.2})
-    assert rmse.least_margin_over_prior == pytest.approx(-0.3)
+    assert rmse.min_margin_over_prior == pytest.approx(-0.3)
     assert (rmse.pooled_sd, rmse.ratio) == (None, None)
 
 

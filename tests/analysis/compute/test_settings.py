@@ -1,5 +1,6 @@
 """What a sweep varies, compared: values by hand from small made stores."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -138,6 +139,16 @@ def test_pairs_share_seeds_and_differ_in_one_thing(store):
         # Three seeds of one sign: 2 of 8 permutations are as far.
         assert (d.p, d.minimum_p, d.seeds) == (0.25, 0.25, SEEDS)
         assert d.p_adjusted == 1.0
+
+
+def test_settings_stand_in_the_order_of_their_fields(store):
+    fill(store, by_hand)
+    (made,) = compared(store)
+    assert made.family.fields == ("data.num_train", "optimizer.learning_rate")
+    first, second = (
+        list(dict.fromkeys(values)) for values in zip(*made.family.settings, strict=True)
+    )
+    assert made.family.settings == tuple(itertools.product(first, second))
 
 
 def test_rows_without_two_common_seeds_are_not_paired(store):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from analysis.page import as_png, embedded
+from analysis.render.labels import labelled, text_size
 from analysis.render.panels import (
     Area,
     Arrow,
@@ -191,3 +192,19 @@ def test_every_logarithmic_axis_has_a_few_ticks(low, high):
     assert all(low <= value <= high for value, _ in ticks)
     assert len({text for _, text in ticks}) == len(ticks)
     assert all(math.isclose(float(text), value, rel_tol=1e-6) for value, text in ticks)
+
+
+def test_long_axis_titles_are_wrapped_within_a_placed_panel():
+    title = "steering mean absolute percentage error (degrees of the wheel), lower is better"
+    scale = Scale(title, (1.0, 0.0))
+    panel = labelled(Panel("p", scale, scale, ()), ())
+    short = labelled(Panel("p", Scale("x", (1.0, 0.0)), Scale("y", (1.0, 0.0)), ()), ())
+    narrow = plotly_values(panel)["variants"][0]["layout"]
+    for axis, length in (("xaxis", 320.0), ("yaxis", 400.0)):
+        lines = narrow[axis]["title"]["text"].split("<br>")
+        assert " ".join(lines) == title
+        assert max(text_size(line, narrow["font"]["size"])[0] for line in lines) <= length
+    (least, *_), (usual, *_) = panel.layouts, short.layouts
+    assert least.left > usual.left
+    assert least.bottom > usual.bottom
+    assert least.inner[3] - least.inner[1] == usual.inner[3] - usual.inner[1], "axes as high"

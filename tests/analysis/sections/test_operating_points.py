@@ -9,16 +9,17 @@ import pytest
 from matplotlib.path import Path
 
 from analysis.load.runs import load_stores
-from analysis.page import build
+from analysis.page import build, environment
 from analysis.render.labels import MAX_COVERED, around, overlaps, text_size
-from analysis.render.panels import DARK, LIGHT, Area, Arrow, Callout, Rule, Style
+from analysis.render.panels import DARK, LIGHT, SYMBOLS, Area, Arrow, Callout, Rule, Style
+from analysis.render.paper import MARKERS
 from analysis.render.plotly_json import plotly_values
 from analysis.sections.operating_points import (
     Plane,
     operating_point_figures,
 )
 from mtl.spec import RunSpec
-from mtl.spec.methods import METHODS
+from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.spec.sections import TASKS
 from tests.analysis.conftest import depth_and_segmentation, fill, findings_of, finish, make_spec
 from tests.metrics import METRICS, PLOTTED_METRIC
@@ -251,10 +252,13 @@ def test_colours_are_legible_on_their_paper(palette):
 
 
 def test_styles_of_many_arms_differ():
-    styles = [Style(number) for number in range(42)]
-    assert len({(style.colour, style.symbol) for style in styles}) == 42
+    styles = [Style(number) for number in range(78)]
+    assert len({(style.colour, style.symbol) for style in styles}) == 78
     assert len({(style.colour, style.dash) for style in styles[:30]}) == 30
-    assert len(METHODS) <= 42, "every method at once"
+    assert len(METHODS) <= 78, "every method at once"
+    assert len(OWN_METHODS) <= len(SYMBOLS) == len(MARKERS), "where colours say another thing"
+    glyph = environment().get_template("parts.html.j2").module.glyph
+    assert len({str(glyph(symbol)) for symbol in SYMBOLS}) == len(SYMBOLS)
 
 
 def test_every_method_at_once_has_its_own_style(store):

@@ -5,7 +5,7 @@ import re
 
 from analysis.load.axes import TIMES
 from analysis.reports import write_reports
-from analysis.sections.settings import settings_section
+from analysis.sections.settings import differences_text, settings_section
 from mtl.spec.sections import ARCHITECTURES, NetworkSpec
 from tests.analysis.compute.test_settings import by_hand, compared, done, fill, run
 
@@ -38,6 +38,18 @@ def test_figures_show_points_fronts_and_metrics_against_numbers(store):
     assert len(single.x) == 2 * 3, "rates x seeds"
     assert f"4 settings of {made_fields(made)} {TIMES} 2 methods" in section.lead
     assert len({panel.name for figure in section.figures for panel in figure.panels}) == 1 + 4 + 8
+
+
+def test_sentence_on_differences_says_how_many_seeds_it_takes(store):
+    fill(store, by_hand)
+    (made,) = compared(store)
+    number = len(made.differences)
+    assert number == 2 * (4 + 4)  # tasks x (methods, rates): image counts are not paired
+    text = differences_text(made)
+    assert f"None of {number} paired differences can be significant" in text
+    assert "the minimum attainable p of one test is 0.25 with so few seeds" in text
+    assert "with 10 seeds one of them could be" in text
+    assert number * 2 / 2**9 > 0.05 > number * 2 / 2**10
 
 
 def made_fields(made) -> str:
@@ -74,7 +86,7 @@ def test_page_says_why_sets_stay_apart(store, tmp_path):
     done(store, run(data={"num_test": 50}), 0.7)
     reports = write_reports([store], tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "2 sets of settings stay apart: data num test 100 and data num test 50." in page
+    assert "2 sets of settings stay apart: test images 100 and test images 50." in page
     assert "so that their values say nothing of each other" in page
     for label, report in reports.items():
         if label:
@@ -83,5 +95,5 @@ def test_page_says_why_sets_stay_apart(store, tmp_path):
     assert tables == {"settings.csv", "settings.tex", "settings_2.csv", "settings_2.tex"}
     # One terminal table for each set, under its title; the path once.
     text = reports[""].to_text()
-    assert len(re.findall(r"^data num test \d+$", text, re.MULTILINE)) == 2
+    assert len(re.findall(r"^test images \d+$", text, re.MULTILINE)) == 2
     assert text.count("Report: ") == 1

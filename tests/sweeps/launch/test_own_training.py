@@ -169,7 +169,7 @@ BAD = {
     ),
     "reports NaN": (
         REPORT + "    tune.report({'mae': float('nan'), 'auroc': 0.5})\n",
-        "finite mae within its range in report 2 of MODULE:train, got no value",
+        "finite mae within its range in report 2 of MODULE:train, got NaN",
     ),
     "leaves the range": (
         "    tune.report({'mae': 1.0, 'auroc': 50})\n",

@@ -54,7 +54,7 @@ def test_lasting_failure_is_reported_and_passing_one_raised(error, state, tmp_pa
         assert reported == [{"state": state}]
     if state == "failed":
         told = failure_sentence(store.error(run_id))
-        assert told == str(error) or told == f"ValueError: {error}"
+        assert told.removeprefix("ValueError: ").rstrip(".") == str(error).rstrip(".")
 
 
 def test_every_metric_reaches_tune(tmp_path, reported):
@@ -125,8 +125,8 @@ def test_failures_count_from_one_after_progress():
         (None, ""),
         ("\n", ""),
         ("Traceback\nmtl.errors.StoreError: Expected a: b.\n", "Expected a: b."),
-        ("torch.cuda.OutOfMemoryError: 2 GB", "OutOfMemoryError: 2 GB"),
-        ("Its process died. See x.y: there", "Its process died. See x.y: there"),
+        ("torch.cuda.OutOfMemoryError: 2 GB", "OutOfMemoryError: 2 GB."),
+        ("Its process died. See x.y: there", "Its process died. See x.y: there."),
     ],
 )
 def test_failure_is_shown_without_modules(recorded, sentence):

@@ -152,6 +152,21 @@ def test_earlier_runs_replace_the_model(tmp_path):
     assert both.source == "earlier runs in the store and the shipped cost model"
 
 
+def test_price_after_tiny_runs_leaves_out_what_does_not_grow(tmp_path):
+    store = Store(tmp_path / "store")
+    (tiny, *_) = grid_specs(
+        dataclasses.replace(GRID, fields={**GRID.fields, "data.num_train": 40, "epochs": 1})
+    )
+    # 10 ms a training image; 100 validation images at .3 of that; two seconds for the rest.
+    seconds = {"device_seconds": 0.4, "wall_seconds": 0.4 + 0.3 + 2.0}
+    finish(store, tiny)
+    store.write_manifest(tiny.run_id(), seconds)
+    run = grid_specs(GRID)[0]
+    epochs = 0.01 * (run.data.num_train + 0.3 * 100) * run.epochs
+    (found,) = costs([run], tmp_path, store=store).run_seconds.values()
+    assert found == (pytest.approx((2 + epochs) * 0.9), pytest.approx((2 + epochs) * 1.1))
+
+
 def test_damaged_files_of_earlier_runs_are_ignored(tmp_path):
     store = Store(tmp_path / "store")
     runs = grid_specs(GRID)

@@ -33,8 +33,8 @@ def plan(**changes):
 def test_large_plans_are_quick():
     began = time.process_time()
     assert len(coarse_to_fine(simplex_lattice(2, 50_000))) == 49_999
-    assert len(plan(divisions=3000).specs) == 11_996
-    assert time.process_time() - began < 12  # the quadratic order alone takes far longer
+    assert len(plan(divisions=1000).specs) == 3_996
+    assert time.process_time() - began < 6  # the quadratic order alone takes far longer
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_larger_grid_keeps_the_old_runs():
 def test_equal_runs_are_planned_once():
     specs = plan().specs
     assert make_plan("n", "k", itertools.chain(specs, reversed(specs))).specs == specs
-    assert plan(methods=("lsb", "fixed", "lsb")).specs == specs
+    assert plan(task_sets=(("depth", "segmentation"),) * 2).specs == specs
 
 
 def test_plan_is_the_same_in_another_process():
