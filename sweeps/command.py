@@ -2,17 +2,20 @@
 
     table and command line -> plan -> launch -> report
 
-What takes long to import (torch, Ray, pandas, even numpy) is imported where it is needed: --help
-and a plan answer at once, and a finished sweep asked for again needs no Ray.
+What takes long to import (torch, Ray, pandas, rich, even numpy) is imported where it is needed:
+--help and a plan answer at once, and a finished sweep asked for again needs no Ray.
 """
 
 import json
 import math
 import sys
+import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
@@ -34,12 +37,17 @@ from sweeps.plan.cost import (
 )
 from sweeps.plan.describe import plan_json, plan_notes, refinement_note, runs_text, sums_text
 from sweeps.plan.refine import decide, decision_text, num_added, record, refined_plan
-from sweeps.status.display import Display, make_display
 from sweeps.status.journal import Journal, end_state, note_stopped, revisions, sweep_lock
-from sweeps.status.progress import Snapshot, SweepProgress
+from sweeps.status.progress import Efficiency, Snapshot, SweepProgress
 from sweeps.text import counted, duration, duration_range, failure_sentence, run_text
 
+if TYPE_CHECKING:
+    from sweeps.launch.session import Session
+    from sweeps.status.display import Display
+
 CONTINUES = "What is done is kept; the same command continues."
+SECONDS_BETWEEN_LOOKS = 0.5
+"""At whether the last runs are training."""
 
 
 def deadline_of(command: Command) -> float:
@@ -57,6 +65,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
     """
 
     def sweep() -> int:
+        began = time.monotonic()
         command = parse_command(kind, description, argv, table)
         deadline = deadline_of(command)
         plan = make_plan(command.name, kind, grid_specs(command.grid))
@@ -64,7 +73,7 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         if command.plan_only:
             show_plan(command, plan, slots)
             return 0
-        return train_and_report(command, plan, slots, deadline)
+        return train_and_report(command, plan, slots, deadline, began)
 
     return run(kind, sweep, continues=True)
 
@@ -148,7 +157,7 @@ def prepare_data(
     specs: Collection[Spec],
     progress: SweepProgress,
     journal: Journal,
-    display: Display,
+    display: "Display",
 ) -> None:
     """Prepare the data of `specs` on this machine; a cluster's nodes do so, once each."""
     needed = dict.fromkeys(spec.data for spec in specs if isinstance(spec, RunSpec))
@@ -271,16 +280,32 @@ def budget_text(cost: Estimate, hours: float, slots: int) -> str:
 
 
 def train_and_report(
-    command: Command, plan: Plan, slots: int, deadline: float, *, with_report: bool = True
+    command: Command,
+    plan: Plan,
+    slots: int,
+    deadline: float,
+    began: float,
+    *,
+    with_report: bool = True,
 ) -> int:
-    """Train what is left of a plan and write its report; return the exit status."""
+    """Train what is left of a plan and write its report; return the exit status.
+
+    Args:
+        command: understood.
+        plan: what it asks for.
+        slots: runs side by side.
+        deadline: reading of `time.monotonic` at which the sweep stops.
+        began: its reading when the command began.
+        with_report: whether to write one.
+    """
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
     check_answers(command.execution.address)  # where nobody does, nothing is written
     store = Store(command.store)
     revisions(store, plan.name, plan.kind)
-    with sweep_lock(store, plan.name) as store:
-        trained = _Trainer(command, store, slots, deadline).train_all(plan)
+    with sweep_lock(store, plan.name) as store, ExitStack() as ending:
+        trainer = _Trainer(command, store, slots, deadline, ending)
+        trained = trainer.train_all(plan)
         if trained.was_stopped:
             return 1
         plan, snapshot = trained.plan, trained.progress.snapshot()
@@ -289,7 +314,34 @@ def train_and_report(
         if not snapshot.is_over:
             print(out_of_time_text(snapshot, command.execution.budget_hours), file=sys.stderr)
         reported = not with_report or write_reports(store, plan)
+        ending.close()
+        if trainer.seconds_trained:
+            used = Efficiency(trainer.seconds_trained, trainer.slots, time.monotonic() - began)
+            print(used.to_text())
+            trained.journal.status(snapshot, end_state(snapshot), now=True, efficiency=used.share)
         return 0 if reported and trained.is_complete else 1
+
+
+@contextmanager
+def report_imported(progress: SweepProgress) -> Iterator[None]:
+    """Import what a report takes, in a thread, once every run that is left is training.
+
+    It takes a second or two, for which nobody then waits at the end.
+    """
+    over = threading.Event()
+
+    def import_in_time() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            if progress.all_are_training:
+                import analysis.page  # noqa: F401
+
+                return
+
+    threading.Thread(target=import_in_time, name="report").start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def out_of_time_text(snapshot: Snapshot, hours: float | None) -> str:
@@ -317,7 +369,7 @@ class _Trained:
         return self.progress.snapshot().is_over and not self.progress.failed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Trainer:
     """Trains the runs of a sweep whose lock is held."""
 
@@ -326,6 +378,11 @@ class _Trainer:
     slots: int
     deadline: float
     """Reading of `time.monotonic` at which the sweep stops."""
+    ending: ExitStack
+    """In which Ray ends."""
+    seconds_trained: float = 0.0
+    """Of all runs, together."""
+    _session: "Session | None" = field(default=None, init=False)
 
     def train_all(self, plan: Plan) -> _Trained:
         """Train the grid, then what --refine adds; asked again, go on where that was left."""
@@ -397,14 +454,28 @@ class _Trainer:
         Returns:
             Whether every run has ended, well or not, or the budget is spent.
         """
-        from sweeps.launch.driver import launch
+        from sweeps.launch.session import Session, workers_for
+        from sweeps.status.display import make_display
 
         command = self.command
         to_train = plan.without(progress.done | progress.failed)
         journal.event("started", num_runs=len(plan.specs), num_done=len(progress.done))
-        with StopSignals(self.deadline) as signals, make_display() as display:
+        with (
+            StopSignals(self.deadline) as signals,
+            make_display() as display,
+            report_imported(progress),
+        ):
+            if self._session is None:
+                workers = workers_for(progress)
+                self._session = self.ending.enter_context(
+                    Session(command.execution, plan.name, workers, modules=plan.modules)
+                )
+            session = self._session
             try:
+                session.start()
                 prepare_data(command, to_train.values(), progress, journal, display)
+                from sweeps.launch.driver import launch  # Ray Tune; Ray itself starts meanwhile
+
                 launch(
                     plan,
                     self.store,
@@ -414,6 +485,7 @@ class _Trainer:
                     journal,
                     display,
                     signals,
+                    session=session,
                 )
                 stopped_by = signals.received
             except StopRequested as error:
@@ -421,8 +493,12 @@ class _Trainer:
             except BaseException:
                 note_stopped(progress, journal)
                 raise
+        self.seconds_trained += progress.seconds_trained
+        self.slots = progress.slots
         snapshot = progress.snapshot()
         goes_on = more_follows and snapshot.is_over and not progress.failed
+        if not goes_on:
+            session.leave()
         journal.status(snapshot, "running" if goes_on else end_state(snapshot), now=True)
         if not snapshot.is_over and stopped_by is not None:
             print(

@@ -9,6 +9,7 @@ In Python: `from sweeps import Metric, Sweep`. See docs/own-sweep.md.
 import argparse
 import itertools
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,12 +173,13 @@ class Sweep:
         return space_of({run_id: _readable(spec) for run_id, spec in self._plan.runs.items()})
 
     def _run(self, execution: Execution, keep: str, *, with_report: bool) -> int:
+        began = time.monotonic()
         if execution.address is None:  # a cluster's driver may lack what the function imports
             load_object(self.train, "training function")
         asked = self._command(execution, keep=keep)
         deadline = deadline_of(asked)
         slots = num_slots(asked)
-        return train_and_report(asked, self._plan, slots, deadline, with_report=with_report)
+        return train_and_report(asked, self._plan, slots, deadline, began, with_report=with_report)
 
     def _command(
         self, execution: Execution, *, keep: str = "final", as_json: bool = False

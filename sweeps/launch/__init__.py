@@ -17,6 +17,20 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # a stop costs at most an epoch, which is repeated
 }
+OWN_RAY = {
+    "RAY_worker_niceness": "0",
+    "RAY_enable_worker_prestart": "1",  # as the node starts, and without waiting for them
+    "RAY_prestart_worker_first_driver": "0",
+    "PL_DISABLE_FORK": "1",  # what Tune gives its actors
+}
+"""For a Ray that is started on this machine; a cluster's is as its owner started it.
+
+Niceness: Ray's workers have 15, so that anything else that runs on the machine takes their time:
+beside one busy process a sweep would get less than half of its core. A sweep that was asked for is
+work like any other; whoever wants it to yield starts it with `nice`, which its workers inherit.
+"""
+WORKER_MODULES = ("sweeps.launch.worker", "mtl.training")
+"""What workers import as they start, before they are given a run of a network."""
 
 
 def set_environment() -> None:

@@ -5,10 +5,9 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -19,6 +18,9 @@ from sweeps.launch import Execution
 from sweeps.launch.preflight import PACKAGES, Needs, Versions, check_alike, look, versions
 from sweeps.launch.ray_private import submitted_runtime_env
 from sweeps.text import size
+
+if TYPE_CHECKING:
+    from ray import tune
 
 SECONDS_TO_ANSWER = 300.0
 """A node may first have to unpack the code and start a process."""
@@ -42,12 +44,14 @@ class Resources:
     not_on: frozenset[str] = frozenset()
     """Ids of nodes that no run may be given to."""
 
-    def of_a_run(self) -> dict[str, float] | tune.PlacementGroupFactory:
+    def of_a_run(self) -> "dict[str, float] | tune.PlacementGroupFactory":
         """Return what Tune is to ask of Ray for a run."""
         asked = {"cpu": self.cpus, "gpu": self.gpus}
         asked |= {"memory": float(self.memory_bytes)} if self.memory_bytes else {}
         if not self.not_on:
             return asked
+        from ray import tune  # only here: it takes a second, in which Ray itself can start
+
         bundle = {{"cpu": "CPU", "gpu": "GPU"}.get(name, name): n for name, n in asked.items()}
         labels = {NODE_LABEL: f"!in({','.join(sorted(self.not_on))})"}
         return tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])

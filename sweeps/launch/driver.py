@@ -26,7 +26,7 @@ from sweeps.launch.cluster import (
     worker_nodes,
 )
 from sweeps.launch.preflight import Needs
-from sweeps.launch.session import Session
+from sweeps.launch.session import Session, workers_for
 from sweeps.launch.signals import StopSignals
 from sweeps.launch.tracker import Tracker
 from sweeps.launch.worker import Train, make_trainable, named_trainable
@@ -97,7 +97,7 @@ def launch(
         varies=plan.varies, is_cluster=execution.address is not None,
         budget_hours=execution.budget_hours,
     )  # fmt: skip
-    own = Session(execution, plan.name, signals, modules=plan.modules)
+    own = Session(execution, plan.name, workers_for(progress), modules=plan.modules)
     with nullcontext(session) if session else own as held:
         _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
     for run_id in list(progress.running):
@@ -124,6 +124,7 @@ def _launch(
         ended_before = tracker.num_ended
         try:
             scratch = session.begin()
+            signals.install()  # Ray has just taken SIGTERM
             open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
             resources = resources_of(execution, observed_memory(store, open_specs))
             progress.slots = resources.slots

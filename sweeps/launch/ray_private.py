@@ -7,15 +7,20 @@ release has changed.
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray._private import ray_constants, services, utils, worker
+from ray._private.node import Node
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray.train._internal.session import get_session
-from ray.tune import Checkpoint
-from ray.tune.experiment import Trial
+
+if TYPE_CHECKING:  # Ray Tune takes a second to import, in which Ray itself can start
+    from ray.tune import Checkpoint
+    from ray.tune.experiment import Trial
 
 LOOPBACK = "127.0.0.1"
 
@@ -44,42 +49,136 @@ def silence_raylets() -> None:
     worker._worker_logs_enabled = False
 
 
-def forget_failures(trial: Trial) -> None:
+def forget_failures(trial: "Trial") -> None:
     """Let only the newest failure of a trial count towards `max_failures`."""
     trial.run_metadata.num_failures = 1
     trial.run_metadata.invalidate_cache()
 
 
-class _OwnSession(services.ConsolePopen):
-    """A process of Ray that leads a session of its own."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, start_new_session=True)
+NO_AGENT = (
+    "import ctypes, os, signal; parent = os.getppid(); "
+    "ctypes.CDLL(None).prctl(1, signal.SIGKILL); "  # PR_SET_PDEATHSIG
+    "parent == os.getppid() and signal.pause()"
+)
+"""What stands in for the dashboard's agent: a raylet ends if its agent does. It goes with the
+raylet."""
 
 
 @contextlib.contextmanager
-def own_sessions() -> Iterator[None]:
-    """Start the processes of Ray that start meanwhile in sessions of their own.
+def lean_start(
+    environment: Mapping[str, str], num_workers: int, *, dashboard: bool
+) -> Iterator[None]:
+    """Let `ray.init` start what a sweep on this machine needs, and nothing else.
 
-    Ray only shields them from SIGINT. A stop signal to the driver's process group, as `timeout` and
-    batch systems send it, would end them under a driver that wants to stop in order. They still go
-    with a driver that is killed: the kernel tells them of it by PR_SET_PDEATHSIG, whatever their
-    session. Where it cannot, Ray ends the driver's process group instead, and they stay in it.
+    Ray starts five Python processes beside its own core, waits for two of them in turn, and for
+    its workers in the end. Without a dashboard, four of the five have nothing to do: dashboard,
+    its agent, the monitor of an autoscaler, and that of logs.
+
+    The processes start in sessions of their own. Ray only shields them from SIGINT: a stop signal
+    to the driver's process group, as `timeout` and batch systems send it, would end them under a
+    driver that wants to stop in order. They still go with a driver that is killed: the kernel tells
+    them of it by PR_SET_PDEATHSIG, whatever their session, as soon as the *thread* is gone that
+    started them. Where it cannot, Ray ends the driver's process group instead, and they stay in it.
+
+    Args:
+        environment: of Ray's processes and workers, beside this process's own.
+        num_workers: processes that are started before anybody asks for one.
+        dashboard: whether there is one.
     """
-    if not utils.detect_fate_sharing_support():
+    own_session = utils.detect_fate_sharing_support()
+
+    class _Popen(services.ConsolePopen):
+        def __init__(
+            self, command: Sequence[str], *args: Any, env: Mapping[str, str], **kwargs: Any
+        ) -> None:
+            if command[0] == services.RAYLET_EXECUTABLE:
+                command = raylet_command(command, num_workers, dashboard=dashboard)
+            kwargs |= {"env": {**environment, **env}, "start_new_session": own_session}
+            super().__init__(command, *args, **kwargs)
+
+    replaced: list[tuple[Any, str, Any]] = [(services, "ConsolePopen", _Popen)]
+    if not dashboard:
+        not_started = ("start_monitor", "start_log_monitor", "start_api_server")
+        replaced += [(Node, name, lambda *_, **__: None) for name in not_started]
+        # Looking for its libraries imports them.
+        replaced.append((utils, "get_dashboard_dependency_error", lambda: "none is asked for"))
+    with _replaced(replaced):
         yield
-        return
-    rays_own = services.ConsolePopen
-    services.ConsolePopen = _OwnSession  # type: ignore[misc]
+
+
+def raylet_command(command: Sequence[str], num_workers: int, *, dashboard: bool) -> list[str]:
+    """Return the command of a raylet with so many workers to begin with.
+
+    Without a dashboard its agent is one that does nothing, and all ports are given: a raylet waits
+    for every port that an agent is to choose.
+
+    Raises:
+        RuntimeError: if the command lacks what is replaced, as that of another Ray may.
+    """
+    changed = list(command)
+
+    def put(name: str, change: Callable[[str], str]) -> None:
+        places = [i for i, part in enumerate(changed) if part.startswith(f"--{name}=")]
+        if len(places) != 1:
+            raise RuntimeError(f"Expected one --{name} of Ray's raylet, got {len(places)}.")
+        changed[places[0]] = f"--{name}={change(changed[places[0]].partition('=')[2])}"
+
+    put("num_prestart_python_workers", lambda _: str(num_workers))
+    if not dashboard:
+        agent = subprocess.list2cmdline([sys.executable, "-I", "-S", "-c", NO_AGENT])
+        metrics, export, listen, environments = _free_ports(4)
+        put("dashboard_agent_command", lambda _: agent)
+        put("metrics-agent-port", lambda _: metrics)
+        put("metrics_export_port", lambda _: export)
+        changed.append(f"--dashboard_agent_listen_port={listen}")
+        put("runtime_env_agent_port", lambda _: environments)
+        unset = "--runtime-env-agent-port="
+        put(
+            "runtime_env_agent_command",
+            lambda held: held.replace(f"{unset}0", f"{unset}{environments}"),
+        )
+    return changed
+
+
+@contextlib.contextmanager
+def _replaced(attributes: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Put values in place of attributes for a while."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in attributes]
+    for owner, name, value in attributes:
+        setattr(owner, name, value)
     try:
         yield
     finally:
-        services.ConsolePopen = rays_own  # type: ignore[misc]
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _free_ports(number: int) -> list[str]:
+    """Return ports of the loopback that nobody has now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for held in sockets:
+            held.bind((LOOPBACK, 0))
+        return [str(held.getsockname()[1]) for held in sockets]
+
+
+@contextlib.contextmanager
+def environment_inherited() -> Iterator[None]:
+    """Keep Tune from giving its actors an environment of their own.
+
+    On a machine whose Ray this process started they inherit the variables that Tune would hand
+    them; and an actor with an environment of its own gets a new process, not one that waits.
+    """
+    from ray.tune.execution import class_cache
+
+    names = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
+    with _replaced([(class_cache, name, {}) for name in names]):
+        yield
 
 
 @contextlib.contextmanager
 def reports_taken(
-    take: Callable[[dict[str, Any], Checkpoint | None], None], checkpoint: Checkpoint | None
+    take: "Callable[[dict[str, Any], Checkpoint | None], None]", checkpoint: "Checkpoint | None"
 ) -> Iterator[None]:
     """Hand what a training function reports to `take`; what `take` itself reports goes to Ray.
 
@@ -87,10 +186,12 @@ def reports_taken(
         take: called with metrics and checkpoint in place of `tune.report`.
         checkpoint: what `tune.get_checkpoint` returns meanwhile.
     """
+    from ray.train._internal.session import get_session
+
     session: Any = get_session()
     rays_own = session.report
 
-    def report(metrics: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
+    def report(metrics: dict[str, Any], checkpoint: "Checkpoint | None" = None) -> None:
         session.report = rays_own
         try:
             take(metrics, checkpoint)

@@ -1,5 +1,8 @@
 """Ray, quiet and thrown away after use: its folder, its start, and one Ray for several launches.
 
+Ray starts and ends in a thread beside the driver's: while data are prepared and modules imported,
+and while the report is made.
+
 The throw-away folder is held while it is used; after a kill a later start removes it.
 """
 
@@ -9,10 +12,11 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,9 +24,9 @@ import ray
 from ray.exceptions import RayError
 
 from mtl.errors import PreflightError
-from mtl.spec import Runtime, Spec
+from mtl.spec import RunSpec, Runtime, Spec
 from mtl.store import Store
-from sweeps.launch import ENVIRONMENT, Execution, set_environment
+from sweeps.launch import ENVIRONMENT, OWN_RAY, WORKER_MODULES, Execution, set_environment
 from sweeps.launch.cluster import (
     Resources,
     has_nodes,
@@ -33,14 +37,15 @@ from sweeps.launch.cluster import (
 from sweeps.launch.preflight import Needs, check_answers, needs_of
 from sweeps.launch.ray_private import (
     LOOPBACK,
+    environment_inherited,
+    lean_start,
     local_init,
-    own_sessions,
     set_is_cluster,
     silence_raylets,
 )
-from sweeps.launch.signals import StopSignals
 from sweeps.plan.cost import num_cpus, num_gpus
 from sweeps.status.display import Display
+from sweeps.status.progress import SweepProgress
 from sweeps.text import counted
 
 OBJECT_STORE_BYTES = 100_000_000
@@ -121,16 +126,33 @@ def _lives(process_id: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Workers:
+    """The processes that wait for runs before these are given to Ray, on a machine of our own."""
+
+    number: int
+    train_networks: bool
+    """Whether they import what trains networks meanwhile: not for a function of one's own, which
+    has torch read its number of threads when Ray has set it for the run."""
+
+
+def workers_for(progress: SweepProgress) -> Workers:
+    """Return what starts with Ray for the runs that are not settled: no more than they need."""
+    left = [spec for run_id, spec in progress.runs.items() if not progress.is_settled(run_id)]
+    train_networks = all(isinstance(spec, RunSpec) for spec in left)
+    return Workers(min(progress.slots, len(left)), train_networks)
+
+
 @contextlib.contextmanager
 def started_ray(
-    execution: Execution, sweep: str, signals: StopSignals, modules: Collection[str] = ()
+    execution: Execution, sweep: str, workers: Workers, modules: Collection[str] = ()
 ) -> Iterator[tuple[Path, str | None]]:
     """Start Ray on this machine, or join a cluster.
 
     Args:
         execution: where Ray is; to the nodes of a cluster the project's code travels.
         sweep: what the dashboard calls this job.
-        signals: entered by the caller.
+        workers: what is started with Ray on this machine.
         modules: top-level ones from outside that the runs name; they travel too.
 
     Yields:
@@ -151,39 +173,56 @@ def started_ray(
     with scratch_folder() as scratch:
         # Failures are reported in the sweep's own words; Ray would print each with its trace.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        code = travelling_code(scratch, modules) if address else {"env_vars": {}}
-        where: dict[str, Any] = {"address": address} if address else _on_this_machine(scratch)
-        where |= {"include_dashboard": execution.dashboard} if not address else {}
-        try:
-            with warnings.catch_warnings(), own_sessions():
-                warnings.simplefilter("ignore")  # hints of Ray about future releases
-                set_is_cluster(address is not None)
-                context = ray.init(
-                    log_to_driver=False,
-                    logging_level=logging.CRITICAL,
-                    runtime_env={**code, "env_vars": ENVIRONMENT | code["env_vars"]},
-                    job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
-                    **where,
-                )
-        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-            ray.shutdown()
-            raise PreflightError(_not_started(address, error)) from error
-        try:
-            signals.install()
-            if not address:
-                _keep_token_private()
-            silence_raylets()
-            url = context.dashboard_url
-            yield scratch, f"http://{url}" if url else None
-        finally:
-            ray.shutdown()
+        where = _elsewhere(execution, scratch, modules) if address else _here(execution, scratch)
+        starting = contextlib.nullcontext() if address else _lean_start(execution, workers)
+        inherited = contextlib.nullcontext() if address else environment_inherited()
+        with inherited:
+            try:
+                with warnings.catch_warnings(), starting:
+                    warnings.simplefilter("ignore")  # hints of Ray about future releases
+                    set_is_cluster(address is not None)
+                    context = ray.init(
+                        log_to_driver=False,
+                        logging_level=logging.CRITICAL,
+                        job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
+                        **where,
+                    )
+            except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+                ray.shutdown()
+                raise PreflightError(_not_started(address, error)) from error
+            try:
+                if not address:
+                    _keep_token_private()
+                silence_raylets()
+                url = context.dashboard_url if address or execution.dashboard else None
+                yield scratch, f"http://{url}" if url else None
+            finally:
+                ray.shutdown()
 
 
-def _on_this_machine(scratch: Path) -> dict[str, Any]:
+def _lean_start(execution: Execution, workers: Workers) -> AbstractContextManager[None]:
+    """Return what starts Ray's processes with the environment that the workers are to have."""
+    environment = dict(OWN_RAY)
+    if workers.train_networks:
+        environment["RAY_preload_python_modules"] = ",".join(WORKER_MODULES)
+        # As Ray would set it once a run is given to the worker; torch reads it before that.
+        environment["OMP_NUM_THREADS"] = str(max(1, int(execution.cpus_per_run)))
+    return lean_start(environment, workers.number, dashboard=execution.dashboard)
+
+
+def _elsewhere(execution: Execution, scratch: Path, modules: Collection[str]) -> dict[str, Any]:
+    code = travelling_code(scratch, modules)
+    runtime_env = {**code, "env_vars": ENVIRONMENT | code["env_vars"]}
+    return {"address": execution.address, "runtime_env": runtime_env}
+
+
+def _here(execution: Execution, scratch: Path) -> dict[str, Any]:
+    """Workers inherit the environment of this process; one that is set for them takes longer."""
     return {
         "address": "local",
         "num_cpus": num_cpus(),
         "num_gpus": num_gpus(),
+        "include_dashboard": execution.dashboard,
         "dashboard_host": LOOPBACK,
         "object_store_memory": OBJECT_STORE_BYTES,
         **local_init(scratch / RAY),
@@ -207,6 +246,48 @@ def _keep_token_private(path: Path = Path("~/.ray/auth_token")) -> None:
         path.expanduser().chmod(0o600)
 
 
+class _Beside:
+    """A context that is entered and left in a thread of its own.
+
+    The thread lives as long as the context is entered: the kernel ends the processes of Ray with
+    the thread that started them.
+    """
+
+    def __init__(self, context: AbstractContextManager[Any]) -> None:
+        self._context = context
+        self._entered, self._leave = threading.Event(), threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._hold, name="ray")
+        self._thread.start()
+
+    def _hold(self) -> None:
+        try:
+            with self._context as self._value:
+                self._entered.set()
+                self._leave.wait()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._entered.set()
+
+    def value(self) -> Any:
+        """Return what the context yields, once it does; raise what it raised."""
+        self._entered.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def leave(self) -> None:
+        """Begin to leave the context, as soon as it is entered."""
+        self._leave.set()
+
+    def left(self) -> None:
+        """Leave the context."""
+        self.leave()
+        self._thread.join()
+
+
 class Session:
     """Ray as `execution` asks for it; as a context manager it leaves none behind.
 
@@ -215,7 +296,7 @@ class Session:
     Args:
         execution: resources and where Ray is.
         name: of the sweep, for the dashboard.
-        signals: entered by the caller.
+        workers: what starts with Ray on this machine.
         further_bytes: that the store will grow by beyond the runs of the first launch.
         modules: top-level ones from outside that the runs name.
     """
@@ -224,14 +305,13 @@ class Session:
         self,
         execution: Execution,
         name: str,
-        signals: StopSignals,
+        workers: Workers,
         further_bytes: int = 0,
         modules: Collection[str] = (),
     ) -> None:
-        self._execution, self._name, self._signals = execution, name, signals
+        self._execution, self._name, self._workers = execution, name, workers
         self._further_bytes, self._modules = further_bytes, modules
-        self._stack = ExitStack()
-        self._ray: tuple[Path, str | None] | None = None
+        self._ray: _Beside | None = None
         self.needs: Needs | None = None
         """Of the runs, once the nodes of a cluster were found to have it; later ones must too."""
         self._announced = False
@@ -244,24 +324,44 @@ class Session:
         """End Ray, if it runs."""
         self.end()
 
+    def start(self) -> None:
+        """Begin to start Ray, unless it runs; `begin` waits for it."""
+        if self._ray is None:
+            self._ray = _Beside(
+                started_ray(self._execution, self._name, self._workers, self._modules)
+            )
+
     def begin(self) -> Path:
         """Return the throw-away folder of a Ray that runs; start one if there is none.
 
         Raises:
             PreflightError: if that fails.
         """
-        if self._ray is not None and not has_nodes():
+        self.start()
+        scratch, _ = self._started()
+        if not has_nodes():
             self.end()  # it died since the last launch
+            self.start()
+            scratch, _ = self._started()
+        return scratch
+
+    def _started(self) -> tuple[Path, str | None]:
+        """Return what `started_ray` yields."""
         if self._ray is None:
-            self._ray = self._stack.enter_context(
-                started_ray(self._execution, self._name, self._signals, self._modules)
-            )
-        return self._ray[0]
+            raise RuntimeError("Expected a Ray that was started, got none.")
+        value: tuple[Path, str | None] = self._ray.value()
+        return value
+
+    def leave(self) -> None:
+        """Begin to end Ray, if it runs; nothing more is asked of it."""
+        if self._ray is not None:
+            self._ray.leave()
 
     def end(self) -> None:
         """End Ray, if it runs; `begin` starts another."""
-        self._ray = None
-        self._stack.close()
+        beside, self._ray = self._ray, None
+        if beside is not None:
+            beside.left()
 
     def preflight(
         self,
@@ -286,7 +386,7 @@ class Session:
             self.needs = replace(needs, versions=versions, store_bytes=0)
             display.say(f"Checked {counted(len(nodes), 'node')}: store, data, disk and versions.")
         if execution.dashboard and not self._announced:
-            display.say(dashboard_sentence(self._ray[1] if self._ray else None))
+            display.say(dashboard_sentence(self._started()[1]))
             self._announced = True
 
 

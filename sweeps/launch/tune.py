@@ -67,6 +67,8 @@ class _Callback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         run_id = trial.config["run_id"]
+        if "seconds" in result:
+            self._tracker.progress.trained(run_id, result["seconds"])
         if "state" in result:
             self._tracker.run_ended(run_id, result["state"])
         elif "incompatible" in result:

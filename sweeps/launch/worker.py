@@ -5,6 +5,7 @@ Imported by Ray's worker processes; torch comes in with the first training, not 
 
 import functools
 import os
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,8 +45,9 @@ def make_trainable(
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune calls with a run's `run_id` and settings.
 
-    After each epoch it reports `epoch`, `losses` and metrics as `<split>/<task>/<metric>`; in the
-    end `state` (done, paused, failed or busy) and, if done, the selected epoch's metrics. What may
+    After each epoch it reports `epoch`, `losses`, the `seconds` that it has been training and
+    metrics as `<split>/<task>/<metric>`; in the end `state` (done, paused, failed or busy),
+    `seconds` and, if done, the selected epoch's metrics. What may
     pass on a second try is raised, so that Tune tries again. Under a stale `lease` it is `busy`:
     the run is another driver's, and left as it is. On a node that lacks what runs need it reports
     `{"incompatible": why, "node_id"}` and trains nothing.
@@ -75,14 +77,22 @@ def make_trainable(
             if publishes:  # a local sweep without dashboard has nobody to publish to
                 publish(spec, record)
             metrics = flat_metrics(record.metrics)
-            tune.report({"epoch": record.epoch, "losses": list(record.losses), **metrics})
+            tune.report(
+                {"epoch": record.epoch, "losses": list(record.losses), **spent(), **metrics}
+            )
 
+        def spent() -> dict[str, float]:
+            return {} if began is None else {"seconds": time.monotonic() - began}
+
+        began: float | None = None
         metrics: dict[str, float] = {}
         try:
             store.clear_error(run_id)
             spec = store.spec(run_id)
             here = at_hand(spec, runtime, local_data)
-            result = (train or _train_of(spec))(spec, store, here, on_epoch=on_epoch)
+            trains = train or _train_of(spec)
+            began = time.monotonic()
+            result = trains(spec, store, here, on_epoch=on_epoch)
             state, metrics = "done", flat_metrics(result.selected_metrics)
         except RunPausedError:
             state = "paused"
@@ -92,7 +102,7 @@ def make_trainable(
             if store.error(run_id) is None:
                 store.write_error(run_id, traceback.format_exc())
             state = "failed"
-        tune.report({"state": state, **metrics})
+        tune.report({"state": state, **spent(), **metrics})
 
     return train_run
 

@@ -7,6 +7,7 @@ needs none of them.
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -49,14 +50,14 @@ from sweeps.search.options import (
     search_bases,
     search_options,
 )
-from sweeps.status.display import Display, make_display
 from sweeps.status.journal import Journal, revisions, sweep_lock
-from sweeps.status.progress import SweepProgress
+from sweeps.status.progress import Efficiency, SweepProgress
 from sweeps.text import counted
 
 if TYPE_CHECKING:
     from sweeps.launch.session import Session
     from sweeps.search.engine import Outcome
+    from sweeps.status.display import Display
 
 
 def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | None) -> int:
@@ -68,6 +69,7 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
     """
 
     def search() -> int:
+        began = time.monotonic()
         command = parse_command(kind, description, argv, table, add_options)
         _check_command(command)
         bases = search_bases(command)
@@ -76,7 +78,7 @@ def run_search(kind: str, description: str, table: Grid, argv: Sequence[str] | N
         if command.plan_only:
             _show_plan(asked)
             return 0
-        return _search_and_report(asked)
+        return _search_and_report(asked, began)
 
     return run(kind, search, continues=True)
 
@@ -212,7 +214,7 @@ def _show_plan(asked: _Asked) -> None:
     print("\n".join([*lines, *measured]))
 
 
-def _search_and_report(asked: _Asked) -> int:
+def _search_and_report(asked: _Asked, began: float) -> int:
     command = asked.command
     for note in command.notes:
         print(note)
@@ -221,13 +223,20 @@ def _search_and_report(asked: _Asked) -> int:
     check_answers(command.execution.address)
     with sweep_lock(Store(command.store), command.name) as store:
         check_machine(command, store, asked.bases.values(), asked.bytes_to_come(store))
-        return _report(asked, store, _search(asked, store))
+        outcome, batches = _search(asked, store)
+        status = _report(asked, store, outcome)
+        if batches.seconds_trained:
+            used = Efficiency(batches.seconds_trained, asked.slots, time.monotonic() - began)
+            print(used.to_text())
+            batches.write_end("finished", used.share)
+        return status
 
 
-def _search(asked: _Asked, store: Store) -> "Outcome":
+def _search(asked: _Asked, store: Store) -> "tuple[Outcome, _Batches]":
     """Search to the end; whatever ends it early is in status.json."""
     from sweeps.search.engine import search
     from sweeps.search.study import Trials
+    from sweeps.status.display import make_display
 
     plan, to_come = asked.plan(asked.decided(store)), asked.bytes_to_come(store)
     journal = Journal(store, plan, tuned=TUNED, reported=False)
@@ -247,7 +256,7 @@ def _search(asked: _Asked, store: Store) -> "Outcome":
             if isinstance(error, StopRequested):
                 raise UserError(f"Stopped by {error}. {CONTINUES}") from error
             raise
-    return outcome
+    return outcome, batches
 
 
 def _report(asked: _Asked, store: Store, outcome: "Outcome") -> int:
@@ -279,13 +288,15 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
     """Under the sweep's lock."""
     journal: Journal
     """Of this start."""
-    display: Display
+    display: "Display"
     signals: StopSignals
     """Entered by the caller."""
     decided: dict[str, RunSpec]
     """Run id -> spec of the runs that are decided on."""
     bytes_to_come: int
     """See `_Asked.bytes_to_come`."""
+    seconds_trained: float = 0.0
+    """Of all runs, together."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _session: "Session | None" = None
 
@@ -313,10 +324,10 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
             self.display.say(f"{what}: {counted(len(plan.specs), 'run')}.")
             self._launch(plan, pause_after)
 
-    def write_end(self, state: str) -> None:
+    def write_end(self, state: str, efficiency: float | None = None) -> None:
         """Write to status.json that nothing is running: `finished` or `stopped`."""
         progress = self._progress(self.asked.plan([]), None, is_finished=state == "finished")
-        self.journal.status(progress.snapshot(), state, now=True)
+        self.journal.status(progress.snapshot(), state, now=True, efficiency=efficiency)
 
     def _reached(self, run_id: str, epoch: int | None) -> bool:
         """Return whether a run is done, or paused after `epoch` or later and says so.
@@ -334,19 +345,22 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
         return PAUSED_AFTER in (self.store.manifest(run_id) or {})
 
     def _launch(self, plan: Plan, pause_after: int | None) -> None:
-        from sweeps.launch.driver import launch
-        from sweeps.launch.session import Session
+        from sweeps.launch.session import Session, workers_for
 
         command, journal = self.asked.command, self.journal
         progress = self._progress(plan, pause_after)
         if self._session is None:
             journal.event("started", num_runs=len(self.decided), num_done=len(progress.done))
-            prepare_data(command, plan.specs, progress, journal, self.display)
             of_batch = sum(stored_bytes(spec, command.runtime) for spec in plan.specs)
             further = max(0, self.bytes_to_come - of_batch)
+            workers = workers_for(progress)
             self._session = self._stack.enter_context(
-                Session(command.execution, plan.name, self.signals, further, plan.modules)
+                Session(command.execution, plan.name, workers, further, plan.modules)
             )
+            self._session.start()
+            prepare_data(command, plan.specs, progress, journal, self.display)
+        from sweeps.launch.driver import launch  # Ray Tune; Ray itself starts meanwhile
+
         launch(
             plan,
             self.store,
@@ -358,6 +372,7 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
             self.signals,
             session=self._session,
         )
+        self.seconds_trained += progress.seconds_trained
         journal.status(progress.snapshot(), "running", now=True)
         if self.signals.received is not None:
             raise UserError(f"Stopped by {self.signals.received}. {CONTINUES}")

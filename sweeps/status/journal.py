@@ -120,13 +120,21 @@ class Journal:
         line = {"time": utc_now(), "event": what, **details}
         self._store.append_line(self._store.sweep_key(self._name, "events.jsonl"), line)
 
-    def status(self, snapshot: Snapshot, state: str, *, now: bool = False) -> None:
+    def status(
+        self,
+        snapshot: Snapshot,
+        state: str,
+        *,
+        now: bool = False,
+        efficiency: float | None = None,
+    ) -> None:
         """Write status.json, at most every two (on object storage ten) seconds unless `now`.
 
         Args:
             snapshot: where the sweep stands.
             state: `preparing`, `running`, `stopped` or `finished`.
             now: write however little time has passed.
+            efficiency: of a command that has ended, see `sweeps.status.progress.Efficiency`.
         """
         written = self._status_written
         if not now and written is not None and self._clock() - written < self._pause:
@@ -144,6 +152,7 @@ class Journal:
                 "paused": snapshot.paused,
                 "waiting": snapshot.waiting,
                 **({"undecided": snapshot.undecided} if snapshot.undecided else {}),
+                **({} if efficiency is None else {"efficiency": round(efficiency, 4)}),
                 "running": [
                     {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}
                     for run in snapshot.running

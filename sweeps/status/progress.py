@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from mtl.spec import OwnSpec, Spec
 from sweeps.plan.cost import Range, makespan
+from sweeps.text import counted, duration
 
 PACES_REMEMBERED = 50
 PACE_MARGIN = 0.1
@@ -35,6 +36,8 @@ class RunningRun:
     """Of the last epoch, in task order."""
     pace: float | None = None
     """Measured seconds per expected second."""
+    seconds: float = 0.0
+    """That its training has taken in this process, as far as it has said."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,31 @@ class Snapshot:
     def is_over(self) -> bool:
         """Return whether every run is done, has failed or is paused as asked."""
         return self.done + self.failed + self.paused == self.total
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """How much of what a command had was spent on training."""
+
+    seconds_trained: float
+    """Of all runs together: steps, evaluation and checkpoints; not the start of their processes."""
+    slots: int
+    """Runs side by side."""
+    wall_seconds: float
+    """Of the whole command, report included."""
+
+    @property
+    def share(self) -> float:
+        """Return training seconds over slots x wall seconds; 1 is the most there can be."""
+        return self.seconds_trained / (self.slots * self.wall_seconds)
+
+    def to_text(self) -> str:
+        """Return a phrase for people."""
+        at_a_time = f"{counted(self.slots, 'run')} at a time"
+        return (
+            f"Efficiency {self.share:.2f}: {at_a_time} trained for {100 * self.share:.0f} % of the "
+            f"{duration(self.wall_seconds)} that this command took."
+        )
 
 
 class SweepProgress:
@@ -111,6 +139,7 @@ class SweepProgress:
         self._epochs = dict(epochs_before or {})
         self._clock = clock
         self._began: float | None = None
+        self._seconds_of_ended = 0.0
         self._paces: deque[float] = deque(maxlen=PACES_REMEMBERED)
         self._longest: int | None = None
         """Epochs of the longest run that has ended well, for runs whose spec does not say."""
@@ -136,9 +165,31 @@ class SweepProgress:
         self.running[run_id] = replace(run, epoch=epoch, losses=losses)
         self._epochs[run_id] = epoch
 
+    def trained(self, run_id: str, seconds: float) -> None:
+        """Note for how long a run has been training since it was started."""
+        if run_id in self.running:
+            self.running[run_id] = replace(self.running[run_id], seconds=seconds)
+
+    @property
+    def seconds_trained(self) -> float:
+        """Return the seconds that runs have been training, all together."""
+        return self._seconds_of_ended + sum(run.seconds for run in self.running.values())
+
+    @property
+    def all_are_training(self) -> bool:
+        """Return whether no run waits, and each that is left has finished an epoch."""
+        running = list(self.running.values())
+        settled = len(self.done) + len(self.failed) + len(self.paused)
+        return settled + len(running) == len(self.runs) and all(run.epoch for run in running)
+
+    def _leave(self, run_id: str) -> RunningRun | None:
+        run = self.running.pop(run_id, None)
+        self._seconds_of_ended += 0.0 if run is None else run.seconds
+        return run
+
     def finish(self, run_id: str, *, succeeded: bool) -> None:
         """Count a run as done, or as failed."""
-        run = self.running.pop(run_id, None)
+        run = self._leave(run_id)
         if run is not None and run.spec.epochs is None and succeeded:
             self._longest = max(run.epoch, self._longest or 0)
             if run.started is not None:
@@ -149,7 +200,7 @@ class SweepProgress:
 
     def pause(self, run_id: str) -> None:
         """Count a run as left on purpose: nothing more is asked of it now."""
-        self.running.pop(run_id, None)
+        self._leave(run_id)
         self.paused.add(run_id)
 
     def is_settled(self, run_id: str) -> bool:
@@ -158,7 +209,7 @@ class SweepProgress:
 
     def interrupt(self, run_id: str) -> None:
         """Count a run as waiting again: it will be resumed, or another process trains it."""
-        self.running.pop(run_id, None)
+        self._leave(run_id)
 
     def snapshot(self) -> Snapshot:
         """Return where the sweep stands now."""

@@ -16,13 +16,21 @@ import pytest
 import ray
 import ray.train._internal.session
 from ray._private import ray_constants, services, utils, worker
+from ray._private.node import Node
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.trainable import trainable_fn_utils, wrap_function
 
-from sweeps.launch import ray_private, tune
-from sweeps.launch.ray_private import forget_failures, own_sessions, reports_taken
+from sweeps.launch import OWN_RAY, ray_private, tune
+from sweeps.launch.ray_private import (
+    environment_inherited,
+    forget_failures,
+    lean_start,
+    reports_taken,
+)
 
 ROOT = Path(__file__).parents[2]
+KINDS = ("head", "ray")
 
 
 def test_ray_private_is_touched_in_one_file():
@@ -58,17 +66,80 @@ def test_submitted_job_is_in_the_environment(monkeypatch):
     assert ray_private.submitted_runtime_env() == {"pip": ["x"]}
 
 
+def started(code: str) -> str:
+    """Start what prints as Ray starts its processes; return what it prints."""
+    options = {"stdout": subprocess.PIPE, "env": dict(os.environ), "text": True}
+    return services.ConsolePopen([sys.executable, "-c", code], **options).communicate()[0]
+
+
 def test_ray_starts_its_processes_by_the_class_that_is_replaced():
     assert issubclass(services.ConsolePopen, subprocess.Popen)
     assert "ConsolePopen(" in inspect.getsource(services.start_ray_process)
     before = services.ConsolePopen
-    with own_sessions():
+    with lean_start({"RAY_worker_niceness": "0", "HOME": "x"}, 2, dashboard=True):
         assert (services.ConsolePopen is before) != utils.detect_fate_sharing_support()
-        code = "import os; print(os.getsid(0))"
-        started = services.ConsolePopen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        session = int(started.communicate()[0])
+        names = "os.getsid(0), os.environ['RAY_worker_niceness'], os.environ['HOME'] != 'x'"
+        session, niceness, is_own = started(f"import os; print({names})").split()
     assert services.ConsolePopen is before
-    assert (session != os.getsid(0)) == utils.detect_fate_sharing_support()
+    assert (int(session) != os.getsid(0)) == utils.detect_fate_sharing_support()
+    assert (niceness, is_own) == ("0", "True")
+
+
+def test_ray_starts_by_methods_what_a_sweep_without_dashboard_leaves_out():
+    head, node = (inspect.getsource(getattr(Node, f"start_{what}_processes")) for what in KINDS)
+    assert "self.start_monitor()" in head
+    assert "self.start_api_server(" in head
+    assert "self.start_log_monitor()" in node
+    assert "utils.get_dashboard_dependency_error()" in inspect.getsource(services.start_raylet)
+    before = Node.start_api_server
+    with lean_start({}, 2, dashboard=False):
+        assert Node.start_api_server is not before
+    assert Node.start_api_server is before
+
+
+def test_raylet_has_the_options_that_are_replaced(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        services, "start_ray_process", lambda command, *_, **__: seen.append(command)
+    )
+    needed = inspect.signature(services.start_raylet).parameters
+    given: dict[str, object] = dict.fromkeys(needed, "")
+    given |= {
+        name: parameter.default
+        for name, parameter in needed.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    given |= {name: 0 for name in needed if name.endswith("_port")}
+    given["resource_and_label_spec"] = SimpleNamespace(
+        to_resource_dict=lambda: {"CPU": 2}, labels={}, num_cpus=2
+    )
+    given["resource_isolation_config"] = SimpleNamespace(is_enabled=lambda: False)
+    services.start_raylet(**given)
+    (command,) = seen
+    assert command[0] == services.RAYLET_EXECUTABLE
+    changed = ray_private.raylet_command(command, 1, dashboard=False)
+    assert "--num_prestart_python_workers=1" in changed
+    ports = [part for part in changed if part.partition("=")[0].endswith(("-port", "_port"))]
+    chosen = ("--metrics", "--runtime_env_agent", "--dashboard_agent")
+    assert all(not part.endswith("=0") for part in ports if part.startswith(chosen))
+    (agent,) = [part for part in changed if part.startswith("--runtime_env_agent_command=")]
+    assert "--runtime-env-agent-port=0" not in agent
+    assert len(changed) == len(command) + 1
+    kept = ray_private.raylet_command(command, 1, dashboard=True)
+    assert [part for part in kept if part not in command] == ["--num_prestart_python_workers=1"]
+    with pytest.raises(RuntimeError, match="Expected one --num_prestart_python_workers"):
+        ray_private.raylet_command(["raylet"], 1, dashboard=True)
+
+
+def test_tune_hands_its_actors_an_environment_that_can_be_left_out():
+    source = inspect.getsource(class_cache._ActorClassCache.get)
+    assert "DEFAULT_ENV_VARS.copy()" in source
+    assert "in ENV_VARS_TO_PROPAGATE" in source
+    assert OWN_RAY.items() >= class_cache.DEFAULT_ENV_VARS.items()
+    before = class_cache.DEFAULT_ENV_VARS
+    with environment_inherited():
+        assert class_cache.DEFAULT_ENV_VARS == {}
+    assert class_cache.DEFAULT_ENV_VARS is before
 
 
 def test_failures_of_a_trial_can_be_forgotten(tmp_path):

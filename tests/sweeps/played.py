@@ -1,7 +1,9 @@
 """Finished runs, and a launch that finishes runs without training them."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from mtl.records import Result
 from mtl.spec import RunSpec
 from mtl.store import Store
 from sweeps import command
-from sweeps.launch import driver
+from sweeps.launch import driver, session
 from sweeps.launch.signals import StopRequested
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -22,6 +24,16 @@ def finish(store: Store, spec: RunSpec, metrics: Metrics = EMPTY, seconds: float
     store.write_manifest(run_id, {"wall_seconds": seconds})
     store.write_result(Result(run_id, "done", spec.epochs, "last", spec.epochs, metrics, metrics))
     return run_id
+
+
+def start_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a session have nothing to start."""
+
+    @contextlib.contextmanager
+    def started_ray(*_: object) -> Iterator[tuple[Path, None]]:
+        yield Path(), None
+
+    monkeypatch.setattr(session, "started_ray", started_ray)
 
 
 class PlayedLaunch:
@@ -48,6 +60,7 @@ class PlayedLaunch:
         self.states_before: list[str] = []
         self.deadline = 0.0
         monkeypatch.setattr(driver, "launch", self)
+        start_no_ray(monkeypatch)
         monkeypatch.setattr("mtl.data.prepared.prepare", lambda *_, **__: None)
         monkeypatch.setattr(command, "write_reports", self._report)
 
@@ -55,7 +68,9 @@ class PlayedLaunch:
         self.reported.append(len(plan.run_ids))
         return True
 
-    def __call__(self, plan, store, _execution, _runtime, progress, journal, _, signals) -> None:
+    def __call__(
+        self, plan, store, _execution, _runtime, progress, journal, _, signals, **_session
+    ) -> None:
         self.deadline = signals.deadline
         self.leases.append((store.lease.number, store.lease.token))
         status = store.sweep_folder(plan.name) / "status.json"

@@ -1,7 +1,6 @@
 """Launches whose rounds or trainings a test plays."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sweeps.priority_grid import GRID
 from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
-from tests.sweeps.played import EMPTY
+from tests.sweeps.played import EMPTY, start_no_ray
 
 
 class Said(Display):
@@ -73,12 +72,7 @@ def node(name: str = "a", **resources: float) -> dict[str, Any]:
 
 def play_ray(monkeypatch: pytest.MonkeyPatch, nodes: Callable[[], list[dict[str, Any]]]) -> None:
     """Let no Ray start, and its nodes be `nodes`, all of which have what runs need."""
-
-    @contextlib.contextmanager
-    def started_ray(*_: object) -> Iterator[tuple[Path, None]]:
-        yield Path(), None
-
-    monkeypatch.setattr(session, "started_ray", started_ray)
+    start_no_ray(monkeypatch)
     monkeypatch.setattr(cluster, "alive_nodes", nodes)
     monkeypatch.setattr(session, "preflight_nodes", lambda needs, nodes: {})
 

@@ -26,7 +26,7 @@ from mtl.store import Store
 from mtl.training import fit
 from sweeps.launch import Execution, tune
 from sweeps.launch.cluster import resources_of, worker_nodes
-from sweeps.launch.session import Session
+from sweeps.launch.session import Session, Workers
 from sweeps.launch.signals import StopSignals
 from tests.sweeps.launch.stage import Said, launch_specs
 
@@ -63,7 +63,10 @@ def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=
     """
     store, display = Store(root), Said()
     how = Execution(address=cluster.address, **execution)
-    with StopSignals() as signals, Session(how, "mine", signals) as session:
+    with (
+        StopSignals() as signals,
+        Session(how, "mine", Workers(0, False)) as session,
+    ):
         if before is not None:
             session.begin()
             session.preflight(specs, store, runtime, resources_of(how, 0), display)

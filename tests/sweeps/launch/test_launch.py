@@ -12,7 +12,7 @@ import pytest
 
 from mtl.store import Store
 from sweeps.launch import Execution, session, tune
-from sweeps.launch.session import Session
+from sweeps.launch.session import Session, Workers
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
@@ -22,7 +22,7 @@ from tests.sweeps.launch.stage import Said, launch_specs
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Session]:
     """Return a Ray that the launches of this file share."""
-    with StopSignals() as signals, Session(Execution(), "mine", signals) as held:
+    with Session(Execution(), "mine", Workers(2, train_networks=False)) as held:
         yield held
 
 

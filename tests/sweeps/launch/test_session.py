@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from mtl.errors import PreflightError
 from mtl.records import Result
 from mtl.store import Store
 from sweeps.launch import Execution, session
-from sweeps.launch.session import Session, started_ray
+from sweeps.launch.session import Session, Workers, started_ray, workers_for
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
+from sweeps.status.progress import SweepProgress
 from tests.sweeps.launch.stage import Said, launch_specs, node, play_ray
 from tests.sweeps.played import EMPTY
+
+IDLE = Workers(0, train_networks=False)
 
 
 class Rays:
@@ -68,7 +72,7 @@ def launches(root, rays, execution, *, before_second=lambda: None, crashes_in=()
 
     with (
         StopSignals() as signals,
-        Session(execution, "mine", signals, further_bytes=77) as held,
+        Session(execution, "mine", IDLE, further_bytes=77) as held,
     ):
         for specs in (grid_specs(GRID)[:2], grid_specs(GRID)[2:4]):
             progress = launch_specs(
@@ -108,7 +112,7 @@ def test_ray_that_crashed_in_a_round_is_replaced(tmp_path, rays):
 
 
 def test_session_without_a_launch_starts_nothing(rays):
-    with StopSignals() as signals, Session(Execution(), "mine", signals):
+    with Session(Execution(), "mine", IDLE):
         pass
     assert rays.starts == 0
 
@@ -122,6 +126,35 @@ def test_ray_that_cannot_start_ends_the_launch(tmp_path, rays, monkeypatch):
         launches(tmp_path / "s", rays, Execution())
 
 
+def test_workers_wait_for_no_more_runs_than_are_left():
+    runs = {spec.run_id(): spec for spec in grid_specs(GRID)[:3]}
+    progress = SweepProgress(runs, expected={}, slots=2)
+    assert workers_for(progress) == Workers(2, train_networks=True)
+    for run_id in list(runs)[:2]:
+        progress.finish(run_id, succeeded=True)
+    assert workers_for(progress) == Workers(1, train_networks=True)
+
+
+def test_ray_is_entered_and_left_in_one_thread_beside(monkeypatch):
+    threads = []
+
+    @contextlib.contextmanager
+    def started_ray(*_):
+        threads.append(threading.current_thread())
+        yield Path("here"), None
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(session, "started_ray", started_ray)
+    monkeypatch.setattr(session, "has_nodes", lambda: True)
+    with Session(Execution(), "mine", IDLE) as held:
+        held.start()
+        assert held.begin() == Path("here")
+        assert len(threads) == 1
+        held.leave()
+    assert threads[0] is threads[1] is not threading.current_thread()
+    assert not threads[0].is_alive()
+
+
 @pytest.mark.parametrize("error", [ConnectionError("Failed to connect. At all."), OSError("")])
 def test_cluster_that_cannot_be_joined_names_the_token_remedy(error, monkeypatch):
     def refuse(**_):
@@ -129,9 +162,8 @@ def test_cluster_that_cannot_be_joined_names_the_token_remedy(error, monkeypatch
 
     monkeypatch.setattr(session.ray, "init", refuse)
     with (
-        StopSignals() as signals,
         pytest.raises(PreflightError) as raised,
-        started_ray(Execution(address="auto"), "mine", signals),
+        started_ray(Execution(address="auto"), "mine", IDLE),
     ):
         pass
     text = str(raised.value)
@@ -143,9 +175,8 @@ def test_cluster_that_cannot_be_joined_names_the_token_remedy(error, monkeypatch
 def test_dashboard_without_a_token_is_refused_before_ray_starts(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with (
-        StopSignals() as signals,
         pytest.raises(PreflightError, match="Expected RAY_AUTH_MODE unset or 'token'"),
-        started_ray(Execution(dashboard=True), "mine", signals),
+        started_ray(Execution(dashboard=True), "mine", IDLE),
     ):
         pass
 

@@ -12,6 +12,7 @@ from mtl.store.plan_file import read_plan
 from mtl.store.states import read_runs
 from sweeps.launch import driver, preflight
 from sweeps.pareto_search import main
+from tests.sweeps.played import start_no_ray
 from tests.sweeps.search.conftest import Killed, Played
 
 OPTIONS = [
@@ -57,6 +58,7 @@ def make_stage(root, monkeypatch) -> SimpleNamespace:
         )
 
     monkeypatch.setattr(driver, "launch", launch)
+    start_no_ray(monkeypatch)
     monkeypatch.setattr("mtl.data.prepared.prepare", lambda *_, **__: None)
     seen.status = status
     seen.run = lambda *more: main([*OPTIONS, "--store", str(store.root), *more])

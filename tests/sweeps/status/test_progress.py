@@ -9,7 +9,7 @@ from rich.console import Console
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from sweeps.status.display import Display, LiveDisplay, make_display, summary
-from sweeps.status.progress import SweepProgress
+from sweeps.status.progress import Efficiency, SweepProgress
 from sweeps.text import duration, duration_range, run_text, size
 
 
@@ -197,3 +197,23 @@ def test_undecided_runs_of_a_search_count_in_what_is_left(clock):
     progress.finish("run2", succeeded=True)
     assert not progress.snapshot().is_over
     assert progress.snapshot().seconds_left == pytest.approx((30.0, 50.0))
+
+
+def test_efficiency_counts_the_training_of_all_attempts():
+    spec = grid_specs(GRID)[0]
+    run_id = spec.run_id()
+    progress = SweepProgress({run_id: spec}, expected={}, slots=2)
+    for seconds, end in ((30.0, progress.interrupt), (50.0, progress.pause)):
+        progress.start(run_id)
+        assert progress.all_are_training is False
+        progress.epoch(run_id, 1, [0.5])
+        assert progress.all_are_training
+        progress.trained(run_id, seconds / 2)
+        progress.trained(run_id, seconds)
+        end(run_id)
+    progress.trained(run_id, 1000.0)  # Tune repeats the last report
+    used = Efficiency(progress.seconds_trained, 2, 50.0)
+    assert used.share == pytest.approx(80 / 100)
+    assert used.to_text() == (
+        "Efficiency 0.80: 2 runs at a time trained for 80 % of the 50 s that this command took."
+    )
