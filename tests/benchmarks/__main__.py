@@ -1,4 +1,4 @@
-"""Measure and print: `python -m tests.benchmarks [NAME ...]`, all by default.
+"""Measure and print: `python -m tests.benchmarks [NAME ...]`, all by default but `gpu`.
 
 Every figure is the median of repeated measurements on one thread, with the least and the most
 beside it: on a shared machine look at the medians of one run and at their ratios. `derived` alone
@@ -6,20 +6,28 @@ measures errors, which do not vary.
 """
 
 import os
+import sys
+
+if __name__ == "__main__" and sys.argv[1:2] == ["gpu"]:
+    # Before all else: a bare GPU machine has not what the others import.
+    from tests.benchmarks.gpu import main as gpu
+
+    sys.exit(gpu(sys.argv[2:]))
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -37,6 +45,7 @@ from mtl.spec import RunSpec, Runtime
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
 from mtl.training import fit
+from mtl.training.checkpoint import CheckpointWriter
 from mtl.training.fit import _Run
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs
@@ -106,47 +115,65 @@ def training() -> None:
 
 
 def checkpoints() -> None:
-    """Seconds an epoch with a checkpoint after each and with the default, and bytes written."""
+    """What checkpoints after each epoch, and by default, cost an epoch and write."""
     large = {
         "tasks": ["depth", "normal", "segmentation"],
-        "epochs": 25,
+        "epochs": 12,
         "batch_size": 2,
-        "data": {"height": 64, "width": 64, "num_train": 2, "num_validation": 1, "num_test": 1},
+        "data": {"height": 32, "width": 32, "num_train": 2, "num_validation": 1, "num_test": 1},
         "network": {"architecture": "multi_column", "encoder": "mobilenetv2_100"},
     }
     for name, spec in (
         ("default job", default_spec()),
         ("large network, short epochs", RunSpec.from_dict(large)),
     ):
-        found = [
-            {apart: epoch_and_bytes(spec, apart) for apart in (0.0, Runtime.checkpoint_seconds)}
-            for _ in range(3)
-        ]
-        for apart in found[0]:
-            report(f"{name}, {apart:g} s apart: epoch", "s", [f[apart][0] for f in found])
-            report(f"{name}, {apart:g} s apart: written", "MB", [f[apart][1] for f in found])
-        ratios = [f[Runtime.checkpoint_seconds][0] / f[0.0][0] for f in found]
-        report(f"{name}: epoch, of one with a checkpoint", "", ratios)
+        pairs = [(checkpoint_cost(spec, 0.0), checkpoint_cost(spec)) for _ in range(3)]
+        for index, how in enumerate(("each epoch", "default")):
+            epochs, waits, written = zip(*(pair[index] for pair in pairs), strict=True)
+            report(f"{name}, {how}: epoch", "s", list(epochs))
+            report(f"{name}, {how}: of it waiting", "ms", list(waits))
+            report(f"{name}, {how}: written", "MB", list(written))
+        ratios = [default[0] / each[0] for each, default in pairs]
+        report(f"{name}: epoch, default / each epoch", "", ratios)
 
 
-def epoch_and_bytes(spec: RunSpec, seconds: float) -> tuple[float, float]:
-    """Train a run with checkpoints so far apart; return seconds an epoch and megabytes written."""
-    times, written = [], 0
-    original = Store.write_large
+def checkpoint_cost(
+    spec: RunSpec, seconds: float = Runtime.checkpoint_seconds
+) -> tuple[float, float, float]:
+    """Train a run with checkpoints so far apart.
+
+    Returns:
+        Median seconds of an epoch, median milliseconds of it in which the run waits for a
+        checkpoint to be taken, and megabytes written in all.
+    """
+    ends: list[float] = []
+    waits: list[float] = []
+    written = 0
+    take, write_large = CheckpointWriter.take, Store.write_large
+
+    def timed(*arguments: Any) -> None:
+        start = time.perf_counter()
+        take(*arguments)
+        waits.append(time.perf_counter() - start)
 
     def counted(store: Store, key: str, data: bytes) -> None:
         nonlocal written
         written += len(data)
-        original(store, key, data)
+        write_large(store, key, data)
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(Store, "write_large", counted):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(Store, "write_large", counted),
+        patch.object(CheckpointWriter, "take", timed),
+    ):
         fit(
             spec,
             Store(f"{folder}/store"),
             Runtime(device="cpu", num_samples=0, checkpoint_seconds=seconds),
-            on_epoch=lambda _: times.append(time.perf_counter()),
+            on_epoch=lambda _: ends.append(time.perf_counter()),
         )
-    return (times[-1] - times[0]) / (len(times) - 1), written / 1e6
+    epochs = [end - start for start, end in itertools.pairwise(ends)]
+    return statistics.median(epochs), 1e3 * statistics.median(waits), written / 1e6
 
 
 def reading() -> None:
