@@ -78,12 +78,12 @@ class Decoder(nn.Module):
         self, features: Float[Tensor, "batch channels map_height map_width"]
     ) -> dict[str, Float[Tensor, "batch task_channels height width"]]:
         """Return each task's prediction, `stride` times as high and wide as `features`."""
-        x = functional.relu(self.first(features))
+        x = functional.relu(self.first(features), inplace=True)
         for index, stage in enumerate(self.stages):
             if index >= NUM_STAGES - self.num_upsamplings:
                 x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             for conv in stage:  # type: ignore[attr-defined]
-                x = functional.relu(conv(x))
+                x = functional.relu(conv(x), inplace=True)
         predictions = self.output(x).split(list(self.out_channels.values()), dim=1)
         return dict(zip(self.out_channels, predictions, strict=True))
 

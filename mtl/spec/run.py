@@ -39,7 +39,7 @@ from mtl.spec.tasks import check_task
 IDENTITY_VERSION = 1
 """Raised when the canonical form itself changes; enters every hash."""
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raised when code changes what a spec computes; runs of different versions never mix."""
 
 PERIOD_FIELDS: tuple[str, ...] = ("period_epochs", "period_steps")

@@ -33,9 +33,16 @@ class Depth(Task):
 
         The supplement prints D without a hat in (4), which would make it a constant; read as D^.
         """
-        shortest, longest = info.depth_range_m
-        outside = (shortest - prediction).relu() + (prediction - longest).relu()
-        return masked_mean(outside.squeeze(1), valid)
+        del target
+        return masked_mean(_outside(prediction, info), valid)
+
+    def _loss_with_regularizer(
+        self, prediction: Depths, target: Depths, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, ""]:
+        """Return the mean of both maps' sum."""
+        return masked_mean(
+            self.error_map(prediction, target, info) + _outside(prediction, info), valid
+        )
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the median over images of the valid depths; the middle of the range elsewhere."""
@@ -82,3 +89,9 @@ class Depth(Task):
             "abs_log": logs / count,
             "rmse_per_image": rmse / num_images,
         }
+
+
+def _outside(prediction: Depths, info: DataInfo) -> ErrorMap:
+    """Return how far each predicted depth lies outside the range, metres."""
+    shortest, longest = info.depth_range_m
+    return ((shortest - prediction).relu() + (prediction - longest).relu()).squeeze(1)

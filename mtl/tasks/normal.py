@@ -13,6 +13,8 @@ ANGLE_BINS_PER_DEGREE = 100
 BOUNDS_DEGREES = (11.25, 22.5, 30.0)
 SHORTEST_NORMAL = 1e-6
 """A predicted normal shorter than this has no direction and stays as it is."""
+SHORTEST_LENGTH = 1e-12
+"""A predicted normal shorter than this counts as one of this length."""
 
 Normals = Float[Tensor, "batch 3 height width"]
 
@@ -30,8 +32,16 @@ class Normal(Task):
         self, prediction: Normals, target: Normals, valid: Valid, info: DataInfo
     ) -> Float[Tensor, ""]:
         """Return the mean of | |n^| - 1 |, equation (6)."""
-        # vector_norm has a zero, not a NaN, as gradient at the zero vector.
-        return masked_mean((torch.linalg.vector_norm(prediction, dim=1) - 1).abs(), valid)
+        del target, info
+        return masked_mean(_wrong_length(prediction), valid)
+
+    def _loss_with_regularizer(
+        self, prediction: Normals, target: Normals, valid: Valid, info: DataInfo
+    ) -> Float[Tensor, ""]:
+        """Return the mean of both maps' sum."""
+        return masked_mean(
+            self.error_map(prediction, target, info) + _wrong_length(prediction), valid
+        )
 
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the renormalised mean over images of the valid normals."""
@@ -81,3 +91,9 @@ class Normal(Task):
             "within_30": shares[2],
             "inner_error": inner_sum / count,
         }
+
+
+def _wrong_length(prediction: Normals) -> ErrorMap:
+    """Return | |n^| - 1 | per pixel, with a gradient of 0 and not of NaN at the zero vector."""
+    length = prediction.square().sum(dim=1).clamp(min=SHORTEST_LENGTH**2).sqrt()
+    return (length - 1).abs()

@@ -190,6 +190,7 @@ class _Run:
             betas=(spec.optimizer.beta1, spec.optimizer.beta2),
             eps=spec.optimizer.epsilon,
             weight_decay=spec.optimizer.weight_decay,
+            fused=True,
         )
         self.network, self.weighting, self.optimizer = network, weighting, optimizer
         # "imagenet" names weights that timm may replace one day: this says which they were.

@@ -74,7 +74,9 @@ def probe(
     network = new_network(spec, info, from_scratch=True).to(device)
     network = network.to(memory_format=memory_format(spec))
     weighting = build_weighting("equal", spec.tasks).to(device)
-    stepper = Stepper(spec, network, weighting, torch.optim.AdamW(network.parameters()), info)
+    stepper = Stepper(
+        spec, network, weighting, torch.optim.AdamW(network.parameters(), fused=True), info
+    )
     batch = _random_batch(spec, info, device)
     # Tensors of its own: a view of the batch would count as the whole batch.
     largest = -(-spec.batch_size // spec.micro_batches)

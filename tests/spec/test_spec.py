@@ -10,7 +10,7 @@ import sys
 import pytest
 import timm
 
-from mtl.spec import RunSpec, Runtime, check_priorities
+from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime, check_priorities
 from mtl.spec import run as spec_module
 from mtl.spec.encoders import TESTED_ENCODERS, known_encoders
 from mtl.spec.methods import METHODS
@@ -18,11 +18,15 @@ from mtl.spec.sections import OptimizerSpec
 from mtl.spec.strict import flat
 from sweeps.plan.fields import nested
 
-# Golden identities: they may never change, or every store loses its runs.
-# Source: this project's first release; a change means IDENTITY_VERSION or a neutral value.
+# Golden identities by NUMERICS_VERSION, from 1: they may never change, or every store loses its
+# runs. Source: the first release of each version; a change means IDENTITY_VERSION or a neutral
+# value. A new version adds a column; those of the versions before it stay what they were.
 GOLDEN = [
-    ({}, "1d58e5b1038920ae"),
-    ({"method": "fixed", "priorities": [1 / 3, 2 / 3], "seed": 4}, "3fcbba0db58198ed"),
+    ({}, ("1d58e5b1038920ae", "ffc6fdc3069c4642")),
+    (
+        {"method": "fixed", "priorities": [1 / 3, 2 / 3], "seed": 4},
+        ("3fcbba0db58198ed", "84fd2acc5ee8def2"),
+    ),
     (
         {
             "tasks": ["depth", "normal", "segmentation"],
@@ -30,14 +34,17 @@ GOLDEN = [
             "network": {"encoder_stride": 8, "decoder_widths": [64, 48, 32, 24, 16, 8]},
             "data": {"variant": "rooms"},
         },
-        "d845c69696172e2b",
+        ("d845c69696172e2b", "507f60360097bc96"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("fields", "run_id"), GOLDEN)
-def test_golden_run_ids(fields, run_id):
-    assert RunSpec.from_dict(fields).run_id() == run_id
+@pytest.mark.parametrize(("fields", "run_ids"), GOLDEN)
+def test_golden_run_ids(fields, run_ids):
+    assert len(run_ids) == NUMERICS_VERSION
+    assert RunSpec.from_dict(fields).run_id() == run_ids[-1]
+    for version, run_id in enumerate(run_ids, start=1):
+        assert RunSpec.from_dict({**fields, "numerics_version": version}).run_id() == run_id
 
 
 def test_round_trip_keeps_spec_and_identity():

@@ -125,8 +125,8 @@ def test_run_that_would_fail_again_is_one_sentence(changes, message, runtime, tm
 
 def test_what_cannot_be_computed_here_is_refused(tmp_path):
     store = Store(tmp_path / "store")
-    with pytest.raises(ValueError, match="numerics_version 1, got 2"):
-        fit(replace(SPEC, numerics_version=2), store)
+    with pytest.raises(ValueError, match="numerics_version 2, got 1"):
+        fit(replace(SPEC, numerics_version=1), store)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="found none. Use --device cpu"):
             fit(SPEC, store, Runtime(device="cuda"))

@@ -208,6 +208,7 @@ def _accumulate(parameters: Sequence[nn.Parameter], found: Sequence[Tensor]) -> 
     """Add gradients to `.grad`, as backward does."""
     for parameter, gradient in zip(parameters, found, strict=True):
         if parameter.grad is None:
-            parameter.grad = gradient.clone()
+            # In the parameter's layout, as backward leaves it: fused optimizers rely on that.
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
         else:
             parameter.grad += gradient
