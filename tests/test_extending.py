@@ -1,6 +1,7 @@
 """Parts from outside train, resume and plan as the package's own; docs/extending.md holds them."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -355,7 +356,8 @@ def test_edited_reader_is_asked_to_prepare_again_and_equal_arrays_are_equal_runs
     run_id = on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id()
     written(source.parent, "driving", before + "\n# edited\n")
     forget_modules()
-    with pytest.raises(PreparedDataError, match="prepared by its source as it is, .* again"):
+    again = f"prepare {name} --source {drive} --size 24x24 --data-root {root}`"
+    with pytest.raises(PreparedDataError, match=re.escape(again)):
         on_own_data(root, name, ["edge2d", "keypoint2d"])
     prepared(name, drive, root)
     assert on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id() == run_id
@@ -447,6 +449,15 @@ BAD_DATA = {
     "raise KeyError('x')": ("bad_data:opened", "to open", "KeyError"),
     "return made(lambda i, f: 0)": ("to be picklable", "decode be a function of the module"),
     "return made(fails)": ("bad_data:opened to read sample 'a', got ZeroDivisionError",),
+    "return made(nothing)": (
+        "to read sample 'a', got TypeError: NoneType in place of a RawSample",
+    ),
+    "return made(nan)": ("finite values of edge2d where it is valid in sample 'a' of train",),
+    "return made(mixed)": (
+        "edge2d of the image's pixels with 1 channels in sample 'b' of train, as in others",
+        "got float64 (8, 8, 2)",
+    ),
+    "return made(lacking)": ("a target of edge2d in sample 'b' of train, as in others, got none",),
     "return made(floats)": ("class indices as integers, got float64 (8, 8)",),
     "return made(maskless)": ("valid['edge2d'] as bool (8, 8), got none",),
     "return made(grey)": ("image as uint8 (height, width, 3), got uint8 (8, 8)",),
@@ -463,14 +474,23 @@ import numpy as np
 from mtl.data.sample import RawDataset, RawSample
 
 def made(decode, **changes):
-    ids = dict.fromkeys(("train", "validation", "test"), ("a",))
-    fields = {"tasks": ("edge2d",), "samples": ids, "files": {"a": {}}, "licence": "own"}
+    ids = dict.fromkeys(("train", "validation", "test"), ("a", "b"))
+    files = dict.fromkeys("ab", {})
+    fields = {"tasks": ("edge2d",), "samples": ids, "files": files, "licence": "own"}
     return RawDataset(name="bad", decode=decode, **{**fields, **changes})
 
 def sample(target, valid, image=np.zeros((8, 8, 3), np.uint8)):
     return RawSample(image=image, targets={"edge2d": target}, valid=valid)
 
+OK = {"edge2d": np.ones((8, 8), bool)}
+
 def fails(i, files): return 1 / 0
+def nothing(i, files): return None
+def nan(i, files): return sample(np.full((8, 8, 1), np.nan), OK)
+def mixed(i, files): return sample(np.zeros((8, 8, 1 if i == "a" else 2)), OK)
+def lacking(i, files):
+    if i == "a": return sample(np.zeros((8, 8, 1)), OK)
+    return RawSample(image=np.zeros((8, 8, 3), np.uint8), targets={}, valid={})
 def floats(i, files): return sample(np.zeros((8, 8)), {"edge2d": np.ones((8, 8), bool)})
 def maskless(i, files): return sample(np.zeros((8, 8, 1)), {})
 def grey(i, files): return sample(np.zeros((8, 8, 1)), {}, np.zeros((8, 8), np.uint8))
