@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import mtl.store
 from analysis.load.axes import check_tasks
-from analysis.load.groups import Family, Group, families_of, groups_of_stores
+from analysis.load.groups import Family, Group, families_of, groups_of_stores, parts_of
 from analysis.load.metrics import Declared, asked_metrics, refuse_declared
 from analysis.load.plans import Asked, stores_among, table_among
 from analysis.load.run_files import NO_FILES, RunFiles
 from mtl.errors import UsageError, UserError
 from mtl.spec.tasks import Metric
 from mtl.store import Store, write_atomically, write_json
+from mtl.store.states import read_run
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -148,8 +149,9 @@ def _write_first_page(
         from analysis.page import Detail, build_settings
 
         compared = [
-            _compared(stores, family, alone, options["metrics"], options["paper_scaling"])
+            _compared(stores, part, alone, options["metrics"], options["paper_scaling"])
             for family in families_of(groups)
+            for part in parts_of(family, [_declared(stores, group) for group in family.groups])
         ]
         details = [
             Detail(
@@ -166,6 +168,17 @@ def _write_first_page(
     run_ids = [run_id for group in groups for run_id in group.run_ids]
     inputs = [*_store_inputs(stores, run_ids), json.dumps(links).encode()]
     return _written(out, inputs, options, make)
+
+
+def _declared(stores: Sequence[Store], group: Group) -> Declared:
+    """Return what the first done run of a group says of its metrics, nothing without any."""
+    for store in stores:
+        done = store.done(group.run_ids)
+        for run_id in (run_id for run_id in group.run_ids if run_id in done):
+            result = read_run(store, run_id, group.specs.get(run_id)).result
+            if result is not None:
+                return result.declared
+    return {}
 
 
 def _compared(

@@ -50,16 +50,26 @@ def declared_by(
 
 
 def _joined(task: str, one: DeclaredTask, other: DeclaredTask) -> DeclaredTask:
-    held = {metric.name: metric for metric in one.metrics}
-    for metric in other.metrics:
-        earlier = held.setdefault(metric.name, metric)
-        if (earlier.unit, earlier.direction) != (metric.unit, metric.direction):
-            raise UserError(
-                f"Expected one meaning of {task} {metric.name} in all runs, got {earlier.unit} "
-                f"({earlier.direction}) and {metric.unit} ({metric.direction}). Report the runs "
-                "apart, or rename the metric."
-            )
-    return replace(one, metrics=tuple(held.values()))
+    for earlier, metric in _contradictions(one, other):
+        raise UserError(
+            f"Expected one meaning of {task} {metric.name} in all runs, got {earlier.unit} "
+            f"({earlier.direction}) and {metric.unit} ({metric.direction}). Report the runs "
+            "apart, or rename the metric."
+        )
+    held = {metric.name: metric for metric in (*other.metrics, *one.metrics)}
+    names = dict.fromkeys((*one.metric_names, *other.metric_names))
+    return replace(one, metrics=tuple(held[name] for name in names))
+
+
+def _contradictions(one: DeclaredTask, other: DeclaredTask) -> list[tuple[Metric, Metric]]:
+    shared = [name for name in one.metric_names if name in other.metric_names]
+    pairs = [(one.metric(name), other.metric(name)) for name in shared]
+    return [(a, b) for a, b in pairs if (a.unit, a.direction) != (b.unit, b.direction)]
+
+
+def agree(one: Declared, other: Declared) -> bool:
+    """Return whether two declarations mean the same by the metrics that both name."""
+    return not any(_contradictions(one[task], other[task]) for task in one.keys() & other.keys())
 
 
 def metric_of(declared: Declared, task: str, name: str | None = None) -> Metric:
