@@ -12,8 +12,9 @@ from torch.amp import GradScaler
 from mtl.errors import UsageError
 from mtl.spec.methods import OptionValue
 from mtl.streams import global_stream
-from mtl.weighting.base import NOT_FINITE, Losses
+from mtl.weighting.base import NOT_FINITE
 from mtl.weighting.gradients import gradients, left_out, task_roots, trainable
+from mtl.weighting.inputs import Losses, Present, by_task
 from mtl.weighting.ranks import mean_over_ranks
 from mtl.weighting.torchjd.base import TorchJD
 
@@ -73,9 +74,7 @@ class TorchJDAggregator(TorchJD):
         """
         return None if self.last_weights is None else self.last_weights.clone()
 
-    def forward(
-        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, losses: Losses, present: Present | None = None) -> Float[Tensor, ""]:
         """Refuse: there is no overall loss."""
         del losses, present
         raise UsageError(
@@ -86,7 +85,7 @@ class TorchJDAggregator(TorchJD):
     def backward(
         self,
         losses: Losses,
-        present: Bool[Tensor, " _"] | None = None,
+        present: Present | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
         scaler: GradScaler | None = None,
@@ -109,7 +108,7 @@ class TorchJDAggregator(TorchJD):
             raise UsageError(
                 f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
             )
-        losses, here = self._by_task(losses, present)
+        losses, here = by_task(self.tasks, losses, present)
         self._check_lists(losses, [*shared, *(p for parameters in own for p in parameters)])
         roots = task_roots(losses)
         one = torch.ones_like(losses[0]).detach()
