@@ -98,8 +98,8 @@ def _stacked(
     if not given:
         raise UsageError(
             "Expected a loss of some task, got None for all. Skip this batch; where several "
-            "processes train together, in which the others would wait, give the losses all the "
-            f"same, with present={[False] * len(tasks)}."
+            "processes train together the others would wait: give the losses all the same, with "
+            f"present={[False] * len(tasks)}."
         )
     if any(loss.dim() for loss in given):
         shapes = {

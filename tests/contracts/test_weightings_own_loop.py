@@ -124,6 +124,38 @@ def test_losses_of_other_tasks_are_refused() -> None:
             weighting(losses)
 
 
+@pytest.mark.parametrize("method", sorted(GRADIENTS))
+@pytest.mark.parametrize("in_one_tensor", [False, True])
+def test_lists_of_parameters_in_another_order_are_refused(method: str, in_one_tensor: bool) -> None:
+    # Both heads would get no gradient, without a word.
+    problem, values = Pinned(3), torch.tensor([0.3, 0.02, 5.0], dtype=F64)
+    own = dict(zip(fresh(method).tasks, ([o] for o in problem.own), strict=True))
+    lists = {
+        "right": (list(own.values()), None),
+        "by name": (dict(reversed(own.items())), None),
+        "swapped": ([own["normal"], own["depth"], own["segmentation"]], "task_parameters of task"),
+        "moved": ([[*own["depth"], *own["normal"]], [], own["segmentation"]], "of task 'depth'"),
+    }
+    for given, message in lists.values():
+        losses = problem.losses(values)
+        losses = losses * 1 if in_one_tensor else losses
+        arguments = (losses, None, [problem.shared], given)
+        if message is None:
+            fresh(method).backward(*arguments)
+        else:
+            with pytest.raises(ValueError, match=message):
+                fresh(method).backward(*arguments)
+
+
+def test_head_of_a_task_without_labels_is_looked_at_later() -> None:
+    problem, weighting = Pinned(2), build("torchjd:UPGrad", 2)
+    swapped = [[o] for o in reversed(problem.own)]
+    here = torch.tensor([False, False])
+    weighting.backward(problem.losses(torch.ones(2)), here, [problem.shared], swapped)
+    with pytest.raises(ValueError, match="task_parameters of task 'normal'"):
+        weighting.backward(problem.losses(torch.ones(2)), None, [problem.shared], swapped)
+
+
 @CALLABLE
 def test_validation_changes_nothing(method: str) -> None:
     weighting = warmed_up(method)
