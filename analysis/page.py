@@ -154,8 +154,8 @@ def build_settings(
         searched = ", or a search tuned each method by itself" if has_search else ""
         apart = (
             f"{len(compared)} sets of settings stay apart: {titles}. "
-            "Their tasks or the images on which they are measured (data set, size or split) "
-            f"differ{searched}, so that their values say nothing of each other."
+            "Their tasks, what their metrics mean or the images on which they are measured (data "
+            f"set, size or split) differ{searched}, so that their values say nothing of each other."
         )
     num_asked = sum(counts.values())
     page = _rendered(

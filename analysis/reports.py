@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import mtl.store
 from analysis.load.axes import check_tasks
-from analysis.load.groups import Family, Group, families_of, groups_of_stores
+from analysis.load.groups import Family, Group, families_of, groups_of_stores, parts_of
 from analysis.load.metrics import Declared, asked_metrics, refuse_declared
 from analysis.load.plans import Asked, stores_among, table_among
 from analysis.load.run_files import NO_FILES, RunFiles
 from mtl.errors import UsageError, UserError
 from mtl.spec.tasks import Metric
 from mtl.store import Store, write_atomically, write_json
+from mtl.store.states import read_run
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -148,8 +149,9 @@ def _write_first_page(
         from analysis.page import Detail, build_settings
 
         compared = [
-            _compared(stores, family, alone, options["metrics"], options["paper_scaling"])
+            _compared(stores, part, alone, options["metrics"], options["paper_scaling"])
             for family in families_of(groups)
+            for part in parts_of(family, [_declared(stores, group) for group in family.groups])
         ]
         details = [
             Detail(
@@ -166,6 +168,17 @@ def _write_first_page(
     run_ids = [run_id for group in groups for run_id in group.run_ids]
     inputs = [*_store_inputs(stores, run_ids), json.dumps(links).encode()]
     return _written(out, inputs, options, make)
+
+
+def _declared(stores: Sequence[Store], group: Group) -> Declared:
+    """Return what the first done run of a group says of its metrics, nothing without any."""
+    for store in stores:
+        done = store.done(group.run_ids)
+        for run_id in (run_id for run_id in group.run_ids if run_id in done):
+            result = read_run(store, run_id, group.specs.get(run_id)).result
+            if result is not None:
+                return result.declared
+    return {}
 
 
 def _compared(
@@ -203,26 +216,34 @@ def _load_group(stores: Sequence[Store], group: Group, baseline_ids: Sequence[st
 
 
 def write_table_report(
-    path: Path,
+    results: Any,
     out: Path,
     metrics: Mapping[str, str] | None = None,
     own: Declared | None = None,
+    columns: Mapping[str, str] | None = None,
     *,
     paper_scaling: bool = False,
     static: bool = False,
 ) -> ReportSummary:
-    """Write the report on a tidy CSV or Parquet to `out`; see `write_reports`.
+    """Write the report on a table to `out`; see `write_reports`.
 
-    `own` declares the metrics of tasks that are not this project's.
+    Arguments `results`, `own` and `columns` are those of `analysis.load.table.load_table`.
     """
 
     def load() -> "Loaded":
         from analysis.load.table import load_table
 
-        return load_table(path, own)
+        return load_table(results, own, columns)
 
     options = {"metrics": dict(metrics or {}), "paper_scaling": paper_scaling, "static": static}
-    return _write(out, [path.read_bytes(), _own_bytes(own)], load, options, NO_FILES)
+    if isinstance(results, Path) and results.is_file():
+        renamed = json.dumps(dict(columns or {})).encode()
+        inputs = [results.read_bytes(), renamed, _own_bytes(own)]
+        return _write(out, inputs, load, options, NO_FILES)
+    loaded = load()
+    held = repr((loaded.fields, loaded.prior, loaded.notes, loaded.baselines))
+    inputs = [loaded.runs.to_csv().encode(), held.encode(), _own_bytes(own)]
+    return _write(out, inputs, lambda: loaded, options, NO_FILES)
 
 
 def _own_bytes(own: Declared | None) -> bytes:
@@ -255,16 +276,10 @@ def report(
         UserError: in one sentence, for what cannot be reported.
     """
     chosen, own = asked_metrics(metrics or {})
-    places = _places(results)
-    if places is None or columns:
-        loaded = _loaded_frame(results, own, columns)
-        inputs = [loaded.runs.to_csv().encode(), repr(loaded.notes).encode(), _own_bytes(own)]
-        options = {"metrics": chosen}
-        return {"": _write(Path(out), inputs, lambda: loaded, options, NO_FILES)}
-    table = table_among(places)
-    if table is not None:
-        return {"": write_table_report(table, Path(out), chosen, own)}
-    refuse_declared(own)
+    table, places = _table_or_places(results)
+    if not places:
+        return {"": write_table_report(table, Path(out), chosen, own, columns)}
+    _refuse_for_stores(own, columns)
     stores, asked = stores_among(places)
     return write_reports(stores, Path(out), asked, chosen)
 
@@ -289,14 +304,11 @@ def operating_points(
     from analysis.sections.operating_points import operating_point_figures
 
     chosen, own = asked_metrics(metrics or {})
-    places = _places(results)
-    table = None if places is None or columns else table_among(places)
-    if places is None or columns:
-        loaded = _loaded_frame(results, own, columns)
-    elif table is not None:
-        loaded = load_table(table, own)
+    table, places = _table_or_places(results)
+    if not places:
+        loaded = load_table(table, own, columns)
     else:
-        refuse_declared(own)
+        _refuse_for_stores(own, columns)
         stores, asked = stores_among(places)
         groups = groups_of_stores(stores, asked)
         if len(groups) != 1:
@@ -315,31 +327,23 @@ def operating_points(
     return Figure(data=values["data"], layout=layout)
 
 
-def _places(results: Results) -> list[str] | None:
-    """Return the paths and addresses that results are; None where they are something else."""
+def _table_or_places(results: Results) -> tuple[Any, list[str]]:
+    """Return what `load_table` reads, or the paths and addresses of stores and sweeps."""
     from analysis.load.frames import is_experiment
 
-    if isinstance(results, str | Path):
-        return None if is_experiment(Path(results)) else [str(results)]
-    is_list = isinstance(results, Sequence) and all(isinstance(r, str | Path) for r in results)
-    return [str(place) for place in results] if is_list else None
+    held = [results] if isinstance(results, str | Path) else results
+    is_list = isinstance(held, Sequence) and all(isinstance(r, str | Path) for r in held)
+    if not is_list or (len(held) == 1 and is_experiment(Path(held[0]))):
+        return results, []
+    places = [str(place) for place in held]
+    table = table_among(places)
+    return (None, places) if table is None else (table, [])
 
 
-def _loaded_frame(results: Results, own: Declared, columns: Mapping[str, str] | None) -> "Loaded":
-    from analysis.load.frames import finished, frame_of, is_experiment, with_priorities
-    from analysis.load.sheet import read_sheet, sheet_of
-    from analysis.load.table import runs_of_sheet
-
-    if isinstance(results, str | Path) and not is_experiment(Path(results)):
-        table = table_among([str(results)])
-        if table is None:
-            raise UsageError("Expected columns= for a table or a frame, got it for a store.")
-        results = read_sheet(table, text=()).frame
-    frame, where = frame_of(results, columns)
-    frame, notes = finished(frame, where)
-    sheet = sheet_of(with_priorities(frame, own), where)
-    sheet.notes.extend(notes)
-    return runs_of_sheet(sheet, own)
+def _refuse_for_stores(own: Declared, columns: Mapping[str, str] | None) -> None:
+    refuse_declared(own)
+    if columns:
+        raise UsageError("Expected columns= for a table or a frame, got it for a store.")
 
 
 def _write(

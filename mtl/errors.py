@@ -1,5 +1,9 @@
 """Errors that are a sentence for their user: what was expected, what was found, the remedy."""
 
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
 
 class UserError(Exception):
     """What a user can mend, in one sentence; `mtl.command_line.run` prints it."""
@@ -45,6 +49,23 @@ class StoreUnreachableError(UserError):
 
 class PreflightError(UserError):
     """Something that every run needs and that cannot be had, in one sentence for the user."""
+
+
+def raised(error: BaseException, code: Iterable[Path]) -> str:
+    """Return on one line what was raised, and the last place in their code that it came from.
+
+    Args:
+        error: what code from outside raised, or code of this project that it called.
+        code: files and folders of the code from outside.
+    """
+    files = [path.resolve() for path in code]
+    places = [
+        f" in {Path(frame.filename).name}, line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if any(Path(frame.filename).resolve().is_relative_to(path) for path in files)
+    ]
+    reason = printable(f"{type(error).__name__}: {error}").rstrip(".")
+    return reason + (places[-1] if places else "")
 
 
 def printable(text: object, max_length: int = 300) -> str:

@@ -22,7 +22,7 @@ from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec, Spec
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs
-from sweeps.launch.preflight import check_answers, check_networks, check_store_disk
+from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
 from sweeps.plan import Grid, Plan, grid_specs, make_plan
@@ -159,8 +159,12 @@ def prepare_data(
     journal: Journal,
     display: "Display",
 ) -> None:
-    """Prepare the data of `specs` on this machine; a cluster's nodes do so, once each."""
-    needed = dict.fromkeys(spec.data for spec in specs if isinstance(spec, RunSpec))
+    """Prepare the data of `specs` on this machine, and try tasks from outside on them.
+
+    A cluster's nodes prepare them themselves, once each.
+    """
+    networks = [spec for spec in specs if isinstance(spec, RunSpec)]
+    needed = dict.fromkeys(spec.data for spec in networks)
     if command.execution.address is not None or not needed:
         return
 
@@ -173,6 +177,7 @@ def prepare_data(
     journal.status(progress.snapshot(), "preparing", now=True)
     for data in needed:
         prepare(data, command.runtime.data_root, num_workers=num_cpus(), on_progress=tell)
+    check_tasks(networks, command.runtime.data_root)
 
 
 def epochs_before(store: Store, run_ids: Collection[str]) -> dict[str, int]:

@@ -7,12 +7,13 @@ In Python: `from sweeps import Metric, Sweep`. See docs/own-sweep.md.
 """
 
 import argparse
+import dataclasses
 import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from analysis.load.metrics import asked_metrics
 from analysis.load.plans import Asked
@@ -23,7 +24,7 @@ from mtl.spec import OwnSpec, Runtime, equal_priorities
 from mtl.spec.code import code_hash, code_of, is_reference, load_object, top_module
 from mtl.spec.methods import check_options, needs_of
 from mtl.spec.strict import checked_name, parse_yaml
-from mtl.spec.tasks import DeclaredTask
+from mtl.spec.tasks import DECLARED_TASKS, DeclaredTask, LossKind, Metric
 from mtl.store import Store, check_sweep_name
 from sweeps.command import (
     deadline_of,
@@ -64,6 +65,8 @@ class Sweep:
         seeds: seeds 0 to seeds - 1.
         params: of the function; a list holds several values, each of which is trained.
         method_options: of the methods that have them; a list holds several values.
+        loss_kinds: task -> `regression` or `classification`, for methods that treat the two
+            differently, as `uncertainty` does; known for this project's tasks.
         code: further modules on which the results depend: an edit makes new runs, as one of the
             function's own module does.
         store: folder or address of the run store.
@@ -84,6 +87,7 @@ class Sweep:
         seeds: int = defaults.DEFAULT_SEEDS,
         params: Mapping[str, Any] | None = None,
         method_options: Mapping[str, Any] | None = None,
+        loss_kinds: Mapping[str, LossKind] | None = None,
         code: Sequence[str] = (),
         store: str | Path = "./results",
         name: str | None = None,
@@ -94,12 +98,18 @@ class Sweep:
             raise UsageError(f"Expected a list of methods, got {methods!r}. Write [{methods!r}].")
         check_once("method", methods)
         self.methods = {method: needs_of(method) for method in methods}
+        self.metrics = self._with_loss_kinds(loss_kinds or {})
         self.store = str(store)
         self.name = check_sweep_name(name or self.train.partition(":")[2])
         if not self.methods:
             raise UsageError("Expected at least one method, got none.")
+        _check_whole("seeds", seeds)
         if seeds < 1:
             raise UsageError(f"Expected at least 1 seed, got {seeds}.")
+        if divisions is not None:
+            _check_whole("divisions", divisions)
+        if isinstance(code, str):
+            raise UsageError(f"Expected a list of modules as code, got {code!r}. Write [{code!r}].")
         self._grid = Grid(
             task_sets=(tuple(self.metrics),),
             methods=tuple(self.methods),
@@ -132,6 +142,8 @@ class Sweep:
         Raises:
             UserError: for what the user can mend, in one sentence.
         """
+        for name in execution:
+            checked_name(name, [f.name for f in dataclasses.fields(Execution)], "argument of run")
         return self._run(Execution(**execution), keep, with_report=False) == 0
 
     def report(
@@ -199,11 +211,38 @@ class Sweep:
             given={},
         )
 
+    def _with_loss_kinds(self, given: Mapping[str, LossKind]) -> dict[str, DeclaredTask]:
+        """Return the declared tasks with the kinds of their losses, where a method needs them."""
+        for task, kind in given.items():
+            checked_name(task, self.metrics, "task", of="loss_kinds")
+            checked_name(kind, get_args(LossKind), "loss kind", of=f"task {task!r}")
+        known = {t: held.loss_kind for t, held in DECLARED_TASKS.items() if t in self.metrics}
+        kinds = {**known, **given}
+        needing = [method for method, needs in self.methods.items() if needs.uses_loss_kinds]
+        lacking = [task for task in self.metrics if task not in kinds]
+        if needing and lacking:
+            raise UsageError(
+                f"Expected the loss kinds of {', '.join(lacking)} for method {needing[0]!r}, got "
+                f"none. Say loss_kinds={{{lacking[0]!r}: 'regression'}} or 'classification' (on "
+                f"the command line --loss-kinds {lacking[0]}=regression)."
+            )
+        return {
+            task: dataclasses.replace(held, loss_kind=kinds.get(task, held.loss_kind))
+            for task, held in self.metrics.items()
+        }
+
     def _priorities(
         self, divisions: int | None, given: Sequence[Sequence[float]] | None
     ) -> tuple[tuple[float, ...], ...]:
         tasks = tuple(self.metrics)
         if given is not None:
+            is_list = isinstance(given, list | tuple) and len(given) > 0
+            if not (is_list and all(_is_point(point, len(tasks)) for point in given)):
+                raise UsageError(
+                    f"Expected priorities as a list of points, each one number for each of "
+                    f"{', '.join(tasks)}, got {given!r:.100}. Write "
+                    f"[{equal_priorities(tasks)}] for a single point."
+                )
             check_once("point of priorities", given)
             return coarse_to_fine(tuple(point) for point in given)
         if divisions is None or not any(n.takes_priorities for n in self.methods.values()):
@@ -273,7 +312,33 @@ def _reference(train: Any) -> str:
     return f"{module}:{name}"
 
 
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"Expected a whole number of {name}, got {value!r:.100}.")
+
+
+def _is_point(point: Any, num_tasks: int) -> bool:
+    return (
+        isinstance(point, list | tuple)
+        and len(point) == num_tasks
+        and all(isinstance(value, int | float) for value in point)
+    )
+
+
 def _declared(metrics: AskedMetrics) -> dict[str, DeclaredTask]:
+    of_task = metrics.values() if isinstance(metrics, Mapping) else [None]
+    for given in of_task:
+        several = given if isinstance(given, list | tuple) else []
+        is_text = isinstance(given, str)
+        if not (is_text or isinstance(given, Metric | list | tuple)) or not all(
+            isinstance(metric, Metric) for metric in several
+        ):
+            raise UsageError(
+                'Expected metrics as task -> "mae:min:degrees", a Metric or a list of them, got '
+                f"{metrics if given is None else given!r:.100}. Say "
+                '{"steering": Metric("mae", "degrees", "min"), ...}; two metrics of a task in one '
+                'text are "mae:min:degrees,p95:min:degrees".'
+            )
     chosen, declared = asked_metrics(metrics)
     if not chosen:
         raise UsageError(
@@ -292,12 +357,28 @@ def _declared(metrics: AskedMetrics) -> dict[str, DeclaredTask]:
 
 def _axes(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return name -> the values of an axis: a list holds several."""
+    for name, held in values.items():
+        if _is_search_space(held):
+            raise UsageError(
+                f"Expected the values of {name} as a list, got a search space of Ray Tune, "
+                f"{held!r:.100}. A sweep trains every value: write {{{name!r}: [1e-3, 3e-4]}}; to "
+                "let Tune search, give sweep.trainable() to a Tuner of your own."
+            )
     axes = {name: held if isinstance(held, list) else [held] for name, held in values.items()}
     for name, held in axes.items():
         if not held:
             raise UsageError(f"Expected at least one value of {name}, got none.")
         check_once(f"value of {name}", held)
     return axes
+
+
+def _is_search_space(value: Any) -> bool:
+    """Return whether Tune would replace a value, or one within it; Ray is not imported for it."""
+    if isinstance(value, Mapping):
+        return "grid_search" in value or any(map(_is_search_space, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_search_space, value))
+    return any(kind.__module__.startswith("ray.tune.") for kind in type(value).__mro__)
 
 
 # The command line.
@@ -337,6 +418,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="a param of the function, or method_options.NAME; several values are an axis",
     )
     what(
+        "--loss-kinds",
+        nargs="+",
+        default=[],
+        metavar="TASK=KIND",
+        help="regression or classification, for methods such as uncertainty",
+    )
+    what(
         "--code", nargs="+", metavar="MODULE", default=(), help="whose edits make new runs as well"
     )
     add_execution_options(parser, "the function's name")
@@ -373,6 +461,7 @@ def _main(argv: Sequence[str] | None) -> int:
     metrics = dict(text.partition("=")[::2] for text in given.metrics)
     if len(metrics) < len(given.metrics):
         raise UsageError("Expected each task once after --metrics, got one twice.")
+    kinds = dict(text.partition("=")[::2] for text in given.loss_kinds)
     sweep = Sweep(
         given.train,
         metrics,
@@ -381,6 +470,7 @@ def _main(argv: Sequence[str] | None) -> int:
         seeds=given.seeds,
         params=params,
         method_options=options,
+        loss_kinds=kinds,
         code=given.code,
         store=given.store,
         name=given.name,

@@ -1,6 +1,7 @@
 """Parts from outside train, resume and plan as the package's own; docs/extending.md holds them."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from mtl import tasks
 from mtl.data import show
 from mtl.data.batches import MappedSplit
 from mtl.data.prepare.__main__ import main
 from mtl.data.prepared import prepare
-from mtl.errors import PreflightError, PreparedDataError
+from mtl.errors import PreflightError, PreparedDataError, RunFailedError
 from mtl.networks import build_network
 from mtl.records import Result
 from mtl.spec import RunSpec, Runtime, code
@@ -23,7 +25,7 @@ from mtl.tasks import derivations
 from mtl.training import fit
 from mtl.training.manifest import weights_hash
 from mtl.weighting import build_weighting
-from sweeps.launch.preflight import check_networks
+from sweeps.launch.preflight import check_networks, check_tasks
 from sweeps.plan import Grid, grid_specs, make_plan
 from sweeps.plan.datasets import dataset_axes
 from sweeps.plan.refine import decide
@@ -58,6 +60,7 @@ def forget_modules() -> None:
     for module in [*code._LOADED]:
         del sys.modules[module]
     code._LOADED.clear()
+    tasks._from_outside.cache_clear()
     importlib.invalidate_caches()
 
 
@@ -310,6 +313,69 @@ def test_bad_task_is_one_sentence(modules, name):
     assert "\n" not in str(caught.value)
 
 
+ERROR_MAP = "return (prediction - target).abs().mean(dim=1)"
+BROKEN_TASKS = {
+    "another metric": ('{"mae": error / count}', '{"mse": error / count}',
+                       "Expected mae from ratios of task broken:Distance, the metrics .* got mse"),
+    "no number": ('{"mae": error / count}', '{"mae": "low"}',
+                  "Expected a number or None as mae from ratios of task broken:.* got 'low'"),
+    "a mistake": (ERROR_MAP, "return info['oops']",
+                  "Expected error_map of task broken:Distance to compute, got TypeError: .* in "
+                  "broken.py, line 24.$"),
+    "a mistake within torch": (ERROR_MAP, "return prediction @ target",
+                               "error_map of task .* got RuntimeError: .* in broken.py, line 24.$"),
+    "a map of channels": (ERROR_MAP, "return (prediction - target).abs()",
+                          r"Task broken:Distance, .*: Expected error_map .* got .8, 2."),
+    "another target": ("return torch.stack(means, dim=1)", "return torch.stack(means, dim=0)",
+                       "Task broken:Distance, loss: Expected prediction"),
+    "no gradient": (ERROR_MAP, ERROR_MAP + ".detach()", "one number with a gradient, got shape"),
+    "no sums": ("def sums", "def summed", "__init__ of task .* got TypeError: .*abstract .*sums"),
+    "sums in no list": ("return [torch.stack([errors.double().sum(), valid.sum().double()])]",
+                        "return errors.double().sum()",
+                        "Expected a list of tensors from sums of task broken:Distance"),
+}  # fmt: skip
+
+
+def broken_task(modules: Path, old: str, new: str) -> RunSpec:
+    source = own_modules()["distance.py"]
+    assert old in source
+    written(modules, "broken", source.replace(old, new))
+    return tiny(tasks=["depth", "broken:Distance"], horizontal_flips=False, epochs=1)
+
+
+@pytest.mark.parametrize("what", BROKEN_TASKS)
+def test_broken_task_is_one_sentence_before_the_sweep_starts(modules, runtime, what):
+    old, new, message = BROKEN_TASKS[what]
+    spec = broken_task(modules, old, new)
+    prepare(spec.data, runtime.data_root)
+    with pytest.raises(PreflightError, match=message) as caught:
+        check_tasks([spec], runtime.data_root)
+    assert "\n" not in str(caught.value)
+
+
+def test_sound_tasks_are_tried_without_a_word(modules, runtime):
+    spec = tiny(tasks=["depth", "distance:Distance"])
+    prepare(spec.data, runtime.data_root)
+    check_tasks([spec], runtime.data_root)
+
+
+@pytest.mark.parametrize("what", ["another metric", "a mistake"])
+def test_broken_task_is_a_failed_run_with_a_sentence(modules, runtime, tmp_path, what):
+    old, new, message = BROKEN_TASKS[what]
+    spec, store = broken_task(modules, old, new), Store(tmp_path / "store")
+    with pytest.raises(RunFailedError, match=message):
+        fit(spec, store, runtime)
+    assert "RunFailedError" in store.error(spec.run_id()).splitlines()[-1]
+
+
+def test_metric_that_is_not_finite_is_a_failed_run_that_names_it(modules, runtime, tmp_path):
+    spec = broken_task(modules, '{"mae": error / count}', '{"mae": torch.tensor(error) / 0}')
+    prepare(spec.data, runtime.data_root)
+    check_tasks([spec], runtime.data_root)  # a few images may well give no value
+    with pytest.raises(RunFailedError, match="finite mae of task 'broken:Distance', got inf"):
+        fit(spec, Store(tmp_path / "store"), runtime)
+
+
 # A data set.
 
 
@@ -355,7 +421,8 @@ def test_edited_reader_is_asked_to_prepare_again_and_equal_arrays_are_equal_runs
     run_id = on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id()
     written(source.parent, "driving", before + "\n# edited\n")
     forget_modules()
-    with pytest.raises(PreparedDataError, match="prepared by its source as it is, .* again"):
+    again = f"prepare {name} --source {drive} --size 24x24 --data-root {root}`"
+    with pytest.raises(PreparedDataError, match=re.escape(again)):
         on_own_data(root, name, ["edge2d", "keypoint2d"])
     prepared(name, drive, root)
     assert on_own_data(root, name, ["edge2d", "keypoint2d"]).run_id() == run_id
@@ -446,7 +513,14 @@ BAD_DATA = {
     "pass": ("to return a mtl.data.sample.RawDataset, got None",),
     "raise KeyError('x')": ("bad_data:opened", "to open", "KeyError"),
     "return made(lambda i, f: 0)": ("to be picklable", "decode be a function of the module"),
-    "return made(fails)": ("bad_data:opened to read sample 'a', got ZeroDivisionError",),
+    "return made(fails)": ("bad_data:opened to read sample 'b', got ZeroDivisionError",),
+    "return made(nothing)": ("to read sample 'b', got", "NoneType in place of a RawSample"),
+    "return made(nan)": ("finite values of edge2d where it is valid in sample 'a' of train",),
+    "return made(mixed)": (
+        "edge2d of the image's pixels with 1 channels in sample 'b' of train, as in others",
+        "got float64 (8, 8, 2)",
+    ),
+    "return made(lacking)": ("a target of edge2d in sample 'b' of train, as in others, got none",),
     "return made(floats)": ("class indices as integers, got float64 (8, 8)",),
     "return made(maskless)": ("valid['edge2d'] as bool (8, 8), got none",),
     "return made(grey)": ("image as uint8 (height, width, 3), got uint8 (8, 8)",),
@@ -463,14 +537,23 @@ import numpy as np
 from mtl.data.sample import RawDataset, RawSample
 
 def made(decode, **changes):
-    ids = dict.fromkeys(("train", "validation", "test"), ("a",))
-    fields = {"tasks": ("edge2d",), "samples": ids, "files": {"a": {}}, "licence": "own"}
+    ids = dict.fromkeys(("train", "validation", "test"), ("a", "b"))
+    files = dict.fromkeys("ab", {})
+    fields = {"tasks": ("edge2d",), "samples": ids, "files": files, "licence": "own"}
     return RawDataset(name="bad", decode=decode, **{**fields, **changes})
 
 def sample(target, valid, image=np.zeros((8, 8, 3), np.uint8)):
     return RawSample(image=image, targets={"edge2d": target}, valid=valid)
 
+OK = {"edge2d": np.ones((8, 8), bool)}
+
 def fails(i, files): return 1 / 0
+def nothing(i, files): return None
+def nan(i, files): return sample(np.full((8, 8, 1), np.nan), OK)
+def mixed(i, files): return sample(np.zeros((8, 8, 1 if i == "a" else 2)), OK)
+def lacking(i, files):
+    if i == "a": return sample(np.zeros((8, 8, 1)), OK)
+    return RawSample(image=np.zeros((8, 8, 3), np.uint8), targets={}, valid={})
 def floats(i, files): return sample(np.zeros((8, 8)), {"edge2d": np.ones((8, 8), bool)})
 def maskless(i, files): return sample(np.zeros((8, 8, 1)), {})
 def grey(i, files): return sample(np.zeros((8, 8, 1)), {}, np.zeros((8, 8), np.uint8))
@@ -482,5 +565,6 @@ def opened(source):
     status = main(argv)
     error = capsys.readouterr().err
     assert status in (1, 2)
-    (line,) = error.splitlines()
+    assert "Traceback" not in error
+    (line,) = [line for line in error.splitlines() if line.startswith("prepare: ")]
     assert all(word in line for word in BAD_DATA[body]), line

@@ -1,27 +1,24 @@
-"""Results that other tools hold in memory or in a folder -> one frame with a row a run.
+"""Results that other tools hold in memory or in files -> one frame with a row a run.
 
-Known by what they offer, so that neither Ray nor Optuna is imported: a pandas DataFrame, a Ray Tune
-`ResultGrid` or experiment folder, an Optuna study. Columns get the names of a tidy table (see
-`analysis.load.table`) where the tool's own prefixes can be told; `columns` renames others.
+Known by what they offer, so that neither Ray nor Optuna is imported: a CSV or Parquet, a pandas
+DataFrame, a Ray Tune `ResultGrid` or experiment folder, an Optuna study. Columns get the names of a
+tidy table (see `analysis.load.table`) where the tool's own prefixes can be told; `columns` renames
+others.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.load.metrics import Declared
-from analysis.load.priorities import PRIORITY_PREFIX, priority_column
-from analysis.load.text import counted
+from analysis.load.priorities import PRIORITY_PREFIX
+from analysis.load.sheet import TEXTS, read_frame
 from mtl.errors import UsageError, UserError
 
 PREFIXES = ("params_", "user_attrs_", "values_", "config/", "train_loop_config/", "test/")
 """Of other tools, before the name that a user gave."""
-FINISHED = {"COMPLETE", "finished", "TERMINATED"}
-"""What Optuna, W&B and Tune call a run that is done."""
-
 
 TUNE_OWN = {
     *("checkpoint_dir_name", "date", "done", "experiment_tag", "hostname", "node_ip", "pid"),
@@ -35,16 +32,21 @@ def frame_of(results: Any, columns: Mapping[str, str] | None = None) -> tuple[pd
     """Return results as a tidy frame, and what messages call them.
 
     Args:
-        results: a DataFrame, a `ResultGrid`, an Optuna study, or the path of a Tune experiment.
+        results: a DataFrame, a `ResultGrid`, an Optuna study, or the path of a CSV, a Parquet or a
+            Tune experiment.
         columns: their column -> ours, where names differ.
 
     Raises:
-        UserError: if no run is finished, or a column that `columns` names is not there.
+        UserError: for what cannot be read, or a column that `columns` names and is not there.
     """
     if isinstance(results, pd.DataFrame):
         frame, where = results, "the DataFrame"
     elif isinstance(results, str | Path):
-        frame, where = pd.DataFrame(_rows_of_folder(Path(results))), str(results)
+        path, where = Path(results), str(results)
+        texts = [theirs for theirs, ours in (columns or {}).items() if ours in TEXTS]
+        texts += [f"{prefix}{name}" for prefix in ("", *PREFIXES) for name in TEXTS]
+        is_folder = is_experiment(path)
+        frame = pd.DataFrame(_rows_of_folder(path)) if is_folder else read_frame(path, text=texts)
     elif hasattr(results, "trials_dataframe"):
         frame, where = results.trials_dataframe(), "the Optuna study"
     elif hasattr(results, "get_dataframe"):
@@ -126,55 +128,3 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         else:
             found[f"{path}{name}"] = value
     return found
-
-
-def finished(frame: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of finished runs, by a column `state` if there is one, and a note."""
-    name = next((name for name in ("state", "State") if name in frame), None)
-    if name is None:
-        return frame, []
-    states = frame[name].astype(str).str.removeprefix("TrialState.")
-    done = states.isin(FINISHED)
-    if not done.any():
-        raise UserError(
-            f"Expected finished runs in {where}, got {counted(len(frame), 'run', 'runs')} in the "
-            f"states {', '.join(sorted(set(states)))}."
-        )
-    frame = frame.drop(columns=name)[done].reset_index(drop=True)
-    left_out = [f"{number} {state}" for state, number in states[~done].value_counts().items()]
-    return frame, [f"Not shown, as not finished: {', '.join(left_out)}."] if left_out else []
-
-
-def with_priorities(frame: pd.DataFrame, declared: Declared) -> pd.DataFrame:
-    """Return the frame with a column of priorities a task, from a column `priorities` of lists.
-
-    Their order is that of a column `tasks`, else that in which metrics are declared.
-    """
-    if "priorities" not in frame or any(priority_column(task) in frame for task in declared):
-        return frame
-    order = _order(frame, declared)
-    columns: dict[str, Any] = {priority_column(task): [] for task in order}
-    for place, held in enumerate(frame["priorities"], 1):
-        values = [None] * len(order) if _is_empty(held) else list(held)
-        if len(values) != len(order):
-            raise UserError(
-                f"Expected priorities of the tasks {', '.join(order)} in row {place}, got {held}."
-            )
-        for task, value in zip(order, values, strict=True):
-            columns[priority_column(task)].append(value)
-    return frame.drop(columns=["priorities", *({"tasks"} & set(frame))]).assign(**columns)
-
-
-def _order(frame: pd.DataFrame, declared: Declared) -> Sequence[str]:
-    if "tasks" in frame:
-        return list(frame["tasks"].iloc[0])
-    if not declared:
-        raise UserError(
-            "Expected the tasks of the column priorities, got none. Give metrics={task: ...} in "
-            "the order of the priorities, or a column priority_<task> for each."
-        )
-    return list(declared)
-
-
-def _is_empty(held: Any) -> bool:
-    return held is None or (isinstance(held, float) and held != held)

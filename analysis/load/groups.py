@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from analysis.load.metrics import Declared, agree
 from analysis.load.plans import Asked, planned_or_present, plans_of, searches
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
@@ -86,7 +87,7 @@ def field_name(field_: str) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Groups whose results may stand in one table: measured on the same images of the same tasks.
+    """Groups whose results may stand in one table: same images, tasks and meaning of metrics.
 
     Searches stay apart, too: they tune each method by itself.
     """
@@ -138,6 +139,33 @@ def families_of(groups: Sequence[Group]) -> tuple[Family, ...]:
             found.setdefault(apart, []).append(group)
     made = [_in_order(Family(tuple(held), apart)) for apart, held in found.items()]
     return (replace(made[0], apart=()),) if len(made) == 1 else tuple(made)
+
+
+def parts_of(family: Family, declared: Sequence[Declared]) -> list[Family]:
+    """Return a family in parts whose groups mean the same by the names of metrics.
+
+    `declared` is what the runs of each group say of them.
+    """
+    parts: list[list[int]] = []
+    for k, said in enumerate(declared):
+        fits = [part for part in parts if all(agree(said, declared[other]) for other in part)]
+        if fits:
+            fits[0].append(k)
+        else:
+            parts.append([k])
+    if len(parts) == 1:
+        return [family]
+    everywhere = _shared(family.groups)
+    made = []
+    for part in parts:
+        groups = tuple(family.groups[k] for k in part)
+        own = tuple(held for held in _shared(groups) if held not in everywhere)
+        made.append(Family(groups, (*family.apart, *own)))
+    return made
+
+
+def _shared(groups: Sequence[Group]) -> list[Difference]:
+    return [d for d in groups[0].differences if all(d in group.differences for group in groups)]
 
 
 def _in_order(family: Family) -> Family:

@@ -50,16 +50,26 @@ def declared_by(
 
 
 def _joined(task: str, one: DeclaredTask, other: DeclaredTask) -> DeclaredTask:
-    held = {metric.name: metric for metric in one.metrics}
-    for metric in other.metrics:
-        earlier = held.setdefault(metric.name, metric)
-        if (earlier.unit, earlier.direction) != (metric.unit, metric.direction):
-            raise UserError(
-                f"Expected one meaning of {task} {metric.name} in all runs, got {earlier.unit} "
-                f"({earlier.direction}) and {metric.unit} ({metric.direction}). Report the runs "
-                "apart, or rename the metric."
-            )
-    return replace(one, metrics=tuple(held.values()))
+    for earlier, metric in _contradictions(one, other):
+        raise UserError(
+            f"Expected one meaning of {task} {metric.name} in all runs, got {earlier.unit} "
+            f"({earlier.direction}) and {metric.unit} ({metric.direction}). Report the runs "
+            "apart, or rename the metric."
+        )
+    held = {metric.name: metric for metric in (*other.metrics, *one.metrics)}
+    names = dict.fromkeys((*one.metric_names, *other.metric_names))
+    return replace(one, metrics=tuple(held[name] for name in names))
+
+
+def _contradictions(one: DeclaredTask, other: DeclaredTask) -> list[tuple[Metric, Metric]]:
+    shared = [name for name in one.metric_names if name in other.metric_names]
+    pairs = [(one.metric(name), other.metric(name)) for name in shared]
+    return [(a, b) for a, b in pairs if (a.unit, a.direction) != (b.unit, b.direction)]
+
+
+def agree(one: Declared, other: Declared) -> bool:
+    """Return whether two declarations mean the same by the metrics that both name."""
+    return not any(_contradictions(one[task], other[task]) for task in one.keys() & other.keys())
 
 
 def metric_of(declared: Declared, task: str, name: str | None = None) -> Metric:
@@ -129,7 +139,7 @@ def parse_metrics(texts: Sequence[str]) -> tuple[dict[str, str], dict[str, Decla
     """Read what `--metrics` is given: TASK=METRIC, or of a task of one's own TASK=METRIC:DIRECTION.
 
     `steering=mae:min:degrees,p95:min:degrees` declares two metrics, of which the first is shown on
-    the task's axis; the unit may be left out. A `share` lies between 0 and 1.
+    the task's axis; the unit may be left out.
 
     Returns:
         Task -> metric that judges it; task -> declaration, for tasks with directions.
@@ -144,8 +154,9 @@ def parse_metrics(texts: Sequence[str]) -> tuple[dict[str, str], dict[str, Decla
         metrics = [name.split(":", 2) for name in names.split(",")]
         if not (sign and task and all(all(parts) for parts in metrics)):
             raise UsageError(
-                f"Expected --metrics TASK=METRIC or TASK=METRIC:min:UNIT, got {text!r}. Tasks of "
-                f"this project: {', '.join(sorted(DECLARED_TASKS))}."
+                f"Expected metrics as TASK=METRIC or TASK=METRIC:min:UNIT, from Python "
+                f'{{"TASK": "METRIC:min:UNIT"}}, got {text!r}. Tasks of this project: '
+                f"{', '.join(sorted(DECLARED_TASKS))}."
             )
         if task in chosen:
             raise UsageError(
@@ -158,6 +169,7 @@ def parse_metrics(texts: Sequence[str]) -> tuple[dict[str, str], dict[str, Decla
                 metrics=tuple(_declared_metric(task, parts) for parts in metrics),
                 plotted=metrics[0][0],
             )
+    _check_directions(declared)
     return chosen, declared
 
 
@@ -172,6 +184,7 @@ def asked_metrics(
             plotted = held[0].name if held else ""
             declared[task] = DeclaredTask(metrics=held, plotted=plotted)
             chosen[task] = plotted
+    _check_directions(declared)
     return {t: chosen[t] for t in metrics}, {t: declared[t] for t in metrics if t in declared}
 
 
@@ -191,7 +204,18 @@ def _declared_metric(task: str, parts: Sequence[str]) -> Metric:
             f"Expected a direction of {task}={name}, got {direction or 'none'}. Say {name}:min, or "
             f"{name}:max where higher is better, and the unit: {name}:min:degrees."
         )
-    low, high = (0.0, 1.0) if unit == "share" else (None, None)
-    return Metric(
-        name, unit or "value", "max" if direction == "max" else "min", 4, low=low, high=high
-    )
+    return Metric(name, unit or "value", "max" if direction == "max" else "min", 4)
+
+
+def _check_directions(declared: Declared) -> None:
+    """Refuse another direction for what this project measures."""
+    for task in (task for task in declared if task in DECLARED_TASKS):
+        known = {metric.name: metric.direction for metric in DECLARED_TASKS[task].metrics}
+        for metric in declared[task].metrics:
+            name = metric.name
+            direction = known.get(METRIC_ALIASES.get(name, name), metric.direction)
+            if direction != metric.direction:
+                raise UsageError(
+                    f"Expected {task}={name}:{direction}, as this project means {name} of {task}, "
+                    f"got {name}:{metric.direction}. Rename the metric if it is another."
+                )

@@ -5,7 +5,7 @@ and whatever else a reader must know is a sentence in `Loaded.notes`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -14,6 +14,7 @@ from analysis.load.axes import Axis, choose_axes
 from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import Declared, declared_by, known_columns, metric_column
 from analysis.load.priorities import priority_values
+from mtl.errors import UserError
 from mtl.records import SplitMetrics, is_number
 from mtl.spec import OwnSpec, RunSpec, Spec
 from mtl.spec.strict import flat
@@ -35,7 +36,7 @@ COSTS = (
 State = states.State | Literal["excluded"]
 STATES = {
     **states.STATES,
-    "excluded": "has a result without a finite number for a metric that is shown",
+    "excluded": "has a result without a finite number, or without one meaning, of a shown metric",
 }
 # Where several stores hold a run, the first of these wins.
 _PRECEDENCE: tuple[State, ...] = (
@@ -62,7 +63,7 @@ class Loaded:
     """Everything that analysis knows of a set of runs."""
 
     tasks: tuple[str, ...]
-    """Empty where no run has a spec yet."""
+    """Empty where no run has a spec yet, or nothing says what their metrics mean."""
     declared: Declared
     """What the runs say of the metrics of each task."""
     runs: pd.DataFrame
@@ -91,6 +92,8 @@ class Loaded:
         Arguments are those of `choose_axes`; a task that is not named is judged by its usual
         metric, or else by its first one that some run has.
         """
+        if not self.tasks:
+            return (), ()
         chosen, notes = dict(metrics or {}), []
         has = self.runs.notna().any()
         for task in self.tasks:
@@ -136,17 +139,22 @@ def load_stores(
     with_spec = {run.run_id: run.spec for run in found if run.spec is not None}
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
     done = [run for run in found if run.state == "done"]
-    manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
     first = next(iter(with_spec.values()), None)
     tasks = () if first is None else first.tasks
     planned = first.metrics if isinstance(first, OwnSpec) else {}
+    declared, unclear = {}, ""
+    try:
+        results = [run.result for run in done if run.result is not None]
+        declared = declared_by(results, tasks, planned)
+    except UserError as error:
+        # That costs these runs, not the page on which they stand with others: it says why.
+        tasks, done, unclear = (), [], str(error)
+    manifests = {run.run_id: run.manifest for run in done if run.manifest is not None}
     return Loaded(
         tasks=tasks,
-        declared=declared_by(
-            [run.result for run in done if run.result is not None], tasks, planned
-        ),
+        declared=declared,
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
-        states=tuple(_state(run, arms.get(run.run_id)) for run in found),
+        states=tuple(_state(run, arms.get(run.run_id), unclear) for run in found),
         fields={run.run_id: with_spec[run.run_id].fields() for run in done},
         manifests=manifests,
         prior=_shared_prior(list(manifests.values()), notes),
@@ -154,10 +162,16 @@ def load_stores(
     )
 
 
-def _state(run: StoredRun, arm: str | None) -> RunState:
+def _state(run: StoredRun, arm: str | None, unclear: str) -> RunState:
+    """Return a run's state; `unclear` says why the metrics of those that are done have no meaning.
+
+    It is empty where they have one.
+    """
     if run.spec is None:
         return RunState(run.run_id, run.state, run.reason)
-    return RunState(run.run_id, run.state, run.reason, arm, run.spec.priorities, run.spec.seed)
+    state = RunState(run.run_id, run.state, run.reason, arm, run.spec.priorities, run.spec.seed)
+    is_excluded = bool(unclear) and run.state == "done"
+    return replace(state, state="excluded", reason=unclear) if is_excluded else state
 
 
 def _row(run: StoredRun, arm: str) -> dict[str, Any]:

@@ -21,6 +21,9 @@ ROUNDED = 5e-4
 MAX_SEED = 2**53
 TEXTS = ("run_id", "method", "architecture", "encoder", "dataset", "selection")
 """Columns of text, read as the letters that stand there."""
+STATE_COLUMNS = ("state", "State")
+FINISHED = ("COMPLETE", "COMPLETED", "done", "finished", "TERMINATED")
+"""What Optuna, SLURM, this project, W&B and Tune call a run that is done."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Sheet:
     """A table from elsewhere, its names and texts trimmed, and what is said of it."""
 
     frame: pd.DataFrame
-    """At least one row; rows are numbered from 0."""
+    """At least one row; the index counts the rows of the results from 0, left out ones too."""
     where: str
     """What messages call it."""
     notes: list[str] = field(default_factory=list)
@@ -92,18 +95,24 @@ class Sheet:
 def read_sheet(path: Path, row: str = "run", text: Sequence[str] = ("method",)) -> Sheet:
     """Return a CSV or Parquet file with one row a `row`; see `sheet_of`.
 
+    Columns of text are those of `TEXTS` and `text`.
+    """
+    return sheet_of(read_frame(path, row, (*TEXTS, *text)), str(path), row, text)
+
+
+def read_frame(path: Path, row: str = "run", text: Sequence[str] = TEXTS) -> pd.DataFrame:
+    """Return a CSV or Parquet file with one row a `row`.
+
     Columns of text are read letter by letter: a method may be called None or 007. A `UserError`
     refuses what cannot be read, and a row with more cells than the head.
     """
     try:
-        is_parquet = path.suffix == ".parquet"
-        frame = pd.read_parquet(path) if is_parquet else _csv(path, (*TEXTS, *text))
+        return pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path, text)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise UserError(
             f"Expected a table in {path}, got {str(error).splitlines()[0]}. "
             f"Give a CSV or Parquet file with one row a {row}."
         ) from error
-    return sheet_of(frame, str(path), row, text)
 
 
 def sheet_of(
@@ -111,8 +120,9 @@ def sheet_of(
 ) -> Sheet:
     """Return a table, called `where` in messages, with one row a `row`.
 
-    Columns named in `text` are text without an empty cell, where they are there. A `UserError`
-    refuses a table without rows, two columns of a name, and seeds that are not exact as floats.
+    Rows that a column `state` does not call finished are left out with a note. Columns named in
+    `text` are text without an empty cell, where they are there. A `UserError` refuses a table
+    without such rows, two columns of a name, and seeds that are not exact as floats.
     """
     if frame.index.names != [None]:  # a Parquet file may keep columns as its index
         frame = frame.reset_index()
@@ -122,7 +132,9 @@ def sheet_of(
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UserError(f"Expected one column {twice[0]} in {where}, got two. Rename one.")
-    sheet = Sheet(frame, where)
+    notes: list[str] = []
+    sheet = Sheet(_finished(frame, where, notes), where, notes)
+    frame = sheet.frame
     for name in (name for name in dict.fromkeys((*TEXTS, *text)) if name in frame):
         frame[name] = _trimmed(frame[name], sheet.notes)
     for name in (name for name in text if name in frame):
@@ -134,6 +146,25 @@ def sheet_of(
         wrong = frame["seed"].abs() > MAX_SEED
         sheet.refuse(wrong, f"seeds up to {MAX_SEED:,} in", frame["seed"], remedy)
     return sheet
+
+
+def _finished(frame: pd.DataFrame, where: str, notes: list[str]) -> pd.DataFrame:
+    """Return the rows of finished runs, by a column of states if there is one."""
+    name = next((name for name in STATE_COLUMNS if name in frame), None)
+    if name is None:
+        return frame
+    states = frame[name].astype(str).str.strip().str.removeprefix("TrialState.")
+    done = states.str.casefold().isin([state.casefold() for state in FINISHED])
+    if not done.any():
+        raise UserError(
+            f"Expected finished runs in {where}, got {counted(len(frame), 'run', 'runs')} in the "
+            f"states {first_listed(sorted(set(states)), 4)} of column {name}. A finished one is "
+            f"{listed(FINISHED)}; rename the column if it says something else."
+        )
+    left_out = [f"{number} {state}" for state, number in states[~done].value_counts().items()]
+    if left_out:
+        notes.append(f"Not shown, as not finished: {', '.join(left_out)}.")
+    return frame.drop(columns=name)[done].copy()
 
 
 def _csv(path: Path, text: Sequence[str]) -> pd.DataFrame:

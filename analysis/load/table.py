@@ -1,7 +1,8 @@
-"""A tidy CSV or Parquet from anywhere -> the same `Loaded` as from a store.
+"""A table from anywhere -> the same `Loaded` as from a store.
 
-One row a run. Columns: `method`, `seed`, `priority_<task>` for each task (empty for methods
-without priorities), metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
+A file, or what `analysis.load.frames` knows: all go one way. One row a run. Columns: `method`,
+`seed`, `priority_<task>` for each task, or `priorities` of lists (empty for methods without
+priorities), `state`, metrics as `<task>_<metric>` or, where one task alone has it, by the metric's
 own name or alias; optional `run_id`, `architecture`, `encoder`, `epochs`, options of methods (empty
 = off), `prior_<task>_<metric>`, `validation_<task>_<metric>`, costs.
 
@@ -10,13 +11,14 @@ network that was trained for this task only. It is no run of a method, whatever 
 but a baseline that the figures draw, as `analysis.load.baselines` gives them for stores.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.load.frames import frame_of
 from analysis.load.metrics import Declared, column_names, known_columns
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column, settings_of
 from analysis.load.runs import COSTS, VALIDATION, Baselines, Loaded, RunState, arm_names
@@ -27,7 +29,7 @@ from analysis.load.sheet import (
     check_priorities,
     is_single_task,
     one_setting,
-    read_sheet,
+    sheet_of,
 )
 from mtl.errors import UserError
 from mtl.spec import PERIOD_FIELDS
@@ -42,20 +44,23 @@ _OPTIONS = sorted(
 )
 
 
-def load_table(path: Path, own: Declared | None = None) -> Loaded:
-    """Return the runs in a tidy CSV or Parquet file; see `runs_of_sheet`."""
-    return runs_of_sheet(read_sheet(path), own)
-
-
-def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
-    """Return the runs in a tidy table; `own` declares the metrics of tasks that are not ours.
+def load_table(
+    results: Any, own: Declared | None = None, columns: Mapping[str, str] | None = None
+) -> Loaded:
+    """Return the runs in a table.
 
     A `UserError` refuses a table that lacks columns, text where a number belongs, a value outside
     its metric's range, and two rows for one run.
+
+    Args:
+        results: see `analysis.load.frames.frame_of`, as for `columns`.
+        own: declares the metrics of tasks that are not ours.
+        columns: their column -> ours, where names differ.
     """
-    sheet = _with_last_priority(sheet, own or {})
+    own = own or {}
+    sheet = _with_last_priority(_with_priorities(sheet_of(*frame_of(results, columns)), own), own)
     frame, notes = sheet.frame, sheet.notes
-    declared = _declared(sheet, own or {})
+    declared = _declared(sheet, own)
     tasks = tuple(declared)
     known = known_columns(declared)
     priorities = [priority_column(task) for task in tasks]
@@ -92,9 +97,16 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     joint.insert(2, "arm", [arms[run_id] for run_id in joint["run_id"]])
     joint[priorities] = one_setting(joint, priorities, ["arm", "seed"], notes)
     baselines = _baselines(sheet, runs[alone], joint, declared, [*metrics])
+    settings = [*unused, *(name for name in COMPARED_COLUMNS if name in joint)]
     for key in (["run_id"], ["arm", "seed", *priorities]):
         twice = joint.duplicated(key)
-        remedy = f"It is the second one{_difference(sheet, joint, key, unused)}: remove one."
+        names = _differing(sheet, joint, key, settings)
+        remedy = (
+            f"Rows of the same differ in {', '.join(names)}. Where that is a setting, give the "
+            "rows of each of its values on their own."
+            if names
+            else "It is the second one: remove one."
+        )
         sheet.refuse(twice, f"one row for each {', '.join(key)} in", joint[key], remedy)
     joint = joint.reset_index(drop=True)
     states, fields = [], {}
@@ -106,19 +118,59 @@ def runs_of_sheet(sheet: Sheet, own: Declared | None = None) -> Loaded:
     return Loaded(tasks, declared, joint, tuple(states), fields, {}, prior, tuple(notes), baselines)
 
 
-def _difference(sheet: Sheet, runs: pd.DataFrame, key: Sequence[str], others: Sequence[str]) -> str:
+def _differing(
+    sheet: Sheet, runs: pd.DataFrame, key: Sequence[str], others: Sequence[str]
+) -> list[str]:
     """Return in which of the other columns the first two runs with the same key differ."""
     twice = runs.loc[runs.duplicated(key, keep=False), list(key)].astype(str)
     if twice.empty:
-        return ""
+        return []
     same = twice.index[(twice == twice.iloc[0]).all(axis=1)]
     rows = sheet.frame.loc[same[:2], list(others)].astype(str)
-    names = [str(name) for name in others if len(set(rows[name])) > 1]
-    return f", which differs in {', '.join(names)} (report each value apart)" if names else ""
+    return [str(name) for name in others if len(set(rows[name])) > 1]
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in runs.to_dict("records")]
+
+
+def _with_priorities(sheet: Sheet, own: Declared) -> Sheet:
+    """Return the sheet with a column of priorities a task, from a column `priorities` of lists.
+
+    Their order is that of a column `tasks`, else that in which metrics are declared.
+    """
+    frame = sheet.frame
+    if "priorities" not in frame or any(priority_column(task) in frame for task in own):
+        return sheet
+    order = _listed(frame["tasks"].iloc[0]) if "tasks" in frame else list(own)
+    if not order:
+        raise UserError(
+            "Expected the tasks of the column priorities, got none. Declare their metrics in the "
+            f"order of the priorities, or give a column {priority_column('<task>')} for each."
+        )
+    rows = {}
+    for place, held in zip(frame.index.to_list(), frame["priorities"], strict=True):
+        is_empty = held is None or (isinstance(held, float) and np.isnan(held))
+        rows[place] = [None] * len(order) if is_empty else _listed(held)
+        if len(rows[place]) != len(order):
+            raise UserError(
+                f"Expected priorities of the tasks {', '.join(order)} in row {place + 1} of "
+                f"{sheet.where}, got {held}."
+            )
+    names = [priority_column(task) for task in order]
+    columns = pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    rest = frame.drop(columns=["priorities", *({"tasks"} & set(frame))])
+    return Sheet(rest.join(columns), sheet.where, sheet.notes)
+
+
+def _listed(held: Any) -> list[Any]:
+    """Return a list, which in a CSV is text; empty for anything else."""
+    if isinstance(held, str):
+        try:
+            held = json.loads(held)
+        except ValueError:
+            return []
+    return list(held) if isinstance(held, list | tuple | np.ndarray) else []
 
 
 def _with_last_priority(sheet: Sheet, own: Declared) -> Sheet:
@@ -158,13 +210,14 @@ def _declared(sheet: Sheet, own: Declared) -> Declared:
         raise UserError(
             f"Expected columns {priority_column('<task>')} of known tasks in {sheet.where}, got "
             f"{', '.join(unknown)}. Declare the metrics of your own: --metrics "
-            f"{unknown[0]}=COLUMN:min:UNIT. Known: {', '.join(sorted(known))}."
+            f"{unknown[0]}=COLUMN:min:UNIT, from Python metrics="
+            f'{{"{unknown[0]}": "COLUMN:min:UNIT"}}. Known: {", ".join(sorted(known))}.'
         )
     foreign = [task for task in own if task not in tasks]
     if foreign:
         raise UserError(
-            f"Expected a column {priority_column(foreign[0])} in {sheet.where}, of the task that "
-            f"--metrics declares, got none. Its columns: {', '.join(columns)}."
+            f"Expected a column {priority_column(foreign[0])} in {sheet.where}, of the task whose "
+            f"metrics are declared, got none. Its columns: {', '.join(columns)}."
         )
     return {task: known[task] for task in tasks}
 

@@ -148,6 +148,8 @@ class RawDataset:
             raise BadSampleError(self.lacking[sample_id])
         try:
             sample = self.decode(sample_id, self.files[sample_id])
+            if not isinstance(sample, RawSample):
+                raise TypeError(f"{type(sample).__name__} in place of a RawSample")
         except BadSampleError:
             raise
         except Exception as error:

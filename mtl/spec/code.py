@@ -3,7 +3,8 @@
 A method, task, architecture, encoder or data set of one's own is called by its module and its name
 in it. The hash of the module enters the run (`RunSpec.code`): edited code makes new runs, and what
 the old code computed counts again once the edit is undone. What counts is the file of the module,
-or all `*.py` of its top-level package; what these import from elsewhere does not.
+or all `*.py` of its top-level package, those in hidden folders left out; what these import from
+elsewhere does not.
 
 Finding and hashing a module executes nothing of it; `load_object` alone does.
 """
@@ -13,7 +14,9 @@ import importlib
 import importlib.util
 import os
 import re
+import struct
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.
 _HASH = re.compile("[0-9a-f]{16}")
 _LOADED: dict[str, str] = {}
 """Top-level module -> its hash when this process imported it."""
+_STARTED = time.time()
 
 
 def is_reference(name: object) -> bool:
@@ -85,6 +89,8 @@ def code_hash(module: str) -> str:
     """
     path = code_path(module)
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    # An editor's own copies, such as those in .ipynb_checkpoints, are no code of the package.
+    files = [f for f in files if not any(p.startswith(".") for p in f.relative_to(path).parts)]
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -122,11 +128,35 @@ def check_code(planned: Mapping[str, str]) -> None:
 
 
 def _check_as_imported(module: str, held: str) -> None:
-    if _LOADED.get(module, held) != held:
+    imported = _LOADED.get(module)
+    if imported != held if imported else _is_edited_import(module):
         raise UsageError(
             f"Expected {module!r} as this Python imported it, got an edited {code_path(module)}. "
             "Restart Python (the notebook's kernel), so that the code that runs is the run's."
         )
+
+
+def _is_edited_import(top: str) -> bool:
+    """Return whether a file of a top-level module was edited after somebody else imported it.
+
+    Its compiled file has size and time of the source that was imported. Only files that are newer
+    than this process count: an older one cannot have been edited since.
+    """
+    if sys.dont_write_bytecode:
+        return False
+    for name, module in list(sys.modules.items()):
+        compiled, source = getattr(module, "__cached__", None), getattr(module, "__file__", None)
+        if name.partition(".")[0] != top or compiled is None or source is None:
+            continue
+        try:
+            state, header = os.stat(source), Path(compiled).read_bytes()[:16]
+        except OSError:
+            continue
+        of_source = struct.pack("<II", int(state.st_mtime) & 0xFFFFFFFF, state.st_size & 0xFFFFFFFF)
+        is_by_time = header[4:8] == bytes(4)
+        if state.st_mtime > _STARTED and is_by_time and header[8:16] != of_source:
+            return True
+    return False
 
 
 def load_object(reference: str, what: str) -> Any:

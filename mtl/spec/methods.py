@@ -10,6 +10,7 @@ One of this project is an entry here, a `Weighting` in a file of `mtl.weighting`
 """
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -44,6 +45,19 @@ class MethodNeeds:
     needs_gradients: bool = False
     """True where the gradients of each task are looked at: one backward pass a task, and an
     architecture that shares parameters. These act on each micro-batch, not on the whole batch."""
+
+    def __post_init__(self) -> None:
+        """Refuse defaults that are no numbers: they would have no canonical form."""
+        for name, default in self.options.items():
+            if default is not None and not _is_number(default):
+                raise UsageError(
+                    f"Expected a number or None as default of the option {name!r}, got "
+                    f"{default!r:.100}. Number the choices, or make a method of each."
+                )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 OWN_METHODS: dict[str, MethodNeeds] = {
@@ -176,10 +190,10 @@ def _checked_option(name: str, value: OptionValue, needs: MethodNeeds) -> Option
         return None
     minimum = needs.minimum.get(name, 0)
     is_positive = name in needs.positive_options
-    number = float("nan") if value is None else float(value)
+    number = float(value) if value is not None and _is_number(value) else math.nan
     if not (math.isfinite(number) and (number > 0 if is_positive else number >= minimum)):
         bound = "above 0" if is_positive else f"at least {minimum:g}"
-        raise UsageError(f"Expected method_options.{name} to be finite and {bound}, got {value}.")
+        raise UsageError(f"Expected method_options.{name} to be finite and {bound}, got {value!r}.")
     if isinstance(default, int):
         if number != int(number):
             raise UsageError(f"Expected a whole number for method_options.{name}, got {value}.")

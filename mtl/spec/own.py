@@ -22,7 +22,7 @@ from mtl.spec.run import (
 )
 from mtl.spec.sections import check_at_least
 from mtl.spec.strict import build_dataclass, canonical_float, flat, plain
-from mtl.spec.tasks import MAX_TEXT, DeclaredTask
+from mtl.spec.tasks import MAX_TEXT, DeclaredTask, LossKind
 
 SETTINGS = ("method", "priorities", "seed", "weighting")
 """Names of a training function's config that the sweep sets."""
@@ -94,6 +94,17 @@ class OwnSpec:
         return dict(self.method_options)
 
     @property
+    def loss_kinds(self) -> dict[str, LossKind]:
+        """Task -> kind of its loss; empty for a method that does not look at it.
+
+        Of one from outside nobody knows without executing it, and so it may.
+        """
+        needs = METHODS.get(self.method)
+        if needs is not None and not needs.uses_loss_kinds:
+            return {}
+        return {task: self.metrics[task].loss_kind for task in self.tasks}
+
+    @property
     def config(self) -> dict[str, Any]:
         """What the training function is given.
 
@@ -111,6 +122,7 @@ class OwnSpec:
                 "tasks": list(self.tasks),
                 "priorities": values,
                 "seed": self.seed,
+                **({"loss_kinds": self.loss_kinds} if self.loss_kinds else {}),
                 **self.method_options,
             },
         }
@@ -130,7 +142,12 @@ class OwnSpec:
             task: [f"{m.name}:{m.direction}:{m.unit}" for m in self.metrics[task].metrics]
             for task in self.tasks
         }
-        return {**self.to_dict(), "metrics": meant}
+        kinds = {task: kind for task, kind in self.loss_kinds.items() if kind != "regression"}
+        return {
+            **self.to_dict(),
+            "metrics": meant,
+            **({"loss_kinds": kinds} if kinds else {}),  # neutral: ids are older than kinds
+        }
 
     def fields(self) -> dict[str, Any]:
         """Return dotted name -> value of what tells runs apart."""

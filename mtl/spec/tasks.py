@@ -37,11 +37,15 @@ class Metric:
     """Unit after `display_factor`; None means `unit`."""
     low: float | None = None
     high: float | None = None
-    """Values outside are mistakes, such as -1 for a missing one; None is no bound."""
+    """Values outside are mistakes, such as -1 for a missing one; None is no bound, of a `share`
+    0 and 1."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown or computed with."""
+        """Refuse what cannot be shown or computed with; a share lies between 0 and 1."""
         settle(self)
+        if self.unit == "share":
+            object.__setattr__(self, "low", 0.0 if self.low is None else self.low)
+            object.__setattr__(self, "high", 1.0 if self.high is None else self.high)
         for text in (self.name, self.unit, self.meaning, self.display_unit or ""):
             if not (text.isprintable() and len(text) <= MAX_TEXT):
                 raise UsageError(
@@ -141,7 +145,7 @@ class DeclaredTask:
 
 
 def _share(name: str, meaning: str) -> Metric:
-    return Metric(name, "share", "max", 1, meaning, 100.0, "%", low=0.0, high=1.0)
+    return Metric(name, "share", "max", 1, meaning, 100.0, "%")
 
 
 def _error(name: str, unit: str, decimals: int, meaning: str, high: float | None = None) -> Metric:

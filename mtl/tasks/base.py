@@ -10,16 +10,18 @@ Shapes of maps: predictions and continuous targets (batch, channels, height, wid
 to the image as a whole is without height and width throughout.
 """
 
+import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mtl.data.sample import DataInfo
-from mtl.errors import UsageError
+from mtl.errors import RunFailedError, UsageError
 from mtl.spec.tasks import DeclaredTask, declared_task
 
 ErrorMap = Float[Tensor, "batch *place"]
@@ -138,13 +140,13 @@ class Task(ABC):
         target = _where_valid(target, valid)
         if regularizers:
             return self._loss_with_regularizer(prediction, target, valid, info)
-        return masked_mean(self.error_map(prediction, target, info), valid)
+        return masked_mean(self._error_map(prediction, target, valid, info), valid)
 
     def _loss_with_regularizer(
         self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
     ) -> Float[Tensor, ""]:
         """Return the mean of the error map plus the regulariser; for a faster way to the same."""
-        mean = masked_mean(self.error_map(prediction, target, info), valid)
+        mean = masked_mean(self._error_map(prediction, target, valid, info), valid)
         return mean + self.regularizer(prediction, target, valid, info)
 
     def errors(
@@ -156,8 +158,19 @@ class Task(ABC):
         Arguments and errors are those of `loss`.
         """
         check_same_shape(prediction, target, valid)
-        errors = self.error_map(prediction, _where_valid(target, valid), info)
+        errors = self._error_map(prediction, _where_valid(target, valid), valid, info)
         return torch.where(valid, errors, torch.zeros_like(errors))
+
+    def _error_map(
+        self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
+    ) -> Tensor:
+        errors = self.error_map(prediction, target, info)
+        if errors.shape != valid.shape:  # it would broadcast
+            raise UsageError(
+                f"Expected error_map to return one number for each of {tuple(valid.shape)} pixels "
+                f"or images, got {tuple(errors.shape)}. Take the mean over the channels."
+            )
+        return errors
 
 
 class PooledMetrics:
@@ -175,14 +188,50 @@ class PooledMetrics:
     def update(self, prediction: Tensor, target: Tensor, valid: Valid) -> None:
         """Add a batch."""
         sums = self._task.sums(prediction, target, valid, self._info)
+        if not (isinstance(sums, list | tuple) and all(isinstance(part, Tensor) for part in sums)):
+            raise RunFailedError(
+                f"Expected a list of tensors from sums of task {self._task.name}, got "
+                f"{sums!r:.100}."
+            )
         earlier = self._totals or [torch.zeros_like(part) for part in sums]
         self._totals = [before + part for before, part in zip(earlier, sums, strict=True)]
 
     def compute(self) -> dict[str, float | None]:
-        """Return metric -> value over all that was added, None if no pixel was valid."""
+        """Return metric -> value over all that was added, None if no pixel was valid.
+
+        Raises:
+            RunFailedError: for other metrics than the declared ones, or no finite number.
+        """
+        values = self.values()
+        for metric, value in values.items():
+            if value is not None and not math.isfinite(value):
+                raise RunFailedError(
+                    f"Expected a finite {metric} of task {self._task.name!r}, got {value}. Lower "
+                    "the learning rate or look at its targets; what cannot be measured is None."
+                )
+        return values
+
+    def values(self) -> dict[str, float | None]:
+        """Return the same, also what is not finite, as may be over a few images."""
+        name, declared = self._task.name, self._task.declared.metric_names
         totals = [part.cpu() for part in self._totals]
-        found = self._task.ratios(*totals) if totals else None
-        return found or dict.fromkeys(self._task.declared.metric_names)
+        found: Any = self._task.ratios(*totals) if totals else None
+        if found is None:
+            return dict.fromkeys(declared)
+        if not isinstance(found, Mapping) or sorted(map(str, found)) != sorted(declared):
+            got = ", ".join(map(str, found)) if isinstance(found, Mapping) else repr(found)
+            raise RunFailedError(
+                f"Expected {', '.join(declared)} from ratios of task {name}, the metrics that it "
+                f"declares, got {got or 'none':.100}."
+            )
+        for metric, value in found.items():
+            is_tensor = isinstance(value, Tensor) and value.numel() == 1
+            if not (value is None or is_tensor or isinstance(value, numbers.Real)):
+                raise RunFailedError(
+                    f"Expected a number or None as {metric} from ratios of task {name}, got "
+                    f"{value!r:.100}."
+                )
+        return {metric: None if value is None else float(value) for metric, value in found.items()}
 
 
 def masked_mean(values: ErrorMap, valid: Valid) -> Float[Tensor, ""]:

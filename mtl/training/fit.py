@@ -311,13 +311,14 @@ class _Run:
                 self.weighting.end_period(epochs=float(self.spec.period_epochs))
             losses = log.losses()
             for task, loss in zip(self.spec.tasks, losses, strict=True):
-                _check_finite(f"loss of task {task!r}", loss)
+                if loss is not None and not math.isfinite(loss):
+                    raise UsageError(
+                        f"Expected a finite loss of task {task!r}, got a mean of {loss} over the "
+                        "epoch. Lower the learning rate or look at its targets."
+                    )
             self.device_seconds += time.monotonic() - start
             validation = self._evaluate("validation")
-            for task, values in validation.items():
-                for name, value in values.items():
-                    _check_finite(f"{name} of task {task!r} on validation", value)
-        except ValueError as error:
+        except (ValueError, RunFailedError) as error:
             raise RunFailedError(f"Epoch {epoch}: {error}") from error
         elapsed = time.monotonic() - start
         matrix = self.network.cross_stitch_matrix()
@@ -359,12 +360,3 @@ class _Run:
                 if spec.period_steps is not None and step % spec.period_steps == 0:
                     self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
         return log, learning_rate
-
-
-def _check_finite(name: str, value: float | None) -> None:
-    """Raise a `ValueError` if a mean over an epoch is NaN or infinite."""
-    if value is not None and not math.isfinite(value):
-        raise UsageError(
-            f"Expected a finite {name}, got a mean of {value} over the epoch. Lower the learning "
-            "rate or look at its targets."
-        )

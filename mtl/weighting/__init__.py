@@ -12,6 +12,7 @@ with a `Weighting`, an entry in `WEIGHTINGS` and one in `mtl.spec.methods`.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from mtl.errors import UsageError
@@ -32,6 +33,7 @@ from mtl.weighting.fixed import Fixed
 from mtl.weighting.gls import GLS
 from mtl.weighting.gradnorm import GradNorm
 from mtl.weighting.imtl_l import IMTLL
+from mtl.weighting.inputs import in_order
 from mtl.weighting.lsb import LSB
 from mtl.weighting.rlw import RLW
 from mtl.weighting.scaled_fixed import ScaledFixed
@@ -66,7 +68,7 @@ __all__ = ["WEIGHTINGS", "MethodNeeds", "Prioritised", "Weighting", "build_weigh
 def build_weighting(
     method: str,
     tasks: Sequence[str],
-    priorities: Sequence[float] | None = None,
+    priorities: Sequence[float] | Mapping[str, float] | None = None,
     *,
     loss_kinds: Mapping[str, LossKind] | None = None,
     seed: int = 0,
@@ -79,13 +81,13 @@ def build_weighting(
     Args:
         method: a name in `WEIGHTINGS`, or `module:Name` of one's own.
         tasks: distinct task names, in the order of the losses.
-        priorities: one positive number a task, summing to 1 within 1e-6, for methods that take
-            them; None means equal ones.
+        priorities: one positive number a task, in the order of the tasks or by name, summing to 1
+            within 1e-6, for methods that take them; None means equal ones.
         loss_kinds: task -> `regression` or `classification`, for `uncertainty`; known for the
             tasks of this project.
         seed: of the draws of methods that draw.
-        steps_per_period: after so many calls of `step` the period ends by itself, counted as one
-            epoch; None leaves `end_period` to the caller.
+        steps_per_period: after so many calls of `step`, at least 1, the period ends by itself,
+            counted as one epoch; None leaves `end_period` to the caller.
         skip_nonfinite: True leaves a step with a loss that is not finite out of what the weighting
             learns, for a loop whose `GradScaler` skips it too; False refuses such a loss.
         **options: the method's own, such as `increase_rate` of `lsb`.
@@ -98,24 +100,35 @@ def build_weighting(
     if isinstance(tasks, str):
         raise UsageError(f"Expected a sequence of task names, got the text {tasks!r}.")
     arguments: dict[str, Any] = check_options(method, options)
-    if needs.takes_priorities:
-        arguments["priorities"] = priorities
-    elif priorities is not None:
+    if isinstance(priorities, Mapping):
+        priorities = in_order(tasks, priorities, "priority")
+    if priorities is not None and not needs.takes_priorities:
         raise UsageError(
             f"Expected no priorities for method {method!r}, which takes none, "
             f"got {list(priorities)}."
         )
     if needs.draws:
-        arguments["seed"] = seed
+        arguments["seed"] = _whole("seed", seed, 0)
     if needs.uses_loss_kinds:
         arguments["loss_kinds"] = _loss_kinds(method, tasks, loss_kinds or {})
-    if steps_per_period is not None and steps_per_period < 1:
-        raise UsageError(f"Expected steps_per_period of at least 1, got {steps_per_period}.")
-    weighting = _builder(method)(tasks, **arguments)
+    if steps_per_period is not None:
+        steps_per_period = _whole("steps_per_period", steps_per_period, 1)
+    steered = {"priorities": priorities} if needs.takes_priorities else {}
+    weighting = _builder(method)(tasks, **steered, **arguments)
     if not isinstance(weighting, Weighting):
         raise UsageError(f"Expected a Weighting at {method!r}, got {type(weighting).__name__}.")
     weighting.steps_per_period, weighting.skip_nonfinite = steps_per_period, skip_nonfinite
+    weighting.built_options = arguments
     return weighting
+
+
+def _whole(name: str, value: Any, minimum: int) -> int:
+    """Return a whole number, of numpy too, as a plain one that a state can hold."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise UsageError(
+            f"Expected a whole number of at least {minimum} for {name}, got {value!r}."
+        )
+    return int(value)
 
 
 def _builder(method: str) -> Callable[..., Weighting]:
@@ -130,7 +143,7 @@ def _loss_kinds(
         checked_name(task, tasks, "task", of="loss_kinds")
         checked_name(kind, ("regression", "classification"), "loss kind", of=f"task {task!r}")
     known = {task: DECLARED_TASKS[task].loss_kind for task in tasks if task in DECLARED_TASKS}
-    kinds = {**known, **given}
+    kinds = {task: (known | dict(given))[task] for task in tasks if task in known or task in given}
     unknown = [task for task in tasks if task not in kinds]
     if unknown:
         raise UsageError(

@@ -12,11 +12,8 @@ from torch.amp import GradScaler
 
 from mtl.errors import UsageError
 from mtl.spec import check_priorities
+from mtl.weighting.inputs import Losses, Present, by_task
 from mtl.weighting.ranks import Group, check_ranks_agree, num_ranks, sum_over_ranks
-
-Losses = Float[Tensor, " _"] | Mapping[str, Tensor | None]
-"""One scalar a task, with gradients: a tensor in the order of the tasks, or by name, where None
-stands for a task without labels in this batch."""
 
 NOT_FINITE = ("a finite loss", "Lower the learning rate or look at its targets.")
 """What `refuse_losses` expects, and the remedy."""
@@ -71,6 +68,9 @@ class Weighting(nn.Module, ABC):
     """The call without which the weights stand still: `step`, `end_period`, or None."""
     steps_per_period: int | None = None
     """After so many calls of `step` a period ends by itself, counted as one epoch; None: never."""
+    built_options: Mapping[str, Any] | None = None
+    """All that `build_weighting` gave beside tasks and priorities; None where the class was called
+    by its name."""
     skip_nonfinite: bool = False
     """False refuses a loss that is not finite. True leaves its step out of all that the weighting
     learns and waits for no device: for a `GradScaler`, which skips the optimizer's step too. What
@@ -102,66 +102,22 @@ class Weighting(nn.Module, ABC):
         self._rank_factors = torch.ones(len(self.tasks))
         """By how much this rank's gradients count: the mean over ranks is the whole batch's."""
 
-    def forward(
-        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, losses: Losses, present: Present | None = None) -> Float[Tensor, ""]:
         """Return the overall loss and add the losses to the sums behind the period means.
 
         Args:
-            losses: one scalar a task, with gradients. Half precision is raised to float32.
+            losses: one scalar a task, with gradients: a tensor or a list in the order of the tasks,
+                or a dict by name. Half precision is raised to float32.
             present: False for a task without labels in this batch, which then enters neither the
-                overall loss nor its period mean; None means that all are present.
+                overall loss nor its period mean; a tensor, a list or a dict likewise. None means
+                that all are present.
 
         Raises:
             ValueError: if there is not one loss a task, or one is not finite while the weighting
                 learns (`skip_nonfinite` says otherwise).
         """
-        losses, present, _ = self._received(*self._by_task(losses, present))
+        losses, present, _ = self._received(*by_task(self.tasks, losses, present))
         return self._overall(losses, present)
-
-    def _by_task(
-        self, losses: Losses, present: Bool[Tensor, " _"] | None
-    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " tasks"]]:
-        """Return losses and presence as tensors in the order of the tasks, checked."""
-        if isinstance(losses, Mapping):
-            losses, present = self._stacked(losses, present)
-        if losses.shape != (len(self.tasks),):
-            raise UsageError(
-                f"Expected {len(self.tasks)} losses, one for each of {list(self.tasks)}, "
-                f"got a tensor of shape {tuple(losses.shape)}."
-            )
-        if present is None:
-            present = torch.ones(len(self.tasks), dtype=torch.bool, device=losses.device)
-        elif present.shape != losses.shape:
-            raise UsageError(
-                f"Expected present of shape {tuple(losses.shape)}, got {tuple(present.shape)}."
-            )
-        return losses, present
-
-    def _stacked(
-        self, losses: Mapping[str, Tensor | None], present: Bool[Tensor, " _"] | None
-    ) -> tuple[Float[Tensor, " tasks"], Bool[Tensor, " _"] | None]:
-        if set(losses) != set(self.tasks):
-            raise UsageError(
-                f"Expected a loss of each of {list(self.tasks)}, got {list(losses)}. Give None for "
-                "a task without labels in this batch."
-            )
-        given = [loss for loss in losses.values() if loss is not None]
-        if not given:
-            raise UsageError("Expected a loss of some task, got None for all. Skip this batch.")
-        if any(loss.dim() for loss in given):
-            shapes = {task: tuple(x.shape) for task, x in losses.items() if x is not None}
-            raise UsageError(f"Expected one number a task, got losses of shapes {shapes}.")
-        has_loss = torch.tensor([losses[task] is not None for task in self.tasks])
-        has_loss = has_loss.to(given[0].device)
-        dtype = torch.float32
-        for loss in given:
-            dtype = torch.promote_types(dtype, loss.dtype)
-        found = [losses[task] for task in self.tasks]
-        stacked = torch.stack(
-            [given[0].new_zeros((), dtype=dtype) if x is None else x.to(dtype) for x in found]
-        )
-        return stacked, has_loss if present is None else has_loss & present
 
     @property
     def _is_learning(self) -> bool:
@@ -205,7 +161,10 @@ class Weighting(nn.Module, ABC):
         if ranks == 1:
             return losses, present
         if not self._ranks_agree:
-            check_ranks_agree(self._settings(), losses.device, self.process_group)
+            settings = self._settings()
+            # A rank that took up no state, or another one, stands elsewhere.
+            counts = {k: v for k, v in self.get_extra_state().items() if isinstance(v, int)}
+            check_ranks_agree(f"{settings | counts}", losses.device, self.process_group)
             self._ranks_agree = True
         both = torch.stack([losses.detach().double(), present.double()])
         sums, counts = sum_over_ranks(both, self.process_group)
@@ -233,13 +192,17 @@ class Weighting(nn.Module, ABC):
             counts = self._refused[expected, remedy] = torch.zeros_like(self.period_counts)
         counts += bad
 
-    def _settings(self) -> str:
-        """Return in words what all ranks must have in common."""
-        state = {**self.get_extra_state(), "seed": getattr(self, "seed", None)}
-        plain = {
-            key: value for key, value in state.items() if isinstance(value, int | float | list)
+    def _settings(self) -> dict[str, Any]:
+        """Return what all ranks must have in common and a state must match; plain values."""
+        settings: dict[str, Any] = {
+            "method": type(self).__name__,
+            "tasks": list(self.tasks),
+            "priorities": None,
+            "steps_per_period": self.steps_per_period,
         }
-        return f"{type(self).__name__} of {plain}"
+        if self.built_options is not None:
+            settings["options"] = dict(self.built_options)
+        return settings
 
     def _warn_if_forgotten(self) -> None:
         for call in self._calls_without:
@@ -297,7 +260,7 @@ class Weighting(nn.Module, ABC):
     def backward(
         self,
         losses: Losses,
-        present: Bool[Tensor, " _"] | None = None,
+        present: Present | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
         scaler: GradScaler | None = None,
@@ -326,7 +289,7 @@ class Weighting(nn.Module, ABC):
         self._calls_without["step"] = 0
         self._learn(losses_again)
         self._steps_in_period += 1
-        if self._steps_in_period == self.steps_per_period:
+        if self.steps_per_period is not None and self._steps_in_period >= self.steps_per_period:
             self.end_period()
 
     def _learn(self, losses_again: Callable[[], Losses] | None) -> None:
@@ -381,11 +344,7 @@ class Weighting(nn.Module, ABC):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return whose state it is, and what a draw or a count must not wait for the device for."""
-        return {
-            "tasks": list(self.tasks),
-            "priorities": None,
-            "steps_in_period": self._steps_in_period,
-        }
+        return {**self._settings(), "steps_in_period": self._steps_in_period}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_extra_state` returned."""
@@ -394,18 +353,17 @@ class Weighting(nn.Module, ABC):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        """Refuse the state of other tasks or priorities before anything is taken up.
+        """Refuse the state of another weighting before anything is taken up.
 
         Raises:
             ValueError: naming what differs.
         """
-        # An older release wrote none for most methods.
+        # Older releases wrote fewer of the settings, and for most methods none.
         state = state_dict.setdefault(prefix + "_extra_state", {})
-        own = self.get_extra_state()
-        for key in ("tasks", "priorities"):
-            if state.get(key, own[key]) != own[key]:
+        for key, own in self._settings().items():
+            if state.get(key, own) != own:
                 raise UsageError(
-                    f"Expected the state of a weighting with {key} {own[key]}, got one with "
+                    f"Expected the state of a weighting with {key} {own}, got one with "
                     f"{state[key]}. Build the weighting as it was when the state was saved."
                 )
         super()._load_from_state_dict(state_dict, prefix, *arguments)
@@ -446,9 +404,8 @@ class Prioritised(Weighting):
         given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
         self.register_buffer("priorities", given, persistent=False)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return also the priorities."""
-        return {**super().get_extra_state(), "priorities": self.priorities.tolist()}
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"priorities": self.priorities.tolist()}
 
 
 def refuse_losses(

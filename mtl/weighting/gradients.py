@@ -38,7 +38,18 @@ def gradients(
     factor: Float[Tensor, ""],
     retain_graph: bool,
 ) -> list[Tensor]:
-    """Return factor x gradient of one task's loss for each parameter; zeros where it has none.
+    """Return factor x gradient of one task's loss for each parameter; zeros where it has none."""
+    found = raw_gradients(root, parameters, factor, retain_graph)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def raw_gradients(
+    root: Tensor | GradientEdge,
+    parameters: Sequence[nn.Parameter],
+    factor: Float[Tensor, ""],
+    retain_graph: bool,
+) -> Sequence[Tensor | None]:
+    """Return factor x gradient of one task's loss; None for parameters not in its graph.
 
     Args:
         root: of `task_roots`.
@@ -47,15 +58,14 @@ def gradients(
         retain_graph: False frees the graph behind the root.
     """
     if not parameters or (isinstance(root, Tensor) and not root.requires_grad):
-        return [torch.zeros_like(p) for p in parameters]
-    found = torch.autograd.grad(
+        return [None for _ in parameters]
+    return torch.autograd.grad(
         root,
         parameters,
         grad_outputs=factor,
         retain_graph=retain_graph,
         allow_unused=True,
     )
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
 def left_out(losses: Float[Tensor, " tasks"], listed: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from mtl.errors import UsageError
-from mtl.weighting.base import Losses, Weighting
+from mtl.weighting.base import Weighting
 from mtl.weighting.first_losses import FIRST_LOSS, FirstLosses
 from mtl.weighting.gradients import gradients, task_roots, trainable
+from mtl.weighting.inputs import Losses, Present, by_task
 from mtl.weighting.learned import TaskAdam
 from mtl.weighting.ranks import mean_over_ranks
 
@@ -98,9 +99,7 @@ class GradNorm(Weighting):
         """The weights now in force; float64, shape (num_tasks,), sum 1."""
         return self.current_weights.clone()
 
-    def forward(
-        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, losses: Losses, present: Present | None = None) -> Float[Tensor, ""]:
         """Return the overall loss; nothing is learnt of the gradients."""
         self._forward_calls += self._is_learning
         return super().forward(losses, present)
@@ -108,7 +107,7 @@ class GradNorm(Weighting):
     def backward(
         self,
         losses: Losses,
-        present: Bool[Tensor, " _"] | None = None,
+        present: Present | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
         task_parameters: Iterable[Iterable[nn.Parameter]] = (),
         scaler: GradScaler | None = None,
@@ -124,7 +123,7 @@ class GradNorm(Weighting):
                 "Expected shared_parameters for method 'gradnorm', which compares the tasks' "
                 "gradients there, got none. Choose an architecture that shares parameters."
             )
-        losses, here = self._by_task(losses, present)
+        losses, here = by_task(self.tasks, losses, present)
         roots, raw = task_roots(losses), losses
         losses, present, counted = self._received(losses, here)
         known = torch.where(counted, losses.detach(), 0.0)

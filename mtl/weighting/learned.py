@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mtl.weighting.base import Losses, Weighting
+from mtl.weighting.base import Weighting
+from mtl.weighting.inputs import Losses
 
 
 class TaskAdam(nn.Module):

@@ -38,7 +38,7 @@ def check_ranks_agree(settings: str, device: torch.device, group: Group) -> None
     """Raise on every rank unless all have the same `settings`.
 
     Args:
-        settings: such as tasks, priorities and seed, in words.
+        settings: such as method, tasks, priorities and options, in words.
         device: that the ranks' backend can reduce on.
         group: of the ranks.
     """
@@ -49,6 +49,6 @@ def check_ranks_agree(settings: str, device: torch.device, group: Group) -> None
     if largest != smallest:
         raise UsageError(
             f"Expected the same weighting on every rank, got another than {settings} on some. "
-            "Build it with the same method, tasks, priorities and seed everywhere, and load the "
-            "same state."
+            "Build it with the same method, tasks, priorities, options and seed everywhere, and "
+            "load the same state."
         )

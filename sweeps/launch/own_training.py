@@ -10,7 +10,6 @@ import inspect
 import io
 import json
 import math
-import os
 import platform
 import tempfile
 import time
@@ -25,10 +24,10 @@ from ray import tune
 from ray.tune import Checkpoint
 
 from analysis.load.metrics import column_names, known_columns, metric_column
-from mtl.errors import RunFailedError, StoreError, UsageError, printable
+from mtl.errors import RunFailedError, StoreError, UsageError, printable, raised
 from mtl.records import EpochRecord, Result, SplitMetrics, TaskMetrics
 from mtl.spec import NUMERICS_VERSION, OwnSpec, Runtime
-from mtl.spec.code import check_code, load_object
+from mtl.spec.code import check_code, code_path, load_object
 from mtl.store import Store
 from mtl.store.code_version import code_version
 from mtl.store.lease import StaleLeaseError
@@ -162,7 +161,8 @@ class _Run:
                 ) from error
         except MISTAKES as error:
             if self.failure is None:
-                raise RunFailedError(_sentence(self.spec.train, error)) from error
+                what = raised(error, map(code_path, self.spec.code))
+                raise RunFailedError(f"Expected {self.spec.train} to train, got {what}.") from error
         if self.failure is not None:
             raise self.failure
 
@@ -358,24 +358,14 @@ def unpacked(data: bytes, folder: Path, place: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number as a float, also one of numpy; None for what is none."""
-    held = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+    """Return a number as a float, also one of numpy or torch; None for what is none."""
+    is_scalar = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    held = value.item() if is_scalar else value
     return float(held) if isinstance(held, int | float) and not isinstance(held, bool) else None
 
 
 def _listed(names: Mapping[str, Any]) -> str:
     return printable(", ".join(names) or "nothing")
-
-
-def _sentence(train: str, error: BaseException) -> str:
-    """Return what a function raised, and where in it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
-    place = ""
-    if theirs:
-        place = f" in {os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno}"
-    reason = printable(f"{type(error).__name__}: {error}").rstrip(".")
-    return f"Expected {train} to train, got {reason}{place}."
 
 
 def _versions() -> dict[str, str]:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtl.errors import PreflightError, UserError
+from mtl.errors import PreflightError, UserError, raised
 from mtl.spec import RunSpec, Runtime, Spec
-from mtl.spec.code import check_code, is_reference
+from mtl.spec.code import check_code, code_path, is_reference, top_module
 from mtl.spec.encoders import TESTED_ENCODERS, weights_file_id
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
@@ -28,6 +28,8 @@ PACKAGES = tuple(map(importlib.import_module, ("sweeps", "mtl", "analysis")))
 LIBRARIES = ("torch", "timm", "numpy")
 """Their versions may move a result's last digits, or refuse a checkpoint."""
 SECONDS_TO_CONNECT = 15.0
+IMAGES_TO_TRY = 8
+"""Of the training split, on which a task from outside is tried."""
 
 Versions = Mapping[str, str]
 """Of `python`, `project` (a hash of its code) and the libraries; `none` where one is absent."""
@@ -164,6 +166,63 @@ def check_networks(specs: Iterable[RunSpec], weights_file: str | None) -> None:
                 built.shared_parameters()  # needs a forward pass
         except ValueError as error:
             raise PreflightError(str(error)) from error
+
+
+def check_tasks(specs: Iterable[RunSpec], data_root: str | None) -> None:
+    """Try each task from outside on a few prepared images: targets, loss, gradient, metrics, prior.
+
+    What they come to does not matter, NaN of so few images included.
+
+    Raises:
+        PreflightError: naming the task, for what fails.
+    """
+    tried = {(spec.data, task): None for spec in specs for task in spec.tasks if is_reference(task)}
+    for data, task in tried:
+        try:
+            _try_task(task, data, data_root)
+        except UserError as error:
+            raise PreflightError(str(error)) from error
+
+
+def _try_task(name: str, data: DataSpec, data_root: str | None) -> None:
+    # Only here, for tasks from outside: torch takes seconds to import.
+    import numpy as np
+    import torch
+
+    from mtl.data.batches import MappedSplit
+    from mtl.data.manifest import data_info
+    from mtl.data.prepared import prepared_folder
+    from mtl.tasks import derivations, task_of
+
+    folder = prepared_folder(data, data_root)
+    task, info = task_of(name), data_info(folder)
+    split = MappedSplit(folder, "train", (name,), derived=derivations([name]))
+    batch = split.batch(np.arange(min(len(split), IMAGES_TO_TRY)), torch.device("cpu"))
+    target, valid = batch.targets[name], batch.valid[name]
+    if not valid.any():
+        return  # an absent task has no loss
+    shape = (len(valid), task.num_channels(info), *(valid.shape[1:] if task.is_map else ()))
+    prediction = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = task.loss(prediction, target, valid, info)
+    if loss.shape != () or not loss.requires_grad:
+        raise PreflightError(
+            f"Expected the loss of task {name} as one number with a gradient, got shape "
+            f"{tuple(loss.shape)} {'with' if loss.requires_grad else 'without'} one."
+        )
+    try:
+        loss.backward()
+    except RuntimeError as error:
+        what = raised(error, [code_path(top_module(name))])
+        raise PreflightError(f"Expected a gradient of task {name}, got {what}.") from error
+    metrics = task.metrics(info)
+    metrics.update(prediction.detach(), target, valid)
+    metrics.values()
+    prior = task.prior(target, valid, info)
+    if prior.shape != (1, *shape[1:]):
+        raise PreflightError(
+            f"Expected the prior of task {name} in the shape {(1, *shape[1:])}, got "
+            f"{tuple(prior.shape)}."
+        )
 
 
 def check_answers(address: str | None) -> None:

@@ -64,10 +64,15 @@ def _one_prepared(
         present = code_of([name])
         current = {p: m for p, m in found.items() if m.get("code") == present}
         if not current:
+            folder, last = next(reversed(found.items()))
+            size = f"{last['size']['height']}x{last['size']['width']}"
+            root = "" if data_root is None else f" --data-root {folder.parent}"
+            chosen_options = "".join(f" --option {k}={v}" for k, v in last["options"].items())
             raise PreparedDataError(
                 f"Expected {name} prepared by its source as it is, got it prepared by another. Run "
-                f"`python -m mtl.data.prepare {name}` again, undo the edit, or choose with --set "
-                f"data.prepared=HASH of {', '.join(m['folder_hash'] for m in found.values())}."
+                f"`python -m mtl.data.prepare {name} --source {last['source']} --size {size}{root}"
+                f"{chosen_options}`, undo the edit, or take what is there with --set data.prepared="
+                f"{last['folder_hash']}."
             )
         found = current
     # A set of some splits alone is for looking at: it does not stand in the way of whole ones.

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from analysis import operating_points, report
-from analysis.load.metrics import declared_by
+from analysis.load.metrics import asked_metrics, declared_by
+from analysis.load.table import load_table
+from analysis.load.trials import Request, trials_of_table
 from analysis.pareto import main
 from mtl.errors import UserError
 from mtl.records import Result
@@ -87,6 +89,17 @@ def test_metrics_that_do_not_fit_are_refused(tmp_path, capsys, argument, message
     assert message in capsys.readouterr().err
 
 
+def test_direction_of_a_built_in_metric_is_not_turned(tmp_path):
+    for metric in ("rmse:max:m", Metric("rmse", "m", "max")):
+        with pytest.raises(UserError, match="Expected depth=rmse:min, .* got rmse:max"):
+            operating_points(frame(), {**METRICS, "depth": metric})
+
+
+def test_refusals_say_what_to_do_from_python():
+    with pytest.raises(UserError, match='from Python metrics={"steering": "COLUMN:min:UNIT"}'):
+        operating_points(frame())
+
+
 def test_several_metrics_of_a_task_are_tabulated_and_the_first_is_drawn(tmp_path):
     loaded = frame(p95=2.0)
     metrics = {**METRICS, "steering": "mae:min:degrees,p95:min:degrees"}
@@ -151,8 +164,13 @@ def test_metric_of_ones_own_may_have_the_name_of_an_alias():
         (lambda f: f.assign(auroc=70.0), "between 0 and 1 in column auroc.*Divide percentages"),
         (
             lambda f: pd.concat([f.assign(dropout=0.1), f.assign(dropout=0.2, mae=5.0)]),
-            r"which differs in dropout \(report each value apart\)",
+            "Rows of the same differ in dropout.*of each of its values on their own",
         ),
+        (
+            lambda f: pd.concat([f.assign(architecture=a, mae=m) for a, m in (("a", 1), ("b", 2))]),
+            "Rows of the same differ in architecture",
+        ),
+        (lambda f: pd.concat([f, f.assign(mae=9.0)]), "the second one: remove one"),
         (lambda f: f.iloc[:0], "at least one row"),
         (lambda f: f.assign(mae="fast"), "numbers in column mae"),
         (lambda f: f.assign(state="ERROR"), "finished runs in the DataFrame, got 12 runs"),
@@ -243,6 +261,49 @@ def test_export_of_wandb_is_reported(tmp_path):
     (summary,) = report(path, tmp_path, METRICS, {"test/mae": "mae"}).values()
     assert summary.num_done == 12
     assert "1 crashed" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "runs.parquet"])
+def test_table_goes_the_way_of_a_frame(tmp_path, name, capsys):
+    # As Tune and W&B write them: prefixes, a state, lists.
+    priorities = [[row["priority_steering"], row["priority_drowsiness"]] for row in rows()]
+    given = frame(priorities=priorities, State=["finished"] * 11 + ["crashed"])
+    given = given.drop(columns=["priority_steering", "priority_drowsiness"])
+    given = given.rename(columns={n: f"config/{n}" for n in ("method", "seed", "priorities")})
+    path, out = tmp_path / name, tmp_path / "out"
+    given.to_parquet(path) if name.endswith("parquet") else given.to_csv(path, index=False)
+    assert main([str(path), "--out", str(out), "--metrics", *ARGUMENTS]) == 0
+    assert "1 crashed" in (out / "report.html").read_text()
+    assert len(pd.read_csv(out / "tables/runs.csv")) == 11
+    loaded, same = load_table(path, asked_metrics(METRICS)[1]), ["run_id", "seed", "steering_mae"]
+    in_memory = load_table(given, asked_metrics(METRICS)[1])
+    assert loaded.runs[same].equals(in_memory.runs[same])
+
+
+def test_ranking_leaves_out_what_is_not_finished(tmp_path):
+    path = tmp_path / "trials.csv"
+    frame(state=["done"] * 11 + ["crashed"]).to_csv(path, index=False)
+    trials = trials_of_table(path, Request(metrics={"mae": "min"}))
+    assert len(trials.frame) == 11
+    assert "Not shown, as not finished: 1 crashed." in trials.notes
+
+
+def test_row_numbers_count_the_rows_that_are_left_out(tmp_path):
+    states = ["crashed", *["finished"] * 11]
+    with pytest.raises(UserError, match="got 1.2 in row 3"):
+        operating_points(frame(state=states, auroc=[0.5, 0.5, 1.2, *[0.5] * 9]), METRICS)
+
+
+def test_share_lies_between_0_and_1_wherever_it_is_declared():
+    share = Metric("auroc", "share", "max")
+    assert (share.low, share.high) == (0, 1)
+    assert Metric("gain", "share", "max", low=-1.0).low == -1
+    held = DeclaredTask(metrics=(share,), plotted="auroc")
+    stored = held.to_dict()
+    stored["metrics"][0] |= {"low": None, "high": None}  # of an earlier release
+    assert DeclaredTask.from_dict(stored) == held
+    with pytest.raises(UserError, match="between 0 and 1 .*auroc.*got 60"):
+        operating_points(frame(auroc=60.0), {**METRICS, "drowsiness": share})
 
 
 def result(declared: dict[str, DeclaredTask]) -> Result:

@@ -230,7 +230,7 @@ def test_csv_route_equals_store_route(full_store, tmp_path, monkeypatch):
         (
             ["{store}", "--metrics", "depth"],
             2,
-            "Expected --metrics TASK=METRIC or TASK=METRIC:min:UNIT",
+            "Expected metrics as TASK=METRIC or TASK=METRIC:min:UNIT",
         ),
         (["{store}", "--metrics", "depth=rmse", "depth=rel"], 2, "two for depth"),
         (["{store}", "--metrics", "normal=within_30"], 2, "Unknown task 'normal' of these results"),

@@ -1,6 +1,8 @@
 """What every weighting promises in a training loop that is not ours."""
 
 import copy
+import functools
+import inspect
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.weighting import build_weighting
 from mtl.weighting.base import MAX_CALLS_WITHOUT, Weighting
+from mtl.weighting.inputs import by_task
 from tests.weighting.problems import (
     EVERY_METHOD,
     F64,
@@ -62,17 +65,95 @@ def _fresh(problem: Pinned, values: Tensor) -> dict[str, Tensor]:
     return {"depth": depth, "segmentation": segmentation}
 
 
+@EVERY_METHOD
+def test_lists_and_dicts_are_taken_like_tensors(method: str) -> None:
+    values = torch.tensor([0.3, 0.02, 5.0], dtype=F64)
+    tensor, (one, other) = warmed_up(method), (Pinned(3), Pinned(3))
+    state, tasks = copy.deepcopy(tensor.state_dict()), tensor.tasks
+    here = [True, True, method == "torchjd:Krum"]  # which refuses two
+    one.take(tensor, values, torch.tensor(here))
+    for listed, present in (
+        (list, here),
+        (tuple, dict(zip(reversed(tasks), reversed(here), strict=True))),
+        (list, tuple(torch.tensor(flag) for flag in here)),
+    ):
+        tensor_like = fresh(method)
+        tensor_like.load_state_dict(state)
+        other.shared.grad = None
+        own = [[o] for o in other.own]
+        tensor_like.backward(listed(other.terms(values)), present, [other.shared], own)
+        assert torch.equal(one.shared.grad, other.shared.grad)
+        assert equal_states(tensor.state_dict(), tensor_like.state_dict())
+
+
+@pytest.mark.parametrize("method", sorted(m for m in METHODS if METHODS[m].takes_priorities))
+def test_priorities_are_taken_by_name(method: str) -> None:
+    by_name = build_weighting(method, ("a", "b"), {"b": 0.7, "a": 0.3})
+    assert by_name.priorities.tolist() == [0.3, 0.7]
+    with pytest.raises(ValueError, match=r"priority of each of \['a', 'b'\], got \['a', 'c'\]"):
+        build_weighting(method, ("a", "b"), {"a": 0.3, "c": 0.7})
+
+
+def test_other_kinds_of_losses_and_presence_are_refused() -> None:
+    losses = torch.ones(2)
+    for given, present, message in (
+        (1.0, None, "tensor, a list or a dict by task, got float"),
+        (losses.numpy(), None, "tensor, a list or a dict by task, got ndarray"),
+        (losses, [1, 0], r"True or False for each .*got \[1, 0\]"),
+        (losses, torch.tensor([1, 0]), "True or False for each .*got torch.int64"),
+        (losses, {"a": True}, r"presence of each of \['a', 'b'\], got \['a'\]"),
+        (losses, [True], "presence of each of .*got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inspect.unwrap(by_task)(("a", "b"), given, present)
+
+
 def test_losses_of_other_tasks_are_refused() -> None:
     weighting = build_weighting("lsb", ("a", "b"))
     one = torch.ones((), requires_grad=True)
     for losses, message in (
         ({"a": one}, r"loss of each of \['a', 'b'\], got \['a'\].*None"),
         ({"a": one, "c": one}, r"got \['a', 'c'\]"),
-        ({"a": None, "b": None}, "None for all"),
+        # Who skips where others train too leaves them waiting.
+        ({"a": None, "b": None}, r"None for all.*others would wait.*present=\[False, False\]"),
+        ([one], r"loss of each of \['a', 'b'\], got 1\."),
+        ({"a": one, "b": 1.0}, "loss of task 'b' as a tensor with gradients, got 1.0"),
         ({"a": one, "b": torch.ones(2)}, r"one number a task.*'b': \(2,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             weighting(losses)
+
+
+@pytest.mark.parametrize("method", sorted(GRADIENTS))
+@pytest.mark.parametrize("in_one_tensor", [False, True])
+def test_lists_of_parameters_in_another_order_are_refused(method: str, in_one_tensor: bool) -> None:
+    # Both heads would get no gradient, without a word.
+    problem, values = Pinned(3), torch.tensor([0.3, 0.02, 5.0], dtype=F64)
+    own = dict(zip(fresh(method).tasks, ([o] for o in problem.own), strict=True))
+    lists = {
+        "right": (list(own.values()), None),
+        "by name": (dict(reversed(own.items())), None),
+        "swapped": ([own["normal"], own["depth"], own["segmentation"]], "task_parameters of task"),
+        "moved": ([[*own["depth"], *own["normal"]], [], own["segmentation"]], "of task 'depth'"),
+    }
+    for given, message in lists.values():
+        losses = problem.losses(values)
+        losses = losses * 1 if in_one_tensor else losses
+        arguments = (losses, None, [problem.shared], given)
+        if message is None:
+            fresh(method).backward(*arguments)
+        else:
+            with pytest.raises(ValueError, match=message):
+                fresh(method).backward(*arguments)
+
+
+def test_head_of_a_task_without_labels_is_looked_at_later() -> None:
+    problem, weighting = Pinned(2), build("torchjd:UPGrad", 2)
+    swapped = [[o] for o in reversed(problem.own)]
+    here = torch.tensor([False, False])
+    weighting.backward(problem.losses(torch.ones(2)), here, [problem.shared], swapped)
+    with pytest.raises(ValueError, match="task_parameters of task 'normal'"):
+        weighting.backward(problem.losses(torch.ones(2)), None, [problem.shared], swapped)
 
 
 @CALLABLE
@@ -208,6 +289,38 @@ def test_no_optimizer_of_the_network_sees_a_weighting(method: str) -> None:
     assert not list(build(method).parameters())
 
 
+OTHER_OPTION = {
+    "lsb": {"increase_rate": 0.3},
+    "stch": {"mu": 0.3},
+    "dwa": {"temperature": 3.0},
+    "torchjd:CAGrad": {"c": 0.3},
+}
+
+
+fresh = functools.cache(build)
+"""A weighting as it was built, for what leaves it so: solvers take long to build."""
+
+
+@EVERY_METHOD
+def test_state_of_another_method_is_refused(method: str) -> None:
+    state = fresh(method).state_dict()
+    for other in set(METHODS) - {method}:
+        with pytest.raises(ValueError, match="state of a weighting with method .*got one with"):
+            fresh(other).load_state_dict(state)
+
+
+@EVERY_METHOD
+def test_state_of_other_options_seed_or_period_is_refused(method: str) -> None:
+    state = fresh(method).state_dict()
+    others: list[dict] = [OTHER_OPTION[method]] if method in OTHER_OPTION else []
+    if METHODS[method].draws:
+        others.append({"seed": 1})
+    for options in [{"steps_per_period": 2}, *others]:
+        name = "steps_per_period" if "steps_per_period" in options else "options"
+        with pytest.raises(ValueError, match=f"state of a weighting with {name} .*got one with"):
+            build(method, **options).load_state_dict(state)
+
+
 @EVERY_METHOD
 def test_state_of_other_tasks_or_priorities_is_refused(method: str) -> None:
     state = warmed_up(method).state_dict()
@@ -222,12 +335,20 @@ def test_state_of_other_tasks_or_priorities_is_refused(method: str) -> None:
             equal.load_state_dict(state)
 
 
-def test_state_of_an_older_release_loads() -> None:
-    state = warmed_up("lsb").state_dict()
-    del state["_extra_state"]
-    weighting = build("lsb")
-    weighting.load_state_dict(state)
-    assert torch.equal(weighting.weights, state["current_weights"])
+@EVERY_METHOD
+def test_state_of_an_older_release_loads(method: str) -> None:
+    newer = {"method", "options", "steps_per_period", "tasks", "priorities", "steps_in_period"}
+    whole = warmed_up(method).state_dict()
+    for removed in (newer - {"tasks", "priorities", "steps_in_period"}, newer):
+        state = copy.copy(whole)
+        left = {k: v for k, v in state["_extra_state"].items() if k not in removed}
+        if left:
+            state["_extra_state"] = left
+        else:  # the first release had none for most methods
+            del state["_extra_state"]
+        weighting = build(method)
+        weighting.load_state_dict(state)
+        assert equal_states(weighting.state_dict(), whole)
 
 
 def test_period_of_so_many_steps_ends_by_itself() -> None:
@@ -246,8 +367,13 @@ def test_period_of_so_many_steps_ends_by_itself() -> None:
             by_itself.load_state_dict(state)
         assert torch.equal(by_itself.weights, by_hand.weights)
     assert by_itself.difficulties is not None
-    with pytest.raises(ValueError, match="steps_per_period of at least 1"):
-        build_weighting("lsb", ("a", "b"), steps_per_period=0)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, 2.0, True, "2"])
+def test_steps_per_period_is_a_whole_number(number: object) -> None:
+    with pytest.raises(ValueError, match="whole number of at least 1 for steps_per_period, got"):
+        # Without the tests' own check of types.
+        inspect.unwrap(build_weighting)("lsb", ("a", "b"), steps_per_period=number)
 
 
 @pytest.mark.parametrize("method", [*sorted(OWN_METHODS), "torchjd:FAMO"])

@@ -1,5 +1,6 @@
 """Code from outside is known by the hash of its source, found without being executed."""
 
+import importlib
 import shutil
 import sys
 from pathlib import Path
@@ -7,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from mtl.spec import RunSpec
-from mtl.spec.code import check_code, code_hash, code_path, is_reference, load_object, top_module
+from mtl.spec.code import (
+    _LOADED,
+    check_code,
+    code_hash,
+    code_path,
+    is_reference,
+    load_object,
+    top_module,
+)
 
 SOURCE = "class Huber:\n    delta = 1.0\n"
 
@@ -95,6 +104,28 @@ def test_code_edited_after_its_import_is_refused(folder):
     file.write_text(SOURCE.replace("1.0", "2.0"))
     with pytest.raises(ValueError, match="edited .*code_edited.py. Restart"):
         load_object("code_edited:Huber", "loss")
+
+
+def test_code_edited_after_somebody_else_imported_it_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = folder / "code_theirs.py"
+    file.write_text(SOURCE)
+    assert importlib.import_module("code_theirs").Huber.delta == 1.0
+    assert load_object("code_theirs:Huber", "loss").delta == 1.0
+    _LOADED.clear()
+    file.write_text(SOURCE.replace("1.0", "22.0"))
+    for use in (load_object, lambda *_: check_code({"code_theirs": code_hash("code_theirs")})):
+        with pytest.raises(ValueError, match="edited .*code_theirs.py. Restart"):
+            use("code_theirs:Huber", "loss")
+
+
+def test_hidden_folders_are_no_code_of_a_package(folder):
+    package = folder / "code_noted"
+    (package / ".ipynb_checkpoints").mkdir(parents=True)
+    (package / "__init__.py").write_text(SOURCE)
+    before = code_hash("code_noted")
+    (package / ".ipynb_checkpoints" / "losses-checkpoint.py").write_text("old = 1")
+    assert code_hash("code_noted") == before
 
 
 def test_code_that_is_not_the_planned_one_is_refused(folder):

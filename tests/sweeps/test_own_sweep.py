@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 
+from mtl.spec.methods import METHODS
 from mtl.store import Store
 from mtl.store.states import read_run
+from mtl.weighting import WEIGHTINGS, build_weighting
 from sweeps import Metric, Sweep, own
 from tests.faults.tiny_sweep import finished_files, wait_for_epochs
 from tests.sweeps.launch.test_own_training import GOOD, METRICS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/own-sweep.md"
+KINDS = {"steering": "regression", "drowsiness": "classification"}
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
 
 
@@ -57,6 +61,25 @@ def test_edit_makes_new_runs_and_its_undoing_the_old_ones(train, tmp_path):
     assert Sweep(train, METRICS).plan().run_ids == before
 
 
+@pytest.mark.parametrize("method", WEIGHTINGS)
+def test_config_builds_the_weighting_of_each_method(train, method):
+    others = [f"t{i}" for i in range(max(0, METHODS[method].min_tasks - 2))]
+    metrics = {**METRICS, **dict.fromkeys(others, "mae:min:m")}
+    kinds = {**KINDS, **dict.fromkeys(others, "regression")}
+    sweep = Sweep(train, metrics, methods=[method], seeds=1, divisions=None, loss_kinds=kinds)
+    (spec,) = sweep.plan().specs
+    assert build_weighting(**spec.config["weighting"]).tasks == spec.tasks
+
+
+def test_kind_of_a_loss_is_part_of_those_runs_alone_that_use_it(train):
+    def run_ids(method: str, kind: str) -> tuple[str, ...]:
+        kinds = {"steering": "regression", "drowsiness": kind}
+        return Sweep(train, METRICS, methods=[method], loss_kinds=kinds).plan().run_ids
+
+    assert run_ids("lsb", "regression") == run_ids("lsb", "classification")
+    assert run_ids("uncertainty", "regression") != run_ids("uncertainty", "classification")
+
+
 def nested() -> Callable[[Any], Any]:
     def train(config: Any) -> None:
         """Cannot be imported."""
@@ -92,12 +115,31 @@ def of_main() -> Callable[[Any], Any]:
         ({"method_options": {"increase_rat": 1}}, "Did you mean increase_rate"),
         ({"divisions": 1}, "at least 2 divisions"),
         ({"seeds": 100_000}, "a grid of at most 100,000 runs"),
+        ({"seeds": [0, 1]}, r"Expected a whole number of seeds, got \[0, 1\]"),
+        ({"divisions": 2.5}, "Expected a whole number of divisions, got 2.5"),
+        ({"priorities": []}, r"as a list of points, .* of steering, drowsiness, got \[\]"),
+        ({"priorities": (0.3, 0.7)}, r"got \(0.3, 0.7\). Write \[\(0.5, 0.5\)\] for a single"),
+        ({"priorities": [{"steering": 0.3, "drowsiness": 0.7}]}, "as a list of points"),
+        ({"metrics": [Metric("mae", "m", "min")]}, "Expected metrics as task -> "),
+        ({"metrics": {"a": ["mae:min"]}}, r"got \['mae:min'\]. .* in one text are"),
+        ({"params": {"lr": {"grid_search": [1, 2]}}}, "values of lr as a list, got a search space"),
+        ({"params": {"lr": [1, tune.uniform(0, 1)]}}, "search space of Ray Tune, .* sweep.train"),
+        ({"code": "helpers"}, r"list of modules as code, got 'helpers'. Write \['helpers'\]"),
+        ({"method_options": {"increase_rate": "fast"}}, "at least 0, got 'fast'"),
+        ({"methods": ["uncertainty"]}, "kinds of steering, drowsiness for method 'uncertainty'"),
+        ({"loss_kinds": {"steering": "regresion"}}, "Did you mean regression"),
+        ({"loss_kinds": {"staring": "regression"}}, "Did you mean steering"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_in_a_sentence(arguments, told, train):
     given = {"train": train, "metrics": METRICS, **arguments}
     with pytest.raises(ValueError, match=told):
         Sweep(given.pop("train"), given.pop("metrics"), **given)
+
+
+def test_unknown_argument_of_run_is_refused_in_a_sentence(train):
+    with pytest.raises(ValueError, match="Unknown argument of run 'gpus'.* Known: .*gpus_per_run"):
+        Sweep(train, METRICS).run(gpus=1)
 
 
 def test_unknown_function_lists_what_the_module_has(train, tmp_path, capsys):
@@ -121,6 +163,16 @@ def test_plan_of_the_command_line_is_that_of_python(train, capsys):
     )  # fmt: skip
     assert [run["run_id"] for run in told["runs"]] == list(sweep.plan().run_ids)
     assert told["expected_seconds"] is None
+
+
+def test_loss_kinds_of_the_command_line_are_those_of_python(train, capsys):
+    argv = [train, "--metrics", "steering=mae:min:degrees", "drowsiness=auroc:max:share"]
+    argv += ["--methods", "uncertainty", "--loss-kinds"]
+    argv += ["steering=regression", "drowsiness=classification", "--plan", "--json"]
+    assert own.main(argv) == 0
+    told = json.loads(capsys.readouterr().out)
+    sweep = Sweep(train, METRICS, methods=["uncertainty"], loss_kinds=KINDS)
+    assert {run["run_id"] for run in told["runs"]} == set(sweep.plan().run_ids)
 
 
 def test_trainable_gets_what_a_run_gets_and_what_a_scheduler_changed(train, monkeypatch):

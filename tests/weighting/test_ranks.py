@@ -142,6 +142,31 @@ def numbers_reduced() -> list[int]:
     return sizes
 
 
+DIFFERENCES: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "priorities": (("lsb", {}), ("lsb", {"priorities": (0.5, 0.3, 0.2)})),
+    "option": (("lsb", {"increase_rate": 0.1}), ("lsb", {"increase_rate": 0.5})),
+    "method": (("dwa", {}), ("rlw", {})),
+    "aggregator": (("torchjd:PCGrad", {}), ("torchjd:UPGrad", {})),
+    "seed": (("rlw", {"seed": 1}), ("rlw", {"seed": 2})),
+    "period": (("lsb", {"steps_per_period": 2}), ("lsb", {"steps_per_period": 3})),
+}
+"""What differs -> method and arguments on each rank."""
+
+
+def refusal(method: str, arguments: dict[str, Any]) -> str:
+    """Return what a call says on this rank."""
+    network = Network()
+    heads = [list(head.parameters()) for head in network.heads]
+    losses, present = losses_of(network(batch_of(0)[0]), *batch_of(0)[1:])
+    try:
+        build_weighting(method, TASKS, **arguments).backward(
+            losses, present, list(network.shared.parameters()), heads
+        )
+    except ValueError as error:
+        return str(error)
+    return "taken"
+
+
 def train_as_rank(number: int, folder: str, first: int) -> None:
     rank = first + number
     torch.set_num_threads(1)
@@ -149,11 +174,7 @@ def train_as_rank(number: int, folder: str, first: int) -> None:
         "gloo", f"file://{folder}/meeting", timedelta(minutes=5), rank=rank, world_size=RANKS
     )
     found: dict[Any, Any] = {case: train(case[0], rank, case[1]) for case in cases()}
-    other = built("lsb", ((0.2, 0.3, 0.5), (0.5, 0.3, 0.2))[rank])
-    try:
-        other(torch.ones(3))
-    except ValueError as error:
-        found["other priorities"] = str(error)
+    found["differences"] = {case: refusal(*pair[rank]) for case, pair in DIFFERENCES.items()}
     found["numbers reduced"] = numbers_reduced()
     if rank == 0:  # validation on one rank waits for nobody
         with torch.no_grad():
@@ -202,6 +223,7 @@ def test_a_call_costs_one_reduction_of_two_numbers_a_task(ranks: list[dict[Any, 
     assert [found["numbers reduced"] for found in ranks] == [[2, 6, 6, 6]] * 2
 
 
-def test_ranks_with_other_priorities_are_refused_on_all(ranks: list[dict[Any, Any]]) -> None:
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_ranks_that_differ_are_refused_on_all(ranks: list[dict[Any, Any]], case: str) -> None:
     for found in ranks:
-        assert "same weighting on every rank" in found["other priorities"]
+        assert "same weighting on every rank" in found["differences"][case]

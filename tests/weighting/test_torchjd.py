@@ -177,7 +177,8 @@ def test_refusal_of_the_library_is_one_sentence() -> None:
 
 def test_gradient_that_is_not_finite_is_named() -> None:
     problem = Pinned(3)
-    losses = torch.stack([*problem.terms(torch.ones(3))[:2], (problem.shared.sum() - 12).sqrt()])
+    steep = (problem.shared.sum() - 12).sqrt() * problem.own[2]
+    losses = torch.stack([*problem.terms(torch.ones(3))[:2], steep])
     with pytest.raises(ValueError, match="finite gradient of task 'c'"):
         build("MGDA").backward(losses, None, [problem.shared], [[own] for own in problem.own])
 

@@ -104,8 +104,8 @@ class RawRecipe:
     """Those wanted, in the order of `mtl.spec.sections.SPLITS`."""
     optional: tuple[str, ...]
     """Derived tasks that nobody asked for by name: left out where they count nowhere."""
-    bytes_per_image: int
-    """Of all arrays."""
+    layouts: Mapping[str, tuple[int, int]]
+    """Task of the files -> number of axes and of channels (0: class indices), in every sample."""
     files: Mapping[str, Any]
     """Fingerprint of the files of all samples when the data set was opened."""
 
@@ -116,6 +116,7 @@ class RawRecipe:
     def sample(self, split: str, index: int) -> Sample:
         """Return a sample at the working size with all wanted tasks."""
         raw = self.dataset.read(self.dataset.samples[split][index])
+        self._check(raw, f"sample {self.dataset.samples[split][index]!r} of {split}")
         if self.filled:
             raw = with_holes_filled(raw, exact=self.exact_fill)
         raw = resized(raw, self.height, self.width)
@@ -131,6 +132,26 @@ class RawRecipe:
             # Of every task in every sample: the arrays of a data set have one layout.
             measured={t: measured.get(t, valid[t]) for t in self.tasks},
         )
+
+    def _check(self, raw: RawSample, where: str) -> None:
+        """Raise a `BadSampleError` unless a sample is laid out as the first one, and finite."""
+        for task, layout in self.layouts.items():
+            if task not in raw.targets:
+                raise BadSampleError(
+                    f"Expected a target of {task} in {where}, as in others, got "
+                    f"{', '.join(raw.targets) or 'none'}. Give one, not valid where it is unknown."
+                )
+            target = raw.targets[task]
+            if layout_of(target) != layout:
+                raise BadSampleError(
+                    f"Expected {task} of {_layout_text(layout)} in {where}, as in others, got "
+                    f"{target.dtype} {target.shape}. Give all samples one layout."
+                )
+            if not np.isfinite(target[np.asarray(raw.valid[task])]).all():
+                raise BadSampleError(
+                    f"Expected finite values of {task} where it is valid in {where}, got others. "
+                    "Mark them as not valid."
+                )
 
     def about(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -172,7 +193,9 @@ class RawRecipe:
 
     def expected_bytes(self) -> int:
         """Return the bytes of the arrays."""
-        return self.bytes_per_image * sum(self.counts().values())
+        maps = [task for task in self.tasks if self.layouts.get(task, (3, 1))[0] > 1]
+        per_pixel = BYTES_PER_PIXEL["image"] + sum(BYTES_PER_PIXEL.get(t, 4) + 2 for t in maps)
+        return per_pixel * self.height * self.width * sum(self.counts().values())
 
 
 def make_recipe(
@@ -243,8 +266,6 @@ def make_recipe(
                 f"{task!r}. Leave it out, or see in the code of {name} whether an --option adds it."
             )
     wanted = _in_order(tasks or available)
-    pixels = height * width
-    maps = [task for task in wanted if task not in first.targets or first.targets[task].ndim > 1]
     return RawRecipe(
         name=name,
         source=str(place),
@@ -256,10 +277,19 @@ def make_recipe(
         exact_fill=exact_fill,
         splits=splits,
         optional=tuple(t for t in wanted if tasks is None and t not in dataset.tasks),
-        bytes_per_image=pixels
-        * (BYTES_PER_PIXEL["image"] + sum(BYTES_PER_PIXEL.get(task, 4) + 2 for task in maps)),
+        layouts={t: layout_of(first.targets[t]) for t in wanted if t in first.targets},
         files=fingerprint((path for i in ids for path in dataset.files[i].values()), place),
     )
+
+
+def layout_of(target: np.ndarray) -> tuple[int, int]:
+    """Return the number of axes of a target and of its channels, 0 for class indices."""
+    return target.ndim, 0 if is_classes(target) else target.shape[-1]
+
+
+def _layout_text(layout: tuple[int, int]) -> str:
+    place = "the image's pixels" if layout[0] > 1 else "the image as a whole"
+    return f"{place} with {f'{layout[1]} channels' if layout[1] else 'class indices'}"
 
 
 def _opened(

@@ -1,19 +1,21 @@
 """TorchJD's aggregators: functions of the Jacobian of the task losses."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.autograd.graph import GradientEdge
 
 from mtl.errors import UsageError
 from mtl.spec.methods import OptionValue
 from mtl.streams import global_stream
-from mtl.weighting.base import NOT_FINITE, Losses
-from mtl.weighting.gradients import gradients, left_out, task_roots, trainable
+from mtl.weighting.base import NOT_FINITE
+from mtl.weighting.gradients import gradients, left_out, raw_gradients, task_roots, trainable
+from mtl.weighting.inputs import Losses, Present, by_task, in_order
 from mtl.weighting.ranks import mean_over_ranks
 from mtl.weighting.torchjd.base import TorchJD
 
@@ -51,7 +53,9 @@ class TorchJDAggregator(TorchJD):
     ) -> None:
         super().__init__(name, tasks, seed, options)
         self.last_weights: Tensor | None = None
-        self._checked_lists: list[int] = []
+        self._checked_lists: list[list[int]] = []
+        self._unchecked: set[int] = set()
+        """Tasks without labels so far, whose part in the lists nobody has seen."""
         # One try, on an object of its own: too few tasks are refused now, not after data loading.
         with self._failures_as_sentences(), global_stream(seed, "torchjd", "trial"):
             self._built(name, options)(torch.eye(len(self.tasks), dtype=torch.float64))
@@ -73,9 +77,7 @@ class TorchJDAggregator(TorchJD):
         """
         return None if self.last_weights is None else self.last_weights.clone()
 
-    def forward(
-        self, losses: Losses, present: Bool[Tensor, " _"] | None = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, losses: Losses, present: Present | None = None) -> Float[Tensor, ""]:
         """Refuse: there is no overall loss."""
         del losses, present
         raise UsageError(
@@ -86,17 +88,21 @@ class TorchJDAggregator(TorchJD):
     def backward(
         self,
         losses: Losses,
-        present: Bool[Tensor, " _"] | None = None,
+        present: Present | None = None,
         shared_parameters: Iterable[nn.Parameter] = (),
-        task_parameters: Iterable[Iterable[nn.Parameter]] = (),
+        task_parameters: Iterable[Iterable[nn.Parameter]]
+        | Mapping[str, Iterable[nn.Parameter]] = (),
         scaler: GradScaler | None = None,
     ) -> None:
         """Add the aggregated gradient to the shared parameters, each task's own to its own.
 
+        `task_parameters` may also be a dict by task name.
+
         Raises:
-            ValueError: without shared parameters, or if the losses depend on one that is in no
-                list; naming the task, if its loss or gradient is not finite and nothing skips the
-                step; if the library cannot combine the gradients.
+            ValueError: without shared parameters, if the losses depend on one that is in no list,
+                or a task's list holds what another loss depends on and its own does not; naming
+                the task, if its loss or gradient is not finite and nothing skips the step; if the
+                library cannot combine the gradients.
         """
         shared = trainable(shared_parameters)
         if not shared:
@@ -104,13 +110,15 @@ class TorchJDAggregator(TorchJD):
                 f"Expected shared_parameters for method {self.method!r}, which combines the tasks' "
                 "gradients there, got none. Choose an architecture that shares parameters."
             )
+        if isinstance(task_parameters, Mapping):
+            task_parameters = in_order(self.tasks, task_parameters, "list of task_parameters")
         own = [trainable(parameters) for parameters in task_parameters] or [[] for _ in self.tasks]
         if len(own) != len(self.tasks):
             raise UsageError(
                 f"Expected task_parameters of {len(self.tasks)} tasks, got {len(own)}."
             )
-        losses, here = self._by_task(losses, present)
-        self._check_lists(losses, [*shared, *(p for parameters in own for p in parameters)])
+        losses, here = by_task(self.tasks, losses, present)
+        self._check_lists(losses, [shared, *own])
         roots = task_roots(losses)
         one = torch.ones_like(losses[0]).detach()
         scale = one if scaler is None else scaler.scale(one)
@@ -123,7 +131,10 @@ class TorchJDAggregator(TorchJD):
             if is_here[i]:
                 last = not any(is_here[i + 1 :])
                 factor = scale * self._rank_factors[i]
-                found = gradients(roots[i], [*shared, *parameters], factor, retain_graph=not last)
+                if i in self._unchecked:
+                    found = self._checked_gradients(i, roots[i], shared, own, factor, not last)
+                else:
+                    found = gradients(roots[i], [*shared, *parameters], factor, not last)
             else:
                 found = [torch.zeros_like(p) for p in [*shared, *parameters]]
             rows.append(torch.cat([g.flatten() for g in found[: len(shared)]]))
@@ -148,12 +159,12 @@ class TorchJDAggregator(TorchJD):
         parts = combined.split([p.numel() for p in shared])
         _accumulate(shared, [part.view_as(p) for part, p in zip(parts, shared, strict=True)])
 
-    def _check_lists(self, losses: Tensor, listed: list[nn.Parameter]) -> None:
+    def _check_lists(self, losses: Tensor, lists: list[list[nn.Parameter]]) -> None:
         """Refuse once for each set of lists: the graph is walked, which is slow."""
-        key = [id(parameter) for parameter in listed]
+        key = [[id(parameter) for parameter in parameters] for parameters in lists]
         if key == self._checked_lists:
             return
-        missing = left_out(losses, listed)
+        missing = left_out(losses, [p for parameters in lists for p in parameters])
         if missing:
             raise UsageError(
                 f"Expected in shared_parameters and task_parameters all that the losses depend on, "
@@ -161,7 +172,50 @@ class TorchJDAggregator(TorchJD):
                 f"{len(missing)} of them, one of shape {tuple(missing[0].shape)}. Pass lists in "
                 "each call: a generator is empty after the first."
             )
-        self._checked_lists = key
+        self._checked_lists, self._unchecked = key, set(range(len(self.tasks)))
+
+    def _checked_gradients(
+        self,
+        i: int,
+        root: Tensor | GradientEdge,
+        shared: list[nn.Parameter],
+        own: list[list[nn.Parameter]],
+        factor: Float[Tensor, ""],
+        retain_graph: bool,
+    ) -> list[Tensor]:
+        """Return the gradients of task i; refuse lists that do not fit its loss.
+
+        Once a task and set of lists: the same backward pass also gives the gradients at what the
+        other tasks list alone, of which a loss that came in one tensor has zeros.
+        """
+        known = {id(p) for p in [*shared, *own[i]]}
+        others = [(j, p) for j, listed in enumerate(own) for p in listed if id(p) not in known]
+        wanted = [*shared, *own[i], *(p for _, p in others)]
+        found = raw_gradients(root, wanted, factor, retain_graph)
+        num_shared, num_wanted = len(shared), len(shared) + len(own[i])
+        task, at_own = self.tasks[i], found[num_shared:num_wanted]
+        remedy = (
+            f"Give one list a task in the order {list(self.tasks)}, or a dict by task; what "
+            "several losses depend on belongs in shared_parameters."
+        )
+        for (j, parameter), gradient in zip(others, found[num_wanted:], strict=True):
+            if gradient is not None and (gradient.isfinite() & (gradient != 0)).any():
+                raise UsageError(
+                    f"Expected in task_parameters of task {self.tasks[j]!r} what no other loss "
+                    f"depends on, got a parameter of shape {tuple(parameter.shape)} on which the "
+                    f"loss of task {task!r} does. {remedy}"
+                )
+        is_constant = all(gradient is None for gradient in found)
+        if at_own and not is_constant and all(gradient is None for gradient in at_own):
+            raise UsageError(
+                f"Expected in task_parameters of task {task!r} what its loss depends on, got "
+                f"nothing of it. {remedy}"
+            )
+        self._unchecked.discard(i)
+        return [
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(wanted[:num_wanted], found, strict=False)
+        ]
 
     def _check_rows(self, losses: Float[Tensor, " tasks"], finite: Sequence[bool]) -> None:
         if not all(finite):

@@ -196,6 +196,9 @@ class TorchJD(Weighting):
         self.library._apply(keeping_dtypes(fn), recurse)
         return self
 
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"method": self.method}
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return also the number of calls and what the library's object remembers."""
         own = {"num_calls": self.num_calls, "library": library_state(self.library)}

@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from mtl.errors import UsageError
 from mtl.spec.methods import OptionValue
-from mtl.weighting.base import NOT_FINITE, Losses, refuse_losses
+from mtl.weighting.base import NOT_FINITE, refuse_losses
+from mtl.weighting.inputs import Losses, by_task
 from mtl.weighting.ranks import mean_over_ranks
 from mtl.weighting.torchjd.base import TorchJD
 
@@ -103,7 +104,7 @@ class FAMO(TorchJD):
             )
         if not self.last_present.any():
             return
-        again, _ = self._by_task(losses_again(), None)
+        again, _ = by_task(self.tasks, losses_again(), None)
         factors = self._rank_factors.double()
         again = mean_over_ranks(torch.where(factors > 0, factors * again, 0.0), self.process_group)
         again = torch.where(self.last_present, again, 1.0)

@@ -185,6 +185,14 @@ BAD = {
         "got an infinite value",
     ),
     "has a mistake": ("    config['lrr']\n", "got KeyError: 'lrr' in MODULE.py, line 3."),
+    "calls ours wrongly": (
+        "    from mtl.weighting import build_weighting\n    build_weighting('lbs', ('a', 'b'))\n",
+        "uncertainty in MODULE.py, line 4.",
+    ),
+    "calls another's wrongly": (
+        "    import json\n    json.loads('{')\n",
+        "in MODULE.py, line 4.",
+    ),
     "exits": ("    raise SystemExit(3)\n", "Expected MODULE:train to return, got sys.exit(3)."),
 }
 
@@ -210,6 +218,15 @@ def test_returned_and_yielded_values_are_reports(tmp_path, write, reported):
         module = write(f"def train(config):\n{source}")
         store, run_id = trained(sweep_of(module), tmp_path / module)
         assert store.result(run_id).final_metrics["test"]["steering"] == {"mae": 1.0}
+
+
+@pytest.mark.parametrize("scalar", ["numpy.float32(1)", "torch.tensor(1.0)", "torch.ones(1)"])
+def test_scalars_of_numpy_and_torch_are_numbers(scalar, tmp_path, write, reported):
+    source = (
+        f"import numpy, torch\ndef train(config):\n    return {{'mae': {scalar}, 'auroc': 0}}\n"
+    )
+    store, run_id = trained(sweep_of(write(source)), tmp_path / "store")
+    assert store.result(run_id).final_metrics["test"]["steering"] == {"mae": 1.0}
 
 
 def test_validation_metrics_are_kept_apart(tmp_path, write, reported):
