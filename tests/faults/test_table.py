@@ -23,6 +23,7 @@ PREFLIGHT = "tests/sweeps/launch/test_preflight.py"
 JOURNAL = "tests/sweeps/status/test_journal.py"
 LEASE = "tests/store/test_lease.py"
 TRAINING = "tests/training/test_training_resume.py"
+CHECKPOINT = "tests/training/test_checkpoint.py"
 
 FAULTS: dict[str, dict[str, list[str]]] = {
     # SIGKILL to the driver, once or 20 times, after so many epochs or while Ray starts.
@@ -33,6 +34,9 @@ FAULTS: dict[str, dict[str, list[str]]] = {
             "test_nothing_of_ray_outlives_a_killed_driver",
         ],
         TRAINING: ["test_killed_process_resumes"],
+        CHECKPOINT: [
+            "test_epochs_recorded_after_the_checkpoint_are_trained_again_and_recorded_once"
+        ],
     },
     # SIGINT, SIGTERM or SIGUSR1 to the driver after an epoch chosen by a seed.
     "stop signals": {
@@ -110,6 +114,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     },
     # A tmpfs of 32 MB under the store filled to the last byte after an epoch by a seed.
     "disk full": {
+        CHECKPOINT: ["test_error_of_the_thread_is_the_run_s_error"],
         RUNS: ["test_full_disk_is_a_sentence_and_room_lets_the_sweep_resume"],
         DRIVER: ["test_errors_of_the_disk_end_the_launch"],
         PROCESSES: ["test_full_disk_under_ray_is_a_sentence_and_the_sweep_resumes"],
