@@ -369,6 +369,14 @@ def reports() -> None:
     measure(report, MEASURED)
 
 
+def sweep() -> None:
+    """What a sweep takes beside its training, and its rivals: a shell loop, plain Ray Tune."""
+    # Only here: the commands that it measures are processes of their own.
+    from tests.benchmarks.sweep import measure
+
+    measure(report)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -380,6 +388,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "estimate": partial(estimate_of, "--divisions", "3", "--seeds", "1"),
     "estimate_default": estimate_of,
     "scale": scale,
+    "sweep": sweep,
     "search": search,
     "reports": reports,
 }
