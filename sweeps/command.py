@@ -130,14 +130,14 @@ def expected_cost(
 
 
 def probed(
-    command: Command, specs: Collection[RunSpec]
+    command: Command, specs: Collection[RunSpec], slots: int
 ) -> tuple[dict[StepKey, float], tuple[str, ...]]:
     """Return timed steps of each network and what was measured, for people; with --probe alone."""
     if not command.probe:
         return {}, ()
-    from sweeps.plan.probing import probe_networks  # needs torch
+    from sweeps.launch.probing import probe_networks  # needs torch
 
-    return probe_networks(specs, command.runtime.data_root)
+    return probe_networks(specs, command.runtime.data_root, slots)
 
 
 def check_machine(command: Command, store: Store, specs: Collection[Spec], size: int) -> None:
@@ -261,7 +261,7 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
         to_come = num_added(plan, command.refine)
         notes.append(refinement_note(command.refine, to_come))
     failed = set() if command.execution.retry_failed else in_state(runs, "failed")
-    steps, measured = probed(command, plan.specs)
+    steps, measured = probed(command, plan.specs, slots)
     cost = expected_cost(command, plan.without(done | failed), store, slots, steps)
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost, to_come)))

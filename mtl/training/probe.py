@@ -15,11 +15,17 @@ from torch import Tensor, nn
 
 from mtl.data.batches import Batch
 from mtl.data.sample import DataInfo
+from mtl.networks import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import task_of
-from mtl.training.evaluation import memory_format, new_network, predict
-from mtl.training.manifest import network_size
+from mtl.training.evaluation import EVALUATION_BATCH_SIZE, memory_format, new_network, predict
+from mtl.training.manifest import (
+    network_size,
+    peak_device_bytes,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from mtl.training.step import EpochLog, Stepper, task_losses
 from mtl.weighting import build_weighting
 
@@ -43,6 +49,11 @@ class ProbeResult:
     """Parameters, their gradients and AdamW's moments."""
     seconds_per_step: float
     """Median over the steps; on the CPU with one thread, as runs have."""
+    peak_memory_bytes: int | None
+    """Most main memory of this process meanwhile, all that it holds: see
+    `mtl.training.manifest.peak_memory_bytes`. A run's is the same where the process is."""
+    peak_device_bytes: int | None
+    """Most of a GPU's memory that tensors took; None on the CPU."""
 
 
 def probe(
@@ -69,6 +80,7 @@ def probe(
     Raises:
         ValueError: if the network cannot be built.
     """
+    reset_peak_memory()
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = new_network(spec, info, from_scratch=True).to(device)
@@ -87,6 +99,7 @@ def probe(
             lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
         )
         seconds = _step_seconds(stepper, batch, spec, num_steps, min_seconds)
+        _evaluate_once(network, spec, info, device)
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -94,7 +107,23 @@ def probe(
         activation_bytes=activation_bytes,
         parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
         seconds_per_step=statistics.median(seconds),
+        peak_memory_bytes=peak_memory_bytes(),
+        peak_device_bytes=peak_device_bytes(device),
     )
+
+
+def _evaluate_once(
+    network: MultiTaskNetwork, spec: RunSpec, info: DataInfo, device: torch.device
+) -> None:
+    """Predict and measure a batch as an evaluation does: its batches are larger than steps'."""
+    size = min(EVALUATION_BATCH_SIZE, spec.data.num_validation)
+    batch = _random_batch(replace(spec, batch_size=size, micro_batches=1), info, device)
+    network.eval()
+    with torch.inference_mode():
+        predictions = predict(network, spec, batch.images)
+        for task in spec.tasks:
+            pooled = task_of(task).metrics(info)
+            pooled.update(predictions[task], batch.targets[task], batch.valid[task])
 
 
 @contextlib.contextmanager

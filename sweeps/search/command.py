@@ -196,7 +196,7 @@ def _show_plan(asked: _Asked) -> None:
     store = existing_store(command.store)
     plan = asked.plan(asked.decided(store))
     done = set() if store is None else store.done(plan.run_ids)
-    steps, measured = probed(command, list(asked.bases.values()))
+    steps, measured = probed(command, list(asked.bases.values()), asked.slots)
     cost = asked.cost(store, steps)
     if command.as_json:
         counts = {"num_runs": asked.num_runs, "num_epochs": asked.num_epochs}

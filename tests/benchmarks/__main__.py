@@ -47,12 +47,12 @@ from mtl.store import Store
 from mtl.training import fit
 from mtl.training.checkpoint import CheckpointWriter
 from mtl.training.fit import _Run
+from sweeps.launch.probing import probe_networks
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs
 from sweeps.plan.cost import estimate, num_cpus
 from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
-from sweeps.plan.probing import probe_networks
 from sweeps.priority_grid import GRID
 from tests.metrics import TASK_METRICS
 

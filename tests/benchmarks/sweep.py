@@ -109,14 +109,7 @@ def _repetition(specs: list[RunSpec], data_root: str, folder: Path) -> Measured:
         short = (*GRID_OPTIONS, "--epochs", str(EPOCHS))
         with _first_step(store) as first:
             began = time.time()
-            _command(
-                "sweeps/priority_grid.py",
-                *GRID_OPTIONS,
-                "--epochs",
-                str(EPOCHS),
-                *where,
-                str(store),
-            )
+            _command("sweeps/priority_grid.py", *short, *where, str(store))
             ended = time.time()
         start = time.perf_counter()
         for path in paths:

@@ -90,9 +90,9 @@ def test_probed_plan_is_priced_by_the_timed_steps(tmp_path, monkeypatch, capsys)
     a_step = {"seconds": 0.0}
 
     def timed(*_, **__):
-        return ProbeResult("cpu", 1, 1, 1, 1, a_step["seconds"])
+        return ProbeResult("cpu", 1, 1, 1, 1, a_step["seconds"], 10**9, None)
 
-    monkeypatch.setattr("sweeps.plan.probing.probe", timed)
+    monkeypatch.setattr("sweeps.launch.probing.probe_alone", timed)
     argv = ["--plan", "--concurrency", "1", "--store", str(tmp_path / "s")]
     days = []
     for a_step["seconds"] in (86_400.0, 172_800.0):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -186,13 +187,16 @@ def test_pairs_that_cannot_be_trained_are_left_out_with_a_note(tmp_path, capsys)
 
 
 def test_probe_prints_each_network_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sweeps.plan.probing.MIN_SECONDS", 0.0)
+    from mtl.training.probe import probe
+
+    monkeypatch.setattr("sweeps.launch.probing.probe_alone", partial(probe, num_steps=1))
     argv = ["--plan", "--probe", "--store", str(tmp_path / "s"), "--quick"]
     assert main([*argv, "--architectures", "full_sharing", "multi_decoder"]) == 0
     out = capsys.readouterr().out
     assert out.count("M parameters") == 2
     assert out.count("GFLOP forward an image") == 2
     assert out.count("of activations kept") == 2
+    assert out.count("of memory at a run's peak") == 2
     assert not (tmp_path / "s").exists()
 
 

@@ -1,8 +1,12 @@
-"""What the networks of a plan are like, measured on this machine: `--plan --probe`."""
+"""Each network of a plan, built and trained for some steps in a process like a run's: its cost."""
 
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+import sweeps.launch.worker  # noqa: F401 - what a run's process holds beside its training
 from mtl.data.prepared import info_of
+from mtl.data.sample import DataInfo
 from mtl.spec import RunSpec
 from mtl.training.probe import ProbeResult, probe
 from sweeps.plan.cost import StepKey, step_key
@@ -13,13 +17,14 @@ MIN_SECONDS = 3.0
 
 
 def probe_networks(
-    specs: Iterable[RunSpec], data_root: str | None
+    specs: Iterable[RunSpec], data_root: str | None, slots: int = 1
 ) -> tuple[dict[StepKey, float], tuple[str, ...]]:
-    """Build and time each distinct network once.
+    """Build and time each distinct network once, in a process of its own.
 
     Args:
         specs: the runs of a plan.
         data_root: folder of prepared data, from which the number of classes is read.
+        slots: runs side by side, for whose memory together is told.
 
     Returns:
         Seconds of a step as `sweeps.plan.cost.estimate` takes them, and a text on each network.
@@ -28,14 +33,23 @@ def probe_networks(
     for spec in specs:
         firsts.setdefault(step_key(spec), spec)
     measured = {
-        key: probe(spec, info_of(spec.data, data_root), min_seconds=MIN_SECONDS)
-        for key, spec in firsts.items()
+        key: probe_alone(spec, info_of(spec.data, data_root)) for key, spec in firsts.items()
     }
     seconds = {key: result.seconds_per_step for key, result in measured.items()}
-    return seconds, tuple(_text(firsts[key], result) for key, result in measured.items())
+    return seconds, tuple(_text(firsts[key], result, slots) for key, result in measured.items())
 
 
-def _text(spec: RunSpec, result: ProbeResult) -> str:
+def probe_alone(spec: RunSpec, info: DataInfo) -> ProbeResult:
+    """Return what a new process, which imports what a run's does, measures.
+
+    Raises:
+        ValueError: if the network cannot be built.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(probe, spec, info, min_seconds=MIN_SECONDS).result()
+
+
+def _text(spec: RunSpec, result: ProbeResult, slots: int) -> str:
     network, data = spec.network, spec.data
     parts = f" in {spec.micro_batches} parts" if spec.micro_batches > 1 else ""
     return (
@@ -45,6 +59,18 @@ def _text(spec: RunSpec, result: ProbeResult) -> str:
         f"{size(result.parameter_bytes)} with gradients and AdamW's moments\n"
         f"  {result.forward_flops / 1e9:,.3f} GFLOP forward an image (a multiply-add counts 2)\n"
         f"  {size(result.activation_bytes)} of activations kept for the backward pass\n"
+        f"{_memory_text(result, slots)}"
         f"  {result.seconds_per_step * 1e3:,.1f} ms a step with equal weights on {result.device}, "
         "one thread"
+    )
+
+
+def _memory_text(result: ProbeResult, slots: int) -> str:
+    """Return a line for each kind of memory whose peak was measured."""
+    peaks = {"": result.peak_memory_bytes, " of the GPU": result.peak_device_bytes}
+    return "".join(
+        f"  {size(peak)} of memory{where} at a run's peak"
+        f"{f', {size(slots * peak)} with {slots} at a time' if slots > 1 else ''}\n"
+        for where, peak in peaks.items()
+        if peak is not None
     )
