@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 
-from mtl.command_line import Parser, called_as, run
+from mtl.command_line import Parser, called_as, leave, run
 from mtl.errors import UserError
 
 COMMANDS = {
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; return the exit status.
+    """Do what the command line asks; return the exit status, or end the process if it is its own.
 
     The module of the subcommand alone is imported.
     """
@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
 
     with called_as(f"lsb {name}"):
-        return run(name, command)
+        status = run(name, command)
+    if argv is None:
+        leave(status)
+    return status
 
 
 def check_own_sweeps() -> None:

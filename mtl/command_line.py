@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -94,6 +94,19 @@ def run(name: str, command: Callable[[], int], *, continues: bool = False) -> in
     except KeyboardInterrupt:
         return _say(f"{name}: Stopped.{kept}")
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, as `sys.exit` does at the end of a command, but at once.
+
+    Python would first take apart all that was imported: half a second after pandas, SciPy and Ray,
+    for which nobody has to wait.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):  # a closed pipe, of which `run` has told
+                stream.flush()
+    os._exit(status)
 
 
 def _say(sentence: str, status: int = 1) -> int:

@@ -4,9 +4,9 @@ python sweeps/architectures.py            40 runs on embedded scenes
 python sweeps/architectures.py --plan     what it would train, and how long that takes
 """
 
-import sys
 from collections.abc import Sequence
 
+from mtl.command_line import leave
 from mtl.spec.sections import ARCHITECTURES
 from sweeps.command import run_sweep
 from sweeps.plan import Grid, defaults
@@ -30,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -18,7 +18,7 @@ from typing import Any, get_args
 from analysis.load.metrics import asked_metrics
 from analysis.load.plans import Asked
 from analysis.reports import AskedMetrics, ReportSummary, to_text, write_reports
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, leave, run
 from mtl.errors import UsageError
 from mtl.spec import OwnSpec, Runtime, equal_priorities
 from mtl.spec.code import code_hash, code_of, is_reference, load_object, top_module
@@ -487,4 +487,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

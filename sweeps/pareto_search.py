@@ -4,9 +4,9 @@ python sweeps/pareto_search.py            tune, explore, and report the points t
 python sweeps/pareto_search.py --plan     how many runs and epochs that takes at most
 """
 
-import sys
 from collections.abc import Sequence
 
+from mtl.command_line import leave
 from sweeps.plan import Grid, defaults
 from sweeps.search.command import run_search
 
@@ -25,4 +25,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -4,9 +4,9 @@ python sweeps/priority_grid.py            the default job: 20 runs on embedded s
 python sweeps/priority_grid.py --plan     what it would train, and how long that takes
 """
 
-import sys
 from collections.abc import Sequence
 
+from mtl.command_line import leave
 from sweeps.command import run_sweep
 from sweeps.plan import Grid, defaults
 
@@ -25,4 +25,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,9 +8,9 @@ Tables 2 and S-3 of the paper: every method starts from equal weights, five time
 are single-task runs: each task alone, with the same data, epochs, encoder and seeds.
 """
 
-import sys
 from collections.abc import Sequence
 
+from mtl.command_line import leave
 from mtl.spec.methods import OWN_METHODS
 from sweeps.command import run_sweep
 from sweeps.plan import Grid, defaults
@@ -35,4 +35,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

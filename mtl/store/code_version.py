@@ -1,6 +1,5 @@
 """Which code computes a run; no torch."""
 
-import importlib.metadata
 import os
 import subprocess
 from contextlib import suppress
@@ -14,6 +13,8 @@ def code_version() -> str:
     """Return the release, and the commit where the code lies in a git checkout."""
     if sent := os.environ.get(CODE_VERSION_VARIABLE):
         return sent
+    import importlib.metadata  # only here: it takes as long to import as the rest of a store
+
     release = importlib.metadata.version("loss-scale-balancing")
     root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").exists():

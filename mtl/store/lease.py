@@ -10,7 +10,6 @@ counts once it is read back.
 """
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -149,7 +148,7 @@ class HeldLease:
             self._watch(held)
             held = _read(self._files, self._sweep)
         number = 1 if held is None else held["number"] + 1
-        self.lease = Lease(self._sweep, number, secrets.token_hex(8))
+        self.lease = Lease(self._sweep, number, os.urandom(8).hex())
         self._write(released=False)
         if not self._locked:
             self._sleep(SETTLE_SECONDS)

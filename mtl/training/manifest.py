@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 from contextlib import suppress
@@ -101,6 +102,7 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
             **({"driver": gpu_driver()} if device.type == "cuda" else {}),
             "cpu": platform.processor() or platform.machine(),
             "num_threads": torch.get_num_threads(),
+            "niceness": os.nice(0),
         },
         "execution": execution(spec, device),
         "data": {

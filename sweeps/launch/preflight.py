@@ -6,7 +6,6 @@ joins later is looked at by the first process that would train on it.
 
 import hashlib
 import importlib
-import importlib.metadata
 import platform
 import shutil
 import socket
@@ -240,7 +239,9 @@ def check_answers(address: str | None) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return what must be alike on all nodes; nothing is imported for it."""
+    """Return what must be alike on all nodes; none of the libraries is imported for it."""
+    import importlib.metadata  # only here: --help would wait for it
+
     found = {"python": platform.python_version(), "project": project_hash()}
     for library in LIBRARIES:
         try:
