@@ -92,14 +92,17 @@ def probe(
     batch = _random_batch(spec, info, device)
     # Tensors of its own: a view of the batch would count as the whole batch.
     largest = -(-spec.batch_size // spec.micro_batches)
-    part = _random_batch(replace(spec, batch_size=largest, micro_batches=1), info, device)
+    part_spec = replace(spec, batch_size=largest, micro_batches=1)
     with _one_thread(), global_stream(spec.seed, "probe"):
+        # First what a run does, and its peak; what is measured beside that takes memory too.
+        seconds = _step_seconds(stepper, batch, spec, num_steps, min_seconds)
+        _evaluate_once(network, spec, info, device)
+        peak, device_peak = peak_memory_bytes(), peak_device_bytes(device)
         size = network_size(network, spec, device)
+        part = _random_batch(part_spec, info, device)
         activation_bytes = _kept_bytes(
             lambda: task_losses(spec, predict(network, spec, part.images), part, info), network
         )
-        seconds = _step_seconds(stepper, batch, spec, num_steps, min_seconds)
-        _evaluate_once(network, spec, info, device)
     parameters = list(network.parameters())
     return ProbeResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -107,8 +110,8 @@ def probe(
         activation_bytes=activation_bytes,
         parameter_bytes=COPIES_IN_TRAINING * sum(p.numel() * p.element_size() for p in parameters),
         seconds_per_step=statistics.median(seconds),
-        peak_memory_bytes=peak_memory_bytes(),
-        peak_device_bytes=peak_device_bytes(device),
+        peak_memory_bytes=peak,
+        peak_device_bytes=device_peak,
     )
 
 
