@@ -255,7 +255,12 @@ def load_checkpoint(store: Store, run_id: str, trained: Trained, device: torch.d
             f"{content['run_id']}. Remove the file."
         )
     for name, part in trained.items():
-        part.load_state_dict(content[name])
+        state = content[name]
+        if isinstance(part, torch.optim.Optimizer):
+            # Its options follow from the spec and the device, which may be another one now: on a
+            # GPU the learning rate is a tensor.
+            state = {**state, "param_groups": part.state_dict()["param_groups"]}
+        part.load_state_dict(state)
     held = content["selected"]
     selected = None if held is None else Selected(**held)
     return Progress(content["epoch"], content["seconds"], selected)

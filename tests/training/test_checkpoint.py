@@ -118,6 +118,20 @@ def test_modules_keep_the_versions_of_their_state(store):
     assert held["network"]._metadata == network.state_dict()._metadata
 
 
+def test_optimizer_keeps_the_options_that_it_has_on_this_device(store):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.grad = torch.ones(3)
+    saved = torch.optim.AdamW([parameter], lr=0.1)
+    saved.step()
+    with writer(store, 0.0) as checkpoints:
+        checkpoints.take(Progress(1), {"optimizer": saved})
+    loaded = torch.optim.AdamW([parameter], lr=torch.tensor(0.2))
+    load_checkpoint(store, RUN_ID, {"optimizer": loaded}, CPU)
+    assert isinstance(loaded.param_groups[0]["lr"], torch.Tensor)
+    for name, value in saved.state[parameter].items():
+        assert torch.equal(loaded.state[parameter][name], value)
+
+
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [(OSError(28, "No space left on device"), 1e-9), (StaleLeaseError("Another driver."), RARE)],
