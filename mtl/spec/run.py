@@ -92,9 +92,10 @@ class RunSpec:
     micro_batches: int = 1
     """Parts that a batch is trained in, one after another, to save memory. Each loss keeps the
     gradient of the whole batch, up to batch norm, which sees one part at a time."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """`bf16`: the network computes in bfloat16 where torch's autocast deems it safe; the losses
-    are float32."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """`tf32`: on a GPU that has it, products within convolutions and matrix products have 10 bits
+    of mantissa; elsewhere float32. `bf16`: the network computes in bfloat16 where torch's autocast
+    deems it safe; the losses are float32."""
     channels_last: bool = True
     """Memory layout of images and convolutions; the fastest one, and other last digits."""
     regularizers: bool = True

@@ -21,6 +21,18 @@ def memory_format(spec: RunSpec) -> torch.memory_format:
     return torch.channels_last if spec.channels_last else torch.contiguous_format
 
 
+def set_arithmetic(spec: RunSpec) -> None:
+    """Let GPUs compute in this process as the run's precision says.
+
+    torch's defaults would round products within float32 convolutions to TF32, and those of matrices
+    not. cuDNN may try its algorithms out: the sizes of images and batches stay the same.
+    """
+    kind = "tf32" if spec.precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = kind
+    torch.backends.cudnn.benchmark = True
+
+
 def new_network(
     spec: RunSpec, info: DataInfo, weights_file: str | None = None, *, from_scratch: bool = False
 ) -> MultiTaskNetwork:

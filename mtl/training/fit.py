@@ -4,6 +4,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from mtl.training.checkpoint import (
     save_weights,
     tidy_checkpoints,
 )
-from mtl.training.evaluation import evaluate, memory_format, new_network
+from mtl.training.evaluation import evaluate, memory_format, new_network, set_arithmetic
+from mtl.training.graph import GraphedStepper, why_eager
 from mtl.training.manifest import (
     network_size,
     new_manifest,
@@ -155,6 +157,7 @@ class _Run:
         self.spec, self.store, self.runtime = spec, store, runtime
         self.run_id = spec.run_id()
         self.device = _device(runtime)
+        set_arithmetic(spec)
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
         self.started = time.monotonic()  # put back after a resume by what was trained before
@@ -184,9 +187,14 @@ class _Run:
             skip_nonfinite=True,  # an epoch with such a loss fails at its end: no step waits
             **options,
         ).to(self.device)
+        self.why_eager = why_eager(spec, self.device)
+        graphed = self.why_eager is None
+        rate: float | torch.Tensor = spec.optimizer.learning_rate
         optimizer = torch.optim.AdamW(
             network.parameters(),
-            lr=spec.optimizer.learning_rate,
+            # A graph reads it from where it is.
+            lr=torch.tensor(rate, device=self.device) if graphed else rate,
+            capturable=graphed,
             betas=(spec.optimizer.beta1, spec.optimizer.beta2),
             eps=spec.optimizer.epsilon,
             weight_decay=spec.optimizer.weight_decay,
@@ -195,7 +203,14 @@ class _Run:
         self.network, self.weighting, self.optimizer = network, weighting, optimizer
         # "imagenet" names weights that timm may replace one day: this says which they were.
         self.initial_weights = weights_hash(network)
-        self.stepper = Stepper(spec, network, weighting, optimizer, self.info)
+        self.log = EpochLog(len(spec.tasks), self.device)
+        stepper = Stepper(spec, network, weighting, optimizer, self.info)
+        self.graphed = GraphedStepper(stepper, self.log) if graphed else None
+        self.take_step = (
+            partial(stepper.take_step, log=self.log)
+            if self.graphed is None
+            else self.graphed.take_step
+        )
         self.mirror_signs = {
             task: signs for task in spec.tasks if (signs := task_of(task).mirror_signs) is not None
         }
@@ -223,6 +238,7 @@ class _Run:
         manifest = new_manifest(spec, self.folder, self.device)
         manifest["initial_weights"] = self.initial_weights
         manifest["data"]["place"] = self.splits["train"].place
+        manifest["execution"]["steps"] = self._steps_in_words()
         manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
         manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
@@ -249,12 +265,18 @@ class _Run:
         # In this order: a stop at any point leaves either a checkpoint or the result.
         save_weights(store, run_id, self.network, self.runtime.keep)
         manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
+        manifest["execution"]["steps"] = self._steps_in_words()
         manifest["peak_memory_bytes"] = peak_memory_bytes()
         manifest["peak_device_bytes"] = peak_device_bytes(self.device)
         store.write_manifest(run_id, manifest)
         store.write_result(result)
         tidy_checkpoints(store, run_id, self.runtime.keep)
         return result
+
+    def _steps_in_words(self) -> str:
+        """Return whether steps are CUDA graphs, or why they are not."""
+        why = self.why_eager if self.graphed is None else self.graphed.failure
+        return "CUDA graphs" if why is None else f"eager: {why}"
 
     def _seconds(self) -> dict[str, float]:
         """Return the seconds of the whole run, those before a resume included."""
@@ -337,7 +359,7 @@ class _Run:
     def _train_steps(self, epoch: int) -> tuple[EpochLog, float]:
         """Take the optimizer steps of an epoch; return its means and the last learning rate."""
         spec = self.spec
-        log = EpochLog(len(spec.tasks), self.device)
+        self.log.restart()
         step = (epoch - 1) * spec.steps_per_epoch
         learning_rate = 0.0
         self.network.train()
@@ -355,8 +377,8 @@ class _Run:
                 learning_rate = learning_rate_at(
                     spec.optimizer, step, spec.epochs * spec.steps_per_epoch
                 )
-                self.stepper.take_step(batch, learning_rate, log)
+                self.take_step(batch, learning_rate)
                 step += 1
                 if spec.period_steps is not None and step % spec.period_steps == 0:
                     self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
-        return log, learning_rate
+        return self.log, learning_rate

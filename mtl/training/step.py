@@ -33,6 +33,12 @@ class EpochLog:
         self._losses, self._scales, self._weights = zeros.clone(), zeros.clone(), zeros.clone()
         self._all_have_weights = True
 
+    def restart(self) -> None:
+        """Forget what was added, in place: a CUDA graph adds to these very tensors."""
+        for sums in (self._counts, self._losses, self._scales, self._weights):
+            sums.zero_()
+        self._all_have_weights = True
+
     def add(
         self,
         losses: Float[Tensor, " tasks"],
@@ -150,8 +156,19 @@ class Stepper:
         Raises:
             ValueError: naming the task, where a weighting cannot use a loss.
         """
+        self.set_learning_rate(learning_rate)
+        self.launch(batch, log)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Set the learning rate of the next step, in place where it is a tensor."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+
+    def launch(self, batch: Batch, log: EpochLog) -> None:
+        """Take the step at the learning rate that is set; nothing of it waits for a GPU."""
         for parameter in self.parameters:  # what zero_grad() does, and its profiling hooks besides
             parameter.grad = None
         parts = batch.parts(self.spec.micro_batches)

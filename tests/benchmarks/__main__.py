@@ -377,9 +377,18 @@ def sweep() -> None:
     measure(report)
 
 
+def step() -> None:
+    """Ratios of steps: LSB and fixed, evaluation and epoch, ours and LibMTL's."""
+    # Only here: it needs nothing of what the others import.
+    from tests.benchmarks.step import measure
+
+    measure()
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
+    "step": step,
     "checkpoints": checkpoints,
     "reading": reading,
     "filling": filling,

@@ -8,6 +8,7 @@ import torch
 
 from mtl.store import code_version
 from mtl.training import manifest
+from mtl.training.evaluation import set_arithmetic
 from mtl.training.manifest import execution, peak_memory_bytes, reset_peak_memory
 from tests.training.runs import tiny
 
@@ -62,3 +63,15 @@ def test_version_of_code_that_was_sent_is_known(monkeypatch):
     assert own.startswith("0.")
     monkeypatch.setenv(code_version.CODE_VERSION_VARIABLE, "0.1.0+abc")
     assert code_version.code_version() == "0.1.0+abc"
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("tf32", "tf32"), ("bf16", "ieee"), ("float32", "ieee")]
+)
+def test_float32_is_float32_unless_the_spec_says_tf32(precision, kind):
+    spec = tiny(precision=precision)
+    set_arithmetic(spec)
+    held = execution(spec, torch.device("cuda"))
+    assert (held["float32_convolutions"], held["float32_products"]) == (kind, kind)
+    assert held["cudnn"]["benchmark"]
+    set_arithmetic(tiny())

@@ -19,7 +19,7 @@ INFO = DataInfo(classes=("a", "b", "c"), depth_range_m=(1.0, 10.0))
 CPU = torch.device("cpu")
 
 
-def a_split(tasks: tuple[str, ...], num_images: int = 4) -> DeviceSplit:
+def a_split(tasks: tuple[str, ...], num_images: int = 4, device: torch.device = CPU) -> DeviceSplit:
     rng = torch.Generator().manual_seed(3)
     print("split seed 3")
     shape = (num_images, 32, 32)
@@ -31,7 +31,7 @@ def a_split(tasks: tuple[str, ...], num_images: int = 4) -> DeviceSplit:
             channels = task_of(name).num_channels(INFO)
             arrays[name] = (1 + torch.rand(*shape, channels, generator=rng)).half()
         arrays[f"{name}_valid"] = torch.rand(shape, generator=rng) < 0.8
-    return DeviceSplit(arrays, tasks)
+    return DeviceSplit({name: array.to(device) for name, array in arrays.items()}, tasks)
 
 
 def batches_of(split: DeviceSplit, device: torch.device) -> list[Batch]:
@@ -102,7 +102,7 @@ def test_step_does_not_wait_for_the_gpu(method, tasks, changes):
     device = torch.device("cuda")
     spec = a_spec(method, tasks, **changes)
     stepper, log = stepper_of(spec, device), EpochLog(len(tasks), device)
-    split = DeviceSplit.of(a_split(tasks), device)
+    split = a_split(tasks, device=device)
     first, second = batches_of(split, device)
     stepper.take_step(first, 1e-3, log)  # what is built at first may wait
     torch.cuda.set_sync_debug_mode("error")
