@@ -135,6 +135,10 @@ def libmtl_epoch(
             )  # fmt: skip
             self.init_param()
 
+        def zero_grad_share_params(self) -> None:
+            # What zero_grad() meant when LibMTL was written: it writes to the gradients after it.
+            self.encoder.zero_grad(set_to_none=False)
+
     model = Model().to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.optimizer.learning_rate)
     model.epoch = 2  # past the epochs in which some methods only look on
