@@ -117,7 +117,8 @@ class GraphedStepper:
 
 def _cuda_graph(launch: Take) -> Take:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # What another thread does meanwhile, that of the checkpoints, must not end the recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         launch()
     return graph.replay
 

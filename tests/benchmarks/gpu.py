@@ -111,16 +111,20 @@ class Way:
     name: str
     placed: Callable[[Split, torch.device], Split] | None
     """In place of `mtl.data.batches.placed`, which puts data on the device where they fit."""
-    precision: str = "float32"
+    graphed: bool = False
+    """Whether steps are CUDA graphs where they can be."""
+    precision: str = "tf32"
 
 
 WAYS = (
     Way("eager, copies that wait", _blocking),
     Way("eager, pinned copies", _mapped),
     Way("+ data on the device", None),
-    Way("+ bf16", None, precision="bf16"),
+    Way("+ CUDA graph", None, graphed=True),
+    Way("+ CUDA graph, in float32", None, graphed=True, precision="float32"),
+    Way("+ bf16", None, graphed=True, precision="bf16"),
 )
-"""Each with what those before it have."""
+"""Each with what those before it have, in TF32 unless it says otherwise."""
 
 
 def spec_of(preset: str, way: Way, sizes: Sizes) -> RunSpec:
@@ -145,10 +149,12 @@ def spec_of(preset: str, way: Way, sizes: Sizes) -> RunSpec:
 def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[_Run]:
     """Yield a run that is ready to train on `device`, its data prepared."""
     prepare(spec.data, data_root, num_workers=len(os.sched_getaffinity(0)))
-    patched: Any = contextlib.nullcontext()
-    if way.placed is not None:
-        patched = patch("mtl.training.fit.placed", way.placed)
-    with tempfile.TemporaryDirectory() as folder, patched:
+    with contextlib.ExitStack() as stack:
+        if way.placed is not None:
+            stack.enter_context(patch("mtl.training.fit.placed", way.placed))
+        if not way.graphed:
+            stack.enter_context(patch("mtl.training.fit.why_eager", lambda *_: "as asked for"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         yield _Run(spec, Store(f"{folder}/store"), Runtime(device=device, data_root=data_root))
 
 
@@ -194,6 +200,7 @@ def one_run(
         flops = 3 * network_size(run.network, run.spec, run.device)["forward_flops"]
         kind = arithmetic(run)
         notes = [
+            run._steps_in_words(),
             f"{rate * flops / peaks[kind]:.1%} of the {kind} roofline",
             bound(run, sizes.num_train / rate),
         ]
@@ -426,8 +433,8 @@ def measure(
             add(name, lambda: replace(several(4), way=name))
         else:
             add(name, lambda: Row(name, note=f"not measured: {missing}"))
-    for name in ("+ CUDA graph", "packed runs in one process"):
-        add(name, lambda name=name: Row(name, note="this checkout has none"))
+    packed = "packed runs in one process"
+    add(packed, lambda: Row(packed, note="this checkout has none"))
     return rows
 
 
