@@ -42,7 +42,7 @@ def test_failed_run_is_counted_and_not_tried_again(stage):
     stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{failing: "failed"}))
     assert len(stage.rounds) == 1
     assert stage.progress.failed == {failing}
-    assert any(text.endswith("): loss is not finite") for text in stage.said)
+    assert any(text.endswith("): loss is not finite.") for text in stage.said)
 
 
 def test_failure_line_names_the_field_that_varies(stage):
@@ -53,7 +53,7 @@ def test_failure_line_names_the_field_that_varies(stage):
     )
     failing = stage.ids[1]
     stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **{failing: "failed"}))
-    end = "seed 0, optimizer.learning_rate 0.002): loss is not finite"
+    end = "seed 0, optimizer.learning_rate 0.002): loss is not finite."
     assert sum(text.endswith(end) for text in stage.said) == 1
 
 

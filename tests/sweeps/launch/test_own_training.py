@@ -96,6 +96,7 @@ def test_reports_become_the_run(tmp_path, write, reported):
     sweep = sweep_of(write(GOOD), params={"lr": 0.1}, store=tmp_path / "none")
     store, run_id = trained(sweep, tmp_path / "store")
     assert [told.get("state") for told in reported] == [None, None, None, None, "done"]
+    assert all(told.pop("seconds") >= 0 for told in reported)
     assert reported[0] == {
         "epoch": 1,
         "losses": [1.0, None],
@@ -204,7 +205,8 @@ def test_what_a_function_does_wrong_is_a_failed_run_with_a_sentence(
     body, told = BAD[what]
     module = write(f"from ray import tune\ndef train(config):\n{body}")
     store, run_id = trained(sweep_of(module), tmp_path / "store")
-    assert reported[-1] == {"state": "failed"}
+    assert reported[-1]["state"] == "failed"
+    assert set(reported[-1]) <= {"state", "seconds"}
     run = read_run(store, run_id)
     assert run.state == "failed"
     sentence = failure_sentence(store.error(run_id))
@@ -243,7 +245,8 @@ def test_edited_code_is_refused_by_the_worker(tmp_path, write, reported):
     sweep = sweep_of(module)
     (tmp_path / f"{module}.py").write_text("def train(config):\n    pass\n")
     store, run_id = trained(sweep, tmp_path / "store")
-    assert reported == [{"state": "failed"}]
+    (told,) = reported
+    assert told["state"] == "failed"
     assert "edited code makes new runs" in failure_sentence(store.error(run_id))
 
 
