@@ -228,6 +228,11 @@ def make_parser(
         help="between two checkpoints of a run at least (%(default)s)",
     )
     where(
+        "--cuda-graphs",
+        action="store_true",
+        help="steps as CUDA graphs; not yet seen on a GPU",
+    )
+    where(
         "--num-samples",
         type=int,
         default=Runtime.num_samples,
@@ -339,6 +344,7 @@ def parse_command(
             data_root=_absolute(given.data_root),
             keep=given.keep,
             checkpoint_seconds=given.checkpoint_seconds,
+            cuda_graphs=given.cuda_graphs,
             encoder_weights_file=_absolute(given.encoder_weights),
             num_samples=given.num_samples,
             sample_epochs=tuple(given.sample_epochs),

@@ -24,7 +24,7 @@ def test_one_run_is_measured_and_what_bounds_it_is_said(data_root):
     assert row.rate is not None
     assert row.rate > 0
     assert "of the float32 roofline; bound by " in row.note
-    assert row.note.startswith("eager: as asked for; ")
+    assert row.note.startswith("eager: no GPU; ")
 
 
 @pytest.mark.slow

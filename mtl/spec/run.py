@@ -260,6 +260,9 @@ class Runtime:
     """Between two checkpoints of a running run at least; the last one is always written. A run that
     is killed trains again what its newest checkpoint does not have; one that is stopped or fails
     writes it first. 0: after every epoch."""
+    cuda_graphs: bool = False
+    """Whether steps are CUDA graphs where nothing in them may wait. No GPU was at hand when they
+    were written: off until `python -m tests.benchmarks gpu` has shown that they train alike."""
     encoder_weights_file: str | None = None
     """The file that `network.encoder_weights` names by its hash."""
     num_samples: int = 4

@@ -31,6 +31,7 @@ def _main(argv: Sequence[str] | None) -> int:
         data_root=given.data_root,
         keep=given.keep,
         checkpoint_seconds=given.checkpoint_seconds,
+        cuda_graphs=given.cuda_graphs,
         encoder_weights_file=given.encoder_weights,
         num_samples=given.num_samples,
         sample_epochs=tuple(given.sample_epochs),
@@ -58,6 +59,9 @@ def _parser() -> Parser:
         "--checkpoint-seconds", type=float, default=Runtime.checkpoint_seconds, metavar="SECONDS",
         help="between two checkpoints at least; a killed run repeats what came after (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--cuda-graphs", action="store_true", help="steps as CUDA graphs; not yet seen on a GPU"
+    )
     parser.add_argument(
         "--encoder-weights", metavar="FILE", help="weights that the encoder starts from"
     )

@@ -187,7 +187,7 @@ class _Run:
             skip_nonfinite=True,  # an epoch with such a loss fails at its end: no step waits
             **options,
         ).to(self.device)
-        self.why_eager = why_eager(spec, self.device)
+        self.why_eager = why_eager(spec, self.device, runtime.cuda_graphs)
         graphed = self.why_eager is None
         rate: float | torch.Tensor = spec.optimizer.learning_rate
         optimizer = torch.optim.AdamW(

@@ -152,10 +152,9 @@ def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[_Ru
     with contextlib.ExitStack() as stack:
         if way.placed is not None:
             stack.enter_context(patch("mtl.training.fit.placed", way.placed))
-        if not way.graphed:
-            stack.enter_context(patch("mtl.training.fit.why_eager", lambda *_: "as asked for"))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        yield _Run(spec, Store(f"{folder}/store"), Runtime(device=device, data_root=data_root))
+        runtime = Runtime(device=device, data_root=data_root, cuda_graphs=way.graphed)
+        yield _Run(spec, Store(f"{folder}/store"), runtime)
 
 
 def synchronize(device: torch.device) -> None:
@@ -222,12 +221,13 @@ def roofline(side: int, device: torch.device) -> dict[str, float]:
     reached = {}
     kinds = {"float32": torch.float32, "bf16": torch.bfloat16}
     kinds |= {"tf32": torch.float32} if device.type == "cuda" else {}
-    before = torch.get_float32_matmul_precision()
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
     for name, dtype in kinds.items():
-        torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+        matmul.fp32_precision = "tf32" if name == "tf32" else "ieee"
         left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
         reached[name] = max(_products_per_second(left, right) for _ in range(5)) * 2 * side**3
-    torch.set_float32_matmul_precision(before)
+    matmul.fp32_precision = before
     return reached
 
 

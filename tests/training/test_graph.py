@@ -91,10 +91,13 @@ def test_run_goes_on_where_recording_fails():
 
 def test_what_may_wait_is_no_graph():
     gpu = torch.device("cuda")
-    assert [why_eager(a_spec(method, TASKS), gpu) for method in GRAPHED] == [None] * len(GRAPHED)
-    assert "host" in why_eager(a_spec("rlw", TASKS), gpu)
-    assert "may wait" in why_eager(a_spec("torchjd:UPGrad", TASKS), gpu)
-    assert why_eager(a_spec("lsb", TASKS), CPU) == "no GPU"
+    assert [why_eager(a_spec(method, TASKS), gpu, True) for method in GRAPHED] == [None] * len(
+        GRAPHED
+    )
+    assert "host" in why_eager(a_spec("rlw", TASKS), gpu, True)
+    assert "may wait" in why_eager(a_spec("torchjd:UPGrad", TASKS), gpu, True)
+    assert why_eager(a_spec("lsb", TASKS), CPU, True) == "no GPU"
+    assert "not asked for" in why_eager(a_spec("lsb", TASKS), gpu, False)
 
 
 @pytest.mark.gpu
