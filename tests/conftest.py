@@ -16,8 +16,6 @@ from tests.s3_server import S3Server, running_s3_server
 
 LONG = (
     "faults/test_processes.py",
-    "training/test_learning.py",
-    "training/test_loss_scale_trends.py",
     "sweeps/launch/test_launch.py",
     "test_docs.py",
     "test_own_loop.py",

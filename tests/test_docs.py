@@ -176,6 +176,8 @@ def test_command_of_the_docs_runs(
         arguments += ["--plan"]
     if (is_sweep and module != "sweeps.own") or ".prepare" in module:
         arguments += ["--data-root", data_root]
+    if ".prepare" in module:
+        arguments += ["--workers", "1"]
     if "remove" in arguments:
         arguments += ["--yes"]
     monkeypatch.chdir(place)

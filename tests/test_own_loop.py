@@ -98,6 +98,7 @@ def test_examples_run_without_the_rest_of_the_project_and_lightning_as_the_plain
     assert output.endswith("equal\n")
 
 
+@pytest.mark.slow
 def test_ranks_of_the_example_agree(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     one, other = output_of(examples("ddp.py"), tmp_path, *launcher).split("\n")[:2]

@@ -27,6 +27,7 @@ def operating_point(metrics: dict) -> Point:
     return tuple(metrics[task][PLOTTED_METRIC[task]] for task in DEFAULT_TASKS)
 
 
+@pytest.mark.slow
 def test_both_tasks_beat_predictions_that_ignore_the_image(data_root, tmp_path):
     # One run of the default job, of a quarter of its epochs; validation has no say in it.
     data = {**nested(DEFAULT_FIELDS)["data"], "num_validation": 8}

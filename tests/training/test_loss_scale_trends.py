@@ -28,6 +28,7 @@ def spreads(method: str, options: dict, runtime: Runtime, folder: Path) -> list[
     return found
 
 
+@pytest.mark.slow
 def test_lsb_equalises_loss_scales_fast_uncertainty_slowly_equal_never(runtime, tmp_path):
     # One training of about 3 s a method, seed 0; the supplement's section 5 in small. The weights
     # of uncertainty weighting learn at 1e-2, a hundred times the supplement's rate, so that 80

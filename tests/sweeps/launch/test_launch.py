@@ -134,6 +134,7 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
     assert "ray" not in "".join(capfd.readouterr()).lower()
 
 
+@pytest.mark.slow
 def test_runs_stopped_at_the_deadline_are_resumed(tmp_path, marks, ray):
     specs = grid_specs(GRID)[:4]
     for spec in specs:
