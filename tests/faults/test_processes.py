@@ -40,6 +40,8 @@ from tests.faults.tiny_sweep import (
 SHORT = ("--epochs", "60")
 LONG = ("--epochs", "120")
 LONGER = ("--epochs", "300", "--seeds", "2")
+LONGEST = ("--epochs", "1500", "--seeds", "2")
+"""Runs that are still trained when a second driver has started."""
 TRIAL = "ray::ImplicitFunc.train"
 """What Ray calls a process while it trains."""
 RAYS_CORE = {"gcs_server", "raylet"}
@@ -280,7 +282,7 @@ with open("/proc/self/cmdline") as file:
 @pytest.mark.slow
 def test_two_drivers_on_one_store_share_its_runs(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
-    argv = options(data_root, *LONGER)
+    argv = options(data_root, *LONGEST)
     with start(store, *argv) as first:
         wait_for_epochs(store, 1, first)
         with start(store, *argv, "--name", "other") as second:
@@ -290,7 +292,7 @@ def test_two_drivers_on_one_store_share_its_runs(tmp_path, data_root, undisturbe
     ]  # fmt: skip
     happened = [event["event"] for event in events(store, "other")]
     assert "run_busy" in happened, "they never met: the fault did not happen"
-    assert_as_undisturbed(store, undisturbed(*LONGER), {})
+    assert_as_undisturbed(store, undisturbed(*LONGEST), {})
     for path in store.glob("runs/*/manifest.json"):
         assert json.loads(path.read_text())["started_epochs"] == [1]
 
@@ -298,7 +300,7 @@ def test_two_drivers_on_one_store_share_its_runs(tmp_path, data_root, undisturbe
 @pytest.mark.slow
 def test_worker_that_outlives_its_driver_is_waited_for(tmp_path, data_root, undisturbed):
     store = tmp_path / "store"
-    argv = options(data_root, *LONGER)
+    argv = options(data_root, *LONGEST)
     with start(store, *argv) as process:
         wait_for_epochs(store, 20, process)
         wait_until(lambda: bool(descendants(process, TRIAL)), "a run's process")
@@ -323,7 +325,7 @@ def test_worker_that_outlives_its_driver_is_waited_for(tmp_path, data_root, undi
     finally:
         if worker.is_running():
             worker.kill()
-    assert_as_undisturbed(store, undisturbed(*LONGER), kept)
+    assert_as_undisturbed(store, undisturbed(*LONGEST), kept)
 
 
 @pytest.mark.slow
