@@ -17,6 +17,7 @@ def test_presets_are_measured_as_the_paper_has_them_but_for_their_size():
     assert spec_of(PRESET, WAYS[-1], SMALLEST).precision == "bf16"
 
 
+@pytest.mark.slow
 def test_one_run_is_measured_and_what_bounds_it_is_said(data_root):
     peaks = roofline(SMALLEST.matrix, torch.device("cpu"))
     assert peaks.keys() == {"float32", "bf16"}

@@ -83,6 +83,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_browser
+@pytest.mark.slow
 def test_folded_parts_open_by_links_and_are_printed(page):
     async def act(browser: Chromium) -> None:
         assert await browser.run("document.documentElement.scrollHeight") <= MAX_CLOSED_HEIGHT
