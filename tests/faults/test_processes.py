@@ -298,34 +298,31 @@ def test_two_drivers_on_one_store_share_its_runs(tmp_path, data_root, undisturbe
 
 
 @pytest.mark.slow
-def test_worker_that_outlives_its_driver_is_waited_for(tmp_path, data_root, undisturbed):
-    store = tmp_path / "store"
-    argv = options(data_root, *LONGEST)
-    with start(store, *argv) as process:
-        wait_for_epochs(store, 20, process)
-        wait_until(lambda: bool(descendants(process, TRIAL)), "a run's process")
-        worker = descendants(process, TRIAL)[0]
-        worker.suspend()
-        assert process.poll() is None
-        process.kill()
-        process.communicate()
-    try:
-        assert worker.status() == psutil.STATUS_STOPPED, "it did not outlive its driver"
-        kept = finished_files(store)
-        with start(store, *argv) as process:
-            said: list[str] = []
-            for line in process.stdout or ():
-                said.append(line)
-                if line.startswith("Waiting for 1 run that another process is training."):
-                    assert f"(process {worker.pid} on {os.uname().nodename})" in line
-                    assert len(outcome(store)) == 3  # all others were trained meanwhile
-                    worker.resume()
-            assert process.wait(timeout=400) == 0
-        assert any(line.startswith("Waiting for 1 run") for line in said), "never in its way"
-    finally:
-        if worker.is_running():
-            worker.kill()
-    assert_as_undisturbed(store, undisturbed(*LONGEST), kept)
+def test_run_that_another_process_trains_is_waited_for(tmp_path, data_root, undisturbed, capsys):
+    store, argv = tmp_path / "store", options(data_root, *LONGEST)
+    assert priority_grid.main([*argv, "--plan", "--json"]) == 0
+    run = json.loads(capsys.readouterr().out)["runs"][0]
+    (tmp_path / "spec.json").write_text(json.dumps(run["spec"]))
+    alone = [sys.executable, "-m", "mtl.training", str(tmp_path / "spec.json")]
+    with subprocess.Popen([*alone, "--store", str(store), "--data-root", data_root]) as other:
+        held = psutil.Process(other.pid)
+        try:
+            wait_for_epochs(store, 20, other)
+            held.suspend()
+            with start(store, *argv) as process:
+                said: list[str] = []
+                for line in process.stdout or ():
+                    said.append(line)
+                    if line.startswith("Waiting for 1 run that another process is training."):
+                        assert f"(process {other.pid} on {os.uname().nodename})" in line
+                        assert len(outcome(store)) == 3  # all others were trained meanwhile
+                        held.resume()
+                assert process.wait(timeout=400) == 0
+        finally:
+            held.resume()
+        assert other.wait(timeout=400) == 0
+    assert any(line.startswith("Waiting for 1 run") for line in said), "never in its way"
+    assert_as_undisturbed(store, undisturbed(*LONGEST), {})
 
 
 @pytest.mark.slow

@@ -159,10 +159,11 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     "plan edited": {
         RUNS: ["test_edited_plan_trains_what_is_new_and_nothing_twice"],
     },
-    # SIGSTOP to a run's process, SIGKILL to its driver, a new start, SIGCONT.
-    "worker outlives its driver": {
+    # SIGSTOP to `python -m mtl.training` in the middle of a run, a sweep, SIGCONT. (A run's process
+    # that is stopped dies with its driver: the kernel ends a stopped process without a session.)
+    "run held by another process": {
         DRIVER: ["test_waiting_names_the_other_process_and_heeds_signals"],
-        PROCESSES: ["test_worker_that_outlives_its_driver_is_waited_for"],
+        PROCESSES: ["test_run_that_another_process_trains_is_waited_for"],
     },
 }
 """Fault -> file -> tests; a fault leaves the table only with its subject."""
