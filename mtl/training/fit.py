@@ -1,16 +1,17 @@
 """One training: `fit(spec, store)` trains, evaluates, records and can be stopped anywhere."""
 
+import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtl.data.batches import MappedSplit, Split, placed, training_batches
+from mtl.data.batches import Batch, MappedSplit, Split, placed, training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.data.sample import DataInfo
@@ -86,13 +87,20 @@ def fit(
         done = store.result(run_id)
         if done is not None:
             return done
-        try:
-            return _Run(spec, store, runtime or Runtime()).train(on_epoch)
-        except (RunPausedError, StaleLeaseError, StoreUnreachableError):
-            raise  # no failure of the run, and of the last two nothing can be written
-        except Exception:
-            store.write_error(run_id, traceback.format_exc())
-            raise
+        with failure_on_record(store, run_id):
+            return Run(spec, store, runtime or Runtime()).train(on_epoch)
+
+
+@contextlib.contextmanager
+def failure_on_record(store: Store, run_id: str) -> Iterator[None]:
+    """Write to the run's `error.txt` what ends it early, if that is a failure of the run."""
+    try:
+        yield
+    except (RunPausedError, StaleLeaseError, StoreUnreachableError):
+        raise  # no failure of the run, and of the last two nothing can be written
+    except Exception:
+        store.write_error(run_id, traceback.format_exc())
+        raise
 
 
 def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
@@ -148,8 +156,21 @@ def _device(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
-class _Run:
-    """A running run: its data, what is trained, and the steps of an epoch."""
+class Run:
+    """A running run: its data, what is trained, and what is done to it in turn.
+
+        with run.begin():
+            while run.has_epochs_left:
+                run.train_steps(run.epoch + 1)
+                run.end_steps()
+                run.end_epoch()
+        run.end()
+
+    Args:
+        spec: of the run.
+        store: where it lies.
+        runtime: how it is executed.
+    """
 
     def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
         reset_peak_memory()
@@ -161,6 +182,8 @@ class _Run:
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
         self.started = time.monotonic()  # put back after a resume by what was trained before
+        self.epoch = 0
+        """The one that is being trained, or that was finished last."""
         self.device_seconds = 0.0
         """Of the training steps alone."""
         self.splits: dict[str, Split] = {
@@ -206,7 +229,7 @@ class _Run:
         self.log = EpochLog(len(spec.tasks), self.device)
         stepper = Stepper(spec, network, weighting, optimizer, self.info)
         self.graphed = GraphedStepper(stepper, self.log) if graphed else None
-        self.take_step = (
+        self._take_step = (
             partial(stepper.take_step, log=self.log)
             if self.graphed is None
             else self.graphed.take_step
@@ -217,12 +240,27 @@ class _Run:
 
     def train(self, on_epoch: OnEpoch | None) -> Result:
         """Train the epochs that are missing, write the result and return it."""
+        with self.begin():
+            while self.has_epochs_left:
+                with self.failures_named():
+                    self.train_steps(self.epoch + 1)
+                    self.end_steps()
+                record = self.end_epoch()
+                if on_epoch is not None:
+                    on_epoch(record)
+        return self.end()
+
+    def begin(self) -> CheckpointWriter:
+        """Go on from the checkpoint, if there is one; return what writes further ones.
+
+        It is a context manager, within which the epochs are trained.
+        """
         spec, store, run_id = self.spec, self.store, self.run_id
-        trained = {
+        self._trained = {
             "network": self.network, "weighting": self.weighting, "optimizer": self.optimizer,
         }  # fmt: skip
-        progress = load_checkpoint(store, run_id, trained, self.device)
-        selected = progress.selected
+        progress = load_checkpoint(store, run_id, self._trained, self.device)
+        self.epoch, self._selected = progress.epoch, progress.selected
         self.started -= progress.seconds.get("wall", 0.0)
         self.device_seconds += progress.seconds.get("device", 0.0)
         held = store.epochs(run_id)
@@ -235,45 +273,145 @@ class _Run:
             )
         if len(records) < len(held):  # ahead of the checkpoint: those epochs are trained again
             store.write_epochs(run_id, records)
-        manifest = new_manifest(spec, self.folder, self.device)
-        manifest["initial_weights"] = self.initial_weights
-        manifest["data"]["place"] = self.splits["train"].place
-        manifest["execution"]["steps"] = self._steps_in_words()
-        manifest |= network_size(self.network, spec, self.device)
+        self._last_record = records[-1] if records else None
+        self.manifest = new_manifest(spec, self.folder, self.device)
+        self.manifest["initial_weights"] = self.initial_weights
+        self.manifest["data"]["place"] = self.splits["train"].place
+        self.manifest["execution"]["steps"] = self.steps_to_text()
+        self.manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
-        manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
-        store.write_manifest(run_id, manifest)
-        last = min(spec.epochs, self.runtime.pause_after or spec.epochs)
-        with CheckpointWriter(
+        self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
+        store.write_manifest(run_id, self.manifest)
+        self._checkpoints = CheckpointWriter(
             store, run_id, self.runtime.keep, self.runtime.checkpoint_seconds, self.device
-        ) as checkpoints:
-            for epoch in range(progress.epoch + 1, last + 1):
-                records.append(self._train_epoch(epoch))
-                store.append_epoch(run_id, records[-1])
-                self._write_samples(epoch)
-                if spec.selection == "validation":
-                    selected = self._better(records[-1], selected)
-                # After the record: no checkpoint has an epoch behind it that is not on record.
-                checkpoints.take(Progress(epoch, self._seconds(), selected), trained)
-                if on_epoch is not None:
-                    on_epoch(records[-1])
-        if len(records) < spec.epochs:
-            manifest[PAUSED_AFTER] = len(records)
-            store.write_manifest(run_id, manifest)
-            raise RunPausedError(f"Paused after epoch {len(records)} of {spec.epochs}.")
-        result = self._result(records[-1].metrics["validation"], selected)
+        )
+        return self._checkpoints
+
+    @property
+    def has_epochs_left(self) -> bool:
+        """Return whether there is an epoch to train before the run ends or pauses."""
+        return self.epoch < min(self.spec.epochs, self.runtime.pause_after or self.spec.epochs)
+
+    @contextlib.contextmanager
+    def failures_named(self) -> Iterator[None]:
+        """Turn what would fail again into a `RunFailedError` that names the epoch."""
+        try:
+            yield
+        except (ValueError, RunFailedError) as error:
+            raise RunFailedError(f"Epoch {self.epoch}: {error}") from error
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin an epoch."""
+        self.epoch = epoch
+        self._epoch_started = time.monotonic()
+        self._difficulties = self.weighting.difficulties
+        self.log.restart()
+        self._step = (self.epoch - 1) * self.spec.steps_per_epoch
+        self.network.train()
+
+    def train_steps(self, epoch: int) -> None:
+        """Begin an epoch and take all its steps."""
+        self.begin_epoch(epoch)
+        with global_stream(*self.stream):
+            for batch in self.batches():
+                self.step(batch)
+
+    @property
+    def stream(self) -> tuple[int, str, int]:
+        """Return seed and names of the stream that the network draws from in this epoch."""
+        return (self.spec.seed, "network", self.epoch)
+
+    def batches(self) -> Iterator[Batch]:
+        """Return the batches of the epoch."""
+        spec = self.spec
+        return training_batches(
+            self.splits["train"],
+            seed=spec.seed,
+            epoch=self.epoch,
+            batch_size=spec.batch_size,
+            horizontal_flips=spec.horizontal_flips,
+            mirror_signs=self.mirror_signs,
+            device=self.device,
+        )
+
+    def step(self, batch: Batch) -> None:
+        """Take an optimizer step."""
+        spec = self.spec
+        num_steps = spec.epochs * spec.steps_per_epoch
+        self._learning_rate = learning_rate_at(spec.optimizer, self._step, num_steps)
+        self._take_step(batch, self._learning_rate)
+        self._step += 1
+        if spec.period_steps is not None and self._step % spec.period_steps == 0:
+            self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
+
+    def end_steps(self) -> None:
+        """End the steps of the epoch, its period too if one ends; look at the losses.
+
+        Raises:
+            UsageError: if a loss is not finite.
+        """
+        # Before the losses are looked at: where a method refuses one, those after it are NaN.
+        if self.spec.period_steps is None and self.epoch % self.spec.period_epochs == 0:
+            self.weighting.end_period(epochs=float(self.spec.period_epochs))
+        self._losses = self.log.losses()
+        for task, loss in zip(self.spec.tasks, self._losses, strict=True):
+            if loss is not None and not math.isfinite(loss):
+                raise UsageError(
+                    f"Expected a finite loss of task {task!r}, got a mean of {loss} over the "
+                    "epoch. Lower the learning rate or look at its targets."
+                )
+        self.device_seconds += time.monotonic() - self._epoch_started
+
+    def end_epoch(self) -> EpochRecord:
+        """Evaluate the epoch on validation, record it and take a checkpoint."""
+        with self.failures_named():
+            validation = self._evaluate("validation")
+        difficulties, matrix = self._difficulties, self.network.cross_stitch_matrix()
+        record = EpochRecord(
+            epoch=self.epoch,
+            losses=self._losses,
+            weights=self.log.weights(),
+            loss_scales=self.log.loss_scales(),
+            difficulties=None if difficulties is None else difficulties.tolist(),
+            learning_rate=self._learning_rate,
+            metrics={"validation": validation},
+            seconds=time.monotonic() - self._epoch_started,
+            cross_stitch=None if matrix is None else matrix.tolist(),
+        )
+        self.store.append_epoch(self.run_id, record)
+        self._last_record = record
+        self._write_samples()
+        if self.spec.selection == "validation":
+            self._selected = self._better(record, self._selected)
+        # After the record: no checkpoint has an epoch behind it that is not on record.
+        progress = Progress(self.epoch, self._seconds(), self._selected)
+        self._checkpoints.take(progress, self._trained)
+        return record
+
+    def end(self) -> Result:
+        """Write the result and return it, once no checkpoint is written any more.
+
+        Raises:
+            RunPausedError: if epochs are left, which the manifest then says.
+        """
+        store, run_id, keep = self.store, self.run_id, self.runtime.keep
+        if self._last_record is None or self.epoch < self.spec.epochs:
+            self.manifest[PAUSED_AFTER] = self.epoch
+            store.write_manifest(run_id, self.manifest)
+            raise RunPausedError(f"Paused after epoch {self.epoch} of {self.spec.epochs}.")
+        result = self._result(self._last_record.metrics["validation"], self._selected)
         # In this order: a stop at any point leaves either a checkpoint or the result.
-        save_weights(store, run_id, self.network, self.runtime.keep)
-        manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
-        manifest["execution"]["steps"] = self._steps_in_words()
-        manifest["peak_memory_bytes"] = peak_memory_bytes()
-        manifest["peak_device_bytes"] = peak_device_bytes(self.device)
-        store.write_manifest(run_id, manifest)
+        save_weights(store, run_id, self.network, keep)
+        self.manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
+        self.manifest["execution"]["steps"] = self.steps_to_text()
+        self.manifest["peak_memory_bytes"] = peak_memory_bytes()
+        self.manifest["peak_device_bytes"] = peak_device_bytes(self.device)
+        store.write_manifest(run_id, self.manifest)
         store.write_result(result)
-        tidy_checkpoints(store, run_id, self.runtime.keep)
+        tidy_checkpoints(store, run_id, keep)
         return result
 
-    def _steps_in_words(self) -> str:
+    def steps_to_text(self) -> str:
         """Return whether steps are CUDA graphs, or why they are not."""
         why = self.why_eager if self.graphed is None else self.graphed.failure
         return "CUDA graphs" if why is None else f"eager: {why}"
@@ -315,70 +453,9 @@ class _Run:
         }
         return Selected(record.epoch, metrics, weights)
 
-    def _write_samples(self, epoch: int) -> None:
+    def _write_samples(self) -> None:
         runtime = self.runtime
-        if runtime.num_samples and epoch in (*runtime.sample_epochs, self.spec.epochs):
-            split, key = self.splits["validation"], f"epoch_{epoch:05d}.npz"
+        if runtime.num_samples and self.epoch in (*runtime.sample_epochs, self.spec.epochs):
+            split, key = self.splits["validation"], f"epoch_{self.epoch:05d}.npz"
             samples = samples_of(self.network, self.spec, split, self.info, runtime.num_samples)
             self.store.write(self.store.run_key(self.run_id, "samples", key), samples)
-
-    def _train_epoch(self, epoch: int) -> EpochRecord:
-        """Train one epoch and evaluate it on validation."""
-        start = time.monotonic()
-        difficulties = self.weighting.difficulties
-        try:
-            log, learning_rate = self._train_steps(epoch)
-            # Before the losses are looked at: where a method refuses one, those after it are NaN.
-            if self.spec.period_steps is None and epoch % self.spec.period_epochs == 0:
-                self.weighting.end_period(epochs=float(self.spec.period_epochs))
-            losses = log.losses()
-            for task, loss in zip(self.spec.tasks, losses, strict=True):
-                if loss is not None and not math.isfinite(loss):
-                    raise UsageError(
-                        f"Expected a finite loss of task {task!r}, got a mean of {loss} over the "
-                        "epoch. Lower the learning rate or look at its targets."
-                    )
-            self.device_seconds += time.monotonic() - start
-            validation = self._evaluate("validation")
-        except (ValueError, RunFailedError) as error:
-            raise RunFailedError(f"Epoch {epoch}: {error}") from error
-        elapsed = time.monotonic() - start
-        matrix = self.network.cross_stitch_matrix()
-        return EpochRecord(
-            epoch=epoch,
-            losses=losses,
-            weights=log.weights(),
-            loss_scales=log.loss_scales(),
-            difficulties=None if difficulties is None else difficulties.tolist(),
-            learning_rate=learning_rate,
-            metrics={"validation": validation},
-            seconds=elapsed,
-            cross_stitch=None if matrix is None else matrix.tolist(),
-        )
-
-    def _train_steps(self, epoch: int) -> tuple[EpochLog, float]:
-        """Take the optimizer steps of an epoch; return its means and the last learning rate."""
-        spec = self.spec
-        self.log.restart()
-        step = (epoch - 1) * spec.steps_per_epoch
-        learning_rate = 0.0
-        self.network.train()
-        batches = training_batches(
-            self.splits["train"],
-            seed=spec.seed,
-            epoch=epoch,
-            batch_size=spec.batch_size,
-            horizontal_flips=spec.horizontal_flips,
-            mirror_signs=self.mirror_signs,
-            device=self.device,
-        )
-        with global_stream(spec.seed, "network", epoch):
-            for batch in batches:
-                learning_rate = learning_rate_at(
-                    spec.optimizer, step, spec.epochs * spec.steps_per_epoch
-                )
-                self.take_step(batch, learning_rate)
-                step += 1
-                if spec.period_steps is not None and step % spec.period_steps == 0:
-                    self.weighting.end_period(epochs=spec.period_steps / spec.steps_per_epoch)
-        return self.log, learning_rate

@@ -46,7 +46,7 @@ from mtl.spec.sections import DataSpec
 from mtl.store import Store
 from mtl.training import fit
 from mtl.training.checkpoint import CheckpointWriter
-from mtl.training.fit import _Run
+from mtl.training.fit import Run
 from sweeps.launch.probing import probe_networks
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs
@@ -93,12 +93,12 @@ def training() -> None:
     """Milliseconds of a training step of the default job and its parts."""
     with tempfile.TemporaryDirectory() as folder:
         spec = default_spec()
-        run = _Run(spec, Store(f"{folder}/store"), Runtime(device="cpu", num_threads=1))
+        run = Run(spec, Store(f"{folder}/store"), Runtime(device="cpu", num_threads=1))
         steps = -(-spec.data.num_train // spec.batch_size)
 
         def step_ms() -> float:
             start = time.perf_counter()
-            run._train_steps(1)
+            run.train_steps(1)
             return 1e3 * (time.perf_counter() - start) / steps
 
         report("training step, default job", "ms", repeat(step_ms, 5))

@@ -38,7 +38,7 @@ from mtl.data.prepared import prepare
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
-from mtl.training.fit import _Run
+from mtl.training.fit import Run
 from mtl.training.manifest import execution, gpu_driver, network_size
 from sweeps.plan.fields import nested
 from sweeps.plan.presets import PRESETS
@@ -146,7 +146,7 @@ def spec_of(preset: str, way: Way, sizes: Sizes) -> RunSpec:
 
 
 @contextlib.contextmanager
-def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[_Run]:
+def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[Run]:
     """Yield a run that is ready to train on `device`, its data prepared."""
     prepare(spec.data, data_root, num_workers=len(os.sched_getaffinity(0)))
     with contextlib.ExitStack() as stack:
@@ -154,7 +154,7 @@ def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[_Ru
             stack.enter_context(patch("mtl.training.fit.placed", way.placed))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         runtime = Runtime(device=device, data_root=data_root, cuda_graphs=way.graphed)
-        yield _Run(spec, Store(f"{folder}/store"), runtime)
+        yield Run(spec, Store(f"{folder}/store"), runtime)
 
 
 def synchronize(device: torch.device) -> None:
@@ -163,15 +163,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def images_per_second(run: _Run, sizes: Sizes, ready: Callable[[], None] = lambda: None) -> float:
+def images_per_second(run: Run, sizes: Sizes, ready: Callable[[], None] = lambda: None) -> float:
     """Train epochs; return how many images went by in a second. `ready` is called before."""
     for _ in range(sizes.warm_up):
-        run._train_steps(1)
+        run.train_steps(1)
     synchronize(run.device)
     ready()
     start, epochs = time.perf_counter(), 0
     while epochs == 0 or time.perf_counter() - start < sizes.seconds:
-        run._train_steps(1)
+        run.train_steps(1)
         synchronize(run.device)
         epochs += 1
     return epochs * run.spec.data.num_train / (time.perf_counter() - start)
@@ -199,7 +199,7 @@ def one_run(
         flops = 3 * network_size(run.network, run.spec, run.device)["forward_flops"]
         kind = arithmetic(run)
         notes = [
-            run._steps_in_words(),
+            run.steps_to_text(),
             f"{rate * flops / peaks[kind]:.1%} of the {kind} roofline",
             bound(run, sizes.num_train / rate),
         ]
@@ -208,7 +208,7 @@ def one_run(
     return Row(way.name, rate, "; ".join(notes))
 
 
-def arithmetic(run: _Run) -> str:
+def arithmetic(run: Run) -> str:
     """Return in what the convolutions of a run are computed: a key of `roofline`."""
     held = execution(run.spec, run.device)
     if held["precision"] == "bf16":
@@ -245,7 +245,7 @@ CONVOLVING = ("conv", "gemm", "cutlass", "xmma", "wgrad", "dgrad", "cudnn", "mm"
 """Parts of the names of kernels and operations whose work grows with what is convolved."""
 
 
-def bound(run: _Run, wall: float) -> str:
+def bound(run: Run, wall: float) -> str:
     """Return what bounds a run's steps, by torch's profiler over an epoch.
 
     Without it, as it slows the host down, an epoch takes `wall` seconds.
@@ -253,7 +253,7 @@ def bound(run: _Run, wall: float) -> str:
     is_gpu = run.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
     with profile(activities=activities) as profiler:
-        run._train_steps(1)
+        run.train_steps(1)
         synchronize(run.device)
     times = {}
     for event in profiler.key_averages():

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from mtl.networks.multi_decoder import MultiDecoder
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from mtl.training.fit import _Run
+from mtl.training.fit import Run
 from sweeps.plan.defaults import DEFAULT_FIELDS
 from sweeps.plan.fields import nested
 
@@ -38,12 +38,12 @@ RIVALS = {
 ARGUMENTS: dict[str, dict[str, float]] = {"DWA": {"T": 2.0}, "GradNorm": {"alpha": 1.5}}
 
 
-def a_run(folder: str, method: str, **changes: Any) -> _Run:
+def a_run(folder: str, method: str, **changes: Any) -> Run:
     """Return a run of the default job, its data prepared."""
     fields = {k: v for k, v in DEFAULT_FIELDS.items() if not k.startswith("method_options")}
     spec = RunSpec.from_dict({**nested({**fields, **changes}), "method": method})
     runtime = Runtime(device="cpu", num_threads=1, data_root=folder)
-    return _Run(spec, Store(f"{folder}/store"), runtime)
+    return Run(spec, Store(f"{folder}/store"), runtime)
 
 
 def processor_seconds(action: Callable[[], object]) -> float:
@@ -72,11 +72,11 @@ def measure() -> None:
     """Print the ratios."""
     with tempfile.TemporaryDirectory() as folder:
         runs = {method: a_run(folder, method) for method in ("lsb", "fixed")}
-        found = in_turns({name: lambda r=r: r._train_steps(1) for name, r in runs.items()})
+        found = in_turns({name: lambda r=r: r.train_steps(1) for name, r in runs.items()})
         print_ratio("lsb / fixed, 50 steps of the default job", found["lsb"], found["fixed"])
         run = runs["lsb"]
         found = in_turns(
-            {"train": lambda: run._train_steps(1), "evaluate": lambda: run._evaluate("validation")}
+            {"train": lambda: run.train_steps(1), "evaluate": lambda: run._evaluate("validation")}
         )
         whole = [a + b for a, b in zip(*found.values(), strict=True)]
         print_ratio("evaluation / epoch, default job", found["evaluate"], whole)
@@ -102,7 +102,7 @@ def measure() -> None:
             except RuntimeError:  # its gradients are viewed as vectors, in this layout only
                 layout = torch.contiguous_format
                 theirs = libmtl_epoch(ours, hps, getattr(weightings, rival), rival, layout)
-            found = in_turns({"ours": lambda r=ours: r._train_steps(1), "theirs": theirs})
+            found = in_turns({"ours": lambda r=ours: r.train_steps(1), "theirs": theirs})
             name = f"step, ours {method} / LibMTL {rival}, {str(layout).removeprefix('torch.')}"
             print_ratio(name, found["ours"], found["theirs"])
 
@@ -120,7 +120,7 @@ class _Decoder(nn.Module):
 
 
 def libmtl_epoch(
-    run: _Run, architecture: Any, weighting: Any, name: str, layout: torch.memory_format
+    run: Run, architecture: Any, weighting: Any, name: str, layout: torch.memory_format
 ) -> Callable[[], None]:
     """Return an epoch of LibMTL's loop with the network and the losses of `run`."""
     spec, network = run.spec, run.network

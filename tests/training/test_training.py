@@ -18,7 +18,7 @@ from mtl.training import fit, load_network
 from mtl.training.__main__ import main
 from mtl.training.checkpoint import CheckpointWriter
 from mtl.training.evaluation import evaluate
-from mtl.training.fit import _Run
+from mtl.training.fit import Run
 from mtl.training.manifest import weights_hash
 from tests.metrics import TASK_METRICS
 from tests.training.runs import assert_same_outcome, records_of, tiny
@@ -54,7 +54,7 @@ def test_run_leaves_what_the_store_promises(trained, runtime):
     assert set(result.final_metrics["test"]) == {"depth", "segmentation"}
     manifest = store.manifest(run_id)
     assert manifest["started_epochs"] == [1]
-    assert manifest["initial_weights"] == weights_hash(_Run(SPEC, store, runtime).network)
+    assert manifest["initial_weights"] == weights_hash(Run(SPEC, store, runtime).network)
     assert manifest["wall_seconds"] >= manifest["device_seconds"] > 0
     parameters = load_network(store, run_id).parameters()
     assert manifest["num_parameters"] == sum(held.numel() for held in parameters)
@@ -85,7 +85,7 @@ def test_finished_run_is_not_trained_again(trained, runtime):
 def test_load_network_gives_the_trained_network(trained, runtime, tmp_path):
     store, result, _ = trained
     network = load_network(str(store.root), SPEC.run_id())
-    run = _Run(SPEC, store, runtime)
+    run = Run(SPEC, store, runtime)
     again = evaluate(network, SPEC, run.splits["test"], run.info, torch.device("cpu"))
     assert again == result.final_metrics["test"]
     with pytest.raises(StoreError, match="which it does not hold"):
@@ -144,7 +144,7 @@ def test_wall_seconds_count_all_that_a_run_does(runtime, tmp_path, monkeypatch):
         module = sys.modules["mtl.training.fit"]
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
     monkeypatch.setattr(CheckpointWriter, "take", slow(CheckpointWriter.take))
-    monkeypatch.setattr(_Run, "_evaluate", slow(_Run._evaluate))
+    monkeypatch.setattr(Run, "_evaluate", slow(Run._evaluate))
     store, spec = Store(tmp_path / "store"), tiny(epochs=2)
     fit(spec, store, replace(runtime, num_samples=1))
     manifest = store.manifest(spec.run_id())
