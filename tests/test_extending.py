@@ -244,23 +244,19 @@ def test_derived_target_is_what_the_task_says(modules, runtime):
     assert batch.valid["distance:Distance"].shape == (2,)
 
 
-SCENE_KIND = """
+CLASSES = """
 import torch
 from mtl.spec.tasks import DeclaredTask, Metric
 from mtl.tasks import Task
 
-class Near(Task):
-    declared = DeclaredTask(
-        loss_kind="classification", num_channels=2,
-        metrics=(Metric("accuracy", "share", "max", 1, "right answers", low=0.0, high=1.0),),
+def classified(num_channels):
+    accuracy = Metric("accuracy", "share", "max", 1, "right answers", low=0.0, high=1.0)
+    return DeclaredTask(
+        loss_kind="classification", num_channels=num_channels, metrics=(accuracy,),
         plotted="accuracy",
     )
-    is_map = False
-    sources = ("depth",)
 
-    def derive(self, targets, valid):
-        return (targets["depth"].mean((1, 2, 3)) < 4).long(), valid["depth"].any(2).any(1)
-
+class Classes(Task):
     def error_map(self, prediction, target, info):
         return torch.nn.functional.cross_entropy(prediction, target, reduction="none")
 
@@ -271,6 +267,15 @@ class Near(Task):
     def ratios(self, totals):
         return {"accuracy": float(totals[0] / totals[1])}
 """
+NEAR = """
+class Near(Classes):
+    declared = classified(2)
+    is_map = False
+    sources = ("depth",)
+
+    def derive(self, targets, valid):
+        return (targets["depth"].mean((1, 2, 3)) < 4).long(), valid["depth"].any(2).any(1)
+"""
 
 
 def test_class_of_an_image_trains_in_a_package_with_every_part_from_outside(
@@ -279,7 +284,7 @@ def test_class_of_an_image_trains_in_a_package_with_every_part_from_outside(
     package = modules / "own_package"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "tasks.py").write_text(SCENE_KIND)
+    (package / "tasks.py").write_text(CLASSES + NEAR)
     spec = tiny(
         tasks=["depth", "own_package.tasks:Near"], method="uncertainty", selection="validation",
         network={"architecture": "gated:Gated"}, epochs=2, loss_units={"own_package.tasks:Near": 2},
@@ -435,10 +440,7 @@ def test_edited_reader_is_asked_to_prepare_again_and_equal_arrays_are_equal_runs
 
 OWN_KINDS = """
 import numpy as np
-import torch
 from mtl.data.sample import RawDataset, RawSample
-from mtl.spec.tasks import DeclaredTask, Metric
-from mtl.tasks import Task
 
 def pictures(source, number=8):
     ids = {s: tuple(f"{s}{i}" for i in range(number)) for s in ("train", "validation", "test")}
@@ -458,30 +460,15 @@ def drawn(sample_id, files):
                "kinds:Zones": image[..., 1] > 9, "kinds:Heat": image[..., 1] > 99},
     )
 
-class Classes(Task):
-    def error_map(self, prediction, target, info):
-        return torch.nn.functional.cross_entropy(prediction, target, reduction="none")
-
-    def sums(self, prediction, target, valid, info):
-        right = (prediction.argmax(1) == target)[valid]
-        return [torch.stack([right.sum(), valid.sum()]).double()]
-
-    def ratios(self, totals):
-        return {"accuracy": float(totals[0] / totals[1])}
-
-ACCURACY = {"metrics": (Metric("accuracy", "share", "max"),), "plotted": "accuracy"}
-
 class Weather(Classes):
-    declared = DeclaredTask(loss_kind="classification", num_channels=3, **ACCURACY)
+    declared = classified(3)
     is_map = False
 
 class Zones(Classes):
-    declared = DeclaredTask(loss_kind="classification", num_channels=4, **ACCURACY)
+    declared = classified(4)
 
 class Heat(Task):
-    declared = DeclaredTask(
-        num_channels=2, metrics=(Metric("mae", "K", "min"),), plotted="mae"
-    )
+    declared = DeclaredTask(num_channels=2, metrics=(Metric("mae", "K", "min"),), plotted="mae")
 
     def error_map(self, prediction, target, info):
         return (prediction - target).abs().mean(dim=1)
@@ -496,7 +483,7 @@ class Heat(Task):
 
 
 def test_every_shape_of_own_target_is_prepared_shown_and_trained(modules, tmp_path):
-    written(modules, "kinds", OWN_KINDS)
+    written(modules, "kinds", CLASSES + OWN_KINDS)
     root, tasks = tmp_path / "root", ["kinds:Weather", "kinds:Zones", "kinds:Heat"]
     folder = prepared("kinds:pictures", tmp_path, root, "--tasks", *tasks)["folder"]
     shapes = {task: np.load(folder / "test" / f"{task}.npy").shape for task in tasks}

@@ -18,6 +18,8 @@ from tests.weighting.problems import (
     EVERY_METHOD,
     F64,
     GRADIENTS,
+    SOLVERS,
+    VALUES,
     Descent,
     Pinned,
     build,
@@ -71,8 +73,6 @@ ORDER_MATTERS = {
     "torchjd:PCD": "the first task is the primary one",
     "torchjd:PCGrad": "goes through the other tasks in a random order of positions",
 }
-SOLVERS = {"torchjd:CAGrad": 1e-3, "torchjd:FairGrad": 1e-4, "torchjd:NashMTL": 1e-2}
-"""Relative accuracy to which an iterative solver stops; the others are exact."""
 
 
 @EVERY_METHOD
@@ -146,7 +146,7 @@ def test_gradients_are_those_of_the_weighted_losses(method: str, dtype: torch.dt
     weighting = build(method)
     run(weighting, series(3, 1, 3))
     problem = Pinned(3, dtype=dtype)
-    values = torch.tensor([0.3, 0.02, 5.0], dtype=dtype)
+    values = VALUES.to(dtype)
     for _ in range(2):
         problem.take(weighting, values)
         weights = weighting.weights
@@ -173,7 +173,7 @@ def test_gradients_are_added_to_those_that_are_there(method: str) -> None:
     for own in problem.own:
         own.grad += 1
     before = [problem.shared.grad.clone(), problem.own_gradients()]
-    twice.backward(problem.losses(values), None, [problem.shared], [[own] for own in problem.own])
+    twice.backward(problem.losses(values), None, *problem.parameters)
     after = [problem.shared.grad, problem.own_gradients()]
     for a, b, e in zip(after, before, expected, strict=True):
         torch.testing.assert_close(a - b, e)
@@ -247,12 +247,11 @@ def test_zero_loss_is_named_or_does_no_harm(method: str) -> None:
 @EVERY_METHOD
 def test_wrong_shapes_are_refused(method: str) -> None:
     weighting, problem = build(method), Pinned(3)
-    shared, own = [problem.shared], [[o] for o in problem.own]
     losses = problem.losses(torch.ones(3))
     with pytest.raises(ValueError, match="3 losses, one for each"):
-        weighting.backward(losses[:2], None, shared, own)
+        weighting.backward(losses[:2], None, *problem.parameters)
     with pytest.raises(ValueError, match="present of shape"):
-        weighting.backward(losses, torch.ones(2, dtype=torch.bool), shared, own)
+        weighting.backward(losses, torch.ones(2, dtype=torch.bool), *problem.parameters)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_absent_task_enters_nothing(method: str) -> None:
         problem.shared.grad = None
         for own in problem.own:
             own.grad = None
-        weighting.backward(losses, present, [problem.shared], [[own] for own in problem.own])
+        weighting.backward(losses, present, *problem.parameters)
         found = [problem.shared.grad, problem.own_gradients(), weighting.weights]
         assert found[1][1] == 0
         if weighting.weights is not None:

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.weighting import build_weighting
@@ -16,10 +16,12 @@ from tests.weighting.problems import (
     EVERY_METHOD,
     F64,
     GRADIENTS,
+    VALUES,
     Descent,
     Pinned,
     build,
     equal_states,
+    run,
     series,
 )
 
@@ -27,14 +29,10 @@ CALLABLE = pytest.mark.parametrize("method", sorted(set(METHODS) - GRADIENTS))
 """Methods with an overall loss, which a loop may back-propagate itself."""
 
 
-def warmed_up(method: str, problem: Pinned | None = None, **options: float) -> Weighting:
+def warmed_up(method: str) -> Weighting:
     """Return a weighting two periods old."""
-    weighting, problem = build(method, **options), problem or Pinned(3)
-    for period in series(2, 2, 3):
-        for values in period:
-            problem.take(weighting, values)
-            weighting.step(lambda values=values: problem.again(values))
-        weighting.end_period()
+    weighting = build(method)
+    run(weighting, series(2, 2, 3))
     return weighting
 
 
@@ -42,36 +40,29 @@ def warmed_up(method: str, problem: Pinned | None = None, **options: float) -> W
 def test_losses_by_name_are_those_in_order(method: str) -> None:
     one, other = Pinned(3), Pinned(3)
     ordered, named = warmed_up(method), warmed_up(method)
-    values = torch.tensor([0.3, 0.02, 5.0], dtype=F64)
-    one.take(ordered, values)
-    by_name = dict(zip(named.tasks, other.terms(values), strict=True))
-    shuffled = {task: by_name[task] for task in reversed(named.tasks)}
-    own = [[o] for o in other.own]
-    named.backward(shuffled, None, [other.shared], own)
+    one.take(ordered, VALUES)
+    by_name = dict(zip(named.tasks, other.terms(VALUES), strict=True))
+    named.backward(dict(reversed(by_name.items())), None, *other.parameters)
     assert torch.equal(one.shared.grad, other.shared.grad)
     assert equal_states(ordered.state_dict(), named.state_dict())
     if method == "torchjd:Krum":
         return  # it refuses two
     # None is a task without labels.
-    one.take(ordered, values, torch.tensor([True, False, True]))
+    one.take(ordered, VALUES, torch.tensor([True, False, True]))
     other.shared.grad = None
-    named.backward({**by_name, "normal": None} | _fresh(other, values), None, [other.shared], own)
+    depth, _, segmentation = other.terms(VALUES)
+    without = {"depth": depth, "normal": None, "segmentation": segmentation}
+    named.backward(without, None, *other.parameters)
     assert torch.equal(one.shared.grad, other.shared.grad)
     assert equal_states(ordered.state_dict(), named.state_dict())
 
 
-def _fresh(problem: Pinned, values: Tensor) -> dict[str, Tensor]:
-    depth, _, segmentation = problem.terms(values)
-    return {"depth": depth, "segmentation": segmentation}
-
-
 @EVERY_METHOD
 def test_lists_and_dicts_are_taken_like_tensors(method: str) -> None:
-    values = torch.tensor([0.3, 0.02, 5.0], dtype=F64)
     tensor, (one, other) = warmed_up(method), (Pinned(3), Pinned(3))
     state, tasks = copy.deepcopy(tensor.state_dict()), tensor.tasks
     here = [True, True, method == "torchjd:Krum"]  # which refuses two
-    one.take(tensor, values, torch.tensor(here))
+    one.take(tensor, VALUES, torch.tensor(here))
     for listed, present in (
         (list, here),
         (tuple, dict(zip(reversed(tasks), reversed(here), strict=True))),
@@ -80,8 +71,7 @@ def test_lists_and_dicts_are_taken_like_tensors(method: str) -> None:
         tensor_like = fresh(method)
         tensor_like.load_state_dict(state)
         other.shared.grad = None
-        own = [[o] for o in other.own]
-        tensor_like.backward(listed(other.terms(values)), present, [other.shared], own)
+        tensor_like.backward(listed(other.terms(VALUES)), present, *other.parameters)
         assert torch.equal(one.shared.grad, other.shared.grad)
         assert equal_states(tensor.state_dict(), tensor_like.state_dict())
 
@@ -128,7 +118,7 @@ def test_losses_of_other_tasks_are_refused() -> None:
 @pytest.mark.parametrize("in_one_tensor", [False, True])
 def test_lists_of_parameters_in_another_order_are_refused(method: str, in_one_tensor: bool) -> None:
     # Both heads would get no gradient, without a word.
-    problem, values = Pinned(3), torch.tensor([0.3, 0.02, 5.0], dtype=F64)
+    problem = Pinned(3)
     own = dict(zip(fresh(method).tasks, ([o] for o in problem.own), strict=True))
     lists = {
         "right": (list(own.values()), None),
@@ -137,7 +127,7 @@ def test_lists_of_parameters_in_another_order_are_refused(method: str, in_one_te
         "moved": ([[*own["depth"], *own["normal"]], [], own["segmentation"]], "of task 'depth'"),
     }
     for given, message in lists.values():
-        losses = problem.losses(values)
+        losses = problem.losses(VALUES)
         losses = losses * 1 if in_one_tensor else losses
         arguments = (losses, None, [problem.shared], given)
         if message is None:
@@ -212,14 +202,12 @@ def test_gradients_with_a_scaler_are_the_scaled_ones(method: str) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     plain, scaled = warmed_up(method), warmed_up(method)
     one, other = Pinned(3), Pinned(3)
-    values = torch.tensor([0.3, 0.02, 5.0], dtype=F64)
-    one.take(plain, values)
-    own = [[o] for o in other.own]
-    scaled.backward(other.losses(values), None, [other.shared], own, scaler)
+    one.take(plain, VALUES)
+    scaled.backward(other.losses(VALUES), None, *other.parameters, scaler)
     torch.testing.assert_close(other.shared.grad, 1024 * one.shared.grad)
     torch.testing.assert_close(other.own_gradients(), 1024 * one.own_gradients())
     for weighting in (plain, scaled):
-        weighting.step(lambda: one.again(values))
+        weighting.step(lambda: one.again(VALUES))
     if method not in ("torchjd:NashMTL",):  # its solver stops at an accuracy of its own
         assert equal_states(plain.weights, scaled.weights)
 
@@ -259,7 +247,7 @@ def test_half_precision_losses_are_weighted_in_single_precision(
     method: str, dtype: torch.dtype
 ) -> None:
     weighting, problem = warmed_up(method), Pinned(3, dtype=dtype)
-    overall = weighting(problem.losses(torch.tensor([0.3, 0.02, 5.0])))
+    overall = weighting(problem.losses(VALUES))
     assert overall.dtype == torch.float32
     assert overall.isfinite()
 
@@ -360,10 +348,8 @@ def test_period_of_so_many_steps_ends_by_itself() -> None:
         if step % 2:
             by_hand.end_period()
         if step == 2:  # resumed in mid-period
-            state, by_itself = (
-                by_itself.state_dict(),
-                build_weighting("lsb", ("a", "b"), steps_per_period=2),
-            )
+            state = by_itself.state_dict()
+            by_itself = build_weighting("lsb", ("a", "b"), steps_per_period=2)
             by_itself.load_state_dict(state)
         assert torch.equal(by_itself.weights, by_hand.weights)
     assert by_itself.difficulties is not None
@@ -383,8 +369,10 @@ def test_forgotten_call_is_warned_of_once(
     for call in MAX_CALLS_WITHOUT:
         monkeypatch.setitem(MAX_CALLS_WITHOUT, call, 3)
     weighting, problem = build(method), Pinned(3)
-    needs = {"lsb": "end_period", "dwa": "end_period"}.get(method)
-    needs = "step" if method in ("uncertainty", "imtl_l", "gradnorm", "torchjd:FAMO") else needs
+    needs = {
+        **dict.fromkeys(("lsb", "dwa"), "end_period"),
+        **dict.fromkeys(("uncertainty", "imtl_l", "gradnorm", "torchjd:FAMO"), "step"),
+    }.get(method)
     for _ in range(5):
         problem.take(weighting, torch.ones(3, dtype=F64))
     assert [str(w.message)[:60] for w in recwarn] == (

@@ -17,6 +17,10 @@ F64 = torch.float64
 EVERY_METHOD = pytest.mark.parametrize("method", sorted(WEIGHTINGS))
 GRADIENTS = {f"torchjd:{name}" for name in TORCHJD_METHODS if name != "FAMO"}
 """Methods that combine gradients, without an overall loss."""
+SOLVERS = {"torchjd:CAGrad": 1e-3, "torchjd:FairGrad": 1e-4, "torchjd:NashMTL": 1e-2}
+"""Relative accuracy to which an iterative solver stops; the others are exact."""
+VALUES = torch.tensor([0.3, 0.02, 5.0], dtype=F64)
+"""Losses of three tasks, decades apart."""
 NAMES = ("depth", "normal", "segmentation", "a", "b", "c", "d", "e", "f")
 
 
@@ -46,12 +50,17 @@ class Pinned:
     def losses(self, values: Tensor) -> Tensor:
         return torch.stack(self.terms(values))
 
+    @property
+    def parameters(self) -> tuple[list[nn.Parameter], list[list[nn.Parameter]]]:
+        """What `backward` takes: the shared parameters, and a list of each task's own."""
+        return [self.shared], [[own] for own in self.own]
+
     def take(self, weighting: Weighting, values: Tensor, present: Tensor | None = None) -> None:
         """Leave the gradients of one call; the parameters stay where they are."""
         self.shared.grad = None
         for own in self.own:
             own.grad = None
-        weighting.backward(self.losses(values), present, [self.shared], [[o] for o in self.own])
+        weighting.backward(self.losses(values), present, *self.parameters)
 
     def again(self, values: Tensor) -> Tensor:
         """Return the losses after a step, for FAMO: each task's fell by a factor of its own."""

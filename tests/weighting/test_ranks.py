@@ -19,12 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from mtl.spec.methods import METHODS
 from mtl.weighting import WEIGHTINGS, build_weighting
 from mtl.weighting.base import Weighting
-from tests.weighting.problems import GRADIENTS
+from tests.weighting.problems import GRADIENTS, SOLVERS
 
 TASKS = ("depth", "normal", "segmentation")
 RANKS, STEPS, BATCH = 2, 9, 8
-SOLVERS = {"torchjd:CAGrad": 1e-3, "torchjd:FairGrad": 1e-4, "torchjd:NashMTL": 1e-2}
-"""Iterative solvers, whose last digits the rounding of a sum moves."""
 
 
 class Network(nn.Module):

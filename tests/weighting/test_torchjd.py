@@ -180,7 +180,7 @@ def test_gradient_that_is_not_finite_is_named() -> None:
     steep = (problem.shared.sum() - 12).sqrt() * problem.own[2]
     losses = torch.stack([*problem.terms(torch.ones(3))[:2], steep])
     with pytest.raises(ValueError, match="finite gradient of task 'c'"):
-        build("MGDA").backward(losses, None, [problem.shared], [[own] for own in problem.own])
+        build("MGDA").backward(losses, None, *problem.parameters)
 
 
 def test_parameters_in_no_list_are_refused() -> None:
