@@ -1,4 +1,4 @@
-"""Measure and print: `python -m tests.benchmarks [NAME ...]`, all by default but `gpu`.
+"""Measure and print: `python -m tests.benchmarks [NAME ...]`; by default those of `DEFAULT`.
 
 Every figure is the median of repeated measurements on one thread, with the least and the most
 beside it: on a shared machine look at the medians of one run and at their ratios. `derived` alone
@@ -118,13 +118,13 @@ def checkpoints() -> None:
     """What checkpoints after each epoch, and by default, cost an epoch and write."""
     large = {
         "tasks": ["depth", "normal", "segmentation"],
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 2,
         "data": {"height": 32, "width": 32, "num_train": 2, "num_validation": 1, "num_test": 1},
         "network": {"architecture": "multi_column", "encoder": "mobilenetv2_100"},
     }
     for name, spec in (
-        ("default job", default_spec()),
+        ("default job", replace(default_spec(), epochs=5)),
         ("large network, short epochs", RunSpec.from_dict(large)),
     ):
         pairs = [(checkpoint_cost(spec, 0.0), checkpoint_cost(spec)) for _ in range(3)]
@@ -401,13 +401,17 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "search": search,
     "reports": reports,
 }
+DEFAULT = (
+    "scenes", "training", "step", "checkpoints", "reading", "filling", "derived", "sweep",
+)  # fmt: skip
+"""About a quarter of an hour together; the others, minutes each, run where they are named."""
 
 
 def main() -> None:
     """Run the chosen benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}")
-    chosen = parser.parse_args().names or list(BENCHMARKS)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}, gpu")
+    chosen = parser.parse_args().names or DEFAULT
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numpy {np.__version__}, one thread")
     for name in chosen:
