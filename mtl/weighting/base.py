@@ -330,9 +330,10 @@ class Weighting(nn.Module, ABC):
     def _check_mean(self, task: str, mean: float | None, num_skipped: int) -> None:
         if mean is None:
             if num_skipped:
+                steps = "1 step" if num_skipped == 1 else f"{num_skipped} steps"
                 raise UsageError(
-                    f"Expected a finite loss of task {task!r} in the period, got {num_skipped} "
-                    f"steps without. {NOT_FINITE[1]}"
+                    f"Expected a finite loss of task {task!r} in the period, got {steps} without. "
+                    f"{NOT_FINITE[1]}"
                 )
             return
         if self.divides_by_means and mean <= 0:

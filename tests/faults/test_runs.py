@@ -61,7 +61,7 @@ def test_nan_loss_fails_its_run_alone_and_can_be_retried(
     assert calls >= 6, "the fault did not happen"
     assert status == 1
     assert (
-        "Epoch 2: Expected a finite loss of task 'depth' in the period, got 1 steps without" in said
+        "Epoch 2: Expected a finite loss of task 'depth' in the period, got 1 step without" in said
     )
     assert said.count("\n") == 1
     kept = finished_files(store)
