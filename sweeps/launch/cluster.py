@@ -39,8 +39,9 @@ class Resources:
     slots: int
     memory_bytes: int = 0
     """What Ray sets aside for a run when it chooses a node; 0 where nothing is known."""
-    grows: bool = False
-    """Nodes may join later, so that `slots` is no bound."""
+    is_bounded: bool = False
+    """Whether no more than `slots` may go side by side though there is room, now or on a node that
+    joins later; otherwise the resources of the nodes are the bound."""
     not_on: frozenset[str] = frozenset()
     """Ids of nodes that no run may be given to."""
 
@@ -121,8 +122,8 @@ def resources_of(execution: Execution, memory_bytes: int) -> Resources:
         if wanted > 0
     )
     slots = max(1, min(slots, execution.concurrency or slots))
-    grows = execution.address is not None and execution.concurrency is None
-    return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, grows)
+    is_bounded = execution.concurrency is not None
+    return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, is_bounded)
 
 
 def travelling_code(scratch: Path, modules: Collection[str] = ()) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A round is one `Tuner.fit()` over at most a thousand runs, or twenty a slot: Tune keeps what it
 knows of every trial for as long as a round lasts. A round that crashes (Ray's memory monitor takes
-`fit()` down in Ray 2.60) costs no result: what was running is planned again, one run at a time, so
-that the suspect shows and has the memory to itself.
+`fit()` down in Ray 2.60) costs no result: what was running is planned again, fewer side by side and
+in the end one run at a time, so that the suspect shows and has the memory to itself.
 """
 
 import errno
@@ -43,10 +43,14 @@ MAX_CRASHES_IN_A_ROW = 5
 """Rounds that may crash without a single run ending between them."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
+MAX_LOOKS = 100
+"""In a second, at runs that another process trains."""
 MAX_RUNS_IN_A_ROUND = 1000
 """Unless that is less than `MIN_RUNS_OF_A_SLOT` for each slot."""
 MIN_RUNS_OF_A_SLOT = 20
 """In a round that is not the last; at its end a slot waits for the others, half a run or so."""
+SUSPECTS_PARTS = 8
+"""The runs that were running when a round crashed go on in so many parts, one after the other."""
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO}
 
@@ -119,6 +123,8 @@ def _launch(
     """Go from round to round, and from one Ray to the next where it crashes."""
     store, progress = tracker.store, tracker.progress
     crashes: Counter[str] = Counter()
+    suspects: dict[str, int] = {}
+    """Run id -> how many suspects may go side by side in its round."""
     crashes_in_a_row = 0
     while _open_runs(plan, progress) and not signals.stop_asked:
         ended_before = tracker.num_ended
@@ -135,19 +141,24 @@ def _launch(
             while (runs := _open_runs(plan, progress)) and not signals.stop_asked:
                 if tracker.note_done_elsewhere():
                     continue
+                if tracker.busy.issuperset(runs):
+                    _wait_for_others(store, tracker, signals)
+                    continue
                 if tracker.incompatible:
                     nodes = worker_nodes(resources.cpus, resources.gpus)
                     check_some_compatible(nodes, tracker.incompatible)
                     resources = replace(resources, not_on=frozenset(tracker.incompatible))
-                batch, slots = _next_batch(runs, crashes, tracker.busy, resources.slots)
-                tracker.busy.difference_update(batch)
-                for run_id in batch:
-                    store.write_spec(progress.runs[run_id])
+                batch, slots = _next_batch(runs, suspects, tracker.busy, resources.slots)
+                store.for_each(lambda run_id: store.write_spec(progress.runs[run_id]), batch)
                 ended_before, requeued = tracker.num_ended, tracker.requeued.total()
                 run_round(
                     batch,
                     trainable,
-                    replace(resources, slots=slots, grows=resources.grows and not crashes),
+                    replace(
+                        resources,
+                        slots=slots,
+                        is_bounded=resources.is_bounded or batch[0] in suspects,
+                    ),
                     tracker,
                     signals,
                     scratch,
@@ -155,8 +166,6 @@ def _launch(
                 )
                 if tracker.num_ended > ended_before or tracker.requeued.total() > requeued:
                     crashes_in_a_row = 0
-                elif tracker.busy and tracker.busy.issuperset(_open_runs(plan, progress)):
-                    _wait_for_others(store, tracker, signals)
                 elif not signals.stop_asked and tracker.busy.isdisjoint(batch):
                     raise RuntimeError("a round of Ray Tune ended without ending any run")
         except UserError:
@@ -166,7 +175,7 @@ def _launch(
                 raise
             session.end()
             crashes_in_a_row = 1 if tracker.num_ended > ended_before else crashes_in_a_row + 1
-            _after_crash(tracker, crashes, error)
+            _after_crash(tracker, crashes, suspects, error)
             if crashes_in_a_row >= MAX_CRASHES_IN_A_ROW:
                 raise UserError(
                     f"Ray Tune ended {crashes_in_a_row} times without finishing a run, the last "
@@ -193,17 +202,20 @@ def _open_runs(plan: Plan, progress: SweepProgress) -> list[str]:
 
 
 def _next_batch(
-    runs: Sequence[str], crashes: Mapping[str, int], busy: Collection[str], slots: int
+    runs: Sequence[str], suspects: Mapping[str, int], busy: Collection[str], slots: int
 ) -> tuple[list[str], int]:
-    """Return the runs of the next round and its slots.
+    """Return the runs of the next round, none of which another process trains, and its slots.
 
-    First come the unsuspected runs, those that another process trains behind the others; then,
-    singly, those that were running when a round crashed.
+    First come the unsuspected runs; then, fewer and fewer side by side and in the end singly, those
+    that were running when a round crashed.
     """
-    unsuspected = [run_id for run_id in runs if crashes.get(run_id, 0) == 0]
-    batch = [run_id for run_id in unsuspected if run_id not in busy] or unsuspected
+    free = [run_id for run_id in runs if run_id not in busy]
+    batch = [run_id for run_id in free if run_id not in suspects]
     if not batch:
-        return [runs[0]], 1
+        slots = min(slots, max(suspects[run_id] for run_id in free))
+        batch = [run_id for run_id in free if suspects[run_id] >= slots]
+        if slots == 1:
+            return batch[:1], 1
     return batch[: max(MAX_RUNS_IN_A_ROUND, MIN_RUNS_OF_A_SLOT * slots)], slots
 
 
@@ -239,8 +251,10 @@ def worker_runtime(runtime: Runtime, resources: Resources) -> Runtime:
     return replace(runtime, device="cpu", num_threads=1)
 
 
-def _after_crash(tracker: Tracker, crashes: Counter[str], error: Exception) -> None:
-    """Note what was running when a round crashed, and give up what was so too often."""
+def _after_crash(
+    tracker: Tracker, crashes: Counter[str], suspects: dict[str, int], error: Exception
+) -> None:
+    """Note what was running when a round crashed, and give up what was so alone and too often."""
     running = list(tracker.progress.running)
     reason = _one_line(error)
     tracker.journal.event("round_crashed", reason=reason, running=running)
@@ -249,10 +263,11 @@ def _after_crash(tracker: Tracker, crashes: Counter[str], error: Exception) -> N
     )
     for run_id in running:
         crashes[run_id] += 1
+        suspects[run_id] = max(1, len(running) // SUSPECTS_PARTS)
         tracker.progress.interrupt(run_id)
         if tracker.store.is_done(run_id):
             tracker.progress.finish(run_id, succeeded=True)
-        elif crashes[run_id] >= MAX_CRASHES_OF_A_RUN:
+        elif crashes[run_id] >= MAX_CRASHES_OF_A_RUN and len(running) == 1:
             tracker.run_given_up(run_id, reason)
 
 
@@ -273,7 +288,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> None:
-    """Wait until a run that another process trains is done, or free to be trained here.
+    """Wait until runs that another process trains are done, or free to be trained here.
+
+    Those that are free are no longer busy.
 
     That process may be a worker which outlived its driver. It is never taken for dead while it
     holds the run: it could go on, and two would write the same files.
@@ -284,15 +301,18 @@ def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> No
         while not signals.stop_asked:
             tracker.tick()
             busy: list[RunBusyError] = []
+            num_busy = len(tracker.busy)
             if tracker.note_done_elsewhere():
                 return
-            for run_id in tracker.busy:
-                store.check_lease()
+            store.check_lease()
+            for run_id in list(tracker.busy):
                 try:
                     with store.run_lock(run_id):
-                        return
+                        tracker.busy.remove(run_id)
                 except RunBusyError as error:
                     busy.append(error)
+            if len(busy) < num_busy:
+                return
             if not said:
                 said = True
                 tracker.display.say(
@@ -300,6 +320,6 @@ def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> No
                     f"{busy[0]}"
                 )
             else:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_LOOKS * max(1.0, num_busy / MAX_LOOKS))
     finally:
         signals.deferring = False

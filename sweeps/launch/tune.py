@@ -3,13 +3,16 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from sweeps.launch.cluster import Resources, has_nodes
@@ -37,6 +40,33 @@ class _StopWhenAsked(tune.Stopper):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves a copy that nobody reads
+
+
+class _InOrder(FIFOScheduler):
+    """Starts trials in their order, as Tune does, and none on a node found to be incompatible.
+
+    Tune's own looks at all trials of a round, ended ones too, at every event.
+    """
+
+    def __init__(self, tracker: Tracker, resources: Resources) -> None:
+        super().__init__()
+        self._tracker, self._resources = tracker, resources
+        self._added: deque[Trial] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves a copy that nobody reads
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._added.append(trial)
+        not_on = self._resources.not_on | self._tracker.incompatible.keys()
+        if not_on > self._resources.not_on:
+            # Such a node is free again at once, and would be given one trial after another.
+            trial.update_resources(replace(self._resources, not_on=not_on).of_a_run())
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        while self._added and self._added[0].status != Trial.PENDING:
+            self._added.popleft()  # one that goes back to wait is added again
+        return self._added[0] if self._added else None
 
 
 class _Callback(tune.Callback):
@@ -136,11 +166,16 @@ def tune_round(
             placed.__name__ = placed.__qualname__ = trainable.__name__
         tuner = tune.Tuner(
             placed,
-            param_space=_space(trials),
+            # Every trial brings its own values: lists of them would be copied for each trial.
+            param_space=dict.fromkeys(trials[0]),
             tune_config=tune.TuneConfig(
-                search_alg=BasicVariantGenerator(points_to_evaluate=trials),
+                search_alg=BasicVariantGenerator(
+                    points_to_evaluate=trials,
+                    # Tune would not apply its own bound to a generator that it is given.
+                    max_concurrent=resources.slots if resources.is_bounded else 0,
+                ),
+                scheduler=_InOrder(tracker, resources),
                 num_samples=len(trials),
-                max_concurrent_trials=None if resources.grows else resources.slots,
                 reuse_actors=not isinstance(trainable, type),
                 trial_name_creator=_run_id_of,
                 trial_dirname_creator=_run_id_of,
@@ -164,11 +199,6 @@ def tune_round(
 def _loggers() -> list[tune.Callback]:
     """Return Tune's loggers, which `TUNE_DISABLE_AUTO_CALLBACK_LOGGERS` leaves out."""
     return [JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()]
-
-
-def _space(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return Tune's space of the values that the trials' settings have; they are its points."""
-    return {name: tune.choice([held[name] for held in trials]) for name in trials[0]}
 
 
 def space_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 sweeps/<name>/.lock  held by the process that runs the sweep; not on object storage
 lease.json     the number of that process, which its workers carry; see `mtl.store.lease`
-plan.json      the planned run ids of every start, the newest last; see `mtl.store.plan_file`
+plan.json      what each start planned, the newest last; see `mtl.store.plan_file`
 decisions.jsonl  what the plan owes to results, see `sweeps.plan.refine`
 events.jsonl   one line an event
 status.json    where the sweep stands, for whoever watches from outside
@@ -80,7 +80,8 @@ class Journal:
 
     Args:
         store: the run store.
-        plan: what is launched; a revision is added to plan.json.
+        plan: what is launched; a revision is added to plan.json, or takes the place of the newest
+            one where that planned the same: a sweep of many runs may be started many times.
         tuned: dotted fields in which the methods may differ, see `mtl.store.plan_file.PlanFile`.
         reported: whether the plan's runs are what the sweep's report will be on.
         clock: seconds, monotonic.
@@ -107,8 +108,14 @@ class Journal:
     def replan(self, plan: Plan) -> None:
         """Put `plan` in place of what this start has planned so far."""
         held = revisions(self._store, plan.name, plan.kind)[: self._num_earlier]
-        mine = {"started": self._started, "run_ids": list(plan.run_ids), "varies": plan.varies}
-        held.append(mine if self._reported else mine | {"reported": False})
+        mine: dict[str, Any] = {
+            "started": self._started,
+            "run_ids": list(plan.run_ids),
+            "varies": plan.varies,
+            **({} if self._reported else {"reported": False}),
+        }
+        is_as_before = bool(held) and held[-1] | {"started": self._started} == mine
+        held[len(held) - is_as_before :] = [mine]
         tuned = {"tuned": list(self._tuned)} if self._tuned else {}
         self._store.write_json(
             self._store.sweep_key(self._name, "plan.json"),

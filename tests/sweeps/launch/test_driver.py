@@ -75,6 +75,26 @@ def test_after_a_crash_suspects_run_singly_and_nothing_is_lost(stage):
     assert any("Finished runs are kept" in text for text in stage.said)
 
 
+def test_suspects_of_a_large_round_go_in_parts(stage):
+    stage.plan_runs(replace(stage.specs[0], seed=seed) for seed in range(80))
+    stage.nodes = [node(CPU=40.0)]
+    ids = list(stage.ids)
+
+    def play(run_ids, tracker, signals):
+        if ids[9] in run_ids and len(stage.rounds) < 5:
+            for run_id in run_ids[: stage.rounds[-1][1]]:
+                tracker.run_started(run_id)
+            raise RuntimeError("out of memory")
+        stage.train(tracker, run_ids)
+
+    stage.launch(play)
+    # 40 were running, so they go 5 side by side; each of the 5 that then were goes alone.
+    assert [(len(batch), slots) for batch, slots in stage.rounds] == [
+        (80, 40), (40, 40), (40, 5), (35, 5), (30, 5), *[(1, 1)] * 10,
+    ]  # fmt: skip
+    assert stage.progress.done == set(ids)
+
+
 def test_run_that_crashes_three_rounds_is_given_up(stage):
     crash = {stage.ids[1]: RuntimeError("killed by the memory monitor")}
     stage.launch(lambda ids, tracker, _: stage.train(tracker, ids, **crash))
@@ -172,6 +192,48 @@ def test_runs_of_another_process_do_not_hold_up_others(stage, monkeypatch):
     ids = list(stage.ids)
     assert [batch for batch, _ in stage.rounds] == [ids[:2], ids[2:4], ids[4:], ids[:2]]
     assert not any("Waiting" in text for text in stage.said)
+
+
+def test_only_runs_that_are_free_again_are_tried_again(stage):
+    locks = {run_id: contextlib.ExitStack() for run_id in stage.ids}
+    for run_id, lock in locks.items():
+        lock.enter_context(stage.store.run_lock(run_id))
+
+    def play(run_ids, tracker, signals):
+        busy = {run_id: "busy" for run_id in run_ids if run_id in locks}
+        stage.train(tracker, run_ids, **busy)
+        for run_id in list(locks)[:2]:
+            locks.pop(run_id).close()
+
+    stage.launch(play)
+    ids = list(stage.ids)
+    assert [batch for batch, _ in stage.rounds] == [ids, ids[:2], ids[2:4], ids[4:]]
+    assert stage.progress.done == set(ids)
+
+
+def test_many_runs_of_another_process_are_looked_at_less_often(stage, monkeypatch):
+    pauses = []
+    busy = stage.ids[:4]
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            locks.close()
+
+    monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 1.0)
+    monkeypatch.setattr(driver, "MAX_LOOKS", 2)
+    monkeypatch.setattr(driver.time, "sleep", sleep)
+    with contextlib.ExitStack() as locks:
+        for run_id in busy:
+            locks.enter_context(stage.store.run_lock(run_id))
+
+        def play(run_ids, tracker, signals):
+            states = dict.fromkeys(busy, "busy") if len(stage.rounds) == 1 else {}
+            stage.train(tracker, run_ids, **states)
+
+        stage.launch(play)
+    assert pauses == [2.0, 2.0, 2.0]
+    assert stage.progress.done == set(stage.ids)
 
 
 def test_waiting_names_the_other_process_and_heeds_signals(stage):
@@ -289,9 +351,13 @@ def test_paused_runs_are_neither_done_nor_failed(stage):
         ([node(CPU=8, GPU=2)], Execution(cpus_per_run=4), Resources(4, 1, 2)),
         ([node(CPU=8, GPU=2)], Execution(gpus_per_run=0.5), Resources(1, 0.5, 4)),
         ([node(CPU=8, GPU=2)], Execution(gpus_per_run=0), Resources(1, 0, 8)),
-        ([node(CPU=8)], Execution(concurrency=3), Resources(1, 0, 3)),
-        ([node(CPU=2)], Execution(address="auto"), Resources(1, 0, 2, grows=True)),
-        ([node(CPU=2)], Execution(address="auto", concurrency=2), Resources(1, 0, 2)),
+        ([node(CPU=8)], Execution(concurrency=3), Resources(1, 0, 3, is_bounded=True)),
+        ([node(CPU=2)], Execution(address="auto"), Resources(1, 0, 2)),
+        (
+            [node(CPU=2)],
+            Execution(address="auto", concurrency=2),
+            Resources(1, 0, 2, is_bounded=True),
+        ),
     ],
 )
 def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
