@@ -87,7 +87,7 @@ def fill(root: Path, case: Case) -> None:
         run_id = spec.run_id()
         folder = store.run_folder(run_id)
         folder.mkdir()
-        values = _metrics(spec, generator)
+        values = made_metrics(spec, generator)
         result = Result(run_id, "done", NUM_EPOCHS, "last", NUM_EPOCHS, values, values)
         manifest = {
             "wall_seconds": 10.0 + float(generator.normal(0, 0.3)),
@@ -112,7 +112,7 @@ def _nearest_to_equal(specs: Sequence[RunSpec]) -> tuple[float, ...]:
     return min(held, key=lambda p: sum((value - 1 / len(p)) ** 2 for value in p))
 
 
-def _metrics(spec: RunSpec, generator: np.random.Generator) -> dict[str, Any]:
+def made_metrics(spec: RunSpec, generator: np.random.Generator) -> dict[str, Any]:
     """Return metrics that rise with the square root of a task's priority."""
     gain = 0.02 if spec.method == "lsb" else 0.0
     tasks: dict[str, dict[str, float]] = {}

@@ -9,6 +9,7 @@ their tasks) is simulated here by one queue of events; time jumps from each to t
 import contextlib
 import heapq
 import itertools
+import json
 import random
 import tempfile
 import time
@@ -498,3 +499,14 @@ def simulated(simulation: SimulatedCluster) -> Iterator[None]:
         mock.patch.object(driver, "time", SimpleNamespace(sleep=simulation.sleep)),
     ):
         yield
+
+
+def account(store: Store, name: str) -> dict[str, Counter[str]]:
+    """Return run id -> how often the journal says what of it."""
+    said: dict[str, Counter[str]] = {}
+    for line in store.read_log(store.sweep_key(name, "events.jsonl")).splitlines():
+        event = json.loads(line)
+        for run_id in (event.get("run_id"), *event.get("running", ())):
+            if run_id is not None:
+                said.setdefault(run_id, Counter())[event["event"]] += 1
+    return said

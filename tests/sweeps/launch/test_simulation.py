@@ -22,7 +22,7 @@ from sweeps.status.display import Display
 from sweeps.status.journal import Journal, sweep_lock
 from sweeps.status.progress import SweepProgress
 from tests.store.counted import counted_store
-from tests.sweeps.launch.simulated import Faults, SimulatedCluster, simulated
+from tests.sweeps.launch.simulated import Faults, SimulatedCluster, account, simulated
 
 GRID = Grid(
     task_sets=(("depth", "segmentation"),), methods=("lsb", "fixed"), divisions=11, seeds=20
@@ -62,17 +62,6 @@ class Simulation:
         result = Result(run_id, "done", 3, "last", 3, {"test": {}}, {"test": {}})
         place = self.store.run_folder(run_id) / "result.json"
         place.write_text(json.dumps(result.to_dict()))
-
-
-def account(store: Store, name: str) -> dict[str, Counter[str]]:
-    """Return run id -> how often the journal says what of it."""
-    said: dict[str, Counter[str]] = {}
-    for line in store.read_log(store.sweep_key(name, "events.jsonl")).splitlines():
-        event = json.loads(line)
-        for run_id in (event.get("run_id"), *event.get("running", ())):
-            if run_id is not None:
-                said.setdefault(run_id, Counter())[event["event"]] += 1
-    return said
 
 
 def test_every_run_ends_once_whatever_happens(tmp_path):
