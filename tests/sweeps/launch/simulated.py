@@ -126,6 +126,8 @@ class SimulatedCluster:
         self.max_training = 0
         """Runs that were side by side."""
         self.nodes: dict[str, Node] = {}
+        self.free: dict[str, Node] = {}
+        """Those with room for a run."""
         self.trained: Counter[str] = Counter()
         """Run id -> how often its training came to its end."""
         self._epochs_of: Counter[str] = Counter()
@@ -213,11 +215,12 @@ class SimulatedCluster:
 
     def _join(self, is_compatible: bool) -> None:
         node_id = f"{next(self._node_ids):056x}"
-        self.nodes[node_id] = Node(node_id, is_compatible)
+        self.nodes[node_id] = self.free[node_id] = Node(node_id, is_compatible)
 
     def _lose_a_node(self) -> None:
         node = self._random.choice([n for n in self.nodes.values() if n.is_compatible])
         del self.nodes[node.node_id]
+        self.free.pop(node.node_id, None)
         for actor in list(node.actors):
             self.at(self.now, lambda actor=actor: actor.manager.lose(actor))
         self.at(self.now + AWAY_SECONDS, lambda: self._join(is_compatible=True))
@@ -344,7 +347,7 @@ class Actors:
             selector = (request._bound.arguments.get("bundle_label_selector") or [{}])[0]
             left_out = selector.get(NODE_LABEL, "").removeprefix("!in(").removesuffix(")")
             excluded = set(left_out.split(","))
-            for node in self._cluster.nodes.values():
+            for node in list(self._cluster.free.values()):
                 if node.node_id in excluded:
                     continue
                 while actors and len(node.actors) < self._cluster.runs_per_node:
@@ -356,6 +359,8 @@ class Actors:
     def _start(self, tracked: TrackedActor, actor: _Actor, node: Node) -> None:
         actor.node = node
         node.actors.add(actor)
+        if len(node.actors) == self._cluster.runs_per_node:
+            del self._cluster.free[node.node_id]
         self._live[tracked] = actor
         handle = SimpleNamespace(get_auto_filled_metrics=_Remote())
         self._live_actors_to_ray_actors_resources[tracked] = (handle, None)
@@ -430,6 +435,8 @@ class Actors:
         actor.task = None
         assert actor.node is not None
         actor.node.actors.discard(actor)
+        if actor.node.node_id in self._cluster.nodes:
+            self._cluster.free[actor.node.node_id] = actor.node
 
     def remove_actor(
         self, tracked_actor: TrackedActor, kill: bool = False, stop_future: Any = None
