@@ -348,7 +348,7 @@ def estimate_of(*grid: str) -> None:
 
 def scale() -> None:
     """Seconds a run that does nothing, and the driver's memory, as a sweep grows."""
-    for arguments in (["200"], ["1000"], ["10000", "--played"]):
+    for arguments in (["200"], ["1000"], ["10000", "--simulate"]):
         # A process each: what one leaves in memory is not the next one's.
         subprocess.run([sys.executable, "-m", "tests.benchmarks.scale", *arguments], check=True)
 
