@@ -126,6 +126,7 @@ def expected_cost(
         num_cpus=num_cpus(),
         gpus_per_run=_gpus_per_run(command),
         measured_steps=measured_steps,
+        packed=command.execution.pack != 1,
     )
 
 
@@ -137,7 +138,13 @@ def probed(
         return {}, ()
     from sweeps.launch.probing import probe_networks  # needs torch
 
-    return probe_networks(specs, command.runtime.data_root, slots)
+    return probe_networks(
+        specs,
+        command.runtime.data_root,
+        slots,
+        packs=command.execution.pack != 1 and _gpus_per_run(command) > 0,
+        cuda_graphs=command.runtime.cuda_graphs,
+    )
 
 
 def check_machine(command: Command, store: Store, specs: Collection[Spec], size: int) -> None:
@@ -269,7 +276,8 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
     budget = command.execution.budget_hours
     if budget is not None and cost.run_seconds:
         notes.append(budget_text(cost, budget, slots))
-    sums, listed = sums_text(plan, done, failed, cost, slots), runs_text(plan, done, failed)
+    sums = sums_text(plan, done, failed, cost, slots, command.execution.pack)
+    listed = runs_text(plan, done, failed)
     print("\n".join([sums, *notes, "", listed, *measured]))
 
 
@@ -321,7 +329,12 @@ def train_and_report(
         reported = not with_report or write_reports(store, plan)
         ending.close()
         if trainer.seconds_trained:
-            used = Efficiency(trainer.seconds_trained, trainer.slots, time.monotonic() - began)
+            used = Efficiency(
+                trainer.seconds_trained,
+                trainer.slots,
+                time.monotonic() - began,
+                command.execution.pack,
+            )
             print(used.to_text())
             trained.journal.status(snapshot, end_state(snapshot), now=True, efficiency=used.share)
         return 0 if reported and trained.is_complete else 1
@@ -445,7 +458,7 @@ class _Trainer:
         size = sum(stored_bytes(spec, command.runtime) for spec in to_train.values())
         check_machine(command, store, to_train.values(), size)
         journal = Journal(store, plan)
-        print(sums_text(plan, done, failed, cost, self.slots), flush=True)
+        print(sums_text(plan, done, failed, cost, self.slots, command.execution.pack), flush=True)
         has_ended = True
         if to_train:
             has_ended = self._launch(plan, progress, journal, more_follows=more_follows)

@@ -22,8 +22,10 @@ from mtl.spec.strict import convert, flat, parse_yaml
 from mtl.store import check_sweep_name
 from sweeps.launch import Execution
 from sweeps.plan import Grid, check_grid, defaults, left_out
+from sweeps.plan.cost import num_gpus
 from sweeps.plan.datasets import check_has_tasks, dataset_axes
 from sweeps.plan.fields import field_values, parse_assignment
+from sweeps.plan.packs import Pack, pack_notes
 from sweeps.plan.presets import PRESETS, Preset, check_size, preset, stand_in_note
 from sweeps.plan.refine import check_refinable
 
@@ -216,6 +218,12 @@ def make_parser(
     where("--data-root", metavar="DIR", help="folder of prepared data")
     where("--local-data", metavar="DIR", help="folder on each node's disk to copy the data to")
     where(
+        "--pack",
+        default="1",
+        metavar="K|auto",
+        help="runs that train together in one process, sharing batches and a GPU (%(default)s)",
+    )
+    where(
         "--encoder-weights",
         metavar="FILE",
         help="weights that the encoder starts from: a state dict of its timm model",
@@ -333,13 +341,18 @@ def parse_command(
     flags = {s.flag: s.value for s in request.values() if s.flag is not None}
     axes = {field: s.value for field, s in request.items() if s.flag is None}
     grid, notes = _asked_grid(table, flags, axes, given.data_root, quick=given.quick)
+    execution = replace(
+        execution_of(given), local_data=_absolute(given.local_data), pack=_pack(given.pack)
+    )
+    has_gpus = _has_gpus(execution)
+    is_idle = execution.pack == "auto" and has_gpus is False  # nothing to measure
     return Command(
         kind=kind,
         name=check_sweep_name(given.name),
         store=given.store,
         grid=grid,
         refine=flags.get("refine"),
-        execution=replace(execution_of(given), local_data=_absolute(given.local_data)),
+        execution=replace(execution, pack=1) if is_idle else execution,
         runtime=Runtime(
             data_root=_absolute(given.data_root),
             keep=given.keep,
@@ -352,9 +365,27 @@ def parse_command(
         plan_only=given.plan,
         as_json=given.json,
         probe=given.probe,
-        notes=notes,
+        notes=(*notes, *pack_notes(execution.pack, has_gpus)),
         given={**vars(given), **flags},
     )
+
+
+def _pack(text: str) -> Pack:
+    """Return what `--pack` asks for."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"Expected --pack auto, or a number of runs from 1 on, got {text!r}.")
+    return int(text)
+
+
+def _has_gpus(execution: Execution) -> bool | None:
+    """Return whether runs have GPUs; None where only the cluster knows. Asked for packs alone."""
+    if execution.gpus_per_run is not None:
+        return execution.gpus_per_run > 0
+    if execution.pack == 1 or execution.address is not None:
+        return None
+    return num_gpus() > 0
 
 
 def _asked_grid(

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from tests.benchmarks.gpu import WAYS, Sizes, one_run, roofline, several_runs, spec_of
+from tests.benchmarks.gpu import (
+    WAYS,
+    Sizes,
+    one_run,
+    packed_runs,
+    roofline,
+    several_runs,
+    spec_of,
+)
 
 SMALLEST = Sizes(2, 0.0, 1, side=32, batch_size=2, processes=(), matrix=64, presets=())
 PRESET = "nyuv2_mobilenet"
@@ -26,6 +34,13 @@ def test_one_run_is_measured_and_what_bounds_it_is_said(data_root):
     assert row.rate > 0
     assert "of the float32 roofline; bound by " in row.note
     assert row.note.startswith("eager: no GPU; ")
+
+
+@pytest.mark.slow
+def test_packed_runs_are_measured_all_together(data_root):
+    row = packed_runs(PRESET, WAYS[0], 2, SMALLEST, "cpu", data_root)
+    assert row.rate is not None
+    assert row.way == "2 packed, eager, copies that wait"
 
 
 @pytest.mark.slow

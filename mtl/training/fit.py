@@ -4,7 +4,8 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
 from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime
 from mtl.spec.code import check_code
+from mtl.spec.sections import DataSpec
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
 from mtl.store.states import read_run
@@ -76,12 +78,7 @@ def fit(
         RunPausedError: after the epoch `runtime.pause_after`; the manifest says so.
         ValueError: if this code cannot compute the spec.
     """
-    if spec.numerics_version != NUMERICS_VERSION:
-        raise UsageError(
-            f"Expected numerics_version {NUMERICS_VERSION}, got {spec.numerics_version}. "
-            "Train it with the release that planned it."
-        )
-    check_code(spec.code)
+    check_computable(spec)
     run_id = store.write_spec(spec)
     with store.run_lock(run_id):
         done = store.result(run_id)
@@ -89,6 +86,16 @@ def fit(
             return done
         with failure_on_record(store, run_id):
             return Run(spec, store, runtime or Runtime()).train(on_epoch)
+
+
+def check_computable(spec: RunSpec) -> None:
+    """Raise a ValueError if this code cannot compute the spec."""
+    if spec.numerics_version != NUMERICS_VERSION:
+        raise UsageError(
+            f"Expected numerics_version {NUMERICS_VERSION}, got {spec.numerics_version}. "
+            "Train it with the release that planned it."
+        )
+    check_code(spec.code)
 
 
 @contextlib.contextmanager
@@ -148,12 +155,25 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     return network.eval()
 
 
-def _device(runtime: Runtime) -> torch.device:
+def device_of(runtime: Runtime) -> torch.device:
+    """Return the device that a run is trained on."""
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(runtime.device)
+
+
+@dataclass(frozen=True)
+class Common:
+    """What a run has in common with others that train in this process at the same time."""
+
+    splits: dict[tuple[DataSpec, tuple[str, ...]], dict[str, Split]] = field(default_factory=dict)
+    """Data and tasks -> the splits, put here by the first run that needs them."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, of which those of the run are told."""
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest's `execution` says of it."""
 
 
 class Run:
@@ -170,34 +190,30 @@ class Run:
         spec: of the run.
         store: where it lies.
         runtime: how it is executed.
+        common: what it shares; None: nothing.
     """
 
-    def __init__(self, spec: RunSpec, store: Store, runtime: Runtime) -> None:
+    def __init__(
+        self, spec: RunSpec, store: Store, runtime: Runtime, common: Common | None = None
+    ) -> None:
         reset_peak_memory()
         torch.set_num_threads(runtime.num_threads)
         self.spec, self.store, self.runtime = spec, store, runtime
+        self.common = Common() if common is None else common
         self.run_id = spec.run_id()
-        self.device = _device(runtime)
+        self.device = device_of(runtime)
         set_arithmetic(spec)
         self.folder = prepare(spec.data, runtime.data_root)
         self.info = data_info(self.folder)
-        self.started = time.monotonic()  # put back after a resume by what was trained before
+        self.started = self.common.clock()  # put back after a resume by what was trained before
         self.epoch = 0
         """The one that is being trained, or that was finished last."""
         self.device_seconds = 0.0
         """Of the training steps alone."""
-        self.splits: dict[str, Split] = {
-            split: MappedSplit(
-                self.folder,
-                split,
-                spec.tasks,
-                measured_only=split != "train",
-                derived=derivations(spec.tasks),
-            )
-            for split in SPLITS
-        }
-        for split in ("train", "validation"):  # of the test split there is one pass
-            self.splits[split] = placed(self.splits[split], self.device)
+        key = (spec.data, spec.tasks)
+        if key not in self.common.splits:
+            self.common.splits[key] = self._new_splits()
+        self.splits = self.common.splits[key]
         network = new_network(spec, self.info, runtime.encoder_weights_file).to(self.device)
         network = network.to(memory_format=memory_format(spec))
         options: dict[str, Any] = dict(spec.method_options)
@@ -238,6 +254,22 @@ class Run:
             task: signs for task in spec.tasks if (signs := task_of(task).mirror_signs) is not None
         }
 
+    def _new_splits(self) -> dict[str, Split]:
+        tasks = self.spec.tasks
+        splits: dict[str, Split] = {
+            split: MappedSplit(
+                self.folder,
+                split,
+                tasks,
+                measured_only=split != "train",
+                derived=derivations(tasks),
+            )
+            for split in SPLITS
+        }
+        for split in ("train", "validation"):  # of the test split there is one pass
+            splits[split] = placed(splits[split], self.device)
+        return splits
+
     def train(self, on_epoch: OnEpoch | None) -> Result:
         """Train the epochs that are missing, write the result and return it."""
         with self.begin():
@@ -277,7 +309,7 @@ class Run:
         self.manifest = new_manifest(spec, self.folder, self.device)
         self.manifest["initial_weights"] = self.initial_weights
         self.manifest["data"]["place"] = self.splits["train"].place
-        self.manifest["execution"]["steps"] = self.steps_to_text()
+        self.manifest["execution"] |= {"steps": self.steps_to_text(), **self.common.execution}
         self.manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
         self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
@@ -303,7 +335,7 @@ class Run:
     def begin_epoch(self, epoch: int) -> None:
         """Begin an epoch."""
         self.epoch = epoch
-        self._epoch_started = time.monotonic()
+        self._epoch_started = self.common.clock()
         self._difficulties = self.weighting.difficulties
         self.log.restart()
         self._step = (self.epoch - 1) * self.spec.steps_per_epoch
@@ -360,7 +392,7 @@ class Run:
                     f"Expected a finite loss of task {task!r}, got a mean of {loss} over the "
                     "epoch. Lower the learning rate or look at its targets."
                 )
-        self.device_seconds += time.monotonic() - self._epoch_started
+        self.device_seconds += self.common.clock() - self._epoch_started
 
     def end_epoch(self) -> EpochRecord:
         """Evaluate the epoch on validation, record it and take a checkpoint."""
@@ -375,7 +407,7 @@ class Run:
             difficulties=None if difficulties is None else difficulties.tolist(),
             learning_rate=self._learning_rate,
             metrics={"validation": validation},
-            seconds=time.monotonic() - self._epoch_started,
+            seconds=self.common.clock() - self._epoch_started,
             cross_stitch=None if matrix is None else matrix.tolist(),
         )
         self.store.append_epoch(self.run_id, record)
@@ -418,7 +450,7 @@ class Run:
 
     def _seconds(self) -> dict[str, float]:
         """Return the seconds of the whole run, those before a resume included."""
-        return {"wall": time.monotonic() - self.started, "device": self.device_seconds}
+        return {"wall": self.common.clock() - self.started, "device": self.device_seconds}
 
     def _result(self, last: TaskMetrics, selected: Selected | None) -> Result:
         """Return the result, with the network left at the selected epoch's weights."""

@@ -5,9 +5,10 @@ data nor encoder weights are needed. Values do not matter for the cost.
 """
 
 import contextlib
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,13 +20,21 @@ from mtl.networks import MultiTaskNetwork
 from mtl.spec import RunSpec
 from mtl.streams import global_stream, torch_stream
 from mtl.tasks import task_of
-from mtl.training.evaluation import EVALUATION_BATCH_SIZE, memory_format, new_network, predict
+from mtl.training.evaluation import (
+    EVALUATION_BATCH_SIZE,
+    memory_format,
+    new_network,
+    predict,
+    set_arithmetic,
+)
+from mtl.training.graph import NUM_EAGER_STEPS, GraphedStepper, why_eager
 from mtl.training.manifest import (
     network_size,
     peak_device_bytes,
     peak_memory_bytes,
     reset_peak_memory,
 )
+from mtl.training.pack import Lane, shared_batches
 from mtl.training.step import EpochLog, Stepper, task_losses
 from mtl.weighting import build_weighting
 
@@ -113,6 +122,115 @@ def probe(
         peak_memory_bytes=peak,
         peak_device_bytes=device_peak,
     )
+
+
+def probe_packs(
+    spec: RunSpec,
+    info: DataInfo,
+    *,
+    cuda_graphs: bool = False,
+    numbers: Sequence[int] = (1, 2, 4, 8),
+    min_seconds: float = 3.0,
+    device: torch.device | None = None,
+) -> dict[int, float]:
+    """Return number of runs -> images a second of all of them, training together on random data.
+
+    They take their steps as `mtl.training.pack` lets them, with equal weights on one batch. Where
+    the GPU's memory does not hold so many, or leaves no room for what a run needs beside its steps
+    (an evaluation, a copy of its state for a checkpoint), the number is left out.
+
+    Args:
+        spec: of the runs.
+        info: the data set.
+        cuda_graphs: see `Runtime.cuda_graphs`.
+        numbers: of runs, ascending.
+        min_seconds: for which steps are timed, at each number.
+        device: where to train; None takes the GPU where there is one.
+
+    Raises:
+        ValueError: if the network cannot be built.
+    """
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_arithmetic(spec)
+    batch = _random_batch(spec, info, device)
+    lanes: list[Lane] = []
+    steps: list[_Steps] = []
+    rates: dict[int, float] = {}
+    with _one_thread(), contextlib.suppress(torch.OutOfMemoryError):
+        for number in numbers:
+            while len(lanes) < number:
+                lanes.append(Lane(device))
+                with lanes[-1].turn():
+                    steps.append(_new_steps(spec, info, device, cuda_graphs))
+            measured = _steps_per_second(batch, lanes, steps, min_seconds)
+            for lane, held in zip(lanes, steps, strict=True):  # each keeps the memory that it took
+                with lane.turn():
+                    _evaluate_once(held.network, spec, info, device)
+            if not _has_room(device, number):
+                break
+            rates[number] = number * spec.batch_size * measured
+    return rates
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of one of several runs."""
+
+    network: MultiTaskNetwork
+    take: Callable[[Batch], None]
+
+
+def _new_steps(spec: RunSpec, info: DataInfo, device: torch.device, cuda_graphs: bool) -> _Steps:
+    network = new_network(spec, info, from_scratch=True).to(device)
+    network = network.to(memory_format=memory_format(spec))
+    graphed = why_eager(spec, device, cuda_graphs) is None
+    rate: float | Tensor = spec.optimizer.learning_rate
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=torch.tensor(rate, device=device) if graphed else rate,
+        capturable=graphed,
+        fused=True,
+    )
+    weighting = build_weighting("equal", spec.tasks).to(device)
+    stepper = Stepper(spec, network, weighting, optimizer, info)
+    log, learning_rate = EpochLog(len(spec.tasks), device), spec.optimizer.learning_rate
+    if graphed:
+        graphs = GraphedStepper(stepper, log)
+        return _Steps(network, lambda batch: graphs.take_step(batch, learning_rate))
+    return _Steps(network, lambda batch: stepper.take_step(batch, learning_rate, log))
+
+
+def _steps_per_second(
+    batch: Batch, lanes: Sequence[Lane], steps: Sequence[_Steps], min_seconds: float
+) -> float:
+    """Return how many steps a second each of several runs takes, all at once."""
+
+    def take(number: int) -> float:
+        start = time.perf_counter()
+        for held in steps:
+            held.network.train()
+        for given in shared_batches(itertools.repeat(batch, number), lanes):
+            for lane, held in zip(lanes, steps, strict=True):
+                with lane.turn():
+                    held.take(given)
+        if batch.images.device.type == "cuda":
+            torch.cuda.synchronize(batch.images.device)
+        return time.perf_counter() - start
+
+    take(NUM_EAGER_STEPS + NUM_WARM_UP_STEPS)
+    number, seconds = 1, 0.0
+    while (seconds := take(number)) < min_seconds:
+        number *= 2
+    return number / seconds
+
+
+def _has_room(device: torch.device, number: int) -> bool:
+    """Return whether a GPU has room for as much again as a run takes on the mean."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return free >= torch.cuda.max_memory_reserved(device) / number
 
 
 def _evaluate_once(

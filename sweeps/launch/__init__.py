@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from mtl.errors import UsageError
+from sweeps.plan.packs import Pack
 
 # Before ray is imported: it reads some of these at import.
 ENVIRONMENT = {
@@ -66,6 +67,8 @@ class Execution:
     """The sweep stops after this time, and the same command continues; None means no limit."""
     dashboard: bool = False
     """Start Ray's dashboard on this machine; a cluster has its own."""
+    pack: Pack = 1
+    """Runs that a trial trains together at most, see `mtl.training.pack`."""
     tune_dir: str | None = None
     """Folder that keeps each round of Ray Tune as an experiment of its own, with Tune's loggers:
     about 36 KB a trial in each snapshot, and its logs. None throws them away."""
@@ -80,6 +83,11 @@ class Execution:
             raise UsageError(
                 "Expected --gpus-per-run from 0 to 1 (a run uses at most one GPU; 0.5 lets two "
                 f"runs share one), got {self.gpus_per_run:g}."
+            )
+        if self.pack != 1 and self.gpus_per_run not in (None, 0, 1):
+            raise UsageError(
+                f"Expected either --pack or --gpus-per-run {self.gpus_per_run:g}, got both: the "
+                "runs of a pack share one GPU in one process. Leave one out."
             )
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"Expected --concurrency of at least 1, got {self.concurrency}.")

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,25 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl.errors import PreflightError
+from mtl.spec import RunSpec, Runtime, Spec
 from mtl.spec.code import code_path
 from mtl.store.code_version import CODE_VERSION_VARIABLE, code_version
 from sweeps.launch import Execution
 from sweeps.launch.preflight import PACKAGES, Needs, Versions, check_alike, look, versions
 from sweeps.launch.ray_private import submitted_runtime_env
+from sweeps.plan.cost import StepKey, step_key
+from sweeps.plan.packs import Pack, fastest, rates_text
 from sweeps.text import size
 
 if TYPE_CHECKING:
     from ray import tune
 
+    from sweeps.status.display import Display
+
 SECONDS_TO_ANSWER = 300.0
 """A node may first have to unpack the code and start a process."""
+SECONDS_TO_MEASURE = 600.0
+"""How fast packs train; a process must start and networks be built for it."""
 LEFT_AT_HOME = shutil.ignore_patterns("__pycache__", "*.pyc")
 """What does not travel."""
 NODE_LABEL = "ray.io/node-id"
@@ -32,21 +39,23 @@ NODE_LABEL = "ray.io/node-id"
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one run, and how many runs go side by side."""
+    """Of one trial, and how many trials go side by side."""
 
     cpus: float
     gpus: float
     slots: int
     memory_bytes: int = 0
-    """What Ray sets aside for a run when it chooses a node; 0 where nothing is known."""
+    """What Ray sets aside for a trial when it chooses a node; 0 where nothing is known."""
     is_bounded: bool = False
     """Whether no more than `slots` may go side by side though there is room, now or on a node that
     joins later; otherwise the resources of the nodes are the bound."""
     not_on: frozenset[str] = frozenset()
     """Ids of nodes that no run may be given to."""
+    packs: Mapping[StepKey, int] = field(default_factory=dict)
+    """Step key -> runs that a trial trains together at most; 1 for those that are left out."""
 
     def of_a_run(self) -> "dict[str, float] | tune.PlacementGroupFactory":
-        """Return what Tune is to ask of Ray for a run."""
+        """Return what Tune is to ask of Ray for a trial."""
         asked = {"cpu": self.cpus, "gpu": self.gpus}
         asked |= {"memory": float(self.memory_bytes)} if self.memory_bytes else {}
         if not self.not_on:
@@ -124,6 +133,61 @@ def resources_of(execution: Execution, memory_bytes: int) -> Resources:
     slots = max(1, min(slots, execution.concurrency or slots))
     is_bounded = execution.concurrency is not None
     return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, is_bounded)
+
+
+def pack_sizes(
+    pack: Pack,
+    specs: Sequence[Spec],
+    runtime: Runtime,
+    resources: Resources,
+    known: dict[StepKey, int],
+    display: "Display",
+) -> dict[StepKey, int]:
+    """Return step key -> runs of that kind that train together in a trial at most.
+
+    `auto` measures it on a GPU for each kind, where there are more runs than places for them.
+
+    Args:
+        pack: what the user asks for.
+        specs: the runs that are to be trained.
+        runtime: how.
+        resources: of a trial.
+        known: what was measured before; what is measured now comes to it.
+        display: is told what was measured.
+    """
+    kinds: dict[StepKey, RunSpec] = {}
+    for spec in specs:
+        if isinstance(spec, RunSpec):
+            kinds.setdefault(step_key(spec), spec)
+    if isinstance(pack, int):
+        return dict.fromkeys(kinds, pack)
+    if resources.gpus == 0 or len(specs) <= resources.slots:
+        return {}
+    for key, spec in kinds.items():
+        if key not in known:
+            known[key] = _measured_pack(spec, runtime, resources, display)
+    return {key: known[key] for key in kinds}
+
+
+def _measured_pack(
+    spec: RunSpec, runtime: Runtime, resources: Resources, display: "Display"
+) -> int:
+    """Return how many runs of a kind train fastest together on a node's GPU; 1 if that fails."""
+    from sweeps.launch.worker import pack_rates  # only here: it imports Tune
+
+    remote = ray.remote(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, max_calls=1, max_retries=0
+    )(pack_rates)
+    kind = f"{spec.network.architecture}, {spec.network.encoder}, {' '.join(spec.tasks)}"
+    try:
+        asked = remote.remote(spec, runtime.data_root, runtime.cuda_graphs)
+        rates = ray.get(asked, timeout=SECONDS_TO_MEASURE)
+    except RayError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        display.say(f"Runs are not packed ({kind}): measuring failed: {reason}")
+        return 1
+    display.say(f"{kind}: {rates_text(rates)}")
+    return fastest(rates)
 
 
 def travelling_code(scratch: Path, modules: Collection[str] = ()) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sweeps.launch import Execution, tune
 from sweeps.launch.cluster import (
     Resources,
     check_some_compatible,
+    pack_sizes,
     resources_of,
     worker_nodes,
 )
@@ -132,12 +133,16 @@ def _launch(
             scratch = session.begin()
             signals.install()  # Ray has just taken SIGTERM
             open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
-            resources = resources_of(execution, observed_memory(store, open_specs))
+            is_packed = execution.pack != 1
+            resources = resources_of(execution, observed_memory(store, open_specs, is_packed))
             progress.slots = resources.slots
             session.preflight(open_specs, store, runtime, resources, tracker.display)
-            trainable = _trainable(
-                execution, store, worker_runtime(runtime, resources), train, session.needs
+            here = worker_runtime(runtime, resources)
+            sizes = pack_sizes(
+                execution.pack, open_specs, here, resources, session.packs, tracker.display
             )
+            resources = replace(resources, packs=sizes)
+            trainable = _trainable(execution, store, here, train, session.needs)
             while (runs := _open_runs(plan, progress)) and not signals.stop_asked:
                 if tracker.note_done_elsewhere():
                     continue
@@ -158,6 +163,7 @@ def _launch(
                         resources,
                         slots=slots,
                         is_bounded=resources.is_bounded or batch[0] in suspects,
+                        packs={} if batch[0] in suspects else resources.packs,
                     ),
                     tracker,
                     signals,

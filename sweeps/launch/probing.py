@@ -1,23 +1,31 @@
 """Each network of a plan, built and trained for some steps in a process like a run's: its cost."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any, TypeVar
 
-import sweeps.launch.worker  # noqa: F401 - what a run's process holds beside its training
 from mtl.data.prepared import info_of
 from mtl.data.sample import DataInfo
 from mtl.spec import RunSpec
 from mtl.training.probe import ProbeResult, probe
+from sweeps.launch.worker import pack_rates  # also what a run's process holds beside its training
 from sweeps.plan.cost import StepKey, step_key
+from sweeps.plan.packs import rates_text
 from sweeps.text import size
 
+Returned = TypeVar("Returned")
 MIN_SECONDS = 3.0
 """Of timed steps: the median of a few is off by as much as a tenth."""
 
 
 def probe_networks(
-    specs: Iterable[RunSpec], data_root: str | None, slots: int = 1
+    specs: Iterable[RunSpec],
+    data_root: str | None,
+    slots: int = 1,
+    *,
+    packs: bool = False,
+    cuda_graphs: bool = False,
 ) -> tuple[dict[StepKey, float], tuple[str, ...]]:
     """Build and time each distinct network once, in a process of its own.
 
@@ -25,6 +33,8 @@ def probe_networks(
         specs: the runs of a plan.
         data_root: folder of prepared data, from which the number of classes is read.
         slots: runs side by side, for whose memory together is told.
+        packs: whether to measure also how fast several train together.
+        cuda_graphs: how those do.
 
     Returns:
         Seconds of a step as `sweeps.plan.cost.estimate` takes them, and a text on each network.
@@ -36,7 +46,12 @@ def probe_networks(
         key: probe_alone(spec, info_of(spec.data, data_root)) for key, spec in firsts.items()
     }
     seconds = {key: result.seconds_per_step for key, result in measured.items()}
-    return seconds, tuple(_text(firsts[key], result, slots) for key, result in measured.items())
+    texts = {key: _text(firsts[key], result, slots) for key, result in measured.items()}
+    if packs:
+        for key, spec in firsts.items():
+            rates = _alone(pack_rates, spec, data_root, cuda_graphs)
+            texts[key] += f"\n  packed: {rates_text(rates)}"
+    return seconds, tuple(texts.values())
 
 
 def probe_alone(spec: RunSpec, info: DataInfo) -> ProbeResult:
@@ -45,8 +60,13 @@ def probe_alone(spec: RunSpec, info: DataInfo) -> ProbeResult:
     Raises:
         ValueError: if the network cannot be built.
     """
+    return _alone(probe, spec, info, min_seconds=MIN_SECONDS)
+
+
+def _alone(function: Callable[..., Returned], *arguments: Any, **options: Any) -> Returned:
+    """Return what a function returns in a process of its own, which imports what a run's does."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(probe, spec, info, min_seconds=MIN_SECONDS).result()
+        return pool.submit(function, *arguments, **options).result()
 
 
 def _text(spec: RunSpec, result: ProbeResult, slots: int) -> str:

@@ -43,7 +43,7 @@ from sweeps.launch.ray_private import (
     set_is_cluster,
     silence_raylets,
 )
-from sweeps.plan.cost import num_cpus, num_gpus
+from sweeps.plan.cost import StepKey, num_cpus, num_gpus
 from sweeps.status.display import Display
 from sweeps.status.progress import SweepProgress
 from sweeps.text import counted
@@ -314,6 +314,8 @@ class Session:
         self._ray: _Beside | None = None
         self.needs: Needs | None = None
         """Of the runs, once the nodes of a cluster were found to have it; later ones must too."""
+        self.packs: dict[StepKey, int] = {}
+        """Step key -> runs that train fastest together, as far as it was measured."""
         self._announced = False
 
     def __enter__(self) -> Self:

@@ -63,7 +63,13 @@ class Tracker:
         """run id -> how often it went back without having failed."""
         self.incompatible: dict[str, str] = {}
         """Id of a node that joined later -> why no run can be trained there."""
+        self.alone: set[str] = set()
+        """Runs that are packed no more: the process of a pack that they were in died."""
         self._next_snapshot = -math.inf
+
+    def is_open(self, run_id: str) -> bool:
+        """Return whether a run is still to be trained here."""
+        return not self.progress.is_settled(run_id) and run_id not in self.busy
 
     def settings(self, run_id: str) -> dict[str, Any]:
         """Return a run's id, tasks, method, seed, priorities and what else its plan varies.
@@ -101,7 +107,10 @@ class Tracker:
         self._next_snapshot = ended + max(SECONDS_BETWEEN_SNAPSHOTS, pause)
 
     def run_started(self, run_id: str) -> None:
-        """A run has been given to a worker."""
+        """A run has been given to a worker; of a pack that is tried again, also one that ended."""
+        if self.progress.is_settled(run_id):
+            return
+        self.busy.discard(run_id)
         self.progress.start(run_id)
         self._heard[run_id] = time.monotonic()
         self.journal.event("run_started", run_id=run_id)
@@ -174,6 +183,16 @@ class Tracker:
         self.progress.interrupt(run_id)
         self.journal.event("run_retried", run_id=run_id, detail=detail)
         self.display.say(f"Trying again: {self._name(run_id)}: {self._reason(run_id)}")
+
+    def pack_given_up(self, run_ids: Collection[str], detail: str) -> None:
+        """The process of a pack failed once too often: its runs are tried again, each alone.
+
+        Only so does it show which of them is the cause.
+        """
+        for run_id in run_ids:
+            self.alone.add(run_id)
+            self.requeued[run_id] += 1
+            self.run_retried(run_id, detail)
 
     def run_given_up(self, run_id: str, detail: str) -> None:
         """A run's process failed once too often, of which Ray says `detail`."""

@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 - Tune passes its callbacks more than they need
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from sweeps.launch.cluster import Resources, has_nodes
 from sweeps.launch.ray_private import forget_failures
 from sweeps.launch.signals import StopSignals
 from sweeps.launch.tracker import Tracker
+from sweeps.plan.packs import joined, members, packs_of
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """At whether Ray still has a node."""
@@ -75,8 +76,9 @@ class _Callback(tune.Callback):
     def __init__(self, tracker: Tracker, signals: StopSignals) -> None:
         self._tracker, self._signals = tracker, signals
         self._looked = time.monotonic()
-        self._newest_epochs: dict[str, int] = {}
+        self._newest_epochs: Counter[str] = Counter()
         self._epochs_at_failure: dict[str, int] = {}
+        """Trial's first run -> epochs of all of its runs, when it failed last."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves a copy that nobody reads
@@ -91,12 +93,13 @@ class _Callback(tune.Callback):
         self._signals.install()  # fit() has just taken SIGUSR1
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._tracker.run_started(trial.config["run_id"])
+        for run_id in members(trial.config):
+            self._tracker.run_started(run_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
-        run_id = trial.config["run_id"]
+        run_id = result["run_id"]
         if "seconds" in result:
             self._tracker.progress.trained(run_id, result["seconds"])
         if "state" in result:
@@ -104,25 +107,35 @@ class _Callback(tune.Callback):
         elif "incompatible" in result:
             self._tracker.run_requeued(run_id, result["node_id"], result["incompatible"])
         elif "epoch" in result:
-            self._newest_epochs[run_id] = max(result["epoch"], self._newest_epochs.get(run_id, 0))
+            self._newest_epochs[run_id] = max(result["epoch"], self._newest_epochs[run_id])
             self._tracker.run_epoch(run_id, result["epoch"], result["losses"])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        run_id = trial.config["run_id"]
-        newest = self._newest_epochs.get(run_id, 0)
-        if newest > self._epochs_at_failure.get(run_id, newest):
+        run_ids = members(trial.config)
+        newest = sum(self._newest_epochs[run_id] for run_id in run_ids)
+        if newest > self._epochs_at_failure.get(run_ids[0], newest):
             # It got further than last time, as on nodes that come and go: not a failure for good.
             forget_failures(trial)
-        self._epochs_at_failure[run_id] = newest
-        self._tracker.run_retried(run_id, _detail(trial))
+        self._epochs_at_failure[run_ids[0]] = newest
+        for run_id in self._open(trial):
+            self._tracker.run_retried(run_id, _detail(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._tracker.run_given_up(trial.config["run_id"], _detail(trial))
+        if len(members(trial.config)) > 1:
+            self._tracker.pack_given_up(self._open(trial), _detail(trial))
+            return
+        for run_id in self._open(trial):
+            self._tracker.run_given_up(run_id, _detail(trial))
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
-        self._tracker.run_stopped(trial.config["run_id"])
+        for run_id in members(trial.config):
+            self._tracker.run_stopped(run_id)
+
+    def _open(self, trial: Trial) -> list[str]:
+        """Return the runs of a trial that have not ended."""
+        return [run_id for run_id in members(trial.config) if self._tracker.is_open(run_id)]
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         if time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS:
@@ -150,16 +163,20 @@ def tune_round(
     scratch: Path,
     kept: Path | None = None,
 ) -> None:
-    """Train `run_ids` by Ray Tune, as many side by side as there are slots.
+    """Train `run_ids` by Ray Tune, as many trials side by side as there are slots.
 
-    Whatever happens to runs is told to `tracker`; after a signal the round ends early. A
-    trainable that is a class gets a process for each run, a function one for many runs in turn.
-    The experiment lies in `scratch` and is thrown away, or in `kept` with the logs of its trials.
+    A trial trains a run, or several together where `resources` says so. Whatever happens to runs
+    is told to `tracker`; after a signal the round ends early. A trainable that is a class gets a
+    process for each trial, a function one for many in turn. The experiment lies in `scratch` and
+    is thrown away, or in `kept` with the logs of its trials.
 
     Raises:
         Exception: whatever takes Tune itself down, such as Ray's memory monitor killing a run.
     """
-    trials = [tracker.settings(run_id) for run_id in run_ids]
+    packs = packs_of(
+        run_ids, tracker.progress.runs, resources.packs, resources.slots, tracker.alone
+    )
+    trials = [joined([tracker.settings(run_id) for run_id in pack]) for pack in packs]
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as storage:
         placed = tune.with_resources(trainable, resources.of_a_run())
         if isinstance(trainable, type):  # Tune wrapped it, under a name of its own
@@ -177,8 +194,8 @@ def tune_round(
                 scheduler=_InOrder(tracker, resources),
                 num_samples=len(trials),
                 reuse_actors=not isinstance(trainable, type),
-                trial_name_creator=_run_id_of,
-                trial_dirname_creator=_run_id_of,
+                trial_name_creator=_name_of,
+                trial_dirname_creator=_name_of,
             ),
             run_config=tune.RunConfig(
                 name=kept.name if kept else "round",
@@ -215,5 +232,7 @@ def space_of(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"run_id": tune.grid_search(list(rows)), **{name: lifted(name) for name in names}}
 
 
-def _run_id_of(trial: Trial) -> str:
-    return trial.config["run_id"]
+def _name_of(trial: Trial) -> str:
+    """Return the id of a trial's run; of a pack that of its first one, and how many follow."""
+    first, *others = members(trial.config)
+    return f"{first}+{len(others)}" if others else first

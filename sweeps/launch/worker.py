@@ -1,4 +1,4 @@
-"""What a Tune trial does: train one run of the store and say how it went.
+"""What a Tune trial does: train a run of the store, or a pack of them, and say how it went.
 
 Imported by Ray's worker processes; torch comes in with the first training, not before.
 """
@@ -7,28 +7,31 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import tune
 from ray.tune.trainable import wrap_function
 from ray.util.metrics import Gauge
 
-from mtl.data.prepared import copy_once, prepare
+from mtl.data.prepared import copy_once, info_of, prepare
 from mtl.errors import PreparedDataError, RunFailedError, RunPausedError, StoreError
 from mtl.records import EpochRecord, Result, SplitMetrics
-from mtl.spec import OwnSpec, Runtime, Spec
+from mtl.spec import OwnSpec, RunSpec, Runtime, Spec
 from mtl.store import RunBusyError, Store
 from mtl.store.lease import Lease, StaleLeaseError
 from sweeps.launch.own_training import train_own
 from sweeps.launch.preflight import Needs, look
+from sweeps.plan.packs import members
 from sweeps.text import run_label
 
 Train = Callable[..., Result]
 """`mtl.training.fit`, `train_own`, or what a test puts in their place."""
 
+Outcome = Result | Exception
+"""What a training returns, or raises."""
 LASTING_ERRORS = (RunFailedError, PreparedDataError, StoreError, ValueError)
 """Failures that a second try would repeat; of StoreErrors, those named below before it pass."""
 
@@ -43,68 +46,128 @@ def make_trainable(
     publishes: bool = False,
     needs: Needs | None = None,
 ) -> Callable[[dict[str, Any]], None]:
-    """Return the function that Tune calls with a run's `run_id` and settings.
+    """Return the function that Tune calls with the `run_id` and settings of a run, or of a pack's.
 
-    After each epoch it reports `epoch`, `losses`, the `seconds` that it has been training and
-    metrics as `<split>/<task>/<metric>`; in the end `state` (done, paused, failed or busy),
-    `seconds` and, if done, the selected epoch's metrics. What may
-    pass on a second try is raised, so that Tune tries again. Under a stale `lease` it is `busy`:
-    the run is another driver's, and left as it is. On a node that lacks what runs need it reports
+    Every report names its `run_id`. After each epoch it holds `epoch`, `losses`, the `seconds` that
+    the run has been training (in a pack its share of them) and metrics as
+    `<split>/<task>/<metric>`; in the end `state` (done, paused, failed or busy), `seconds` and, if
+    done, the selected epoch's metrics. What may pass on a second try is raised, so that Tune tries
+    again, once the other runs of a pack have ended. Under a stale `lease` a run is `busy`: it is
+    another driver's, and left as it is. On a node that lacks what runs need it reports
     `{"incompatible": why, "node_id"}` and trains nothing.
 
     Args:
         store_address: of the store, which is there: where it is not, the node does not share it.
         runtime: how runs are executed.
-        train: what to call instead of `mtl.training.fit` or `train_own`.
+        train: what to call instead of `mtl.training.fit` or `train_own`, for the runs of a pack
+            one after another.
         lease: of the sweep's driver.
         local_data: folder on the node's own disk for a copy of the data; None reads them in place.
         publishes: whether each epoch's numbers become gauges of Ray.
         needs: what a node of a cluster must have, one that joins late too; None on one machine.
     """
 
-    def train_run(config: dict[str, Any]) -> None:
-        run_id = config["run_id"]
+    def train_runs(config: dict[str, Any]) -> None:
+        run_ids = members(config)
         if needs is not None:
-            _, lacking = look(replace(needs, run_ids=(run_id,)))
+            _, lacking = look(replace(needs, run_ids=tuple(run_ids)))
             if lacking is not None:
                 node_id = ray.get_runtime_context().get_node_id()
                 reason = f"On node {os.uname().nodename} ({node_id[:8]}): {lacking}"
-                tune.report({"incompatible": reason, "node_id": node_id})
+                for run_id in run_ids:
+                    tune.report({"run_id": run_id, "incompatible": reason, "node_id": node_id})
                 return
         store = Store(store_address, create=False, lease=lease)
+        specs: dict[str, Spec] = {}
+        may_pass: list[Exception] = []
+
+        def tell(run_id: str, what: EpochRecord | Outcome, seconds: float | None = None) -> None:
+            report: dict[str, Any] = {"run_id": run_id}
+            report |= {} if seconds is None else {"seconds": seconds}
+            if isinstance(what, EpochRecord):
+                if publishes:  # a local sweep without dashboard has nobody to publish to
+                    publish(specs[run_id], what)
+                report |= {"epoch": what.epoch, "losses": list(what.losses)}
+                tune.report(report | flat_metrics(what.metrics))
+                return
+            if isinstance(what, Result):
+                tune.report(report | {"state": "done"} | flat_metrics(what.selected_metrics))
+            elif (state := state_after(what)) is None:
+                may_pass.append(what)
+            else:
+                if state == "failed" and store.error(run_id) is None:
+                    store.write_error(run_id, "".join(traceback.format_exception(what)))
+                tune.report(report | {"state": state})
+
+        for run_id in run_ids:
+            try:
+                store.clear_error(run_id)
+                specs[run_id] = store.spec(run_id)
+            except Exception as error:
+                tell(run_id, error)
+        if len(specs) > 1 and train is None:
+            _train_pack(specs, store, runtime, local_data, tell)
+        else:
+            for run_id, spec in specs.items():
+                _train_one(run_id, spec, store, train, runtime, local_data, tell)
+        if may_pass:
+            raise may_pass[0]
+
+    return train_runs
+
+
+def state_after(error: Exception) -> str | None:
+    """Return what a run has come to by what it raised; None for what may pass on a second try."""
+    if isinstance(error, RunPausedError):
+        return "paused"
+    if isinstance(error, RunBusyError | StaleLeaseError):
+        return "busy"
+    return "failed" if isinstance(error, LASTING_ERRORS) else None
+
+
+def _train_one(
+    run_id: str,
+    spec: Spec,
+    store: Store,
+    train: Train | None,
+    runtime: Runtime,
+    local_data: str | None,
+    tell: Callable[..., None],
+) -> None:
+    """Train a run, and tell each epoch and what came of it."""
+    began: float | None = None
+    outcome: Outcome
+    try:
+        here = at_hand(spec, runtime, local_data)
+        trains = train or _train_of(spec)
+        began = start = time.monotonic()
 
         def on_epoch(record: EpochRecord) -> None:
-            if publishes:  # a local sweep without dashboard has nobody to publish to
-                publish(spec, record)
-            metrics = flat_metrics(record.metrics)
-            tune.report(
-                {"epoch": record.epoch, "losses": list(record.losses), **spent(), **metrics}
-            )
+            tell(run_id, record, time.monotonic() - start)
 
-        def spent() -> dict[str, float]:
-            return {} if began is None else {"seconds": time.monotonic() - began}
+        outcome = trains(spec, store, here, on_epoch=on_epoch)
+    except Exception as error:
+        outcome = error
+    tell(run_id, outcome, None if began is None else time.monotonic() - began)
 
-        began: float | None = None
-        metrics: dict[str, float] = {}
-        try:
-            store.clear_error(run_id)
-            spec = store.spec(run_id)
-            here = at_hand(spec, runtime, local_data)
-            trains = train or _train_of(spec)
-            began = time.monotonic()
-            result = trains(spec, store, here, on_epoch=on_epoch)
-            state, metrics = "done", flat_metrics(result.selected_metrics)
-        except RunPausedError:
-            state = "paused"
-        except (RunBusyError, StaleLeaseError):
-            state = "busy"
-        except LASTING_ERRORS:
-            if store.error(run_id) is None:
-                store.write_error(run_id, traceback.format_exc())
-            state = "failed"
-        tune.report({"state": state, **spent(), **metrics})
 
-    return train_run
+def _train_pack(
+    specs: Mapping[str, Spec],
+    store: Store,
+    runtime: Runtime,
+    local_data: str | None,
+    tell: Callable[..., None],
+) -> None:
+    """Train runs that share data together, and tell each epoch and what came of each."""
+    packed = cast(Sequence[RunSpec], list(specs.values()))  # own functions are never packed
+    try:
+        here = at_hand(packed[0], runtime, local_data)
+        from mtl.training.pack import fit_packed
+    except Exception as error:
+        for run_id in specs:
+            tell(run_id, error)
+        return
+    fit_packed(packed, store, here, tell=tell)
 
 
 def flat_metrics(metrics: SplitMetrics) -> dict[str, float]:
@@ -124,16 +187,17 @@ def named_trainable(
     """Return `train_run` as a class whose actors bear the name of the run that they train.
 
     Ray shows the name on its dashboard and in the process's title. It is fixed when an actor
-    starts, so this is for actors that train one run each.
+    starts, so this is for actors that train one run, or pack, each.
     """
 
     class Run(wrap_function(train_run)):  # type: ignore[misc]
         def __repr__(self) -> str:
-            run_id = self.config["run_id"]
+            run_id, *others = members(self.config)
+            more = f" and {len(others)} more" if others else ""
             try:
-                return run_label(run_id, Store(store_address, create=False).spec(run_id))
+                return run_label(run_id, Store(store_address, create=False).spec(run_id)) + more
             except (StoreError, OSError, ValueError):  # the training itself will say why
-                return run_id
+                return run_id + more
 
     return Run
 
@@ -156,6 +220,13 @@ def _train_of(spec: Spec) -> Train:
     from mtl.training import fit
 
     return fit
+
+
+def pack_rates(spec: RunSpec, data_root: str | None, cuda_graphs: bool) -> dict[int, float]:
+    """Return what `mtl.training.probe.probe_packs` measures on this node."""
+    from mtl.training.probe import probe_packs  # not on a driver that trains nothing
+
+    return probe_packs(spec, info_of(spec.data, data_root), cuda_graphs=cuda_graphs)
 
 
 RUN_TAGS = ("run", "method", "task")

@@ -82,6 +82,7 @@ def estimate(
     num_cpus: int,
     gpus_per_run: float = 0.0,
     measured_steps: Mapping[StepKey, float] | None = None,
+    packed: bool = False,
 ) -> Estimate:
     """Return what training `runs` would cost.
 
@@ -94,10 +95,12 @@ def estimate(
         gpus_per_run: 0 without a GPU.
         measured_steps: seconds of a step, timed on this machine, by `step_key`; they count more
             than earlier runs.
+        packed: whether several runs train together in one process. Earlier runs that did so tell
+            their share; where there are none, each run is expected to take what it takes alone.
     """
     if not runs:
         return Estimate((0.0, 0.0), 0, "nothing to train", {})
-    rates = observed_rates(store) if store is not None else {}
+    rates = observed_rates(store, packed) if store is not None else {}
     spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
     run_seconds = {}
     sources = set()
@@ -203,10 +206,23 @@ class ObservedRate:
         return (low * (1 - OBSERVED_MARGIN), high * (1 + OBSERVED_MARGIN))
 
 
-def observed_rates(store: Store) -> dict[tuple[Any, ...], ObservedRate]:
-    """Return what finished runs in `store` took, by `rate_key`."""
+def was_packed(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a run trained together with others: then its seconds are its share."""
+    execution = manifest.get("execution")
+    number = execution.get("packed") if isinstance(execution, Mapping) else None
+    return isinstance(number, int) and number > 1
+
+
+def observed_rates(store: Store, packed: bool = False) -> dict[tuple[Any, ...], ObservedRate]:
+    """Return what finished runs in `store` took, by `rate_key`.
+
+    `packed`: of those that trained together, and of a kind of which there are none, alone.
+    """
     rates = {}
-    for key, found in _observed(store).items():
+    for key, every in _observed(store).items():
+        alone = [(spec, manifest) for spec, manifest in every if not was_packed(manifest)]
+        together = [(spec, manifest) for spec, manifest in every if was_packed(manifest)]
+        found = together or alone if packed else alone
         trained, fixed = [], []
         for spec, manifest in found:
             wall = _number_of(manifest, "wall_seconds")
@@ -226,15 +242,20 @@ def _num_images(spec: Spec) -> int:
     return 1 if isinstance(spec, OwnSpec) else spec.epochs * spec.data.num_train
 
 
-def observed_memory(store: Store, specs: Iterable[Spec]) -> int:
+def observed_memory(store: Store, specs: Iterable[Spec], packed: bool = False) -> int:
     """Return the most bytes of main memory that a finished run of one of these kinds took.
 
-    0 unless `store` knows every kind among `specs`: a guess would hold runs back or overbook nodes.
+    `packed`: that a process took which trained several at once. 0 unless `store` knows every kind
+    among `specs`: a guess would hold runs back or overbook nodes.
     """
     wanted = {rate_key(spec) for spec in specs}
     known: dict[tuple[Any, ...], list[int]] = {}
     for key, found in (_observed(store) if wanted else {}).items():
-        numbers = [_number_of(manifest, "peak_memory_bytes") for _, manifest in found]
+        numbers = [
+            _number_of(manifest, "peak_memory_bytes")
+            for _, manifest in found
+            if was_packed(manifest) == packed
+        ]
         known[key] = [int(number) for number in numbers if number is not None]
     taken = [number for key in wanted for number in known.get(key, [])]
     return max(taken, default=0) if all(map(known.get, wanted)) else 0

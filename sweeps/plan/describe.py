@@ -8,6 +8,7 @@ from mtl.spec.methods import needs_of
 from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
+from sweeps.plan.packs import Pack, at_a_time
 from sweeps.text import counted, duration_range, priorities_text, size
 
 MAX_ROWS = 40
@@ -80,7 +81,12 @@ def _num_periods(spec: RunSpec) -> int:
 
 
 def sums_text(
-    plan: Plan, done: Collection[str], failed: Collection[str], cost: Estimate, slots: int
+    plan: Plan,
+    done: Collection[str],
+    failed: Collection[str],
+    cost: Estimate,
+    slots: int,
+    pack: Pack = 1,
 ) -> str:
     """Return how many runs are done, failed earlier and to do, and what the last of these cost."""
     to_do = plan.without({*done, *failed})
@@ -90,17 +96,17 @@ def sums_text(
         text += f" ({counted(epochs, 'epoch')})" if epochs else ""
     if failed:
         text += f", {len(failed):,} failed earlier (--retry-failed tries them again)"
-    return f"{text}.{expected_text(cost, slots) if to_do else ''}"
+    return f"{text}.{expected_text(cost, slots, pack) if to_do else ''}"
 
 
-def expected_text(cost: Estimate, slots: int, at_most: str = "") -> str:
+def expected_text(cost: Estimate, slots: int, pack: Pack = 1, at_most: str = "") -> str:
     """Return the line that says what an estimate expects."""
     if not cost.is_known:
-        return f"\nExpected: {cost.source}; {counted(slots, 'run')} at a time."
+        return f"\nExpected: {cost.source}; {at_a_time(slots, pack)}."
     written = f", checkpoints write up to {size(cost.written_bytes)}" if cost.written_bytes else ""
     return (
-        f"\nExpected: {at_most}{duration_range(cost.seconds)} with {counted(slots, 'run')} at a "
-        f"time, {size(cost.num_bytes)} of disk{written}; from {cost.source}."
+        f"\nExpected: {at_most}{duration_range(cost.seconds)} with {at_a_time(slots, pack)}, "
+        f"{size(cost.num_bytes)} of disk{written}; from {cost.source}."
     )
 
 

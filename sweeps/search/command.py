@@ -203,7 +203,8 @@ def _show_plan(asked: _Asked) -> None:
         print(json.dumps(plan_json(plan, done, cost) | counts))
         return
     lines = [
-        asked.options.to_text(len(asked.bases)) + expected_text(cost, asked.slots, "at most "),
+        asked.options.to_text(len(asked.bases))
+        + expected_text(cost, asked.slots, command.execution.pack, "at most "),
         *command.notes,
     ]
     if asked.options.candidates > 1:
@@ -226,7 +227,12 @@ def _search_and_report(asked: _Asked, began: float) -> int:
         outcome, batches = _search(asked, store)
         status = _report(asked, store, outcome)
         if batches.seconds_trained:
-            used = Efficiency(batches.seconds_trained, asked.slots, time.monotonic() - began)
+            used = Efficiency(
+                batches.seconds_trained,
+                asked.slots,
+                time.monotonic() - began,
+                command.execution.pack,
+            )
             print(used.to_text())
             batches.write_end("finished", used.share)
         return status

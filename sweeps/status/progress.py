@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from mtl.spec import OwnSpec, Spec
 from sweeps.plan.cost import Range, makespan
-from sweeps.text import counted, duration
+from sweeps.plan.packs import Pack, at_a_time
+from sweeps.text import duration
 
 PACES_REMEMBERED = 50
 PACE_MARGIN = 0.1
@@ -29,7 +30,8 @@ class RunningRun:
     first_epoch: int | None = None
     """The first epoch that was reported since; a resumed run does not begin with 1."""
     first_epoch_ended: float = 0.0
-    """Clock reading, seconds. The pace is measured from here: imports come before."""
+    """Seconds that it had been training, or else a clock reading. The pace is measured from here:
+    imports come before."""
     epoch: int = 0
     """Epochs finished."""
     losses: Sequence[float | None] | None = None
@@ -37,7 +39,8 @@ class RunningRun:
     pace: float | None = None
     """Measured seconds per expected second."""
     seconds: float = 0.0
-    """That its training has taken in this process, as far as it has said."""
+    """That its training has taken in this process, as far as it has said; of a run that trains
+    together with others its share."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,11 @@ class Efficiency:
     seconds_trained: float
     """Of all runs together: steps, evaluation and checkpoints; not the start of their processes."""
     slots: int
-    """Runs side by side."""
+    """Trials side by side."""
     wall_seconds: float
     """Of the whole command, report included."""
+    pack: Pack = 1
+    """Runs that a trial trains together at most."""
 
     @property
     def share(self) -> float:
@@ -88,10 +93,9 @@ class Efficiency:
 
     def to_text(self) -> str:
         """Return a phrase for people."""
-        at_a_time = f"{counted(self.slots, 'run')} at a time"
         return (
-            f"Efficiency {self.share:.2f}: {at_a_time} trained for {100 * self.share:.0f} % of the "
-            f"{duration(self.wall_seconds)} that this command took."
+            f"Efficiency {self.share:.2f}: {at_a_time(self.slots, self.pack)} trained for "
+            f"{100 * self.share:.0f} % of the {duration(self.wall_seconds)} that this command took."
         )
 
 
@@ -103,7 +107,7 @@ class SweepProgress:
         done: ids of the runs that are done already.
         failed: ids of the runs that failed earlier and are not tried again.
         expected: run id -> expected seconds (low, high), of the others.
-        slots: runs side by side.
+        slots: trials side by side.
         epochs_before: run id -> epochs that earlier processes have trained of unfinished runs.
         pause_after: epoch at which longer runs are paused; None trains them to the end.
         paused: ids of the runs that are paused and not gone on with.
@@ -156,7 +160,7 @@ class SweepProgress:
         run = self.running.get(run_id)
         if run is None:
             return
-        now = self._clock()
+        now = run.seconds or self._clock()
         if run.first_epoch is None:
             run = replace(run, first_epoch=epoch, first_epoch_ended=now)
         elif epoch > run.first_epoch and (length := self._length(run.spec)) is not None:

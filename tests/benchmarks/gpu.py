@@ -38,8 +38,9 @@ from mtl.data.prepared import prepare
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.training import fit
-from mtl.training.fit import Run
+from mtl.training.fit import Common, Run
 from mtl.training.manifest import execution, gpu_driver, network_size
+from mtl.training.pack import Lane, shared_batches
 from sweeps.plan.fields import nested
 from sweeps.plan.presets import PRESETS
 
@@ -74,13 +75,15 @@ class Sizes:
     """None: the preset's."""
     processes: tuple[int, ...] = (2, 4, 8)
     """How many runs share the device, each a process."""
+    packs: tuple[int, ...] = (2, 4, 8)
+    """How many runs share the device, all in one process."""
     matrix: int = 8192
     """Side of the matrices that say what the device can do."""
     presets: tuple[str, ...] = BENCHMARKED
 
 
 FULL = Sizes(num_train=64, seconds=6.0)
-ON_THE_CPU = Sizes(2, 0.0, 1, side=32, batch_size=2, processes=(2,), matrix=512)
+ON_THE_CPU = Sizes(2, 0.0, 1, side=32, batch_size=2, processes=(2,), packs=(2,), matrix=512)
 
 
 class _Blocking(Split):
@@ -146,15 +149,39 @@ def spec_of(preset: str, way: Way, sizes: Sizes) -> RunSpec:
 
 
 @contextlib.contextmanager
-def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[Run]:
-    """Yield a run that is ready to train on `device`, its data prepared."""
+def runs_of(
+    spec: RunSpec, way: Way, device: str, data_root: str, lanes: Sequence[Lane]
+) -> Iterator[list[Run]]:
+    """Yield as many runs as lanes, ready to train on `device` from data that they share."""
     prepare(spec.data, data_root, num_workers=len(os.sched_getaffinity(0)))
     with contextlib.ExitStack() as stack:
         if way.placed is not None:
             stack.enter_context(patch("mtl.training.fit.placed", way.placed))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         runtime = Runtime(device=device, data_root=data_root, cuda_graphs=way.graphed)
-        yield Run(spec, Store(f"{folder}/store"), runtime)
+        common, store, runs = Common(), Store(f"{folder}/store"), []
+        for lane in lanes:
+            with lane.turn():
+                runs.append(Run(spec, store, runtime, common))
+        yield runs
+
+
+@contextlib.contextmanager
+def run_of(spec: RunSpec, way: Way, device: str, data_root: str) -> Iterator[Run]:
+    """Yield a run that is ready to train on `device`, its data prepared."""
+    with runs_of(spec, way, device, data_root, [Lane(torch.device("cpu"))]) as (run,):
+        yield run
+
+
+def train_together(runs: Sequence[Run], lanes: Sequence[Lane]) -> None:
+    """Take the steps of an epoch of runs that share their batches, as a pack does."""
+    for run, lane in zip(runs, lanes, strict=True):
+        with lane.turn():
+            run.begin_epoch(1)
+    for batch in shared_batches(runs[0].batches(), lanes):
+        for run, lane in zip(runs, lanes, strict=True):
+            with lane.turn():
+                run.step(batch)
 
 
 def synchronize(device: torch.device) -> None:
@@ -163,18 +190,23 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def images_per_second(run: Run, sizes: Sizes, ready: Callable[[], None] = lambda: None) -> float:
-    """Train epochs; return how many images went by in a second. `ready` is called before."""
+def images_per_second(
+    train_epoch: Callable[[], None],
+    sizes: Sizes,
+    device: torch.device,
+    ready: Callable[[], None] = lambda: None,
+) -> float:
+    """Train epochs; return how many images a run saw in a second. `ready` is called before."""
     for _ in range(sizes.warm_up):
-        run.train_steps(1)
-    synchronize(run.device)
+        train_epoch()
+    synchronize(device)
     ready()
     start, epochs = time.perf_counter(), 0
     while epochs == 0 or time.perf_counter() - start < sizes.seconds:
-        run.train_steps(1)
-        synchronize(run.device)
+        train_epoch()
+        synchronize(device)
         epochs += 1
-    return epochs * run.spec.data.num_train / (time.perf_counter() - start)
+    return epochs * sizes.num_train / (time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -195,7 +227,7 @@ def one_run(
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with run_of(spec_of(preset, way, sizes), way, device, data_root) as run:
-        rate = images_per_second(run, sizes)
+        rate = images_per_second(lambda: run.train_steps(1), sizes, run.device)
         flops = 3 * network_size(run.network, run.spec, run.device)["forward_flops"]
         kind = arithmetic(run)
         notes = [
@@ -322,6 +354,23 @@ def several_runs(
     return Row(name, sum(rates), f"{min(rates):.3g} to {max(rates):.3g} each")
 
 
+def packed_runs(
+    preset: str, way: Way, count: int, sizes: Sizes, device: str, data_root: str
+) -> Row:
+    """Measure `count` runs that train together in this process, as `--pack` has them."""
+    where = torch.device(device)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    lanes = [Lane(where) for _ in range(count)]
+    with runs_of(spec_of(preset, way, sizes), way, device, data_root, lanes) as runs:
+        rate = count * images_per_second(lambda: train_together(runs, lanes), sizes, where)
+        note = runs[0].steps_to_text()
+        if device == "cuda":
+            note += f"; {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+    return Row(f"{count} packed, {way.name}", rate, note)
+
+
 def _member(asked: str) -> None:
     """Be one of several runs: say when ready, begin when told, and print the rate."""
     preset, index, sizes, device, data_root = json.loads(asked)
@@ -333,7 +382,7 @@ def _member(asked: str) -> None:
         sys.stdin.readline()
 
     with run_of(spec_of(preset, way, held), way, device, data_root) as run:
-        print(images_per_second(run, held, ready))
+        print(images_per_second(lambda: run.train_steps(1), held, run.device, ready))
 
 
 @contextlib.contextmanager
@@ -433,8 +482,11 @@ def measure(
             add(name, lambda: replace(several(4), way=name))
         else:
             add(name, lambda: Row(name, note=f"not measured: {missing}"))
-    packed = "packed runs in one process"
-    add(packed, lambda: Row(packed, note="this checkout has none"))
+    for count in sizes.packs:
+        add(
+            f"{count} packed in one process",
+            lambda count=count: packed_runs(preset, fastest, count, sizes, device, data_root),
+        )
     return rows
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mtl.store import Store
 from sweeps import command, priority_grid
 from sweeps.command import write_reports
 from sweeps.launch.session import SCRATCH_PREFIX
@@ -74,6 +75,20 @@ def test_killed_and_stopped_sweep_ends_with_the_same_results(
     status = json.loads((store / STATUS).read_text())
     assert (status["state"], status["done"], status["running"]) == ("finished", 2, [])
     assert_repetition_is_idle(store, argv)
+
+
+@pytest.mark.slow
+def test_killed_packed_sweep_ends_with_the_same_results(tmp_path, data_root, undisturbed):
+    store = tmp_path / "store"
+    argv = options(data_root, *SHORT, "--pack", "2", "--concurrency", "1")
+    with start(store, *argv) as process:
+        wait_for_epochs(store, printed_seed(7).randrange(2, 20), process)
+        process.kill()
+        process.communicate()
+    out = assert_resumes(store, argv, undisturbed(*SHORT))
+    assert "with 1 pack of up to 2 runs at a time" in out
+    for run_id in undisturbed(*SHORT):
+        assert Store(store).manifest(run_id)["execution"]["packed"] == 2
 
 
 def stop_group(store: Path, argv: list[str], number: signal.Signals, reached: int) -> None:

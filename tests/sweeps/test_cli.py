@@ -75,6 +75,15 @@ def test_plan_says_how_much_a_budget_holds(tmp_path, capsys):
         assert f"A budget of {hours} h {says}" in capsys.readouterr().out
 
 
+def test_plan_says_what_packs_are_worth(tmp_path, capsys):
+    assert main(["--plan", "--store", str(tmp_path / "s"), "--pack", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "with 2 packs of up to 4 runs at a time" in out
+    assert "--pack 4: without a GPU packed runs are not faster" in out
+    assert main(["--plan", "--store", str(tmp_path / "s"), "--pack", "auto"]) == 0
+    assert "one by one where there is no GPU" in capsys.readouterr().out
+
+
 def test_long_plan_is_listed_in_part(tmp_path, capsys):
     assert main(["--plan", "--store", str(tmp_path / "s"), "--divisions", "50"]) == 0
     assert "... and 156 more; --json lists all." in capsys.readouterr().out
@@ -124,6 +133,9 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--divisions", "1"], "--divisions 2 or more"),
         (["--seeds", "0"], "at least 1 seed"),
         (["--epochs", "0"], "epochs to be at least 1"),
+        (["--pack", "0"], "--pack auto, or a number of runs from 1 on, got '0'"),
+        (["--pack", "some"], "got 'some'"),
+        (["--pack", "2", "--gpus-per-run", "0.5"], "either --pack or --gpus-per-run 0.5"),
         (["--epochs", "few"], "Argument --epochs: invalid int value"),
         (["--wat"], "Unrecognized arguments: --wat"),
         (["--json"], "together with --plan"),

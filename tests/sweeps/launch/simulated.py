@@ -410,7 +410,7 @@ class Actors:
             if isinstance(report, Exception):
                 return self._told(on_error, tracked_actor, report)
             self._cluster.note(actor.run_id, report)
-            return self._told(on_result, tracked_actor, dict(report))
+            return self._told(on_result, tracked_actor, {"run_id": actor.run_id, **report})
 
         self._cluster.at(self._cluster.now + after, reported)
 

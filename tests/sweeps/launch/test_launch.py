@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from mtl.spec import Runtime
 from mtl.store import Store
 from sweeps.launch import Execution, session, tune
+from sweeps.launch.cluster import Resources, _measured_pack
 from sweeps.launch.session import Session, Workers
 from sweeps.launch.signals import StopSignals
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
 from tests.sweeps.launch.stage import Said, launch_specs
+from tests.training.runs import tiny
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +80,16 @@ def played_training(marks: Path):
     return train
 
 
-def play(root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round, seconds=1e9):
+def play(
+    root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round, seconds=1e9,
+    execution=None,
+):  # fmt: skip
     """Launch `specs` with the played training; return store, progress and what was said."""
     store, display = Store(root), Said()
     with StopSignals(time.monotonic() + seconds) as signals:
         progress = launch_specs(
             store, specs, signals, display=display, session=ray, train=played_training(marks),
-            run_round=run_round,
+            run_round=run_round, execution=execution,
         )  # fmt: skip
     return store, progress, display.texts
 
@@ -101,7 +107,7 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
         configs.append(dict(trial.config))
         return trial.config["run_id"]
 
-    monkeypatch.setattr(tune, "_run_id_of", run_id_of)
+    monkeypatch.setattr(tune, "_name_of", run_id_of)
     specs = grid_specs(GRID)[:9]
     ids = [spec.run_id() for spec in specs]
     orders = ("fails for good", "is wrong", "fails once", "dies once", "dies always")
@@ -132,6 +138,47 @@ def test_processes_are_reused_and_failures_treated_by_their_kind(
     events = (store.sweep_folder("mine") / "events.jsonl").read_text()
     assert events.count('"run_retried"') == 4
     assert "ray" not in "".join(capfd.readouterr()).lower()
+
+
+def test_pack_is_one_trial_whose_runs_end_one_by_one(tmp_path, marks, ray, monkeypatch):
+    configs = {}
+
+    def name_of(trial):
+        configs[trial.config["run_id"]] = dict(trial.config)
+        return trial.config["run_id"]
+
+    monkeypatch.setattr(tune, "_name_of", name_of)
+    specs = grid_specs(GRID)[:4]
+    ids = [spec.run_id() for spec in specs]
+    (marks / ids[1]).write_text("fails for good")
+    execution = Execution(pack=4)  # on two slots: two each
+    _, progress, _ = play(tmp_path / "store", marks, specs, ray=ray, execution=execution)
+    assert (progress.done, progress.failed) == ({ids[0], *ids[2:]}, {ids[1]})
+    assert list(configs) == [", ".join(ids[:2]), ", ".join(ids[2:])]
+    first = configs[", ".join(ids[:2])]
+    assert (first["method"], first["seed"]) == ("lsb, fixed", 0)
+    assert trials(marks, ids[0])[0][0] == trials(marks, ids[1])[0][0]  # in one process
+
+
+@pytest.mark.slow
+def test_run_that_kills_its_pack_is_found_alone(tmp_path, marks, ray):
+    specs = grid_specs(GRID)[:4]
+    ids = [spec.run_id() for spec in specs]
+    (marks / ids[0]).write_text("dies always")
+    execution = Execution(pack=2)
+    store, progress, _ = play(tmp_path / "store", marks, specs, ray=ray, execution=execution)
+    assert (progress.done, progress.failed) == (set(ids[1:]), {ids[0]})
+    assert "--concurrency" in store.error(ids[0])
+
+
+@pytest.mark.slow
+def test_size_of_packs_is_measured_in_a_process_of_rays(ray):
+    ray.begin()
+    said = Said()
+    assert _measured_pack(tiny(), Runtime(), Resources(1, 0, 1), said) in (1, 2, 4, 8)
+    (text,) = said.texts
+    assert text.startswith("full_sharing, test_efficientnet, depth segmentation: ")
+    assert "images a second alone, 2 at once" in text
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
+import torch
 
 from mtl.data.prepared import info_of
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
-from mtl.training.probe import ProbeResult
+from mtl.training import probe as probe_module
+from mtl.training.probe import ProbeResult, probe_packs
 from sweeps.launch.probing import _text, probe_alone
 from tests.training.runs import tiny
 
@@ -33,6 +35,27 @@ def test_probe_predicts_the_peak_memory_of_a_run(batch_size, tmp_path):
     predicted = probe_alone(spec, info_of(spec.data)).peak_memory_bytes
     print(predicted / manifest["peak_memory_bytes"])
     assert predicted == pytest.approx(manifest["peak_memory_bytes"], rel=0.2)
+
+
+def test_packs_of_each_number_are_measured():
+    spec = tiny()
+    rates = probe_packs(spec, info_of(spec.data), numbers=(1, 2), min_seconds=0.0)
+    assert list(rates) == [1, 2]
+    assert all(rate > 0 for rate in rates.values())
+
+
+def test_packs_that_the_memory_does_not_hold_are_left_out(monkeypatch):
+    spec, numbers = tiny(), []
+
+    def steps_per_second(batch, lanes, steps, min_seconds):
+        numbers.append(len(lanes))
+        if len(lanes) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1.0
+
+    monkeypatch.setattr(probe_module, "_steps_per_second", steps_per_second)
+    assert probe_packs(spec, info_of(spec.data)) == {1: 4.0, 2: 8.0}
+    assert numbers == [1, 2, 4]
 
 
 def test_memory_of_runs_side_by_side_is_their_sum():

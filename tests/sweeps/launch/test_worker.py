@@ -55,7 +55,7 @@ def test_lasting_failure_is_reported_and_passing_one_raised(error, state, tmp_pa
         assert reported == []
     else:
         train_run({"run_id": run_id})
-        assert without_seconds(reported) == [{"state": state}]
+        assert without_seconds(reported) == [{"run_id": run_id, "state": state}]
     if state == "failed":
         told = failure_sentence(store.error(run_id))
         assert told.removeprefix("ValueError: ").rstrip(".") == str(error).rstrip(".")
@@ -72,8 +72,8 @@ def test_every_metric_reaches_tune(tmp_path, reported):
     worker.make_trainable(str(tmp_path), Runtime(), train)({"run_id": run_id})
     assert reported[0]["seconds"] <= reported[1]["seconds"]
     assert without_seconds(reported) == [
-        {"epoch": 1, "losses": [0.5, None], "validation/depth/rmse": 0.5},
-        {"state": "done", "validation/depth/rmse": 0.5},
+        {"run_id": run_id, "epoch": 1, "losses": [0.5, None], "validation/depth/rmse": 0.5},
+        {"run_id": run_id, "state": "done", "validation/depth/rmse": 0.5},
     ]
 
 
@@ -109,13 +109,15 @@ def test_node_that_lacks_something_reports_it_and_trains_nothing(lacks, told, tm
 
 
 def test_failures_count_from_one_after_progress():
-    tracker = SimpleNamespace(run_epoch=lambda *_: None, run_retried=lambda *_: None)
+    tracker = SimpleNamespace(
+        run_epoch=lambda *_: None, run_retried=lambda *_: None, is_open=lambda _: True
+    )
     callback = tune._Callback(tracker, StopSignals())
     metadata = SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
     trial = SimpleNamespace(config={"run_id": "a"}, run_metadata=metadata, error_file=None)
 
     def fail_after(epoch):
-        callback.on_trial_result(0, [], trial, {"epoch": epoch, "losses": [1.0]})
+        callback.on_trial_result(0, [], trial, {"run_id": "a", "epoch": epoch, "losses": [1.0]})
         metadata.num_failures += 1  # as Tune does before it tells its callbacks
         callback.on_trial_recover(0, [], trial)
         return metadata.num_failures

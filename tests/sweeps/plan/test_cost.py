@@ -167,6 +167,27 @@ def test_price_after_tiny_runs_leaves_out_what_does_not_grow(tmp_path):
     assert found == (pytest.approx((2 + epochs) * 0.9), pytest.approx((2 + epochs) * 1.1))
 
 
+def test_runs_that_trained_together_price_packs_alone(tmp_path):
+    store = Store(tmp_path / "store")
+    alone, together, other = grid_specs(GRID)[:3]
+    finish(store, together)
+    packed = {"execution": {"packed": 4}, "wall_seconds": 10.0, "peak_memory_bytes": 9}
+    store.write_manifest(together.run_id(), packed)
+    assert costs([other], tmp_path, store=store).source == "the shipped cost model"
+    assert costs([other], tmp_path, store=store, packed=True).run_seconds[other.run_id()] == (
+        pytest.approx(9.0),
+        pytest.approx(11.0),
+    )
+    assert cost.observed_memory(store, [other]) == 0
+    assert cost.observed_memory(store, [other], packed=True) == 9
+    finish(store, alone, seconds=20.0)
+    assert costs([other], tmp_path, store=store).run_seconds[other.run_id()][0] == 18.0
+    store.remove(store.run_key(together.run_id()))
+    # Nothing is known of packs: what a run takes alone, no gain promised.
+    found = costs([other], tmp_path, store=store, packed=True)
+    assert found.run_seconds[other.run_id()][0] == 18.0
+
+
 def test_damaged_files_of_earlier_runs_are_ignored(tmp_path):
     store = Store(tmp_path / "store")
     runs = grid_specs(GRID)

@@ -69,6 +69,19 @@ def test_run_is_counted_from_start_to_end(progress, clock):
     assert progress.snapshot().seconds_left == pytest.approx((18 * 0.9, 18 * 1.1))
 
 
+def test_runs_that_train_together_are_as_fast_as_their_share(progress, clock):
+    for run_id in ("run2", "run3"):
+        progress.start(run_id)
+    for epoch in (1, 2, 3):
+        clock.now += 2
+        for run_id in ("run2", "run3"):
+            progress.trained(run_id, float(epoch))  # of two seconds one each
+            progress.epoch(run_id, epoch, [0.5, None])
+    # An epoch takes a second, as expected: 2 x 9 and 2 x 12 s remain for two slots.
+    assert progress.snapshot().seconds_left == pytest.approx((21 * 0.9, 21 * 1.1))
+    assert progress.seconds_trained == 6.0
+
+
 def test_range_of_paces_is_the_range_of_time_left(progress, clock):
     progress.start("run2")
     progress.start("run3")
