@@ -49,6 +49,9 @@ SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LINES = 10.0
 """Between two looks where there is no terminal, or the store is on object storage."""
 ACTIVE_STATES = ("preparing", "running")
+NEWS_SHARE = 0.02
+"""Of the runs that were done, by which they must be more until all are read again for the fronts of
+an active sweep; below fifty runs each counts."""
 UNREADABLE = (StoreError, OSError, KeyError, TypeError, ValueError, OverflowError)
 """What damaged files raise, whoever wrote them."""
 
@@ -100,8 +103,9 @@ class Watcher:
     ) -> None:
         self._store, self._name, self._clock = store, name, clock
         self._seen: View | None = None
-        self._fronts: tuple[object, tuple[str, ...]] = (None, ())
-        """What was planned and done when the lines on the fronts were computed, and these."""
+        self._fronts: tuple[Asked | None, int, tuple[str, ...]] = (None, 0, ())
+        """What was planned, and how many were done, when the lines on the fronts were computed, and
+        these."""
 
     def see(self) -> View:
         """Return how the sweep stands, or stood when object storage last answered.
@@ -141,10 +145,12 @@ class Watcher:
             state, note = "planned", f"{counted(len(run_ids), 'run')} planned, none begun"
         except UNREADABLE as error:
             state, note = "unreadable", f"status.json cannot be read: {printable(error)}"
-        known = (run_ids, plan.tuned, snapshot and snapshot.done)
-        if known != self._fronts[0] or snapshot is None:
-            self._fronts = (known, tuple(front_lines(store, Asked(run_ids, plan.tuned))))
-        return View(state, f"{name}: {note}", snapshot, self._fronts[1])
+        asked, done = Asked(run_ids, plan.tuned), 0 if snapshot is None else snapshot.done
+        known, done_then, _ = self._fronts
+        is_little = state in ACTIVE_STATES and abs(done - done_then) <= NEWS_SHARE * done_then
+        if snapshot is None or known != asked or (done != done_then and not is_little):
+            self._fronts = (asked, done, tuple(front_lines(store, asked)))
+        return View(state, f"{name}: {note}", snapshot, self._fronts[2])
 
 
 def _is_run_id(store: Store, name: str) -> bool:

@@ -15,6 +15,9 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is never read again
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tune would let as many wait for a place as the cluster has CPUs, and go through all at each
+    # event; an autoscaler sees them. Its own least number is this.
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # a stop costs at most an epoch, which is repeated
 }

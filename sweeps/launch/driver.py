@@ -126,6 +126,8 @@ def _launch(
     crashes: Counter[str] = Counter()
     suspects: dict[str, int] = {}
     """Run id -> how many suspects may go side by side in its round."""
+    written: set[str] = set()
+    """Runs whose specs are known to be in the store."""
     crashes_in_a_row = 0
     while _open_runs(plan, progress) and not signals.stop_asked:
         ended_before = tracker.num_ended
@@ -154,7 +156,8 @@ def _launch(
                     check_some_compatible(nodes, tracker.incompatible)
                     resources = replace(resources, not_on=frozenset(tracker.incompatible))
                 batch, slots = _next_batch(runs, suspects, tracker.busy, resources.slots)
-                store.for_each(lambda run_id: store.write_spec(progress.runs[run_id]), batch)
+                new = [run_id for run_id in batch if run_id not in written]
+                written.update(store.for_each(lambda i: store.write_spec(progress.runs[i]), new))
                 ended_before, requeued = tracker.num_ended, tracker.requeued.total()
                 run_round(
                     batch,

@@ -160,6 +160,13 @@ def test_fronts_are_computed_again_only_when_more_runs_are_done(store, monkeypat
     write_status(store, done=5)
     assert "1 point" in watcher.see().fronts[0]
     assert len(computed) == 2
+    # Of many runs each new one would cost a look at all.
+    counts = []
+    for done, state in ((100, "running"), (102, "running"), (103, "running"), (104, "finished")):
+        write_status(store, done=done, state=state)
+        watcher.see()
+        counts.append(len(computed))
+    assert counts == [3, 3, 4, 5]
 
 
 @pytest.mark.parametrize("content", DAMAGED_FILES)

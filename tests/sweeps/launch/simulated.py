@@ -12,7 +12,6 @@ import itertools
 import json
 import random
 import tempfile
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -119,8 +118,6 @@ class SimulatedCluster:
         self.runs_per_node, self.epochs, self.epoch_seconds = runs_per_node, epochs, epoch_seconds
         self.faults, self._random = faults, random.Random(0)
         self.now = 0.0
-        self.own_seconds = 0.0
-        """Of this process, that the simulation itself took."""
         self.num_events = 0
         self.training: set[TrackedActor] = set()
         self.max_training = 0
@@ -183,16 +180,6 @@ class SimulatedCluster:
         self.now = max(self.now, when)
         self.num_events += 1
         return bool(event())
-
-    @contextlib.contextmanager
-    def charged(self, *, back: bool = False) -> Iterator[None]:
-        """Count processor time as the simulation's own; `back`: as the driver's again."""
-        sign = -1.0 if back else 1.0
-        began = time.process_time()
-        try:
-            yield
-        finally:
-            self.own_seconds += sign * (time.process_time() - began)
 
     # Nodes.
 
@@ -331,13 +318,12 @@ class Actors:
 
     def next(self, timeout: float | None = None) -> bool:
         """Let time pass until Tune was told something."""
-        with self._cluster.charged():
-            self._cluster.crash_if_due(self)
-            self._place()
-            while self._cluster._events and self.num_total_actors:
-                if self._cluster._step():
-                    return True
-                self._place()  # a node has joined
+        self._cluster.crash_if_due(self)
+        self._place()
+        while self._cluster._events and self.num_total_actors:
+            if self._cluster._step():
+                return True
+            self._place()  # a node may have joined
         return False
 
     def _place(self) -> None:
@@ -372,14 +358,10 @@ class Actors:
             training = self._cluster.training
             training.add(tracked)
             self._cluster.max_training = max(self._cluster.max_training, len(training))
-            return self._told(tracked._on_start, tracked)
+            tracked._on_start(tracked)
+            return True
 
         self._cluster.at(self._cluster.now + START_SECONDS, started)
-
-    def _told(self, callback: Callable[..., Any], *arguments: Any) -> bool:
-        with self._cluster.charged(back=True):
-            callback(*arguments)
-        return True
 
     def schedule_actor_task(
         self,
@@ -396,9 +378,8 @@ class Actors:
             return  # a process that stops does so in its own time
         assert on_result is not None
         assert on_error is not None
-        with self._cluster.charged():
-            task = actor.task = (on_result, on_error)
-            after, report = self._cluster.report(actor)
+        task = actor.task = (on_result, on_error)
+        after, report = self._cluster.report(actor)
 
         def reported() -> bool:
             if actor.task is not task:
@@ -408,9 +389,11 @@ class Actors:
                 actor.task = task
                 return self.lose(actor)
             if isinstance(report, Exception):
-                return self._told(on_error, tracked_actor, report)
+                on_error(tracked_actor, report)
+                return True
             self._cluster.note(actor.run_id, report)
-            return self._told(on_result, tracked_actor, {"run_id": actor.run_id, **report})
+            on_result(tracked_actor, {"run_id": actor.run_id, **report})
+            return True
 
         self._cluster.at(self._cluster.now + after, reported)
 
@@ -423,9 +406,9 @@ class Actors:
         self._failed.add(tracked)
         self._leave(tracked)
         if tracked._on_error:
-            self._told(tracked._on_error, tracked, error)
+            tracked._on_error(tracked, error)
         if task is not None:
-            self._told(task[1], tracked, error)
+            task[1](tracked, error)
         return True
 
     def _leave(self, tracked: TrackedActor) -> None:
@@ -457,9 +440,9 @@ class Actors:
             if self._live.get(tracked_actor) is not actor:
                 return False
             self._leave(tracked_actor)
-            return bool(tracked_actor._on_stop) and self._told(
-                tracked_actor._on_stop, tracked_actor
-            )
+            if tracked_actor._on_stop:
+                tracked_actor._on_stop(tracked_actor)
+            return True
 
         self._cluster.at(self._cluster.now, stopped)
         return True

@@ -61,6 +61,10 @@ def played_training(marks: Path):
         with store.run_lock(run_id):
             for epoch in (1, 2):
                 on_epoch(EpochRecord(epoch, [0.5, None], [1.0, 1.0], None, None, 0.1, {}, 0.0))
+            if what == "goes alone":
+                Path(folder, "alone").touch(exist_ok=False)
+                time.sleep(0.3)
+                Path(folder, "alone").unlink()
             if what == "takes long":
                 while True:
                     time.sleep(0.05)
@@ -80,22 +84,56 @@ def played_training(marks: Path):
     return train
 
 
-def play(
-    root: Path, marks: Path, specs, *, ray=None, run_round=tune.tune_round, seconds=1e9,
-    execution=None,
-):  # fmt: skip
+def play(root: Path, marks: Path, specs, *, ray=None, seconds=1e9, **options):
     """Launch `specs` with the played training; return store, progress and what was said."""
     store, display = Store(root), Said()
     with StopSignals(time.monotonic() + seconds) as signals:
         progress = launch_specs(
             store, specs, signals, display=display, session=ray, train=played_training(marks),
-            run_round=run_round, execution=execution,
+            **options,
         )  # fmt: skip
     return store, progress, display.texts
 
 
 def trials(marks: Path, run_id: str) -> list[list[str]]:
     return [line.split() for line in (marks / f"{run_id}.trials").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_crash_of_fit_under_real_workers_loses_nothing(tmp_path, marks):
+    # The first of this file: it starts a Ray of its own, and the others share one.
+    specs = grid_specs(GRID)[:6]
+    num_rounds = 0
+
+    class Crashing:
+        """Passes on to the tracker until three runs have ended, then takes fit() down."""
+
+        def __init__(self, tracker):
+            self._tracker, self._num_ended = tracker, 0
+
+        def __getattr__(self, name):
+            return getattr(self._tracker, name)
+
+        def run_ended(self, run_id, state):
+            self._num_ended += run_id in self._tracker.progress.running
+            self._tracker.run_ended(run_id, state)
+            if self._num_ended == 3:
+                raise RuntimeError("Caught unexpected exception: out of memory")
+
+    def run_round(run_ids, trainable, resources, tracker, signals, scratch):
+        nonlocal num_rounds
+        num_rounds += 1
+        heard = Crashing(tracker) if num_rounds == 1 else tracker
+        tune.tune_round(run_ids, trainable, resources, heard, signals, scratch)
+
+    store, progress, said = play(tmp_path / "store", marks, specs, run_round=run_round)
+    assert num_rounds > 1
+    assert progress.done == {spec.run_id() for spec in specs}
+    assert sum("Ray Tune ended early" in text for text in said) == 1
+    done_before = [spec.run_id() for spec in specs][:2]
+    assert [len(trials(marks, run_id)) for run_id in done_before] == [1, 1]
+    assert store.done(progress.runs) == set(progress.runs)
+    assert not list(Path("/tmp").glob(f"{session.SCRATCH_PREFIX}{os.getpid()}-*"))
 
 
 def test_processes_are_reused_and_failures_treated_by_their_kind(
@@ -182,6 +220,20 @@ def test_size_of_packs_is_measured_in_a_process_of_rays(ray):
 
 
 @pytest.mark.slow
+def test_one_at_a_time_means_one_in_one_process(tmp_path, marks, ray):
+    specs = grid_specs(GRID)[:4]
+    ids = [spec.run_id() for spec in specs]
+    for run_id in ids:
+        (marks / run_id).write_text("goes alone")
+    execution = Execution(concurrency=1)
+    _, progress, _ = play(tmp_path / "store", marks, specs, ray=ray, execution=execution)
+    assert progress.done == set(ids)
+    noted = [trials(marks, run_id) for run_id in ids]
+    assert [len(of_run) for of_run in noted] == [1] * 4
+    assert len({pid for ((pid, *_),) in noted}) == 1
+
+
+@pytest.mark.slow
 def test_runs_stopped_at_the_deadline_are_resumed(tmp_path, marks, ray):
     specs = grid_specs(GRID)[:4]
     for spec in specs:
@@ -197,39 +249,3 @@ def test_runs_stopped_at_the_deadline_are_resumed(tmp_path, marks, ray):
     store, progress, _ = play(tmp_path / "store", marks, specs, ray=ray)
     assert progress.done == {spec.run_id() for spec in specs}
     assert {len(trials(marks, run_id)) for run_id in begun} <= {2}
-
-
-@pytest.mark.slow
-def test_crash_of_fit_under_real_workers_loses_nothing(tmp_path, marks):
-    specs = grid_specs(GRID)[:6]
-    num_rounds = 0
-
-    class Crashing:
-        """Passes on to the tracker until three runs have ended, then takes fit() down."""
-
-        def __init__(self, tracker):
-            self._tracker, self._num_ended = tracker, 0
-
-        def __getattr__(self, name):
-            return getattr(self._tracker, name)
-
-        def run_ended(self, run_id, state):
-            self._num_ended += run_id in self._tracker.progress.running
-            self._tracker.run_ended(run_id, state)
-            if self._num_ended == 3:
-                raise RuntimeError("Caught unexpected exception: out of memory")
-
-    def run_round(run_ids, trainable, resources, tracker, signals, scratch):
-        nonlocal num_rounds
-        num_rounds += 1
-        heard = Crashing(tracker) if num_rounds == 1 else tracker
-        tune.tune_round(run_ids, trainable, resources, heard, signals, scratch)
-
-    store, progress, said = play(tmp_path / "store", marks, specs, run_round=run_round)
-    assert num_rounds > 1
-    assert progress.done == {spec.run_id() for spec in specs}
-    assert sum("Ray Tune ended early" in text for text in said) == 1
-    done_before = [spec.run_id() for spec in specs][:2]
-    assert [len(trials(marks, run_id)) for run_id in done_before] == [1, 1]
-    assert store.done(progress.runs) == set(progress.runs)
-    assert not list(Path("/tmp").glob(f"{session.SCRATCH_PREFIX}{os.getpid()}-*"))

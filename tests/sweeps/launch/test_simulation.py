@@ -82,7 +82,9 @@ def test_every_run_ends_once_whatever_happens(tmp_path):
         assert (sweep.store.error(run_id) is None) == is_done
         left = ("run_retried", "run_requeued", "run_busy", "round_crashed")
         ended = sum(events[f"run_{state}"] for state in ("done", "failed"))
-        assert events["run_started"] == ended + sum(events[name] for name in left)
+        ended += sum(events[name] for name in left)
+        # A process that is lost while it starts is tried again without having been started.
+        assert ended - events["run_retried"] <= events["run_started"] <= ended
     all_said = Counter[str]()
     for events in said.values():
         all_said += events
@@ -91,6 +93,8 @@ def test_every_run_ends_once_whatever_happens(tmp_path):
     assert all_said["run_done_elsewhere"] == 2
     assert all_said["round_crashed"] >= 8
     assert all_said["run_retried"] >= 10
+    # One each for writing it, and two looks at what earlier runs took: Ray was started twice.
+    assert sweep.requests["read", "spec.json"] <= 3 * 100
     # Suspects go in parts, and what a node loses is mostly tried again within its round.
     assert len(sweep.rounds) < 20
     folder = sweep.store.sweep_folder("mine")
