@@ -405,6 +405,27 @@ class Prioritised(Weighting):
         given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
         self.register_buffer("priorities", given, persistent=False)
 
+    def set_priorities(self, priorities: Sequence[float]) -> None:
+        """Change the priorities between two steps; the next call weights by the new ones.
+
+        All that was learnt of the losses stays. A later `state_dict()` is that of a weighting with
+        the new priorities.
+
+        Args:
+            priorities: one positive number a task, in the order of the tasks, summing to 1.
+
+        Raises:
+            ValueError: for priorities outside these ranges.
+        """
+        given = torch.tensor(check_priorities(priorities, self.tasks), dtype=torch.float64)
+        before = self.priorities.clone()
+        self.priorities.copy_(given)
+        self._ranks_agree = False  # they may have been given different ones
+        self._after_priorities(before)
+
+    def _after_priorities(self, before: Float[Tensor, " tasks"]) -> None:
+        """Turn the weights in force, set under the priorities `before`, to the present ones."""
+
     def _settings(self) -> dict[str, Any]:
         return super()._settings() | {"priorities": self.priorities.tolist()}
 

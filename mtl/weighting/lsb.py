@@ -87,6 +87,19 @@ class LSB(Prioritised):
         """Alpha D_i behind the weights now in force; None before the third period."""
         return self.current_difficulties.clone() if self.periods_ended >= 2 else None
 
+    def _after_priorities(self, before: Tensor) -> None:
+        # The share of task i, softmax(log pi_i + ...), is multiplied by pi_i / before_i and they
+        # sum to 1 again; L / l_i stay. The clamp binds periods and not this.
+        factors = self.priorities / before
+        scales = torch.where(self.has_mean, self.current_weights * self.last_means, 0.0)
+        moved = (scales * factors).sum()
+        scale = torch.where(moved > 0, scales.sum() / moved, torch.ones_like(moved))
+        weights = self.current_weights * factors * scale
+        self.current_weights.copy_(torch.where(self.has_mean, weights, self.priorities))
+        ones = torch.ones_like(weights)
+        difficulties = self.current_difficulties * scale
+        self.current_difficulties.copy_(torch.where(self.has_mean, difficulties, ones))
+
     def _update_weights(self, means: Tensor, counted: Tensor, epochs: float) -> None:
         self.periods_ended += 1
         self.epochs_elapsed += epochs

@@ -305,3 +305,36 @@ def test_torchjd_is_needed_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch
             ValueError, match=f"torchjd:{name}.*pip install 'loss-scale-balancing\\[torchjd\\]'"
         ):
             build(f"torchjd:{name}")
+
+
+@pytest.mark.parametrize("method", sorted(m for m in METHODS if METHODS[m].takes_priorities))
+def test_priorities_changed_between_steps_are_as_if_they_had_always_been(method: str) -> None:
+    losses, after = series(3, 2, 3), (0.5, 0.2, 0.3)
+    changed, unchanged, always = build(method), build(method), build(method)
+    always.set_priorities(after)
+    for weighting in (changed, unchanged, always):
+        run(weighting, losses)
+    changed.set_priorities(after)
+    unchanged.set_priorities(unchanged.priorities.tolist())
+    resumed = build_weighting(method, changed.tasks, after)
+    resumed.load_state_dict(changed.state_dict())
+    with pytest.raises(ValueError, match="priorities"):
+        unchanged.load_state_dict(changed.state_dict())
+    again = build(method)
+    run(again, losses)
+    torch.testing.assert_close(unchanged.weights, again.weights)
+    # The weights of lsb go on from the overall loss under the old ones: a common factor.
+    factor = 1.0 if method != "lsb" else always.weights.sum() / changed.weights.sum()
+    for values in series(1, 2, 3)[0]:
+        overall, expected = changed(values), always(values)
+        torch.testing.assert_close(factor * changed.weights, always.weights)
+        torch.testing.assert_close(factor * overall, expected)
+        assert torch.equal(resumed(values), overall)
+
+
+def test_impossible_priorities_are_refused_and_change_nothing() -> None:
+    weighting = build("fixed")
+    before = weighting.weights
+    with pytest.raises(ValueError, match="sum to 1"):
+        weighting.set_priorities((0.5, 0.2, 0.2))
+    assert torch.equal(weighting.weights, before)

@@ -197,3 +197,26 @@ def test_clamp_that_never_binds_changes_nothing(
         feed(lsb(priorities), means), feed(lsb(priorities, clamp=1e30), means), strict=True
     ):
         assert torch.equal(free, clamped)
+
+
+@given(means=st.lists(st.lists(loss, min_size=3, max_size=3), max_size=4))
+@settings(max_examples=30)
+def test_changed_priorities_are_those_of_the_whole_training_up_to_a_common_factor(
+    means: list[list[float]],
+) -> None:
+    # The shares in the overall loss follow from losses and priorities alone.
+    after = (0.6, 0.3, 0.1)
+    changed, always = lsb((0.2, 0.3, 0.5), 0.5), lsb(after, 0.5)
+    feed(changed, means)
+    feed(always, means)
+    changed.set_priorities(after)
+    for _ in range(2):
+        torch.testing.assert_close(
+            changed.weights / changed.weights.sum(), always.weights / always.weights.sum()
+        )
+        ours, theirs = changed.difficulties, always.difficulties
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs)
+        feed(changed, [[0.5, 1.0, 2.0]])
+        feed(always, [[0.5, 1.0, 2.0]])
