@@ -8,6 +8,8 @@ from mtl.spec.run import (
     Runtime,
     check_priorities,
     equal_priorities,
+    forked,
+    trunk_of,
 )
 from mtl.spec.sections import DATASETS, SPLITS, TASKS, DataSpec, NetworkSpec, OptimizerSpec
 
@@ -26,5 +28,7 @@ __all__ = [
     "Spec",
     "check_priorities",
     "equal_priorities",
+    "forked",
     "read_spec",
+    "trunk_of",
 ]

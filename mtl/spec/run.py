@@ -59,6 +59,9 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "code": {},
     "regularizers": True,
     "selection": "last",
+    "trunk": None,
+    "forked_after": None,
+    "optimizer.schedule_epochs": None,
 }
 """Dotted field name -> value at which the field leaves the canonical form (see above)."""
 
@@ -104,6 +107,10 @@ class RunSpec:
     selection: Literal["last", "validation"] = "last"
     """Which epoch counts: the last, or the one with the least validation error (geometric mean
     over the tasks, `mtl.training.checkpoint`); never by the test split."""
+    trunk: str | None = None
+    """Run id of the training that a forked run goes on from: `trunk_of` this run."""
+    forked_after: int | None = None
+    """Epochs that the trunk trained for it; its own are those after them."""
     data: DataSpec = field(default_factory=DataSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -144,6 +151,25 @@ class RunSpec:
             resolved["network"] = replace(self.network, cross_stitch_own_share=1 / len(self.tasks))
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
+        self._check_fork()
+
+    def _check_fork(self) -> None:
+        if (self.trunk is None) != (self.forked_after is None):
+            raise UsageError(
+                "Expected trunk and forked_after together, got "
+                f"trunk {self.trunk!r} and forked_after {self.forked_after}. `forked` sets both."
+            )
+        if self.forked_after is None:
+            return
+        if self.priorities is None:
+            raise UsageError(
+                f"Expected a method that takes priorities for a forked run, got {self.method!r}."
+            )
+        if not 1 <= self.forked_after < self.epochs:
+            raise UsageError(
+                f"Expected forked_after from 1 to {self.epochs - 1}, one less than epochs, got "
+                f"{self.forked_after}."
+            )
 
     def _check_needs(self, needs: MethodNeeds) -> None:
         self._check_period(needs.has_periods)
@@ -168,6 +194,11 @@ class RunSpec:
         network = self.network
         parts = (self.method, *self.tasks, network.architecture, network.encoder)
         return tuple(name for name in parts if is_reference(name))
+
+    @property
+    def own_epochs(self) -> int:
+        """Epochs that the run trains itself: those of its trunk are not among them."""
+        return self.epochs - (self.forked_after or 0)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -240,6 +271,30 @@ class RunSpec:
         return content_id(canonical)
 
 
+def trunk_of(spec: RunSpec, epochs: int) -> RunSpec:
+    """Return the first `epochs` epochs of a run at equal priorities, a run of its own.
+
+    Its learning rates are those of the whole schedule, so that it is the beginning of `spec`
+    trained at equal priorities, bit for bit.
+    """
+    optimizer = spec.optimizer
+    if optimizer.schedule != "constant" or optimizer.warmup_share > 0:
+        optimizer = replace(optimizer, schedule_epochs=optimizer.schedule_epochs or spec.epochs)
+    return replace(
+        spec, epochs=epochs, priorities=None, selection="last", trunk=None, forked_after=None,
+        optimizer=optimizer,
+    )  # fmt: skip
+
+
+def forked(spec: RunSpec, after: int) -> RunSpec:
+    """Return the run that goes on from the trunk of `spec` after so many epochs.
+
+    Raises:
+        ValueError: if its method takes no priorities, or nothing is left to train.
+    """
+    return replace(spec, trunk=trunk_of(spec, after).run_id(), forked_after=after)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """How a run is executed.
@@ -254,8 +309,9 @@ class Runtime:
     """Threads for torch on the CPU. Runs side by side use the cores better than threads do."""
     data_root: str | None = None
     """Folder of prepared data; None means the user's cache folder."""
-    keep: Literal["none", "final", "all"] = "final"
-    """What stays of a finished run's checkpoint: nothing, the weights, or every epoch's."""
+    keep: Literal["none", "final", "last", "all"] = "final"
+    """What stays of a finished run's checkpoint: nothing, the weights, these and the whole last
+    checkpoint, from which runs can be forked, or every epoch's."""
     checkpoint_seconds: float = 10.0
     """Between two checkpoints of a running run at least; the last one is always written. A run that
     is killed trains again what its newest checkpoint does not have; one that is stopped or fails

@@ -139,6 +139,9 @@ class OptimizerSpec:
     """After the warm-up: `linear` and `cosine` fall to 0 at the end of the last step."""
     warmup_share: float = 0.0
     """Share of all steps over which the learning rate rises linearly from 0."""
+    schedule_epochs: int | None = None
+    """Epochs that schedule and warm-up count as all; None: those of the run. More than those for a
+    run that is the beginning of a longer one."""
     max_gradient_norm: float | None = None
     """The gradient of the overall loss is shortened to this norm; None leaves it alone."""
 
@@ -148,6 +151,8 @@ class OptimizerSpec:
         check_positive("optimizer.learning_rate", self.learning_rate)
         if self.max_gradient_norm is not None:
             check_positive("optimizer.max_gradient_norm", self.max_gradient_norm)
+        if self.schedule_epochs is not None:
+            check_at_least("optimizer.schedule_epochs", self.schedule_epochs, 1)
         check_positive("optimizer.epsilon", self.epsilon)
         for name in ("weight_decay", "beta1", "beta2", "warmup_share"):
             value = getattr(self, name)

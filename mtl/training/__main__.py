@@ -54,7 +54,7 @@ def _parser() -> Parser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--data-root", help="folder of prepared data (default: user's cache)")
-    parser.add_argument("--keep", default="final", help="none, final or all (default: final)")
+    parser.add_argument("--keep", default="final", help="none, final, last or all (default: final)")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=Runtime.checkpoint_seconds, metavar="SECONDS",
         help="between two checkpoints at least; a killed run repeats what came after (%(default)s)",

@@ -30,8 +30,8 @@ from mtl.records import (
 from mtl.spec.tasks import declared_task
 from mtl.store import Store
 
-Keep = Literal["none", "final", "all"]
-"""What stays of a finished run's checkpoints: nothing, the weights, or every epoch's."""
+Keep = Literal["none", "final", "last", "all"]
+"""What stays of a finished run's checkpoints; see `mtl.spec.Runtime`."""
 
 
 Trained = Mapping[str, Any]
@@ -264,6 +264,15 @@ def load_checkpoint(store: Store, run_id: str, trained: Trained, device: torch.d
     held = content["selected"]
     selected = None if held is None else Selected(**held)
     return Progress(content["epoch"], content["seconds"], selected)
+
+
+def has_checkpoint(store: Store, run_id: str) -> bool:
+    """Return whether the latest checkpoint of a run is there, from which it goes on."""
+    try:
+        store.read_large(_key(store, run_id, LATEST))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def save_weights(store: Store, run_id: str, network: nn.Module, keep: Keep) -> None:

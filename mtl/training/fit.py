@@ -19,7 +19,7 @@ from mtl.data.sample import DataInfo
 from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError, UsageError
 from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
-from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime
+from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime, equal_priorities, trunk_of
 from mtl.spec.code import check_code
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
@@ -31,6 +31,7 @@ from mtl.training.checkpoint import (
     CheckpointWriter,
     Progress,
     Selected,
+    has_checkpoint,
     is_better,
     load_checkpoint,
     load_weights,
@@ -50,6 +51,7 @@ from mtl.training.manifest import (
 from mtl.training.samples import samples_of
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
 from mtl.weighting import build_weighting
+from mtl.weighting.base import Prioritised
 
 OnEpoch = Callable[[EpochRecord], None]
 
@@ -79,13 +81,13 @@ def fit(
         ValueError: if this code cannot compute the spec.
     """
     check_computable(spec)
-    run_id = store.write_spec(spec)
+    run_id, here = store.write_spec(spec), runtime or Runtime()
     with store.run_lock(run_id):
         done = store.result(run_id)
-        if done is not None:
+        if done is not None and (here.keep != "last" or has_checkpoint(store, run_id)):
             return done
         with failure_on_record(store, run_id):
-            return Run(spec, store, runtime or Runtime()).train(on_epoch)
+            return Run(spec, store, here).train(on_epoch)
 
 
 def check_computable(spec: RunSpec) -> None:
@@ -292,6 +294,8 @@ class Run:
             "network": self.network, "weighting": self.weighting, "optimizer": self.optimizer,
         }  # fmt: skip
         progress = load_checkpoint(store, run_id, self._trained, self.device)
+        if progress.epoch == 0 and spec.trunk is not None:
+            progress = self._forked(spec.trunk)
         self.epoch, self._selected = progress.epoch, progress.selected
         self.started -= progress.seconds.get("wall", 0.0)
         self.device_seconds += progress.seconds.get("device", 0.0)
@@ -318,6 +322,35 @@ class Run:
             store, run_id, self.runtime.keep, self.runtime.checkpoint_seconds, self.device
         )
         return self._checkpoints
+
+    def _forked(self, trunk: str) -> Progress:
+        """Take up where the trunk ended: its state, at this run's priorities, and its records."""
+        spec, store, weighting = self.spec, self.store, self.weighting
+        after = spec.forked_after
+        assert after is not None
+        assert spec.priorities is not None
+        if trunk_of(spec, after).run_id() != trunk:
+            raise UsageError(
+                f"Expected the trunk of run {self.run_id}, {trunk_of(spec, after).run_id()}, got "
+                f"{trunk}. `mtl.spec.forked` sets both."
+            )
+        if not isinstance(weighting, Prioritised):
+            raise UsageError(
+                f"Expected a method whose priorities can change for a forked run, got "
+                f"{spec.method!r}. Derive it from mtl.weighting.base.Prioritised."
+            )
+        weighting.set_priorities(equal_priorities(spec.tasks))
+        progress = load_checkpoint(store, trunk, self._trained, self.device)
+        if progress.epoch != after:
+            found = f"that after epoch {progress.epoch}" if progress.epoch else "none"
+            raise StoreError(
+                f"Expected the checkpoint after epoch {after} of run {trunk} in {store.place('')}, "
+                f"from which run {self.run_id} goes on, got {found}. Train it first, with "
+                "--keep last."
+            )
+        weighting.set_priorities(spec.priorities)
+        store.write_epochs(self.run_id, store.epochs(trunk)[:after])
+        return Progress(after)
 
     @property
     def has_epochs_left(self) -> bool:
@@ -369,7 +402,7 @@ class Run:
     def step(self, batch: Batch) -> None:
         """Take an optimizer step."""
         spec = self.spec
-        num_steps = spec.epochs * spec.steps_per_epoch
+        num_steps = (spec.optimizer.schedule_epochs or spec.epochs) * spec.steps_per_epoch
         self._learning_rate = learning_rate_at(spec.optimizer, self._step, num_steps)
         self._take_step(batch, self._learning_rate)
         self._step += 1

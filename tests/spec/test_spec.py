@@ -10,7 +10,7 @@ import sys
 import pytest
 import timm
 
-from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime, check_priorities
+from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime, check_priorities, forked, trunk_of
 from mtl.spec import run as spec_module
 from mtl.spec.encoders import TESTED_ENCODERS, known_encoders
 from mtl.spec.methods import METHODS
@@ -109,6 +109,7 @@ OTHER_VALUES = {
     "encoder_stride": 16,
     "decoder_widths": [64, 48, 32, 24, 16, 8],
     "schedule": "linear",
+    "schedule_epochs": 2000,
     "warmup_share": 0.1,
     "weight_decay": 0.1,
     "beta1": 0.8,
@@ -127,8 +128,11 @@ OTHER_VALUES = {
     "max_gradient_norm": 1.0,
 }
 FIELDS = flat(RunSpec().to_dict())
-SINGLE_VALUED = {"data.name": "other", "data.version": 2, "data.prepared": "other"}
-"""Fields of one known value in this release, and a value that is refused."""
+SINGLE_VALUED = {
+    "data.name": "other", "data.version": 2, "data.prepared": "other",
+    "trunk": "0" * 16, "forked_after": 1,
+}  # fmt: skip
+"""Fields of one known value in this release or on their own, and a value that is refused."""
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -143,6 +147,12 @@ def test_every_field_enters_the_identity(name):
     resolved = {"tasks": "loss_units.", "method": "method_options."}.get(name, "nothing")
     values = {key: value for key, value in FIELDS.items() if not key.startswith(resolved)}
     assert RunSpec.from_dict(nested(values | {name: other})).run_id() != RunSpec().run_id()
+
+
+def test_fork_is_a_run_of_its_own():
+    specs = [RunSpec(), forked(RunSpec(), 1), forked(RunSpec(), 2)]
+    specs += [dataclasses.replace(specs[1], trunk="0" * 16), trunk_of(specs[1], 1)]
+    assert len({spec.run_id() for spec in specs}) == 5
 
 
 def test_hash_of_prepared_data_enters_the_identity():
