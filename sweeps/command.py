@@ -13,19 +13,20 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
+from mtl.records import LATEST
 from mtl.spec import RunSpec, Spec
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
-from sweeps.plan import Grid, Plan, grid_specs, make_plan
+from sweeps.plan import Grid, Plan, grid_specs, make_plan, trunks_of
 from sweeps.plan.cost import (
     Estimate,
     StepKey,
@@ -187,6 +188,29 @@ def prepare_data(
     check_tasks(networks, command.runtime.data_root)
 
 
+def missing_trunks(store: Store | None, plan: Plan) -> list[RunSpec]:
+    """Return the trunks from which runs of a plan that are not done go on, and that must train.
+
+    A trunk that is done counts only with its last checkpoint.
+    """
+    networks = [spec for spec in plan.specs if isinstance(spec, RunSpec) and spec.trunk]
+    if store is None or not networks:
+        return trunks_of(networks)
+    done = store.done([spec.run_id() for spec in networks])
+    waiting = trunks_of(spec for spec in networks if spec.run_id() not in done)
+    is_done = store.done([trunk.run_id() for trunk in waiting])
+    return [
+        trunk
+        for trunk in waiting
+        if not (
+            (run_id := trunk.run_id()) in is_done
+            and any(
+                name.startswith(LATEST) for name in store.names(store.run_key(run_id, "checkpoint"))
+            )
+        )
+    ]
+
+
 def epochs_before(store: Store, run_ids: Collection[str]) -> dict[str, int]:
     """Return run id -> epochs from whose end an unfinished run goes on."""
 
@@ -269,7 +293,15 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
         notes.append(refinement_note(command.refine, to_come))
     failed = set() if command.execution.retry_failed else in_state(runs, "failed")
     steps, measured = probed(command, plan.specs, slots)
-    cost = expected_cost(command, plan.without(done | failed), store, slots, steps)
+    to_do = plan.without(done | failed)
+    trunks = {trunk.run_id(): trunk for trunk in missing_trunks(store, plan)}
+    if trunks:
+        first = next(iter(trunks.values()))
+        notes.append(
+            f"Before them {counted(len(trunks), 'trunk')} of {counted(first.epochs, 'epoch')} at "
+            "equal priorities, from which they are forked; the time has them in it."
+        )
+    cost = expected_cost(command, {**trunks, **to_do}, store, slots, steps)
     if command.as_json:
         print(json.dumps(plan_json(plan, done, cost, to_come)))
         return
@@ -379,7 +411,7 @@ class _Trained:
     progress: SweepProgress
     journal: Journal
     was_stopped: bool
-    """By a signal, which was printed."""
+    """By a signal or without its trunks, which was printed."""
 
     @property
     def is_complete(self) -> bool:
@@ -405,6 +437,9 @@ class _Trainer:
     def train_all(self, plan: Plan) -> _Trained:
         """Train the grid, then what --refine adds; asked again, go on where that was left."""
         store, num_points = self.store, self.command.refine
+        without_trunks = self._train_trunks(plan)
+        if without_trunks is not None:
+            return without_trunks
         if num_points is None:
             return self._train(plan)
         grid = None
@@ -429,17 +464,41 @@ class _Trainer:
             refined.journal.status(snapshot, end_state(snapshot), now=True)
         return refined
 
-    def _train(self, plan: Plan, *, more_follows: bool = False) -> _Trained:
+    def _train_trunks(self, plan: Plan) -> _Trained | None:
+        """Train the trunks that forked runs of the plan wait for; None once all are there."""
+        trunks = make_plan(plan.name, plan.kind, missing_trunks(self.store, plan))
+        if not trunks.specs:
+            return None
+        print(f"First {counted(len(trunks.specs), 'trunk')}, at equal priorities.")
+        trained = self._train(trunks, more_follows=True, are_trunks=True)
+        if trained.is_complete:
+            return None
+        if trained.was_stopped:
+            return trained
+        say_failed(self.store, trunks, trained.progress.failed)
+        snapshot = trained.progress.snapshot()
+        if not snapshot.is_over:
+            print(out_of_time_text(snapshot, self.command.execution.budget_hours), file=sys.stderr)
+        return replace(trained, was_stopped=True)
+
+    def _train(
+        self, plan: Plan, *, more_follows: bool = False, are_trunks: bool = False
+    ) -> _Trained:
         """Train those runs of `plan` that are not done.
 
         Args:
             plan: the runs.
             more_follows: the sweep is not finished with them: more are planned once all are done.
+            are_trunks: no report is on them, and their state stays.
         """
         store, command = self.store, self.command
+        if are_trunks:
+            command = replace(command, runtime=replace(command.runtime, keep="last"))
         specs = plan.runs
         runs = read_runs(store, plan.run_ids, specs)
         done, failed = in_state(runs, "done"), in_state(runs, "failed")
+        if are_trunks:  # what is done lacks its state
+            done = set()
         # A result means nothing without its spec, which may be damaged.
         store.for_each(lambda run_id: store.write_spec(specs[run_id]), sorted(done))
         if command.execution.retry_failed:
@@ -457,15 +516,21 @@ class _Trainer:
         )
         size = sum(stored_bytes(spec, command.runtime) for spec in to_train.values())
         check_machine(command, store, to_train.values(), size)
-        journal = Journal(store, plan)
+        journal = Journal(store, plan, reported=not are_trunks)
         print(sums_text(plan, done, failed, cost, self.slots, command.execution.pack), flush=True)
         has_ended = True
         if to_train:
-            has_ended = self._launch(plan, progress, journal, more_follows=more_follows)
+            has_ended = self._launch(command, plan, progress, journal, more_follows=more_follows)
         return _Trained(plan, progress, journal, was_stopped=not has_ended)
 
     def _launch(
-        self, plan: Plan, progress: SweepProgress, journal: Journal, *, more_follows: bool
+        self,
+        command: Command,
+        plan: Plan,
+        progress: SweepProgress,
+        journal: Journal,
+        *,
+        more_follows: bool,
     ) -> bool:
         """Prepare the data and launch.
 
@@ -475,7 +540,6 @@ class _Trainer:
         from sweeps.launch.session import Session, workers_for
         from sweeps.status.display import make_display
 
-        command = self.command
         to_train = plan.without(progress.done | progress.failed)
         journal.event("started", num_runs=len(plan.specs), num_done=len(progress.done))
         with (

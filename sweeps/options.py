@@ -37,6 +37,7 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "preset": ("preset", str),
     "baselines": ("baselines", bool),
     "refine": ("refine", int),
+    "fork_at": ("fork_at", float),
     "architectures": ("network.architecture", None),
     "epochs": ("epochs", None),
     "dataset": ("data.name", None),
@@ -47,6 +48,8 @@ FLAGS_ONLY = {
     "tasks": "--tasks",
     "method": "--methods",
     "seed": "--seeds N (0 to N-1)",
+    "trunk": "--fork-at",
+    "forked_after": "--fork-at",
     "numerics_version": "the release of the code",
 }
 """Fields that --set and the YAML file do not take -> what sets them."""
@@ -143,7 +146,7 @@ def _request(given: argparse.Namespace) -> Request:
     line: Request = {}
     for name in FLAGS:
         if getattr(given, name) is not None:
-            _put_flag(line, name, getattr(given, name), f"--{name}")
+            _put_flag(line, name, getattr(given, name), f"--{name.replace('_', '-')}")
     if given.encoder_weights is not None:
         values = (weights_file_id(given.encoder_weights),)
         _put(line, "network.encoder_weights", Setting("--encoder-weights", None, values))
@@ -199,6 +202,12 @@ def make_parser(
         type=int,
         metavar="N",
         help="then N more priorities, in the widest gaps of the measured validation front",
+    )
+    what(
+        "--fork-at",
+        type=float,
+        metavar="SHARE",
+        help="of the epochs: until then one training at equal priorities serves all priorities",
     )
     what("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
     what("--epochs", type=int, metavar="N")
@@ -422,6 +431,7 @@ def _asked_grid(
         fields={k: v for k, v in table.fields.items() if k not in axes},
         axes={**table.axes, **axes},
         baselines=flags.get("baselines", table.baselines),
+        fork_at=flags.get("fork_at", table.fork_at),
     )
     check_grid(grid)
     if "refine" in flags:

@@ -18,6 +18,7 @@ COMPARED = (
     "method",
     "priorities",
     "seed",
+    "trunk",
     "method_options",
     "period_epochs",
     "period_steps",

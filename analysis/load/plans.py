@@ -119,13 +119,14 @@ def planned_or_present(
 ) -> list[str]:
     """Return every run id that a plan of the stores lists, in order, then the others present.
 
-    Runs that a search paused only where another store has their result; none of the runs by which a
-    search found its points, unless another sweep plans it too. `plans` are those of the stores, if
+    Runs that a search paused only where another store has their result; none of the trunks of
+    forked runs and of the runs by which a search found its points, unless another sweep plans it
+    too. `plans` are those of the stores, if
     they were read already.
     """
     held = [plan for _, plan in (plans_of(stores) if plans is None else plans)]
     planned = [run_id for plan in held for run_id in plan.reported]
-    steps = {run_id for plan in held if plan.tuned for run_id in plan.run_ids} - {*planned}
+    steps = {run_id for plan in held for run_id in plan.run_ids} - {*planned}
     present = [run_id for store in stores for run_id in store.run_ids()]
     done = {run_id for store in stores for run_id in store.done(present)}
     open_runs = [run_id for run_id in present if run_id not in done]

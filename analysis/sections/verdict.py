@@ -77,6 +77,7 @@ def verdict(findings: Findings) -> Verdict:
             *_against_prior(findings),
         ),
         caveats=(
+            *_forked(findings),
             *_first(left_out, "pairs that are compared in part"),
             *([DATA_CAVEATS[data]] if data in DATA_CAVEATS else []),
             *_incomplete(findings),
@@ -130,6 +131,18 @@ def _without_result(findings: Findings) -> list[str]:
         if places:
             sentences.append(f"{arm} has no result for {first_listed(places, MAX_NAMED)}.")
     return _first(sentences, "methods with gaps")
+
+
+def _forked(findings: Findings) -> list[str]:
+    """Say that the runs were forked from trunks, where they were."""
+    after = findings.provenance.common.get("forked_after")
+    if after is None:
+        return []
+    return [
+        f"Forked runs: until epoch {after} of {findings.provenance.common['epochs']} one training "
+        "at equal priorities served all priorities of a method and seed. A front of whole "
+        "trainings may lie elsewhere."
+    ]
 
 
 def _reach(findings: Findings) -> str:

@@ -4,8 +4,9 @@
      "tuned": ["optimizer.learning_rate"],          only where each method has its own values
      "revisions": [{"started": ..., "run_ids": [...], "varies": {...}, "reported": false}, ...]}
 
-A revision is what one start planned, the newest last. `"reported": false` marks runs that a search
-has decided on to find its points; without the key a revision's runs are what the report is on.
+A revision is what one start planned, the newest last. `"reported": false` marks trunks of forked
+runs, and runs that a search has decided on to find its points; without the key a revision's runs
+are what the report is on.
 """
 
 from collections.abc import Mapping
@@ -49,10 +50,11 @@ class PlanFile:
     def reported(self) -> list[str]:
         """Return the runs that a report on the sweep is on, in order.
 
-        Those of all revisions; of a search the points that it chose last, none before its end.
+        Those of all revisions but trunks; of a search the points that it chose last, none before
+        its end.
         """
         if not self.tuned:
-            return self.run_ids
+            return _distinct(held for held in self.revisions if held.get("reported", True))
         ends = [held for held in self.revisions if held["run_ids"] and held.get("reported", True)]
         return _distinct(ends[-1:])
 

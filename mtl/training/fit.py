@@ -83,11 +83,22 @@ def fit(
     check_computable(spec)
     run_id, here = store.write_spec(spec), runtime or Runtime()
     with store.run_lock(run_id):
-        done = store.result(run_id)
-        if done is not None and (here.keep != "last" or has_checkpoint(store, run_id)):
+        done = finished(store, run_id, here)
+        if done is not None:
             return done
         with failure_on_record(store, run_id):
             return Run(spec, store, here).train(on_epoch)
+
+
+def finished(store: Store, run_id: str, runtime: Runtime) -> Result | None:
+    """Return the result of a run that need not be trained, None of one that must be.
+
+    One whose last checkpoint was to stay, and did not, is trained again.
+    """
+    done = store.result(run_id)
+    if done is not None and runtime.keep == "last" and not has_checkpoint(store, run_id):
+        return None
+    return done
 
 
 def check_computable(spec: RunSpec) -> None:

@@ -20,7 +20,7 @@ from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.streams import seed_generators, stream_seed
-from mtl.training.fit import Common, Run, check_computable, device_of, failure_on_record
+from mtl.training.fit import Common, Run, check_computable, device_of, failure_on_record, finished
 
 Outcome = Result | Exception
 """What `fit` returns, or what it raises."""
@@ -192,7 +192,7 @@ def _training(
     check_computable(spec)
     run_id = store.write_spec(spec)
     with store.run_lock(run_id):
-        done = store.result(run_id)
+        done = finished(store, run_id, runtime)
         if done is not None:
             return done
         with failure_on_record(store, run_id):

@@ -1,6 +1,6 @@
 """From a grid to an ordered list of runs with their cost. Neither torch nor ray."""
 
-from sweeps.plan.grid import Grid, Plan, check_grid, grid_specs, left_out, make_plan
+from sweeps.plan.grid import Grid, Plan, check_grid, grid_specs, left_out, make_plan, trunks_of
 from sweeps.plan.lattice import simplex_lattice
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "left_out",
     "make_plan",
     "simplex_lattice",
+    "trunks_of",
 ]

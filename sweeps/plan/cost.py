@@ -239,7 +239,7 @@ def observed_rates(store: Store, packed: bool = False) -> dict[tuple[Any, ...], 
 
 
 def _num_images(spec: Spec) -> int:
-    return 1 if isinstance(spec, OwnSpec) else spec.epochs * spec.data.num_train
+    return 1 if isinstance(spec, OwnSpec) else spec.own_epochs * spec.data.num_train
 
 
 def observed_memory(store: Store, specs: Iterable[Spec], packed: bool = False) -> int:
@@ -351,7 +351,8 @@ def stored_bytes(spec: Spec, runtime: Runtime) -> int:
     if isinstance(spec, OwnSpec):
         return RECORD_BYTES + EPOCH_BYTES * (spec.epochs or 1)
     weights = num_parameters(spec) * BYTES_PER_PARAMETER
-    kept = {"none": 0, "final": weights, "all": weights * TRAINING_COPIES * spec.epochs}
+    state = weights * TRAINING_COPIES
+    kept = {"none": 0, "final": weights, "last": weights + state, "all": state * spec.own_epochs}
     records = RECORD_BYTES + EPOCH_BYTES * spec.epochs
     return records + kept[runtime.keep] + sample_bytes(spec, runtime)
 
@@ -365,7 +366,7 @@ def checkpoint_bytes(spec: Spec, runtime: Runtime, seconds: float) -> int:
         return 0
     copies = TRAINING_COPIES + (spec.selection == "validation")  # the best epoch's weights too
     least = 0.0 if runtime.keep == "all" else runtime.checkpoint_seconds
-    number = min(spec.epochs, 1 + seconds / least) if least > 0 else spec.epochs
+    number = min(spec.own_epochs, 1 + seconds / least) if least > 0 else spec.own_epochs
     return int(number * copies * num_parameters(spec) * BYTES_PER_PARAMETER)
 
 

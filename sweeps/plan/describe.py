@@ -90,7 +90,10 @@ def sums_text(
 ) -> str:
     """Return how many runs are done, failed earlier and to do, and what the last of these cost."""
     to_do = plan.without({*done, *failed})
-    epochs = sum(spec.epochs or 0 for spec in to_do.values())
+    epochs = sum(
+        spec.own_epochs if isinstance(spec, RunSpec) else spec.epochs or 0
+        for spec in to_do.values()
+    )
     text = f"{counted(len(plan.specs), 'run')}: {len(done):,} done, {len(to_do):,} to do"
     if to_do:
         text += f" ({counted(epochs, 'epoch')})" if epochs else ""

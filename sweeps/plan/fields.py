@@ -125,11 +125,15 @@ def spec_fields(spec: Spec) -> dict[str, Any]:
 
 
 def varying_fields(specs: Sequence[Spec]) -> dict[str, list[Any]]:
-    """Return the fields in which `specs` differ, with their values in order of appearance."""
+    """Return the fields in which `specs` differ, with their values in order of appearance.
+
+    Not the trunks of forked runs, which follow from the other fields.
+    """
     seen: dict[str, dict[Any, None]] = {}
     for spec in specs:
         for dotted, value in spec_fields(spec).items():
-            seen.setdefault(dotted, {})[value] = None
+            if dotted != "trunk":
+                seen.setdefault(dotted, {})[value] = None
     return {
         dotted: [list(v) if isinstance(v, tuple) else v for v in values]
         for dotted, values in seen.items()

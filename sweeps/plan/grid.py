@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from mtl.errors import UsageError
-from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities
+from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities, forked, trunk_of
 from mtl.spec.methods import METHODS, check_method, needs_of
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
 from mtl.spec.tasks import check_task
@@ -87,6 +87,9 @@ class Grid:
     its points follow the order in which the tasks were given."""
     baselines: bool = False
     """Whether each task is trained alone as well, see `baseline_grid`."""
+    fork_at: float | None = None
+    """Share of the epochs after which runs with priorities are forked from a trunk at equal ones,
+    which those of a method and seed have in common; None: every run is trained from its start."""
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
 
@@ -154,8 +157,31 @@ def _combinations(grid: Grid) -> list[RunSpec]:
                         fields |= {"method": method, "priorities": priorities, "seed": seed}
                         first = RunSpec.from_dict(nested(fields))
                         firsts[tasks, values, method] = first
-                    specs.append(replace(first, priorities=priorities, seed=seed))
+                    spec = replace(first, priorities=priorities, seed=seed)
+                    if takes and grid.fork_at is not None:
+                        spec = _fork(spec, grid.fork_at)
+                    specs.append(spec)
     return specs
+
+
+def _fork(spec: RunSpec, share: float) -> RunSpec:
+    after = round(share * spec.epochs)
+    if not 1 <= after < spec.epochs:
+        raise UsageError(
+            f"Expected --fork-at with at least one of {spec.epochs} epochs before and one after "
+            f"it, got {share:g}. Train more epochs or leave it out."
+        )
+    return forked(spec, after)
+
+
+def trunks_of(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return the distinct trunks that forked runs go on from, in order."""
+    found: dict[str, RunSpec] = {}
+    for spec in specs:
+        if spec.trunk is not None and spec.trunk not in found:
+            assert spec.forked_after is not None
+            found[spec.trunk] = trunk_of(spec, spec.forked_after)
+    return list(found.values())
 
 
 def _architecture(fields: Mapping[str, Any]) -> str:
@@ -258,6 +284,8 @@ def check_grid(grid: Grid) -> None:
         if None not in obstacles:
             reasons = " ".join(dict.fromkeys(map(str, obstacles)))
             raise UsageError(f"Expected runs of {' '.join(tasks)}, got none. {reasons}")
+    if grid.fork_at is not None and not 0 < grid.fork_at < 1:
+        raise UsageError(f"Expected --fork-at between 0 and 1, got {grid.fork_at:g}.")
     num_runs = _num_runs(grid)
     if num_runs > MAX_RUNS:
         raise UsageError(

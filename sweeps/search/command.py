@@ -90,6 +90,7 @@ def _check_command(command: Command) -> None:
         "--budget": command.execution.budget_hours,
         "--refine": command.refine,
         "--baselines": command.grid.baselines or None,
+        "--fork-at": command.grid.fork_at,
     }
     for flag, value in given.items():
         if value is not None:

@@ -187,6 +187,15 @@ def test_caveat_names_what_a_table_does_not_say():
     assert "The table does not say which setting of the optimiser" in text
 
 
+def test_forked_runs_are_called_so():
+    findings = made_findings(grid(6))
+    held = findings.provenance
+    common = {**held.common, "forked_after": 8, "epochs": 16}
+    words = verdict(replace(findings, provenance=replace(held, common=common)))
+    assert words.caveats[0].startswith("Forked runs: until epoch 8 of 16 one training")
+    assert not any("Forked" in caveat for caveat in verdict(findings).caveats)
+
+
 def test_methods_without_priorities_are_single_points():
     findings = made_findings([*grid(2), ("equal", None, 0, (0.78, 0.66))], prior=PRIOR)
     assert findings.single_points == ("equal",)
