@@ -36,6 +36,7 @@ from mtl.spec.strict import flat
 
 MANIFEST_FIELDS = (
     "code_version", "environment", "data.name", "data.label", "data.folder_hash", "hardware",
+    "execution.packed",
 )  # fmt: skip
 """Parts of a manifest, dotted, that the provenance shows with all below them."""
 ALIKE = {"code_version": "versions of the code", "data.folder_hash": "versions of the data"}

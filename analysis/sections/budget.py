@@ -28,7 +28,7 @@ from analysis.load.axes import NONE, volume_unit
 from analysis.load.matched import ArmRuns, arm_runs, by_point, validation_columns
 from analysis.load.priorities import Priorities, is_equal, priority_values
 from analysis.load.run_files import RunFiles
-from analysis.load.text import first_items, first_listed, listed
+from analysis.load.text import counted, first_items, first_listed, listed
 from analysis.render.figure_parts import band, legend_of, style_of
 from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Scale
 from analysis.render.scales import log_ticks
@@ -341,6 +341,13 @@ def _seconds_words(findings: Findings, seconds: Seconds) -> list[str]:
         words.append(
             f"The runs come from different machines ({listed(differing)} differ), so their "
             "seconds say little about the methods."
+        )
+    packed = findings.provenance.recorded.get("execution.packed", {})
+    together = sum(number for members, number in packed.items() if members != "1")
+    if together:
+        words.append(
+            f"{counted(together, 'run', 'runs')} trained together with others in one process, so "
+            "their seconds are shares: compare them with those of other packed runs only."
         )
     return words
 

@@ -17,7 +17,7 @@ SEPARATOR = ", "
 
 def pack_key(spec: RunSpec) -> tuple[Any, ...]:
     """Return what runs have in common that share all batches and take as long as each other."""
-    batches = (spec.data, spec.seed, spec.horizontal_flips, spec.epochs)
+    batches = (spec.data, spec.seed, spec.horizontal_flips, spec.epochs, spec.forked_after)
     return (rate_key(spec), batches)
 
 

@@ -49,6 +49,15 @@ def test_curves_end_at_the_hypervolume_of_the_report(three_seeds):
     assert table.raw["device_hours"].tolist() == pytest.approx(hours)
 
 
+def test_seconds_of_runs_that_trained_together_are_named_shares(three_seeds):
+    assert "trained together" not in words(section_of(three_seeds)[1])
+    for run_id in three_seeds.run_ids()[:4]:
+        manifest = three_seeds.manifest(run_id)
+        three_seeds.write_manifest(run_id, {**manifest, "execution": {"packed": 2}})
+    text = "4 runs trained together with others in one process, so their seconds are shares"
+    assert text in words(section_of(three_seeds)[1])
+
+
 def test_many_runs_have_a_logarithmic_axis_with_ticks():
     section = compute_budget(made_findings(front_rows((17, 17))), NO_FILES)
     assert section.values["seconds"] is None, "these runs report none"
