@@ -36,6 +36,10 @@ class RunPausedError(Exception):
     """A run was left after the epoch that its `Runtime` names; asked for again, it goes on."""
 
 
+class RankLostError(UserError):
+    """A process that trained a run with this one is gone and has not said why; resume it."""
+
+
 class StoreError(UserError):
     """A store that cannot be used, in one sentence for its user."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.records import LATEST
-from mtl.spec import RunSpec, Spec
+from mtl.spec import RunSpec, Spec, check_num_processes
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
@@ -153,8 +153,10 @@ def check_machine(command: Command, store: Store, specs: Collection[Spec], size:
 
     A cluster's nodes answer for themselves.
     """
+    networks = [spec for spec in specs if isinstance(spec, RunSpec)]
+    for spec in networks:
+        check_num_processes(spec, command.execution.num_ranks)
     if command.execution.address is None:
-        networks = [spec for spec in specs if isinstance(spec, RunSpec)]
         check_networks(networks, command.runtime.encoder_weights_file)
         if store.is_local:
             check_store_disk(str(store.root), size)
@@ -548,7 +550,7 @@ class _Trainer:
             report_imported(progress),
         ):
             if self._session is None:
-                workers = workers_for(progress)
+                workers = workers_for(progress, command.execution.num_ranks)
                 self._session = self.ending.enter_context(
                     Session(command.execution, plan.name, workers, modules=plan.modules)
                 )

@@ -1,8 +1,9 @@
 """Batches from prepared data: order and flips are functions of (seed, epoch)."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,19 +31,35 @@ class Batch:
     """Values in [0, 1]."""
     targets: dict[str, Tensor]
     valid: dict[str, Bool[Tensor, "batch ..."]]
+    of: int | None = None
+    """Images of the batch that this is a process's share of; None where it is all of it."""
+
+    @property
+    def num_whole(self) -> int:
+        """Return the number of images of the whole batch, over all processes that train it."""
+        return len(self.images) if self.of is None else self.of
+
+    def cut(self, start: int, stop: int, of: int | None = None) -> "Batch":
+        """Return the images from `start` up to `stop`, as a share `of` so many if need be."""
+        return Batch(
+            self.images[start:stop],
+            {task: target[start:stop] for task, target in self.targets.items()},
+            {task: mask[start:stop] for task, mask in self.valid.items()},
+            of,
+        )
 
     def parts(self, num_parts: int) -> "list[Batch]":
         """Return the batch in `num_parts` consecutive parts of nearly equal size, none empty."""
-        num_images = len(self.images)
-        edges = np.linspace(0, num_images, min(num_parts, num_images) + 1).round().astype(int)
         return [
-            Batch(
-                self.images[start:stop],
-                {task: target[start:stop] for task, target in self.targets.items()},
-                {task: mask[start:stop] for task, mask in self.valid.items()},
-            )
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            self.cut(start, stop)
+            for start, stop in itertools.pairwise(part_edges(len(self.images), num_parts))
         ]
+
+
+def part_edges(num_images: int, num_parts: int) -> list[int]:
+    """Return where so many parts of a batch begin and the last ends: nearly equal, none empty."""
+    edges = np.linspace(0, num_images, min(num_parts, num_images) + 1)
+    return edges.round().astype(int).tolist()
 
 
 @dataclass(frozen=True)
@@ -114,15 +131,15 @@ class Split(ABC):
         return sum(array.nbytes for array in self._arrays.values())
 
     @abstractmethod
-    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
-        """Yield the rows `order` on `device`, `batch_size` at a time; the last ones may be fewer.
+    def stored(self, batches: Sequence[np.ndarray], device: torch.device) -> Iterator[Stored]:
+        """Yield the rows of each batch, of which `batches` has the indices, on `device`.
 
         Neither a copy of a batch nor anything else waits for the queue of a GPU.
         """
 
     def batch(self, indices: np.ndarray, device: torch.device) -> Batch:
         """Return the samples `indices` on `device`."""
-        (stored,) = self.stored(indices, max(len(indices), 1), device)
+        (stored,) = self.stored([indices], device)
         return self.assembled(stored)
 
     def assembled(self, stored: Stored, mirror: Mirror | None = None) -> Batch:
@@ -199,13 +216,10 @@ class MappedSplit(Split):
         names = (name for name in self._arrays if name != "image")
         return self._labels(task, {name: self._rows(name, everything) for name in names})
 
-    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
-        """Yield the rows `order` on `device`."""
-        batches = (
-            {name: self._rows(name, indices) for name in self._arrays}
-            for indices in np.split(order, range(batch_size, len(order), batch_size))
-        )
-        return batches if device.type == "cpu" else _copied(batches, device)
+    def stored(self, batches: Sequence[np.ndarray], device: torch.device) -> Iterator[Stored]:
+        """Yield the rows of each batch on `device`."""
+        read = ({name: self._rows(name, indices) for name in self._arrays} for indices in batches)
+        return read if device.type == "cpu" else _copied(read, device)
 
     def _rows(self, name: str, indices: np.ndarray) -> Tensor:
         # Indexing by an array copies out of the map, so the tensor is writable.
@@ -226,9 +240,10 @@ class DeviceSplit(Split):
         }
         return cls(arrays, split.tasks, split._derived)
 
-    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
-        """Yield the rows `order`, which go over to the device once; `device` is the arrays'."""
-        for indices in torch.from_numpy(order).to(device).split(batch_size):
+    def stored(self, batches: Sequence[np.ndarray], device: torch.device) -> Iterator[Stored]:
+        """Yield the rows of each batch; the indices go over to the device, the arrays', once."""
+        order = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *batches])).to(device)
+        for indices in order.split([len(batch) for batch in batches]):
             yield {name: array.index_select(0, indices) for name, array in self._arrays.items()}
 
 
@@ -294,22 +309,33 @@ def training_batches(
     horizontal_flips: bool,
     mirror_signs: Mapping[str, tuple[float, ...]],
     device: torch.device,
+    rows: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of an epoch; the last one holds what is left over.
 
-    Order and flips go over to the device once.
+    Order and flips go over to the device once. With `rows`, batches hold those of their images
+    alone whose places it returns of a batch of so many.
     """
-    order = epoch_order(seed, epoch, len(split))
-    stored = split.stored(order, batch_size, device)
-    if not horizontal_flips:
-        yield from map(split.assembled, stored)
-        return
-    flips = torch.from_numpy(epoch_flips(seed, epoch, len(split))[order]).to(device)
-    signs = {task: torch.tensor(held, device=device) for task, held in mirror_signs.items()}
-    for rows, chosen in zip(stored, flips.split(batch_size), strict=True):
-        yield split.assembled(rows, Mirror(chosen, signs))
+    wholes = _in_batches(epoch_order(seed, epoch, len(split)), batch_size)
+    batches = wholes if rows is None else [whole[rows(len(whole))] for whole in wholes]
+    mirrors: Iterator[Mirror | None] = itertools.repeat(None)
+    if horizontal_flips:
+        flips = epoch_flips(seed, epoch, len(split))[np.concatenate(batches)]
+        signs = {task: torch.tensor(held, device=device) for task, held in mirror_signs.items()}
+        of_batches = torch.from_numpy(flips).to(device).split([len(batch) for batch in batches])
+        mirrors = (Mirror(chosen, signs) for chosen in of_batches)
+    for whole, stored, mirror in zip(wholes, split.stored(batches, device), mirrors, strict=False):
+        batch = split.assembled(stored, mirror)
+        yield batch if rows is None else replace(batch, of=len(whole))
 
 
-def evaluation_batches(split: Split, *, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """Yield the whole split in order."""
-    yield from map(split.assembled, split.stored(np.arange(len(split)), batch_size, device))
+def evaluation_batches(
+    split: Split, *, batch_size: int, device: torch.device, rank: int = 0, num_ranks: int = 1
+) -> Iterator[Batch]:
+    """Yield the whole split in order; of several ranks each gets its share of the batches."""
+    batches = _in_batches(np.arange(len(split)), batch_size)[rank::num_ranks]
+    yield from map(split.assembled, split.stored(batches, device))
+
+
+def _in_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    return np.split(order, range(batch_size, len(order), batch_size))

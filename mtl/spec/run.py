@@ -344,6 +344,17 @@ class Runtime:
         check_at_least("num_threads", self.num_threads, 1)
 
 
+def check_num_processes(spec: RunSpec, number: int) -> None:
+    """Raise a `UsageError` if so many processes cannot share the batches of a run."""
+    most = spec.batch_size // spec.micro_batches
+    if number > max(1, most):
+        raise UsageError(
+            f"Expected at most {max(1, most)} processes to train a run together, an image of "
+            f"each part of a batch for each of them, got {number}. Take fewer GPUs for a run, a "
+            "larger batch_size or fewer micro_batches."
+        )
+
+
 def resolved_method(
     method: str,
     needs: MethodNeeds | None,

@@ -13,7 +13,7 @@ to the image as a whole is without height and width throughout.
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -142,6 +142,22 @@ class Task(ABC):
             return self._loss_with_regularizer(prediction, target, valid, info)
         return masked_mean(self._error_map(prediction, target, valid, info), valid)
 
+    def terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        info: DataInfo,
+        regularizers: bool = True,
+    ) -> list[tuple[Float[Tensor, ""], Tensor]]:
+        """Return the terms of `loss`, each with the number of what it is a mean over.
+
+        Several processes that share a batch weigh their terms by these numbers, pixels unless a
+        task says otherwise. The first is the number of valid pixels. Arguments and errors are those
+        of `loss`.
+        """
+        return [(self.loss(prediction, target, valid, info, regularizers), valid.sum())]
+
     def _loss_with_regularizer(
         self, prediction: Tensor, target: Tensor, valid: Tensor, info: DataInfo
     ) -> Float[Tensor, ""]:
@@ -193,8 +209,17 @@ class PooledMetrics:
                 f"Expected a list of tensors from sums of task {self._task.name}, got "
                 f"{sums!r:.100}."
             )
-        earlier = self._totals or [torch.zeros_like(part) for part in sums]
-        self._totals = [before + part for before, part in zip(earlier, sums, strict=True)]
+        self.add(sums)
+
+    @property
+    def totals(self) -> list[Tensor]:
+        """What was added so far, as `sums` returns it; nothing yet if it is empty."""
+        return self._totals
+
+    def add(self, totals: Sequence[Tensor]) -> None:
+        """Add the sums of a batch, or the totals of other images."""
+        earlier = self._totals or [torch.zeros_like(part) for part in totals]
+        self._totals = [before + part for before, part in zip(earlier, totals, strict=True)]
 
     def compute(self) -> dict[str, float | None]:
         """Return metric -> value over all that was added, None if no pixel was valid.

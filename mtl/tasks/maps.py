@@ -36,6 +36,21 @@ class Map(Task):
         differences = (_spread(prediction, valid) - _spread(target, valid)).abs()
         return differences.sum() / valid.flatten(1).any(dim=1).sum().clamp(min=1)
 
+    def terms(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        info: DataInfo,
+        regularizers: bool = True,
+    ) -> list[tuple[Float[Tensor, ""], Tensor]]:
+        """Return the mean over pixels, and the regulariser, which is one over images."""
+        terms = super().terms(prediction, target, valid, info, regularizers=False)
+        if regularizers:
+            regularizer = self.regularizer(prediction, target, valid, info)
+            terms.append((regularizer, valid.flatten(1).any(dim=1).sum()))
+        return terms
+
     def prior(self, targets: Tensor, valid: Valid, info: DataInfo) -> Tensor:
         """Return the median over images of the valid values of each channel: the least L1 error.
 

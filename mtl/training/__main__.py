@@ -1,5 +1,7 @@
 """Train one run without Ray, on the CPU or one GPU: `python -m mtl.training SPEC.json --store DIR`.
 
+On several GPUs: `torchrun --nproc-per-node 2 -m mtl.training SPEC.json --store DIR`.
+
 Started again it goes on from its last checkpoint, that of the last finished epoch unless it was
 killed; on the CPU the outcome is the same bit for bit as without the stop.
 """
@@ -16,6 +18,7 @@ from mtl.spec import RunSpec, Runtime
 from mtl.spec.encoders import weights_file_id
 from mtl.store import Store
 from mtl.training import fit
+from mtl.training.ranks import is_of_another_rank, joined_as_started
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,8 +41,16 @@ def _main(argv: Sequence[str] | None) -> int:
     )
     spec = _read_spec(Path(given.spec))
     check_weights_file(spec, given.encoder_weights)
-    result = fit(spec, Store(given.store), runtime, on_epoch=_print_epoch)
-    print(json.dumps(result.to_dict(), indent=1))
+    try:
+        with joined_as_started(given.device) as ranks:
+            ranks.from_first(lambda: Store(given.store).address)  # the others then find it
+            result = fit(spec, Store(given.store), runtime, on_epoch=_print_epoch)
+    except BaseException as error:
+        if is_of_another_rank(error):
+            return 1  # that one says it
+        raise
+    if ranks.is_first:
+        print(json.dumps(result.to_dict(), indent=1))
     return 0
 
 

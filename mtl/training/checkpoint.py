@@ -29,6 +29,7 @@ from mtl.records import (
 )
 from mtl.spec.tasks import declared_task
 from mtl.store import Store
+from mtl.training.ranks import ALONE, Ranks
 
 Keep = Literal["none", "final", "last", "all"]
 """What stays of a finished run's checkpoints; see `mtl.spec.Runtime`."""
@@ -236,16 +237,26 @@ def _key(store: Store, run_id: str, name: str) -> str:
     return store.run_key(run_id, "checkpoint", name)
 
 
-def load_checkpoint(store: Store, run_id: str, trained: Trained, device: torch.device) -> Progress:
+def load_checkpoint(
+    store: Store, run_id: str, trained: Trained, device: torch.device, ranks: Ranks = ALONE
+) -> Progress:
     """Bring `trained` to the state of the latest checkpoint, if there is one; return how far it is.
+
+    The first of several ranks reads it for all.
 
     Raises:
         StoreError: if the checkpoint is damaged, of another schema or of another run.
     """
     key = _key(store, run_id, LATEST)
-    try:
-        data = store.read_large(key)
-    except FileNotFoundError:
+
+    def read() -> bytes | None:
+        try:
+            return store.read_large(key)
+        except FileNotFoundError:
+            return None
+
+    data = ranks.from_first(read)
+    if data is None:
         return Progress()
     remedy = "Remove the file to train the run from its first epoch."
     content = _from_bytes(data, store.place(key), device, CHECKPOINT_SCHEMA, remedy)

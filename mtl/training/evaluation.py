@@ -12,6 +12,7 @@ from mtl.networks import MultiTaskNetwork, build_network
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
 from mtl.tasks import task_of
+from mtl.training.ranks import ALONE, Ranks
 
 EVALUATION_BATCH_SIZE = 32
 
@@ -93,13 +94,30 @@ def evaluate(
     split: Split,
     info: DataInfo,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> TaskMetrics:
-    """Return the metrics of `network` over a whole split; it is left in evaluation mode."""
+    """Return the metrics of `network` over a whole split; it is left in evaluation mode.
+
+    Each of several ranks takes a share of the batches, and all return the metrics of the split.
+    """
     accumulators = {task: task_of(task).metrics(info) for task in split.tasks}
     network.eval()
     with torch.inference_mode():
-        for batch in evaluation_batches(split, batch_size=EVALUATION_BATCH_SIZE, device=device):
+        for batch in evaluation_batches(
+            split,
+            batch_size=EVALUATION_BATCH_SIZE,
+            device=device,
+            rank=ranks.rank,
+            num_ranks=ranks.number,
+        ):
             predictions = predict(network, spec, batch.images)
             for task, accumulator in accumulators.items():
                 accumulator.update(predictions[task], batch.targets[task], batch.valid[task])
+    if ranks.are_several:
+        own = {task: [part.cpu() for part in held.totals] for task, held in accumulators.items()}
+        accumulators = {task: task_of(task).metrics(info) for task in split.tasks}
+        for of_rank in ranks.gathered(own):
+            for task, totals in of_rank.items():
+                if totals:
+                    accumulators[task].add(totals)
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}

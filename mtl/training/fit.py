@@ -4,7 +4,8 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,14 @@ from mtl.data.batches import Batch, MappedSplit, Split, placed, training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
 from mtl.data.sample import DataInfo
-from mtl.errors import RunFailedError, RunPausedError, StoreError, StoreUnreachableError, UsageError
+from mtl.errors import (
+    RankLostError,
+    RunFailedError,
+    RunPausedError,
+    StoreError,
+    StoreUnreachableError,
+    UsageError,
+)
 from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
 from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime, equal_priorities, trunk_of
@@ -48,6 +56,7 @@ from mtl.training.manifest import (
     reset_peak_memory,
     weights_hash,
 )
+from mtl.training.ranks import ALONE, Ranks, is_of_another_rank, present_ranks
 from mtl.training.samples import samples_of
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
 from mtl.weighting import build_weighting
@@ -65,12 +74,15 @@ def fit(
 ) -> Result:
     """Train a run to its end and return its result; resume it if it was begun before.
 
+    Where `torch.distributed` is in use, its processes train the run together: each calls this with
+    the same spec, and the first alone writes to the store.
+
     Args:
         spec: what to train.
         store: where checkpoint, records and result go. A run that is done there is not trained.
         runtime: how to execute it; on the CPU the result is the same bit for bit for the same
             number of threads.
-        on_epoch: called after each epoch, once it is recorded.
+        on_epoch: called after each epoch, once it is recorded, by the first process.
 
     Raises:
         RunFailedError: if the run would fail again, such as a loss that is not finite.
@@ -78,16 +90,23 @@ def fit(
         StaleLeaseError: if the store's lease is no longer in force; the run is left as it is.
         StoreUnreachableError: if object storage fails for too long; the run can be resumed.
         RunPausedError: after the epoch `runtime.pause_after`; the manifest says so.
+        RankLostError: if another process that trains the run with this one is gone.
         ValueError: if this code cannot compute the spec.
     """
     check_computable(spec)
-    run_id, here = store.write_spec(spec), runtime or Runtime()
-    with store.run_lock(run_id):
-        done = finished(store, run_id, here)
+    run_id, here, ranks = spec.run_id(), runtime or Runtime(), present_ranks()
+    with contextlib.ExitStack() as stack:
+
+        def hold() -> Result | None:
+            store.write_spec(spec)
+            stack.enter_context(store.run_lock(run_id))
+            return finished(store, run_id, here)
+
+        done = ranks.from_first(hold)
         if done is not None:
             return done
-        with failure_on_record(store, run_id):
-            return Run(spec, store, here).train(on_epoch)
+        with failure_on_record(store, run_id), ranks.failing_together(run_id):
+            return Run(spec, store, here, ranks=ranks).train(on_epoch)
 
 
 def finished(store: Store, run_id: str, runtime: Runtime) -> Result | None:
@@ -116,10 +135,11 @@ def failure_on_record(store: Store, run_id: str) -> Iterator[None]:
     """Write to the run's `error.txt` what ends it early, if that is a failure of the run."""
     try:
         yield
-    except (RunPausedError, StaleLeaseError, StoreUnreachableError):
+    except (RunPausedError, RankLostError, StaleLeaseError, StoreUnreachableError):
         raise  # no failure of the run, and of the last two nothing can be written
-    except Exception:
-        store.write_error(run_id, traceback.format_exc())
+    except Exception as error:
+        if not is_of_another_rank(error):
+            store.write_error(run_id, traceback.format_exc())
         raise
 
 
@@ -204,19 +224,26 @@ class Run:
         store: where it lies.
         runtime: how it is executed.
         common: what it shares; None: nothing.
+        ranks: the processes that train it.
     """
 
     def __init__(
-        self, spec: RunSpec, store: Store, runtime: Runtime, common: Common | None = None
+        self,
+        spec: RunSpec,
+        store: Store,
+        runtime: Runtime,
+        common: Common | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         reset_peak_memory()
         torch.set_num_threads(runtime.num_threads)
-        self.spec, self.store, self.runtime = spec, store, runtime
+        self.spec, self.store, self.runtime, self.ranks = spec, store, runtime, ranks
         self.common = Common() if common is None else common
         self.run_id = spec.run_id()
         self.device = device_of(runtime)
         set_arithmetic(spec)
-        self.folder = prepare(spec.data, runtime.data_root)
+        ranks.check(spec, self.run_id)
+        self.folder = ranks.from_first(lambda: prepare(spec.data, runtime.data_root))
         self.info = data_info(self.folder)
         self.started = self.common.clock()  # put back after a resume by what was trained before
         self.epoch = 0
@@ -239,7 +266,7 @@ class Run:
             skip_nonfinite=True,  # an epoch with such a loss fails at its end: no step waits
             **options,
         ).to(self.device)
-        self.why_eager = why_eager(spec, self.device, runtime.cuda_graphs)
+        self.why_eager = why_eager(spec, self.device, runtime.cuda_graphs, ranks.number)
         graphed = self.why_eager is None
         rate: float | torch.Tensor = spec.optimizer.learning_rate
         optimizer = torch.optim.AdamW(
@@ -256,7 +283,7 @@ class Run:
         # "imagenet" names weights that timm may replace one day: this says which they were.
         self.initial_weights = weights_hash(network)
         self.log = EpochLog(len(spec.tasks), self.device)
-        stepper = Stepper(spec, network, weighting, optimizer, self.info)
+        stepper = Stepper(spec, network, weighting, optimizer, self.info, ranks)
         self.graphed = GraphedStepper(stepper, self.log) if graphed else None
         self._take_step = (
             partial(stepper.take_step, log=self.log)
@@ -291,48 +318,56 @@ class Run:
                     self.train_steps(self.epoch + 1)
                     self.end_steps()
                 record = self.end_epoch()
-                if on_epoch is not None:
+                if on_epoch is not None and self.ranks.is_first:
                     on_epoch(record)
         return self.end()
 
-    def begin(self) -> CheckpointWriter:
+    def begin(self) -> AbstractContextManager[Any]:
         """Go on from the checkpoint, if there is one; return what writes further ones.
 
         It is a context manager, within which the epochs are trained.
         """
-        spec, store, run_id = self.spec, self.store, self.run_id
         self._trained = {
             "network": self.network, "weighting": self.weighting, "optimizer": self.optimizer,
         }  # fmt: skip
-        progress = load_checkpoint(store, run_id, self._trained, self.device)
-        if progress.epoch == 0 and spec.trunk is not None:
-            progress = self._forked(spec.trunk)
+        progress = load_checkpoint(self.store, self.run_id, self._trained, self.device, self.ranks)
+        if progress.epoch == 0 and self.spec.trunk is not None:
+            progress = self._forked(self.spec.trunk)
+        self.ranks.make_equal(self.network.state_dict().values())
         self.epoch, self._selected = progress.epoch, progress.selected
         self.started -= progress.seconds.get("wall", 0.0)
         self.device_seconds += progress.seconds.get("device", 0.0)
+        self._last_record = self.ranks.from_first(self._begin_in_store)
+        if not self.ranks.is_first:
+            return contextlib.nullcontext()
+        self._checkpoints = CheckpointWriter(
+            self.store, self.run_id, self.runtime.keep, self.runtime.checkpoint_seconds, self.device
+        )
+        return self._checkpoints
+
+    def _begin_in_store(self) -> EpochRecord | None:
+        """Write the manifest; keep the records up to the checkpoint and return the last one."""
+        spec, store, run_id = self.spec, self.store, self.run_id
         held = store.epochs(run_id)
-        records = held[: progress.epoch]
-        if len(records) < progress.epoch:
+        records = held[: self.epoch]
+        if len(records) < self.epoch:
             raise StoreError(
-                f"Expected the records of {progress.epoch} epochs, which the checkpoint of run "
+                f"Expected the records of {self.epoch} epochs, which the checkpoint of run "
                 f"{run_id} has behind it, got {len(records)}. Remove "
                 f"{store.place(store.run_key(run_id))} to train the run again."
             )
         if len(records) < len(held):  # ahead of the checkpoint: those epochs are trained again
             store.write_epochs(run_id, records)
-        self._last_record = records[-1] if records else None
         self.manifest = new_manifest(spec, self.folder, self.device)
+        self.manifest["execution"] |= self.ranks.to_manifest()
         self.manifest["initial_weights"] = self.initial_weights
         self.manifest["data"]["place"] = self.splits["train"].place
         self.manifest["execution"] |= {"steps": self.steps_to_text(), **self.common.execution}
         self.manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
-        self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), progress.epoch + 1]
+        self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), self.epoch + 1]
         store.write_manifest(run_id, self.manifest)
-        self._checkpoints = CheckpointWriter(
-            store, run_id, self.runtime.keep, self.runtime.checkpoint_seconds, self.device
-        )
-        return self._checkpoints
+        return records[-1] if records else None
 
     def _forked(self, trunk: str) -> Progress:
         """Take up where the trunk ended: its state, at this run's priorities, and its records."""
@@ -351,7 +386,7 @@ class Run:
                 f"{spec.method!r}. Derive it from mtl.weighting.base.Prioritised."
             )
         weighting.set_priorities(equal_priorities(spec.tasks))
-        progress = load_checkpoint(store, trunk, self._trained, self.device)
+        progress = load_checkpoint(store, trunk, self._trained, self.device, self.ranks)
         if progress.epoch != after:
             found = f"that after epoch {progress.epoch}" if progress.epoch else "none"
             raise StoreError(
@@ -360,7 +395,7 @@ class Run:
                 "--keep last."
             )
         weighting.set_priorities(spec.priorities)
-        store.write_epochs(self.run_id, store.epochs(trunk)[:after])
+        self.ranks.from_first(lambda: store.write_epochs(self.run_id, store.epochs(trunk)[:after]))
         return Progress(after)
 
     @property
@@ -393,9 +428,10 @@ class Run:
                 self.step(batch)
 
     @property
-    def stream(self) -> tuple[int, str, int]:
+    def stream(self) -> tuple[int, *tuple[int | str, ...]]:
         """Return seed and names of the stream that the network draws from in this epoch."""
-        return (self.spec.seed, "network", self.epoch)
+        own = () if self.ranks.is_first else (self.ranks.rank,)  # of other images, other draws
+        return (self.spec.seed, "network", self.epoch, *own)
 
     def batches(self) -> Iterator[Batch]:
         """Return the batches of the epoch."""
@@ -408,6 +444,7 @@ class Run:
             horizontal_flips=spec.horizontal_flips,
             mirror_signs=self.mirror_signs,
             device=self.device,
+            rows=self.ranks.rows_in(spec.micro_batches),
         )
 
     def step(self, batch: Batch) -> None:
@@ -440,6 +477,7 @@ class Run:
 
     def end_epoch(self) -> EpochRecord:
         """Evaluate the epoch on validation, record it and take a checkpoint."""
+        self.ranks.make_equal(self.network.buffers())
         with self.failures_named():
             validation = self._evaluate("validation")
         difficulties, matrix = self._difficulties, self.network.cross_stitch_matrix()
@@ -454,14 +492,15 @@ class Run:
             seconds=self.common.clock() - self._epoch_started,
             cross_stitch=None if matrix is None else matrix.tolist(),
         )
-        self.store.append_epoch(self.run_id, record)
         self._last_record = record
-        self._write_samples()
         if self.spec.selection == "validation":
             self._selected = self._better(record, self._selected)
-        # After the record: no checkpoint has an epoch behind it that is not on record.
-        progress = Progress(self.epoch, self._seconds(), self._selected)
-        self._checkpoints.take(progress, self._trained)
+        if self.ranks.is_first:
+            self.store.append_epoch(self.run_id, record)
+            self._write_samples()
+            # After the record: no checkpoint has an epoch behind it that is not on record.
+            progress = Progress(self.epoch, self._seconds(), self._selected)
+            self._checkpoints.take(progress, self._trained)
         return record
 
     def end(self) -> Result:
@@ -470,22 +509,33 @@ class Run:
         Raises:
             RunPausedError: if epochs are left, which the manifest then says.
         """
-        store, run_id, keep = self.store, self.run_id, self.runtime.keep
         if self._last_record is None or self.epoch < self.spec.epochs:
-            self.manifest[PAUSED_AFTER] = self.epoch
-            store.write_manifest(run_id, self.manifest)
+            self.ranks.from_first(self._write_paused)
             raise RunPausedError(f"Paused after epoch {self.epoch} of {self.spec.epochs}.")
         result = self._result(self._last_record.metrics["validation"], self._selected)
+        memory = self.ranks.gathered((peak_memory_bytes(), peak_device_bytes(self.device)))
+        self.ranks.from_first(lambda: self._write_result(result, memory))
+        return result
+
+    def _write_paused(self) -> None:
+        self.manifest[PAUSED_AFTER] = self.epoch
+        self.store.write_manifest(self.run_id, self.manifest)
+
+    def _write_result(
+        self, result: Result, memory: Sequence[tuple[int | None, int | None]]
+    ) -> None:
+        """Write the result; `memory` is each rank's peak, and that of its GPU."""
+        store, run_id, keep = self.store, self.run_id, self.runtime.keep
+        of_ranks, of_gpus = ([peak for peak in held if peak] for held in zip(*memory, strict=True))
         # In this order: a stop at any point leaves either a checkpoint or the result.
         save_weights(store, run_id, self.network, keep)
         self.manifest |= {f"{name}_seconds": seconds for name, seconds in self._seconds().items()}
         self.manifest["execution"]["steps"] = self.steps_to_text()
-        self.manifest["peak_memory_bytes"] = peak_memory_bytes()
-        self.manifest["peak_device_bytes"] = peak_device_bytes(self.device)
+        self.manifest["peak_memory_bytes"] = sum(of_ranks) or None
+        self.manifest["peak_device_bytes"] = max(of_gpus, default=None)
         store.write_manifest(run_id, self.manifest)
         store.write_result(result)
         tidy_checkpoints(store, run_id, keep)
-        return result
 
     def steps_to_text(self) -> str:
         """Return whether steps are CUDA graphs, or why they are not."""
@@ -516,7 +566,9 @@ class Run:
         )
 
     def _evaluate(self, split: str) -> TaskMetrics:
-        return evaluate(self.network, self.spec, self.splits[split], self.info, self.device)
+        return evaluate(
+            self.network, self.spec, self.splits[split], self.info, self.device, self.ranks
+        )
 
     def _better(self, record: EpochRecord, selected: Selected | None) -> Selected:
         """Return the better of the epoch just trained and the best one before it."""

@@ -26,12 +26,16 @@ DRAWS_ON_THE_HOST = "rlw"
 Take = Callable[[], None]
 
 
-def why_eager(spec: RunSpec, device: torch.device, are_wanted: bool) -> str | None:
+def why_eager(
+    spec: RunSpec, device: torch.device, are_wanted: bool, num_ranks: int = 1
+) -> str | None:
     """Return why the steps of a run are no graphs, in a few words; None where they are."""
     if device.type != "cuda":
         return "no GPU"
     if not are_wanted:
         return "CUDA graphs were not asked for"
+    if num_ranks > 1:
+        return f"{num_ranks} processes train together"
     if spec.method == DRAWS_ON_THE_HOST:
         return "rlw draws its weights on the host"
     if spec.method not in OWN_METHODS:

@@ -1,8 +1,10 @@
 """One optimizer step: losses of a batch, their weighting, the gradient, the update."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,7 +15,9 @@ from mtl.networks.base import MultiTaskNetwork, kept_statistics
 from mtl.spec import RunSpec
 from mtl.spec.sections import OptimizerSpec
 from mtl.tasks import task_of
+from mtl.training.batch_norm import batch_norm_over_ranks
 from mtl.training.evaluation import predict
+from mtl.training.ranks import ALONE, Ranks
 from mtl.weighting.base import Weighting
 
 
@@ -102,25 +106,75 @@ def task_losses(
         )
         for task in spec.tasks
     ]
+    return _stacked(losses, gradient_factors)
+
+
+def task_losses_over_ranks(
+    spec: RunSpec,
+    predictions: dict[str, Tensor],
+    share: Batch,
+    info: DataInfo,
+    gradient_factors: Tensor | None,
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """Return the task losses of a batch that ranks share, and which tasks have labels in it.
+
+    The values are those of the whole batch. The mean over the ranks of their gradients, each of
+    which leads to this rank's share alone, is the gradient of the whole batch.
+
+    A term of a loss is a mean, over numbers that differ between the ranks. That of the whole batch
+    is the sum of number x term over the sum of the numbers; its gradient the mean over the ranks of
+    factor x gradient, if factor = number of ranks x number / sum of the numbers.
+    """
+    terms = [
+        task_of(task).terms(
+            predictions[task], share.targets[task], share.valid[task], info, spec.regularizers
+        )
+        for task in spec.tasks
+    ]
+    values, numbers = zip(*itertools.chain.from_iterable(terms), strict=True)
+    counts = torch.stack(numbers).double()
+    # What a task makes of nothing does not matter.
+    known = [torch.where(n > 0, value, 0.0) for value, n in zip(values, numbers, strict=True)]
+    means = torch.stack(known).detach().double()
+    totals, sums = ranks.sum(torch.stack([counts * means, counts]))
+    means = (totals / sums.clamp(min=1)).to(values[0])
+    factors = (ranks.number * counts / sums.clamp(min=1)).to(values[0])
+    whole = map(_with_gradient, means, factors, known)
+    losses = [
+        spec.loss_units[task] * sum(itertools.islice(whole, len(held)), start=means.new_zeros(()))
+        for task, held in zip(spec.tasks, terms, strict=True)
+    ]
+    first_terms = np.cumsum([0, *map(len, terms[:-1])]).tolist()
+    return _stacked(losses, gradient_factors), torch.stack([sums[i] > 0 for i in first_terms])
+
+
+def _with_gradient(value: Tensor, factor: Tensor, loss: Tensor) -> Tensor:
+    """Return `value`, with `factor` times the gradient of `loss`."""
+    return value + factor * (loss - loss.detach())
+
+
+def _stacked(losses: Sequence[Tensor], gradient_factors: Tensor | None) -> Tensor:
+    """Return the losses, each with its factor times its gradient if there are factors."""
     if gradient_factors is not None:
         losses = [
-            loss.detach() + factor * (loss - loss.detach())
+            _with_gradient(loss.detach(), factor, loss)
             for loss, factor in zip(losses, gradient_factors, strict=True)
         ]
     # The stack comes last, so that a weighting finds each loss's own graph behind it.
-    return torch.stack(losses)
+    return torch.stack(list(losses))
 
 
-def part_factors(parts: Sequence[Batch], tasks: Sequence[str]) -> Tensor:
+def part_factors(parts: Sequence[Batch], tasks: Sequence[str], ranks: Ranks = ALONE) -> Tensor:
     """Return by how much the gradient of each task counts in each part, (num_parts, num_tasks).
 
     A task's loss is a mean over valid pixels, of which parts may hold different numbers. The mean
     over the parts of factor x gradient is the gradient of the mean over the whole batch, if
-    factor = number of parts x valid pixels of the part / valid pixels of the batch.
+    factor = number of parts x valid pixels of the part / valid pixels of the batch. A part's pixels
+    are those of all ranks.
     """
-    valid = torch.stack(
-        [torch.stack([part.valid[task].sum() for task in tasks]) for part in parts]
-    ).float()
+    valid = torch.stack([torch.stack([part.valid[task].sum() for task in tasks]) for part in parts])
+    valid = ranks.sum(valid).float()
     return len(parts) * valid / valid.sum(dim=0).clamp(min=1)
 
 
@@ -130,6 +184,7 @@ class Stepper:
     A batch is trained in `spec.micro_batches` parts. The gradient of each task's loss is that of
     the whole batch, however its labels are spread over the parts (up to batch norm, which sees a
     part at a time); a weighting that looks at gradients, or at losses step by step, sees each part.
+    Over several ranks each trains its share of each part, and batch norm sees all of the part.
     """
 
     def __init__(
@@ -139,8 +194,9 @@ class Stepper:
         weighting: Weighting,
         optimizer: torch.optim.Optimizer,
         info: DataInfo,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.spec, self.info = spec, info
+        self.spec, self.info, self.ranks = spec, info, ranks
         self.network, self.weighting, self.optimizer = network, weighting, optimizer
         self.parameters = list(network.parameters())
         self.shared_parameters = (
@@ -171,16 +227,18 @@ class Stepper:
         """Take the step at the learning rate that is set; nothing of it waits for a GPU."""
         for parameter in self.parameters:  # what zero_grad() does, and its profiling hooks besides
             parameter.grad = None
-        parts = batch.parts(self.spec.micro_batches)
+        parts = self.ranks.parts(batch, self.spec.micro_batches)
         if len(parts) == 1:
-            self._accumulate(batch, log)
+            self._accumulate(parts[0], log)
         else:
-            for part, factors in zip(parts, part_factors(parts, self.spec.tasks), strict=True):
+            of_parts = part_factors(parts, self.spec.tasks, self.ranks)
+            for part, factors in zip(parts, of_parts, strict=True):
                 self._accumulate(part, log, factors)
         if len(parts) > 1:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad /= len(parts)
+        self.ranks.average_gradients(self.parameters)
         if self.spec.optimizer.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.optimizer.max_gradient_norm)
         self.optimizer.step()
@@ -188,8 +246,7 @@ class Stepper:
 
     def _accumulate(self, part: Batch, log: EpochLog, factors: Tensor | None = None) -> None:
         """Add the gradients of a part to those of the parts before it."""
-        losses = self._losses(part, factors)
-        present = torch.stack([part.valid[task].any() for task in self.spec.tasks])
+        losses, present = self._losses(part, factors)
         self.weighting.backward(
             losses,
             present,
@@ -198,14 +255,20 @@ class Stepper:
         )
         log.add(losses, present, self.weighting.weights)
 
-    def _losses(self, batch: Batch, factors: Tensor | None = None) -> Tensor:
-        predictions = predict(self.network, self.spec, batch.images)
-        return task_losses(self.spec, predictions, batch, self.info, factors)
+    def _losses(self, part: Batch, factors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the losses of a part, over all ranks, and which tasks have labels in it."""
+        with batch_norm_over_ranks(self.ranks, len(part.images), part.num_whole):
+            predictions = predict(self.network, self.spec, part.images)
+        arguments = (self.spec, predictions, part, self.info, factors)
+        if self.ranks.are_several:
+            return task_losses_over_ranks(*arguments, self.ranks)
+        present = torch.stack([part.valid[task].any() for task in self.spec.tasks])
+        return task_losses(*arguments), present
 
     def _losses_again(self, batch: Batch) -> Tensor:
         """Return the losses of a batch as they are now; nothing else changes."""
         with torch.no_grad(), kept_statistics(self.network):
-            return self._losses(batch)
+            return self._losses(batch)[0]
 
 
 def learning_rate_at(optimizer: OptimizerSpec, step: int, num_steps: int) -> float:

@@ -62,7 +62,7 @@ class Execution:
     """Of a Ray cluster to join; None starts Ray on this machine."""
     cpus_per_run: float = 1.0
     gpus_per_run: float | None = None
-    """None means 1 where there are GPUs and 0 elsewhere."""
+    """None means 1 where there are GPUs and 0 elsewhere; above 1 a whole number."""
     concurrency: int | None = None
     """Runs side by side at most; None means as many as the resources allow."""
     retry_failed: bool = False
@@ -78,14 +78,20 @@ class Execution:
     local_data: str | None = None
     """Folder on each node's own disk that gets a copy of the data; None reads them in place."""
 
+    @property
+    def num_ranks(self) -> int:
+        """Return how many processes train a network together: one on each GPU of a run."""
+        return max(1, int(self.gpus_per_run or 0))
+
     def __post_init__(self) -> None:
         """Refuse what Ray could not schedule."""
         if not self.cpus_per_run > 0:
             raise UsageError(f"Expected --cpus-per-run above 0, got {self.cpus_per_run:g}.")
-        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1:
+        gpus = self.gpus_per_run
+        if gpus is not None and not (0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)):
             raise UsageError(
-                "Expected --gpus-per-run from 0 to 1 (a run uses at most one GPU; 0.5 lets two "
-                f"runs share one), got {self.gpus_per_run:g}."
+                "Expected --gpus-per-run from 0 to 1 (0.5 lets two runs share a GPU) or a whole "
+                f"number of GPUs, got {gpus:g}."
             )
         if self.pack != 1 and self.gpus_per_run not in (None, 0, 1):
             raise UsageError(

@@ -53,18 +53,26 @@ class Resources:
     """Ids of nodes that no run may be given to."""
     packs: Mapping[StepKey, int] = field(default_factory=dict)
     """Step key -> runs that a trial trains together at most; 1 for those that are left out."""
+    ranks: int = 1
+    """Processes that train a run together, with a GPU each, on one node."""
 
     def of_a_run(self) -> "dict[str, float] | tune.PlacementGroupFactory":
         """Return what Tune is to ask of Ray for a trial."""
         asked = {"cpu": self.cpus, "gpu": self.gpus}
         asked |= {"memory": float(self.memory_bytes)} if self.memory_bytes else {}
-        if not self.not_on:
+        if not self.not_on and self.ranks == 1:
             return asked
         from ray import tune  # only here: it takes a second, in which Ray itself can start
 
-        bundle = {{"cpu": "CPU", "gpu": "GPU"}.get(name, name): n for name, n in asked.items()}
+        names = {"cpu": "CPU", "gpu": "GPU"}
+        bundle = {names.get(name, name): number / self.ranks for name, number in asked.items()}
         labels = {NODE_LABEL: f"!in({','.join(sorted(self.not_on))})"}
-        return tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])
+        options = {"bundle_label_selector": [labels] * self.ranks} if self.not_on else {}
+        # The trial itself takes nothing where it only starts others.
+        own: list[dict[str, float]] = [{}] if self.ranks > 1 else []
+        return tune.PlacementGroupFactory(
+            [*own, *[bundle] * self.ranks], strategy="STRICT_PACK", **options
+        )
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -92,12 +100,16 @@ def worker_nodes(cpus: float, gpus: float) -> dict[str, str]:
     }
 
 
-def resources_of(execution: Execution, memory_bytes: int) -> Resources:
+def resources_of(
+    execution: Execution, memory_bytes: int, *, train_networks: bool = True
+) -> Resources:
     """Return what a run gets, after a look at the nodes that Ray has.
 
     Args:
         execution: what the user asks for.
         memory_bytes: that a run is known to need; 0 where nothing is known.
+        train_networks: False for a function of one's own, which has all GPUs of a run in its
+            process.
 
     Raises:
         PreflightError: if no node can run even one.
@@ -125,14 +137,14 @@ def resources_of(execution: Execution, memory_bytes: int) -> Resources:
             f"kind took, got at most {size(largest('memory'))}. Add a larger node."
         )
     asked = {"CPU": execution.cpus_per_run, "GPU": gpus, "memory": memory_bytes}
-    slots = min(
-        int(sum(node.get(name, 0.0) for node in nodes) / wanted)
-        for name, wanted in asked.items()
-        if wanted > 0
+    slots = sum(
+        min(int(node.get(name, 0.0) / wanted) for name, wanted in asked.items() if wanted > 0)
+        for node in nodes
     )
     slots = max(1, min(slots, execution.concurrency or slots))
     is_bounded = execution.concurrency is not None
-    return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, is_bounded)
+    ranks = execution.num_ranks if train_networks else 1
+    return Resources(execution.cpus_per_run, gpus, slots, memory_bytes, is_bounded, ranks=ranks)
 
 
 def pack_sizes(

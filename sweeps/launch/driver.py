@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.errors import UserError
-from mtl.spec import Runtime
+from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
 from sweeps.launch import Execution, tune
 from sweeps.launch.cluster import (
@@ -27,6 +27,7 @@ from sweeps.launch.cluster import (
     worker_nodes,
 )
 from sweeps.launch.preflight import Needs
+from sweeps.launch.ranks import fit_on_ranks
 from sweeps.launch.session import Session, workers_for
 from sweeps.launch.signals import StopSignals
 from sweeps.launch.tracker import Tracker
@@ -102,7 +103,9 @@ def launch(
         varies=plan.varies, is_cluster=execution.address is not None,
         budget_hours=execution.budget_hours,
     )  # fmt: skip
-    own = Session(execution, plan.name, workers_for(progress), modules=plan.modules)
+    own = Session(
+        execution, plan.name, workers_for(progress, execution.num_ranks), modules=plan.modules
+    )
     with nullcontext(session) if session else own as held:
         _launch(plan, tracker, execution, runtime, signals, held, train, run_round)
     for run_id in list(progress.running):
@@ -135,8 +138,9 @@ def _launch(
             scratch = session.begin()
             signals.install()  # Ray has just taken SIGTERM
             open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
-            is_packed = execution.pack != 1
-            resources = resources_of(execution, observed_memory(store, open_specs, is_packed))
+            train_networks = all(isinstance(spec, RunSpec) for spec in open_specs)
+            memory = observed_memory(store, open_specs, execution.pack != 1, execution.num_ranks)
+            resources = resources_of(execution, memory, train_networks=train_networks)
             progress.slots = resources.slots
             session.preflight(open_specs, store, runtime, resources, tracker.display)
             here = worker_runtime(runtime, resources)
@@ -144,7 +148,8 @@ def _launch(
                 execution.pack, open_specs, here, resources, session.packs, tracker.display
             )
             resources = replace(resources, packs=sizes)
-            trainable = _trainable(execution, store, here, train, session.needs)
+            trains = train or (fit_on_ranks if resources.ranks > 1 else None)
+            trainable = _trainable(execution, store, here, trains, session.needs)
             while (runs := _open_runs(plan, progress)) and not signals.stop_asked:
                 if tracker.note_done_elsewhere():
                     continue
@@ -256,7 +261,8 @@ def worker_runtime(runtime: Runtime, resources: Resources) -> Runtime:
     run must be the same run under every flag.
     """
     if resources.gpus > 0:
-        return replace(runtime, device="cuda", num_threads=max(1, int(resources.cpus)))
+        num_threads = max(1, int(resources.cpus / resources.ranks))
+        return replace(runtime, device="cuda", num_threads=num_threads)
     return replace(runtime, device="cpu", num_threads=1)
 
 

@@ -136,11 +136,17 @@ class Workers:
     has torch read its number of threads when Ray has set it for the run."""
 
 
-def workers_for(progress: SweepProgress) -> Workers:
-    """Return what starts with Ray for the runs that are not settled: no more than they need."""
+def workers_for(progress: SweepProgress, ranks: int = 1) -> Workers:
+    """Return what starts with Ray for the runs that are not settled: no more than they need.
+
+    Args:
+        progress: of the runs.
+        ranks: processes that train a network together, which another one starts.
+    """
     left = [spec for run_id, spec in progress.runs.items() if not progress.is_settled(run_id)]
     train_networks = all(isinstance(spec, RunSpec) for spec in left)
-    return Workers(min(progress.slots, len(left)), train_networks)
+    of_a_run = 1 + ranks if ranks > 1 and train_networks else 1
+    return Workers(of_a_run * min(progress.slots, len(left)), train_networks)
 
 
 @contextlib.contextmanager
@@ -206,7 +212,8 @@ def _lean_start(execution: Execution, workers: Workers) -> AbstractContextManage
     if workers.train_networks:
         environment["RAY_preload_python_modules"] = ",".join(WORKER_MODULES)
         # As Ray would set it once a run is given to the worker; torch reads it before that.
-        environment["OMP_NUM_THREADS"] = str(max(1, int(execution.cpus_per_run)))
+        cpus = execution.cpus_per_run / execution.num_ranks
+        environment["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
     return lean_start(environment, workers.number, dashboard=execution.dashboard)
 
 

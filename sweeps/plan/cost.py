@@ -100,7 +100,8 @@ def estimate(
     """
     if not runs:
         return Estimate((0.0, 0.0), 0, "nothing to train", {})
-    rates = observed_rates(store, packed) if store is not None else {}
+    ranks = max(1, int(gpus_per_run))
+    rates = observed_rates(store, packed, ranks) if store is not None else {}
     spread = cost_model()["gpu_spread" if gpus_per_run > 0 else "spread"]
     run_seconds = {}
     sources = set()
@@ -113,7 +114,8 @@ def estimate(
         elif isinstance(spec, RunSpec):
             if step is not None:
                 centre, source = probed_rate(spec, step), "timed steps"
-                sides = (1 - PROBE_MARGIN, 1 + PROBE_MARGIN)
+                # Steps are timed on one GPU; several are at best so many times as fast.
+                sides = ((1 - PROBE_MARGIN) / ranks, 1 + PROBE_MARGIN)
             else:
                 centre, source = modelled_rate(spec), "the shipped cost model"
                 sides = spread
@@ -164,10 +166,13 @@ def rate_key(spec: Spec) -> tuple[Any, ...]:
     return (*step_key(spec), gradients)
 
 
-def _observed(store: Store) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]]:
+def _observed(
+    store: Store, num_ranks: int
+) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]]:
     """Return finished runs with their manifests, by `rate_key`.
 
-    Runs whose files cannot be read count as absent: an estimate is no place to fail.
+    Networks that another number of processes trained together do not count. Runs whose files cannot
+    be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()[:MAX_RUNS_LOOKED_AT]
     found: list[tuple[Spec, Mapping[str, Any]]] = []
@@ -179,7 +184,8 @@ def _observed(store: Store) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[st
             break
     by_kind: dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]] = {}
     for spec, manifest in found[:MAX_RUNS_READ]:
-        by_kind.setdefault(rate_key(spec), []).append((spec, manifest))
+        if isinstance(spec, OwnSpec) or _of_execution(manifest, "processes") == num_ranks:
+            by_kind.setdefault(rate_key(spec), []).append((spec, manifest))
     return by_kind
 
 
@@ -208,18 +214,26 @@ class ObservedRate:
 
 def was_packed(manifest: Mapping[str, Any]) -> bool:
     """Return whether a run trained together with others: then its seconds are its share."""
+    return _of_execution(manifest, "packed") > 1
+
+
+def _of_execution(manifest: Mapping[str, Any], name: str) -> int:
+    """Return a number that a manifest's `execution` says, 1 where it says none."""
     execution = manifest.get("execution")
-    number = execution.get("packed") if isinstance(execution, Mapping) else None
-    return isinstance(number, int) and number > 1
+    number = execution.get(name) if isinstance(execution, Mapping) else None
+    return number if isinstance(number, int) else 1
 
 
-def observed_rates(store: Store, packed: bool = False) -> dict[tuple[Any, ...], ObservedRate]:
+def observed_rates(
+    store: Store, packed: bool = False, num_ranks: int = 1
+) -> dict[tuple[Any, ...], ObservedRate]:
     """Return what finished runs in `store` took, by `rate_key`.
 
     `packed`: of those that trained together, and of a kind of which there are none, alone.
+    `num_ranks`: of those that so many processes trained together.
     """
     rates = {}
-    for key, every in _observed(store).items():
+    for key, every in _observed(store, num_ranks).items():
         alone = [(spec, manifest) for spec, manifest in every if not was_packed(manifest)]
         together = [(spec, manifest) for spec, manifest in every if was_packed(manifest)]
         found = together or alone if packed else alone
@@ -242,15 +256,18 @@ def _num_images(spec: Spec) -> int:
     return 1 if isinstance(spec, OwnSpec) else spec.own_epochs * spec.data.num_train
 
 
-def observed_memory(store: Store, specs: Iterable[Spec], packed: bool = False) -> int:
+def observed_memory(
+    store: Store, specs: Iterable[Spec], packed: bool = False, num_ranks: int = 1
+) -> int:
     """Return the most bytes of main memory that a finished run of one of these kinds took.
 
-    `packed`: that a process took which trained several at once. 0 unless `store` knows every kind
-    among `specs`: a guess would hold runs back or overbook nodes.
+    `packed`: that a process took which trained several at once. `num_ranks`: that so many processes
+    took together which trained one. 0 unless `store` knows every kind among `specs`: a guess would
+    hold runs back or overbook nodes.
     """
     wanted = {rate_key(spec) for spec in specs}
     known: dict[tuple[Any, ...], list[int]] = {}
-    for key, found in (_observed(store) if wanted else {}).items():
+    for key, found in (_observed(store, num_ranks) if wanted else {}).items():
         numbers = [
             _number_of(manifest, "peak_memory_bytes")
             for _, manifest in found

@@ -360,7 +360,7 @@ class _Batches(contextlib.AbstractContextManager["_Batches"]):
             journal.event("started", num_runs=len(self.decided), num_done=len(progress.done))
             of_batch = sum(stored_bytes(spec, command.runtime) for spec in plan.specs)
             further = max(0, self.bytes_to_come - of_batch)
-            workers = workers_for(progress)
+            workers = workers_for(progress, command.execution.num_ranks)
             self._session = self._stack.enter_context(
                 Session(command.execution, plan.name, workers, further, plan.modules)
             )

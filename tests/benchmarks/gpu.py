@@ -91,8 +91,8 @@ class _Blocking(Split):
 
     place = "copied"
 
-    def stored(self, order: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Stored]:
-        for rows in np.split(order, range(batch_size, len(order), batch_size)):
+    def stored(self, batches: Sequence[np.ndarray], device: torch.device) -> Iterator[Stored]:
+        for rows in batches:
             yield {
                 name: torch.from_numpy(array[rows]).to(device)
                 for name, array in self._arrays.items()

@@ -93,7 +93,7 @@ def random_split(seed: int, count: int, height: int, width: int) -> DeviceSplit:
 
 
 def flipped_batch(split: DeviceSplit, flips: np.ndarray) -> Batch:
-    (stored,) = split.stored(np.arange(len(split)), len(split), CPU)
+    (stored,) = split.stored([np.arange(len(split))], CPU)
     signs = {
         name: torch.tensor(task.mirror_signs)
         for name, task in TASKS.items()

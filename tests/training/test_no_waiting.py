@@ -1,5 +1,7 @@
 """A step never waits for the device: its host runs ahead of a GPU's queue."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mtl.spec import RunSpec
 from mtl.spec.methods import OWN_METHODS
 from mtl.tasks import TASKS, task_of
 from mtl.training.evaluation import evaluate, new_network
+from mtl.training.ranks import ALONE, Ranks
 from mtl.training.step import EpochLog, Stepper
 from mtl.weighting import build_weighting
 from tests.conftest import tiny_fields
@@ -37,17 +40,17 @@ def a_split(tasks: tuple[str, ...], num_images: int = 4, device: torch.device = 
 def batches_of(split: DeviceSplit, device: torch.device) -> list[Batch]:
     chosen = torch.tensor([True, False]).to(device)
     signs = {"normal": torch.tensor([-1.0, 1, 1]).to(device)}
-    stored = split.stored(np.arange(len(split)), 2, device)
+    stored = split.stored(list(np.arange(len(split)).reshape(-1, 2)), device)
     return [split.assembled(rows, Mirror(chosen, signs)) for rows in stored]
 
 
-def stepper_of(spec: RunSpec, device: torch.device) -> Stepper:
+def stepper_of(spec: RunSpec, device: torch.device, ranks: Ranks = ALONE) -> Stepper:
     network = new_network(spec, INFO).to(device)
     weighting = build_weighting(
         spec.method, spec.tasks, spec.priorities, skip_nonfinite=True, **spec.method_options
     ).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    return Stepper(spec, network, weighting, optimizer, INFO)
+    return Stepper(spec, network, weighting, optimizer, INFO, ranks)
 
 
 def a_spec(method: str, tasks: tuple[str, ...], **changes: object) -> RunSpec:
@@ -71,9 +74,20 @@ def test_step_does_not_wait_for_the_device(method, tasks, changes):
     assert all(loss is not None for loss in log.losses())
 
 
+def test_step_of_one_of_several_processes_does_not_wait_for_the_device(monkeypatch):
+    spec = a_spec("lsb", tuple(TASKS), micro_batches=2)
+    stepper, log = stepper_of(spec, CPU, Ranks(0, 2)), EpochLog(len(TASKS), CPU)
+    shares = [replace(batch, of=4) for batch in batches_of(a_split(tuple(TASKS)), CPU)]
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)
+    stepper.take_step(shares[0], 1e-3, log)
+    with no_waiting():
+        stepper.take_step(shares[1], 1e-3, log)
+    assert all(loss is not None for loss in log.losses())
+
+
 def test_batches_are_assembled_and_measured_without_waiting():
     split = a_split(tuple(TASKS))
-    stored = list(split.stored(np.arange(4), 2, CPU))
+    stored = list(split.stored(list(np.arange(4).reshape(-1, 2)), CPU))
     mirror = Mirror(torch.tensor([True, False]), {"normal": torch.tensor([-1.0, 1, 1])})
     with no_waiting():
         for rows in stored:

@@ -351,6 +351,13 @@ def test_paused_runs_are_neither_done_nor_failed(stage):
         ([node(CPU=8, GPU=2)], Execution(cpus_per_run=4), Resources(4, 1, 2)),
         ([node(CPU=8, GPU=2)], Execution(gpus_per_run=0.5), Resources(1, 0.5, 4)),
         ([node(CPU=8, GPU=2)], Execution(gpus_per_run=0), Resources(1, 0, 8)),
+        ([node(CPU=8, GPU=3)], Execution(gpus_per_run=2), Resources(1, 2, 1, ranks=2)),
+        # A run's GPUs are on one node.
+        (
+            [node(CPU=8, GPU=3), node(CPU=8, GPU=3), node(CPU=8, GPU=1)],
+            Execution(gpus_per_run=2, cpus_per_run=4),
+            Resources(4, 2, 2, ranks=2),
+        ),
         ([node(CPU=8)], Execution(concurrency=3), Resources(1, 0, 3, is_bounded=True)),
         ([node(CPU=2)], Execution(address="auto"), Resources(1, 0, 2)),
         (
@@ -366,12 +373,18 @@ def test_resources_and_runs_side_by_side(stage, nodes, execution, expected):
     runtime = driver.worker_runtime(Runtime(keep="all"), expected)
     assert runtime.device == ("cuda" if expected.gpus else "cpu")
     # On the CPU always one thread: a run is the same run whatever it reserves.
-    threads = int(expected.cpus) if expected.gpus else 1
+    threads = max(1, int(expected.cpus / expected.ranks)) if expected.gpus else 1
     assert (runtime.num_threads, runtime.keep) == (threads, "all")
 
 
 @pytest.mark.parametrize(
-    "execution", [Execution(cpus_per_run=3), Execution(gpus_per_run=1), Execution(gpus_per_run=0.5)]
+    "execution",
+    [
+        Execution(cpus_per_run=3),
+        Execution(gpus_per_run=1),
+        Execution(gpus_per_run=0.5),
+        Execution(gpus_per_run=2),
+    ],
 )
 def test_more_than_any_node_has_is_refused(stage, execution):
     with pytest.raises(PreflightError, match="that one node has, got"):
@@ -387,6 +400,18 @@ def test_known_memory_bounds_runs_side_by_side(stage):
     assert Resources(1, 0, 2).of_a_run() == {"cpu": 1, "gpu": 0}
     with pytest.raises(PreflightError, match=r"Expected a node with 4\.1 GB of memory"):
         resources_of(Execution(), 4_100_000_000)
+
+
+def test_processes_of_a_run_get_their_shares_on_one_node():
+    own, *of_ranks = (asked := Resources(4, 2, 1, 8_000_000_000, ranks=2).of_a_run())._bundles
+    share = {"CPU": 2.0, "GPU": 1.0, "memory": 4e9}
+    assert (own, of_ranks) == (share, [share])
+    assert asked.head_bundle_is_empty
+    assert asked.strategy == "STRICT_PACK"
+    not_on = Resources(4, 2, 1, ranks=2, not_on=frozenset(["a"])).of_a_run()
+    assert not_on._kwargs == {"bundle_label_selector": [{"ray.io/node-id": "!in(a)"}] * 2}
+    # A function of one's own has the GPUs in its process.
+    assert Resources(4, 2, 1).of_a_run() == {"cpu": 4, "gpu": 2}
 
 
 @pytest.mark.parametrize("num_losses", [2, 100])

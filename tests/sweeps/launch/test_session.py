@@ -133,6 +133,8 @@ def test_workers_wait_for_no_more_runs_than_are_left():
     for run_id in list(runs)[:2]:
         progress.finish(run_id, succeeded=True)
     assert workers_for(progress) == Workers(1, train_networks=True)
+    # Two that train the run, and one that starts them.
+    assert workers_for(progress, ranks=2) == Workers(3, train_networks=True)
 
 
 def test_ray_is_entered_and_left_in_one_thread_beside(monkeypatch):

@@ -246,3 +246,27 @@ def test_memory_is_known_only_if_every_kind_of_run_was_measured(tmp_path, spec):
     store.write_manifest(other_kind.run_id(), {"peak_memory_bytes": 500})
     assert cost.observed_memory(store, [spec, other_kind]) == 500
     assert cost.observed_memory(store, []) == 0
+
+
+def test_runs_on_another_number_of_gpus_tell_nothing(tmp_path, spec):
+    store = Store(tmp_path / "store")
+    other = dataclasses.replace(spec, seed=spec.seed + 1)
+    finish(store, other, seconds=10.0)
+    held = {"wall_seconds": 10.0, "peak_memory_bytes": 300, "execution": {"processes": 2}}
+    store.write_manifest(other.run_id(), held)
+    assert [cost.observed_memory(store, [spec], num_ranks=ranks) for ranks in (1, 2, 3)] == [
+        0,
+        300,
+        0,
+    ]
+    sources = [
+        costs([spec], tmp_path, store=store, gpus_per_run=gpus).source for gpus in (1.0, 2.0)
+    ]
+    assert sources == ["the shipped cost model", "earlier runs in the store"]
+    # Timed on one GPU: with two it takes half of that at least.
+    steps = {cost.step_key(spec): 0.040}
+    (one,), (two,) = (
+        costs([spec], tmp_path, gpus_per_run=gpus, measured_steps=steps).run_seconds.values()
+        for gpus in (1.0, 2.0)
+    )
+    assert two == (pytest.approx(one[0] / 2), pytest.approx(one[1]))
