@@ -98,6 +98,7 @@ def test_reports_become_the_run(tmp_path, write, reported):
     assert [told.get("state") for told in reported] == [None, None, None, None, "done"]
     assert all(told.pop("seconds") >= 0 for told in reported)
     assert reported[0] == {
+        "run_id": run_id,
         "epoch": 1,
         "losses": [1.0, None],
         "validation/steering/mae": 8.0 * 0.7 + 0.1,
@@ -206,7 +207,7 @@ def test_what_a_function_does_wrong_is_a_failed_run_with_a_sentence(
     module = write(f"from ray import tune\ndef train(config):\n{body}")
     store, run_id = trained(sweep_of(module), tmp_path / "store")
     assert reported[-1]["state"] == "failed"
-    assert set(reported[-1]) <= {"state", "seconds"}
+    assert set(reported[-1]) <= {"run_id", "state", "seconds"}
     run = read_run(store, run_id)
     assert run.state == "failed"
     sentence = failure_sentence(store.error(run_id))
