@@ -27,7 +27,6 @@ from analysis.compute.fronts import (
 )
 from analysis.load.axes import place_words
 from analysis.load.groups import groups_of_stores
-from analysis.load.metrics import metric_column
 from analysis.load.plans import Asked
 from analysis.load.runs import VALIDATION, Loaded, load_stores
 from mtl.command_line import Parser, run
@@ -229,7 +228,7 @@ def _front_line(title: str, loaded: Loaded) -> str:
     chosen = _on_validation(loaded)
     axes, _ = chosen.axes()
     runs = chosen.runs[~chosen.runs["run_id"].isin(list(unusable(chosen.runs, axes)))]
-    reference = reference_point(runs, axes, chosen.prior)
+    reference = reference_point(runs, axes)
     where = f"Hypervolume on validation{f' [{title}]' if title else ''}"
     if reference is None:
         return f"{where}: no run has a value of {' and '.join(a.name for a in axes)} yet."
@@ -247,18 +246,11 @@ def _front_line(title: str, loaded: Loaded) -> str:
 
 
 def _on_validation(loaded: Loaded) -> Loaded:
-    """Return runs and baseline as on the validation split, under the names of the test split's."""
+    """Return runs as on the validation split, under the names of the test split's columns."""
     prefix = f"{VALIDATION}_"
     test = [name for name in loaded.runs if f"{prefix}{name}" in loaded.runs]
     runs = loaded.runs.drop(columns=test).rename(columns=lambda name: name.removeprefix(prefix))
-    prior: dict[str, set[float]] = {}
-    for manifest in loaded.manifests.values():
-        of_splits = manifest.get("per_pixel_prior") or {}
-        for task, metrics in of_splits.get(VALIDATION, {}).items():
-            for metric, value in metrics.items():
-                prior.setdefault(metric_column(task, metric), set()).add(value)
-    shared = {name: next(iter(held)) for name, held in prior.items() if len(held) == 1}
-    return replace(loaded, runs=runs, prior=shared)
+    return replace(loaded, runs=runs)
 
 
 def last_written(store: Store, name: str) -> str:

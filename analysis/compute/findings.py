@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.compute.fronts import (
     OperatingPoint,
     Reference,
     Spread,
+    baseline_point,
     hypervolume,
     means_of,
     operating_points,
@@ -108,6 +110,9 @@ class Findings:
     reference: Reference | None
     hypervolumes: Mapping[str, float]
     """Arm -> hypervolume; only arms that may be shown together, or the only one with priorities."""
+    baseline_hypervolume: float | None
+    """Of the image-independent baseline as a single point, 0 where it is worse than the reference
+    on any axis; None unless it is known on every axis."""
     comparisons: tuple[Comparison, ...]
     spreads: tuple[Spread, ...]
     states: tuple[RunState, ...]
@@ -180,7 +185,11 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
     ]
     prior = {axis.column: loaded.prior[axis.column] for axis in axes if axis.column in loaded.prior}
     points = operating_points(runs, axes)
-    reference = reference_point(runs, axes, prior) if axes else None
+    reference = reference_point(runs, axes) if axes else None
+    baseline = baseline_point(axes, prior)
+    baseline_hypervolume = None
+    if reference is not None and baseline is not None:
+        baseline_hypervolume = hypervolume(np.array([baseline]), reference, axes)
     comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned))
     return Findings(
         axes=axes,
@@ -188,6 +197,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
         points=points,
         reference=reference,
         hypervolumes=_hypervolumes(points, comparisons, axes, reference),
+        baseline_hypervolume=baseline_hypervolume,
         comparisons=comparisons,
         spreads=spreads(points, axes, prior),
         states=states,

@@ -145,39 +145,71 @@ def nondominated(points: np.ndarray) -> np.ndarray:
     return np.asarray(moocore.is_nondominated(np.array(points), keep_weakly=True), dtype=bool)
 
 
-def reference_point(
-    runs: pd.DataFrame, axes: Sequence[Axis], prior: Mapping[str, float]
-) -> Reference | None:
+def reference_point(runs: pd.DataFrame, axes: Sequence[Axis]) -> Reference | None:
     """Return one reference point for all methods, in metric units; None without any run.
 
-    The image-independent baseline where it is known on every axis: hypervolume then measures what
-    is gained by looking at the image, and stays put when runs are added. Otherwise the worst value
-    over all single runs of all methods, moved `REFERENCE_MARGIN` of the range over the runs towards
-    worse.
+    The worst value over all single runs of all methods, moved `REFERENCE_MARGIN` of the range over
+    the runs towards worse, so that every point adds to its front. A fixed point, such as the
+    image-independent baseline, cuts off what is worse than it on any axis; `other_references` says
+    what such points would change.
     """
-    if all(axis.column in prior for axis in axes):
-        return Reference(
-            tuple(prior[axis.column] for axis in axes),
-            "The reference point is the image-independent baseline; a point that is worse than it "
-            "on any axis adds nothing.",
-        )
     if runs.empty:
         return None
+    point, constant = _worst(runs, axes, REFERENCE_MARGIN)
+    rule = (
+        "The reference point is the worst value over all runs of all methods, moved a tenth of "
+        "the range over the runs towards worse, so that no point is cut off; it moves when runs "
+        "are added."
+    )
+    for axis, value in constant.items():
+        by = "a tenth of that value" if value != 0 else "by 0.1"
+        rule += f" {axis.name} is the same in all runs and is moved {by} instead."
+    return Reference(point, rule)
+
+
+def _worst(
+    runs: pd.DataFrame, axes: Sequence[Axis], margin: float
+) -> tuple[tuple[float, ...], dict[Axis, float]]:
+    """Return the worst values moved by a share of their range, and axis -> value where it has none.
+
+    A metric that is constant over all runs still needs a box of some width.
+    """
     values = minimised(runs[[axis.column for axis in axes]].to_numpy(), axes)
     worst, width = values.max(axis=0), np.ptp(values, axis=0)
     constant = width <= NOISE * np.abs(worst)
-    # A metric that is constant over all runs still needs a box of some width.
     width = np.where(constant, np.where(worst != 0, np.abs(worst), 1.0), width)
-    reference = (worst + REFERENCE_MARGIN * width) * signs(axes)
-    rule = (
-        "The reference point is the worst value over all runs of all methods, moved a tenth of "
-        "the range over the runs towards worse; it moves when runs are added."
+    point = (worst + margin * width) * signs(axes)
+    alike = {axis: float(w) for axis, c, w in zip(axes, constant, worst, strict=True) if c}
+    return tuple(map(float, point)), alike
+
+
+def other_references(
+    runs: pd.DataFrame,
+    points: Sequence[OperatingPoint],
+    axes: Sequence[Axis],
+    prior: Mapping[str, float],
+) -> tuple[Reference, ...]:
+    """Return further reference points under which a verdict should be the same; `rule` names each.
+
+    The image-independent baseline, where it is known on every axis; the margin of
+    `reference_point` doubled; and the nadir, the worst mean of all points with priorities, so that
+    the ends of the worst front add nothing. `points` holds some with priorities.
+    """
+    baseline = baseline_point(axes, prior)
+    means = np.array([point.means for point in points if point.priorities is not None])
+    nadir = minimised(means, axes).max(axis=0) * signs(axes)
+    return (
+        *([] if baseline is None else [Reference(baseline, "the image-independent baseline")]),
+        Reference(_worst(runs, axes, 2 * REFERENCE_MARGIN)[0], "twice the margin"),
+        Reference(tuple(map(float, nadir)), "the nadir of the means"),
     )
-    for axis, alike, value in zip(axes, constant, worst, strict=True):
-        if alike:
-            by = "a tenth of that value" if value != 0 else "by 0.1"
-            rule += f" {axis.name} is the same in all runs and is moved {by} instead."
-    return Reference(tuple(map(float, reference)), rule)
+
+
+def baseline_point(axes: Sequence[Axis], prior: Mapping[str, float]) -> tuple[float, ...] | None:
+    """Return the image-independent baseline as a point; None unless it is known on every axis."""
+    if not axes or not all(axis.column in prior for axis in axes):
+        return None
+    return tuple(prior[axis.column] for axis in axes)
 
 
 def hypervolume(values: np.ndarray, reference: Reference, axes: Sequence[Axis]) -> float:

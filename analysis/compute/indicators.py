@@ -18,6 +18,7 @@ from analysis.compute.inference import (
     run_level_resamples,
     run_widening,
     seed_level_resamples,
+    seed_level_test,
     seed_widening,
     symmetric_interval,
 )
@@ -75,6 +76,38 @@ _NAMES = (
     *("epsilon_a", "epsilon_b", "igd_plus_a", "igd_plus_b"),
 )
 _NOT_NEGATIVE = ("hypervolume_a", "hypervolume_b", "ratio", "igd_plus_a", "igd_plus_b")
+
+
+@dataclass(frozen=True)
+class UnderReference:
+    """Two methods' hypervolumes as another reference point would have them; see `Indicators`."""
+
+    reference: Reference
+    num_points: int
+    """Of both methods, means over seeds."""
+    num_cut_off: int
+    """Those that are no better than the reference on some axis and add nothing."""
+    hypervolume_a: float
+    hypervolume_b: float
+    difference: float
+    """Of a minus that of b."""
+    p: float
+    """Of the seed-level test, not adjusted for the number of pairs."""
+
+
+def under_reference(
+    runs_a: np.ndarray, runs_b: np.ndarray, reference: Reference, axes: Sequence[Axis]
+) -> UnderReference:
+    """Return what a reference point makes of two methods; arguments are those of `indicators`."""
+    means = [minimised(runs, axes).mean(axis=1) for runs in (runs_a, runs_b)]
+    corner = minimised(np.array(reference.point), axes)
+    cut_off = sum(int((~(points < corner).all(axis=1)).sum()) for points in means)
+    volumes = [minimised_hypervolume(points, corner) for points in means]
+    test = seed_level_test(runs_a, runs_b, reference, axes)
+    num_points = sum(map(len, means))
+    return UnderReference(
+        reference, num_points, cut_off, volumes[0], volumes[1], test.difference, test.p
+    )
 
 
 def axis_ranges(values: np.ndarray) -> tuple[float, ...]:

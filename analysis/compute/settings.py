@@ -166,7 +166,7 @@ def compare_settings(
             () if runs.empty else operating_points(runs[runs["setting"] == k], axes)
             for k in range(len(family.groups))
         ),
-        reference=reference_point(runs, axes, loaded.prior) if axes else None,
+        reference=reference_point(runs, axes) if axes else None,
         rows=(),
         best=(),
         differences=(),

@@ -51,7 +51,7 @@ def compute_budget(findings: Findings, _: RunFiles) -> Section | None:
     held = {arm: arm_runs(findings.runs, findings.axes, arm) for arm in prioritised}
     words = [left for runs in held.values() for left in runs.left_out]
     complete = {arm: runs for arm, runs in held.items() if runs.seeds}
-    curves, drawn = {}, {}
+    curves = {}
     for arm, runs in complete.items():
         if findings.reference is None:
             break
@@ -63,20 +63,13 @@ def compute_budget(findings: Findings, _: RunFiles) -> Section | None:
             )
             continue
         curves[arm] = curve
-        if curve.expected[-1] > 0:
-            drawn[arm] = curve
-        else:
-            words.append(
-                f"No curve of {arm}: none of its points is better than the reference point on "
-                "every metric, so its hypervolume is 0."
-            )
     matches, refused = _matches(findings, curves, complete)
     seconds = run_seconds(findings.runs)
     questions = _questions(findings, complete)
     parts: list[Part | Folded] = []
-    if drawn:
-        every_value = Folded("Every value of the curves", (_curve_table(drawn, seconds),))
-        parts += [_figure(findings, drawn, note), every_value]
+    if curves:
+        every_value = Folded("Every value of the curves", (_curve_table(curves, seconds),))
+        parts += [_figure(findings, curves, note), every_value]
     if matches:
         parts.append(_match_table(matches))
     parts += [*words, *refused]
@@ -122,13 +115,8 @@ def _matches(
         if why_not:
             words.append(f"The budgets of {a.arm} and {b.arm} are not compared: {why_not}.")
             continue
-        # Nothing is needed to reach a hypervolume of 0.
         both = (pair, pair[::-1])
-        matches += [
-            runs_to_match(curves[own], curves[rival])
-            for own, rival in both
-            if curves[rival].expected[-1] > 0
-        ]
+        matches += [runs_to_match(curves[own], curves[rival]) for own, rival in both]
     return matches, words
 
 

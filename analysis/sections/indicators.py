@@ -6,8 +6,15 @@ from operator import itemgetter
 from typing import Any
 
 from analysis.compute.findings import Findings, every_pair
-from analysis.compute.fronts import Reference
-from analysis.compute.indicators import Indicator, Indicators, axis_ranges, indicators
+from analysis.compute.fronts import Reference, other_references
+from analysis.compute.indicators import (
+    Indicator,
+    Indicators,
+    UnderReference,
+    axis_ranges,
+    indicators,
+    under_reference,
+)
 from analysis.compute.inference import (
     LEVEL,
     PERCENT,
@@ -20,7 +27,7 @@ from analysis.compute.inference import (
 from analysis.load.axes import MINUS, place_words, shown_number, volume_unit
 from analysis.load.matched import by_arm, matched_runs
 from analysis.load.run_files import RunFiles
-from analysis.load.text import counted, first_items
+from analysis.load.text import counted, first_items, listed
 from analysis.render.figure_parts import legend_of, style_of
 from analysis.render.panels import Drawn, Figure, Line, Panel, Points, Rule, Scale
 from analysis.render.section import Folded, Part, Section
@@ -42,6 +49,8 @@ class Pair:
     indicators: Indicators
     seed_level_test: PermutationTest
     run_level_test: PermutationTest
+    references: tuple[UnderReference, ...]
+    """The same two methods under other reference points than the report's."""
 
     @property
     def arms(self) -> tuple[str, str]:
@@ -56,6 +65,7 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
     if not wanted or reference is None:
         return None
     ranges = axis_ranges(findings.runs[[axis.column for axis in findings.axes]].to_numpy(float))
+    others = other_references(findings.runs, findings.points, findings.axes, findings.prior)
     pairs: list[Pair] = []
     left_out: list[str] = []
     why_not: list[str] = []
@@ -68,10 +78,12 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
         elif len(matched.a.priorities) < 2:
             why_not.append(f"Not shown: {both} share one priority, and a front needs two.")
         else:
-            given = (matched.a.metrics, matched.b.metrics, reference, findings.axes)
+            both_runs = matched.a.metrics, matched.b.metrics
+            given = (*both_runs, reference, findings.axes)
             found = indicators(*given, ranges)
             tests = (seed_level_test(*given), run_level_test(*given))
-            pairs.append(Pair(*methods, matched.a.seeds, found, *tests))
+            moved = tuple(under_reference(*both_runs, point, findings.axes) for point in others)
+            pairs.append(Pair(*methods, matched.a.seeds, found, *tests, moved))
             left_out += [f"{both}: {left}" for left in matched.left_out]
     words = [*left_out, *why_not, *([note.strip()] if note else [])]
     values = {"reference": reference, "level": LEVEL, "pairs": pairs}
@@ -80,6 +92,8 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
     parts: tuple[Part | Folded, ...] = (
         _figure(findings, pairs),
         _table(findings, reference, pairs),
+        _reference_words(pairs[0]),
+        _reference_table(findings, pairs),
         *words,
         Folded("What these numbers mean", (_definitions(pairs[0].indicators), _levels(pairs[0]))),
     )
@@ -88,22 +102,14 @@ def front_indicators(findings: Findings, _: RunFiles) -> Section | None:
 
 def _lead(pair: Pair) -> str:
     (a, b), found, test = pair.arms, pair.indicators, pair.seed_level_test
-    if not (found.hypervolume_a.value or found.hypervolume_b.value):
-        first = (
-            f"Neither {a} nor {b} has a point better than the reference point on every metric, so "
-            "there is no ratio of hypervolumes."
-        )
-    elif found.ratio.value is None:
-        first = f"{b} has no hypervolume above the reference point, so there is no ratio to it."
-    else:
-        between = ""
-        if found.ratio.seed_level is not None:
-            low, high = found.ratio.seed_level
-            between = f"{PERCENT} interval {low:.3f} to {high:.3f}; "
-        first = (
-            f"{a} has {found.ratio.value:.3f} times the hypervolume of {b} ({between}permutation "
-            f"test p = {test.p:.2g}, minimum attainable {test.minimum_p:.2g})."
-        )
+    between = ""
+    if found.ratio.seed_level is not None:
+        low, high = found.ratio.seed_level
+        between = f"{PERCENT} interval {low:.3f} to {high:.3f}; "
+    first = (
+        f"{a} has {shown_number(found.ratio.value, '.3f')} times the hypervolume of {b} "
+        f"({between}permutation test p = {test.p:.2g}, minimum attainable {test.minimum_p:.2g})."
+    )
     second = (
         "To have, for each point of the other, some point at least as good on every metric "
         f"(additive epsilon), {a} {_to_do(found.epsilon_a)} and {b} {_to_do(found.epsilon_b)}."
@@ -154,9 +160,8 @@ def _levels(pair: Pair) -> str:
 
 
 def _figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
-    """Return a panel each for ratio, epsilon and IGD+; without the ratio where no pair has one."""
+    """Return a panel each for ratio, epsilon and IGD+."""
     ratio = [(f"{a} / {b}", p.indicators.ratio, a) for p in pairs for a, b in (p.arms,)]
-    has_ratio = any(indicator.value is not None for _, indicator, _ in ratio)
 
     def both(name: str) -> list[tuple[str, Indicator, str]]:
         return [
@@ -166,13 +171,11 @@ def _figure(findings: Findings, pairs: Sequence[Pair]) -> Figure:
         ]
 
     panels = [
+        _panel(findings, "ratio", "ratio of hypervolumes, higher is better", ratio),
         _panel(findings, "epsilon", "additive epsilon, lower is better", both("epsilon")),
         _panel(findings, "igd_plus", "IGD+, lower is better", both("igd_plus")),
     ]
-    if has_ratio:
-        title = "ratio of hypervolumes, higher is better"
-        panels.insert(0, _panel(findings, "ratio", title, ratio))
-    title = "Ratio of hypervolumes, epsilon and IGD+" if has_ratio else "Epsilon and IGD+"
+    title = "Ratio of hypervolumes, epsilon and IGD+"
     found = pairs[0].indicators
     intervals = "Without intervals."
     if found.num_resamples:
@@ -291,6 +294,65 @@ def _table(findings: Findings, reference: Reference, pairs: Sequence[Pair]) -> T
             *map(Column, ("minimum_p_seed_level", "minimum_p_run_level")),
             *map(Column, ("num_seeds", "num_priorities", "num_resamples", *held)),
         ],
+    )
+
+
+def _reference_words(pair: Pair) -> str:
+    """Say whether another reference point would change which of two methods is better."""
+    (a, b), used = pair.arms, pair.seed_level_test
+    if not used.difference:
+        return f"{a} and {b} have the same hypervolume."
+    better, worse = (a, b) if used.difference > 0 else (b, a)
+    names = {under: under.reference.rule for under in pair.references}
+    blind = [name for under, name in names.items() if under.num_cut_off == under.num_points]
+    seeing = [under for under in pair.references if under.num_cut_off < under.num_points]
+    turned = [names[under] for under in seeing if under.difference * used.difference <= 0]
+    first = f"Does that depend on the reference point? {better} has the larger hypervolume "
+    last = ""
+    if blind:
+        last = f" None of their points is better than {listed(blind)} on every metric."
+    if turned:
+        return (
+            f"{first}under the one used (p = {used.p:.2g}), but not under {listed(turned)}: "
+            f"whether it is better than {worse} depends on the reference point.{last}"
+        )
+    ends = sorted(under.p for under in seeing)
+    p = " to ".join(dict.fromkeys(f"{end:.2g}" for end in (ends[0], ends[-1])))
+    also = f"under {listed([names[under] for under in seeing])} too"
+    return f"{first}{also} (p = {p}; {used.p:.2g} under the one used).{last}"
+
+
+def _reference_table(findings: Findings, pairs: Sequence[Pair]) -> Table:
+    """Return what other reference points make of each pair."""
+    columns = [f"reference_{axis.column}" for axis in findings.axes]
+    records = [
+        vars(under)
+        | {"method_a": pair.method_a, "method_b": pair.method_b}
+        | {"reference": under.reference.rule, "place": under.reference.point}
+        | dict(zip(columns, under.reference.point, strict=True))
+        for pair in pairs
+        for under in pair.references
+    ]
+    return Table.of(
+        "reference_points",
+        "The same difference of hypervolume under other reference points, with the seed-level p, "
+        "not adjusted for the number of pairs. Cut off: operating points of the two that are no "
+        "better than the reference point on some metric and so do not count.",
+        records,
+        [
+            Column("method_a", "methods", lambda r: f"{r['method_a']} {MINUS} {r['method_b']}"),
+            Column("method_b"),
+            Column("reference", "reference point", lambda r: r["reference"].removeprefix("the ")),
+            Column(None, "at", lambda r: place_words(findings.axes, r["place"])),
+            Column("hypervolume_a"),
+            Column("hypervolume_b"),
+            Column("difference", "difference", "+.3g"),
+            Column("p", "p", ".2g"),
+            Column("num_cut_off", "cut off", lambda r: f"{r['num_cut_off']} of {r['num_points']}"),
+            Column("num_points"),
+            *map(Column, columns),
+        ],
+        num_words=3,
     )
 
 

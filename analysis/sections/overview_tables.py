@@ -118,6 +118,8 @@ def hypervolume_section(findings: Findings, _: RunFiles) -> Section | None:
     volumes = [f"{arm} {volume:.4g}" for arm, volume in findings.hypervolumes.items()]
     if volumes:
         lead += f" {', '.join(volumes)}."
+        if findings.baseline_hypervolume is not None:
+            lead += f" The image-independent baseline has {findings.baseline_hypervolume:.4g}."
     return Section("hypervolume", "Hypervolume and differences", lead, tuple(parts))
 
 
@@ -133,6 +135,9 @@ def _hypervolume_table(findings: Findings) -> Table:
         mine = [point for point in findings.points if point.arm == arm]
         counts = {"num_priorities": len(mine), "num_runs": sum(point.n for point in mine)}
         records.append({"method": arm, "hypervolume": volume, **counts, **place})
+    if findings.baseline_hypervolume is not None:
+        own = {"method": PRIOR_NAME, "hypervolume": findings.baseline_hypervolume}
+        records.append({**own, "num_priorities": None, "num_runs": None, **place})
     return Table.of(
         "hypervolume",
         f"Hypervolume of the means at each priority, in {volume_unit(findings.axes)}. "
@@ -146,6 +151,9 @@ def _hypervolume_table(findings: Findings) -> Table:
             *map(Column, place),
         ],
     )
+
+
+PRIOR_NAME = "image-independent baseline"
 
 
 def _difference(record: Mapping[str, Any]) -> str:

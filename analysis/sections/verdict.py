@@ -57,8 +57,6 @@ def verdict(findings: Findings) -> Verdict:
         for c in comparisons
         if c.left_out
     ]
-    if _all_zero(comparisons):  # the headline says so
-        comparisons = [c for c in comparisons if c.test is None]
     counts = sorted({point.n for point in findings.points})
     few_seeds = []
     if counts == [1]:
@@ -225,12 +223,7 @@ def _headline(findings: Findings) -> str:
         on = f", on {shown[0].shared if len(shown) == 1 else several}"
     if not won:
         names = first_listed(_arms_of(tested), MAX_NAMED)
-        if not _all_zero(tested):
-            return f"No winner: {names} do not differ significantly in hypervolume{on}."
-        return (
-            "No winner: no operating point is better than the reference point on every metric, "
-            f"so the hypervolume of {names} is 0. More runs of the same do not change that."
-        )
+        return f"No winner: {names} do not differ significantly in hypervolume{on}."
     parts = []
     for c in won[: MAX_NAMED // 2]:
         is_first = c.hypervolumes[0] > c.hypervolumes[1]
@@ -243,12 +236,6 @@ def _headline(findings: Findings) -> str:
     undecided = len(tested) - len(won)
     rest = f"; {undecided} of {len(tested)} comparisons are not significant" if undecided else ""
     return f"{winners}{on}{rest}."
-
-
-def _all_zero(comparisons: Sequence[Comparison]) -> bool:
-    """Return whether every comparison that was tested is of two hypervolumes of 0."""
-    tested = [c for c in comparisons if c.test is not None]
-    return bool(tested) and not any(any(c.hypervolumes) for c in tested)
 
 
 def _arms_of(comparisons: Sequence[Comparison]) -> list[str]:
@@ -271,11 +258,6 @@ def _compared(comparison: Comparison, findings: Findings) -> str:
     if test is None:
         return f"No hypervolume comparison of {a} and {b}: {comparison.why_not}."
     where = f" on {comparison.shared}" if comparison.left_out else ""
-    if not any(comparison.hypervolumes):
-        return (
-            f"{a} and {b} have hypervolume 0{where}: none of their operating points is better than "
-            "the reference point on every metric, and more runs of the same do not change that."
-        )
     minimum, adjusted = test.minimum_p, comparison.minimum_p_adjusted
     if comparison.is_significant:
         outcome = "Significant"

@@ -114,16 +114,16 @@ def test_runs_that_cannot_be_read_are_not_called_undone(store, monkeypatch):
 
 
 def test_hypervolume_is_that_of_the_validation_split(store):
-    # lsb: (0.7, 0.3) and (0.6, 0.4) over the baseline (0.5, 0.2):
-    # 0.2 x 0.1 + 0.1 x (0.2 - 0.1) = 0.03; fixed has one point.
+    # lsb: (0.7, 0.3) and (0.6, 0.4) over (0.59, 0.29), the worst moved by a tenth of the range:
+    # 0.11 x 0.01 + 0.01 x (0.11 - 0.01) = 0.0021; fixed has one point.
     fixed = next(index for index, spec in enumerate(SPECS) if spec.method == "fixed")
     assert seen(store).fronts == ("Hypervolume: no result can be read yet.",)
     finish(store, LSB[0], 0.7, 0.3)
     finish(store, LSB[1], 0.6, 0.4)
     finish(store, fixed, 0.6, 0.3)
     (line,) = seen(store).fronts
-    assert "lsb 0.03 (2 points); fixed: 1 point, too few." in line
-    assert "Reference: depth delta1 50.00 %, segmentation miou 20.00 %." in line
+    assert "lsb 0.0021 (2 points); fixed: 1 point, too few." in line
+    assert "Reference: depth delta1 59.00 %, segmentation miou 29.00 %." in line
 
 
 def test_search_is_one_front_though_its_learning_rates_differ(store):
@@ -298,7 +298,7 @@ def test_object_storage_is_watched_like_a_folder(store, remote):
         finish(each, LSB[0], 0.7, 0.3)
         finish(each, LSB[1], 0.6, 0.4)
     assert seen(remote) == seen(store)
-    assert "lsb 0.03 (2 points)" in seen(remote).fronts[0]
+    assert "lsb 0.0021 (2 points)" in seen(remote).fronts[0]
     for each in (store, remote):
         each.remove(each.sweep_key("mine", "status.json"))
     assert seen(remote) == seen(store)

@@ -17,6 +17,7 @@ from analysis.compute.fronts import (
     minimised,
     nondominated,
     operating_points,
+    other_references,
     reference_point,
     spreads,
     staircase,
@@ -142,20 +143,30 @@ def test_unusable_runs_are_named_with_reasons():
     assert set(unusable(runs, (RMSE,))) == {f"{i:016x}" for i in range(3)}
 
 
-def test_reference_is_the_prior_or_the_worst_run_with_a_margin():
+def test_reference_is_the_worst_run_with_a_margin():
     runs = frame([("lsb", 0.5, 0, 0.6, 0.4), ("fixed", 0.5, 0, 0.8, 0.4)])
-    prior = {"depth_delta1": 0.5, "segmentation_miou": 0.3}
-    known = reference_point(runs, (DELTA1, MIOU), prior)
-    assert known.point == (0.5, 0.3)
     # delta1: worst .6, range .2, a tenth of it worse: .58. miou is constant at .4: a tenth of
-    # its size worse, .36. The prior of one axis alone is no reference.
-    chosen = reference_point(runs, (DELTA1, MIOU), {"depth_delta1": 0.5})
-    assert chosen.point == pytest.approx((0.58, 0.36))
+    # its size worse, .36.
+    assert reference_point(runs, (DELTA1, MIOU)).point == pytest.approx((0.58, 0.36))
     # rmse: worst is the largest, 2.0; range 1.0; so 2.1.
     runs["depth_rmse"] = [1.0, 2.0]
-    worst = reference_point(runs, (RMSE,), {})
-    assert worst.point == pytest.approx((2.1,))
-    assert reference_point(runs.iloc[:0], (RMSE,), {}) is None
+    assert reference_point(runs, (RMSE,)).point == pytest.approx((2.1,))
+    assert reference_point(runs.iloc[:0], (RMSE,)) is None
+
+
+def test_other_references_are_baseline_wider_margin_and_nadir():
+    runs = frame(
+        [("lsb", 0.2, 0, 0.6, 0.4), ("lsb", 0.2, 1, 0.7, 0.4), ("lsb", 0.8, 0, 0.8, 0.3)]
+    ).assign(depth_rmse=[2.0, 1.5, 1.0])
+    prior = {"depth_rmse": 1.2, "segmentation_miou": 0.35}
+    axes = (RMSE, MIOU)
+    points = operating_points(runs, axes)
+    found = {held.rule: held.point for held in other_references(runs, points, axes, prior)}
+    # rmse: 2.0 and two tenths of 1.0; the means are 1.75 and 1.0. miou: .3 less .02; .4 and .3.
+    assert found["the image-independent baseline"] == (1.2, 0.35)
+    assert found["twice the margin"] == pytest.approx((2.2, 0.28))
+    assert found["the nadir of the means"] == pytest.approx((1.75, 0.3))
+    assert len(other_references(runs, points, axes, {"depth_rmse": 1.2})) == 2
 
 
 def polygon_area(corners: list[tuple[float, float]]) -> float:

@@ -56,10 +56,11 @@ def test_reference_and_ranges_are_in_the_table():
     section = front_indicators(findings, NO_FILES)
     found = section.values["pairs"][0].indicators
     table = section.tables[0]
-    assert "depth delta1 30.00 %, segmentation miou 20.00 %" in table.caption
     assert findings.reference.rule in table.caption
     row = table.raw.iloc[0]
-    assert (row["reference_depth_delta1"], row["reference_segmentation_miou"]) == (0.3, 0.2)
+    held = (row["reference_depth_delta1"], row["reference_segmentation_miou"])
+    assert held == findings.reference.point
+    assert held[1] == pytest.approx(0.45), "a tenth of a constant metric"
     # A constant metric has no range.
     assert (found.ranges[1], row["range_segmentation_miou"]) == (0.0, 0.0)
     assert "segmentation miou none, as it is the same in all runs" in table.caption
@@ -106,12 +107,50 @@ def test_uncompared_methods_are_explained(keep, text):
     assert not section.figures
 
 
-def test_no_ratio_under_a_prior_better_than_every_run():
-    prior = {"depth_delta1": 0.99, "segmentation_miou": 0.2}
-    section = front_indicators(made_findings(front_rows(), prior=prior), NO_FILES)
-    assert "Neither lsb nor fixed has a point better than the reference point" in section.lead
-    (figure,) = section.figures
-    assert [panel.name for panel in figure.panels] == ["indicators_epsilon", "indicators_igd_plus"]
+def test_verdict_is_repeated_under_other_reference_points():
+    # The baseline cuts off two of three points of either method, and all of neither.
+    prior = {"depth_delta1": 0.6, "segmentation_miou": 0.6}
+    findings = made_findings(front_rows((6, 6), spread=0.005, shift=0.02), prior=prior)
+    section = front_indicators(findings, NO_FILES)
+    (pair,) = section.values["pairs"]
+    assert [under.num_cut_off for under in pair.references] == [4, 0, 2]
+    for under in pair.references:
+        volumes = [
+            hypervolume(means_of(findings.points, arm), under.reference, findings.axes)
+            for arm in ("lsb", "fixed")
+        ]
+        assert (under.hypervolume_a, under.hypervolume_b) == pytest.approx(tuple(volumes))
+        assert under.difference == pytest.approx(volumes[0] - volumes[1])
+    text = "twice the margin and the nadir of the means too (p = 0.031; 0.031 under the one used)."
+    assert text in words(section)
+    table = section.tables[1]
+    assert table.name == "reference_points"
+    assert table.raw["p"].tolist() == [under.p for under in pair.references]
+
+
+def test_verdict_that_hangs_on_the_reference_point_is_said():
+    # lsb has the better ends, fixed the better middle: the nadir and the baseline take the ends.
+    front = {
+        "lsb": ((0.2, 0.9), (0.5, 0.5), (0.9, 0.2)),
+        "fixed": ((0.45, 0.55), (0.53, 0.53), (0.55, 0.45)),
+    }
+    rows = [
+        (arm, p, seed, values)
+        for arm, points in front.items()
+        for p, values in zip(PRIORITIES, points, strict=True)
+        for seed in (0, 1)
+    ]
+    prior = {"depth_delta1": 0.4, "segmentation_miou": 0.4}
+    section = front_indicators(made_findings(rows, prior=prior), NO_FILES)
+    assert "not under the image-independent baseline and the nadir of the means" in words(section)
+    prior = {"depth_delta1": 0.95, "segmentation_miou": 0.4}
+    section = front_indicators(made_findings(rows, prior=prior), NO_FILES)
+    assert "but not under the nadir of the means: " in words(section)
+    assert (
+        "None of their points is better than the image-independent baseline on every metric."
+        in words(section)
+    )
+    assert section.tables[1].rows[0][-1] == "6 of 6"
 
 
 def test_at_most_six_pairs_are_compared():

@@ -41,10 +41,9 @@ def arrow_of(layout) -> Callout:
 
 def test_axis_is_reversed_where_lower_is_better(full_store):
     by_rmse, by_delta1 = findings_of(full_store, depth="rmse"), findings_of(full_store)
-    # The synthetic rmse is 1.5 - delta1 and its prior 1.2, so ranks agree and areas follow.
+    # The synthetic rmse is 1.5 - delta1 and its prior 1.2, so ranks agree.
     assert [p.nondominated for p in by_rmse.points] == [p.nondominated for p in by_delta1.points]
-    reference = by_rmse.reference
-    assert reference.point == (1.2, 0.279)
+    assert by_rmse.reference.point[0] > by_rmse.runs["depth_rmse"].max()
     figure = operating_point_figures(by_rmse)[0]
     panel = figure.panels[0]
     arrow = arrow_of(panel.layouts[0])
@@ -116,7 +115,8 @@ def test_band_and_median_are_what_the_seeds_attain(store, seeds):
     marks = drawn(figure)
     print("seed 8")
     generator = np.random.default_rng(8)
-    places = generator.uniform((55, 28), (95, 95), (200, 2))
+    worst = 100 * np.array(findings.reference.point)
+    places = generator.uniform(worst, (95, 95), (200, 2))
     for arm in ("lsb", "fixed"):
         band = Path(list(zip(marks[f"{arm}, 25 to 75 % of seeds"].x,
                              marks[f"{arm}, 25 to 75 % of seeds"].y, strict=True)))  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.compute.fronts import hypervolume
 from analysis.load.run_files import RunFiles
-from analysis.sections.overview_tables import spread_section
+from analysis.sections.overview_tables import hypervolume_section, spread_section
 from analysis.sections.verdict import verdict
 from tests.analysis.conftest import MEANS, PRIORITIES
 from tests.analysis.made_findings import Row, made_findings
@@ -133,10 +133,30 @@ def test_points_no_better_than_the_baseline_are_counted(shift, text):
     ]
     words = verdict(made_findings(rows, prior=PRIOR))
     assert text in words.statements[-1]
-    if shift == -0.4:
-        assert words.headline.startswith("No winner: no operating point is better than the refer")
-        assert "hypervolume of lsb and fixed is 0. More runs of the same do" in words.headline
-        assert "hypervolume" not in " ".join(words.statements), "it is not repeated"
+
+
+def test_strong_baseline_cuts_off_no_point():
+    # Both methods lie below the baseline on depth at most priorities, as on real photographs.
+    prior = {"depth_delta1": 0.84, "segmentation_miou": 0.5}
+    findings = made_findings(grid(6, 0.1), prior=prior)
+    below = [p for p in findings.points if p.means[0] < 0.84 or p.means[1] < 0.5]
+    assert len(below) > 3
+    without = made_findings(grid(6, 0.1))
+    assert findings.reference == without.reference
+    assert findings.hypervolumes == without.hypervolumes
+    assert verdict(findings).headline == "lsb covers more hypervolume than fixed."
+    # Its own hypervolume, a box, stands beside those of the methods.
+    corner = findings.reference.point
+    box = (0.84 - corner[0]) * (0.5 - corner[1])
+    assert findings.baseline_hypervolume == pytest.approx(box)
+    section = hypervolume_section(findings, RunFiles())
+    assert f"The image-independent baseline has {box:.4g}." in section.lead
+    row = section.tables[0].raw.iloc[-1]
+    assert (row["method"], row["hypervolume"]) == ("image-independent baseline", box)
+    assert (
+        without.baseline_hypervolume,
+        len(hypervolume_section(without, RunFiles()).tables[0].rows),
+    ) == (None, 2)
 
 
 TWO_BY_TWO = [
