@@ -67,6 +67,7 @@ def build(
     *,
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
+    primary: Sequence[str] = (),
     run_files: RunFiles = NO_FILES,
     static: bool = False,
 ) -> Built:
@@ -78,11 +79,12 @@ def build(
         title: of the page; None means one made of the tasks.
         paper_scaling: see `analysis.load.axes.choose_axes`.
         tuned: see `analysis.load.groups.common_fields`.
+        primary: see `analysis.load.groups.Group`.
         run_files: where epoch records and samples are read.
         static: whether figures are drawn for paper as well, in figures/.
     """
     axes, notes = loaded.axes(metrics, paper_scaling=paper_scaling)
-    findings = find(replace(loaded, notes=(*loaded.notes, *notes)), axes, tuned)
+    findings = find(replace(loaded, notes=(*loaded.notes, *notes)), axes, tuned, primary)
     sections = all_sections(findings, run_files)
     words = verdict(findings)
     if not title:

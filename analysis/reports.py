@@ -118,6 +118,7 @@ def write_reports(
             "title": f"Operating points: {group.title}" if group.title else "Operating points",
             "paper_scaling": paper_scaling,
             "tuned": group.tuned,
+            "primary": group.primary,
             "static": static,
         }
         folder = out / group.folder if len(groups) > 1 else out

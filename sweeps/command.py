@@ -26,7 +26,8 @@ from mtl.store.states import StoredRun, in_state, read_runs
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
-from sweeps.plan import Grid, Plan, grid_specs, make_plan, trunks_of
+from sweeps.plan import Grid, Plan, grid_specs, make_plan, primary_of, trunks_of
+from sweeps.plan.comparisons import comparisons_of
 from sweeps.plan.cost import (
     Estimate,
     StepKey,
@@ -38,7 +39,13 @@ from sweeps.plan.cost import (
 )
 from sweeps.plan.describe import plan_json, plan_notes, refinement_note, runs_text, sums_text
 from sweeps.plan.refine import decide, decision_text, num_added, record, refined_plan
-from sweeps.status.journal import Journal, end_state, note_stopped, revisions, sweep_lock
+from sweeps.status.journal import (
+    Journal,
+    end_state,
+    note_stopped,
+    sweep_lock,
+    with_declared,
+)
 from sweeps.status.progress import Efficiency, Snapshot, SweepProgress
 from sweeps.text import counted, duration, duration_range, failure_sentence, run_text
 
@@ -69,7 +76,8 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         began = time.monotonic()
         command = parse_command(kind, description, argv, table)
         deadline = deadline_of(command)
-        plan = make_plan(command.name, kind, grid_specs(command.grid))
+        primary = primary_of(command.grid.methods, command.grid.primary)
+        plan = make_plan(command.name, kind, grid_specs(command.grid), primary)
         slots = num_slots(command)
         if command.plan_only:
             show_plan(command, plan, slots)
@@ -257,7 +265,8 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
 
     folder = report_folder(store, plan.name)
     try:
-        written = reports.write_reports([store], folder, Asked(tuple(plan.run_ids), tuple(tuned)))
+        asked = Asked(tuple(plan.run_ids), tuple(tuned), plan.primary)
+        written = reports.write_reports([store], folder, asked)
     except (UserError, ValueError) as error:
         # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
         print(f"No report: {error}", file=sys.stderr)
@@ -278,10 +287,10 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
     """Print the plan; reads the store if there is one and writes nothing anywhere."""
     store = existing_store(command.store)
     runs: dict[str, StoredRun] = {}
-    notes = [*command.notes, *plan_notes(plan)]
     to_come = 0
+    plan = with_declared(store, plan, command.grid.primary)
+    notes = [*command.notes, *plan_notes(plan)]
     if store is not None:
-        revisions(store, plan.name, plan.kind)
         runs = read_runs(store, plan.run_ids, plan.runs)
     done = in_state(runs, "done")
     if command.refine is not None and store is not None and len(done) == len(plan.specs):
@@ -305,7 +314,9 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
         )
     cost = expected_cost(command, {**trunks, **to_do}, store, slots, steps)
     if command.as_json:
-        print(json.dumps(plan_json(plan, done, cost, to_come)))
+        compared = comparisons_of(plan)
+        comparisons = {"comparisons": compared.to_json()} if compared is not None else {}
+        print(json.dumps(plan_json(plan, done, cost, to_come) | comparisons))
         return
     budget = command.execution.budget_hours
     if budget is not None and cost.run_seconds:
@@ -345,11 +356,11 @@ def train_and_report(
         began: its reading when the command began.
         with_report: whether to write one.
     """
+    plan = with_declared(existing_store(command.store), plan, command.grid.primary)
     for note in (*command.notes, *plan_notes(plan)):
         print(note)
     check_answers(command.execution.address)  # where nobody does, nothing is written
     store = Store(command.store)
-    revisions(store, plan.name, plan.kind)
     with sweep_lock(store, plan.name) as store, ExitStack() as ending:
         trainer = _Trainer(command, store, slots, deadline, ending)
         trained = trainer.train_all(plan)
@@ -468,7 +479,7 @@ class _Trainer:
 
     def _train_trunks(self, plan: Plan) -> _Trained | None:
         """Train the trunks that forked runs of the plan wait for; None once all are there."""
-        trunks = make_plan(plan.name, plan.kind, missing_trunks(self.store, plan))
+        trunks = make_plan(plan.name, plan.kind, missing_trunks(self.store, plan), plan.primary)
         if not trunks.specs:
             return None
         print(f"First {counted(len(trunks.specs), 'trunk')}, at equal priorities.")

@@ -38,6 +38,7 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "baselines": ("baselines", bool),
     "refine": ("refine", int),
     "fork_at": ("fork_at", float),
+    "primary": ("primary", tuple[str, ...]),
     "architectures": ("network.architecture", None),
     "epochs": ("epochs", None),
     "dataset": ("data.name", None),
@@ -53,6 +54,9 @@ FLAGS_ONLY = {
     "numerics_version": "the release of the code",
 }
 """Fields that --set and the YAML file do not take -> what sets them."""
+PRIMARY_HELP = (
+    "the comparison that counts without correction (the first two methods that take priorities)"
+)
 EVERY_TORCHJD = f"{TORCHJD}*"
 
 Axes = dict[str, tuple[Any, ...]]
@@ -189,6 +193,7 @@ def make_parser(
     what = parser.add_argument_group("what is trained").add_argument
     what("--tasks", nargs="+", action="append", metavar="TASK", help="repeat for more sets")
     what("--methods", nargs="+", metavar="METHOD", help="torchjd:* means all of TorchJD's")
+    what("--primary", nargs=2, metavar="METHOD", help=PRIMARY_HELP)
     what("--architectures", nargs="+", metavar="NAME")
     what("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
     what(
@@ -432,6 +437,7 @@ def _asked_grid(
         axes={**table.axes, **axes},
         baselines=flags.get("baselines", table.baselines),
         fork_at=flags.get("fork_at", table.fork_at),
+        primary=flags.get("primary", table.primary),
     )
     check_grid(grid)
     if "refine" in flags:

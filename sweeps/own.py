@@ -34,10 +34,17 @@ from sweeps.command import (
     train_and_report,
 )
 from sweeps.launch import Execution, leave_tune_alone
-from sweeps.options import Command, add_execution_options, check_plan_options, execution_of
-from sweeps.plan import Grid, Plan, defaults, make_plan, simplex_lattice
+from sweeps.options import (
+    PRIMARY_HELP,
+    Command,
+    add_execution_options,
+    check_plan_options,
+    execution_of,
+)
+from sweeps.plan import Grid, Plan, defaults, make_plan, primary_of, simplex_lattice
 from sweeps.plan.grid import MAX_RUNS, check_once
 from sweeps.plan.lattice import coarse_to_fine
+from sweeps.status.journal import with_declared
 
 KIND = "own"
 OPTIONS = "method_options."
@@ -60,6 +67,8 @@ class Sweep:
         metrics: task -> what the function reports of it: a `Metric` or several, or
             `"mae:min:degrees"`. The order of the tasks is that of priorities and losses.
         methods: of `mtl.weighting`.
+        primary: the two methods whose comparison counts without correction; the first two that
+            take priorities by default.
         divisions: priorities are multiples of 1/divisions; None gives equal ones alone.
         priorities: these instead, one number a task and point.
         seeds: seeds 0 to seeds - 1.
@@ -82,6 +91,7 @@ class Sweep:
         metrics: AskedMetrics,
         *,
         methods: Sequence[str] = defaults.DEFAULT_METHODS,
+        primary: Sequence[str] | None = None,
         divisions: int | None = defaults.DEFAULT_DIVISIONS,
         priorities: Sequence[Sequence[float]] | None = None,
         seeds: int = defaults.DEFAULT_SEEDS,
@@ -115,6 +125,7 @@ class Sweep:
             methods=tuple(self.methods),
             divisions=divisions,
             seeds=seeds,
+            primary=None if primary is None else tuple(primary),
         )
         self._code = {name: code_hash(name) for name in (top_module(self.train), *code)}
         self._points = self._priorities(divisions, priorities)
@@ -123,7 +134,8 @@ class Sweep:
         known = {option for needs in self.methods.values() for option in needs.options}
         for option in self._options:
             checked_name(option, known, "option", of=f"the methods {', '.join(self.methods)}")
-        self._plan: Plan[OwnSpec] = make_plan(self.name, KIND, self._specs())
+        compared = primary_of(self._grid.methods, self._grid.primary)
+        self._plan: Plan[OwnSpec] = make_plan(self.name, KIND, self._specs(), compared)
 
     def plan(self, *, as_json: bool = False) -> Plan[OwnSpec]:
         """Print what would be trained, what is done and what is expected; return the plan."""
@@ -157,7 +169,9 @@ class Sweep:
         """
         store = Store(self.store, create=False)
         folder = report_folder(store, self.name) if out is None else Path(out)
-        reports = write_reports([store], folder, Asked(self._plan.run_ids), metrics)
+        plan = with_declared(store, self._plan, None)
+        asked = Asked(plan.run_ids, primary=plan.primary)
+        reports = write_reports([store], folder, asked, metrics)
         print(to_text(reports))
         return reports
 
@@ -401,6 +415,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="what it reports of each task, such as steering=mae:min:degrees",
     )
     what("--methods", nargs="+", metavar="METHOD", default=defaults.DEFAULT_METHODS)
+    what("--primary", nargs=2, metavar="METHOD", help=PRIMARY_HELP)
     what(
         "--divisions",
         type=int,
@@ -466,6 +481,7 @@ def _main(argv: Sequence[str] | None) -> int:
         given.train,
         metrics,
         methods=given.methods,
+        primary=given.primary,
         divisions=given.divisions,
         seeds=given.seeds,
         params=params,

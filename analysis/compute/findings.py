@@ -22,12 +22,8 @@ from analysis.compute.fronts import (
     spreads,
     unusable,
 )
-from analysis.compute.inference import (
-    SIGNIFICANCE,
-    PermutationTest,
-    holm,
-    seed_level_test,
-)
+from analysis.compute.inference import PermutationTest, seed_level_test
+from analysis.compute.significance import SIGNIFICANCE, holm
 from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import Settings, by_arm, matched_runs
@@ -53,8 +49,10 @@ class Comparison:
     arm_a: str
     arm_b: str
     test: PermutationTest | None = None
+    is_primary: bool = False
+    """Whether it was declared before training to be the one that counts without correction."""
     p_adjusted: float | None = None
-    """Holm-adjusted over all pairs of the report."""
+    """Holm-adjusted over all pairs of the report but the primary one, whose p stands."""
     minimum_p_adjusted: float | None = None
     """The same if every pair came out as extreme as its seeds allow."""
     why_not: str | None = None
@@ -113,6 +111,8 @@ class Findings:
     baseline_hypervolume: float | None
     """Of the image-independent baseline as a single point, 0 where it is worse than the reference
     on any axis; None unless it is known on every axis."""
+    primary: tuple[str, ...]
+    """The two methods whose comparison was declared before training; empty where none was."""
     comparisons: tuple[Comparison, ...]
     spreads: tuple[Spread, ...]
     states: tuple[RunState, ...]
@@ -151,10 +151,16 @@ class Findings:
         return {state: counted[state] for state in STATES if state in counted}
 
 
-def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> Findings:
-    """Return all findings on `loaded`, judged by `axes`; `tuned` as for `common_fields`.
+def find(
+    loaded: Loaded,
+    axes: tuple[Axis, ...],
+    tuned: Sequence[str] = (),
+    primary: Sequence[str] = (),
+) -> Findings:
+    """Return all findings on `loaded`, judged by `axes`.
 
-    A `UserError` refuses runs that differ in anything but what is compared.
+    `tuned` is that of `common_fields`, `primary` that of `analysis.load.groups.Group`. A
+    `UserError` refuses runs that differ in anything but what is compared.
     """
     common = common_fields(loaded.fields, tuned)
     excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
@@ -190,7 +196,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
     baseline_hypervolume = None
     if reference is not None and baseline is not None:
         baseline_hypervolume = hypervolume(np.array([baseline]), reference, axes)
-    comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned))
+    comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned), primary=primary)
     return Findings(
         axes=axes,
         runs=runs,
@@ -198,6 +204,7 @@ def find(loaded: Loaded, axes: tuple[Axis, ...], tuned: Sequence[str] = ()) -> F
         reference=reference,
         hypervolumes=_hypervolumes(points, comparisons, axes, reference),
         baseline_hypervolume=baseline_hypervolume,
+        primary=tuple(primary),
         comparisons=comparisons,
         spreads=spreads(points, axes, prior),
         states=states,
@@ -250,11 +257,13 @@ def compare_arms(
     reference: Reference | None,
     *,
     searched: bool = False,
+    primary: Sequence[str] = (),
 ) -> tuple[Comparison, ...]:
     """Return one comparison for each pair of arms that have priorities.
 
     An arm without priorities is one point and no front. p is adjusted by Holm over the tested
-    pairs. Points that a search chose (`searched`) are not tested.
+    pairs, but that of the two methods of `primary`, if they are one pair of arms, stands. Points
+    that a search chose (`searched`) are not tested.
     """
     if reference is None:
         return ()
@@ -269,13 +278,26 @@ def compare_arms(
         else _tested(held, (a, b), axes, reference)
         for a, b in itertools.combinations(fronts, 2)
     ]
-    tests = [c.test for c in found if c.test is not None]
+    methods = {} if runs.empty else dict(zip(runs["arm"], runs["method"], strict=True))
+    declared = [c for c in found if {methods[c.arm_a], methods[c.arm_b]} == {*primary}]
+    if len(declared) == 1:
+        found = [replace(c, is_primary=c is declared[0]) for c in found]
+    return tuple(_adjusted(found))
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return comparisons with p after Holm, over all that are tested but the primary one."""
+    tests = [c.test for c in comparisons if c.test is not None and not c.is_primary]
     adjusted = iter(holm([test.p for test in tests]))
     smallest = iter(holm([test.minimum_p for test in tests]))
-    return tuple(
-        replace(c, p_adjusted=next(adjusted), minimum_p_adjusted=next(smallest)) if c.test else c
-        for c in found
-    )
+    found = []
+    for c in comparisons:
+        if c.test is not None and c.is_primary:
+            c = replace(c, p_adjusted=c.test.p, minimum_p_adjusted=c.test.minimum_p)
+        elif c.test is not None:
+            c = replace(c, p_adjusted=next(adjusted), minimum_p_adjusted=next(smallest))
+        found.append(c)
+    return found
 
 
 def _tested(

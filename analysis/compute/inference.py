@@ -21,18 +21,13 @@ import numpy as np
 from scipy import stats
 
 from analysis.compute.fronts import Reference, minimised, minimised_hypervolume
+from analysis.compute.significance import MAX_ENUMERATED, minimum_p
 from analysis.load.axes import Axis
 from mtl.errors import UsageError
 
-SIGNIFICANCE = 0.05
-"""A winner is named only below this p (after Holm where several pairs are compared); with one
-pair that takes at least 6 seeds."""
 SAMPLING_SEED = 0
-MAX_ENUMERATED = 2**13
-"""Permutations of whole seeds are enumerated up to this many (13 seeds); beyond, as many are
-drawn."""
 MAX_ENUMERATED_RUNS = 2**11
-"""The same for permutations of single runs."""
+"""`MAX_ENUMERATED` for permutations of single runs."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +81,8 @@ def seed_difference_test(differences: np.ndarray) -> tuple[float, float]:
     exchanged = _exchanges(len(differences), MAX_ENUMERATED)
     means = np.where(exchanged, -differences, differences).mean(axis=1)
     slack = 1e-9 * max(np.abs(differences).max(), 1e-300)
-    is_all = len(exchanged) == 2 ** len(differences)
-    least = min(1.0, 2 / len(exchanged)) if is_all else 1 / len(exchanged)
+    least = minimum_p(len(differences))
     return float((np.abs(means) >= abs(means[0]) - slack).mean()), least
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for their number (Holm 1979, step-down), in their order."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def _exchanges(number: int, limit: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.compute.inference import holm
+from analysis.compute.significance import holm
 from analysis.load.priorities import PRIORITY_PREFIX
 from analysis.load.runs import Baselines
 from analysis.load.text import listed

@@ -23,8 +23,9 @@ from analysis.compute.fronts import (
     reference_point,
     unusable,
 )
-from analysis.compute.inference import holm, seed_difference_test, seed_level_test
+from analysis.compute.inference import seed_difference_test, seed_level_test
 from analysis.compute.ranks import delta_m, displayed, fractional_ranks
+from analysis.compute.significance import holm
 from analysis.load.axes import Axis
 from analysis.load.baselines import baseline_values
 from analysis.load.groups import Family

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.load.metrics import Declared, agree
-from analysis.load.plans import Asked, planned_or_present, plans_of, searches
+from analysis.load.plans import Asked, common_primary, planned_or_present, plans_of, searches
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
 from mtl.spec import Spec
 from mtl.store import Store
+from mtl.store.plan_file import PlanFile
 from mtl.store.states import read_specs
 
 COMPARED = (
@@ -52,6 +53,8 @@ class Group:
     """See `common_fields`."""
     differences: tuple[Difference, ...] = ()
     """What the group does not share with the others; empty for a single group."""
+    primary: tuple[str, ...] = ()
+    """The two methods whose comparison was declared before training; empty where none was."""
 
     @property
     def label(self) -> str:
@@ -296,6 +299,7 @@ def groups_of_stores(
     found: dict[str, Asked] = {}
     if asked is not None:
         groups = _groups(stores, asked, compared)
+        groups = [replace(group, primary=asked.primary or ()) for group in groups]
     else:
         plans = plans_of(stores)
         found = searches(plans)
@@ -303,7 +307,10 @@ def groups_of_stores(
         order = {run_id: at for at, run_id in enumerate(of_grids)}
         apart = {run_id for held in found.values() for run_id in held.run_ids} - order.keys()
         others = [i for i in planned_or_present(stores, plans) if i not in apart]
-        groups = _groups(stores, Asked(tuple(others)), compared, order)
+        groups = [
+            replace(group, primary=_declared_by(plans, group))
+            for group in _groups(stores, Asked(tuple(others)), compared, order)
+        ]
     if len(groups) == 1 and found:
         groups = [replace(groups[0], differences=(OTHERS,))]
     for name, held in found.items():
@@ -317,6 +324,13 @@ def groups_of_stores(
             "it is over). Start a sweep first: python sweeps/priority_grid.py."
         )
     return groups if len(groups) > 1 else [replace(groups[0], differences=())]
+
+
+def _declared_by(plans: Sequence[tuple[str, PlanFile]], group: Group) -> tuple[str, ...]:
+    """Return the primary comparison of a group: what the sweeps that plan its runs declare."""
+    held = {*group.run_ids}
+    planning = (p for _, p in plans if not p.tuned and not held.isdisjoint(p.run_ids))
+    return common_primary(plan.primary for plan in planning) or ()
 
 
 def _groups(

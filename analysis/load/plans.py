@@ -1,7 +1,7 @@
 """Which runs are asked for: by a command's arguments and the plans of sweeps; needs no pandas."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +21,19 @@ class Asked:
     run_ids: tuple[str, ...]
     tuned: tuple[str, ...] = ()
     """See `analysis.load.groups.common_fields`; only a search has any."""
+    primary: tuple[str, ...] | None = None
+    """See `mtl.store.plan_file.PlanFile`."""
+
+
+def common_primary(declared: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """Return the primary comparison that several plans declare; None unless all agree.
+
+    Each is that of a `PlanFile`; one without two methods to compare has no say.
+    """
+    kinds = {None if pair is None else frozenset(pair): pair for pair in declared}
+    if len(kinds) > 1:
+        kinds.pop(frozenset(), None)
+    return next(iter(kinds.values())) if len(kinds) == 1 else None
 
 
 def table_among(texts: Sequence[str]) -> Path | None:
@@ -59,10 +72,7 @@ def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
     stores = [store for store, _ in named]
     if all(sweep is None for _, sweep in named):
         return stores, None
-    parts = [
-        Asked(tuple(planned_or_present([store]))) if sweep is None else asked_by(store, sweep)
-        for store, sweep in named
-    ]
+    parts = [_all_of(store) if sweep is None else asked_by(store, sweep) for store, sweep in named]
     if len(parts) == 1:
         return stores, parts[0]
     if any(part.tuned for part in parts):
@@ -70,7 +80,15 @@ def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
             f"Expected a search on its own, got it among {len(parts)} results: its methods have "
             "tuned values of their own. Name it alone, or whole stores."
         )
-    return stores, Asked(tuple(dict.fromkeys(i for part in parts for i in part.run_ids)))
+    run_ids = dict.fromkeys(run_id for part in parts for run_id in part.run_ids)
+    primary = common_primary(part.primary for part in parts)
+    return stores, Asked(tuple(run_ids), primary=primary)
+
+
+def _all_of(store: Store) -> Asked:
+    plans = plans_of([store])
+    primary = common_primary(plan.primary for _, plan in plans if not plan.tuned)
+    return Asked(tuple(planned_or_present([store], plans)), primary=primary)
 
 
 def default_folder(texts: Sequence[str], name: str) -> Path:
@@ -167,4 +185,4 @@ def asked_by(store: Store, sweep: str) -> Asked:
             f"Expected a search that has come to its end, got {place}, which has chosen no points "
             "yet. Start the same command again; sweeps/watch.py shows where it stands."
         )
-    return Asked(tuple(plan.reported), plan.tuned)
+    return Asked(tuple(plan.reported), plan.tuned, plan.primary)

@@ -137,7 +137,7 @@ def _hypervolume_table(findings: Findings) -> Table:
         records.append({"method": arm, "hypervolume": volume, **counts, **place})
     if findings.baseline_hypervolume is not None:
         own = {"method": PRIOR_NAME, "hypervolume": findings.baseline_hypervolume}
-        records.append({**own, "num_priorities": None, "num_runs": None, **place})
+        records.append({**own, "num_priorities": 0, "num_runs": 0, **place})
     return Table.of(
         "hypervolume",
         f"Hypervolume of the means at each priority, in {volume_unit(findings.axes)}. "
@@ -173,12 +173,13 @@ COMPARISON_COLUMNS = (
         "method_a", "methods", lambda record: f"{record['method_a']} {MINUS} {record['method_b']}"
     ),
     Column("method_b"),
+    Column("is_primary", "primary", lambda record: "yes" if record["is_primary"] else ""),
     Column("why_not"),
     Column("num_priorities", "priorities"),
     Column("num_seeds", "seeds"),
     Column("difference", "difference", _difference),
     Column("p", "p", ".2g"),
-    Column("p_adjusted", "p after Holm", ".2g"),
+    Column("p_adjusted", "p adjusted", ".2g"),
     Column("minimum_p", "minimum attainable p", ".2g"),
     Column("minimum_p_adjusted"),
     Column("num_permutations", "permutations", _permutations),
@@ -191,7 +192,8 @@ def _comparison_table(findings: Findings) -> Table:
         "comparisons",
         "Differences of hypervolume with the two-sided p-value of a permutation test of whole "
         "seeds: the runs of a seed change method at all priorities at once. Two methods are "
-        "compared on the priorities and seeds that both have.",
+        "compared on the priorities and seeds that both have. Adjusted: the p of the primary "
+        "comparison, declared before training, stands; the others' are adjusted by Holm.",
         [_comparison_record(comparison) for comparison in findings.comparisons],
         COMPARISON_COLUMNS,
     )
@@ -200,6 +202,7 @@ def _comparison_table(findings: Findings) -> Table:
 def _comparison_record(c: Comparison) -> dict[str, Any]:
     record: dict[str, Any] = {column.key: None for column in COMPARISON_COLUMNS if column.key}
     record |= {"method_a": c.arm_a, "method_b": c.arm_b, "why_not": c.why_not}
+    record["is_primary"] = c.is_primary
     record["untested"] = c.untested
     if c.test is not None:
         record |= vars(c) | vars(c.test)

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.compute.inference import SIGNIFICANCE
 from analysis.compute.settings import (
     EPOCH_SECONDS,
     HYPERVOLUME,
@@ -14,6 +13,7 @@ from analysis.compute.settings import (
     SettingsComparison,
     numeric_fields,
 )
+from analysis.compute.significance import SIGNIFICANCE
 from analysis.load.axes import MINUS, TIMES, Axis, priority_texts, shown_number, volume_unit
 from analysis.load.groups import field_name
 from analysis.load.priorities import is_equal, priority_values

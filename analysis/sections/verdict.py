@@ -13,11 +13,12 @@ from analysis.compute.findings import (
     prioritised_arms,
 )
 from analysis.compute.fronts import means_of, minimised
-from analysis.compute.inference import SIGNIFICANCE
+from analysis.compute.significance import SIGNIFICANCE
 from analysis.load.axes import shown_number
 from analysis.load.priorities import Priorities
 from analysis.load.text import counted, first_items, first_listed, listed
 
+PRIMARY = "primary comparison, declared before training"
 MAX_NAMED = 4
 """Methods or priorities that a sentence names; it counts the rest."""
 MAX_SENTENCES = 6
@@ -77,6 +78,7 @@ def verdict(findings: Findings) -> Verdict:
         caveats=(
             *_forked(findings),
             *_first(left_out, "pairs that are compared in part"),
+            *_not_declared(findings),
             *([DATA_CAVEATS[data]] if data in DATA_CAVEATS else []),
             *_incomplete(findings),
             *_without_result(findings),
@@ -103,6 +105,21 @@ def _incomplete(findings: Findings) -> list[str]:
         f"{number} of {len(findings.states)} runs {verb} not shown: {rest} (reasons under what was "
         "run)."
     ]
+
+
+def _not_declared(findings: Findings) -> list[str]:
+    """Say that no comparison here was declared before training, where some are tested."""
+    number = sum(c.test is not None for c in findings.comparisons)
+    if not number or any(c.is_primary for c in findings.comparisons):
+        return []
+    corrected = f", so Holm corrects the p-values of all {number} pairs" if number > 1 else ""
+    if not findings.primary:
+        return [f"No primary comparison was declared before training{corrected}."]
+    methods = method_of(findings)
+    both = {*findings.primary}
+    pairs = sum({methods[c.arm_a], methods[c.arm_b]} == both for c in findings.comparisons)
+    what = f"is {pairs} pairs here" if pairs else "has no results here"
+    return [f"The {PRIMARY}, {' against '.join(findings.primary)}, {what}{corrected}."]
 
 
 def _without_result(findings: Findings) -> list[str]:
@@ -182,13 +199,14 @@ def _single_points(findings: Findings) -> list[str]:
 
 
 def _by_weight(findings: Findings) -> list[Comparison]:
-    """Return the comparisons: the paper's first, those of its first method, then by p."""
+    """Return the comparisons: the primary one, the paper's, those of its first method, by p."""
     methods = method_of(findings)
 
-    def weight(c: Comparison) -> tuple[bool, bool, bool, float]:
+    def weight(c: Comparison) -> tuple[bool, bool, bool, bool, float]:
         pair = {methods[c.arm_a], methods[c.arm_b]}
         p = 2.0 if c.p_adjusted is None else c.p_adjusted
-        return pair != set(PAPER_PAIR), PAPER_PAIR[0] not in pair, not c.is_significant, p
+        is_papers, has_first = pair == set(PAPER_PAIR), PAPER_PAIR[0] in pair
+        return not c.is_primary, not is_papers, not has_first, not c.is_significant, p
 
     return sorted(findings.comparisons, key=weight)
 
@@ -215,6 +233,24 @@ def _headline(findings: Findings) -> str:
     if not tested:
         why_not = "no two methods share priorities with seeds that have them all"
         return f"No comparison: {comparisons[0].why_not if len(comparisons) == 1 else why_not}."
+    others = [c for c in tested if not c.is_primary]
+    if not comparisons[0].is_primary:
+        return f"{_outcome(tested)}."
+    first = comparisons[0]
+    leading = f"{_outcome([first])} ({PRIMARY})."
+    if first.test is None:
+        leading = f"No result of the {PRIMARY}: {first.why_not}."
+    if not others:
+        return leading
+    if any(c.is_significant for c in others):
+        return f"{leading} Of the other pairs, {_outcome(others)}."
+    if len(others) == 1:
+        return f"{leading} The other pair does not differ significantly."
+    return f"{leading} None of the {len(others)} other pairs differs significantly."
+
+
+def _outcome(tested: Sequence[Comparison]) -> str:
+    """Say which methods cover more hypervolume than which others."""
     won = [c for c in tested if c.is_significant]
     shown = won or tested
     on = ""
@@ -223,7 +259,7 @@ def _headline(findings: Findings) -> str:
         on = f", on {shown[0].shared if len(shown) == 1 else several}"
     if not won:
         names = first_listed(_arms_of(tested), MAX_NAMED)
-        return f"No winner: {names} do not differ significantly in hypervolume{on}."
+        return f"No winner: {names} do not differ significantly in hypervolume{on}"
     parts = []
     for c in won[: MAX_NAMED // 2]:
         is_first = c.hypervolumes[0] > c.hypervolumes[1]
@@ -235,7 +271,7 @@ def _headline(findings: Findings) -> str:
         winners += f", and {counted(more, 'more pair differs', 'more pairs differ')}"
     undecided = len(tested) - len(won)
     rest = f"; {undecided} of {len(tested)} comparisons are not significant" if undecided else ""
-    return f"{winners}{on}{rest}."
+    return f"{winners}{on}{rest}"
 
 
 def _arms_of(comparisons: Sequence[Comparison]) -> list[str]:
@@ -265,13 +301,16 @@ def _compared(comparison: Comparison, findings: Findings) -> str:
         outcome = "Too few seeds for any significance"
     else:
         outcome = "Not significant"
+    if comparison.is_primary:
+        outcome = f"{PRIMARY.capitalize()}. {outcome}"
     how = f"all {test.num_permutations} permutations"
     if not test.exact:
         how = f"{test.num_permutations} permutations drawn with seed {test.seed}"
     return (
         f"{outcome}{where}: hypervolume {', '.join(volumes)}, difference "
         f"{shown_number(test.difference, '+.2g')} "
-        f"(two-sided p = {_with_holm(test.p, comparison.p_adjusted)}; minimum attainable "
+        f"(two-sided p = {_with_holm(test.p, comparison.p_adjusted)}"
+        f"{' without correction' if comparison.is_primary else ''}; minimum attainable "
         f"{_with_holm(minimum, adjusted)}; {how} of {test.unit})."
     )
 

@@ -1,7 +1,9 @@
 """What a sweep asked for, as its plan.json says; everything that reads the file does so here.
 
-    {"schema": 1, "kind": "pareto_search",
-     "tuned": ["optimizer.learning_rate"],          only where each method has its own values
+    {"schema": 1, "kind": "priority_grid",
+     "primary": ["lsb", "fixed"],                   declared before there was any result; [] where
+                                                    no two methods take priorities
+     "tuned": ["optimizer.learning_rate"],          of a search, whose methods have own values
      "revisions": [{"started": ..., "run_ids": [...], "varies": {...}, "reported": false}, ...]}
 
 A revision is what one start planned, the newest last. `"reported": false` marks trunks of forked
@@ -31,6 +33,9 @@ class PlanFile:
     tuned: tuple[str, ...] = ()
     """Dotted spec fields in which the methods may differ, each having its own tuned value; only a
     search has any."""
+    primary: tuple[str, ...] | None = None
+    """The two methods of the primary comparison, declared before there was any result; empty where
+    no two take priorities, None where none was declared, as by earlier releases."""
 
     @property
     def run_ids(self) -> list[str]:
@@ -74,16 +79,21 @@ def read_plan(store: Store, name: str) -> PlanFile:
     remedy = "Remove the file and start the sweep again"
     held = with_schema(store.read_json(key), PLAN_SCHEMA, "a plan", store.place(key), remedy)
     revisions: Any = held.get("revisions")
-    kind, tuned = held.get("kind"), held.get("tuned", [])
+    kind, tuned, primary = held.get("kind"), held.get("tuned", []), held.get("primary", [])
     has_runs = isinstance(revisions, list) and all(
         isinstance(revision, dict) and _are_names(revision.get("run_ids")) for revision in revisions
     )
-    if not (has_runs and _are_names(tuned)):
+    if not (has_runs and _are_names(tuned) and _are_names(primary) and len(primary) in (0, 2)):
         raise StoreError(
             "Expected a plan with revisions, each with a list of run_ids, got another in "
             f"{store.place(key)}. {remedy}."
         )
-    return PlanFile(kind if isinstance(kind, str) else "", tuple(revisions), tuple(tuned))
+    return PlanFile(
+        kind if isinstance(kind, str) else "",
+        tuple(revisions),
+        tuple(tuned),
+        tuple(primary) if "primary" in held else None,
+    )
 
 
 def _are_names(values: Any) -> bool:

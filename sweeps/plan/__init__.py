@@ -1,6 +1,15 @@
 """From a grid to an ordered list of runs with their cost. Neither torch nor ray."""
 
-from sweeps.plan.grid import Grid, Plan, check_grid, grid_specs, left_out, make_plan, trunks_of
+from sweeps.plan.grid import (
+    Grid,
+    Plan,
+    check_grid,
+    grid_specs,
+    left_out,
+    make_plan,
+    primary_of,
+    trunks_of,
+)
 from sweeps.plan.lattice import simplex_lattice
 
 __all__ = [
@@ -10,6 +19,7 @@ __all__ = [
     "grid_specs",
     "left_out",
     "make_plan",
+    "primary_of",
     "simplex_lattice",
     "trunks_of",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from mtl.spec import OwnSpec, RunSpec
 from mtl.spec.methods import needs_of
+from sweeps.plan.comparisons import comparisons_of
 from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
@@ -71,7 +72,8 @@ def plan_notes(plan: Plan) -> list[str]:
             f"An increase rate acts from period {FIRST_PERIOD_WITH_RATE} on: runs of "
             f"{counted(short, 'epoch')} are alike at every rate."
         )
-    return notes
+    compared = comparisons_of(plan)
+    return [*notes, *(compared.to_text() if compared is not None else [])]
 
 
 def _num_periods(spec: RunSpec) -> int:

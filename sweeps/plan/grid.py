@@ -8,7 +8,7 @@ it; and at each priority all methods side by side.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +43,8 @@ class Plan(Generic[AnySpec]):
     """Of `specs`, in the same order."""
     varies: dict[str, list[Any]]
     """Dotted field -> its values, for the fields in which the runs differ."""
+    primary: tuple[str, ...] | None = None
+    """See `mtl.store.plan_file.PlanFile`."""
 
     @property
     def runs(self) -> dict[str, AnySpec]:
@@ -59,13 +61,35 @@ class Plan(Generic[AnySpec]):
         return {run_id: spec for run_id, spec in self.runs.items() if run_id not in settled}
 
 
-def make_plan(name: str, kind: str, specs: Iterable[AnySpec]) -> Plan[AnySpec]:
+def make_plan(
+    name: str, kind: str, specs: Iterable[AnySpec], primary: tuple[str, ...] | None = None
+) -> Plan[AnySpec]:
     """Return the plan of `specs`; of several specs with one run id the first stays."""
     by_id: dict[str, AnySpec] = {}
     for spec in specs:
         by_id.setdefault(spec.run_id(), spec)
     kept = tuple(by_id.values())
-    return Plan(name, kind, kept, tuple(by_id), varying_fields(kept))
+    return Plan(name, kind, kept, tuple(by_id), varying_fields(kept), primary)
+
+
+def primary_of(methods: Sequence[str], asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the primary comparison: as asked, or the first two methods that take priorities.
+
+    Empty where there are no two.
+
+    Raises:
+        UsageError: for anything but two different ones of the methods that take priorities.
+    """
+    takers = [method for method in methods if needs_of(method).takes_priorities]
+    if asked is None:
+        return tuple(takers[:2]) if len(takers) > 1 else ()
+    if len(asked) != 2 or len({*asked} & {*takers}) != 2:
+        raise UsageError(
+            "Expected two methods of the sweep that take priorities as the primary comparison, "
+            f"got {' and '.join(asked) or 'none'}. Those of this sweep: "
+            f"{', '.join(takers) or 'none'}."
+        )
+    return tuple(asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +116,9 @@ class Grid:
     which those of a method and seed have in common; None: every run is trained from its start."""
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
+    primary: tuple[str, ...] | None = None
+    """The two methods whose comparison is declared before training and stands without correction;
+    None: the first two that take priorities."""
 
 
 def baseline_grid(grid: Grid) -> Grid:
@@ -105,6 +132,7 @@ def baseline_grid(grid: Grid) -> Grid:
         grid,
         task_sets=tuple((task,) for task in tasks),
         methods=("equal",),
+        primary=None,
         divisions=None,
         fields={**grid.fields, ARCHITECTURE_FIELD: "single_task"},
         axes={
@@ -272,6 +300,7 @@ def check_grid(grid: Grid) -> None:
     if grid.seeds < 1:
         raise UsageError(f"Expected at least 1 seed, got {grid.seeds}.")
     check_once("method", grid.methods)
+    primary_of(grid.methods, grid.primary)
     for dotted, values in grid.axes.items():
         check_once(f"value of {dotted}", values)
         _check_used(grid, dotted)

@@ -131,7 +131,7 @@ def refined_plan(plan: Plan, decisions: Sequence[Decision]) -> Plan:
         for spec in decision.arms
     ]
     added.sort(key=lambda spec: spec.seed)
-    return make_plan(plan.name, plan.kind, (*plan.specs, *added))
+    return make_plan(plan.name, plan.kind, (*plan.specs, *added), plan.primary)
 
 
 def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:

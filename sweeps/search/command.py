@@ -99,6 +99,11 @@ def _check_command(command: Command) -> None:
                 "and its runs are bounded by --trials or --epochs-budget. Leave it out, or use "
                 "priority_grid.py."
             )
+    if command.grid.primary is not None:
+        raise UsageError(
+            "Expected no --primary: the points of a search are picked by their outcome and not "
+            "tested. Leave it out, or use priority_grid.py."
+        )
     if is_address(command.store):
         raise UsageError(
             "Expected a folder for --store: a search keeps Optuna's study beside its runs, which "

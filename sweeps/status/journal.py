@@ -11,14 +11,16 @@ status.json    where the sweep stands, for whoever watches from outside
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from analysis.load.plans import common_primary
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store
 from mtl.store.lease import HeldLease, busy
-from mtl.store.plan_file import PLAN_SCHEMA, read_plan
+from mtl.store.plan_file import PLAN_SCHEMA, PlanFile, read_plan
 from sweeps.plan import Plan
 from sweeps.status.progress import Snapshot, SweepProgress
 from sweeps.text import utc_now
@@ -63,16 +65,70 @@ def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:
         ValueError: if the name belongs to another kind of sweep.
         StoreError: if the file is damaged or of another schema.
     """
+    held = _own_plan(store, name, kind)
+    return [] if held is None else [dict(revision) for revision in held.revisions]
+
+
+def _own_plan(store: Store, name: str, kind: str) -> PlanFile | None:
+    """Return the sweep's plan, None for a new one; see `revisions`."""
     try:
         held = read_plan(store, name)
     except FileNotFoundError:
-        return []
+        return None
     if held.kind != kind:
         raise UsageError(
             f"Expected a sweep of kind {kind!r} under the name {name!r}, got one of kind "
             f"{held.kind!r} in {store.place('')}. Give another --name."
         )
-    return [dict(revision) for revision in held.revisions]
+    return held
+
+
+def with_declared(store: Store | None, plan: Plan, asked: Sequence[str] | None) -> Plan:
+    """Return `plan` with the primary comparison that stands.
+
+    That is its own as long as nothing that the sweep plans has a result. Once there are results,
+    what was declared before them stands: by this sweep, or for a new one by the sweeps that planned
+    those runs, if all declared the same.
+
+    Args:
+        store: where the sweep is, or None.
+        plan: of this start.
+        asked: the two methods that the user named, if any.
+
+    Raises:
+        UsageError: if the user named others than those that stand, or the name belongs to another
+            kind of sweep.
+        StoreError: if plan.json is damaged or of another schema.
+    """
+    if store is None:
+        return plan
+    own = _own_plan(store, plan.name, plan.kind)
+    done = store.done({*plan.run_ids, *(own.reported if own is not None else ())})
+    if not done:
+        return plan
+    declared = _declared_for(store, done) if own is None else own.primary
+    if asked is not None and {*asked} != {*(declared or ())}:
+        stands = "none was declared before them"
+        if declared:
+            stands = f"{' and '.join(declared)} were declared before them"
+        raise UsageError(
+            f"Expected no other --primary than before once there are results, got "
+            f"{' '.join(asked)}: {len(done)} runs are done, and {stands}. Leave it out; the report "
+            "has this pair among the others."
+        )
+    return replace(plan, primary=declared)
+
+
+def _declared_for(store: Store, run_ids: Collection[str]) -> tuple[str, ...] | None:
+    """Return the primary comparison of the sweeps that plan these runs; None unless all agree."""
+    declared, left = [], set(run_ids)
+    for name in store.sweep_names():
+        with contextlib.suppress(StoreError, FileNotFoundError):
+            held = read_plan(store, name)
+            if not {*run_ids}.isdisjoint(held.run_ids):
+                declared.append(held.primary)
+                left -= {*held.run_ids}
+    return None if left else common_primary(declared)
 
 
 class Journal:
@@ -117,9 +173,10 @@ class Journal:
         is_as_before = bool(held) and held[-1] | {"started": self._started} == mine
         held[len(held) - is_as_before :] = [mine]
         tuned = {"tuned": list(self._tuned)} if self._tuned else {}
+        primary = {} if plan.primary is None else {"primary": list(plan.primary)}
         self._store.write_json(
             self._store.sweep_key(self._name, "plan.json"),
-            {"schema": PLAN_SCHEMA, "kind": plan.kind, **tuned, "revisions": held},
+            {"schema": PLAN_SCHEMA, "kind": plan.kind, **primary, **tuned, "revisions": held},
         )
 
     def event(self, what: str, **details: Any) -> None:

@@ -50,6 +50,7 @@ def made_findings(
     rows: Sequence[Row],
     tasks: tuple[str, ...] = TWO_TASKS,
     prior: dict[str, float] | None = None,
+    primary: tuple[str, ...] = (),
     **metrics: str,
 ) -> Findings:
     """Return findings on runs (arm, priorities, seed, metrics in task order)."""
@@ -79,4 +80,5 @@ def made_findings(
             prior or {},
         ),
         axes,
+        primary=primary,
     )

@@ -32,6 +32,12 @@ def test_grid_reports_all_that_its_starts_planned(read):
     assert (held.kind, held.tuned) == ("mine", ())
 
 
+def test_primary_comparison_is_declared_empty_or_unknown(read):
+    assert read(plan(primary=["lsb", "fixed"])).primary == ("lsb", "fixed")
+    assert read(plan(primary=[])).primary == ()
+    assert read(plan()).primary is None
+
+
 STEPS = {"run_ids": ["a", "b", "c"], "reported": False}
 MORE_STEPS = {"run_ids": ["a", "b", "c", "d"], "reported": False}
 POINTS = {"run_ids": ["b"]}
@@ -62,6 +68,7 @@ def test_search_reports_the_points_it_chose_last(revisions, reported, read):
         (plan("x"), "another", "Remove"),
         (plan({"run_ids": [3]}), "another", "Remove"),
         (plan(tuned="optimizer"), "another", "Remove"),
+        (plan(primary=["lsb"]), "another", "Remove"),
     ],
 )
 def test_damaged_plan_is_to_be_removed_and_a_newer_one_is_not(held, words, remedy, read):

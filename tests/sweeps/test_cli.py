@@ -84,6 +84,26 @@ def test_plan_says_what_packs_are_worth(tmp_path, capsys):
     assert "one by one where there is no GPU" in capsys.readouterr().out
 
 
+def test_plan_says_what_is_compared_and_warns(tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text("methods: [lsb, fixed, stch]\nprimary: [lsb, stch]\n")
+    argv = ["--plan", "--store", str(tmp_path / "s"), "--config", str(tmp_path / "grid.yaml")]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "Primary comparison: lsb against stch, without correction; significant from 6" in out
+    assert "\nWarning: no comparison of methods can be significant with 2 seeds" in out
+    assert main([*argv, "--seeds", "6"]) == 0
+    assert "Warning" not in capsys.readouterr().out
+    assert main([*argv, "--json", "--seeds", "6"]) == 0
+    assert json.loads(capsys.readouterr().out)["comparisons"] == {
+        "primary": ["lsb", "stch"],
+        "num_others": 2,
+        "num_seeds": 6,
+        "least_seeds_primary": 6,
+        "least_seeds_others": 7,
+        "is_attainable": True,
+    }
+
+
 def test_long_plan_is_listed_in_part(tmp_path, capsys):
     assert main(["--plan", "--store", str(tmp_path / "s"), "--divisions", "50"]) == 0
     assert "... and 156 more; --json lists all." in capsys.readouterr().out
@@ -157,6 +177,7 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--divisions", "1000000"], "at most 100,000 runs, got 3,999,996"),
         (["--name", "../up"], "Expected a sweep name of letters"),
         (["--keep", "some"], "invalid choice"),
+        (["--primary", "lsb", "stch"], "got lsb and stch. Those of this sweep: lsb, fixed."),
         (["--refine", "0"], "at least 1, got 0"),
         (["--refine", "5"], "got 5. Use more --divisions"),
         (["--refine", "1", "--divisions", "2"], "at most 0, the gaps"),
@@ -225,6 +246,32 @@ def test_failed_sweep_leaves_the_status_stopped(failure, tmp_path, capsys, monke
     assert len(capsys.readouterr().err.splitlines()) == 1
     status = json.loads((tmp_path / "s/sweeps/priority_grid/status.json").read_text())
     assert (status["state"], status["running"], status["waiting"]) == ("stopped", [], 20)
+
+
+def test_primary_comparison_is_written_with_the_first_start_and_kept(tmp_path, capsys, monkeypatch):
+    PlayedLaunch(monkeypatch)
+    store = tmp_path / "s"
+    argv = ["--store", str(store), "--divisions", "2", "--seeds", "1", "--methods"]
+
+    def declared():
+        return json.loads((store / "sweeps/priority_grid/plan.json").read_text())["primary"]
+
+    assert main([*argv, "lsb", "stch", "--name", "other"]) == 0
+    assert main([*argv, "fixed", "scaled_fixed"]) == 0
+    out = capsys.readouterr().out
+    assert "Primary comparison: fixed against scaled_fixed, without correction" in out
+    assert out.count("Warning: no comparison of methods can be significant with 1 seed") == 2
+    assert declared() == ["fixed", "scaled_fixed"]
+    assert main([*argv, "lsb", "fixed", "scaled_fixed"]) == 0
+    assert declared() == ["fixed", "scaled_fixed"]
+    assert "Primary comparison: fixed against scaled_fixed" in capsys.readouterr().out
+    moving = [*argv, "lsb", "fixed", "scaled_fixed", "--primary", "lsb", "fixed"]
+    for more in ([], ["--plan"]):
+        assert main([*moving, *more]) == 2
+        said = capsys.readouterr().err
+        assert "fixed and scaled_fixed were declared before them" in said
+        assert len(said.splitlines()) == 1
+    assert declared() == ["fixed", "scaled_fixed"]
 
 
 def test_command_line_wins_over_the_config_file(tmp_path):

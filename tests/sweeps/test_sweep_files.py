@@ -50,7 +50,9 @@ def test_script_prints_its_plan_as_one_object_and_writes_nothing(kind, tmp_path)
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     held = json.loads(out.stdout)
-    assert list(held) == KEYS + ["num_epochs"] * (kind == "pareto_search")
+    compares = kind in ("priority_grid", "increase_rate", "weighting_methods")
+    last = ["comparisons"] * compares + ["num_epochs"] * (kind == "pareto_search")
+    assert list(held) == KEYS + last
     assert {frozenset(run) for run in held["runs"]} <= {frozenset({"run_id", "spec", "done"})}
     if kind in SWEEPS:
         assert held["num_runs"] == len(held["runs"]) == len(specs_of(kind, "--quick"))
@@ -64,7 +66,7 @@ def test_docs_describe_every_key_of_a_plan():
     described = re.search(r"`--plan --json` prints.*?(?=\n\n[^|])", docs, re.S)
     assert described is not None
     named = set(re.findall(r"^\| `(\w+)`", described.group(), re.M))
-    assert named == {*KEYS, "num_epochs", "most_refinement_runs"}
+    assert named == {*KEYS, "num_epochs", "most_refinement_runs", "comparisons"}
 
 
 @EVERY

@@ -9,7 +9,6 @@ import pytest
 from analysis.compute import inference
 from analysis.compute.fronts import Reference
 from analysis.compute.inference import (
-    holm,
     run_level_resamples,
     run_level_test,
     run_widening,
@@ -18,6 +17,7 @@ from analysis.compute.inference import (
     seed_widening,
     symmetric_interval,
 )
+from analysis.compute.significance import SIGNIFICANCE
 from analysis.load.axes import Axis
 from tests.metrics import METRICS
 
@@ -116,7 +116,7 @@ def test_seed_level_test_keeps_its_size_under_seed_effects():
         seed_level_test(*draw(seed, 0.0, 5, 6, per_seed=0.03), ORIGIN, AXES).p
         for seed in range(400)
     ]
-    assert np.mean(np.array(p) < inference.SIGNIFICANCE) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(np.array(p) < SIGNIFICANCE) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
     assert 0.4 < np.mean(p) < 0.6, "p is about uniform under the null"
 
 
@@ -145,13 +145,6 @@ def test_unequal_shapes_are_refused(run_test):
     a, b = draw(0, 0.0)
     with pytest.raises(ValueError, match="equal priorities and seeds"):
         run_test(a, b[:2], ORIGIN, AXES)
-
-
-def test_holm_by_hand():
-    # .01 x 3 = .03; .03 x 2 = .06; .04 x 1 = .04 but never below the one before: .06.
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.8, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_widening_by_hand():

@@ -1,11 +1,12 @@
 """Runs that may be compared stand together, others apart; each set has its report."""
 
+import json
 import re
 
 import pytest
 
 from analysis.load.groups import Group, comparable_groups, folder_name, groups_of_stores
-from analysis.load.plans import Asked
+from analysis.load.plans import Asked, stores_among
 from analysis.load.runs import load_stores
 from analysis.pareto import main
 from analysis.reports import write_reports
@@ -168,3 +169,44 @@ def test_fields_tuned_for_each_method_do_not_part_the_methods(store, tmp_path):
     assert f"{field} was tuned for each method by itself: lsb 0.002; fixed 0.004." in page
     with pytest.raises(UserError, match="learning_rate"):
         findings_of(store)
+
+
+def declare(store, name, *primary, runs):
+    """Write a plan of these runs; a release of before declared nothing."""
+    path = write_plan(store, name, runs) / "plan.json"
+    if primary:
+        store.write_json(store.sweep_key(name, "plan.json"), json.loads(path.read_text()) | {
+            "primary": [method for method in primary if method]
+        })  # fmt: skip
+
+
+def test_primary_comparison_is_what_all_sweeps_of_a_group_declare(store):
+    runs = list(grid())
+    for spec in grid().values():
+        finish(store, spec, VALUES)
+    declare(store, "a", "lsb", "fixed", runs=runs)
+    declare(store, "of_one_method", "", runs=runs[:4])
+    declare(store, "b", "fixed", "lsb", runs=runs)
+    assert by_label([store])[""].primary == ("fixed", "lsb")
+    _, both = stores_among([str(store.sweep_folder(name)) for name in ("a", "b")])
+    assert {*both.primary} == {"lsb", "fixed"}
+    declare(store, "c", "lsb", "stch", runs=runs)
+    assert by_label([store])[""].primary == ()
+    for name, primary in (("a", ("lsb", "fixed")), ("c", ("lsb", "stch"))):
+        _, asked = stores_among([str(store.sweep_folder(name))])
+        assert groups_of_stores([store], asked)[0].primary == primary
+    _, both = stores_among([str(store.sweep_folder(name)) for name in ("a", "c")])
+    assert both.primary is None
+
+
+def test_plan_of_an_earlier_release_declares_nothing(store):
+    for spec in grid().values():
+        finish(store, spec, VALUES)
+    declare(store, "old", runs=list(grid()))
+    assert by_label([store])[""].primary == ()
+    declare(store, "new", "lsb", "fixed", runs=list(grid()))
+    assert by_label([store])[""].primary == ()
+    report = write_reports(
+        [store], store.root / "out", stores_among([str(store.sweep_folder("new"))])[1]
+    )
+    assert "(primary comparison, declared before training)" in report[""].verdict

@@ -66,6 +66,59 @@ def test_three_methods_need_more_seeds_than_two():
     assert "minimum attainable 0.031, 0.094 after Holm;" in words.statements[0]
 
 
+def three_methods(seeds: int = 6, shift: float = 0.1) -> list[Row]:
+    rows = grid(seeds, shift)
+    return rows + [("stch", p, seed, (0.3, 0.3)) for arm, p, seed, _ in rows if arm == "lsb"]
+
+
+def test_primary_comparison_stands_and_the_others_share_holm():
+    # Six seeds: 2 / 64 = 0.031 for the primary one; two others, so 0.0625 each.
+    findings = made_findings(three_methods(), primary=("fixed", "lsb"))
+    held = {(c.arm_a, c.arm_b): (c.is_primary, c.p_adjusted) for c in findings.comparisons}
+    assert held == {
+        ("lsb", "fixed"): (True, 2 / 64),
+        ("lsb", "stch"): (False, 4 / 64),
+        ("fixed", "stch"): (False, 4 / 64),
+    }
+    words = verdict(findings)
+    assert words.headline == (
+        "lsb covers more hypervolume than fixed (primary comparison, declared before training). "
+        "None of the 2 other pairs differs significantly."
+    )
+    first = "Primary comparison, declared before training. Significant: hypervolume "
+    assert words.statements[0].startswith(first)
+    assert "two-sided p = 0.031 without correction;" in words.statements[0]
+    assert "No primary" not in " ".join(words.caveats)
+    table = hypervolume_section(findings, RunFiles()).tables[1].raw
+    assert table["is_primary"].tolist() == [True, False, False]
+
+
+def test_lost_primary_comparison_leads_all_the_same():
+    rows = [r for r in three_methods(8, 0.0) if r[0] != "stch"]
+    rows += [("stch", p, seed, (0.3, 0.3)) for arm, p, seed, _ in rows if arm == "lsb"]
+    words = verdict(made_findings(rows, primary=("lsb", "fixed")))
+    assert words.headline.startswith(
+        "No winner: lsb and fixed do not differ significantly in hypervolume (primary comparison, "
+        "declared before training). Of the other pairs, lsb covers more hypervolume than stch and "
+    )
+
+
+def test_what_was_not_declared_is_said():
+    words = verdict(made_findings(three_methods()))
+    says = "No primary comparison was declared before training, so Holm corrects the p-values of "
+    assert f"{says}all 3 pairs." in words.caveats
+    assert (
+        "No primary comparison was declared before training."
+        in verdict(made_findings(grid(2))).caveats
+    )
+    gone = verdict(made_findings(grid(2), primary=("lsb", "stch")))
+    assert "declared before training, lsb against stch, has no results here." in " ".join(
+        gone.caveats
+    )
+    one = made_findings([r for r in grid(2) if r[0] == "lsb"])
+    assert "primary" not in " ".join(verdict(one).caveats)
+
+
 def test_unequal_grids_are_compared_where_they_match():
     # One of 70 runs is missing: six whole seeds of seven are left, just enough for a winner.
     rows = grid(7, 0.1, skip=lambda method, p, seed: (method, seed) == ("fixed", 1) and p > 0.8)

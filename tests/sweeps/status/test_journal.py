@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from mtl.errors import StoreError
+from mtl.errors import StoreError, UsageError
 from mtl.store import Store, write_json
 from mtl.store.plan_file import read_plan
 from sweeps.plan import grid_specs, make_plan
 from sweeps.priority_grid import GRID
-from sweeps.status.journal import Journal, revisions, sweep_lock
+from sweeps.status.journal import Journal, revisions, sweep_lock, with_declared
 from sweeps.status.progress import SweepProgress
+from tests.sweeps.played import finish
 
 
 @pytest.fixture
@@ -35,6 +36,53 @@ def test_start_adds_a_revision_unless_it_plans_the_same(store):
     assert held[0]["started"].endswith("+00:00")
     raw = json.loads((store.sweep_folder("mine") / "plan.json").read_text())
     assert (raw["schema"], raw["kind"]) == (1, "priority_grid")
+
+
+def start(store, plan, asked=None):
+    plan = with_declared(store, plan, asked)
+    with sweep_lock(store, plan.name):
+        Journal(store, plan)
+    return read_plan(store, plan.name).primary
+
+
+def declaring(primary, name="mine", num_runs=4):
+    return make_plan(name, "priority_grid", grid_specs(GRID)[:num_runs], primary)
+
+
+def test_primary_comparison_moves_only_before_there_is_a_result(store):
+    assert with_declared(None, declaring(("lsb", "fixed")), None).primary == ("lsb", "fixed")
+    assert start(store, declaring(("lsb", "fixed"))) == ("lsb", "fixed")
+    assert start(store, declaring(("lsb", "stch")), ("lsb", "stch")) == ("lsb", "stch")
+    finish(store, grid_specs(GRID)[0])
+    # More methods or seeds, in whatever order: it stays, and naming it again is no move.
+    assert start(store, declaring(("fixed", "lsb"), num_runs=8)) == ("lsb", "stch")
+    assert start(store, declaring(("lsb", "stch")), ("stch", "lsb")) == ("lsb", "stch")
+    with pytest.raises(UsageError, match="1 runs are done, and lsb and stch were declared before"):
+        start(store, declaring(("lsb", "fixed")), ("lsb", "fixed"))
+
+
+def test_results_without_a_declaration_get_none_afterwards(store):
+    path = store.sweep_key("mine", "plan.json")
+    run_id = finish(store, grid_specs(GRID)[0])
+    old = {"schema": 1, "kind": "priority_grid", "revisions": [{"run_ids": [run_id]}]}
+    store.write_json(path, old)
+    assert start(store, declaring(("lsb", "fixed"))) is None
+    assert "primary" not in store.read_json(path)
+    with pytest.raises(UsageError, match="none was declared before them"):
+        start(store, declaring(("lsb", "fixed")), ("lsb", "fixed"))
+
+
+def test_new_sweep_over_results_has_what_their_sweeps_declared(store):
+    assert start(store, declaring(("lsb", "fixed"))) == ("lsb", "fixed")
+    finish(store, grid_specs(GRID)[0])
+    assert start(store, declaring(("lsb", "stch"), "more", num_runs=8)) == ("lsb", "fixed")
+    with pytest.raises(UsageError, match="Leave it out"):
+        start(store, declaring(("lsb", "stch"), "other"), ("lsb", "stch"))
+    # A result that no sweep planned was not declared by any.
+    finish(store, grid_specs(GRID)[7])
+    assert start(store, declaring(("lsb", "fixed"), "again", num_runs=10)) == ("lsb", "fixed")
+    finish(store, grid_specs(GRID)[15])
+    assert start(store, declaring(("lsb", "fixed"), "all", num_runs=20)) is None
 
 
 def test_damaged_plan_and_plan_of_another_kind_are_refused(store):
