@@ -21,6 +21,7 @@ from analysis.sections.overview_tables import (
     spread_section,
 )
 from analysis.sections.picker import picker
+from analysis.sections.seeds import seeds_section
 from analysis.sections.trends import trend_section
 
 MakeSection = Callable[[Findings, RunFiles], Section | None]
@@ -33,6 +34,7 @@ SECTIONS: tuple[MakeSection, ...] = (
     spread_section,
     attainment,
     front_indicators,
+    seeds_section,
     dominance,
     compute_budget,
     controllability,
