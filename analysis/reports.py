@@ -23,7 +23,8 @@ from analysis.load.run_files import NO_FILES, RunFiles
 from mtl.errors import UsageError, UserError
 from mtl.spec.tasks import Metric
 from mtl.store import Store, write_atomically, write_json
-from mtl.store.states import read_run
+from mtl.store.local import StoredFile
+from mtl.store.states import read_run, run_names
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -174,9 +175,8 @@ def _write_first_page(
 def _declared(stores: Sequence[Store], group: Group) -> Declared:
     """Return what the first done run of a group says of its metrics, nothing without any."""
     for store in stores:
-        done = store.done(group.run_ids)
-        for run_id in (run_id for run_id in group.run_ids if run_id in done):
-            result = read_run(store, run_id, group.specs.get(run_id)).result
+        for run_id, names in run_names(store, group.run_ids).items():
+            result = read_run(store, run_id, group.specs.get(run_id), names).result
             if result is not None:
                 return result.declared
     return {}
@@ -420,17 +420,22 @@ def _earlier(out: Path) -> dict[str, Any]:
 
 def _store_inputs(stores: Sequence[Store], run_ids: Sequence[str]) -> list[bytes]:
     """Return what tells of every file of the runs whether it changed: name, size and time."""
+    files = [store.run_files(run_ids) for store in stores]
+    keys = {run_id: stores[0].run_key(run_id) for run_id in run_ids}
+    return [
+        json.dumps(
+            [
+                key,
+                [(_told(held[i]), s.is_locked(key)) for s, held in zip(stores, files, strict=True)],
+            ]
+        ).encode()
+        for i, key in keys.items()
+    ]
 
-    def files_of(run_id: str) -> str:
-        key = stores[0].run_key(run_id)
-        return json.dumps([key, [(_files(s, key), s.is_locked(key)) for s in stores]])
 
-    return [text.encode() for text in stores[0].for_each(files_of, run_ids)]
-
-
-def _files(store: Store, key: str) -> list[tuple[str, int, float]]:
+def _told(files: Sequence[StoredFile]) -> list[tuple[str, int, float]]:
     # No locks, and nothing that is half written.
-    found = [held for held in store.files(key) if not Path(held.name).name.startswith(".")]
+    found = [held for held in files if not Path(held.name).name.startswith(".")]
     return sorted((held.name, held.num_bytes, held.written) for held in found)
 
 

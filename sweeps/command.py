@@ -22,7 +22,7 @@ from mtl.errors import StoreError, UsageError, UserError
 from mtl.records import LATEST
 from mtl.spec import RunSpec, Spec, check_num_processes
 from mtl.store import Store, existing_store
-from mtl.store.states import StoredRun, in_state, read_runs
+from mtl.store.states import StoredRun, in_state, read_runs, run_names
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
 from sweeps.launch.signals import StopRequested, StopSignals
 from sweeps.options import Command, parse_command
@@ -230,7 +230,9 @@ def epochs_before(store: Store, run_ids: Collection[str]) -> dict[str, int]:
         except StoreError:  # the run itself will say so
             return 0
 
-    return dict(zip(run_ids, store.for_each(trained, list(run_ids)), strict=True))
+    begun = [run_id for run_id, names in run_names(store, run_ids).items() if "checkpoint" in names]
+    trained_before = zip(begun, store.for_each(trained, begun), strict=True)
+    return dict.fromkeys(run_ids, 0) | dict(trained_before)
 
 
 def say_failed(store: Store, plan: Plan, failed: Collection[str]) -> None:

@@ -242,7 +242,8 @@ def _costs(runs: pd.DataFrame, files: RunFiles) -> dict[str, float | None]:
     costs: dict[str, float | None] = {
         name: None if held[name].isna().all() else float(held[name].mean()) for name in COST_COLUMNS
     }
-    seconds = [record.seconds for run_id in runs["run_id"] for record in files.epochs(str(run_id))]
+    records = files.epochs_of([str(run_id) for run_id in runs["run_id"]])
+    seconds = [record.seconds for held in records.values() for record in held]
     return {**costs, EPOCH_SECONDS: statistics.median(seconds) if seconds else None}
 
 

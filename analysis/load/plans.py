@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from mtl.errors import UsageError, UserError
 from mtl.store import Store, check_sweep_name, local_folder
 from mtl.store.plan_file import PlanFile, read_plan
-from mtl.store.states import in_state, read_runs
+from mtl.store.states import in_state, read_runs, run_names
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 
@@ -145,9 +145,13 @@ def planned_or_present(
     held = [plan for _, plan in (plans_of(stores) if plans is None else plans)]
     planned = [run_id for plan in held for run_id in plan.reported]
     steps = {run_id for plan in held for run_id in plan.run_ids} - {*planned}
-    present = [run_id for store in stores for run_id in store.run_ids()]
-    done = {run_id for store in stores for run_id in store.done(present)}
-    open_runs = [run_id for run_id in present if run_id not in done]
+    present: list[str] = []
+    with_result: set[str] = set()
+    for store in stores:
+        runs = run_names(store, store.run_ids())
+        present += runs
+        with_result |= {run_id for run_id, names in runs.items() if "result.json" in names}
+    open_runs = [run_id for run_id in present if run_id not in with_result]
     paused = {i for store in stores for i in in_state(read_runs(store, open_runs), "paused")}
     return [i for i in dict.fromkeys(planned + present) if i not in steps | paused]
 

@@ -37,6 +37,13 @@ class RunFiles:
         """Return the epoch records of a run; empty where no store has readable ones."""
         return self._first(lambda store: store.epochs(run_id)) or []
 
+    def epochs_of(self, run_ids: Sequence[str]) -> dict[str, list[EpochRecord]]:
+        """Return run id -> its epoch records; from object storage many runs are read at a time."""
+        if not self.stores:
+            return {run_id: [] for run_id in run_ids}
+        records = self.stores[0].for_each(self.epochs, run_ids)
+        return dict(zip(run_ids, records, strict=True))
+
     def sample_epochs(self, run_id: str) -> list[int]:
         """Return the epochs at which samples were written, rising."""
 

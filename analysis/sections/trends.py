@@ -91,8 +91,9 @@ def _read(
     """Return the records of each seed that has good ones, and what is wrong with the others."""
     read: dict[int, list[EpochRecord]] = {}
     refused = []
+    held = files.epochs_of([run_id for _, run_id in runs.runs])
     for seed, run_id in runs.runs:
-        records = files.epochs(run_id)
+        records = held[run_id]
         try:
             if not records:
                 raise UsageError("it has no epoch records that can be read")

@@ -25,7 +25,7 @@ from mtl.spec.tasks import check_task
 from mtl.store.address import is_address, shown_address
 from mtl.store.merge import merge, remove_runs
 from mtl.store.plan_file import PlanFile, read_plan
-from mtl.store.states import STATES, StoredRun, read_run
+from mtl.store.states import STATES, StoredRun, read_runs
 from mtl.store.store import Store
 from mtl.store.verify import verify_store
 
@@ -135,13 +135,16 @@ def _entries(store: Store, given: argparse.Namespace) -> list[Entry]:
     if absent:
         raise UsageError(f"Expected runs of {store.place('')}, got {printable(', '.join(absent))}.")
     plans = {name: set(plan.run_ids) for name, plan in _plans(store).items()}
-
-    def entry(run_id: str) -> Entry:
-        size = sum(file.num_bytes for file in store.files(store.run_key(run_id)))
-        sweeps = tuple(name for name, planned in plans.items() if run_id in planned)
-        return Entry(read_run(store, run_id), size, sweeps)
-
-    entries = store.for_each(entry, [i for i in run_ids if not given.run or i in given.run])
+    asked = [run_id for run_id in run_ids if not given.run or run_id in given.run]
+    files = store.run_files(asked)
+    entries = [
+        Entry(
+            run,
+            sum(file.num_bytes for file in files[run_id]),
+            tuple(name for name, planned in plans.items() if run_id in planned),
+        )
+        for run_id, run in read_runs(store, asked).items()
+    ]
     held = {task for entry in entries if entry.run.spec for task in entry.run.spec.tasks}
     for task in given.task:
         if task not in held:

@@ -1,20 +1,30 @@
-"""Who runs a sweep: a number that rises with every driver, and a heartbeat.
+"""Who runs a sweep, and on object storage who trains a run: a number, and a heartbeat.
 
     sweeps/<name>/lease.json    number, token and name of the driver; beat, which it counts up
+    runs/<run_id>/.lock         the same of the process that trains it, on object storage alone
 
 A driver's workers carry its lease, and the store refuses what they write once another driver has
-taken the next number. On a folder a lock of the operating system decides who may take it. Object
-storage has none, and pyarrow offers no conditional PUT: there, a lease is taken when its beat has
-not moved for a while by this machine's monotonic clock (wall clocks are never compared), and
-counts once it is read back.
+taken the next number. Who may take it is decided
+
+    in a folder by a lock of the operating system;
+    on object storage by a conditional PUT, which one of several wins: over nothing, over a lease
+        that was given back, or over one whose beat has not moved for a while by this machine's
+        monotonic clock (wall clocks are never compared);
+    where the provider has none, by the last writer: a lease counts once it is read back, and runs
+        have none.
+
+What is kept by conditional PUTs cannot be another's while its last beat is recent, so that a write
+under it asks for nothing.
 """
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 from mtl.errors import StoreError, StoreUnreachableError
@@ -24,61 +34,81 @@ LEASE_SCHEMA = 1
 MAX_LEASE_BYTES = 100_000
 SECONDS_BETWEEN_BEATS = 10.0
 WATCH_SECONDS = 60.0
-"""For which a beat must stand still until its driver counts as gone."""
+"""For which a beat must stand still until its process counts as gone."""
+TRUSTED_SECONDS = 30.0
+"""For which a beat shows that nobody else has taken the lease: well below `WATCH_SECONDS`."""
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_TO_END = 5.0
 """For which a beat that is being written is waited for in the end."""
 SETTLE_SECONDS = 2.0
-"""Between writing a lease on object storage and reading it back."""
+"""Between writing a lease without conditions and reading it back."""
 
 
 class StaleLeaseError(StoreError):
-    """Another driver has taken the sweep: stop, and leave everything as it is."""
+    """Another process has taken the sweep or the run: stop, and leave everything as it is."""
+
+
+class RunBusyError(StoreError):
+    """Another process is training this run right now."""
 
 
 @dataclass(frozen=True)
 class Lease:
     """What a driver and its workers carry."""
 
-    sweep: str
+    key: str
+    """Of the file."""
     number: int
     token: str
-    """Tells drivers apart that took the same number at the same time."""
+    """Tells processes apart that took the same number at the same time."""
 
 
 def check_lease(files: Storage, lease: Lease) -> None:
     """Raise a `StaleLeaseError` unless `lease` is the one in force."""
-    held = _read(files, lease.sweep, or_none=True)
+    held, _ = _read(files, lease.key, or_none=True)
     if held is None or not _is(lease, held):
-        now = "none" if held is None else f"number {held['number']} of {held['holder']}"
-        raise StaleLeaseError(
-            f"Expected lease number {lease.number} of sweep {lease.sweep!r} in {files.place('')}, "
-            f"found {now}: the sweep was given to another driver. This one stops and leaves "
-            "everything to it."
-        )
+        raise _stale(files, lease, held)
 
 
 def _is(lease: Lease, held: dict[str, Any]) -> bool:
     return (lease.number, lease.token) == (held["number"], held["token"])
 
 
-def _key(sweep: str) -> str:
-    return f"sweeps/{sweep}/lease.json"
+def _stale(files: Storage, lease: Lease, held: dict[str, Any] | None) -> StaleLeaseError:
+    now = "none" if held is None else f"number {held['number']} of {held['holder']}"
+    return StaleLeaseError(
+        f"Expected lease number {lease.number} of {_what(lease.key)} in {files.place('')}, found "
+        f"{now}: it was given to another process. This one stops and leaves everything to it."
+    )
 
 
-def _read(files: Storage, sweep: str, *, or_none: bool = False) -> dict[str, Any] | None:
-    """Return the lease that is there, None for none; with `or_none` a damaged one is none too."""
-    key = _key(sweep)
+def _what(key: str) -> str:
+    """Return what a lease is of, in words."""
+    kind, name, _ = key.split("/")
+    return f"run {name}" if kind == "runs" else f"sweep {name!r}"
+
+
+def _read(
+    files: Storage, key: str, *, or_none: bool = False
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the lease that is there and its tag, None for none.
+
+    With `or_none` a damaged one is none too. Without conditional writes the tag is None.
+    """
     try:
-        held = parse_lease(files.read(key, MAX_LEASE_BYTES), files.place(key))
+        if files.guard is None:
+            data, tag = files.read(key, MAX_LEASE_BYTES), None
+        else:
+            data, tag = files.guard.read_tagged(key, MAX_LEASE_BYTES)
     except FileNotFoundError:
-        return None
+        return None, None
+    held = parse_lease(data, files.place(key))
     if held is None and not or_none:
         raise StoreError(
-            f"Expected a whole lease in {files.place(key)}, got a damaged file. Remove it once no "
-            "driver of the sweep runs."
+            f"Expected a whole lease in {files.place(key)}, got a damaged file. Remove it once "
+            f"no other process has {_what(key)}."
         )
-    return held
+    return held, tag
 
 
 def parse_lease(data: bytes, place: str) -> dict[str, Any] | None:
@@ -104,15 +134,58 @@ _LEASE_FIELDS = {
 }  # fmt: skip
 
 
+class Watch:
+    """How long what a lease says has stood still, by this machine's monotonic clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held: dict[str, Any] | None = None
+        self._since = 0.0
+
+    def is_over(self, held: dict[str, Any]) -> bool:
+        """Return whether `held`, which is there now, was there `WATCH_SECONDS` ago already."""
+        if held != self._held:
+            self._held, self._since = held, self._clock()
+        return self._clock() - self._since >= WATCH_SECONDS
+
+
+def _elapsed() -> float:
+    """Return seconds that go on while the machine sleeps: others' clocks go on too."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def to_stderr(text: str) -> None:
+    """Print a sentence."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def lock_id(path: Path) -> str:
+    """Return what tells a lock of the operating system from all others, "" where nothing does.
+
+    Who holds the lock knows that an earlier holder is gone.
+    """
+    try:
+        held, boot = path.stat(), Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{boot}/{held.st_dev}/{held.st_ino}"
+
+
 class HeldLease:
-    """The lease of a sweep, kept by a thread while this is entered and given back after.
+    """The lease of a sweep or a run, kept by a thread while this is entered and given back after.
 
     Args:
         files: of the store.
-        sweep: its name.
-        locked: whether a lock, held by the caller, decides who may take it; otherwise the beat is
-            watched.
+        key: of the lease's file.
+        locked: whether a lock of the operating system, held by the caller, decides who may take
+            it; otherwise the beat is watched.
+        lock: the `lock_id` of a lock that the caller holds and that decides on this machine alone.
+        under: the lease of the sweep that this one's process works for; without it this one is
+            stale too.
         say: called with a sentence when a watch begins.
+        watch: of a caller who comes again: a lease that has not yet stood still for long enough is
+            refused at once. Without it this waits.
         clock: seconds, monotonic.
         sleep: waits for seconds.
     """
@@ -120,66 +193,117 @@ class HeldLease:
     def __init__(
         self,
         files: Storage,
-        sweep: str,
+        key: str,
         *,
         locked: bool,
-        say: Callable[[str], None],
+        lock: str = "",
+        under: Lease | None = None,
+        say: Callable[[str], None] = to_stderr,
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._files, self._sweep, self._locked, self._say = files, sweep, locked, say
+        self._files, self._key, self._locked, self._lock = files, key, locked, lock
+        self._under, self._say, self._watched = under, say, watch
         self._clock, self._sleep = clock, sleep
+        self._guard = files.guard
+        self.lease = Lease(key, 1, os.urandom(8).hex())
+        self._tag: str | None = None
+        self._beat, self._beaten = 0, 0.0
+        """Beats written, and the reading of `_elapsed` just before the last one was."""
+        self._stale: StaleLeaseError | None = None
+        self._writing = threading.RLock()
         self._ended = threading.Event()
-        self._beat = 0
         self._thread = threading.Thread(target=self._beats, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         """Take the lease.
 
         Raises:
-            StoreError: if another driver is alive; if the lease that is there is of another
-                release, or damaged where no lock decides.
+            StoreError: if another process is alive, a `RunBusyError` for a run; if the lease that
+                is there is of another release, or damaged where no lock decides.
         """
-        # Where a lock decides, a damaged lease is none: its driver is gone, or the lock would not
-        # be held here. Numbers then begin again at 1, and a worker that outlived that driver is
-        # recognised by its token.
-        held = _read(self._files, self._sweep, or_none=self._locked)
-        if held is not None and not held["released"] and not self._locked:
-            self._watch(held)
-            held = _read(self._files, self._sweep)
-        number = 1 if held is None else held["number"] + 1
-        self.lease = Lease(self._sweep, number, os.urandom(8).hex())
-        self._write(released=False)
-        if not self._locked:
-            self._sleep(SETTLE_SECONDS)
-            held = _read(self._files, self._sweep)
-            if held is None or not _is(self.lease, held):
-                raise self._busy(held)
+        # Most leases of runs are new, and then nothing needs to be read.
+        is_new = self._guard is not None and self._write(released=False)
+        if not is_new:
+            self._take_over()
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Give the lease back, so that the next driver need not watch it."""
+    def _take_over(self) -> None:
+        # Where a lock decides, a damaged lease is none: its driver is gone, or the lock would not
+        # be held here. Numbers then begin again at 1, and a worker that outlived that driver is
+        # recognised by its token.
+        held, tag = _read(self._files, self._key, or_none=self._locked)
+        if held is not None and not held["released"] and not self._is_gone(held):
+            held, tag = self._waited(held, tag)
+        number = 1 if held is None else held["number"] + 1
+        self.lease, self._tag = Lease(self._key, number, self.lease.token), tag
+        if not self._write(released=False):
+            raise self._busy(_read(self._files, self._key, or_none=True)[0])
+        if self._guard is None and not self._locked:
+            self._sleep(SETTLE_SECONDS)
+            held, _ = _read(self._files, self._key)
+            if held is None or not _is(self.lease, held):
+                raise self._busy(held)
+
+    def _is_gone(self, held: dict[str, Any]) -> bool:
+        """Return whether a lock shows that the process of a lease has ended."""
+        return self._locked or bool(self._lock and held.get("lock") == self._lock)
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        """Give the lease back, so that the next process need not watch it."""
         self._ended.set()
         self._thread.join(SECONDS_TO_END)
-        if self._thread.is_alive():
-            return  # it waits for storage that does not answer: the next driver watches
+        if self._thread.is_alive() or isinstance(error, StoreUnreachableError):
+            return  # the storage does not answer: the next process watches
         try:
-            self.renew(released=True)
+            if self._stale is None:
+                self.check()
+                self._files.flush(self._key)
+                self._renew(released=True)
+            elif self._under is not None and self._guard is not None:
+                self._write(released=True)  # the sweep is another's; the run may still be ours
         except (StoreError, StoreUnreachableError, OSError):
-            return  # another's by now, or out of reach: the next driver watches it
+            return  # another's by now, or out of reach: the next process watches it
 
-    def renew(self, *, released: bool = False) -> None:
+    def check(self) -> None:
+        """Raise a `StaleLeaseError` if another process has taken the lease, or may have.
+
+        Without conditional writes the lease is read; with them only where beats did not get
+        through, and then the next one is written here.
+        """
+        if self._guard is None:
+            check_lease(self._files, self.lease)
+            return
+        if self._stale is not None:
+            raise self._stale
+        if _elapsed() - self._beaten > TRUSTED_SECONDS:
+            self._renew()
+
+    def _renew(self, *, released: bool = False) -> None:
         """Count the beat up.
 
         Raises:
-            StaleLeaseError: if another driver has taken the sweep.
+            StaleLeaseError: if another process has taken the lease.
         """
-        check_lease(self._files, self.lease)
-        self._beat += 1
-        self._write(released=released)
+        with self._writing:
+            try:
+                if self._under is not None:
+                    check_lease(self._files, self._under)
+                if self._guard is None:
+                    check_lease(self._files, self.lease)
+                self._beat += 1
+                if not self._write(released=released):
+                    held, _ = _read(self._files, self._key, or_none=True)
+                    raise _stale(self._files, self.lease, held)
+            except StaleLeaseError as error:
+                self._stale = error
+                self._files.forget(self._key)
+                raise
 
-    def _write(self, *, released: bool) -> None:
+    def _write(self, *, released: bool) -> bool:
+        """Write the lease; return whether it is there, which another may have prevented."""
         content = {
             "schema": LEASE_SCHEMA,
             "number": self.lease.number,
@@ -188,39 +312,67 @@ class HeldLease:
             "beat": self._beat,
             "heartbeat": datetime.now(UTC).isoformat(timespec="seconds"),
             "released": released,
+            **({"lock": self._lock} if self._lock else {}),
         }
-        self._files.write(_key(self._sweep), json_bytes(content))
+        data = json_bytes(content)
+        began = _elapsed()
+        if self._guard is None:
+            self._files.write(self._key, data)
+        else:
+            tag = self._guard.write_if(self._key, data, self._tag)
+            while tag is None:
+                # Another's, or of one of our own writes the answer was lost.
+                held, found = _read(self._files, self._key, or_none=True)
+                if held is None or not _is(self.lease, held):
+                    return False
+                if held["beat"] == self._beat and held["released"] == released:
+                    tag = found
+                else:
+                    tag = self._guard.write_if(self._key, data, found)
+            self._tag = tag
+        self._beaten = began
+        return True
 
     def _beats(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
             try:
-                self.renew()
+                self._renew()
+                self._files.flush(self._key)
             except StaleLeaseError:
-                return  # every write of this driver and of its workers says so
+                return  # every write under this lease says so
             except (StoreError, StoreUnreachableError, OSError):
                 continue  # a lost connection or a full disk may pass
 
-    def _watch(self, held: dict[str, Any]) -> None:
-        """Return once the lease has stood still for long enough, or was given back.
+    def _waited(
+        self, held: dict[str, Any], tag: str | None
+    ) -> tuple[dict[str, Any] | None, str | None]:
+        """Return the lease and its tag once it has stood still for long enough, or is given back.
 
         Raises:
-            StoreError: if its beat moves.
+            StoreError: if its beat moves, or if it has not yet and the caller does not wait.
         """
-        self._say(
-            f"Sweep {self._sweep!r} in {self._files.place('')} was not given back by "
-            f"{held['holder']}. Watching for {WATCH_SECONDS:g} s whether that still runs."
-        )
-        end = self._clock() + WATCH_SECONDS
-        while self._clock() < end:
+        watch = self._watched or Watch(self._clock)
+        if not watch.is_over(held):
+            if self._watched is not None:
+                raise self._busy(held)
+            self._say(
+                f"The lease of {_what(self._key)} in {self._files.place('')} was not given back by "
+                f"{held['holder']}. Watching for {WATCH_SECONDS:g} s whether that still runs."
+            )
+        while not watch.is_over(held):
             self._sleep(SECONDS_BETWEEN_LOOKS)
-            now = _read(self._files, self._sweep)
+            now, tag = _read(self._files, self._key)
             if now is None or now["released"]:
-                return
+                return now, tag
             if now != held:
                 raise self._busy(now)
+        return held, tag
 
     def _busy(self, held: dict[str, Any] | None) -> StoreError:
-        return busy(self._sweep, self._files.place(""), "" if held is None else held["holder"])
+        holder = "" if held is None else held["holder"]
+        kind, name, _ = self._key.split("/")
+        place = self._files.place("")
+        return run_busy(name, holder) if kind == "runs" else busy(name, place, holder)
 
 
 def busy(sweep: str, place: str, holder: str) -> StoreError:
@@ -228,4 +380,12 @@ def busy(sweep: str, place: str, holder: str) -> StoreError:
     return StoreError(
         f"Sweep {sweep!r} in {place} is being run by another process"
         f"{f' ({holder})' if holder else ''}. Wait for it, or give another --name."
+    )
+
+
+def run_busy(run_id: str, holder: str) -> RunBusyError:
+    """Return the error for a run that `holder`, "" if unknown, trains."""
+    return RunBusyError(
+        f"Run {run_id} is being trained by another process"
+        f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
     )

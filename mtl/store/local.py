@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,6 +34,29 @@ class StoredFile:
     """Seconds since 1970, by the clock of the disk or the provider."""
 
 
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing."""
+
+    files: list[StoredFile]
+    is_last: bool
+
+
+class Guard(Protocol):
+    """Writes on conditions, by which one of several processes is first."""
+
+    def read_tagged(self, key: str, max_bytes: int | None = None) -> tuple[bytes, str]:
+        """Return a file's content, and the tag that tells it from what replaces it."""
+
+    def write_if(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Write a file that still bears `tag`, with None one that is absent.
+
+        Returns:
+            Its new tag; None if another was first, or if an answer to this same write was lost:
+            what is there tells which.
+        """
+
+
 class Storage(Protocol):
     """Files under keys.
 
@@ -53,6 +76,13 @@ class Storage(Protocol):
     def files(self, key: str) -> list[StoredFile]:
         """Return all files below `key`, however deep."""
 
+    def pages(self, key: str, starting: str = "") -> Iterator[Page]:
+        """Give `files` in parts, at least one, of those names that start with `starting`."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """Return what writes on conditions, None where nothing does."""
+
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a file's content."""
 
@@ -60,10 +90,22 @@ class Storage(Protocol):
         """Write a file, replacing an earlier one."""
 
     def remove(self, key: str) -> None:
-        """Remove a file, or all that lies below `key`; what is absent stays so."""
+        """Remove a file; what is absent stays so."""
+
+    def remove_folder(self, key: str) -> None:
+        """Remove all that lies below `key`; what is absent stays so."""
 
     def append_log(self, key: str, line: bytes) -> None:
-        """Add a line, with its newline, to a log that this process alone writes."""
+        """Add a line, with its newline, to a log that this process alone writes.
+
+        It may wait until something else of its run or sweep is written; `flush` writes it now.
+        """
+
+    def flush(self, key: str) -> None:
+        """Write the lines that wait of the run or sweep that `key` lies in."""
+
+    def forget(self, key: str) -> None:
+        """Drop them."""
 
     # A log and a large file are files as any other, unless a place cannot rewrite them cheaply.
 
@@ -131,6 +173,14 @@ class LocalStorage(Storage):
                         found.append(StoredFile(below, held.st_size, held.st_mtime))
         return found
 
+    def pages(self, key: str, starting: str = "") -> Iterator[Page]:
+        files = [file for file in self.files(key) if file.name.startswith(starting)]
+        yield Page(files, is_last=True)
+
+    @property
+    def guard(self) -> Guard | None:
+        return None  # a lock of the operating system decides
+
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         path = self.path(key)
         descriptor = self._opened(path)
@@ -168,10 +218,19 @@ class LocalStorage(Storage):
         return path
 
     def remove(self, key: str) -> None:
+        self.path(key).unlink(missing_ok=True)
+
+    def remove_folder(self, key: str) -> None:
         if self.kind(key) == "folder":
             shutil.rmtree(self.path(key), ignore_errors=True)
         else:
-            self.path(key).unlink(missing_ok=True)
+            self.remove(key)  # a link, which is not followed
+
+    def flush(self, key: str) -> None:
+        pass  # each line is on disk
+
+    def forget(self, key: str) -> None:
+        pass
 
     def append_log(self, key: str, line: bytes) -> None:
         """Add a line and flush it to disk; one that a crash cut short is dropped first."""

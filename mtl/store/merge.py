@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtl.errors import StoreError
+from mtl.store.lease import RunBusyError
 from mtl.store.states import read_run
-from mtl.store.store import RunBusyError, Store
+from mtl.store.store import Store
 from mtl.store.verify import verify_run, verify_sweep
 
 UNFINISHED_PREFIX = ".merging-"
@@ -74,7 +75,7 @@ def _only_merge(target: Store) -> Iterator[None]:
 def _remove_left(store: Store, folder: str, prefix: str) -> None:
     for name in store.names(folder):
         if name.startswith(prefix):
-            store.remove(f"{folder}/{name}")
+            store.remove_folder(f"{folder}/{name}")
 
 
 def _merge_run(source: Store, target: Store, run_id: str, merged: Merged) -> str | None:

@@ -1,6 +1,6 @@
 """What became of a run: the one place where its state is derived from its files."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -53,14 +53,25 @@ def read_runs(
     Of the runs in `specs`, which are known already, spec.json is not read. With `manifests` those
     of the runs that are done are read as well.
     """
-    known = specs or {}
+    asked, known = list(run_ids), specs or {}
+    listed = {} if store.is_local else run_names(store, asked)
 
     def read(run_id: str) -> StoredRun:
-        run = read_run(store, run_id, known.get(run_id))
+        run = read_run(store, run_id, known.get(run_id), listed.get(run_id))
         has_manifest = manifests and run.state == "done"
         return replace(run, manifest=_readable(store.manifest, run_id)) if has_manifest else run
 
-    return {run.run_id: run for run in store.for_each(read, run_ids)}
+    return {run.run_id: run for run in store.for_each(read, asked)}
+
+
+def run_names(store: Store, run_ids: Collection[str]) -> dict[str, list[str]]:
+    """Return run id -> the names directly below it; of a run that is not there none."""
+    if store.is_local:
+        return {run_id: store.names(store.run_key(run_id)) for run_id in run_ids}
+    return {
+        run_id: sorted({file.name.partition("/")[0] for file in files})
+        for run_id, files in store.run_files(run_ids).items()
+    }
 
 
 def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
@@ -68,14 +79,18 @@ def in_state(runs: Mapping[str, StoredRun], state: State) -> set[str]:
     return {run_id for run_id, run in runs.items() if run.state == state}
 
 
-def read_run(store: Store, run_id: str, spec: Spec | None = None) -> StoredRun:
+def read_run(
+    store: Store, run_id: str, spec: Spec | None = None, names: list[str] | None = None
+) -> StoredRun:
     """Return a run as it lies in a store; nothing in its files can make this fail.
+
+    Its spec and the names of its files are read unless they are known already.
 
     Raises:
         StoreUnreachableError: if object storage refuses or does not answer.
     """
     try:
-        return _read_run(store, run_id, spec)
+        return _read_run(store, run_id, spec, names)
     except (StoreError, OSError) as error:
         return StoredRun(run_id, "damaged", _without_folder(store, error), spec)
 
@@ -91,11 +106,11 @@ def read_specs(stores: Sequence[Store], run_ids: Iterable[str]) -> dict[str, Spe
     return {run_id: found[run_id] for run_id in asked if run_id in found}
 
 
-def _read_run(store: Store, run_id: str, spec: Spec | None) -> StoredRun:
+def _read_run(store: Store, run_id: str, spec: Spec | None, names: list[str] | None) -> StoredRun:
     key = store.run_key(run_id)
-    names = store.names(key)
+    names = store.names(key) if names is None else names
     if not names:
-        if store.kind(key) not in ("folder", "absent"):
+        if store.is_local and store.kind(key) not in ("folder", "absent"):
             reason = f"the run is a {store.kind(key)}, not a folder"
             return StoredRun(run_id, "damaged", reason, spec)
         return StoredRun(run_id, "missing", "planned, never started", spec)

@@ -12,8 +12,8 @@
 
 A reader never sees half a file. In a folder every file is written beside its place and renamed,
 and a run is trained by one process at a time: `Store.run_lock` is a lock of the operating system,
-so it goes with the process that held it, however that one ended. docs/stores.md says what holds on
-object storage.
+so it goes with the process that held it, however that one ended. On object storage it is a lease,
+where the provider writes on conditions; docs/stores.md says what holds there.
 """
 
 import contextlib
@@ -24,8 +24,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -34,10 +35,18 @@ from mtl.errors import StoreError, UsageError
 from mtl.records import EpochRecord, Result
 from mtl.spec import Spec, read_spec
 from mtl.store.address import is_address, local_folder
-from mtl.store.lease import Lease, check_lease
+from mtl.store.lease import (
+    HeldLease,
+    Lease,
+    Watch,
+    check_lease,
+    lock_id,
+    run_busy,
+)
 from mtl.store.local import (
     Kind,
     LocalStorage,
+    Page,
     Storage,
     StoredFile,
     json_bytes,
@@ -54,15 +63,13 @@ MAX_TEXT_BYTES = 64_000_000
 """Of a JSON file or a log: a thousand epochs of nine tasks take a fiftieth of this."""
 CONCURRENT_READS = 16
 """Of small objects, where each takes a round trip."""
+MIN_PAGES_AT_A_TIME = 4
+"""Of a list of all runs; one of fewer pages is read one after the other."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _SWEEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Answer = TypeVar("Answer")
-
-
-class RunBusyError(StoreError):
-    """Another process is training this run right now."""
 
 
 def storage_at(address: str | Path) -> Storage:
@@ -118,6 +125,8 @@ class Store:
     ) -> None:
         """Open the store at `root`."""
         self.lease = lease
+        self._held: HeldLease | None = None
+        """What this process keeps, of a sweep or a run, and writes under."""
         self.storage: Storage = storage_at(root)
         self.address = str(root) if is_address(root) else self.place("")
         """What opens it again; it may hold credentials, so it is never shown: see `place`."""
@@ -131,17 +140,15 @@ class Store:
 
     def _open(self, create: bool) -> None:
         place = self.place("")
-        if self.storage.kind("") in ("file", "device"):
+        is_store = self._has_schema()
+        if not is_store and self.storage.kind("") in ("file", "device"):
             raise StoreError(f"Expected the folder of a store, got the file {place}.")
-        is_store = self.storage.kind("store.json") != "absent"
-        if is_store:
-            self._check_schema()
-        elif not create:
+        if not is_store and not create:
             raise StoreError(
                 f"Expected a run store, got {place}, which holds no store.json. "
                 f"Give {self._store_above() or 'the folder that a sweep wrote'}."
             )
-        elif self.names(""):
+        if not is_store and self.names(""):
             raise StoreError(
                 f"Expected a run store or an empty folder, got {place}, which holds other "
                 f"things. Give {self._store_above() or 'another folder'}."
@@ -161,9 +168,12 @@ class Store:
             (f"{p}, the store it lies in" for p in above if (p / "store.json").exists()), ""
         )
 
-    def _check_schema(self) -> None:
+    def _has_schema(self) -> bool:
+        """Return whether a store is here; raise a `StoreError` for one of another release."""
         try:
             held = self.read_json("store.json")
+        except FileNotFoundError:
+            return False
         except StoreError as error:
             raise StoreError(
                 f"Expected JSON in {self.place('store.json')}, got a damaged file. If this "
@@ -176,12 +186,13 @@ class Store:
                     f"Expected a folder at {self.place(key)}, got a {self.storage.kind(key)}. "
                     "Links within a store are not followed: move the whole store and link that."
                 )
+        return True
 
-    def under(self, lease: Lease) -> Self:
-        """Return the same store, written under `lease`."""
-        held = copy.copy(self)
-        held.lease = lease
-        return held
+    def under(self, held: HeldLease) -> Self:
+        """Return the same store, written under a lease that this process keeps."""
+        store = copy.copy(self)
+        store._held, store.lease = held, self.lease or held.lease
+        return store
 
     @property
     def is_local(self) -> bool:
@@ -241,8 +252,10 @@ class Store:
         return self.storage
 
     def check_lease(self) -> None:
-        """Raise a `StaleLeaseError` if another driver has taken the sweep."""
-        if self.lease is not None:
+        """Raise a `StaleLeaseError` if another process has taken the sweep or the run."""
+        if self._held is not None:
+            self._held.check()
+        elif self.lease is not None:
             check_lease(self.storage, self.lease)
 
     def write(self, key: str, data: bytes) -> None:
@@ -270,8 +283,12 @@ class Store:
         self._writable.remove_large(key)
 
     def remove(self, key: str) -> None:
-        """Remove a file, or all below `key`; what is absent stays so."""
+        """Remove a file; what is absent stays so."""
         self._writable.remove(key)
+
+    def remove_folder(self, key: str) -> None:
+        """Remove all below `key`; what is absent stays so."""
+        self._writable.remove_folder(key)
 
     def for_each(self, function: Callable[[str], Answer], names: Iterable[str]) -> list[Answer]:
         """Return what `function` says of each run, sweep or key.
@@ -339,19 +356,45 @@ class Store:
         return folder / hashlib.sha256(f"{address}/{key}".encode()).hexdigest()[:32]
 
     @contextlib.contextmanager
-    def run_lock(self, run_id: str) -> Iterator[None]:
-        """Hold the run for this process while it is trained; on object storage, on this machine.
+    def run_lock(self, run_id: str, watch: Watch | None = None) -> Iterator[Self]:
+        """Hold the run for this process while it is trained.
+
+        On object storage this waits for up to `WATCH_SECONDS` where another process has not given
+        the run back, unless `watch`, given at each of several tries, has seen it for so long.
+
+        Yields:
+            The store, which refuses to be written once another process has taken the run.
 
         Raises:
             RunBusyError: if another process holds it.
         """
-        with self.locked(self.run_key(run_id)) as holder:
+        key = self.run_key(run_id)
+        with self.locked(key) as holder:
             if holder is not None:
-                raise RunBusyError(
-                    f"Run {run_id} is being trained by another process"
-                    f"{f' ({holder})' if holder else ''}. Wait for it or stop it."
-                )
-            yield
+                raise run_busy(run_id, holder)
+            if self.storage.guard is None:
+                yield self
+                return
+            lock = HeldLease(
+                self.storage, f"{key}/.lock", locked=False, lock=self.lock_id(key),
+                under=self.lease, watch=watch,
+            )  # fmt: skip
+            with lock:
+                yield self.under(lock)
+
+    def lock_id(self, key: str) -> str:
+        """Return the identity of the lock that `locked` holds on this machine alone."""
+        return "" if self.is_local else lock_id(self._lock_path(key))
+
+    @property
+    def lock_note(self) -> str | None:
+        """Return a sentence where nothing keeps two machines from training the same run."""
+        if self.is_local or self.storage.guard is not None:
+            return None
+        return (
+            f"{self.place('')} does not write on conditions: sweeps that share runs may train them "
+            "twice at the same time on different machines. Start them one after the other."
+        )
 
     # Runs and sweeps.
 
@@ -382,6 +425,31 @@ class Store:
         names = [name for name in self.names("sweeps") if _SWEEP_NAME.fullmatch(name)]
         kinds = self.for_each(lambda name: self.kind(f"sweeps/{name}/plan.json"), names)
         return [name for name, kind in zip(names, kinds, strict=True) if kind != "absent"]
+
+    def run_files(self, run_ids: Collection[str]) -> dict[str, list[StoredFile]]:
+        """Return run id -> all its files, however deep; of a run that is not there none.
+
+        On object storage all runs are listed where that takes fewer requests than to ask for each:
+        ids are hashes, so the first page tells about how many pages there are.
+        """
+        found: dict[str, list[StoredFile]] = {run_id: [] for run_id in run_ids}
+        pages = self.storage.pages("runs")
+        first = Page([], is_last=False) if self.is_local else next(pages)
+        share = _share_of_ids(first)
+        if not first.is_last and share * len(found) < 1:
+            files = self.for_each(lambda run_id: self.files(self.run_key(run_id)), run_ids)
+            return dict(zip(run_ids, files, strict=True))
+
+        def pages_of(digit: str) -> list[Page]:
+            return list(self.storage.pages("runs", digit))
+
+        is_short = first.is_last or share * MIN_PAGES_AT_A_TIME > 1
+        parts = [[first, *pages]] if is_short else self.for_each(pages_of, "0123456789abcdef")
+        for file in (file for part in parts for page in part for file in page.files):
+            run_id, _, name = file.name.partition("/")
+            if run_id in found:
+                found[run_id].append(replace(file, name=name))
+        return found
 
     def has_checkpoint(self, run_id: str) -> bool:
         """Return whether the run has a checkpoint or weights."""
@@ -524,6 +592,12 @@ class Store:
             return self.read(self.run_key(run_id, "error.txt")).decode(errors="replace")
         except FileNotFoundError:
             return None
+
+
+def _share_of_ids(page: Page) -> float:
+    """Return the share of all run ids that the first page of the runs goes through, above 0."""
+    last = page.files[-1].name.partition("/")[0] if page.files else ""
+    return (int(last, 16) + 1) / 16**16 if _RUN_ID.fullmatch(last) else 1e-9
 
 
 def _open_lock(path: str, flags: int) -> int:

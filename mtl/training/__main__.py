@@ -9,6 +9,7 @@ killed; on the CPU the outcome is the same bit for bit as without the stop.
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mtl.command_line import Parser, run
@@ -17,6 +18,7 @@ from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
 from mtl.spec.encoders import weights_file_id
 from mtl.store import Store
+from mtl.store.lease import to_stderr
 from mtl.training import fit
 from mtl.training.ranks import is_of_another_rank, joined_as_started
 
@@ -43,7 +45,7 @@ def _main(argv: Sequence[str] | None) -> int:
     check_weights_file(spec, given.encoder_weights)
     try:
         with joined_as_started(given.device) as ranks:
-            ranks.from_first(lambda: Store(given.store).address)  # the others then find it
+            ranks.from_first(partial(_make_store, given.store))  # the others then find it
             result = fit(spec, Store(given.store), runtime, on_epoch=_print_epoch)
     except BaseException as error:
         if is_of_another_rank(error):
@@ -52,6 +54,13 @@ def _main(argv: Sequence[str] | None) -> int:
     if ranks.is_first:
         print(json.dumps(result.to_dict(), indent=1))
     return 0
+
+
+def _make_store(address: str) -> None:
+    """Make the store unless it is there, and say what its locks do not keep off."""
+    note = Store(address).lock_note
+    if note is not None:
+        to_stderr(note)
 
 
 def _parser() -> Parser:

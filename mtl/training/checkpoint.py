@@ -296,7 +296,7 @@ def save_weights(store: Store, run_id: str, network: nn.Module, keep: Keep) -> N
 def tidy_checkpoints(store: Store, run_id: str, keep: Keep) -> None:
     """Remove of a finished run's checkpoints what `keep` does not ask for."""
     if keep == "none":
-        store.remove(store.run_key(run_id, "checkpoint"))
+        store.remove_folder(store.run_key(run_id, "checkpoint"))
     elif keep == "final":
         store.remove_large(_key(store, run_id, LATEST))
 

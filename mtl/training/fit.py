@@ -98,8 +98,9 @@ def fit(
     with contextlib.ExitStack() as stack:
 
         def hold() -> Result | None:
+            nonlocal store
             store.write_spec(spec)
-            stack.enter_context(store.run_lock(run_id))
+            store = stack.enter_context(store.run_lock(run_id))
             return finished(store, run_id, here)
 
         done = ranks.from_first(hold)

@@ -191,7 +191,7 @@ def _training(
     """
     check_computable(spec)
     run_id = store.write_spec(spec)
-    with store.run_lock(run_id):
+    with store.run_lock(run_id) as store:
         done = finished(store, run_id, runtime)
         if done is not None:
             return done

@@ -8,7 +8,7 @@ in the end one run at a time, so that the suspect shows and has the memory to it
 
 import errno
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +18,7 @@ from typing import Any
 from mtl.errors import UserError
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
+from mtl.store.lease import Watch
 from sweeps.launch import Execution, tune
 from sweeps.launch.cluster import (
     Resources,
@@ -47,6 +48,8 @@ SECONDS_BETWEEN_LOOKS = 1.0
 """At runs that another process trains."""
 MAX_LOOKS = 100
 """In a second, at runs that another process trains."""
+REMOTE_SECONDS = 5.0
+"""The same on object storage, where each look is a request."""
 MAX_RUNS_IN_A_ROUND = 1000
 """Unless that is less than `MIN_RUNS_OF_A_SLOT` for each slot."""
 MIN_RUNS_OF_A_SLOT = 20
@@ -308,10 +311,12 @@ def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> No
     Those that are free are no longer busy.
 
     That process may be a worker which outlived its driver. It is never taken for dead while it
-    holds the run: it could go on, and two would write the same files.
+    holds the run: it could go on, and two would write the same files. On object storage it holds a
+    run for as long as its beats move.
     """
     signals.deferring = True  # the loop looks; a signal must not raise between two looks
     said = False
+    watches: defaultdict[str, Watch] = defaultdict(Watch)
     try:
         while not signals.stop_asked:
             tracker.tick()
@@ -322,7 +327,7 @@ def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> No
             store.check_lease()
             for run_id in list(tracker.busy):
                 try:
-                    with store.run_lock(run_id):
+                    with store.run_lock(run_id, watches[run_id]):
                         tracker.busy.remove(run_id)
                 except RunBusyError as error:
                     busy.append(error)
@@ -335,6 +340,7 @@ def _wait_for_others(store: Store, tracker: Tracker, signals: StopSignals) -> No
                     f"{busy[0]}"
                 )
             else:
-                time.sleep(SECONDS_BETWEEN_LOOKS * max(1.0, num_busy / MAX_LOOKS))
+                seconds = SECONDS_BETWEEN_LOOKS if store.is_local else REMOTE_SECONDS
+                time.sleep(seconds * max(1.0, num_busy / MAX_LOOKS))
     finally:
         signals.deferring = False

@@ -24,7 +24,14 @@ from ray import tune
 from ray.tune import Checkpoint
 
 from analysis.load.metrics import column_names, known_columns, metric_column
-from mtl.errors import RunFailedError, StoreError, UsageError, printable, raised
+from mtl.errors import (
+    RunFailedError,
+    StoreError,
+    StoreUnreachableError,
+    UsageError,
+    printable,
+    raised,
+)
 from mtl.records import EpochRecord, Result, SplitMetrics, TaskMetrics
 from mtl.spec import NUMERICS_VERSION, OwnSpec, Runtime
 from mtl.spec.code import check_code, code_path, load_object
@@ -71,7 +78,7 @@ def train_own(
             "Train it with the release that planned it."
         )
     run_id = store.write_spec(spec)
-    with store.run_lock(run_id):
+    with store.run_lock(run_id) as store:
         done = store.result(run_id)
         if done is not None:
             return done
@@ -79,8 +86,8 @@ def train_own(
             check_code(spec.code)
             function = load_object(spec.train, "training function")
             return _Run(spec, store, runtime, on_epoch).train(function)
-        except StaleLeaseError:
-            raise  # the run is another's, and nothing can be written
+        except (StaleLeaseError, StoreUnreachableError):
+            raise  # the run is another's, or nothing can be written
         except Exception:
             store.write_error(run_id, traceback.format_exc())
             raise
@@ -142,7 +149,7 @@ class _Run:
         store.write_manifest(run_id, manifest)
         store.write_result(result)
         if self.runtime.keep == "none":
-            store.remove(store.run_key(run_id, "checkpoint"))
+            store.remove_folder(store.run_key(run_id, "checkpoint"))
         return result
 
     def _call(self, function: Callable[[dict[str, Any]], Any]) -> None:

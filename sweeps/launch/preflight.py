@@ -86,7 +86,7 @@ def check_machine(needs: Needs) -> None:
     check_code(needs.code)
     store = Store(needs.store, create=False)
     for run_id in needs.run_ids:
-        if store.kind(store.run_key(run_id)) == "absent":
+        if store.kind(store.run_key(run_id, "spec.json")) == "absent":
             raise PreflightError(
                 f"Expected run {run_id}, which the driver has written, in {store.place('')}, got "
                 "none. Give a folder that all nodes share, or object storage, with --store."

@@ -215,7 +215,7 @@ class Tracker:
 
     def note_done_elsewhere(self) -> bool:
         """Count the runs that another process was training and has finished; return if any."""
-        done = [run_id for run_id in self.busy if self.store.is_done(run_id)]
+        done = self.store.done(self.busy)
         for run_id in done:
             self.busy.remove(run_id)
             self.progress.finish(run_id, succeeded=True)

@@ -1,6 +1,6 @@
 """A sweep's own files in the store: who runs it, what it planned, what happened, where it stands.
 
-sweeps/<name>/.lock  held by the process that runs the sweep; not on object storage
+sweeps/<name>/.lock  held by the process that runs the sweep; in a folder alone
 lease.json     the number of that process, which its workers carry; see `mtl.store.lease`
 plan.json      what each start planned, the newest last; see `mtl.store.plan_file`
 decisions.jsonl  what the plan owes to results, see `sweeps.plan.refine`
@@ -9,7 +9,6 @@ status.json    where the sweep stands, for whoever watches from outside
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 from analysis.load.plans import common_primary
 from mtl.errors import StoreError, StoreUnreachableError, UsageError
 from mtl.store import Store
-from mtl.store.lease import HeldLease, busy
+from mtl.store.lease import HeldLease, busy, to_stderr
 from mtl.store.plan_file import PLAN_SCHEMA, PlanFile, read_plan
 from sweeps.plan import Plan
 from sweeps.status.progress import Snapshot, SweepProgress
@@ -50,12 +49,12 @@ def sweep_lock(store: Store, name: str) -> Iterator[Store]:
     with store.locked(key) as holder:
         if holder is not None:
             raise busy(name, store.place(""), holder)
-
-        def say(text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
-
-        with HeldLease(store.storage, name, locked=store.is_local, say=say) as held:
-            yield store.under(held.lease)
+        if store.lock_note is not None:
+            to_stderr(store.lock_note)
+        with HeldLease(
+            store.storage, f"{key}/lease.json", locked=store.is_local, lock=store.lock_id(key)
+        ) as held:
+            yield store.under(held)
 
 
 def revisions(store: Store, name: str, kind: str) -> list[dict[str, Any]]:

@@ -385,6 +385,13 @@ def step() -> None:
     measure()
 
 
+def objects() -> None:
+    """Requests and seconds of reading many runs on object storage."""
+    from tests.benchmarks.objects import measure  # moto, which nothing else here needs
+
+    measure(report)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -400,6 +407,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "sweep": sweep,
     "search": search,
     "reports": reports,
+    "objects": objects,
 }
 DEFAULT = (
     "scenes", "training", "step", "checkpoints", "reading", "filling", "derived", "sweep",

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # What a bare GPU machine must have for one training; see the design's import rules.
 MTL_NEEDS = {
-    "torch", "timm", "numpy", "scipy", "h5py", "PIL", "pyarrow", "yaml", "jaxtyping", "rich",
-    "argcomplete", "mtl",
+    "torch", "timm", "numpy", "scipy", "h5py", "PIL", "pyarrow", "boto3", "botocore", "yaml",
+    "jaxtyping", "rich", "argcomplete", "mtl",
 }  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from mtl.store.lease import (
 from mtl.store.local import LocalStorage
 from mtl.training import fit
 
+KEY = "sweeps/mine/lease.json"
+
 
 class Clock:
     """A clock that moves when somebody sleeps; then `meanwhile` happens."""
@@ -47,7 +49,7 @@ def messages() -> list[str]:
 def lease(tmp_path: Path, clock: Clock, messages: list[str]) -> Callable[..., HeldLease]:
     def make(*, locked: bool = False) -> HeldLease:
         return HeldLease(
-            LocalStorage(tmp_path), "mine", locked=locked, say=messages.append,
+            LocalStorage(tmp_path), KEY, locked=locked, say=messages.append,
             clock=lambda: clock.now, sleep=clock.sleep,
         )  # fmt: skip
 
@@ -74,7 +76,7 @@ def test_each_driver_takes_the_next_number_and_gives_it_back(lease, tmp_path, cl
 
 def test_lease_of_a_living_driver_is_not_taken(lease, tmp_path, clock, messages):
     with lease() as first:
-        clock.meanwhile = first.renew
+        clock.meanwhile = first._renew
         with pytest.raises(StoreError, match="run by another process .process [0-9]+ on"):
             lease().__enter__()
         assert held(tmp_path)["number"] == 1
@@ -115,7 +117,7 @@ def test_driver_does_not_take_a_lost_lease_back(lease, tmp_path):
     with lease() as first:
         change(tmp_path, number=2, token="other", holder="process 7 on elsewhere")
         with pytest.raises(StaleLeaseError, match="lease number 1 .* number 2 of process 7"):
-            first.renew()
+            first._renew()
     assert (held(tmp_path)["token"], held(tmp_path)["released"]) == ("other", False)
 
 
@@ -155,7 +157,7 @@ def test_damaged_lease_is_replaced_only_where_a_lock_decides(content, lease, tmp
         assert (taken.lease.number, held(tmp_path)["token"]) == (1, taken.lease.token)
         check_lease(LocalStorage(tmp_path), taken.lease)
         with pytest.raises(StaleLeaseError):
-            check_lease(LocalStorage(tmp_path), Lease("mine", 1, "of the earlier driver"))
+            check_lease(LocalStorage(tmp_path), Lease(KEY, 1, "of the earlier driver"))
     assert held(tmp_path)["released"]
 
 
@@ -170,8 +172,8 @@ def test_newer_lease_is_refused_and_left(locked, lease, lease_file):
 def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):
     """A worker that outlived its driver is stopped by its next write, and leaves all as it is."""
     root = Store(tmp_path / "store")
-    with HeldLease(root.storage, "mine", locked=True, say=print) as first:
-        store = root.under(first.lease)
+    with HeldLease(root.storage, KEY, locked=True) as first:
+        store = root.under(first)
         before: dict[Path, bytes] = {}
 
         def taken_over(record: object) -> None:
@@ -200,7 +202,7 @@ def test_nothing_is_written_under_a_stale_lease(tmp_path, tiny_spec, data_root):
 
 def test_removed_lease_is_stale(tmp_path):
     root = Store(tmp_path / "store")
-    with HeldLease(root.storage, "mine", locked=True, say=print) as first:
+    with HeldLease(root.storage, KEY, locked=True) as first:
         (root.sweep_folder("mine") / "lease.json").unlink()
         with pytest.raises(StaleLeaseError, match="found none"):
-            root.under(first.lease).write("file", b"")
+            root.under(first).write("file", b"")

@@ -307,7 +307,6 @@ def test_object_storage_is_watched_like_a_folder(store, remote):
 
 def test_lost_connection_is_waited_for(remote, s3_server: S3Server, monkeypatch):
     monkeypatch.setattr("mtl.store.objects.RETRY_PAUSES", (0.0,))
-    monkeypatch.setattr("mtl.store.objects.PROVIDER_TRIES", 1)
     proxy = Proxy(s3_server.port)
     address = remote.address.replace(str(s3_server.port), str(proxy.port))
     watcher = Watcher(Store(address, create=False), "mine", lambda: NOW)

@@ -107,7 +107,7 @@ def test_sweep_on_object_storage_is_that_of_a_folder(tmp_path: Path, s3_address:
 
 @pytest.mark.slow
 def test_next_driver_continues_after_a_killed_one(tmp_path: Path, s3_address: str) -> None:
-    """After a kill -9 the next one watches the lease, then goes on; the results are the same."""
+    """After a kill -9 the next one on the same machine goes on at once, to the same results."""
     more = ("epochs=60",)
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     argv = sweep(s3_address, *more)
@@ -127,7 +127,7 @@ def test_next_driver_continues_after_a_killed_one(tmp_path: Path, s3_address: st
         process.kill()
     again = run(argv, tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "Watching for 60 s" in again.stderr
+    assert "lease of sweep" not in again.stderr
     undisturbed = run(sweep(tmp_path / "store", *more), tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     local, remote = Store(tmp_path / "store", create=False), Store(s3_address, create=False)

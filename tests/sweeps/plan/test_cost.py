@@ -182,7 +182,7 @@ def test_runs_that_trained_together_price_packs_alone(tmp_path):
     assert cost.observed_memory(store, [other], packed=True) == 9
     finish(store, alone, seconds=20.0)
     assert costs([other], tmp_path, store=store).run_seconds[other.run_id()][0] == 18.0
-    store.remove(store.run_key(together.run_id()))
+    store.remove_folder(store.run_key(together.run_id()))
     # Nothing is known of packs: what a run takes alone, no gain promised.
     found = costs([other], tmp_path, store=store, packed=True)
     assert found.run_seconds[other.run_id()][0] == 18.0
