@@ -347,7 +347,7 @@ def simulate(arguments: argparse.Namespace) -> None:
         plan = make_plan(NAME, "priority_grid", grid_specs(command.grid))
         print(f"planning: {time.process_time() - began:.1f} s, {process_megabytes():.0f} MB then")
         # What the disk takes to flush is not the driver's processor time.
-        with mock.patch("os.fsync"):
+        with mock.patch("os.fsync", bool):  # a mock of its own would keep every call
             store = counted_store(Path(folder))
             simulation = Simulation(store, plan, arguments)
             assert isinstance(store.storage, CountedStorage)

@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -471,19 +472,20 @@ def simulated(simulation: SimulatedCluster) -> Iterator[None]:
     def started_ray(*_: object) -> Iterator[tuple[Path, None]]:
         with (
             tempfile.TemporaryDirectory() as scratch,
-            mock.patch.object(ray_storage, "_get_ray_train_session_dir", return_value=scratch),
+            mock.patch.object(ray_storage, "_get_ray_train_session_dir", partial(str, scratch)),
         ):
             yield Path(scratch), None
 
     def actors(resource_manager: object) -> Actors:
         return Actors(simulation)
 
+    # Plain functions: a mock would keep every call of a sweep.
     with (
         mock.patch.dict("os.environ", {"TUNE_DISABLE_AUTO_INIT": "1"}),
         mock.patch.object(tune_controller, "RayActorManager", actors),
         mock.patch.object(ray, "cluster_resources", simulation.resources),
         mock.patch.object(cluster, "alive_nodes", simulation.alive_nodes),
-        mock.patch.object(session, "has_nodes", return_value=True),
+        mock.patch.object(session, "has_nodes", partial(bool, True)),
         mock.patch.object(session, "started_ray", started_ray),
         mock.patch.object(session, "preflight_nodes", return_value={}),
         mock.patch.object(driver, "time", SimpleNamespace(sleep=simulation.sleep)),
