@@ -10,7 +10,15 @@ import sys
 import pytest
 import timm
 
-from mtl.spec import NUMERICS_VERSION, RunSpec, Runtime, check_priorities, forked, trunk_of
+from mtl.spec import (
+    NUMERICS_VERSION,
+    RunSpec,
+    Runtime,
+    check_num_processes,
+    check_priorities,
+    forked,
+    trunk_of,
+)
 from mtl.spec import run as spec_module
 from mtl.spec.encoders import TESTED_ENCODERS, known_encoders
 from mtl.spec.methods import METHODS
@@ -288,3 +296,12 @@ def test_every_method_gets_its_own_options():
         spec = RunSpec(method=method, tasks=("depth", "normal", "segmentation"))
         assert spec.method_options == dict(sorted(needs.options.items()))
         assert (spec.priorities is not None) == needs.takes_priorities
+
+
+def test_each_process_of_a_run_has_an_image_of_each_part_of_a_batch():
+    for fields, most in (({"batch_size": 8}, 8), ({"batch_size": 8, "micro_batches": 3}, 2)):
+        spec = RunSpec.from_dict(fields)
+        check_num_processes(spec, most)
+        with pytest.raises(ValueError, match=f"at most {most} processes .*, got {most + 1}"):
+            check_num_processes(spec, most + 1)
+    check_num_processes(RunSpec(batch_size=1, micro_batches=1), 1)
