@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mtl.data.batches import MappedSplit
 from mtl.data.sample import DataInfo
 from mtl.errors import RankLostError, RunFailedError
 from mtl.records import EpochRecord, SplitMetrics
-from mtl.spec import RunSpec, Runtime
+from mtl.spec import RunSpec, Runtime, forked, trunk_of
 from mtl.spec.methods import OWN_METHODS
 from mtl.store import Store
 from mtl.store.states import read_run
@@ -63,6 +64,7 @@ SLOW_CASES = {
     "a column for each task": case(network={"architecture": "multi_column"}),
     "attention": case(network={"architecture": "mtan"}),
 }
+FORK = forked(case(priorities=[0.6, 0.2, 0.2]), 1)
 TOLERANCE = 1e-5
 
 
@@ -111,6 +113,13 @@ class Scenes:
         ranks.from_first(lambda: Store(root).address)
         fit(spec, Store(root), self.runtime, **options)
 
+    def forking(self) -> None:
+        trunk, whole = trunk_of(FORK, 1), self.runtime
+        self.runtime = replace(whole, keep="last")
+        self.fit(trunk, "forks")
+        self.runtime = whole
+        self.fit(FORK, "forks")
+
     def failing_second(self) -> None:
         def fail(*_: object, **__: object) -> None:
             raise RunFailedError("Expected a good disk, got a bad one.")
@@ -139,6 +148,7 @@ def act_as_rank(number: int, first: int, folder: str, runtime: Runtime, slow: bo
     with labels_missing():
         scenes.play("equal", train_all)
     if slow:
+        scenes.play("forking", scenes.forking)
         scenes.play("different", lambda: scenes.fit(tiny(seed=rank), "different"))
     else:
         scenes.play("whole", lambda: scenes.fit(tiny(), "whole"))
@@ -278,6 +288,15 @@ def test_torchrun_trains_one_run(learning_rate, tmp_path, data_root):
         assert ended.stderr.count(sentence) == 1, ended.stderr
         assert sum(line.startswith("Traceback") for line in ended.stderr.splitlines()) <= 1
         assert "Expected a finite loss" in store.error(spec.run_id())
+
+
+@pytest.mark.slow
+def test_two_processes_fork_a_run_as_one_does(slow_ranks, runtime, tmp_path):
+    assert "forking" not in slow_ranks[1][0] | slow_ranks[1][1]
+    one = Store(tmp_path)
+    fit(trunk_of(FORK, 1), one, replace(runtime, keep="last"))
+    fit(FORK, one, runtime)
+    assert_equal(Store(slow_ranks[0] / "forks"), one, FORK, TOLERANCE)
 
 
 @pytest.mark.slow
