@@ -9,10 +9,15 @@ from pathlib import Path
 # Before torch is imported anywhere: many small one-thread runs beat two-thread ones.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from mtl.spec import RunSpec
 from tests.s3_server import S3Server, running_s3_server
+
+# A busy machine takes as long as it takes.
+hypothesis.settings.register_profile("any_time", deadline=None)
+hypothesis.settings.load_profile("any_time")
 
 LONG = (
     "faults/test_processes.py",
@@ -21,6 +26,8 @@ LONG = (
     "test_own_loop.py",
     "analysis/test_page_in_browser.py",
     "weighting/test_ranks.py",
+    "training/test_ranks.py",
+    "store/test_conditional_writes.py",
 )
 """Files with tests of many seconds: they begin, so that none is left to one worker at the end."""
 

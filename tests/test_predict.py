@@ -133,7 +133,7 @@ def test_object_storage_out_of_reach_is_one_sentence(monkeypatch, capsys):
     address = "s3://a:b@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
     assert main([address, "0" * 16, "x.png"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("predict: s3://bucket/x did not answer in 1 tries")
+    assert error.startswith("predict: s3://bucket/x/store.json did not answer in 1 tries")
     assert len(error.splitlines()) == 1
 
 

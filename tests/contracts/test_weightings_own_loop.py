@@ -191,7 +191,7 @@ def test_step_that_a_scaler_skips_is_not_learnt_from(method: str) -> None:
         state.pop("last_losses", None)
         state["_extra_state"].pop("last_weights", None)
     assert equal_states(before, after)
-    with pytest.raises(ValueError, match="finite loss of task 'depth' in the period, got 1 steps"):
+    with pytest.raises(ValueError, match="finite loss of task 'depth' in the period, got 1 step"):
         weighting.end_period()
     problem.take(weighting, torch.ones(3, dtype=F64))
     weighting.end_period()  # the next period is a new one

@@ -103,7 +103,7 @@ def flipped_batch(split: DeviceSplit, flips: np.ndarray) -> Batch:
     return split.assembled(stored, Mirror(torch.from_numpy(flips), signs))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.data()
 )

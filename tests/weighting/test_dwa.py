@@ -20,7 +20,7 @@ def feed(weighting, means) -> None:
         weighting.end_period()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(histories, st.floats(0.1, 10))
 def test_weights_are_a_softmax_of_the_ratios_of_means(
     means: list[tuple[float, float, float]], temperature: float

@@ -63,7 +63,7 @@ positive = st.floats(0.05, 1)
 simplex = st.tuples(positive, positive, positive).map(lambda p: tuple(x / sum(p) for x in p))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5))
 def test_log_space_equals_the_printed_equations(
     priorities: tuple[float, ...], means: list[list[float]], increase_rate: float
@@ -75,7 +75,7 @@ def test_log_space_equals_the_printed_equations(
         assert g.tolist() == pytest.approx(e, rel=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(simplex, histories, st.integers(0, 2), st.floats(1e-3, 1e3))
 def test_unit_of_a_loss_does_not_change_the_shares(
     priorities: tuple[float, ...], means: list[list[float]], task: int, unit: float
@@ -94,7 +94,7 @@ def test_unit_of_a_loss_does_not_change_the_shares(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(simplex, histories)
 def test_without_beta_loss_scales_are_as_the_priorities(
     priorities: tuple[float, ...], means: list[list[float]]
@@ -174,7 +174,7 @@ def test_clamp_binds_each_weight_by_itself() -> None:
     assert weights[2].tolist() == pytest.approx([7 / 6, 7 / 12, 7 / 54])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(simplex, histories, st.floats(0, 0.5), st.floats(1, 4))
 def test_no_weight_changes_by_more_than_the_clamp(
     priorities: tuple[float, ...], means: list[list[float]], rate: float, clamp: float
@@ -188,7 +188,7 @@ def test_no_weight_changes_by_more_than_the_clamp(
         assert (ratio >= (1 - 1e-12) / clamp).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(simplex, histories)
 def test_clamp_that_never_binds_changes_nothing(
     priorities: tuple[float, ...], means: list[list[float]]

@@ -203,7 +203,7 @@ def test_arrays_of_objects_and_words_are_refused(tmp_path: Path) -> None:
     refused(read_array, tmp_path / "b.npy", "<U1")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), kind=st.sampled_from("abcd"))
 def test_damaged_byte_gives_array_or_our_error(tmp_path_factory, place, value, kind) -> None:
     folder = tmp_path_factory.mktemp("damaged")

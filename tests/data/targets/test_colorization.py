@@ -128,7 +128,7 @@ def test_channels_are_filled_alike() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_filled_values_lie_between_known_ones(seed: int, share: float, exact: bool) -> None:
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 12, 2)

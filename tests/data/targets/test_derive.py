@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -158,7 +158,6 @@ SEES_ONLY = {
 }
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(SEES_ONLY)),
     st.integers(8, 96),

@@ -131,7 +131,6 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         resized(RawSample(image, {}, {}), 0, 2)
 
 
-@settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
 def test_mean_is_kept_and_averages_stay_within_valid_values(h, w, height, width, seed):
     values, valid = drawn(seed, h, w)
@@ -145,7 +144,6 @@ def test_mean_is_kept_and_averages_stay_within_valid_values(h, w, height, width,
     assert (got[~kept] == 0).all()
 
 
-@settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
 def test_flip_commutes_with_resize(h: int, w: int, height: int, width: int, seed: int) -> None:
     values, valid = drawn(seed, h, w, 3)
@@ -167,7 +165,6 @@ def test_flip_commutes_with_resize(h: int, w: int, height: int, width: int, seed
         np.testing.assert_array_equal(kept, expected_kept[:, ::-1])
 
 
-@settings(deadline=None)
 @given(sides, sides, sides, sides, seeds, st.sampled_from([np.nan, np.inf, -np.inf, 3e38]))
 def test_what_invalid_pixels_hold_never_leaks(h, w, height, width, seed, junk) -> None:
     values, valid = drawn(seed, h, w, 3)
@@ -180,7 +177,6 @@ def test_what_invalid_pixels_hold_never_leaks(h, w, height, width, seed, junk) -
         assert np.isfinite(got).all()
 
 
-@settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
 def test_masks_go_by_half_of_area_and_pictures_by_all_of_it(h, w, height, width, seed) -> None:
     values, inside = drawn(seed, h, w, 3)
@@ -200,7 +196,6 @@ def test_masks_go_by_half_of_area_and_pictures_by_all_of_it(h, w, height, width,
     np.testing.assert_array_equal(small.counted, expected)
 
 
-@settings(deadline=None)
 @given(sides, sides, sides, sides, seeds)
 def test_labels_are_those_under_centre(h: int, w: int, height: int, width: int, seed: int) -> None:
     _, valid = drawn(seed, h, w)
@@ -214,7 +209,7 @@ def test_labels_are_those_under_centre(h: int, w: int, height: int, width: int, 
     assert valid.ravel()[got[kept]].all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sides, sides, seeds)
 def test_equal_size_changes_nothing(h: int, w: int, seed: int) -> None:
     values, valid = drawn(seed, h, w, 3)
