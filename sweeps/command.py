@@ -11,7 +11,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,27 +198,21 @@ def prepare_data(
     check_tasks(networks, command.runtime.data_root)
 
 
-def missing_trunks(store: Store | None, plan: Plan) -> list[RunSpec]:
-    """Return the trunks from which runs of a plan that are not done go on, and that must train.
+def missing_trunks(store: Store | None, to_do: Iterable[Spec]) -> list[RunSpec]:
+    """Return the trunks that runs to be trained go on from and that must be trained before them.
 
     A trunk that is done counts only with its last checkpoint.
     """
-    networks = [spec for spec in plan.specs if isinstance(spec, RunSpec) and spec.trunk]
-    if store is None or not networks:
-        return trunks_of(networks)
-    done = store.done([spec.run_id() for spec in networks])
-    waiting = trunks_of(spec for spec in networks if spec.run_id() not in done)
-    is_done = store.done([trunk.run_id() for trunk in waiting])
-    return [
-        trunk
-        for trunk in waiting
-        if not (
-            (run_id := trunk.run_id()) in is_done
-            and any(
-                name.startswith(LATEST) for name in store.names(store.run_key(run_id, "checkpoint"))
-            )
-        )
-    ]
+    trunks = trunks_of(spec for spec in to_do if isinstance(spec, RunSpec))
+    if store is None or not trunks:
+        return trunks
+    done = store.done([trunk.run_id() for trunk in trunks])
+
+    def is_there(run_id: str) -> bool:
+        names = store.names(store.run_key(run_id, "checkpoint"))
+        return run_id in done and any(name.startswith(LATEST) for name in names)
+
+    return [trunk for trunk in trunks if not is_there(trunk.run_id())]
 
 
 def epochs_before(store: Store, run_ids: Collection[str]) -> dict[str, int]:
@@ -307,7 +301,7 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
     failed = set() if command.execution.retry_failed else in_state(runs, "failed")
     steps, measured = probed(command, plan.specs, slots)
     to_do = plan.without(done | failed)
-    trunks = {trunk.run_id(): trunk for trunk in missing_trunks(store, plan)}
+    trunks = {trunk.run_id(): trunk for trunk in missing_trunks(store, to_do.values())}
     if trunks:
         first = next(iter(trunks.values()))
         notes.append(
@@ -426,7 +420,7 @@ class _Trained:
     progress: SweepProgress
     journal: Journal
     was_stopped: bool
-    """By a signal or without its trunks, which was printed."""
+    """By a signal, or before its forks by the end of the budget, which was printed."""
 
     @property
     def is_complete(self) -> bool:
@@ -448,13 +442,15 @@ class _Trainer:
     seconds_trained: float = 0.0
     """Of all runs, together."""
     _session: "Session | None" = field(default=None, init=False)
+    _without_trunk: dict[str, str] = field(default_factory=dict, init=False)
+    """Run id of a fork whose trunk failed -> why, in a sentence."""
 
     def train_all(self, plan: Plan) -> _Trained:
         """Train the grid, then what --refine adds; asked again, go on where that was left."""
         store, num_points = self.store, self.command.refine
-        without_trunks = self._train_trunks(plan)
-        if without_trunks is not None:
-            return without_trunks
+        stopped = self._train_trunks(plan)
+        if stopped is not None:
+            return stopped
         if num_points is None:
             return self._train(plan)
         grid = None
@@ -480,21 +476,32 @@ class _Trainer:
         return refined
 
     def _train_trunks(self, plan: Plan) -> _Trained | None:
-        """Train the trunks that forked runs of the plan wait for; None once all are there."""
-        trunks = make_plan(plan.name, plan.kind, missing_trunks(self.store, plan), plan.primary)
-        if not trunks.specs:
+        """Train the trunks that forked runs of the plan wait for; None where all have ended.
+
+        The forks of one that failed have failed with it.
+        """
+        runs = read_runs(self.store, plan.run_ids, plan.runs)
+        settled = in_state(runs, "done")
+        settled |= set() if self.command.execution.retry_failed else in_state(runs, "failed")
+        missing = missing_trunks(self.store, plan.without(settled).values())
+        if not missing:
             return None
-        print(f"First {counted(len(trunks.specs), 'trunk')}, at equal priorities.")
+        trunks = make_plan(plan.name, plan.kind, missing, plan.primary)
+        print(f"{counted(len(missing), 'trunk')} at equal priorities, then the forks from there:")
         trained = self._train(trunks, more_follows=True, are_trunks=True)
-        if trained.is_complete:
-            return None
         if trained.was_stopped:
             return trained
-        say_failed(self.store, trunks, trained.progress.failed)
         snapshot = trained.progress.snapshot()
         if not snapshot.is_over:
             print(out_of_time_text(snapshot, self.command.execution.budget_hours), file=sys.stderr)
-        return replace(trained, was_stopped=True)
+            return replace(trained, was_stopped=True)
+        reasons = {i: failure_sentence(self.store.error(i)) for i in trained.progress.failed}
+        self._without_trunk = {
+            run_id: f"Its trunk, run {spec.trunk}, failed: {reasons[spec.trunk]}"
+            for run_id, spec in plan.without(settled).items()
+            if isinstance(spec, RunSpec) and spec.trunk in reasons
+        }
+        return None
 
     def _train(
         self, plan: Plan, *, more_follows: bool = False, are_trunks: bool = False
@@ -519,6 +526,10 @@ class _Trainer:
         if command.execution.retry_failed:
             store.for_each(store.clear_error, sorted(failed))
             failed = set()
+        for run_id in self._without_trunk.keys() & plan.run_ids:
+            store.write_spec(specs[run_id])
+            store.write_error(run_id, self._without_trunk[run_id])
+            failed.add(run_id)
         to_train = plan.without(done | failed)
         cost = expected_cost(command, to_train, store, self.slots)
         progress = SweepProgress(
@@ -535,7 +546,9 @@ class _Trainer:
         print(sums_text(plan, done, failed, cost, self.slots, command.execution.pack), flush=True)
         has_ended = True
         if to_train:
-            has_ended = self._launch(command, plan, progress, journal, more_follows=more_follows)
+            has_ended = self._launch(
+                command, plan, progress, journal, more_follows=more_follows, are_trunks=are_trunks
+            )
         return _Trained(plan, progress, journal, was_stopped=not has_ended)
 
     def _launch(
@@ -546,6 +559,7 @@ class _Trainer:
         journal: Journal,
         *,
         more_follows: bool,
+        are_trunks: bool,
     ) -> bool:
         """Prepare the data and launch.
 
@@ -593,7 +607,7 @@ class _Trainer:
         self.seconds_trained += progress.seconds_trained
         self.slots = progress.slots
         snapshot = progress.snapshot()
-        goes_on = more_follows and snapshot.is_over and not progress.failed
+        goes_on = more_follows and snapshot.is_over and (are_trunks or not progress.failed)
         if not goes_on:
             session.leave()
         journal.status(snapshot, "running" if goes_on else end_state(snapshot), now=True)

@@ -164,7 +164,7 @@ class S3Client(Client):
     def put_if(self, path: str, data: bytes, tag: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         try:
-            with _words_of_boto3(path):
+            with _words_of_boto3(path, on_condition=True):
                 answer = self.boto3.put_object(
                     Bucket=self._bucket, Key=path, Body=data, **condition
                 )
@@ -214,7 +214,7 @@ class _ConditionFailedError(OSError):
 
 
 @contextmanager
-def _words_of_boto3(path: str) -> Iterator[None]:
+def _words_of_boto3(path: str, *, on_condition: bool = False) -> Iterator[None]:
     """Raise as an `OSError` what boto3 raises as its own."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -227,7 +227,7 @@ def _words_of_boto3(path: str) -> Iterator[None]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
         if code in ("PreconditionFailed", "412"):
             raise _ConditionFailedError(str(error)) from error
-        if code in _REFUSED_CONDITIONS:
+        if on_condition and code in _REFUSED_CONDITIONS:
             raise ConditionRefusedError(str(error)) from error
         raise OSError(str(error)) from error
     except ParamValidationError as error:

@@ -191,10 +191,11 @@ def _measured_pack(
         num_cpus=resources.cpus, num_gpus=resources.gpus, max_calls=1, max_retries=0
     )(pack_rates)
     kind = f"{spec.network.architecture}, {spec.network.encoder}, {' '.join(spec.tasks)}"
+    asked = remote.remote(spec, runtime.data_root, runtime.cuda_graphs)
     try:
-        asked = remote.remote(spec, runtime.data_root, runtime.cuda_graphs)
         rates = ray.get(asked, timeout=SECONDS_TO_MEASURE)
     except RayError as error:
+        ray.cancel(asked, force=True)  # one that takes too long would keep the GPU
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         display.say(f"Runs are not packed ({kind}): measuring failed: {reason}")
         return 1

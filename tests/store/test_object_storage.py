@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import botocore.client
+import botocore.exceptions
 import pytest
 import torch
 
@@ -223,6 +225,19 @@ def test_lost_connection_is_one_sentence_after_several_tries(proxied, proxy):
     proxy.bytes_left = None
     store.write("file", b"x")
     assert store.read("file") == b"x"
+
+
+def test_words_of_a_server_that_refuses_are_passed_on(s3_address, monkeypatch):
+    store = Store(s3_address)
+
+    def refused(_self: object, operation: str, _arguments: object) -> None:
+        error = {"Code": "InvalidRequest", "Message": "Please use AWS4-HMAC-SHA256."}
+        raise botocore.exceptions.ClientError({"Error": error}, operation)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refused)
+    for attempt in (lambda: store.read("file"), lambda: Store(s3_address)):
+        with pytest.raises(StoreUnreachableError, match="Please use AWS4-HMAC-SHA256"):
+            attempt()
 
 
 @pytest.mark.parametrize("size", [1_000_000, 12_000_000])

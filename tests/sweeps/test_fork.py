@@ -102,11 +102,29 @@ def test_sweep_stopped_among_its_trunks_goes_on(tmp_path, launched, capsys) -> N
     assert len(launched.trained) == len(set(launched.trained)) == 8
 
 
-def test_failed_trunk_ends_the_sweep_with_its_reason(tmp_path, launched, capsys) -> None:
-    launched.failing = {trunks_of(grid_specs(grid()))[1].run_id()}
-    assert main([*FORKED, "--store", str(tmp_path / "store")]) == 1
-    assert len(launched.trained) == 1
-    assert "1 run failed" in capsys.readouterr().err
+def test_forks_fail_with_their_trunk_and_the_others_are_trained(tmp_path, launched, capsys) -> None:
+    arguments = [*FORKED, "--store", str(tmp_path / "store")]
+    trunk = trunks_of(grid_specs(grid()))[1].run_id()
+    launched.failing = {trunk}
+    assert main(arguments) == 1
+    assert len(launched.trained) == 1 + 3
+    assert launched.reported == [6]
+    said = capsys.readouterr()
+    assert "3 of 6 runs done." in said.out
+    assert "3 runs failed" in said.err
+    assert f"Its trunk, run {trunk}, failed: no" in said.err
+    store = Store(tmp_path / "store")
+    status = json.loads((store.sweep_folder("priority_grid") / "status.json").read_text())
+    assert (status["state"], status["done"], status["failed"]) == ("finished", 3, 3)
+    # They stay failed until they are asked for again, and their trunk with them.
+    assert main([*arguments, "--plan"]) == 0
+    assert "3 done, 0 to do, 3 failed earlier" in capsys.readouterr().out
+    assert main(arguments) == 1
+    assert len(launched.trained) == 1 + 3
+    launched.failing = set()
+    assert main([*arguments, "--retry-failed"]) == 0
+    assert launched.trained[4:5] == [trunk]
+    assert len(launched.trained) == 2 + 6
 
 
 def test_plan_counts_the_trunks(tmp_path, capsys) -> None:
