@@ -3,6 +3,7 @@
 Imported by Ray's worker processes; torch comes in with the first training, not before.
 """
 
+import contextlib
 import functools
 import os
 import time
@@ -52,7 +53,8 @@ def make_trainable(
     the run has been training (in a pack its share of them) and metrics as
     `<split>/<task>/<metric>`; in the end `state` (done, paused, failed or busy), `seconds` and, if
     done, the selected epoch's metrics. What may pass on a second try is raised, so that Tune tries
-    again, once the other runs of a pack have ended. Under a stale `lease` a run is `busy`: it is
+    again, once the other runs of a pack have ended; those of a pack that failed are then left as
+    they are (a new launch clears what it tries again). Under a stale `lease` a run is `busy`: it is
     another driver's, and left as it is. On a node that lacks what runs need it reports
     `{"incompatible": why, "node_id"}` and trains nothing.
 
@@ -94,6 +96,9 @@ def make_trainable(
                 tune.report(report | {"state": "done"} | flat_metrics(what.selected_metrics))
             elif (state := state_after(what)) is None:
                 may_pass.append(what)
+                if len(run_ids) > 1:  # what lies there on the next try has failed for good
+                    with contextlib.suppress(Exception):  # of the store, and may pass like `what`
+                        store.clear_error(run_id)
             else:
                 if state == "failed" and store.error(run_id) is None:
                     store.write_error(run_id, "".join(traceback.format_exception(what)))
@@ -101,6 +106,9 @@ def make_trainable(
 
         for run_id in run_ids:
             try:
+                if len(run_ids) > 1 and store.error(run_id) is not None:
+                    tune.report({"run_id": run_id, "state": "failed"})  # in an earlier try
+                    continue
                 store.clear_error(run_id)
                 specs[run_id] = store.spec(run_id)
             except Exception as error:

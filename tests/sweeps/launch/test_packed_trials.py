@@ -121,6 +121,28 @@ def test_reports_of_a_pack_name_their_runs(stage, reported, monkeypatch):  # noq
     assert stage.store.error(ids[1]) is None
 
 
+def test_next_try_of_a_pack_leaves_out_what_failed_for_good(stage, reported, monkeypatch):  # noqa: F811
+    ids = [stage.store.write_spec(spec) for spec in stage.specs[:3]]
+    asked = []
+
+    def fit_packed(specs, store, runtime, *, tell):
+        asked.append([spec.run_id() for spec in specs])
+        if len(asked) == 1:
+            for run_id, error in zip(ids, (RunFailedError("no"), OSError("network")), strict=False):
+                store.write_error(run_id, str(error))  # as a training does
+                tell(run_id, error, 1.0)
+        raise SystemExit  # the process dies, while the third is training
+
+    monkeypatch.setattr(pack, "fit_packed", fit_packed)
+    train_runs = worker.make_trainable(str(stage.store.root), Runtime())
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            train_runs({"run_id": ", ".join(ids)})
+    assert asked == [ids, ids[1:]]
+    assert [stage.store.error(run_id) for run_id in ids] == ["no\n", None, None]
+    assert reported[-1] == {"run_id": ids[0], "state": "failed"}
+
+
 def test_training_of_a_test_takes_the_runs_of_a_pack_in_turn(stage, reported):  # noqa: F811
     ids = [stage.store.write_spec(spec) for spec in stage.specs[:2]]
     trained = []
