@@ -139,19 +139,21 @@ def shared_batches(batches: Iterator[Batch], lanes: Sequence[Lane]) -> Iterator[
         return
     here = torch.cuda.current_stream()
     in_use: deque[tuple[Batch, list[torch.cuda.Event]]] = deque()
-    for batch in batches:
-        ready = here.record_event()
+    try:
+        for batch in batches:
+            ready = here.record_event()
+            for stream in streams:
+                stream.wait_event(ready)
+            yield batch
+            in_use.append((batch, [stream.record_event() for stream in streams]))
+            if len(in_use) == NUM_BATCHES_AHEAD:
+                # The allocator knows of this stream alone: it waits before memory is used again.
+                for taken in in_use[0][1]:
+                    here.wait_event(taken)
+                in_use.popleft()
+    finally:  # where reading fails, too, the lanes may still read what is freed now
         for stream in streams:
-            stream.wait_event(ready)
-        yield batch
-        in_use.append((batch, [stream.record_event() for stream in streams]))
-        if len(in_use) == NUM_BATCHES_AHEAD:
-            # The allocator knows of this stream alone: it has to wait before memory is used again.
-            for taken in in_use[0][1]:
-                here.wait_event(taken)
-            in_use.popleft()
-    for stream in streams:
-        here.wait_stream(stream)
+            here.wait_stream(stream)
 
 
 class _Shares:
@@ -186,8 +188,9 @@ def _training(
 ) -> Training:
     """Go through a run as `fit` does, with batches from outside.
 
-    Yields the run where it wants a batch of its epoch, and is sent None after the last; and once
-    more before it evaluates, so that the time of the steps is no other member's evaluation.
+    Yields the run where it wants a batch of its epoch, and is sent None after the last; and before
+    it begins an epoch and before it evaluates, so that the time of the steps is no other member's
+    evaluation.
     """
     check_computable(spec)
     run_id = store.write_spec(spec)
@@ -199,6 +202,7 @@ def _training(
             run = Run(spec, store, runtime, common)
             with run.begin():
                 while run.has_epochs_left:
+                    yield run
                     with run.failures_named():
                         run.begin_epoch(run.epoch + 1)
                         seed_generators(stream_seed(*run.stream))
@@ -254,10 +258,11 @@ class _Pack:
     def train(self) -> None:
         """Train until no member is left, or the memory does not hold them."""
         try:
-            self._all_go_on()
+            self._all_go_on()  # to the first epoch
             while self.members:
+                self._all_go_on()  # into it
                 self._take_steps()
-                self._all_go_on()
+                self._all_go_on()  # through the evaluation
         except _OutOfMemory:
             pass
         finally:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from mtl.errors import RunFailedError, RunPausedError, UsageError
 from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import RunBusyError, Store
-from mtl.training import fit
+from mtl.training import fit, pack
 from mtl.training.pack import Lane, fit_packed, shared_batches
 from mtl.training.step import Stepper
 from tests.training.runs import assert_same_outcome, interrupt, tiny
@@ -102,6 +103,47 @@ def test_batches_are_read_once_for_all_and_seconds_are_shares(runtime, tmp_path,
     assert read == [0, 1]
     seconds = {run_id: seconds for run_id, _, seconds in told}  # shares, which add up
     assert 0 < sum(seconds.values()) <= time.monotonic() - start
+
+
+def test_an_evaluation_counts_in_no_members_device_seconds(runtime, tmp_path, monkeypatch):
+    seconds = 0.0  # shown by a clock that steps and evaluations alone move on
+    take_step, evaluate = Stepper.take_step, MODULE.evaluate
+
+    def slow_step(*arguments: object, **options: object) -> None:
+        nonlocal seconds
+        seconds += 1.0
+        take_step(*arguments, **options)
+
+    def slow_evaluate(*arguments: object) -> object:
+        nonlocal seconds
+        seconds += 1000.0
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(Stepper, "take_step", slow_step)
+    monkeypatch.setattr(MODULE, "evaluate", slow_evaluate)
+    monkeypatch.setattr(pack, "time", SimpleNamespace(monotonic=lambda: seconds))
+    store, specs = Store(tmp_path), (FIRST, SECOND)
+    fit_packed(specs, store, runtime)
+    num_steps = FIRST.epochs * FIRST.steps_per_epoch
+    for spec in specs:  # of the steps of both a half each
+        assert store.manifest(spec.run_id())["device_seconds"] == num_steps
+
+
+def test_lanes_are_waited_for_where_reading_batches_fails(monkeypatch):
+    waited: list[object] = []
+    here = SimpleNamespace(
+        record_event=lambda: None, wait_event=lambda _: None, wait_stream=waited.append
+    )
+    lane = SimpleNamespace(wait_event=lambda _: None, record_event=lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: here)
+
+    def batches() -> Iterator[int]:
+        yield 1
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        list(shared_batches(batches(), [SimpleNamespace(stream=lane)]))
+    assert waited == [lane]
 
 
 def test_stopped_pack_goes_on_alone_or_packed(apart, runtime, tmp_path):
