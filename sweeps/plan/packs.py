@@ -82,7 +82,9 @@ def fastest(rates: Mapping[int, float], min_gain: float = 1.05) -> int:
     """
     best = 1
     for number, rate in sorted(rates.items()):
-        if number > best and rate >= min_gain * rates.get(best, math.inf):
+        if number > best:
+            if rate < min_gain * rates.get(best, math.inf):
+                break
             best = number
     return best
 
