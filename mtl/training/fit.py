@@ -366,6 +366,13 @@ class Run:
         self.manifest["execution"] |= {"steps": self.steps_to_text(), **self.common.execution}
         self.manifest |= network_size(self.network, spec, self.device)
         earlier = store.manifest(run_id) or {}
+        if self.epoch:  # what is trained and timed already was so executed
+            before = [*earlier.get("earlier_executions", []), earlier.get("execution")]
+            others = [one for one in before if one and one != self.manifest["execution"]]
+            if others:
+                self.manifest["earlier_executions"] = [
+                    one for number, one in enumerate(others) if one not in others[:number]
+                ]
         self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), self.epoch + 1]
         store.write_manifest(run_id, self.manifest)
         return records[-1] if records else None

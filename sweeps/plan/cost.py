@@ -171,8 +171,9 @@ def _observed(
 ) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]]:
     """Return finished runs with their manifests, by `rate_key`.
 
-    Networks that another number of processes trained together do not count. Runs whose files cannot
-    be read count as absent: an estimate is no place to fail.
+    Networks that another number of processes trained together do not count, nor runs that were
+    begun by another number of processes, or packed with others, than they were ended. Runs
+    whose files cannot be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()[:MAX_RUNS_LOOKED_AT]
     found: list[tuple[Spec, Mapping[str, Any]]] = []
@@ -184,7 +185,8 @@ def _observed(
             break
     by_kind: dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]] = {}
     for spec, manifest in found[:MAX_RUNS_READ]:
-        if isinstance(spec, OwnSpec) or _of_execution(manifest, "processes") == num_ranks:
+        is_asked = _of_execution(manifest, "processes") == num_ranks and not _is_mixed(manifest)
+        if isinstance(spec, OwnSpec) or is_asked:
             by_kind.setdefault(rate_key(spec), []).append((spec, manifest))
     return by_kind
 
@@ -215,6 +217,16 @@ class ObservedRate:
 def was_packed(manifest: Mapping[str, Any]) -> bool:
     """Return whether a run trained together with others: then its seconds are its share."""
     return _of_execution(manifest, "packed") > 1
+
+
+def _is_mixed(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a run's seconds add up what differs: of several processes, shares, whole."""
+    earlier = manifest.get("earlier_executions")
+    return any(
+        _of_execution({"execution": one}, name) != _of_execution(manifest, name)
+        for one in (earlier if isinstance(earlier, list) else [])
+        for name in ("processes", "packed")
+    )
 
 
 def _of_execution(manifest: Mapping[str, Any], name: str) -> int:
@@ -256,14 +268,12 @@ def _num_images(spec: Spec) -> int:
     return 1 if isinstance(spec, OwnSpec) else spec.own_epochs * spec.data.num_train
 
 
-def observed_memory(
-    store: Store, specs: Iterable[Spec], packed: bool = False, num_ranks: int = 1
-) -> int:
+def observed_memory(store: Store, specs: Iterable[Spec], pack: int = 1, num_ranks: int = 1) -> int:
     """Return the most bytes of main memory that a finished run of one of these kinds took.
 
-    `packed`: that a process took which trained several at once. `num_ranks`: that so many processes
-    took together which trained one. 0 unless `store` knows every kind among `specs`: a guess would
-    hold runs back or overbook nodes.
+    `pack`: that a process took which trained so many at once, or more. `num_ranks`: that so many
+    processes took together which trained one. 0 unless `store` knows every kind among `specs`: a
+    guess would hold runs back or overbook nodes.
     """
     wanted = {rate_key(spec) for spec in specs}
     known: dict[tuple[Any, ...], list[int]] = {}
@@ -271,7 +281,7 @@ def observed_memory(
         numbers = [
             _number_of(manifest, "peak_memory_bytes")
             for _, manifest in found
-            if was_packed(manifest) == packed
+            if was_packed(manifest) == (pack > 1) and _of_execution(manifest, "packed") >= pack
         ]
         known[key] = [int(number) for number in numbers if number is not None]
     taken = [number for key in wanted for number in known.get(key, [])]

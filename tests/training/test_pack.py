@@ -82,6 +82,9 @@ def test_packed_runs_are_those_trained_alone(runtime, tmp_path):
     outcomes = fit_packed(MIXED, together, runtime, tell=told)
     assert [told.epochs(spec) for spec in MIXED] == [[2], [1], [1, 2]]
     assert torch.equal(torch.default_generator.get_state(), numbers)
+    (earlier,) = together.manifest(MIXED[0].run_id())["earlier_executions"]
+    assert "packed" not in earlier  # it was begun alone
+    assert "earlier_executions" not in together.manifest(MIXED[1].run_id())
     for run_id in map(RunSpec.run_id, MIXED):
         assert_same_outcome(apart, together, run_id)
         assert outcomes[run_id] == together.result(run_id)

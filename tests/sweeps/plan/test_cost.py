@@ -179,7 +179,13 @@ def test_runs_that_trained_together_price_packs_alone(tmp_path):
         pytest.approx(11.0),
     )
     assert cost.observed_memory(store, [other]) == 0
-    assert cost.observed_memory(store, [other], packed=True) == 9
+    assert cost.observed_memory(store, [other], pack=2) == 9
+    assert cost.observed_memory(store, [other], pack=8) == 0
+    mixed = {**packed, "earlier_executions": [{"processes": 1}]}
+    store.write_manifest(together.run_id(), mixed)
+    assert cost.observed_memory(store, [other], pack=2) == 0
+    assert cost.observed_rates(store, packed=True) == {}
+    store.write_manifest(together.run_id(), packed)
     finish(store, alone, seconds=20.0)
     assert costs([other], tmp_path, store=store).run_seconds[other.run_id()][0] == 18.0
     store.remove_folder(store.run_key(together.run_id()))
