@@ -54,7 +54,7 @@ MAX_RUNS_IN_A_ROUND = 1000
 """Unless that is less than `MIN_RUNS_OF_A_SLOT` for each slot."""
 MIN_RUNS_OF_A_SLOT = 20
 """In a round that is not the last; at its end a slot waits for the others, half a run or so."""
-MOST_MEASURED = 8
+MAX_AUTO_PACK = 8
 """Runs in a pack that `--pack auto` may choose."""
 SUSPECTS_PARTS = 8
 """The runs that were running when a round crashed go on in so many parts, one after the other."""
@@ -144,7 +144,7 @@ def _launch(
             signals.install()  # Ray has just taken SIGTERM
             open_specs = [progress.runs[run_id] for run_id in _open_runs(plan, progress)]
             train_networks = all(isinstance(spec, RunSpec) for spec in open_specs)
-            most = max(session.packs.values(), default=MOST_MEASURED)
+            most = max(session.packs.values(), default=MAX_AUTO_PACK)
             pack = most if execution.pack == "auto" else execution.pack
             memory = observed_memory(store, open_specs, pack, execution.num_ranks)
             resources = resources_of(execution, memory, train_networks=train_networks)
