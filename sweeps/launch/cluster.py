@@ -195,7 +195,8 @@ def _measured_pack(
     try:
         rates = ray.get(asked, timeout=SECONDS_TO_MEASURE)
     except RayError as error:
-        ray.cancel(asked, force=True)  # one that takes too long would keep the GPU
+        if isinstance(error, GetTimeoutError):
+            ray.cancel(asked, force=True)  # it would keep the GPU
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         display.say(f"Runs are not packed ({kind}): measuring failed: {reason}")
         return 1

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import GetTimeoutError, WorkerCrashedError
 
 from mtl.errors import RunFailedError, UsageError
 from mtl.records import EpochRecord, Result
@@ -169,16 +169,22 @@ def test_packs_are_given_to_every_kind_of_run_or_measured(stage, monkeypatch):
     assert pack_sizes("auto", specs, Runtime(), on_gpu, known, stage.display) == {kind: 4}
 
 
-def test_runs_are_not_packed_where_measuring_fails(stage, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "cancelled"), [(WorkerCrashedError, []), (GetTimeoutError, ["asked"])]
+)
+def test_runs_are_not_packed_where_measuring_fails(error, cancelled, stage, monkeypatch):
     def get(*_: object, **__: object):
-        raise WorkerCrashedError
+        raise error
 
-    asked = SimpleNamespace(remote=lambda *_: None)
+    given_up: list[object] = []
+    asked = SimpleNamespace(remote=lambda *_: "asked")
     monkeypatch.setattr(cluster.ray, "remote", lambda **_: lambda _: asked)
     monkeypatch.setattr(cluster.ray, "get", get)
+    monkeypatch.setattr(cluster.ray, "cancel", lambda task, **_: given_up.append(task))
     one = Resources(1, 1, 1)
     assert cluster._measured_pack(stage.specs[0], Runtime(), one, stage.display) == 1
     assert stage.said[-1].startswith("Runs are not packed (")
+    assert given_up == cancelled
 
 
 def test_rounds_get_packs_of_all_but_suspects(stage):
