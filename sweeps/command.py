@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
-from mtl.records import LATEST
 from mtl.spec import RunSpec, Spec, check_num_processes
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs, run_names
@@ -207,12 +206,8 @@ def missing_trunks(store: Store | None, to_do: Iterable[Spec]) -> list[RunSpec]:
     if store is None or not trunks:
         return trunks
     done = store.done([trunk.run_id() for trunk in trunks])
-
-    def is_there(run_id: str) -> bool:
-        names = store.names(store.run_key(run_id, "checkpoint"))
-        return run_id in done and any(name.startswith(LATEST) for name in names)
-
-    return [trunk for trunk in trunks if not is_there(trunk.run_id())]
+    there = {run_id for run_id in done if store.has_whole_checkpoint(run_id)}
+    return [trunk for trunk in trunks if trunk.run_id() not in there]
 
 
 def epochs_before(store: Store, run_ids: Collection[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load.groups import COMPARED
+from analysis.load.plans import COMPARED
 from analysis.load.runs import Baselines, Loaded, load_stores
 from mtl.spec import OwnSpec, RunSpec
 from mtl.store import Store

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.load.metrics import Declared, agree
-from analysis.load.plans import Asked, common_primary, planned_or_present, plans_of, searches
+from analysis.load.plans import (
+    COMPARED,
+    Asked,
+    common_primary,
+    planned_or_present,
+    plans_of,
+    searches,
+)
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
 from mtl.spec import Spec
@@ -15,16 +22,6 @@ from mtl.store import Store
 from mtl.store.plan_file import PlanFile
 from mtl.store.states import read_specs
 
-COMPARED = (
-    "method",
-    "priorities",
-    "seed",
-    "trunk",
-    "method_options",
-    "period_epochs",
-    "period_steps",
-)
-"""Spec fields in which compared runs may differ, with everything below them."""
 MAX_NAMED = 4
 """Values of a differing field that the message lists."""
 MAX_FOLDER_NAME = 80

@@ -12,6 +12,16 @@ from mtl.store.plan_file import PlanFile, read_plan
 from mtl.store.states import in_state, read_runs, run_names
 
 TABLE_SUFFIXES = (".csv", ".parquet")
+COMPARED = (
+    "method",
+    "priorities",
+    "seed",
+    "trunk",
+    "method_options",
+    "period_epochs",
+    "period_steps",
+)
+"""Spec fields in which compared runs may differ, with everything below them."""
 
 
 @dataclass(frozen=True)

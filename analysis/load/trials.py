@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis.load.axes import shown_number
 from analysis.load.baselines import baselines
-from analysis.load.groups import COMPARED, groups_of_stores
+from analysis.load.groups import groups_of_stores
 from analysis.load.metrics import Declared, column_names, facts_of, known_columns, ranked_columns
-from analysis.load.plans import Asked
+from analysis.load.plans import COMPARED, Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
 from analysis.load.runs import Baselines, load_stores
 from analysis.load.sheet import (

@@ -32,7 +32,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from mtl.errors import StoreError, UsageError
-from mtl.records import EpochRecord, Result
+from mtl.records import LATEST, EpochRecord, Result
 from mtl.spec import Spec, read_spec
 from mtl.store.address import is_address, local_folder
 from mtl.store.lease import (
@@ -455,6 +455,12 @@ class Store:
         """Return whether the run has a checkpoint or weights."""
         names = self.names(self.run_key(run_id, "checkpoint"))
         return any(not name.startswith(".") for name in names)
+
+    def has_whole_checkpoint(self, run_id: str) -> bool:
+        """Return whether the latest checkpoint is there, from which the run or a fork goes on."""
+        # On object storage the name is that of its pointer too.
+        names = self.names(self.run_key(run_id, "checkpoint"))
+        return any(name.startswith(LATEST) for name in names)
 
     def is_done(self, run_id: str) -> bool:
         """Return whether the run has a result that can be read; a damaged one is none."""

@@ -277,15 +277,6 @@ def load_checkpoint(
     return Progress(content["epoch"], content["seconds"], selected)
 
 
-def has_checkpoint(store: Store, run_id: str) -> bool:
-    """Return whether the latest checkpoint of a run is there, from which it goes on."""
-    try:
-        store.read_large(_key(store, run_id, LATEST))
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def save_weights(store: Store, run_id: str, network: nn.Module, keep: Keep) -> None:
     """Write the weights of a finished run unless nothing is to be kept."""
     if keep != "none":

@@ -39,7 +39,6 @@ from mtl.training.checkpoint import (
     CheckpointWriter,
     Progress,
     Selected,
-    has_checkpoint,
     is_better,
     load_checkpoint,
     load_weights,
@@ -116,7 +115,7 @@ def finished(store: Store, run_id: str, runtime: Runtime) -> Result | None:
     One whose last checkpoint was to stay, and did not, is trained again.
     """
     done = store.result(run_id)
-    if done is not None and runtime.keep == "last" and not has_checkpoint(store, run_id):
+    if done is not None and runtime.keep == "last" and not store.has_whole_checkpoint(run_id):
         return None
     return done
 

@@ -10,22 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.compute.significance import SIGNIFICANCE, least_seeds, minimum_p
+from analysis.load.plans import COMPARED
 from mtl.spec import Spec
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
 from sweeps.text import counted
-
-OF_AN_ARM = (
-    "method",
-    "priorities",
-    "seed",
-    "trunk",
-    "method_options",
-    "period_epochs",
-    "period_steps",
-)
-"""`analysis.load.groups.COMPARED`, whose module takes numpy: fields in which runs on one page of a
-report may differ, with all below them."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ class Comparisons:
 def comparisons_of(plan: Plan) -> Comparisons | None:
     """Return what a report on a plan tests, on the page with the most pairs; None for nothing."""
     pages: dict[Any, dict[Any, str]] = {}
-    apart = [name for name in plan.varies if not {name, name.split(".")[0]} & {*OF_AN_ARM}]
+    apart = [name for name in plan.varies if not {name, name.split(".")[0]} & {*COMPARED}]
     firsts: dict[tuple[str, ...], Any] = {}
     for spec in plan.specs:
         # The same pairs at every priority and seed of a grid: the first of each is looked at.

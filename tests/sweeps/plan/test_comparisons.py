@@ -2,10 +2,9 @@
 
 import pytest
 
-from analysis.load.groups import COMPARED
 from mtl.errors import UsageError
 from sweeps.plan import Grid, grid_specs, make_plan, primary_of
-from sweeps.plan.comparisons import OF_AN_ARM, comparisons_of
+from sweeps.plan.comparisons import comparisons_of
 from sweeps.plan.defaults import DEFAULT_FIELDS
 
 TWO, THREE = ("depth", "segmentation"), ("depth", "normal", "segmentation")
@@ -46,7 +45,6 @@ def test_nothing_is_said_where_nothing_is_compared():
 
 
 def test_pages_are_those_of_the_report():
-    assert OF_AN_ARM == COMPARED
     forked = compared("lsb", "fixed", "equal", "stch", fork_at=0.5)
     assert (forked.primary, forked.num_others) == (("lsb", "fixed"), 2)
 
