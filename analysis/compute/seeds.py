@@ -19,7 +19,7 @@ from scipy import stats
 
 from analysis.compute.fronts import Reference, hypervolume
 from analysis.compute.inference import MIN_SEEDS, seed_level_test
-from analysis.compute.significance import SIGNIFICANCE, holm, least_seeds
+from analysis.compute.significance import SIGNIFICANCE, holm, min_seeds
 from analysis.load.axes import Axis
 
 POWER = 0.8
@@ -68,7 +68,7 @@ def settled_effect(num_seeds: int) -> float:
 
     Of the two-sided seed-level test at p < .05, without correction; infinite below 6 seeds.
     """
-    if num_seeds < (least_seeds(1) or 0):
+    if num_seeds < (min_seeds(1) or 0):
         return math.inf
     if num_seeds in SMALL_EFFECTS:
         return SMALL_EFFECTS[num_seeds]
@@ -89,7 +89,7 @@ def seeds_needed(effect: float, num_others: int = 1) -> int | None:
     None beyond `MAX_SEEDS`; never fewer than could be significant at all among `num_others`
     comparisons that Holm corrects together.
     """
-    least = least_seeds(num_others)
+    least = min_seeds(num_others)
     if least is None or settled_effect(MAX_SEEDS) > abs(effect):
         return None
     low, high = least, MAX_SEEDS

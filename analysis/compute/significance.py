@@ -21,7 +21,7 @@ def minimum_p(num_seeds: int) -> float:
     return 1 / MAX_ENUMERATED  # of drawn permutations one is the observed one
 
 
-def least_seeds(num_comparisons: int) -> int | None:
+def min_seeds(num_comparisons: int) -> int | None:
     """Return the fewest seeds with which one of so many comparisons could be significant.
 
     After Holm, whose first step multiplies the smallest p by their number. None where that is out

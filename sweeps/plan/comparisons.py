@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.compute.significance import SIGNIFICANCE, least_seeds, minimum_p
+from analysis.compute.significance import SIGNIFICANCE, min_seeds, minimum_p
 from analysis.load.plans import COMPARED
 from mtl.spec import Spec
 from sweeps.plan.fields import spec_fields
@@ -41,8 +41,8 @@ class Comparisons:
             "primary": list(self.primary) or None,
             "num_others": self.num_others,
             "num_seeds": self.num_seeds,
-            "least_seeds_primary": least_seeds(1) if self.primary else None,
-            "least_seeds_others": least_seeds(self.num_others) if self.num_others else None,
+            "min_seeds_primary": min_seeds(1) if self.primary else None,
+            "min_seeds_others": min_seeds(self.num_others) if self.num_others else None,
             "is_attainable": self.is_attainable,
         }
 
@@ -53,7 +53,7 @@ class Comparisons:
         if self.primary:
             lines.append(
                 f"Primary comparison: {' against '.join(self.primary)}, without correction; "
-                f"significant from {least_seeds(1)} seeds on at the earliest"
+                f"significant from {min_seeds(1)} seeds on at the earliest"
                 + (f", the other {others} after Holm {self._earliest}." if self.num_others else ".")
             )
         else:
@@ -62,7 +62,7 @@ class Comparisons:
                 f"{self._earliest} at the earliest."
             )
         if not self.is_attainable:
-            least = least_seeds(1 if self.primary else self.num_others)
+            least = min_seeds(1 if self.primary else self.num_others)
             remedy = f"it takes at least {least}" if least else "compare fewer methods"
             lines.append(
                 f"Warning: no comparison of methods can be significant with "
@@ -72,7 +72,7 @@ class Comparisons:
 
     @property
     def _earliest(self) -> str:
-        least = least_seeds(self.num_others)
+        least = min_seeds(self.num_others)
         return f"from {least} seeds on" if least else "with no number of seeds"
 
 

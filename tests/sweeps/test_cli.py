@@ -98,8 +98,8 @@ def test_plan_says_what_is_compared_and_warns(tmp_path, capsys):
         "primary": ["lsb", "stch"],
         "num_others": 2,
         "num_seeds": 6,
-        "least_seeds_primary": 6,
-        "least_seeds_others": 7,
+        "min_seeds_primary": 6,
+        "min_seeds_others": 7,
         "is_attainable": True,
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.compute.inference import seed_difference_test
-from analysis.compute.significance import SIGNIFICANCE, holm, least_seeds, minimum_p
+from analysis.compute.significance import SIGNIFICANCE, holm, min_seeds, minimum_p
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2, 5, 6, 13, 14, 20])
@@ -18,15 +18,15 @@ def test_minimum_p_is_that_of_the_most_extreme_outcome(num_seeds):
 @pytest.mark.parametrize(
     ("num_comparisons", "seeds"), [(1, 6), (2, 7), (3, 7), (6, 8), (15, 10), (204, 13), (409, 14)]
 )
-def test_least_seeds_are_the_fewest_that_holm_leaves_significant(num_comparisons, seeds):
-    assert least_seeds(num_comparisons) == seeds
+def test_min_seeds_are_the_fewest_that_holm_leaves_significant(num_comparisons, seeds):
+    assert min_seeds(num_comparisons) == seeds
     for number, is_enough in ((seeds, True), (seeds - 1, False)):
         adjusted = holm([minimum_p(number)] * num_comparisons)
         assert (min(adjusted) < SIGNIFICANCE) == is_enough
 
 
 def test_too_many_comparisons_are_beyond_drawn_permutations():
-    assert least_seeds(410) is None
+    assert min_seeds(410) is None
 
 
 def test_holm_by_hand():
