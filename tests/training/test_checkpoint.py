@@ -163,8 +163,13 @@ def test_lock_is_held_until_the_thread_has_written_even_when_interrupted(
         original(held, key, data)
 
     monkeypatch.setattr(Store, "write_large", slow)
-    with pytest.raises(KeyboardInterrupt):
-        fit(spec, store, replace(runtime, checkpoint_seconds=RARE), on_epoch=told.append)
+    # A shell starts what is to run in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(spec, store, replace(runtime, checkpoint_seconds=RARE), on_epoch=told.append)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert locked == [True]
     assert not store.is_locked(store.run_key(spec.run_id()))
     assert len(told) == len(store.epochs(spec.run_id())) == spec.epochs
