@@ -24,7 +24,7 @@ from tests.store.conftest import epoch_record
 
 ROOT = Path(__file__).parents[2]
 RUN = "0" * 16
-TRIES = 50
+TRIES = 20
 Machine = Callable[[str], Store]
 
 
