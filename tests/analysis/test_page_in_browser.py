@@ -136,6 +136,7 @@ def test_page_is_legible_at_every_width_and_in_both_modes(page):
 
 
 @needs_browser
+@pytest.mark.slow
 def test_first_page_of_several_settings_sorts_and_is_legible(tmp_path):
     store = Store(tmp_path / "results")
     fill(store)

@@ -49,7 +49,7 @@ RAYS_CORE = {"gcs_server", "raylet"}
 STATUS = "sweeps/priority_grid/status.json"
 
 
-def test_killed_sweep_ends_with_the_same_results(
+def test_killed_and_stopped_sweep_ends_with_the_same_results(
     tmp_path, data_root, undisturbed, sweeps, monkeypatch, capsys
 ):
     store = tmp_path / "store"
@@ -62,7 +62,8 @@ def test_killed_sweep_ends_with_the_same_results(
         wait_for_epochs(store, generator.randrange(1, 15), process)
         process.kill()
         process.communicate()
-    # The second start goes on with what the first one left; for its end it needs no Ray.
+    stop_group(store, argv, signal.SIGTERM, num_epochs(store) + generator.randrange(1, 15))
+    # The second start went on with what the first one left; the third, for its end, needs no Ray.
     kept = finished_files(store)
     monkeypatch.setattr(command, "write_reports", write_reports)
     status, out, said = sweeps.here(store, *SHORT)
@@ -180,7 +181,7 @@ def test_sweep_stopped_by_a_signal_ends_with_the_same_results(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_to_the_whole_process_group_leaves_runs_resumable(
     number, tmp_path, data_root, undisturbed
 ):

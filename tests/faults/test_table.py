@@ -29,7 +29,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     # SIGKILL to the driver, once or 20 times, after so many epochs or while Ray starts.
     "driver killed": {
         PROCESSES: [
-            "test_killed_sweep_ends_with_the_same_results",
+            "test_killed_and_stopped_sweep_ends_with_the_same_results",
             "test_sweep_killed_20_times_ends_with_the_same_results",
             "test_nothing_of_ray_outlives_a_killed_driver",
         ],
@@ -43,12 +43,14 @@ FAULTS: dict[str, dict[str, list[str]]] = {
         RUNS: ["test_signal_between_epochs_stops_and_the_next_start_resumes"],
         DRIVER: ["test_first_signal_ends_the_round_and_a_second_insists"],
         PROCESSES: [
+            "test_killed_and_stopped_sweep_ends_with_the_same_results",
             "test_sweep_stopped_by_a_signal_ends_with_the_same_results",
         ],
     },
-    # SIGINT, SIGTERM or SIGUSR1 to the driver's process group after an epoch chosen by a seed.
+    # SIGTERM or SIGUSR1 to the driver's process group after an epoch chosen by a seed.
     "stop signal to the whole group": {
         PROCESSES: [
+            "test_killed_and_stopped_sweep_ends_with_the_same_results",
             "test_signal_to_the_whole_process_group_leaves_runs_resumable",
         ],
     },
@@ -139,7 +141,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     # The same command again while it runs (refused); under another name (shares the runs).
     "two drivers": {
         PROCESSES: [
-            "test_killed_sweep_ends_with_the_same_results",
+            "test_killed_and_stopped_sweep_ends_with_the_same_results",
             "test_two_drivers_on_one_store_share_its_runs",
         ],
         JOURNAL: ["test_second_driver_is_refused_until_the_first_is_gone"],

@@ -284,6 +284,7 @@ def test_page_of_a_store_shows_values_and_the_command(full_store, synthetic, tmp
 
 
 @needs_browser
+@pytest.mark.slow
 def test_keyboard_labels_and_narrow_pages(tmp_path):
     table = write_table(tmp_path / "runs.csv")
     page = write_table_report(table, tmp_path / "out", metrics={"depth": "rmse"}).path
