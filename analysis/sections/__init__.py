@@ -10,6 +10,7 @@ from analysis.sections.budget import compute_budget
 from analysis.sections.controllability import controllability
 from analysis.sections.dominance import dominance
 from analysis.sections.error_maps import error_map_section
+from analysis.sections.fitted import fitted_section
 from analysis.sections.indicators import front_indicators
 from analysis.sections.many_tasks import many_tasks
 from analysis.sections.method_ranks import method_ranks
@@ -38,6 +39,7 @@ SECTIONS: tuple[MakeSection, ...] = (
     dominance,
     compute_budget,
     controllability,
+    fitted_section,
     many_tasks,
     method_ranks,
     trend_section,
