@@ -1,6 +1,7 @@
 """A finished run applied to images: pictures and arrays of every task's prediction.
 
     python -m mtl.predict STORE RUN_ID IMAGE... [--out DIR] [--image-size]
+    python -m mtl.predict STORE RUN_A RUN_B --mix 0.3 IMAGE...
 
 For each image DIR gets `<name>.npz` with one array a task, and `<name>.png` with the image and all
 predictions side by side. Arrays are float32 (height, width, channels): depth in metres, normals of
@@ -9,7 +10,12 @@ index into `segmentation_classes`. Photographs are turned upright as their EXIF 
 note. Images are resized to the size that the run was trained at, as its training images were;
 `--image-size` brings the predictions back to the size of each image.
 
-From Python: `mtl.training.fit.load_network(store, run_id)` and `mtl.predict.predict_image`.
+With `--mix` it is the network between two runs that were forked from one trunk (`--fork-at` of a
+sweep): of 0.3, it has 0.7 of the first one's weights and 0.3 of the second's. That takes a pass
+over the training images, which are prepared where they are not.
+
+From Python: `mtl.training.load_network(store, run_id)`, `mtl.training.mixed.mixed_network` and
+`mtl.predict.predict_image`.
 """
 
 import argparse
@@ -31,11 +37,12 @@ from mtl.data.show import sheet_of
 from mtl.data.targets.resize import resized
 from mtl.errors import BadSampleError, UsageError
 from mtl.networks.base import MultiTaskNetwork
-from mtl.spec import RunSpec
+from mtl.spec import RunSpec, Runtime
 from mtl.store import Store, write_atomically
 from mtl.tasks import task_of
 from mtl.training import load_network
 from mtl.training.evaluation import predict
+from mtl.training.mixed import mixed_network
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    given = _parser().parse_args(argv)
+    given = _parser().parse_intermixed_args(argv)
+    runs = [given.run_id]
+    if given.mix is not None:
+        second, *given.images = given.images
+        runs.append(str(second))
+        if not given.images:
+            raise UsageError("Expected two runs and images with --mix, got no image after them.")
     names = _names(given.images)
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("Expected a CUDA GPU for --device cuda, found none. Use cpu.")
     store = Store(given.store, create=False)
-    network = load_network(store, given.run_id).to(given.device)
+    if given.mix is None:
+        network = load_network(store, given.run_id).to(given.device)
+    else:
+        runtime = Runtime(device=given.device, data_root=given.data_root)
+        network = mixed_network(store, (runs[0], runs[1]), given.mix, runtime)
     spec = store.spec(given.run_id)
     assert isinstance(spec, RunSpec)  # others have no network
     classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
-    out = given.out or Path("predictions") / given.run_id
+    shares = [] if given.mix is None else [f"{given.mix:g}"]
+    out = given.out or Path("predictions") / "_".join([*runs, *shares])
     out.mkdir(parents=True, exist_ok=True)
     status = 0
     for path, name in zip(given.images, names, strict=True):
@@ -151,11 +169,15 @@ def _parser() -> Parser:
     parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="8-bit PNG or JPEG")
+    parser.add_argument(
+        "--mix", type=float, metavar="SHARE", help="of the second of two runs, the rest the first's"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: predictions/RUN_ID")
     parser.add_argument(
         "--image-size", action="store_true", help="predictions of each image's own size"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of prepared data, for --mix")
     return parser
 
 
