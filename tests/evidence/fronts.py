@@ -10,6 +10,7 @@ The reference point is that of all runs of all ways together.
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,38 +41,35 @@ class SideBySide:
     cost: float
     """Epochs trained, trunks included, over those of the first way."""
     largest_shift: tuple[float, ...]
-    """Per axis: the largest difference of the means at a priority over the pooled sd of seeds."""
+    """Per axis: the largest difference of the means at a priority over the pooled sd of seeds; 0
+    where the seeds do not differ."""
     shifts: tuple[tuple[float, ...], ...]
     """(priorities, axes) differences of means, in metric units."""
 
 
-def epochs_of(store: Store, method: str) -> int:
-    """Return the epochs that the finished runs of a method took, their trunks included."""
-    total = 0
-    trunks: dict[str, int] = {}
-    for run_id in store.run_ids():
-        spec = store.spec(run_id)
-        if isinstance(spec, RunSpec) and spec.method == method and store.result(run_id):
-            total += spec.own_epochs
-            if spec.trunk is not None and spec.forked_after is not None:
-                trunks[spec.trunk] = spec.forked_after
-            elif spec.optimizer.schedule_epochs is not None:  # a trunk, counted by its forks
-                total -= spec.own_epochs
-    return total + sum(trunks.values())
+def done(store: Store) -> dict[str, RunSpec]:
+    """Return the finished runs of a store, the trunks of others left out."""
+    specs = {run_id: store.spec(run_id) for run_id in store.run_ids() if store.result(run_id)}
+    found = {run_id: spec for run_id, spec in specs.items() if isinstance(spec, RunSpec)}
+    trunks = {spec.trunk for spec in found.values()}
+    return {run_id: spec for run_id, spec in found.items() if run_id not in trunks}
+
+
+def epochs_of(specs: Iterable[RunSpec]) -> int:
+    """Return the epochs that runs took, those of their trunks once."""
+    held = list(specs)
+    trunks = {spec.trunk: spec.forked_after or 0 for spec in held}
+    return sum(spec.own_epochs for spec in held) + sum(trunks.values())
 
 
 def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list[SideBySide]]:
     """Return the comparisons of every method and way with the first."""
     stores = {folder.name: Store(folder, create=False) for folder in folders}
+    specs = {way: done(store) for way, store in stores.items()}
     tables = []
     tasks: tuple[str, ...] = ()
     for way, store in stores.items():
-        ids = [
-            run_id
-            for run_id in store.run_ids()
-            if (spec := store.spec(run_id)) and not _is_trunk(spec)
-        ]
-        loaded = load_stores([store], ids)
+        loaded = load_stores([store], list(specs[way]))
         tasks = loaded.tasks
         tables.append(loaded.runs.assign(way=way, arm=loaded.runs["method"] + "|" + way))
     runs = pd.concat(tables, ignore_index=True)
@@ -80,6 +78,10 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
     assert reference is not None
     first = next(iter(stores))
     arms, found = by_arm(runs, axes), []
+
+    def epochs(way: str, method: str) -> int:
+        return epochs_of(spec for spec in specs[way].values() if spec.method == method)
+
     for method in runs["method"].unique():
         for way in list(stores)[1:]:
             pair = (f"{method}|{way}", f"{method}|{first}")
@@ -95,6 +97,7 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
                 for k in range(a.shape[1])
             ]
             shifts = a.mean(axis=1) - b.mean(axis=1)
+            largest = np.abs(shifts).max(axis=0)
             sd = np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)).mean(axis=0) / 2)
             found.append(
                 SideBySide(
@@ -105,18 +108,12 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
                     / hypervolume(b.mean(axis=1), reference, axes),
                     float(np.exp(np.log(seeds).mean())),
                     (min(seeds), max(seeds)),
-                    epochs_of(stores[way], method) / epochs_of(stores[first], method),
-                    tuple((np.abs(shifts) / sd).max(axis=0).tolist()),
+                    epochs(way, method) / epochs(first, method),
+                    tuple(np.divide(largest, sd, out=0 * sd, where=sd > 0).tolist()),
                     tuple(map(tuple, shifts.tolist())),
                 )
             )
     return reference, axes, found
-
-
-def _is_trunk(spec: object) -> bool:
-    return (
-        isinstance(spec, RunSpec) and spec.optimizer.schedule_epochs is not None and not spec.trunk
-    )
 
 
 def main() -> None:

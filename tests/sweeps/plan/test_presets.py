@@ -220,6 +220,8 @@ def test_network_that_cannot_be_built_stops_a_sweep_at_once(
 ):
     import timm
 
+    from mtl.training.probe import probe
+
     create = timm.create_model
 
     def no_network(name: str, pretrained: bool = False, **options: object) -> object:
@@ -228,6 +230,7 @@ def test_network_that_cannot_be_built_stops_a_sweep_at_once(
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", no_network)
+    monkeypatch.setattr("sweeps.launch.probing.probe_alone", partial(probe, num_steps=1))
     store, data_root = tmp_path / "store", tmp_path / "data"
     argv = ["--quick", "--set", setting, "--data-root", str(data_root), "--store", str(store)]
     # Probing downloads nothing.
