@@ -1,7 +1,6 @@
-"""Real learning on the default job: it beats what ignores the image, and units do not matter."""
+"""Real learning on the default job: it beats what ignores the image; units hardly matter to LSB."""
 
 import statistics
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -50,10 +49,12 @@ def _train(arguments: tuple[dict, str, str]) -> Point:
 
 
 @pytest.mark.slow
-def test_unit_of_a_loss_matters_to_fixed_weighting_not_to_lsb(data_root, tmp_path):
+def test_unit_of_a_loss_moves_fixed_weighting_ten_times_as_far_as_lsb(data_root, tmp_path):
     # The same training with the depth loss measured in another unit: 3 seeds a cell, equal
-    # priorities. At stride 8: at the default job's 4, the short training falls into one of two
-    # basins of segmentation, and the first period, which weighs raw losses, has a say in which.
+    # priorities. From the second period on LSB sees no units; the first weighs raw losses, which
+    # moves depth by about a point of delta1 in every seed (docs/EXPERIMENTS.md). At stride 8: at
+    # the default job's 4, that period has a say in which of two basins of segmentation the short
+    # training falls into.
     seeds = (0, 1, 2)
     network = {**nested(DEFAULT_FIELDS)["network"], "encoder_stride": 8}
     cells = [(method, unit) for method in ("lsb", "fixed") for unit in (1.0, 0.1)]
@@ -77,16 +78,14 @@ def test_unit_of_a_loss_matters_to_fixed_weighting_not_to_lsb(data_root, tmp_pat
     for cell, cell_points in by_cell.items():
         print(cell, cell_points)
 
-    def moved(method: str, statistic: Callable[[list[float]], float]) -> list[bool]:
-        """Return, by task, whether the mean moved by more than twice the pooled seed spread."""
-        out = []
-        for axis in range(len(DEFAULT_TASKS)):
-            one, other = ([p[axis] for p in by_cell[method, unit]] for unit in (1.0, 0.1))
-            spread = ((statistic(one) + statistic(other)) / 2) ** 0.5
-            shift = abs(statistics.mean(one) - statistics.mean(other))
-            print(f"{method} {DEFAULT_TASKS[axis]}: shift {shift:.3f}, seed spread {spread:.3f}")
-            out.append(shift > 2 * spread)
-        return out
+    def shift(method: str, axis: int) -> float:
+        """Return the difference that the unit makes to a task's metric, mean over seeds."""
+        one, other = ([p[axis] for p in by_cell[method, unit]] for unit in (1.0, 0.1))
+        spread = ((statistics.variance(one) + statistics.variance(other)) / 2) ** 0.5
+        difference = statistics.mean(other) - statistics.mean(one)
+        print(f"{method} {DEFAULT_TASKS[axis]}: {difference:+.3f}, seed spread {spread:.3f}")
+        return difference
 
-    assert not any(moved("lsb", statistics.variance))
-    assert any(moved("fixed", statistics.variance))
+    depth = DEFAULT_TASKS.index("depth")
+    assert shift("fixed", depth) < -0.1, "a loss of a tenth is trained less"
+    assert 10 * abs(shift("lsb", depth)) < abs(shift("fixed", depth))
