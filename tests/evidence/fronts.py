@@ -19,7 +19,7 @@ import pandas as pd
 
 from analysis.compute.fronts import Reference, hypervolume, reference_point
 from analysis.load.axes import Axis, choose_axes
-from analysis.load.matched import by_arm, matched_runs
+from analysis.load.matched import ArmRuns, by_arm, matched_runs
 from analysis.load.runs import load_stores
 from mtl.spec import RunSpec
 from mtl.store import Store
@@ -39,7 +39,7 @@ class SideBySide:
     """Geometric mean of the same for each seed alone."""
     seed_range: tuple[float, float]
     cost: float
-    """Epochs trained, trunks included, over those of the first way."""
+    """Epochs trained for the runs compared, trunks included, over those of the first way."""
     largest_shift: tuple[float, ...]
     """Per axis: the largest difference of the means at a priority over the pooled sd of seeds; 0
     where the seeds do not differ."""
@@ -79,8 +79,13 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
     first = next(iter(stores))
     arms, found = by_arm(runs, axes), []
 
-    def epochs(way: str, method: str) -> int:
-        return epochs_of(spec for spec in specs[way].values() if spec.method == method)
+    def epochs(way: str, method: str, runs: ArmRuns) -> int:
+        return epochs_of(
+            spec
+            for spec in specs[way].values()
+            if (spec.method, spec.seed in runs.seeds) == (method, True)
+            and spec.priorities in runs.priorities
+        )
 
     for method in runs["method"].unique():
         for way in list(stores)[1:]:
@@ -108,7 +113,7 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
                     / hypervolume(b.mean(axis=1), reference, axes),
                     float(np.exp(np.log(seeds).mean())),
                     (min(seeds), max(seeds)),
-                    epochs(way, method) / epochs(first, method),
+                    epochs(way, method, matched.a) / epochs(first, method, matched.a),
                     tuple(np.divide(largest, sd, out=0 * sd, where=sd > 0).tolist()),
                     tuple(map(tuple, shifts.tolist())),
                 )
