@@ -19,7 +19,9 @@ from tests.s3_server import S3Server, running_s3_server
 hypothesis.settings.register_profile("any_time", deadline=None)
 hypothesis.settings.load_profile("any_time")
 
-LONG = (
+FIRST = (
+    # Ray joins no cluster in a process where it had one of its own before.
+    "sweeps/launch/test_cluster.py",
     "faults/test_processes.py",
     "sweeps/launch/test_launch.py",
     "test_docs.py",
@@ -29,14 +31,14 @@ LONG = (
     "training/test_ranks.py",
     "store/test_conditional_writes.py",
 )
-"""Files with tests of many seconds: they begin, so that none is left to one worker at the end."""
+"""Files that begin, most for their long tests: none is to be left to one worker at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of long files first."""
+    """Put the tests of some files first."""
     folder = Path(__file__).parent
-    order = {folder / name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path, len(LONG)))
+    order = {folder / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(FIRST)))
 
 
 def pytest_collection_finish() -> None:

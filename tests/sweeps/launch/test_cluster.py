@@ -5,6 +5,7 @@ The nodes see the project's code only as it travels to them; what is installed i
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -54,6 +55,8 @@ def cluster(tmp_path, monkeypatch):
     yield made
     ray.shutdown()
     made.shutdown()
+    del made
+    gc.collect()  # of a socket that Ray leaves open, while its warning is ignored
 
 
 def run_on(cluster, root, specs, runtime, *, train=None, run_round=None, before=None, **execution):
