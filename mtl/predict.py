@@ -121,10 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     given = _parser().parse_intermixed_args(argv)
-    runs = [given.run_id]
+    name = given.run_id
     if given.mix is not None:
         second, *given.images = given.images
-        runs.append(str(second))
+        name = f"{given.run_id}_{second}_{given.mix:g}"
         if not given.images:
             raise UsageError("Expected two runs and images with --mix, got no image after them.")
     names = _names(given.images)
@@ -135,12 +135,11 @@ def _main(argv: Sequence[str] | None) -> int:
         network = load_network(store, given.run_id).to(given.device)
     else:
         runtime = Runtime(device=given.device, data_root=given.data_root)
-        network = mixed_network(store, (runs[0], runs[1]), given.mix, runtime)
+        network = mixed_network(store, (given.run_id, str(second)), given.mix, runtime)
     spec = store.spec(given.run_id)
     assert isinstance(spec, RunSpec)  # others have no network
     classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
-    shares = [] if given.mix is None else [f"{given.mix:g}"]
-    out = given.out or Path("predictions") / "_".join([*runs, *shares])
+    out = given.out or Path("predictions") / name
     out.mkdir(parents=True, exist_ok=True)
     status = 0
     for path, name in zip(given.images, names, strict=True):

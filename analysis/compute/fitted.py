@@ -18,6 +18,8 @@ from scipy import stats
 from analysis.compute.inference import LEVEL, MIN_SEEDS
 
 MAX_DEGREE = 3
+NUM_BETWEEN = 3
+"""Priorities told between two neighbours, where an interval is looked for."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,24 @@ def least_sure(held: Fitted, priorities: np.ndarray) -> int | None:
     span = np.ptp(held.at(priorities).mean(axis=1), axis=0)
     span[span == 0] = 1.0
     return int((widths / span).sum(axis=1).argmax())
+
+
+def between(priorities: np.ndarray) -> np.ndarray:
+    """Return priorities (points, tasks) that divide the way between the nearest trained ones."""
+    distances = np.linalg.norm(priorities[:, None] - priorities[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    first, second = np.nonzero(distances <= distances.min(axis=1, keepdims=True) * 1.5)
+    shares = np.arange(1, NUM_BETWEEN + 1)[:, None, None] / (NUM_BETWEEN + 1)
+    points = (1 - shares) * priorities[first] + shares * priorities[second]
+    return np.unique(points.reshape(-1, priorities.shape[1]).round(12), axis=0)
+
+
+def standard_errors(metrics: np.ndarray) -> np.ndarray:
+    """Return those (axes,) of the means over seeds of metrics (priorities, seeds, axes).
+
+    Root mean square over the priorities; of two seeds at least.
+    """
+    return np.sqrt(metrics.var(axis=1, ddof=1).mean(axis=0) / metrics.shape[1])
 
 
 def _powers(num_tasks: int, degree: int) -> list[tuple[int, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.compute.findings import Findings, prioritised_arms
-from analysis.compute.fitted import Fitted, fitted, least_sure
+from analysis.compute.fitted import Fitted, between, fitted, least_sure, standard_errors
 from analysis.compute.inference import MIN_SEEDS, PERCENT
 from analysis.load.axes import Axis
 from analysis.load.matched import ArmRuns, arm_runs
@@ -20,8 +20,6 @@ from analysis.render.table import Column, Table
 NAME, TITLE = "fitted", "What would a priority in between give?"
 NUM_DRAWN = 101
 """Priorities at which a curve is drawn."""
-NUM_BETWEEN = 3
-"""Priorities told between two neighbours, where an interval is looked for."""
 MAX_ARMS = 4
 """Methods that are drawn; the table holds all."""
 ROOM = 0.06
@@ -52,12 +50,12 @@ class FittedArm:
 
 
 def _fitted_arm(runs: ArmRuns, front: Fitted) -> FittedArm:
-    priorities, num_seeds = np.array(runs.priorities), len(runs.seeds)
+    priorities = np.array(runs.priorities)
     points = between(priorities)
     place = least_sure(front, points)
     errors = predicted = half_widths = None
     if place is not None:
-        errors = np.sqrt(runs.metrics.var(axis=1, ddof=1).mean(axis=0) / num_seeds)
+        errors = standard_errors(runs.metrics)
         predicted = front.at(points[[place]]).mean(axis=1)[0]
         widths = front.half_widths(points[[place]])
         assert widths is not None
@@ -79,16 +77,6 @@ def _plain(values: np.ndarray | None) -> tuple[float, ...] | None:
 
 def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, values.tolist()))
-
-
-def between(priorities: np.ndarray) -> np.ndarray:
-    """Return priorities (points, tasks) that divide the way between the nearest trained ones."""
-    distances = np.linalg.norm(priorities[:, None] - priorities[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    first, second = np.nonzero(distances <= distances.min(axis=1, keepdims=True) * 1.5)
-    shares = np.arange(1, NUM_BETWEEN + 1)[:, None, None] / (NUM_BETWEEN + 1)
-    points = (1 - shares) * priorities[first] + shares * priorities[second]
-    return np.unique(points.reshape(-1, priorities.shape[1]).round(12), axis=0)
 
 
 def fitted_section(findings: Findings, _: RunFiles) -> Section | None:

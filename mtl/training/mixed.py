@@ -17,7 +17,6 @@ from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.streams import global_stream
-from mtl.tasks import derivations
 from mtl.training.evaluation import memory_format, set_arithmetic
 from mtl.training.fit import device_of, load_network
 
@@ -51,22 +50,17 @@ def mixed_network(
     with torch.no_grad():
         for value, second in zip(network.parameters(), other.parameters(), strict=True):
             value.lerp_(second, mix)
-    renew_batch_norm(network, spec, here)
+    _renew_batch_norm(network, spec, here)
     return network.eval()
 
 
-def renew_batch_norm(network: MultiTaskNetwork, spec: RunSpec, runtime: Runtime) -> None:
+def _renew_batch_norm(network: MultiTaskNetwork, spec: RunSpec, runtime: Runtime) -> None:
     """Measure the means and variances of batch norm on the training images of a run, flips too."""
     device = next(network.parameters()).device
     torch.set_num_threads(runtime.num_threads)
     set_arithmetic(spec)
-    split = MappedSplit(
-        prepare(spec.data, runtime.data_root),
-        "train",
-        spec.tasks,
-        measured_only=False,
-        derived=derivations(spec.tasks),
-    )
+    folder = prepare(spec.data, runtime.data_root)
+    split = MappedSplit(folder, "train", (), measured_only=False)  # of the images alone
     batches = training_batches(
         split,
         seed=spec.seed,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.load.run_files import NO_FILES
-from analysis.sections.fitted import NUM_DRAWN, between, fitted_section
+from analysis.sections.fitted import NUM_DRAWN, fitted_section
 from tests.analysis.made_findings import front_rows, made_findings
 
 
@@ -45,9 +45,3 @@ def test_three_tasks_have_a_table_and_no_figure():
     section = fitted_section(made_findings(rows, ("depth", "segmentation", "normal")), NO_FILES)
     assert section.figures == ()
     assert len(section.tables[0].raw) == 3
-
-
-def test_points_lie_between_nearest_neighbours():
-    found = between(np.array([[0.2, 0.8], [0.4, 0.6], [0.8, 0.2]]))
-    np.testing.assert_allclose(found[:, 0], [0.25, 0.3, 0.35, 0.5, 0.6, 0.7])
-    np.testing.assert_allclose(found.sum(axis=1), 1)
