@@ -68,6 +68,7 @@ def build(
     paper_scaling: bool = False,
     tuned: Sequence[str] = (),
     primary: Sequence[str] = (),
+    searched: bool = False,
     run_files: RunFiles = NO_FILES,
     static: bool = False,
 ) -> Built:
@@ -80,11 +81,13 @@ def build(
         paper_scaling: see `analysis.load.axes.choose_axes`.
         tuned: see `analysis.load.groups.common_fields`.
         primary: see `analysis.load.groups.Group`.
+        searched: see there.
         run_files: where epoch records and samples are read.
         static: whether figures are drawn for paper as well, in figures/.
     """
     axes, notes = loaded.axes(metrics, paper_scaling=paper_scaling)
-    findings = find(replace(loaded, notes=(*loaded.notes, *notes)), axes, tuned, primary)
+    loaded = replace(loaded, notes=(*loaded.notes, *notes))
+    findings = find(loaded, axes, tuned, primary, searched=searched)
     sections = all_sections(findings, run_files)
     words = verdict(findings)
     if not title:
@@ -152,12 +155,12 @@ def build_settings(
     apart = ""
     if len(compared) > 1:
         titles = listed([made.family.title for made in compared])
-        has_search = any(name == SWEEP for made in compared for name, _ in made.family.apart)
-        searched = ", or a search tuned each method by itself" if has_search else ""
+        has_tuned = any(name == SWEEP for made in compared for name, _ in made.family.apart)
+        tuned = ", or each method was tuned by itself" if has_tuned else ""
         apart = (
             f"{len(compared)} sets of settings stay apart: {titles}. "
             "Their tasks, what their metrics mean or the images on which they are measured (data "
-            f"set, size or split) differ{searched}, so that their values say nothing of each other."
+            f"set, size or split) differ{tuned}, so that their values say nothing of each other."
         )
     num_asked = sum(counts.values())
     page = _rendered(

@@ -120,6 +120,7 @@ def write_reports(
             "paper_scaling": paper_scaling,
             "tuned": group.tuned,
             "primary": group.primary,
+            "searched": group.searched,
             "static": static,
         }
         folder = out / group.folder if len(groups) > 1 else out

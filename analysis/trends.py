@@ -57,7 +57,9 @@ def _write(stores: Sequence[Store], group: Group, out: Path) -> list[str]:
     """Write a group's tables and figures to `out`; return what to say, nothing without runs."""
     loaded = load_stores(stores, group.run_ids, group.specs)
     axes, _ = loaded.axes()
-    section = trend_section(find(loaded, axes, group.tuned), RunFiles(stores))
+    section = trend_section(
+        find(loaded, axes, group.tuned, searched=group.searched), RunFiles(stores)
+    )
     if section is None:
         return []
     files = {f"{table.name}.csv": table.raw.to_csv(index=False) for table in section.tables}

@@ -75,8 +75,10 @@ def run_sweep(kind: str, description: str, table: Grid, argv: Sequence[str] | No
         began = time.monotonic()
         command = parse_command(kind, description, argv, table)
         deadline = deadline_of(command)
-        primary = primary_of(command.grid.methods, command.grid.primary)
-        plan = make_plan(command.name, kind, grid_specs(command.grid), primary)
+        grid = command.grid
+        primary = primary_of(grid.methods, grid.primary)
+        plan = make_plan(command.name, kind, grid_specs(grid), primary)
+        plan = replace(plan, tuned=grid.tuned_fields, tuned_from=grid.tuned_from)
         slots = num_slots(command)
         if command.plan_only:
             show_plan(command, plan, slots)
@@ -237,7 +239,7 @@ def say_failed(store: Store, plan: Plan, failed: Collection[str]) -> None:
     )
 
 
-def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
+def write_reports(store: Store, plan: Plan) -> bool:
     """Write the report on a plan's runs unless it is up to date; print its table and its path.
 
     It compares what the plan varies and lies in `STORE/sweeps/NAME/report/`, that of object storage
@@ -246,7 +248,6 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
     Args:
         store: where the runs are.
         plan: which runs.
-        tuned: dotted fields in which methods may differ, each having its own tuned value.
 
     Returns:
         False if a report could not be made; then why is printed.
@@ -256,7 +257,7 @@ def write_reports(store: Store, plan: Plan, tuned: Sequence[str] = ()) -> bool:
 
     folder = report_folder(store, plan.name)
     try:
-        asked = Asked(tuple(plan.run_ids), tuple(tuned), plan.primary)
+        asked = Asked(plan.run_ids, plan.tuned, plan.primary, plan.is_search)
         written = reports.write_reports([store], folder, asked)
     except (UserError, ValueError) as error:
         # A ValueError is wrong usage elsewhere; here nobody asked for anything but the sweep.
@@ -481,7 +482,7 @@ class _Trainer:
         missing = missing_trunks(self.store, plan.without(settled).values())
         if not missing:
             return None
-        trunks = make_plan(plan.name, plan.kind, missing, plan.primary)
+        trunks = plan.of(missing)
         print(f"{counted(len(missing), 'trunk')} at equal priorities, then the forks from there:")
         trained = self._train(trunks, more_follows=True, are_trunks=True)
         if trained.was_stopped:

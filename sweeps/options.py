@@ -19,7 +19,7 @@ from mtl.spec.code import TORCHJD
 from mtl.spec.encoders import weights_file_id
 from mtl.spec.methods import TORCHJD_METHODS
 from mtl.spec.strict import convert, flat, parse_yaml
-from mtl.store import check_sweep_name
+from mtl.store import check_sweep_name, existing_store
 from sweeps.launch import Execution
 from sweeps.plan import Grid, check_grid, defaults, left_out
 from sweeps.plan.cost import num_gpus
@@ -39,6 +39,7 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "refine": ("refine", int),
     "fork_at": ("fork_at", float),
     "primary": ("primary", tuple[str, ...]),
+    "tuned_from": ("tuned_from", str),
     "architectures": ("network.architecture", None),
     "epochs": ("epochs", None),
     "dataset": ("data.name", None),
@@ -194,6 +195,11 @@ def make_parser(
     what("--tasks", nargs="+", action="append", metavar="TASK", help="repeat for more sets")
     what("--methods", nargs="+", metavar="METHOD", help="torchjd:* means all of TorchJD's")
     what("--primary", nargs=2, metavar="METHOD", help=PRIMARY_HELP)
+    what(
+        "--tuned-from",
+        metavar="SWEEP",
+        help="of the store: each method gets the values that were best for it on validation there",
+    )
     what("--architectures", nargs="+", metavar="NAME")
     what("--divisions", type=int, metavar="N", help="priorities are multiples of 1/N")
     what(
@@ -355,6 +361,9 @@ def parse_command(
     flags = {s.flag: s.value for s in request.values() if s.flag is not None}
     axes = {field: s.value for field, s in request.items() if s.flag is None}
     grid, notes = _asked_grid(table, flags, axes, given.data_root, quick=given.quick)
+    if "tuned_from" in flags:
+        grid, how = _tuned_grid(grid, given.store, flags["tuned_from"])
+        notes = (*notes, *how)
     execution = replace(
         execution_of(given), local_data=_absolute(given.local_data), pack=_pack(given.pack)
     )
@@ -443,6 +452,15 @@ def _asked_grid(
     if "refine" in flags:
         check_refinable(grid, flags["refine"])
     return grid, (*notes, *left_out(grid))
+
+
+def _tuned_grid(grid: Grid, address: str, sweep: str) -> tuple[Grid, list[str]]:
+    from sweeps.plan.tuned import tuned_grid  # needs numpy
+
+    store = existing_store(address)
+    if store is None:
+        raise UsageError(f"Expected a sweep after --tuned-from, got no store in {address}.")
+    return tuned_grid(grid, store, sweep)
 
 
 def _absolute(path: str | None) -> str | None:

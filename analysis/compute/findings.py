@@ -121,6 +121,8 @@ class Findings:
     notes: tuple[str, ...]
     searched: bool = False
     """Whether a search chose each method's points, with the method's own tuned settings."""
+    tuned: tuple[str, ...] = ()
+    """Dotted spec fields in which each method has a value of its own."""
     baselines: Baselines = field(default_factory=dict)
     """Of single-task runs under the same settings; maybe empty."""
     declared: Declared = field(default_factory=dict)
@@ -156,11 +158,14 @@ def find(
     axes: tuple[Axis, ...],
     tuned: Sequence[str] = (),
     primary: Sequence[str] = (),
+    *,
+    searched: bool = False,
 ) -> Findings:
     """Return all findings on `loaded`, judged by `axes`.
 
-    `tuned` is that of `common_fields`, `primary` that of `analysis.load.groups.Group`. A
-    `UserError` refuses runs that differ in anything but what is compared.
+    `tuned` is that of `common_fields`, `primary` and `searched` those of
+    `analysis.load.groups.Group`. A `UserError` refuses runs that differ in anything but what is
+    compared.
     """
     common = common_fields(loaded.fields, tuned)
     excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
@@ -196,7 +201,7 @@ def find(
     baseline_hypervolume = None
     if reference is not None and baseline is not None:
         baseline_hypervolume = hypervolume(np.array([baseline]), reference, axes)
-    comparisons = compare_arms(runs, points, axes, reference, searched=bool(tuned), primary=primary)
+    comparisons = compare_arms(runs, points, axes, reference, searched=searched, primary=primary)
     return Findings(
         axes=axes,
         runs=runs,
@@ -216,7 +221,8 @@ def find(
             selections=tuple(dict.fromkeys(map(str, runs.get("selection", ())))),
         ),
         notes=tuple(notes),
-        searched=bool(tuned),
+        searched=searched,
+        tuned=tuple(tuned),
         baselines=loaded.baselines,
         declared=loaded.declared,
     )

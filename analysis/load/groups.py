@@ -13,7 +13,7 @@ from analysis.load.plans import (
     common_primary,
     planned_or_present,
     plans_of,
-    searches,
+    tuned_sweeps,
 )
 from analysis.load.text import first_listed, listed
 from mtl.errors import UserError
@@ -32,9 +32,9 @@ Difference = tuple[str, Any]
 UNKNOWN: Difference = ("spec", "unknown")
 """Of runs that have no readable spec.json, where the others make several groups."""
 SWEEP = "sweep"
-"""In place of a field, where a group is what a search reports."""
+"""In place of a field, where a group is what a sweep with tuned values reports."""
 OTHERS: Difference = (SWEEP, "others")
-"""Of the one group that no search reports."""
+"""Of the one group that no such sweep reports."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Group:
     """What the group does not share with the others; empty for a single group."""
     primary: tuple[str, ...] = ()
     """The two methods whose comparison was declared before training; empty where none was."""
+    searched: bool = False
+    """Whether a search chose the runs by their outcome."""
 
     @property
     def label(self) -> str:
@@ -90,7 +92,7 @@ def field_name(field_: str) -> str:
 class Family:
     """Groups whose results may stand in one table: same images, tasks and meaning of metrics.
 
-    Searches stay apart, too: they tune each method by itself.
+    Sweeps with tuned values stay apart, too.
     """
 
     groups: tuple[Group, ...]
@@ -194,9 +196,9 @@ def _words(name: str, value: Any) -> str:
     if (name, value) == UNKNOWN:
         return "runs whose settings cannot be read"
     if (name, value) == OTHERS:
-        return "without the searches"
+        return "other sweeps"
     if name == SWEEP:
-        return f"search {value}"
+        return f"sweep {value}"
     shown = listed(list(map(str, value))) if isinstance(value, list | tuple) else str(value)
     short = name.removeprefix("optimizer.").removeprefix("params.")
     plain = FIELD_NAMES.get(name) or re.sub("[._]", " ", short)
@@ -283,7 +285,7 @@ def groups_of_stores(
     """Return the groups of the runs of the stores, done or not, by their spec.json.
 
     Runs without a readable spec join a single group, or make one of their own beside several. Of
-    whole stores, what a search reports is a group of its own.
+    whole stores, what a sweep with tuned values reports is a group of its own.
 
     Args:
         stores: opened stores.
@@ -296,10 +298,9 @@ def groups_of_stores(
     found: dict[str, Asked] = {}
     if asked is not None:
         groups = _groups(stores, asked, compared)
-        groups = [replace(group, primary=asked.primary or ()) for group in groups]
     else:
         plans = plans_of(stores)
-        found = searches(plans)
+        found = tuned_sweeps(plans)
         of_grids = [i for _, plan in plans if not plan.tuned for i in plan.reported]
         order = {run_id: at for at, run_id in enumerate(of_grids)}
         apart = {run_id for held in found.values() for run_id in held.run_ids} - order.keys()
@@ -343,11 +344,13 @@ def _groups(
         content = {i: (spec.method, spec.priorities or (), spec.seed) for i, spec in specs.items()}
         ids.sort(key=lambda i: (order.get(i, len(order)), *content.get(i, ("", (), 0)), i))
     found = _parted({i: specs[i] for i in ids if i in specs}, (*compared, *asked.tuned))
+
+    def group(held: Sequence[str], tasks: tuple[str, ...], *differences: Difference) -> Group:
+        of_sweep = (asked.tuned, differences, asked.primary or (), asked.searched)
+        return Group(tuple(held), tasks, specs, *of_sweep)
+
     if len(found) == 1:
-        return [Group(tuple(ids), next(iter(specs.values())).tasks, specs, asked.tuned)]
-    groups = [
-        Group(tuple(held), specs[held[0]].tasks, specs, asked.tuned, differences)
-        for differences, held in found.items()
-    ]
+        return [group(ids, next(iter(specs.values())).tasks)]
+    groups = [group(held, specs[held[0]].tasks, *parts) for parts, held in found.items()]
     unknown = tuple(run_id for run_id in ids if run_id not in specs)
     return [*groups, Group(unknown, (), differences=(UNKNOWN,))] if unknown else groups

@@ -30,9 +30,11 @@ class Asked:
 
     run_ids: tuple[str, ...]
     tuned: tuple[str, ...] = ()
-    """See `analysis.load.groups.common_fields`; only a search has any."""
+    """See `analysis.load.groups.common_fields`."""
     primary: tuple[str, ...] | None = None
     """See `mtl.store.plan_file.PlanFile`."""
+    searched: bool = False
+    """Whether a search chose the runs by their outcome."""
 
 
 def common_primary(declared: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
@@ -76,7 +78,7 @@ def table_among(texts: Sequence[str]) -> Path | None:
 def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
     """Return the stores that a command's arguments name, and the runs if sweeps are among them.
 
-    Refused are what `asked_by` refuses, and a search named among other results.
+    Refused are what `asked_by` refuses, and a sweep with tuned values named among other results.
     """
     named = [_store_and_sweep(text) for text in texts]
     stores = [store for store, _ in named]
@@ -87,8 +89,8 @@ def stores_among(texts: Sequence[str]) -> tuple[list[Store], Asked | None]:
         return stores, parts[0]
     if any(part.tuned for part in parts):
         raise UsageError(
-            f"Expected a search on its own, got it among {len(parts)} results: its methods have "
-            "tuned values of their own. Name it alone, or whole stores."
+            "Expected a sweep whose methods have tuned values of their own, or a search, on its "
+            f"own, got it among {len(parts)} results. Name it alone, or whole stores."
         )
     run_ids = dict.fromkeys(run_id for part in parts for run_id in part.run_ids)
     primary = common_primary(part.primary for part in parts)
@@ -166,10 +168,10 @@ def planned_or_present(
     return [i for i in dict.fromkeys(planned + present) if i not in steps | paused]
 
 
-def searches(plans: Sequence[tuple[str, PlanFile]]) -> dict[str, Asked]:
-    """Return name -> what each search among the sweeps reports; a store's parts of it are joined.
+def tuned_sweeps(plans: Sequence[tuple[str, PlanFile]]) -> dict[str, Asked]:
+    """Return name -> what each sweep with tuned values reports; a store's parts of it are joined.
 
-    Their methods are tuned each by itself, so that their runs are compared with no others.
+    Its methods are tuned each by itself, so that its runs are compared with no others.
     """
     found: dict[str, Asked] = {}
     for sweep, plan in plans:
@@ -177,7 +179,7 @@ def searches(plans: Sequence[tuple[str, PlanFile]]) -> dict[str, Asked]:
             held = found.get(sweep, Asked(()))
             run_ids = dict.fromkeys((*held.run_ids, *plan.reported))
             fields = dict.fromkeys((*held.tuned, *plan.tuned))
-            found[sweep] = Asked(tuple(run_ids), tuple(fields))
+            found[sweep] = Asked(tuple(run_ids), tuple(fields), plan.primary, plan.is_search)
     return found
 
 
@@ -194,9 +196,9 @@ def asked_by(store: Store, sweep: str) -> Asked:
         raise UserError(
             f"Expected results, got {place}, which does not exist. Give a store or a sweep in it."
         ) from error
-    if plan.tuned and not plan.reported:
+    if plan.is_search and not plan.reported:
         raise UserError(
             f"Expected a search that has come to its end, got {place}, which has chosen no points "
             "yet. Start the same command again; sweeps/watch.py shows where it stands."
         )
-    return Asked(tuple(plan.reported), plan.tuned, plan.primary)
+    return Asked(tuple(plan.reported), plan.tuned, plan.primary, plan.is_search)

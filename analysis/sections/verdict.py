@@ -15,6 +15,7 @@ from analysis.compute.findings import (
 from analysis.compute.fronts import means_of, minimised
 from analysis.compute.significance import SIGNIFICANCE
 from analysis.load.axes import shown_number
+from analysis.load.groups import field_name
 from analysis.load.priorities import Priorities
 from analysis.load.text import counted, first_items, first_listed, listed
 
@@ -171,6 +172,11 @@ def _reach(findings: Findings) -> str:
         return (
             f"One training function, {common['train']}, with the same params for all methods: how "
             "they rank elsewhere, or each with its own tuned ones, is open."
+        )
+    if findings.tuned:
+        return (
+            f"One data set and one network; {listed([*map(field_name, findings.tuned)])} tuned for "
+            "each method by itself: how they rank elsewhere is open."
         )
     if "data.name" in common:  # of runs in stores; no table has it
         return (

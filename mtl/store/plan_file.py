@@ -3,7 +3,8 @@
     {"schema": 1, "kind": "priority_grid",
      "primary": ["lsb", "fixed"],                   declared before there was any result; [] where
                                                     no two methods take priorities
-     "tuned": ["optimizer.learning_rate"],          of a search, whose methods have own values
+     "tuned": ["optimizer.learning_rate"],          where the methods have own values
+     "tuned_from": "lr",                            the sweep they were chosen by; not of a search
      "revisions": [{"started": ..., "run_ids": [...], "varies": {...}, "reported": false}, ...]}
 
 A revision is what one start planned, the newest last. `"reported": false` marks trunks of forked
@@ -31,11 +32,18 @@ class PlanFile:
     revisions: tuple[Mapping[str, Any], ...]
     """The newest last; each has a list `run_ids`."""
     tuned: tuple[str, ...] = ()
-    """Dotted spec fields in which the methods may differ, each having its own tuned value; only a
-    search has any."""
+    """Dotted spec fields in which the methods may differ, each having its own tuned value."""
     primary: tuple[str, ...] | None = None
     """The two methods of the primary comparison, declared before there was any result; empty where
     no two take priorities, None where none was declared, as by earlier releases."""
+    tuned_from: str | None = None
+    """The sweep by which the values of `tuned` were chosen; None of a search, which does it
+    itself."""
+
+    @property
+    def is_search(self) -> bool:
+        """Return whether the runs are those of a search, which reports what it chose last."""
+        return bool(self.tuned) and self.tuned_from is None
 
     @property
     def run_ids(self) -> list[str]:
@@ -44,7 +52,7 @@ class PlanFile:
 
     def about_absent(self, number: int) -> str:
         """Return what the command does about `number` of its runs that are not there."""
-        if self.tuned:
+        if self.is_search:
             return (
                 "its command, a search, trains only what it reports or has yet to compare; what "
                 "it decided by others stands"
@@ -58,7 +66,7 @@ class PlanFile:
         Those of all revisions but trunks; of a search the points that it chose last, none before
         its end.
         """
-        if not self.tuned:
+        if not self.is_search:
             return _distinct(held for held in self.revisions if held.get("reported", True))
         ends = [held for held in self.revisions if held["run_ids"] and held.get("reported", True)]
         return _distinct(ends[-1:])
@@ -80,6 +88,7 @@ def read_plan(store: Store, name: str) -> PlanFile:
     held = with_schema(store.read_json(key), PLAN_SCHEMA, "a plan", store.place(key), remedy)
     revisions: Any = held.get("revisions")
     kind, tuned, primary = held.get("kind"), held.get("tuned", []), held.get("primary", [])
+    tuned_from = held.get("tuned_from")
     has_runs = isinstance(revisions, list) and all(
         isinstance(revision, dict) and _are_names(revision.get("run_ids")) for revision in revisions
     )
@@ -93,6 +102,7 @@ def read_plan(store: Store, name: str) -> PlanFile:
         tuple(revisions),
         tuple(tuned),
         tuple(primary) if "primary" in held else None,
+        tuned_from=tuned_from if isinstance(tuned_from, str) else None,
     )
 
 

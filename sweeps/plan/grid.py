@@ -44,7 +44,19 @@ class Plan(Generic[AnySpec]):
     varies: dict[str, list[Any]]
     """Dotted field -> its values, for the fields in which the runs differ."""
     primary: tuple[str, ...] | None = None
-    """See `mtl.store.plan_file.PlanFile`."""
+    """See `mtl.store.plan_file.PlanFile`, as for the two below."""
+    tuned: tuple[str, ...] = ()
+    tuned_from: str | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Return whether the runs are those of a search, which tunes its methods itself."""
+        return bool(self.tuned) and self.tuned_from is None
+
+    def of(self, specs: Iterable[AnySpec]) -> "Plan[AnySpec]":
+        """Return the same sweep's plan of other runs."""
+        plan = make_plan(self.name, self.kind, specs, self.primary)
+        return replace(plan, tuned=self.tuned, tuned_from=self.tuned_from)
 
     @property
     def runs(self) -> dict[str, AnySpec]:
@@ -119,6 +131,15 @@ class Grid:
     primary: tuple[str, ...] | None = None
     """The two methods whose comparison is declared before training and stands without correction;
     None: the first two that take priorities."""
+    tuned: Mapping[tuple[tuple[str, ...], str], Mapping[str, Any]] = field(default_factory=dict)
+    """(tasks, method) -> dotted field -> value of that method's own, see `sweeps.plan.tuned`."""
+    tuned_from: str | None = None
+    """The sweep by which `tuned` was chosen."""
+
+    @property
+    def tuned_fields(self) -> tuple[str, ...]:
+        """Return the dotted fields in which methods have values of their own."""
+        return tuple(dict.fromkeys(name for held in self.tuned.values() for name in held))
 
 
 def baseline_grid(grid: Grid) -> Grid:
@@ -168,14 +189,15 @@ def _combinations(grid: Grid) -> list[RunSpec]:
     firsts: dict[tuple[Any, ...], RunSpec] = {}  # reading plain values takes longer than changing
     for seed, rank in itertools.product(range(grid.seeds), range(max(map(len, orders)))):
         for (tasks, points), values in itertools.product(
-            zip(map(_canonical, grid.task_sets), orders, strict=True),
+            zip(map(canonical_tasks, grid.task_sets), orders, strict=True),
             itertools.product(*axes.values()),
         ):
             if rank >= len(points):
                 continue
             for method in grid.methods:
                 takes = needs_of(method).takes_priorities
-                chosen = {**grid.fields, **dict(zip(axes, values, strict=True))}
+                own = grid.tuned.get((tasks, method), {})
+                chosen = {**grid.fields, **dict(zip(axes, values, strict=True)), **own}
                 can_train = _obstacle(method, tasks, _architecture(chosen)) is None
                 if can_train and (takes or rank == 0):
                     priorities = points[rank] if takes else None
@@ -239,7 +261,7 @@ def left_out(grid: Grid) -> list[str]:
     return list(dict.fromkeys(filter(None, itertools.starmap(_obstacle, combinations))))
 
 
-def _canonical(tasks: tuple[str, ...]) -> tuple[str, ...]:
+def canonical_tasks(tasks: tuple[str, ...]) -> tuple[str, ...]:
     """Return `tasks` in the registry's order, so that one set is one set however it is typed.
 
     Those from outside come last, by name.
@@ -262,7 +284,7 @@ def _points(grid: Grid, tasks: tuple[str, ...]) -> tuple[Point, ...]:
                 f"Expected {len(tasks)} priorities, one for each of {list(tasks)}, got "
                 f"{list(point)}."
             )
-    order = [tasks.index(task) for task in _canonical(tasks)]
+    order = [tasks.index(task) for task in canonical_tasks(tasks)]
     return coarse_to_fine(tuple(point[i] for i in order) for point in given)
 
 

@@ -23,7 +23,7 @@ from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import needs_of
 from mtl.store import Store
-from sweeps.plan.grid import Grid, Plan, make_plan
+from sweeps.plan.grid import Grid, Plan
 from sweeps.plan.lattice import Point
 from sweeps.text import counted, utc_now
 
@@ -131,7 +131,7 @@ def refined_plan(plan: Plan, decisions: Sequence[Decision]) -> Plan:
         for spec in decision.arms
     ]
     added.sort(key=lambda spec: spec.seed)
-    return make_plan(plan.name, plan.kind, (*plan.specs, *added), plan.primary)
+    return plan.of((*plan.specs, *added))
 
 
 def record(store: Store, name: str, decisions: Sequence[Decision]) -> None:

@@ -153,7 +153,8 @@ class _Asked:
 
     def plan(self, specs: Sequence[RunSpec]) -> Plan:
         """Return the plan of some of the search's runs."""
-        return make_plan(self.command.name, self.command.kind, specs)
+        plan = make_plan(self.command.name, self.command.kind, specs)
+        return replace(plan, tuned=TUNED)
 
     def cost(self, store: Store | None, measured_steps: Mapping[StepKey, float]) -> Estimate:
         """Return what the whole search takes at most, as if nothing were done yet."""
@@ -251,7 +252,7 @@ def _search(asked: _Asked, store: Store) -> "tuple[Outcome, _Batches]":
     from sweeps.status.display import make_display
 
     plan, to_come = asked.plan(asked.decided(store)), asked.bytes_to_come(store)
-    journal = Journal(store, plan, tuned=TUNED, reported=False)
+    journal = Journal(store, plan, reported=False)
     folder = store.sweep_folder(asked.command.name)
     with (
         StopSignals() as signals,
@@ -274,7 +275,7 @@ def _search(asked: _Asked, store: Store) -> "tuple[Outcome, _Batches]":
 def _report(asked: _Asked, store: Store, outcome: "Outcome") -> int:
     """Write the report on the chosen points; return the exit status."""
     plan, num_points = asked.plan(outcome.specs), asked.options.points
-    Journal(store, plan, tuned=TUNED)
+    Journal(store, plan)
     print(outcome.to_text())
     failed = set(plan.run_ids) - store.done(plan.run_ids)
     say_failed(store, plan, failed)
@@ -284,7 +285,7 @@ def _report(asked: _Asked, store: Store, outcome: "Outcome") -> int:
             f"Fewer than {num_points} different points of {' and '.join(short)} could be trained.",
             file=sys.stderr,
         )
-    reported = write_reports(store, plan, TUNED)
+    reported = write_reports(store, plan)
     return 0 if reported and not failed and not short else 1
 
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compute.fronts import REFERENCE_MARGIN, minimised_hypervolume, nondominated
+from analysis.compute.fronts import minimised_hypervolume
 from mtl.spec import RunSpec
+from sweeps.plan.tuned import ranked, reference_of
 from sweeps.search.decisions import ranges_of
 from sweeps.search.options import (
     Point,
@@ -33,35 +34,6 @@ from sweeps.search.options import (
 )
 from sweeps.search.study import SearchError, Trials
 from sweeps.text import counted
-
-
-def reference_of(points: np.ndarray) -> np.ndarray:
-    """Return the worst of `points` (num_points, num_tasks) on each task, and a bit more."""
-    width = np.ptp(points, axis=0)
-    return points.max(axis=0) + REFERENCE_MARGIN * np.where(width > 0, width, 1.0)
-
-
-def ranked(points: Mapping[int, np.ndarray]) -> list[int]:
-    """Return the candidates, the best first.
-
-    By the nondomination rank of their mean over the priorities; within a rank, by the hypervolume
-    that their points cover; of equals the earlier first.
-
-    Args:
-        points: candidate -> (num_priorities, num_tasks), minimised and finite.
-    """
-    if not points:
-        return []
-    reference = reference_of(np.concatenate(list(points.values())))
-    volume = {i: minimised_hypervolume(p, reference) for i, p in points.items()}
-    rank: dict[int, int] = {}
-    left = sorted(points)
-    while left:
-        front = nondominated(np.array([points[i].mean(axis=0) for i in left]))
-        level = max(rank.values(), default=-1) + 1
-        rank |= {i: level for i, on_front in zip(left, front, strict=True) if on_front}
-        left = [i for i in left if i not in rank]
-    return sorted(points, key=lambda i: (rank[i], -volume[i], i))
 
 
 def best_subset(points: Mapping[int, Sequence[float]], size: int) -> list[int]:

@@ -163,6 +163,8 @@ def search_bases(command: Command) -> dict[str, RunSpec]:
     grid = command.grid
     if "priorities" in grid.axes:
         raise UsageError("Expected no priorities: the search chooses them. Leave them out.")
+    if grid.tuned_from is not None:
+        raise UsageError("Expected no --tuned-from: a search tunes its methods itself.")
     several = [name for name, values in grid.axes.items() if len(values) > 1]
     if several or len(grid.task_sets) > 1:
         raise UsageError(

@@ -137,7 +137,6 @@ class Journal:
         store: the run store.
         plan: what is launched; a revision is added to plan.json, or takes the place of the newest
             one where that planned the same: a sweep of many runs may be started many times.
-        tuned: dotted fields in which the methods may differ, see `mtl.store.plan_file.PlanFile`.
         reported: whether the plan's runs are what the sweep's report will be on.
         clock: seconds, monotonic.
     """
@@ -148,11 +147,10 @@ class Journal:
         plan: Plan,
         clock: Callable[[], float] = time.monotonic,
         *,
-        tuned: Sequence[str] = (),
         reported: bool = True,
     ) -> None:
         self._store, self._name = store, plan.name
-        self._tuned, self._reported = tuple(tuned), reported
+        self._reported = reported
         self._clock = clock
         self._pause = SECONDS_BETWEEN_STATUS if store.is_local else SECONDS_BETWEEN_REMOTE_STATUS
         self._status_written: float | None = None
@@ -171,7 +169,9 @@ class Journal:
         }
         is_as_before = bool(held) and held[-1] | {"started": self._started} == mine
         held[len(held) - is_as_before :] = [mine]
-        tuned = {"tuned": list(self._tuned)} if self._tuned else {}
+        tuned: dict[str, Any] = {"tuned": list(plan.tuned)} if plan.tuned else {}
+        if plan.tuned_from is not None:
+            tuned["tuned_from"] = plan.tuned_from
         primary = {} if plan.primary is None else {"primary": list(plan.primary)}
         self._store.write_json(
             self._store.sweep_key(self._name, "plan.json"),

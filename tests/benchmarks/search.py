@@ -27,8 +27,9 @@ from mtl.store import Store
 from sweeps.plan import defaults
 from sweeps.plan.fields import nested
 from sweeps.plan.lattice import simplex_lattice
+from sweeps.plan.tuned import reference_of
 from sweeps.search.decisions import DecisionLog
-from sweeps.search.engine import best_subset, reference_of, search
+from sweeps.search.engine import best_subset, search
 from sweeps.search.options import (
     DEFAULT_INCREASE_RATES,
     INCREASE_RATE,

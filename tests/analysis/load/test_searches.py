@@ -89,7 +89,7 @@ def test_run_that_a_grid_plans_too_is_in_both_groups(store, searched):
 
 def test_hypervolumes_of_a_search_are_shown_without_a_test(store, searched):
     loaded = load_stores([store], searched["chosen"])
-    findings = find(loaded, choose_axes(loaded.tasks), TUNED)
+    findings = find(loaded, choose_axes(loaded.tasks), TUNED, searched=True)
     (comparison,) = findings.comparisons
     assert (comparison.test, comparison.untested) == (None, True)
     assert findings.hypervolumes["lsb"] > findings.hypervolumes["fixed"] > 0
@@ -117,7 +117,7 @@ def test_hypervolumes_of_a_search_are_shown_without_a_test(store, searched):
 def test_unequal_points_of_a_search_are_not_set_side_by_side(missing, why, store, searched):
     run_ids = [r for number, r in enumerate(searched["chosen"]) if number not in missing]
     loaded = load_stores([store], run_ids)
-    findings = find(loaded, choose_axes(loaded.tasks), TUNED)
+    findings = find(loaded, choose_axes(loaded.tasks), TUNED, searched=True)
     assert findings.hypervolumes == {}
     words = verdict(findings)
     assert words.headline.startswith("No comparison: the methods do not have equally many points")
@@ -130,7 +130,7 @@ def test_search_is_named_by_its_folder_and_alone(store, searched, capsys):
     summary = json.loads((folder / "report" / "summary.json").read_text())
     assert summary["counts"] == {"done": 8}
     assert main([str(folder), str(store.root), "--out", str(store.root / "out")]) == 2
-    assert "Expected a search on its own" in capsys.readouterr().err
+    assert "or a search, on its own" in capsys.readouterr().err
     write_plan(store, "search", (searched["chosen"], False))
     assert main([str(folder)]) == 1
     assert "a search that has come to its end" in capsys.readouterr().err
@@ -151,8 +151,8 @@ def test_grid_and_search_in_one_store_keep_both_reports(store, with_grid, capsys
         pages = {path.parent.name for path in folder.glob("*/report.html")}
         assert pages == {"sweep=others", "sweep=search"}
         index = (folder / "report.html").read_text()
-        assert "depth and segmentation, without the searches" in index
-        assert "depth and segmentation, search search" in index
+        assert "depth and segmentation, other sweeps" in index
+        assert "depth and segmentation, sweep search" in index
     assert capsys.readouterr().out.count("(unchanged)") == 1
 
 

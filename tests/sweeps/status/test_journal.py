@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -144,6 +145,7 @@ def test_status_is_rate_limited_but_for_the_end(store):
 
 HOLD = """
 import sys
+from dataclasses import replace
 from mtl.store import Store
 from sweeps.status.journal import sweep_lock
 with sweep_lock(Store(sys.argv[1]), "mine"):
@@ -173,12 +175,15 @@ def test_second_driver_is_refused_until_the_first_is_gone(store):
 
 
 def test_search_has_one_revision_that_grows(store):
+    def searched(num_runs):
+        return replace(plan_of(num_runs), tuned=("optimizer.learning_rate",))
+
     with sweep_lock(store, "mine"):
         Journal(store, plan_of(1))
-        journal = Journal(store, plan_of(0), tuned=("optimizer.learning_rate",), reported=False)
+        journal = Journal(store, searched(0), reported=False)
         for num_runs in (2, 5):
-            journal.replan(plan_of(num_runs))
-        Journal(store, plan_of(3), tuned=("optimizer.learning_rate",))
+            journal.replan(searched(num_runs))
+        Journal(store, searched(3))
     held = revisions(store, "mine", "priority_grid")
     assert [len(revision["run_ids"]) for revision in held] == [1, 5, 3]
     assert [revision.get("reported", True) for revision in held] == [True, False, True]

@@ -1,0 +1,216 @@
+"""Values of each method's own, chosen by an earlier sweep: what --tuned-from takes.
+
+Everything is judged on validation, as a search does it. Needs numpy, so that only who tunes
+imports it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analysis.compute.fronts import (
+    REFERENCE_MARGIN,
+    minimised,
+    minimised_hypervolume,
+    nondominated,
+)
+from analysis.load.axes import choose_axes
+from mtl.errors import UsageError
+from mtl.spec import RunSpec
+from mtl.spec.tasks import declared_task
+from mtl.store import Store
+from mtl.store.plan_file import read_plan
+from mtl.store.states import in_state, read_runs
+from sweeps.plan.fields import spec_fields, varying_fields
+from sweeps.plan.grid import Grid, canonical_tasks
+from sweeps.text import counted
+
+NOT_CHOSEN = ("priorities", "seed", "trunk")
+"""Fields over which a candidate is judged."""
+CHOSEN = ("optimizer.", "method_options.", "period_")
+"""How the fields begin that may be chosen: no others leave the task and the budget alike."""
+
+Key = tuple[tuple[str, ...], str]
+"""Tasks and method."""
+Values = tuple[Any, ...]
+"""Of the chosen fields, in order."""
+
+
+def reference_of(points: np.ndarray) -> np.ndarray:
+    """Return the worst of `points` (num_points, num_tasks) on each task, and a bit more."""
+    width = np.ptp(points, axis=0)
+    return points.max(axis=0) + REFERENCE_MARGIN * np.where(width > 0, width, 1.0)
+
+
+def ranked(points: Mapping[int, np.ndarray]) -> list[int]:
+    """Return the candidates, the best first.
+
+    By the nondomination rank of their mean over the priorities; within a rank, by the hypervolume
+    that their points cover; of equals the earlier first.
+
+    Args:
+        points: candidate -> (num_priorities, num_tasks), minimised and finite.
+    """
+    if not points:
+        return []
+    reference = reference_of(np.concatenate(list(points.values())))
+    volume = {i: minimised_hypervolume(p, reference) for i, p in points.items()}
+    rank: dict[int, int] = {}
+    left = sorted(points)
+    while left:
+        front = nondominated(np.array([points[i].mean(axis=0) for i in left]))
+        level = max(rank.values(), default=-1) + 1
+        rank |= {i: level for i, on_front in zip(left, front, strict=True) if on_front}
+        left = [i for i in left if i not in rank]
+    return sorted(points, key=lambda i: (rank[i], -volume[i], i))
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """What was chosen for one method."""
+
+    fields: tuple[str, ...]
+    best: Values
+    num_tried: int
+    num_failed: int
+    """Candidates of which a run failed; they are not chosen."""
+    example: RunSpec
+    """A run of the best."""
+
+
+def tuned_grid(grid: Grid, store: Store, sweep: str) -> tuple[Grid, list[str]]:
+    """Return `grid` with each method's best values by an earlier sweep, and what they are.
+
+    The candidates of a method are the combinations of values that differ among its runs of
+    `sweep`; of each the mean over seeds at each priority counts, on validation: see `ranked`.
+
+    Args:
+        grid: checked.
+        store: of the sweep.
+        sweep: its name.
+
+    Raises:
+        UsageError: if it is not there, tunes nothing for one of the methods, or has runs left.
+        StoreError: if its files cannot be read.
+    """
+    runs, failed = _ended_runs(store, sweep)
+    by_key: dict[Key, dict[str, RunSpec]] = {}
+    for run_id, spec in runs.items():
+        by_key.setdefault((canonical_tasks(spec.tasks), spec.method), {})[run_id] = spec
+    wanted = [(canonical_tasks(t), method) for t in grid.task_sets for method in grid.methods]
+    chosen = {key: _best_of(store, sweep, held, failed) for key, held in by_key.items()}
+    for tasks, method in wanted:
+        if chosen.get((tasks, method)) is None:
+            known = dict.fromkeys(f"{m} on {' '.join(t)}" for (t, m), v in chosen.items() if v)
+            raise UsageError(
+                f"Expected {method} on {' '.join(tasks)} among what {sweep} tunes, got "
+                f"{', '.join(known) or 'nothing'}. Leave it out, or train {sweep} with several "
+                "values of it first."
+            )
+    found = {key: held for key, held in chosen.items() if held is not None}
+    for name in dict.fromkeys(name for held in found.values() for name in held.fields):
+        if name in grid.axes:
+            raise UsageError(
+                f"Expected {name} once, got it by --set and by --tuned-from {sweep}. Give it once."
+            )
+    values = {key: dict(zip(held.fields, held.best, strict=True)) for key, held in found.items()}
+    tuned = replace(grid, tuned=values, tuned_from=sweep)
+    return tuned, _notes(tuned, sweep, {key: found[key] for key in wanted})
+
+
+def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]:
+    """Return the runs that a sweep reports, and which of them failed."""
+    try:
+        plan = read_plan(store, sweep)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Expected a sweep of the store after --tuned-from, got {sweep}, which is not in "
+            f"{store.place('')}. It holds {', '.join(store.sweep_names()) or 'none'}."
+        ) from error
+    states = read_runs(store, plan.reported)
+    failed, done = in_state(states, "failed"), in_state(states, "done")
+    left = len(states) - len(done) - len(failed)
+    if left or not done:
+        raise UsageError(
+            f"Expected a sweep that is over after --tuned-from, got {sweep} with "
+            f"{counted(left, 'run')} left. Start its command again."
+        )
+    specs = {run_id: run.spec for run_id, run in states.items()}
+    return {i: spec for i, spec in specs.items() if isinstance(spec, RunSpec)}, failed
+
+
+def _best_of(
+    store: Store, sweep: str, runs: Mapping[str, RunSpec], failed: set[str]
+) -> _Tuned | None:
+    """Return the best candidate among the runs of one method; None where there is only one."""
+    names = tuple(n for n in varying_fields([*runs.values()]) if n not in NOT_CHOSEN)
+    if not names:
+        return None
+    for name in names:
+        if not name.startswith(CHOSEN):
+            raise UsageError(
+                f"Expected a sweep over settings of the optimiser or the method after "
+                f"--tuned-from, got {sweep}, whose runs differ in {name}."
+            )
+    candidates: dict[Values, dict[str, RunSpec]] = {}
+    for run_id, spec in runs.items():
+        held = spec_fields(spec)
+        candidates.setdefault(tuple(held[name] for name in names), {})[run_id] = spec
+    whole = {values: held for values, held in candidates.items() if failed.isdisjoint(held)}
+    order = [*whole]
+    best = ranked({k: _points(store, whole[values]) for k, values in enumerate(order)})
+    if not best:
+        spec = next(iter(runs.values()))
+        raise UsageError(
+            f"Expected a candidate of {spec.method} in {sweep} without a failed run, got none. "
+            "Try its command with --retry-failed, or with other values."
+        )
+    example = next(iter(whole[order[best[0]]].values()))
+    num_failed = len(candidates) - len(whole)
+    return _Tuned(names, order[best[0]], len(candidates), num_failed, example)
+
+
+def _points(store: Store, runs: Mapping[str, RunSpec]) -> np.ndarray:
+    """Return (priorities, tasks): validation metrics, minimised, means over seeds."""
+    tasks = next(iter(runs.values())).tasks
+    axes = choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
+    by_priorities: dict[Any, list[np.ndarray]] = {}
+    for run_id, spec in runs.items():
+        result = store.result(run_id)
+        assert result is not None  # it is done
+        metrics = result.selected_metrics["validation"]
+        values = [metrics[axis.task][axis.metric.name] for axis in axes]
+        if any(value is None for value in values):
+            raise UsageError(f"Expected validation metrics of every task, got run {run_id}.")
+        point = minimised(np.array(values, dtype=np.float64), axes)
+        by_priorities.setdefault(spec.priorities or (), []).append(point)
+    return np.array([np.mean(held, axis=0) for _, held in sorted(by_priorities.items())])
+
+
+def _notes(grid: Grid, sweep: str, chosen: Mapping[Key, _Tuned]) -> list[str]:
+    notes = []
+    several = len(grid.task_sets) > 1
+    for (tasks, method), held in chosen.items():
+        values = ", ".join(f"{n} {v}" for n, v in zip(held.fields, held.best, strict=True))
+        failed = f", {held.num_failed} failed" if held.num_failed else ""
+        place = f" on {' '.join(tasks)}" if several else ""
+        notes.append(f"{method}{place}: {values} (of {held.num_tried} tried{failed})")
+    said = [f"Tuned on validation by {sweep}: {'; '.join(notes)}."]
+    example = next(iter(chosen.values()))
+    then = spec_fields(example.example)
+    differing = [
+        f"{name} {then[name]} in place of {value}"
+        for name, value in _common(grid).items()
+        if name in then and name not in example.fields and then[name] != value
+    ]
+    if differing:
+        said.append(f"{sweep} was trained with other settings: {', '.join(differing)}.")
+    return said
+
+
+def _common(grid: Grid) -> dict[str, Any]:
+    """Return dotted field -> value of the fields in which all runs of a grid are alike."""
+    single: Sequence[tuple[str, Any]] = [(k, v[0]) for k, v in grid.axes.items() if len(v) == 1]
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in (*grid.fields.items(), *single)}
