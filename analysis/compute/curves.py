@@ -15,6 +15,8 @@ QUANTITIES: dict[str, str] = {
     "difficulties": "difficulty",
 }
 """Field of an epoch record -> what it is, in words."""
+EVEN_FACTOR = 2.0
+"""Loss scales count as equal while the largest is at most this many times the smallest."""
 MAX_VALUE = 1e100
 """No loss or weight that means anything is larger; sums of these stay finite."""
 
@@ -68,11 +70,26 @@ def end_ratios(records_of_seeds: Mapping[int, Sequence[EpochRecord]]) -> tuple[f
 
     Empty for a single task, or where some scale is absent or not positive.
     """
-    ratios = []
-    for records in records_of_seeds.values():
-        scales = records[-1].loss_scales or []
-        held = [scale for scale in scales if scale is not None and scale > 1 / MAX_VALUE]
-        if len(held) < 2 or len(held) < len(scales):
-            return ()
-        ratios.append(max(held) / min(held))
-    return tuple(ratios)
+    ratios = [_ratio(records[-1]) for records in records_of_seeds.values()]
+    return tuple(r for r in ratios if r is not None) if None not in ratios else ()
+
+
+def even_from(records: Sequence[EpochRecord]) -> int | None:
+    """Return the epoch from which on the loss scales stay within `EVEN_FACTOR`; None if never.
+
+    Those of a run whose last epoch they are not within count as never.
+    """
+    first = None
+    for record in reversed(records):
+        ratio = _ratio(record)
+        if ratio is None or ratio > EVEN_FACTOR:
+            break
+        first = record.epoch
+    return first
+
+
+def _ratio(record: EpochRecord) -> float | None:
+    """Return the largest over the smallest loss scale; None unless all of several are above 0."""
+    scales = record.loss_scales or []
+    held = [scale for scale in scales if scale is not None and scale > 1 / MAX_VALUE]
+    return max(held) / min(held) if len(held) > 1 and len(held) == len(scales) else None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from analysis.compute.curves import check_records, curves, end_ratios
+from analysis.compute.curves import check_records, curves, end_ratios, even_from
 from mtl.records import EpochRecord
 
 TASKS = ("depth", "segmentation")
@@ -52,6 +52,20 @@ def test_a_method_lacks_what_its_records_do_not_hold() -> None:
     lsb = rows_of({0: [record(1), record(2, difficulties=[0.9, 1.1])]}, "difficulties")
     assert [row[:2] for row in lsb] == [("depth", 2), ("segmentation", 2)]
     assert [row[0] for row in rows_of({0: [record(1, losses=[1.0, None])]}, "losses")] == ["depth"]
+
+
+@pytest.mark.parametrize(
+    ("scales", "epoch"),
+    [
+        ([[1, 9], [1, 2], [1.5, 1]], 2),
+        ([[1, 1], [1, 1]], 1),
+        ([[1, 1], [1, 2.1], [1, 1]], 3),  # what was lost counts anew
+        ([[1, 1], [1, 3]], None),
+        ([[1, 1], [1, None]], None),
+    ],
+)
+def test_scales_are_even_from_the_epoch_after_which_they_never_part(scales, epoch) -> None:
+    assert even_from([record(k + 1, held) for k, held in enumerate(scales)]) == epoch
 
 
 def test_ratios_are_of_the_last_epoch_of_each_seed() -> None:

@@ -66,6 +66,10 @@ def test_lead_says_how_far_apart_the_scales_end(store, synthetic):
     made = section(store)
     # Medians of (1.1, 1.3) and of (4, 5).
     assert "within a factor of 1.2 (lsb) and 4.5 (fixed)" in made.lead
+    even = (
+        "They stay within a factor of 2 from epoch 1 on (lsb) and at no time until the end (fixed)."
+    )
+    assert even in made.lead
     held = {m["method"]: m["largest_over_smallest_loss_scale"] for m in made.values["methods"]}
     assert held["lsb"] == pytest.approx((1.1, 1.3))
     assert held["fixed"] == (4.0, 5.0)
