@@ -252,13 +252,15 @@ def _kinds(
     return kinds
 
 
-def comparable_groups(specs: Mapping[str, Spec]) -> dict[str, list[str]]:
+def comparable_groups(specs: Mapping[str, Spec], tuned: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
+
+    `tuned` is that of `common_fields`.
 
     The label names what the group does not share with the others, such as
     `tasks=depth+normal,optimizer.learning_rate=0.001`; it is empty for a single group.
     """
-    return {label_of(held): ids for held, ids in _parted(specs, COMPARED).items()}
+    return {label_of(held): ids for held, ids in _parted(specs, (*COMPARED, *tuned)).items()}
 
 
 def _parted(

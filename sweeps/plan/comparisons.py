@@ -79,7 +79,9 @@ class Comparisons:
 def comparisons_of(plan: Plan) -> Comparisons | None:
     """Return what a report on a plan tests, on the page with the most pairs; None for nothing."""
     pages: dict[Any, dict[Any, str]] = {}
-    apart = [name for name in plan.varies if not {name, name.split(".")[0]} & {*COMPARED}]
+    apart = [
+        name for name in plan.varies if not {name, name.split(".")[0]} & {*COMPARED, *plan.tuned}
+    ]
     firsts: dict[tuple[str, ...], Any] = {}
     for spec in plan.specs:
         # The same pairs at every priority and seed of a grid: the first of each is looked at.

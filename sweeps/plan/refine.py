@@ -91,7 +91,7 @@ def _groups_to_refine(plan: Plan) -> dict[str, dict[str, RunSpec]]:
     specs = {r: spec for r, spec in plan.runs.items() if needs_of(spec.method).takes_priorities}
     return {
         label: {run_id: specs[run_id] for run_id in run_ids}
-        for label, run_ids in comparable_groups(specs).items()
+        for label, run_ids in comparable_groups(specs, plan.tuned).items()
     }
 
 

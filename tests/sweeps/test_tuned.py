@@ -88,6 +88,16 @@ def test_other_settings_than_those_of_the_tuning_are_said(tuned, sweep, capsys):
     )
 
 
+def test_methods_with_own_rates_share_a_primary_comparison_and_refined_priorities(
+    tuned, sweep, capsys
+):
+    assert sweep("--tuned-from", "lr", "--seeds", "6", "--plan") == 0
+    assert "Primary comparison: lsb against fixed" in capsys.readouterr().out
+    assert sweep("--tuned-from", "lr", "--seeds", "6", "--refine", "1", "--plan") == 0
+    (refined,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Refined")]
+    assert refined.startswith("Refined: ")
+
+
 @pytest.mark.parametrize(
     ("words", "refusal"),
     [
