@@ -4,7 +4,7 @@ Everything is judged on validation, as a search does it. Needs numpy, so that on
 imports it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +76,8 @@ class _Tuned:
     num_tried: int
     num_failed: int
     """Candidates of which a run failed; they are not chosen."""
+    at_edge: tuple[str, ...]
+    """Fields whose best value is the smallest or largest of three and more that were tried."""
     example: RunSpec
     """A run of the best."""
 
@@ -167,9 +169,21 @@ def _best_of(
             f"Expected a candidate of {spec.method} in {sweep} without a failed run, got none. "
             "Try its command with --retry-failed, or with other values."
         )
-    example = next(iter(whole[order[best[0]]].values()))
-    num_failed = len(candidates) - len(whole)
-    return _Tuned(names, order[best[0]], len(candidates), num_failed, example)
+    values = order[best[0]]
+    return _Tuned(
+        fields=names,
+        best=values,
+        num_tried=len(candidates),
+        num_failed=len(candidates) - len(whole),
+        at_edge=tuple(n for k, n in enumerate(names) if _is_edge(values[k], candidates, k)),
+        example=next(iter(whole[values].values())),
+    )
+
+
+def _is_edge(best: object, candidates: Collection[Values], place: int) -> bool:
+    tried = {values[place] for values in candidates}
+    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried)
+    return are_numbers and len(tried) > 2 and best in (min(tried), max(tried))
 
 
 def _points(store: Store, runs: Mapping[str, RunSpec]) -> np.ndarray:
@@ -198,6 +212,12 @@ def _notes(grid: Grid, sweep: str, chosen: Mapping[Key, _Tuned]) -> list[str]:
         place = f" on {' '.join(tasks)}" if several else ""
         notes.append(f"{method}{place}: {values} (of {held.num_tried} tried{failed})")
     said = [f"Tuned on validation by {sweep}: {'; '.join(notes)}."]
+    edges = [f"{n} of {method}" for (_, method), v in chosen.items() for n in v.at_edge]
+    if edges:
+        said.append(
+            f"At the edge of what {sweep} tried: {', '.join(dict.fromkeys(edges))}. Values beyond "
+            "it may be better."
+        )
     example = next(iter(chosen.values()))
     then = spec_fields(example.example)
     differing = [

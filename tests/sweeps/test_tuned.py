@@ -60,7 +60,9 @@ def test_each_method_has_the_rate_that_was_best_for_it_on_validation(tuned, caps
     assert {(s.method, s.optimizer.learning_rate) for s in specs} == {*BEST.items()}
     assert (
         "Tuned on validation by lr: lsb: optimizer.learning_rate 0.004 (of 3 tried); fixed: "
-        "optimizer.learning_rate 0.001 (of 3 tried).\n"
+        "optimizer.learning_rate 0.001 (of 3 tried).\nAt the edge of what lr tried: "
+        "optimizer.learning_rate of lsb, optimizer.learning_rate of fixed. Values beyond it may be "
+        "better.\n"
     ) in capsys.readouterr().out
 
 
