@@ -61,7 +61,7 @@ def predict_image(
     """Return every task's prediction for one image.
 
     Args:
-        network: of the run, in evaluation mode; see `mtl.training.fit.load_network`.
+        network: of the run, in evaluation mode; see `mtl.training.load_network`.
         spec: the run.
         image: uint8 (height, width, 3) of any size.
         image_size: bring the predictions to the image's size, bilinearly, classes by their

@@ -10,6 +10,8 @@ from mtl.spec.run import (
     check_priorities,
     equal_priorities,
     forked,
+    forks_of,
+    mixed,
     trunk_of,
 )
 from mtl.spec.sections import DATASETS, SPLITS, TASKS, DataSpec, NetworkSpec, OptimizerSpec
@@ -31,6 +33,8 @@ __all__ = [
     "check_priorities",
     "equal_priorities",
     "forked",
+    "forks_of",
+    "mixed",
     "read_spec",
     "trunk_of",
 ]

@@ -45,6 +45,9 @@ NUMERICS_VERSION = 2
 PERIOD_FIELDS: tuple[str, ...] = ("period_epochs", "period_steps")
 """Settings of the methods that have periods, and of no other."""
 
+MIX_DIGITS, LINE_TOLERANCE = 9, 1e-9
+"""Of a mix, which follows from rounded priorities; and how far these may lie from their line."""
+
 NEUTRAL_VALUES: dict[str, Any] = {
     "data.prepared": None,
     "method_options.clamp": None,
@@ -61,6 +64,7 @@ NEUTRAL_VALUES: dict[str, Any] = {
     "selection": "last",
     "trunk": None,
     "forked_after": None,
+    "mixed_between": None,
     "optimizer.schedule_epochs": None,
 }
 """Dotted field name -> value at which the field leaves the canonical form (see above)."""
@@ -111,6 +115,9 @@ class RunSpec:
     """Run id of the training that a forked run goes on from: `trunk_of` this run."""
     forked_after: int | None = None
     """Epochs that the trunk trained for it; its own are those after them."""
+    mixed_between: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Priorities of two forks of the trunk, whose weights are mixed in place of a training; those
+    of this run lie on the line between them."""
     data: DataSpec = field(default_factory=DataSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
@@ -152,6 +159,7 @@ class RunSpec:
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
         self._check_fork()
+        self._check_mixed()
 
     def _check_fork(self) -> None:
         if (self.trunk is None) != (self.forked_after is None):
@@ -169,6 +177,26 @@ class RunSpec:
             raise UsageError(
                 f"Expected forked_after from 1 to {self.epochs - 1}, one less than epochs, got "
                 f"{self.forked_after}."
+            )
+
+    def _check_mixed(self) -> None:
+        if self.mixed_between is None:
+            return
+        if self.priorities is None or self.trunk is None:
+            raise UsageError(
+                "Expected mixed_between with trunk and forked_after alone, got no trunk. `mixed` "
+                "makes such a run of two forks."
+            )
+        # One run, whichever fork is named first.
+        ends = sorted(check_priorities(end, self.tasks) for end in self.mixed_between)
+        object.__setattr__(self, "mixed_between", tuple(ends))
+        mix = self.mix if len(set(ends)) == len(ends) == 2 else 0.0
+        off_line = math.dist(between(ends[0], ends[-1], mix), self.priorities)
+        if not 0 < mix < 1 or off_line > LINE_TOLERANCE:
+            raise UsageError(
+                "Expected priorities on the line between those of two forks, got "
+                f"{list(self.priorities)} between {' and '.join(str([*end]) for end in ends)}. "
+                "`mixed` sets both."
             )
 
     def _check_needs(self, needs: MethodNeeds) -> None:
@@ -197,8 +225,26 @@ class RunSpec:
 
     @property
     def own_epochs(self) -> int:
-        """Epochs that the run trains itself: those of its trunk are not among them."""
-        return self.epochs - (self.forked_after or 0)
+        """Epochs that the run trains itself: those of its trunk and of forks are not among them."""
+        return 0 if self.is_mixed else self.epochs - (self.forked_after or 0)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Return whether its weights are mixed of two forks' in place of trained."""
+        return self.mixed_between is not None
+
+    @property
+    def mix(self) -> float:
+        """Return the share of the second fork's weights in a mixed run.
+
+        Raises:
+            ValueError: of a run that is not mixed.
+        """
+        if self.mixed_between is None or self.priorities is None:
+            raise UsageError("Expected a mixed run, got one that is trained.")
+        sides = zip(*self.mixed_between, self.priorities, strict=True)
+        first, second, held = max(sides, key=lambda side: abs(side[1] - side[0]))
+        return round((held - first) / (second - first), MIX_DIGITS)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -282,7 +328,7 @@ def trunk_of(spec: RunSpec, epochs: int) -> RunSpec:
         optimizer = replace(optimizer, schedule_epochs=optimizer.schedule_epochs or spec.epochs)
     return replace(
         spec, epochs=epochs, priorities=None, selection="last", trunk=None, forked_after=None,
-        optimizer=optimizer,
+        mixed_between=None, optimizer=optimizer,
     )  # fmt: skip
 
 
@@ -293,6 +339,40 @@ def forked(spec: RunSpec, after: int) -> RunSpec:
         ValueError: if its method takes no priorities, or nothing is left to train.
     """
     return replace(spec, trunk=trunk_of(spec, after).run_id(), forked_after=after)
+
+
+def mixed(first: RunSpec, second: RunSpec, mix: float) -> RunSpec:
+    """Return the run of (1 - mix) of the weights of one fork and `mix` of those of another.
+
+    Its priorities are mixed alike.
+
+    Raises:
+        ValueError: unless both are forks of one trunk that differ in priorities alone, and `mix`
+            lies between 0 and 1.
+    """
+    a, b = first.priorities, second.priorities
+    if a is None or b is None or replace(second, priorities=a) != first:
+        raise UsageError("Expected two forks that differ in their priorities alone, got others.")
+    return replace(first, priorities=between(a, b, mix), mixed_between=(a, b))
+
+
+def forks_of(spec: RunSpec) -> tuple[RunSpec, RunSpec]:
+    """Return the two forks of which a mixed run is made; its `mix` is the second one's share.
+
+    Raises:
+        ValueError: of a run that is not mixed.
+    """
+    if spec.mixed_between is None:
+        raise UsageError("Expected a mixed run, got one that is trained.")
+    first, second = (replace(spec, priorities=p, mixed_between=None) for p in spec.mixed_between)
+    return first, second
+
+
+def between(first: Sequence[float], second: Sequence[float], mix: float) -> tuple[float, ...]:
+    """Return the priorities at a share of the way from the first to the second."""
+    return tuple(
+        canonical_float((1 - mix) * a + mix * b) for a, b in zip(first, second, strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,6 +208,8 @@ def _num_epochs(store: Store, spec: Spec, is_done: bool) -> int:
         raise StoreError(f"Expected {len(spec.tasks)} losses an epoch, as its spec says.")
     # How often a function of one's own reports, its result alone tells.
     expected = spec.epochs if isinstance(spec, RunSpec) else (result and result.epochs)
+    if isinstance(spec, RunSpec) and spec.is_mixed:  # no epoch was trained
+        expected = 0
     if expected and (len(records) > expected or (is_done and len(records) < expected)):
         says = "spec" if isinstance(spec, RunSpec) else "result"
         raise StoreError(f"Expected {expected} epochs, as its {says} says, got {len(records)}.")

@@ -1,17 +1,22 @@
-"""The network of a run: built, applied in the run's precision and layout, measured on a split."""
+"""The network of a run: built, loaded, applied in its precision and layout, measured on a split."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mtl.data.batches import Split, evaluation_batches
 from mtl.data.sample import DataInfo
-from mtl.errors import UsageError
+from mtl.errors import StoreError, UsageError
 from mtl.networks import MultiTaskNetwork, build_network
 from mtl.records import TaskMetrics
-from mtl.spec import RunSpec
+from mtl.spec import OwnSpec, RunSpec, Runtime
+from mtl.spec.code import check_code
+from mtl.store import Store
+from mtl.store.states import read_run
 from mtl.tasks import task_of
+from mtl.training.checkpoint import load_weights
 from mtl.training.ranks import ALONE, Ranks
 
 EVALUATION_BATCH_SIZE = 32
@@ -53,6 +58,60 @@ def new_network(
         weights_file,
         image_size=(spec.data.height, spec.data.width),
     )
+
+
+def device_of(runtime: Runtime) -> torch.device:
+    """Return the device that a run is trained on."""
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
+    """Return the network of a finished run, in evaluation mode on the CPU.
+
+    Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
+    `store` may be the store's folder or address.
+
+    Raises:
+        StoreError: if there is no store, no such run in it, the run is not done or its weights
+            were not kept.
+    """
+    if not isinstance(store, Store):
+        store = Store(store, create=False)
+    if store.kind(store.run_key(run_id)) == "absent":
+        raise StoreError(
+            f"Expected a run of {store.place('')}, got {run_id}, which it does not hold. "
+            "`python -m mtl.store list` names its runs."
+        )
+    run = read_run(store, run_id)
+    if run.state != "done" or run.spec is None:
+        raise StoreError(
+            f"Expected a finished run, got {run_id}, which is {run.state}: {run.reason}. Train it "
+            "first."
+        )
+    spec, manifest = run.spec, store.manifest(run_id) or {}
+    if isinstance(spec, OwnSpec):
+        raise StoreError(
+            f"Expected a run of this project's networks, got {run_id}, which {spec.train} trained. "
+            f"What it saved last lies in {store.place(store.run_key(run_id, 'checkpoint'))}."
+        )
+    try:
+        held = manifest["data"]["info"]
+        shortest, longest = held["depth_range_m"]
+        info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
+            "damaged one. Train the run again."
+        ) from error
+    check_code(spec.code)
+    # Whatever the encoder started from, its weights are those of the run now.
+    network = new_network(spec, info, from_scratch=True)
+    load_weights(store, run_id, network)
+    return network.eval()
 
 
 def predict(network: MultiTaskNetwork, spec: RunSpec, images: Tensor) -> dict[str, Tensor]:

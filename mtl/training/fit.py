@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ import torch
 from mtl.data.batches import Batch, MappedSplit, Split, placed, training_batches
 from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
-from mtl.data.sample import DataInfo
 from mtl.errors import (
     RankLostError,
     RunFailedError,
@@ -25,14 +23,20 @@ from mtl.errors import (
     StoreUnreachableError,
     UsageError,
 )
-from mtl.networks import MultiTaskNetwork
 from mtl.records import PAUSED_AFTER, EpochRecord, Result, TaskMetrics
-from mtl.spec import NUMERICS_VERSION, SPLITS, OwnSpec, RunSpec, Runtime, equal_priorities, trunk_of
+from mtl.spec import (
+    NUMERICS_VERSION,
+    SPLITS,
+    RunSpec,
+    Runtime,
+    equal_priorities,
+    forks_of,
+    trunk_of,
+)
 from mtl.spec.code import check_code
 from mtl.spec.sections import DataSpec
 from mtl.store import Store
 from mtl.store.lease import StaleLeaseError
-from mtl.store.states import read_run
 from mtl.streams import global_stream
 from mtl.tasks import derivations, task_of
 from mtl.training.checkpoint import (
@@ -41,11 +45,16 @@ from mtl.training.checkpoint import (
     Selected,
     is_better,
     load_checkpoint,
-    load_weights,
     save_weights,
     tidy_checkpoints,
 )
-from mtl.training.evaluation import evaluate, memory_format, new_network, set_arithmetic
+from mtl.training.evaluation import (
+    device_of,
+    evaluate,
+    memory_format,
+    new_network,
+    set_arithmetic,
+)
 from mtl.training.graph import GraphedStepper, why_eager
 from mtl.training.manifest import (
     network_size,
@@ -55,6 +64,7 @@ from mtl.training.manifest import (
     reset_peak_memory,
     weights_hash,
 )
+from mtl.training.mixed import mixed_network
 from mtl.training.ranks import ALONE, Ranks, is_of_another_rank, present_ranks
 from mtl.training.samples import samples_of
 from mtl.training.step import EpochLog, Stepper, learning_rate_at
@@ -141,60 +151,6 @@ def failure_on_record(store: Store, run_id: str) -> Iterator[None]:
         if not is_of_another_rank(error):
             store.write_error(run_id, traceback.format_exc())
         raise
-
-
-def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
-    """Return the network of a finished run, in evaluation mode on the CPU.
-
-    Its weights are those of the selected epoch: the last one unless `selection` says otherwise.
-    `store` may be the store's folder or address.
-
-    Raises:
-        StoreError: if there is no store, no such run in it, the run is not done or its weights
-            were not kept.
-    """
-    if not isinstance(store, Store):
-        store = Store(store, create=False)
-    if store.kind(store.run_key(run_id)) == "absent":
-        raise StoreError(
-            f"Expected a run of {store.place('')}, got {run_id}, which it does not hold. "
-            "`python -m mtl.store list` names its runs."
-        )
-    run = read_run(store, run_id)
-    if run.state != "done" or run.spec is None:
-        raise StoreError(
-            f"Expected a finished run, got {run_id}, which is {run.state}: {run.reason}. Train it "
-            "first."
-        )
-    spec, manifest = run.spec, store.manifest(run_id) or {}
-    if isinstance(spec, OwnSpec):
-        raise StoreError(
-            f"Expected a run of this project's networks, got {run_id}, which {spec.train} trained. "
-            f"What it saved last lies in {store.place(store.run_key(run_id, 'checkpoint'))}."
-        )
-    try:
-        held = manifest["data"]["info"]
-        shortest, longest = held["depth_range_m"]
-        info = DataInfo(classes=tuple(held["classes"]), depth_range_m=(shortest, longest))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"Expected classes and depth range of the data in the manifest of run {run_id}, got a "
-            "damaged one. Train the run again."
-        ) from error
-    check_code(spec.code)
-    # Whatever the encoder started from, its weights are those of the run now.
-    network = new_network(spec, info, from_scratch=True)
-    load_weights(store, run_id, network)
-    return network.eval()
-
-
-def device_of(runtime: Runtime) -> torch.device:
-    """Return the device that a run is trained on."""
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("Expected a CUDA GPU for device 'cuda', found none. Use --device cpu.")
-    if runtime.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(runtime.device)
 
 
 @dataclass(frozen=True)
@@ -331,7 +287,9 @@ class Run:
             "network": self.network, "weighting": self.weighting, "optimizer": self.optimizer,
         }  # fmt: skip
         progress = load_checkpoint(self.store, self.run_id, self._trained, self.device, self.ranks)
-        if progress.epoch == 0 and self.spec.trunk is not None:
+        if self.spec.is_mixed:
+            progress = self._mixed()
+        elif progress.epoch == 0 and self.spec.trunk is not None:
             progress = self._forked(self.spec.trunk)
         self.ranks.make_equal(self.network.state_dict().values())
         self.epoch, self._selected = progress.epoch, progress.selected
@@ -350,7 +308,7 @@ class Run:
         spec, store, run_id = self.spec, self.store, self.run_id
         held = store.epochs(run_id)
         records = held[: self.epoch]
-        if len(records) < self.epoch:
+        if len(records) < self.epoch and not spec.is_mixed:
             raise StoreError(
                 f"Expected the records of {self.epoch} epochs, which the checkpoint of run "
                 f"{run_id} has behind it, got {len(records)}. Remove "
@@ -372,7 +330,9 @@ class Run:
                 self.manifest["earlier_executions"] = [
                     one for number, one in enumerate(others) if one not in others[:number]
                 ]
-        self.manifest["started_epochs"] = [*earlier.get("started_epochs", []), self.epoch + 1]
+        if not spec.is_mixed:
+            started = [*earlier.get("started_epochs", []), self.epoch + 1]
+            self.manifest["started_epochs"] = started
         store.write_manifest(run_id, self.manifest)
         return records[-1] if records else None
 
@@ -404,6 +364,22 @@ class Run:
         weighting.set_priorities(spec.priorities)
         self.ranks.from_first(lambda: store.write_epochs(self.run_id, store.epochs(trunk)[:after]))
         return Progress(after)
+
+    def _mixed(self) -> Progress:
+        """Take the weights of two forks; no epoch is left to train."""
+        spec, store = self.spec, self.store
+        first, second = (fork.run_id() for fork in forks_of(spec))
+        done = self.ranks.from_first(lambda: store.done((first, second)))
+        for fork in (first, second):
+            if fork not in done:
+                raise StoreError(
+                    f"Expected the finished fork {fork} in {store.place('')}, whose weights run "
+                    f"{self.run_id} mixes with another's, got none. Train it first, with --keep "
+                    "final."
+                )
+        network = mixed_network(store, (first, second), spec.mix, self.runtime)
+        self.network.load_state_dict(network.state_dict())
+        return Progress(spec.epochs)
 
     @property
     def has_epochs_left(self) -> bool:
@@ -516,10 +492,16 @@ class Run:
         Raises:
             RunPausedError: if epochs are left, which the manifest then says.
         """
-        if self._last_record is None or self.epoch < self.spec.epochs:
+        last = self._last_record
+        if self.spec.is_mixed:
+            validation = self._evaluate("validation")
+            self.ranks.from_first(self._write_samples)
+        elif last is None or self.epoch < self.spec.epochs:
             self.ranks.from_first(self._write_paused)
             raise RunPausedError(f"Paused after epoch {self.epoch} of {self.spec.epochs}.")
-        result = self._result(self._last_record.metrics["validation"], self._selected)
+        else:
+            validation = last.metrics["validation"]
+        result = self._result(validation, self._selected)
         memory = self.ranks.gathered((peak_memory_bytes(), peak_device_bytes(self.device)))
         self.ranks.from_first(lambda: self._write_result(result, memory))
         return result

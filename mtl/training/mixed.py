@@ -17,8 +17,7 @@ from mtl.networks.base import MultiTaskNetwork
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.streams import global_stream
-from mtl.training.evaluation import memory_format, set_arithmetic
-from mtl.training.fit import device_of, load_network
+from mtl.training.evaluation import device_of, load_network, memory_format, set_arithmetic
 
 
 def mixed_network(
@@ -86,7 +85,7 @@ def _of_one_trunk(store: Store, runs: tuple[str, str]) -> RunSpec:
         UsageError: unless both are forks of one trunk that differ in priorities alone.
     """
     first, second = (store.spec(run_id) for run_id in runs)
-    if not isinstance(first, RunSpec) or first.trunk is None:
+    if not isinstance(first, RunSpec) or first.trunk is None or first.is_mixed:
         why = "are not forked"
     elif not isinstance(second, RunSpec) or replace(second, priorities=first.priorities) != first:
         why = "differ in more than their priorities"

@@ -20,7 +20,8 @@ from mtl.records import EpochRecord, Result
 from mtl.spec import RunSpec, Runtime
 from mtl.store import Store
 from mtl.streams import seed_generators, stream_seed
-from mtl.training.fit import Common, Run, check_computable, device_of, failure_on_record, finished
+from mtl.training.evaluation import device_of
+from mtl.training.fit import Common, Run, check_computable, failure_on_record, finished
 
 Outcome = Result | Exception
 """What `fit` returns, or what it raises."""

@@ -17,6 +17,8 @@ from mtl.spec import (
     check_num_processes,
     check_priorities,
     forked,
+    forks_of,
+    mixed,
     trunk_of,
 )
 from mtl.spec import run as spec_module
@@ -138,7 +140,7 @@ OTHER_VALUES = {
 FIELDS = flat(RunSpec().to_dict())
 SINGLE_VALUED = {
     "data.name": "other", "data.version": 2, "data.prepared": "other",
-    "trunk": "0" * 16, "forked_after": 1,
+    "trunk": "0" * 16, "forked_after": 1, "mixed_between": [[0.5, 0.5], [0.25, 0.75]],
 }  # fmt: skip
 """Fields of one known value in this release or on their own, and a value that is refused."""
 
@@ -161,6 +163,33 @@ def test_fork_is_a_run_of_its_own():
     specs = [RunSpec(), forked(RunSpec(), 1), forked(RunSpec(), 2)]
     specs += [dataclasses.replace(specs[1], trunk="0" * 16), trunk_of(specs[1], 1)]
     assert len({spec.run_id() for spec in specs}) == 5
+
+
+def test_mixed_run_lies_between_its_forks():
+    first, second = (forked(RunSpec(priorities=p), 1) for p in ((0.1, 0.9), (0.3, 0.7)))
+    held = mixed(first, second, 0.3)
+    assert (held.priorities, held.mix, held.own_epochs) == ((0.16, 0.84), 0.3, 0)
+    assert forks_of(held) == (first, second)
+    assert mixed(second, first, 0.7).run_id() == held.run_id()
+    assert RunSpec.from_dict(json.loads(json.dumps(held.to_dict()))) == held
+    ids = {spec.run_id() for spec in (first, second, held, dataclasses.replace(held, seed=1))}
+    trained = dataclasses.replace(first, priorities=held.priorities)
+    assert len(ids | {trained.run_id(), mixed(first, second, 0.4).run_id()}) == 6
+
+
+def test_impossible_mixes_are_refused():
+    first, second = (forked(RunSpec(priorities=p), 1) for p in ((0.1, 0.9), (0.3, 0.7)))
+    for mix in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match="on the line between those of two forks"):
+            mixed(first, second, mix)
+    with pytest.raises(ValueError, match="on the line between"):
+        mixed(first, first, 0.5)
+    with pytest.raises(ValueError, match="differ in their priorities alone"):
+        mixed(first, dataclasses.replace(second, seed=1), 0.5)
+    with pytest.raises(ValueError, match="mixed_between with trunk"):
+        mixed(RunSpec(), RunSpec(priorities=(0.1, 0.9)), 0.5)
+    with pytest.raises(ValueError, match="Expected a mixed run"):
+        forks_of(first)
 
 
 def test_hash_of_prepared_data_enters_the_identity():

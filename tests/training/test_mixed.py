@@ -1,5 +1,6 @@
 """Networks between two forks of one trunk."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,16 @@ from PIL import Image
 from torch import nn
 
 from mtl.data.batches import MappedSplit, training_batches
+from mtl.data.manifest import data_info
 from mtl.data.prepared import prepare
-from mtl.errors import UsageError
+from mtl.errors import UsageError, UserError
 from mtl.predict import main, predict_image
-from mtl.spec import Runtime, forked, trunk_of
+from mtl.spec import Runtime, forked, mixed, trunk_of
 from mtl.store import Store
+from mtl.store.states import read_run
+from mtl.store.verify import verify_run
 from mtl.training import fit, load_network
+from mtl.training.evaluation import evaluate
 from mtl.training.mixed import mixed_network
 from tests.training.runs import tiny
 
@@ -116,3 +121,40 @@ def test_predictions_between_two_forks(
     capsys.readouterr()
     assert main([store.place(""), *RUNS, "--mix", "0.25"]) == 2
     assert "got no image after them" in capsys.readouterr().err
+
+
+def test_mixed_run_is_the_mixed_network_measured(store: Store, runtime: Runtime) -> None:
+    spec, epochs = mixed(*SPECS, 0.25), []
+    runtime = replace(runtime, num_samples=1)
+    result = fit(spec, store, runtime, on_epoch=lambda record: epochs.append(record.epoch))
+    expected = mixed_network(store, RUNS, 0.25, runtime)
+    held = load_network(store, spec.run_id())
+    for name, value in expected.state_dict().items():
+        assert torch.equal(held.state_dict()[name], value), name
+    folder = prepare(spec.data, runtime.data_root)
+    for name in ("validation", "test"):
+        split = MappedSplit(folder, name, spec.tasks, measured_only=True)
+        metrics = evaluate(expected, spec, split, data_info(folder), torch.device("cpu"))
+        assert result.final_metrics[name] == result.selected_metrics[name] == metrics
+    assert (epochs, store.epochs(spec.run_id())) == ([], [])
+    assert verify_run(store, spec.run_id()) == []
+    folder = store.run_folder(spec.run_id())
+    assert {path.name for path in folder.iterdir()} >= {"manifest.json", "result.json", "samples"}
+    assert fit(spec, store, runtime) == result
+
+
+def test_mixed_run_waits_for_its_forks(store: Store, runtime: Runtime, tmp_path: Path) -> None:
+    spec, other = mixed(*SPECS, 0.5), Store(tmp_path / "store")
+    for expected in RUNS:
+        with pytest.raises(UserError, match=f"finished fork {expected} in .* Train it first"):
+            fit(spec, other, runtime)
+        shutil.copytree(store.run_folder(expected), other.run_folder(expected))
+    assert read_run(other, spec.run_id()).state == "failed"
+    (other.run_folder(RUNS[1]) / "checkpoint/weights.pt").unlink()
+    with pytest.raises(UserError, match="weights of a finished run"):
+        fit(spec, other, runtime)
+
+
+def test_fork_mixed_with_itself_keeps_its_weights(store: Store, runtime: Runtime) -> None:
+    network = mixed_network(store, (RUNS[0], RUNS[0]), 0.3, runtime)
+    torch.testing.assert_close(parameters(network), parameters(load_network(store, RUNS[0])))
