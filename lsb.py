@@ -20,6 +20,7 @@ COMMANDS = {
     "rates": ("sweeps.increase_rate", "train LSB's increase rates, and report"),
     "methods": ("sweeps.weighting_methods", "train all weightings at equal priority, and report"),
     "architectures": ("sweeps.architectures", "train architectures and encoders, and report"),
+    "dial": ("sweeps.dial", "train forks of one trunk, mix networks between them, and report"),
     "search": ("sweeps.pareto_search", "search priorities in place of a grid, and report"),
     "own": ("sweeps.own", "train a function of your own over priorities, and report"),
     "watch": ("sweeps.watch", "look at a sweep that is running"),

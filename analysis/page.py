@@ -22,6 +22,7 @@ from analysis.load.groups import SWEEP, field_name
 from analysis.load.run_files import NO_FILES, RunFiles
 from analysis.load.runs import SPLIT, Loaded
 from analysis.load.text import first_listed, listed
+from analysis.render.figure_parts import style_of
 from analysis.render.panels import (
     DARK,
     DASHES,
@@ -31,7 +32,6 @@ from analysis.render.panels import (
     SCALE_LIGHT,
     Figure,
     Pictures,
-    Style,
 )
 from analysis.render.plotly_json import plotly_values
 from analysis.render.section import Section
@@ -93,8 +93,8 @@ def build(
     if not title:
         title = "Operating points"
         title += f": {listed([axis.task for axis in axes])}" if axes else ""
-    shown = {point.arm for point in findings.points}
-    styles = {arm: Style(k) for k, arm in enumerate(findings.arms) if arm in shown}
+    shown = dict.fromkeys(point.arm for point in (*findings.points, *findings.mixed_points))
+    styles = {arm: style_of(findings, arm) for arm in shown}
     page = _rendered(
         "report.html.j2",
         sections,
@@ -233,9 +233,10 @@ def _plain_findings(findings: Findings) -> dict[str, Any]:
     values = {
         field.name: getattr(findings, field.name)
         for field in dataclasses.fields(findings)
-        if field.name != "runs"
+        if field.name not in ("runs", "mixed")
     }
     values["runs"] = findings.runs.to_dict("records")
+    values["mixed"] = findings.mixed.to_dict("records")
     plain_values = _plain(values)
     for axis, shown in zip(findings.axes, plain_values["axes"], strict=True):
         shown["column"] = axis.column

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mtl.command_line import run
 from mtl.errors import StoreError, UsageError, UserError
-from mtl.spec import RunSpec, Spec, check_num_processes
+from mtl.spec import RunSpec, Spec, check_num_processes, forks_of
 from mtl.store import Store, existing_store
 from mtl.store.states import StoredRun, in_state, read_runs, run_names
 from sweeps.launch.preflight import check_answers, check_networks, check_store_disk, check_tasks
@@ -438,20 +438,26 @@ class _Trainer:
     seconds_trained: float = 0.0
     """Of all runs, together."""
     _session: "Session | None" = field(default=None, init=False)
-    _without_trunk: dict[str, str] = field(default_factory=dict, init=False)
-    """Run id of a fork whose trunk failed -> why, in a sentence."""
+    _without_parts: dict[str, str] = field(default_factory=dict, init=False)
+    """Run id of a fork whose trunk failed, or a mixed run one of whose forks did -> why, in a
+    sentence."""
+    _tried: set[str] = field(default_factory=set, init=False)
+    """Runs that failed in this command."""
 
     def train_all(self, plan: Plan) -> _Trained:
-        """Train the grid, then what --refine adds; asked again, go on where that was left."""
+        """Train the grid, then what --refine adds; asked again, go on where that was left.
+
+        Trunks come before their forks, and forks before what is mixed of them.
+        """
         store, num_points = self.store, self.command.refine
-        stopped = self._train_trunks(plan)
+        stopped = self._train_trunks(plan) or self._train_forks(plan)
         if stopped is not None:
             return stopped
         if num_points is None:
             return self._train(plan)
         grid = None
         if len(store.done(plan.run_ids)) < len(plan.run_ids):
-            grid = self._train(plan, more_follows=True)
+            grid = self._train(plan, more_follows=True, follows_all=True)
             if not grid.is_complete:
                 print("The priorities are refined once the whole grid is done.", file=sys.stderr)
                 return grid
@@ -492,21 +498,55 @@ class _Trainer:
             print(out_of_time_text(snapshot, self.command.execution.budget_hours), file=sys.stderr)
             return replace(trained, was_stopped=True)
         reasons = {i: failure_sentence(self.store.error(i)) for i in trained.progress.failed}
-        self._without_trunk = {
+        self._without_parts = {
             run_id: f"Its trunk, run {spec.trunk}, failed: {reasons[spec.trunk]}"
             for run_id, spec in plan.without(settled).items()
             if isinstance(spec, RunSpec) and spec.trunk in reasons
         }
         return None
 
+    def _train_forks(self, plan: Plan) -> _Trained | None:
+        """Train the runs that mixed runs of the plan wait for; None where all have ended.
+
+        The mixed runs of one that failed have failed with it.
+        """
+        forks = {
+            run_id: [fork.run_id() for fork in forks_of(spec)]
+            for run_id, spec in plan.runs.items()
+            if isinstance(spec, RunSpec) and spec.is_mixed
+        }
+        trained = list(plan.without(forks).values())
+        first = plan.of(trained)
+        if not forks or len(self.store.done(first.run_ids)) == len(first.run_ids):
+            return None
+        print(f"First the runs that are trained, then {len(forks):,} mixed of these:")
+        held = self._train(first, more_follows=True)
+        if held.was_stopped or not held.progress.snapshot().is_over:
+            return held
+        self._tried = set(held.progress.failed)
+        reasons = {i: failure_sentence(self.store.error(i)) for i in self._tried}
+        self._without_parts |= {
+            run_id: f"Its fork, run {fork}, failed: {reasons[fork]}"
+            for run_id, needed in forks.items()
+            for fork in needed
+            if fork in reasons
+        }
+        return None
+
     def _train(
-        self, plan: Plan, *, more_follows: bool = False, are_trunks: bool = False
+        self,
+        plan: Plan,
+        *,
+        more_follows: bool = False,
+        follows_all: bool = False,
+        are_trunks: bool = False,
     ) -> _Trained:
         """Train those runs of `plan` that are not done.
 
         Args:
             plan: the runs.
-            more_follows: the sweep is not finished with them: more are planned once all are done.
+            more_follows: the sweep is not finished with them: more are trained once all have ended.
+            follows_all: and that only if none has failed.
             are_trunks: no report is on them, and their state stays.
         """
         store, command = self.store, self.command
@@ -520,11 +560,11 @@ class _Trainer:
         # A result means nothing without its spec, which may be damaged.
         store.for_each(lambda run_id: store.write_spec(specs[run_id]), sorted(done))
         if command.execution.retry_failed:
-            store.for_each(store.clear_error, sorted(failed))
-            failed = set()
-        for run_id in self._without_trunk.keys() & plan.run_ids:
+            store.for_each(store.clear_error, sorted(failed - self._tried))
+            failed &= self._tried
+        for run_id in self._without_parts.keys() & plan.run_ids:
             store.write_spec(specs[run_id])
-            store.write_error(run_id, self._without_trunk[run_id])
+            store.write_error(run_id, self._without_parts[run_id])
             failed.add(run_id)
         to_train = plan.without(done | failed)
         cost = expected_cost(command, to_train, store, self.slots)
@@ -543,7 +583,7 @@ class _Trainer:
         has_ended = True
         if to_train:
             has_ended = self._launch(
-                command, plan, progress, journal, more_follows=more_follows, are_trunks=are_trunks
+                command, plan, progress, journal, more_follows=more_follows, follows_all=follows_all
             )
         return _Trained(plan, progress, journal, was_stopped=not has_ended)
 
@@ -555,7 +595,7 @@ class _Trainer:
         journal: Journal,
         *,
         more_follows: bool,
-        are_trunks: bool,
+        follows_all: bool,
     ) -> bool:
         """Prepare the data and launch.
 
@@ -603,7 +643,7 @@ class _Trainer:
         self.seconds_trained += progress.seconds_trained
         self.slots = progress.slots
         snapshot = progress.snapshot()
-        goes_on = more_follows and snapshot.is_over and (are_trunks or not progress.failed)
+        goes_on = more_follows and snapshot.is_over and not (follows_all and progress.failed)
         if not goes_on:
             session.leave()
         journal.status(snapshot, "running" if goes_on else end_state(snapshot), now=True)

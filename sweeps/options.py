@@ -38,6 +38,7 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "baselines": ("baselines", bool),
     "refine": ("refine", int),
     "fork_at": ("fork_at", float),
+    "mixes": ("mixes", int),
     "primary": ("primary", tuple[str, ...]),
     "tuned_from": ("tuned_from", str),
     "architectures": ("network.architecture", None),
@@ -52,6 +53,7 @@ FLAGS_ONLY = {
     "seed": "--seeds N (0 to N-1)",
     "trunk": "--fork-at",
     "forked_after": "--fork-at",
+    "mixed_between": "--mixes",
     "numerics_version": "the release of the code",
 }
 """Fields that --set and the YAML file do not take -> what sets them."""
@@ -220,6 +222,12 @@ def make_parser(
         metavar="SHARE",
         help="of the epochs: until then one training at equal priorities serves all priorities",
     )
+    what(
+        "--mixes",
+        type=int,
+        metavar="N",
+        help="with --fork-at: N networks between neighbouring forks, mixed and not trained",
+    )
     what("--seeds", type=int, metavar="N", help="seeds 0 to N-1")
     what("--epochs", type=int, metavar="N")
     what("--dataset", metavar="NAME")
@@ -364,6 +372,10 @@ def parse_command(
     if "tuned_from" in flags:
         grid, how = _tuned_grid(grid, given.store, flags["tuned_from"])
         notes = (*notes, *how)
+    if grid.mixes and given.keep == "none":
+        raise UsageError(
+            "Expected --keep final or all with --mixes, got none: the forks' weights are mixed."
+        )
     execution = replace(
         execution_of(given), local_data=_absolute(given.local_data), pack=_pack(given.pack)
     )
@@ -446,6 +458,7 @@ def _asked_grid(
         axes={**table.axes, **axes},
         baselines=flags.get("baselines", table.baselines),
         fork_at=flags.get("fork_at", table.fork_at),
+        mixes=flags.get("mixes", table.mixes),
         primary=flags.get("primary", table.primary),
     )
     check_grid(grid)

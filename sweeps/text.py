@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from mtl.spec import Spec
+from mtl.spec import RunSpec, Spec
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
 
-_NAMED = ("method", "tasks", "priorities", "seed")
+_NAMED = ("method", "tasks", "priorities", "seed", "mixed_between")
 
 _EXCEPTION = re.compile(r"((?:\w+\.)+)(\w+: )")
 """How a traceback's last line begins, unless the exception is one of Python's own."""
@@ -56,6 +56,12 @@ def priorities_text(spec: Spec) -> str:
     return "-" if spec.priorities is None else " / ".join(f"{p:.3g}" for p in spec.priorities)
 
 
+def method_text(spec: Spec) -> str:
+    """Return the method, and whether the run is mixed and not trained: `lsb, mixed`."""
+    is_mixed = isinstance(spec, RunSpec) and spec.is_mixed
+    return f"{spec.method}, mixed" if is_mixed else spec.method
+
+
 def run_text(spec: Spec, varies: Iterable[str] = ()) -> str:
     """Return what tells a run from its neighbours in a few words.
 
@@ -71,7 +77,7 @@ def run_text(spec: Spec, varies: Iterable[str] = ()) -> str:
         for name, value in fields.items()
         if value is not None
     )
-    return f"{spec.method}, {tasks}, seed {spec.seed}{others}"
+    return f"{method_text(spec)}, {tasks}, seed {spec.seed}{others}"
 
 
 def _field(spec: Spec, dotted: str) -> Any:
@@ -83,7 +89,7 @@ def _field(spec: Spec, dotted: str) -> Any:
 
 def run_label(run_id: str, spec: Spec) -> str:
     """Return a run's name where there is room for one line: id, method, priorities and seed."""
-    return f"{run_id} {spec.method} {priorities_text(spec)} seed {spec.seed}"
+    return f"{run_id} {method_text(spec)} {priorities_text(spec)} seed {spec.seed}"
 
 
 def failure_sentence(error: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,8 @@ from analysis.load.axes import NONE, Axis, priority_texts
 from analysis.load.groups import common_fields
 from analysis.load.matched import Settings, by_arm, matched_runs
 from analysis.load.metrics import Declared
-from analysis.load.runs import STATES, Baselines, Loaded, RunState
+from analysis.load.priorities import PRIORITY_PREFIX
+from analysis.load.runs import STATES, Baselines, Loaded, RunState, trained_arm
 from analysis.load.text import counted
 from mtl.spec.strict import flat
 
@@ -127,11 +129,24 @@ class Findings:
     """Of single-task runs under the same settings; maybe empty."""
     declared: Declared = field(default_factory=dict)
     """What the runs say of the metrics of each task."""
+    mixed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Usable networks that are mixed and not trained, as `Loaded.mixed`; in no other value."""
+    mixed_points: tuple[OperatingPoint, ...] = ()
+    """Of these; nondominated among themselves."""
 
     @functools.cached_property
     def arms(self) -> tuple[str, ...]:
-        """Return every arm that was asked for, in plan order; it fixes colour and marker."""
-        return tuple(dict.fromkeys(state.arm for state in self.states if state.arm is not None))
+        """Return every arm that was asked for, in plan order; it fixes colour and marker.
+
+        Mixed networks are drawn as those of their forks' arm.
+        """
+        arms = (trained_arm(state.arm) for state in self.states if state.arm is not None)
+        return tuple(dict.fromkeys(arms))
+
+    @property
+    def networks(self) -> pd.DataFrame:
+        """Return the usable runs, trained and mixed, of which one may choose a network."""
+        return self.runs if self.mixed.empty else pd.concat([self.runs, self.mixed])
 
     def shown_priorities(self, priorities: tuple[float, ...] | None, *, empty: str = NONE) -> str:
         """Return priorities as all of this report writes them; `empty` for None."""
@@ -168,16 +183,17 @@ def find(
     compared.
     """
     common = common_fields(loaded.fields, tuned)
-    excluded = unusable(loaded.runs, axes) if not loaded.runs.empty else {}
+    excluded: dict[str, str] = {}
+    for held in (loaded.runs, loaded.mixed):
+        excluded |= {} if held.empty else unusable(held, axes)
     states = tuple(
         replace(state, state="excluded", reason=excluded[state.run_id])
         if state.run_id in excluded
         else state
         for state in loaded.states
     )
-    runs = loaded.runs
-    if excluded:
-        runs = runs[~runs["run_id"].isin(list(excluded))].reset_index(drop=True)
+    runs, mixed = (_without(held, excluded) for held in (loaded.runs, loaded.mixed))
+    mixed = _nearest_forks(mixed)
     recorded = _recorded(loaded.manifests)
     notes = [
         *loaded.notes,
@@ -225,7 +241,29 @@ def find(
         tuned=tuple(tuned),
         baselines=loaded.baselines,
         declared=loaded.declared,
+        mixed=mixed,
+        mixed_points=operating_points(mixed, axes),
     )
+
+
+def _without(runs: pd.DataFrame, excluded: Mapping[str, str]) -> pd.DataFrame:
+    if runs.empty or not excluded:
+        return runs
+    return runs[~runs["run_id"].isin(list(excluded))].reset_index(drop=True)
+
+
+def _nearest_forks(mixed: pd.DataFrame) -> pd.DataFrame:
+    """Return mixed runs, at the same priorities and seed that of the forks nearest to each other.
+
+    Two sweeps may mix the same priorities of different forks.
+    """
+    if mixed.empty:
+        return mixed
+    apart = mixed["mixed_between"].map(lambda ends: round(math.dist(*ends), 9))
+    priorities = [str(name) for name in mixed if str(name).startswith(PRIORITY_PREFIX)]
+    nearest_first = mixed.loc[apart.sort_values(kind="stable").index]
+    kept = nearest_first.drop_duplicates(["arm", "seed", *priorities])
+    return kept.sort_index().reset_index(drop=True)
 
 
 def _tuned_apart(loaded: Loaded, tuned: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ from analysis.load.matched import by_point, shared_seeds, validation_columns
 from analysis.load.metrics import known_columns, ranked_columns
 from analysis.load.priorities import Priorities, nearest_to_equal, settings_of
 from analysis.load.run_files import RunFiles
-from analysis.load.runs import Loaded
+from analysis.load.runs import Loaded, trained_arm
 from analysis.load.trials import RankedMetric
 
 COST_COLUMNS = ("num_parameters", "forward_flops", "peak_memory_bytes", "peak_device_bytes")
@@ -148,7 +148,7 @@ def compare_settings(
         files: where epoch records are read.
     """
     setting_of = {i: k for k, group in enumerate(family.groups) for i in group.run_ids}
-    arms = tuple(dict.fromkeys(s.arm for s in loaded.states if s.arm is not None))
+    arms = tuple(dict.fromkeys(trained_arm(s.arm) for s in loaded.states if s.arm is not None))
     notes = list(loaded.notes)
     runs = loaded.runs
     if not runs.empty:

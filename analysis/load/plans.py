@@ -17,6 +17,7 @@ COMPARED = (
     "priorities",
     "seed",
     "trunk",
+    "mixed_between",
     "method_options",
     "period_epochs",
     "period_steps",

@@ -33,6 +33,9 @@ COSTS = (
 )  # fmt: skip
 """Columns of what a run took, from its manifest; of older releases some have no value."""
 
+MIXED = ", mixed"
+"""After the arm of forks, for networks that are mixed of them and not trained."""
+
 State = states.State | Literal["excluded"]
 STATES = {
     **states.STATES,
@@ -53,7 +56,8 @@ class RunState:
     reason: str = ""
     """Why it is not done, in words; empty for done runs."""
     arm: str | None = None
-    """Method, with the options by which its runs differ; None if the spec cannot be read."""
+    """Method, with the options by which its runs differ, and `MIXED`; None if the spec cannot be
+    read."""
     priorities: tuple[float, ...] | None = None
     seed: int | None = None
 
@@ -67,10 +71,10 @@ class Loaded:
     declared: Declared
     """What the runs say of the metrics of each task."""
     runs: pd.DataFrame
-    """One row a done run: run_id, method, arm, architecture and encoder or the params of a training
-    function of one's own, seed, epochs,
-    `priority_<task>`, method options, `<task>_<metric>` on the test split and
-    `validation_<task>_<metric>` on the validation split (NaN where absent), `COSTS`."""
+    """One row a done run that was trained: run_id, method, arm, architecture and encoder or the
+    params of a training function of one's own, seed, epochs, `priority_<task>`, method options,
+    `<task>_<metric>` on the test split and `validation_<task>_<metric>` on the validation split
+    (NaN where absent), `COSTS`."""
     states: tuple[RunState, ...]
     """Every run asked for, in the order of the plan."""
     fields: Mapping[str, Mapping[str, Any]]
@@ -83,6 +87,9 @@ class Loaded:
     """Sentences that the reader must see."""
     baselines: Baselines = field(default_factory=dict)
     """See `analysis.load.baselines`."""
+    mixed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """As `runs`, of networks mixed of two forks, with `mixed_between` (the forks' priorities) and
+    `mix`. Apart, so that nothing counts them as trained."""
 
     def axes(
         self, metrics: Mapping[str, str] | None = None, *, paper_scaling: bool = False
@@ -138,6 +145,8 @@ def load_stores(
         found.append(min(runs, key=lambda r: (_PRECEDENCE.index(r.state), r.spec is None)))
     with_spec = {run.run_id: run.spec for run in found if run.spec is not None}
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
+    mixed = {i for i, spec in with_spec.items() if isinstance(spec, RunSpec) and spec.is_mixed}
+    arms |= {run_id: mixed_arm(arms[run_id]) for run_id in mixed}
     done = [run for run in found if run.state == "done"]
     first = next(iter(with_spec.values()), None)
     tasks = () if first is None else first.tasks
@@ -153,7 +162,8 @@ def load_stores(
     return Loaded(
         tasks=tasks,
         declared=declared,
-        runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done]),
+        runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id not in mixed]),
+        mixed=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id in mixed]),
         states=tuple(_state(run, arms.get(run.run_id), unclear) for run in found),
         fields={run.run_id: with_spec[run.run_id].fields() for run in done},
         manifests=manifests,
@@ -183,6 +193,9 @@ def _row(run: StoredRun, arm: str) -> dict[str, Any]:
     network = {}
     if isinstance(spec, RunSpec):
         network = {"architecture": spec.network.architecture, "encoder": spec.network.encoder}
+    made: dict[str, Any] = {}
+    if isinstance(spec, RunSpec) and spec.is_mixed:
+        made = {"mixed_between": spec.mixed_between, "mix": spec.mix}
     row = {
         "run_id": run.run_id,
         "method": spec.method,
@@ -190,6 +203,7 @@ def _row(run: StoredRun, arm: str) -> dict[str, Any]:
         **network,
         "seed": spec.seed,
         "epochs": result.epochs,
+        **made,
         "selection": result.selection,
         **priority_values(spec.priorities, spec.tasks),
         **spec.method_settings,
@@ -222,6 +236,16 @@ def arm_names(methods: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str,
         ]
         names[run_id] = f"{method} ({', '.join(varying)})" if varying else method
     return names
+
+
+def mixed_arm(arm: str) -> str:
+    """Return the arm of networks that are mixed of an arm's forks."""
+    return f"{arm}{MIXED}"
+
+
+def trained_arm(arm: str) -> str:
+    """Return the arm whose forks were mixed; of an arm of trained runs itself."""
+    return arm.removesuffix(MIXED)
 
 
 def _metric_columns(metrics: SplitMetrics, split: str = SPLIT) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ from typing import Literal
 from analysis.compute.findings import Findings
 from analysis.compute.fronts import OperatingPoint
 from analysis.load.axes import Axis
+from analysis.load.runs import trained_arm
 from analysis.load.text import no_width
 from analysis.render.panels import Area, Key, Style
 
@@ -14,8 +15,12 @@ ROOM = 0.08
 
 
 def style_of(findings: Findings, arm: str) -> Style:
-    """Return how an arm is drawn everywhere in a report."""
-    return Style(findings.arms.index(arm))
+    """Return how an arm is drawn everywhere in a report.
+
+    Mixed networks have their forks' colour, and a marker of their own.
+    """
+    number = findings.arms.index(trained_arm(arm))
+    return Style(number) if arm in findings.arms else Style(number, -1 - number)
 
 
 def legend_of(

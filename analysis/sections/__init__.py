@@ -8,6 +8,7 @@ from analysis.render.section import Section
 from analysis.sections.attainment import attainment
 from analysis.sections.budget import compute_budget
 from analysis.sections.controllability import controllability
+from analysis.sections.dial import dial_section
 from analysis.sections.dominance import dominance
 from analysis.sections.error_maps import error_map_section
 from analysis.sections.fitted import fitted_section
@@ -40,6 +41,7 @@ SECTIONS: tuple[MakeSection, ...] = (
     compute_budget,
     controllability,
     fitted_section,
+    dial_section,
     many_tasks,
     method_ranks,
     trend_section,

@@ -14,7 +14,7 @@ from analysis.load.axes import Axis, priority_texts, signs
 from analysis.load.matched import ArmRuns, arm_runs
 from analysis.load.priorities import Priorities
 from analysis.load.run_files import RunFiles
-from analysis.load.runs import SPLIT
+from analysis.load.runs import SPLIT, mixed_arm, trained_arm
 from analysis.render.figure_parts import (
     axis_limits,
     axis_title,
@@ -99,10 +99,16 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
     return tuple(_figure(findings, banded, pair) for pair in pairs)
 
 
+def _is_one_line(findings: Findings) -> bool:
+    """Return whether the priorities of mixed networks are one line, as those of two tasks are."""
+    return len(findings.axes) == 2
+
+
 def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]) -> Figure:
     plane = Plane(findings, pair)
     x, y = plane.axes
     arms = [arm for arm in findings.arms if plane.of(arm)]
+    mixed = [arm for arm in map(mixed_arm, arms) if plane.of(arm)]
     bands = [(runs, band) for runs in banded if (band := plane.band(runs))]
     medians = [median for _, (_, median) in bands if median is not None]
     limits = plane.limits()
@@ -117,10 +123,12 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
             xs, ys = zip(*corners, strict=True)
             style, name = style_of(findings, arm), f"{arm}, nondominated"
             marks.append(Line(xs, ys, style.colour, style.dash, name, opacity=0.75))
-    marks += [*medians, *arrows, *map(plane.means, arms)]
+    marks += filter(None, map(plane.mixed_front, mixed))
+    marks += [*medians, *arrows, *map(plane.means, (*arms, *mixed))]
     name = f"operating_points_{x.task}_{y.task}"
     scales = (Scale(axis_title(x), limits[0]), Scale(axis_title(y), limits[1]))
     fronts = [arm for arm in arms if len(plane.of(arm)) > 1]
+    fronts += mixed if _is_one_line(findings) else []
     return Figure(
         name=name,
         title=f"{x.task.capitalize()} against {y.task}",
@@ -128,7 +136,8 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
         panels=(labelled(Panel(name, *scales, tuple(marks)), plane.labels()),),
         caption=_caption(findings, [runs for runs, _ in bands], bool(medians), bool(arrows)),
         legend=tuple(
-            Key(arm, style_of(findings, arm), "both" if arm in fronts else "point") for arm in arms
+            Key(arm, style_of(findings, arm), "both" if arm in fronts else "point")
+            for arm in (*arms, *mixed)
         ),
     )
 
@@ -147,8 +156,9 @@ class Plane:
         return self.findings.axes[first], self.findings.axes[second]
 
     def of(self, arm: str) -> list[OperatingPoint]:
-        """Return the operating points of a method."""
-        return [point for point in self.findings.points if point.arm == arm]
+        """Return the operating points of a method, or of its mixed networks."""
+        points = (*self.findings.points, *self.findings.mixed_points)
+        return [point for point in points if point.arm == arm]
 
     def shown(self, values: Iterable[Sequence[float]]) -> list[Place]:
         """Return (x, y) of rows with a value for each of the two axes, in metric units."""
@@ -184,6 +194,17 @@ class Plane:
         errors = tuple(zip(*deviations, strict=True))
         hover = tuple(point_text(self.findings, point) for point in mine)
         return Points(xs, ys, style_of(self.findings, arm), arm, hover, 11, 1.0, *errors)
+
+    def mixed_front(self, arm: str) -> Line | None:
+        """Return the line through mixed networks and their forks by priority, with two tasks."""
+        if not _is_one_line(self.findings):
+            return None
+        points = [*self.of(trained_arm(arm)), *self.of(arm)]
+        ordered = sorted(points, key=lambda point: point.priorities or ())
+        xs, ys = zip(*map(self.place, ordered), strict=True)
+        style = style_of(self.findings, arm)
+        name = f"{trained_arm(arm)}, forks and mixed"
+        return Line(xs, ys, style.colour, style.dash, name, width=1.1, opacity=0.8)
 
     def staircase(self, arm: str) -> list[Place]:
         """Return a method's staircase; empty for a single point."""
@@ -262,7 +283,7 @@ class Plane:
         limits = []
         for axis, k in zip(self.axes, self.pair, strict=True):
             values = self.findings.runs[axis.column].tolist()
-            for point in self.findings.points:
+            for point in (*self.findings.points, *self.findings.mixed_points):
                 sd = point.sds[k] or 0.0
                 values += [point.means[k] - sd, point.means[k] + sd]
             values += self.references(axis).values()
@@ -321,7 +342,7 @@ class Plane:
     def alt(self) -> str:
         """Return what the figure shows, for those who cannot see it."""
         parts = []
-        for arm in self.findings.arms:
+        for arm in (*self.findings.arms, *map(mixed_arm, self.findings.arms)):
             mine = self.of(arm)
             if mine:
                 named = zip(self.pair, self.axes, strict=True)
@@ -352,6 +373,15 @@ def _caption(
         parts.append("Dotted steps: what half of the seeds attain.")
     if has_arrows:
         parts.append("Arrows: from fixed to lsb at the same priorities.")
+    if findings.mixed_points:
+        parts.append(
+            "Mixed: networks with a mean of two forks' weights, not trained; means over seeds."
+        )
+    if findings.mixed_points and _is_one_line(findings):
+        parts.append(
+            "Thin lines: forks and mixed networks by priority. Each mix between has a network, but "
+            "only those with a marker were measured."
+        )
     if findings.prior:
         parts.append(
             "Dotted lines: the image-independent baseline (at each pixel the median value, mean "

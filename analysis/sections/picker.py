@@ -32,11 +32,14 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     if not findings.points or not axes:
         return None
     tasks = [axis.task for axis in axes]
-    split, columns = VALIDATION, validation_columns(findings.runs, axes)
+    networks = findings.networks
+    split, columns = VALIDATION, validation_columns(networks, axes)
     if not columns:
         split, columns = SPLIT, [axis.column for axis in axes]
-    held = candidates(by_point(findings.runs, tasks, columns), axes, findings.arms)
-    by_key: dict[Key, OperatingPoint] = {(p.arm, p.priorities): p for p in findings.points}
+    held = candidates(by_point(networks, tasks, columns), axes, findings.arms)
+    by_key: dict[Key, OperatingPoint] = {
+        (p.arm, p.priorities): p for p in (*findings.points, *findings.mixed_points)
+    }
     points = [by_key[key] for key in held.keys]
     choice, knee_index = choice_at_equal_weights(held), knee(held.losses)
     default, knee_point = points[choice.index], None if knee_index is None else points[knee_index]
@@ -112,7 +115,12 @@ def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) 
         f"{how} {len(held.offered)} of {len(held.keys)} operating points can be chosen; the others "
         "are dominated there. This finds a network to use; it is no comparison of methods."
     ]
-    counts = {point.n for point in findings.points}
+    if findings.mixed_points:
+        caveats.append(
+            "Points called mixed are networks between two forks: their weights are a mean of the "
+            "forks', and they were measured as all others, but not trained."
+        )
+    counts = {point.n for point in (*findings.points, *findings.mixed_points)}
     if counts == {2}:
         caveats.append(
             "With two seeds the share of agreeing resamples is rather too high: in a simulation it "
@@ -188,7 +196,7 @@ def _points_data(
     findings: Findings, held: Candidates, points: Sequence[OperatingPoint], files: RunFiles
 ) -> list[dict[str, Any]]:
     """Return what the page's script needs of each point that can be chosen."""
-    ids = ids_by_point(findings.runs, [axis.task for axis in findings.axes])
+    ids = ids_by_point(findings.networks, [axis.task for axis in findings.axes])
     # Object storage is asked too slowly: the command itself says where a network is missing.
     can_look = all(store.is_local for store in files.stores)
     data = []

@@ -157,7 +157,20 @@ def _forked(findings: Findings) -> list[str]:
     return [
         f"Forked runs: until epoch {after} of {findings.provenance.common['epochs']} one training "
         "at equal priorities served all priorities of a method and seed. A front of whole "
-        "trainings may lie elsewhere."
+        "trainings may lie elsewhere.",
+        *_mixed(findings),
+    ]
+
+
+def _mixed(findings: Findings) -> list[str]:
+    """Say that some networks were mixed and not trained, where they were."""
+    number = len(findings.mixed_points)
+    if not number:
+        return []
+    points = counted(number, "point is", "points are")
+    return [
+        f"{points} of networks mixed between forks and not trained: labelled so, and in no "
+        "comparison."
     ]
 
 

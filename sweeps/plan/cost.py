@@ -36,6 +36,8 @@ OBSERVED_MARGIN = 0.1
 """Share by which the range of earlier runs is widened on both sides."""
 PROBE_MARGIN = 0.15
 """Share by which the range from timed steps is wide on both sides."""
+MIXED_EPOCHS = 1 / 3
+"""Epochs that take as long as mixing two networks: a forward pass alone of the training images."""
 BYTES_PER_PARAMETER = 4
 TRAINING_COPIES = 3
 """A checkpoint of a running run holds each parameter and AdamW's two moments."""
@@ -171,7 +173,8 @@ def _observed(
 ) -> dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]]:
     """Return finished runs with their manifests, by `rate_key`.
 
-    Networks that another number of processes trained together do not count, nor runs that were
+    Networks that another number of processes trained together do not count, nor mixed ones, nor
+    runs that were
     begun by another number of processes, or packed with others, than they were ended. Runs
     whose files cannot be read count as absent: an estimate is no place to fail.
     """
@@ -185,8 +188,8 @@ def _observed(
             break
     by_kind: dict[tuple[Any, ...], list[tuple[Spec, Mapping[str, Any]]]] = {}
     for spec, manifest in found[:MAX_RUNS_READ]:
-        is_asked = _of_execution(manifest, "processes") == num_ranks and not _is_mixed(manifest)
-        if isinstance(spec, OwnSpec) or is_asked:
+        is_asked = _of_execution(manifest, "processes") == num_ranks and not _is_uneven(manifest)
+        if isinstance(spec, OwnSpec) or (is_asked and not spec.is_mixed):
             by_kind.setdefault(rate_key(spec), []).append((spec, manifest))
     return by_kind
 
@@ -219,7 +222,7 @@ def was_packed(manifest: Mapping[str, Any]) -> bool:
     return _of_execution(manifest, "packed") > 1
 
 
-def _is_mixed(manifest: Mapping[str, Any]) -> bool:
+def _is_uneven(manifest: Mapping[str, Any]) -> bool:
     """Return whether a run's seconds add up what differs: of several processes, shares, whole."""
     earlier = manifest.get("earlier_executions")
     return any(
@@ -264,8 +267,11 @@ def observed_rates(
     return rates
 
 
-def _num_images(spec: Spec) -> int:
-    return 1 if isinstance(spec, OwnSpec) else spec.own_epochs * spec.data.num_train
+def _num_images(spec: Spec) -> float:
+    """Return the training images that a run sees; 1 for a function of one's own."""
+    if isinstance(spec, OwnSpec):
+        return 1
+    return spec.data.num_train * (MIXED_EPOCHS if spec.is_mixed else spec.own_epochs)
 
 
 def observed_memory(store: Store, specs: Iterable[Spec], pack: int = 1, num_ranks: int = 1) -> int:

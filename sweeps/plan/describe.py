@@ -10,7 +10,7 @@ from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
 from sweeps.plan.packs import Pack, at_a_time
-from sweeps.text import counted, duration_range, priorities_text, size
+from sweeps.text import counted, duration_range, method_text, priorities_text, size
 
 MAX_ROWS = 40
 """Runs listed for people; --json lists all."""
@@ -55,10 +55,11 @@ def refinement_note(num_points: int, num_runs: int) -> str:
 
 def plan_notes(plan: Plan) -> list[str]:
     """Return what a user should know of the methods of a plan."""
-    short, in_parts = 0, set()
+    short, in_parts, num_mixed = 0, set(), 0
     for spec in plan.specs:
         if isinstance(spec, OwnSpec):
             continue
+        num_mixed += spec.is_mixed
         if spec.method == "lsb" and _num_periods(spec) < FIRST_PERIOD_WITH_RATE:
             short = max(short, spec.epochs)
         if spec.micro_batches > 1 and needs_of(spec.method).needs_gradients:
@@ -71,6 +72,11 @@ def plan_notes(plan: Plan) -> list[str]:
         notes.append(
             f"An increase rate acts from period {FIRST_PERIOD_WITH_RATE} on: runs of "
             f"{counted(short, 'epoch')} are alike at every rate."
+        )
+    if num_mixed:
+        notes.append(
+            f"{num_mixed:,} of the runs are mixed, networks between two forks: they train no "
+            "epochs, and take a pass over the training images and an evaluation each."
         )
     compared = comparisons_of(plan)
     return [*notes, *(compared.to_text() if compared is not None else [])]
@@ -117,15 +123,17 @@ def expected_text(cost: Estimate, slots: int, pack: Pack = 1, at_most: str = "")
 
 def runs_text(plan: Plan, done: Collection[str], failed: Collection[str]) -> str:
     """Return a table of the runs."""
-    columns = {"tasks", "method", "priorities", "seed", "epochs"}
+    columns = {"tasks", "method", "priorities", "seed", "epochs", "mixed_between"}
     varies = [name for name in plan.varies if name not in columns]
     rows = [["run", "tasks", "method", "priorities", "seed", "epochs", "state", "varies"]]
     for run_id, spec in list(plan.runs.items())[:MAX_ROWS]:
         state = "done" if run_id in done else "failed" if run_id in failed else "to do"
         held = spec_fields(spec)
         values = " ".join(f"{name}={held[name]}" for name in varies if name in held)
-        settings = (" ".join(spec.tasks), spec.method, priorities_text(spec))
-        rows.append([run_id, *settings, str(spec.seed), str(spec.epochs or "-"), state, values])
+        settings = (" ".join(spec.tasks), method_text(spec), priorities_text(spec))
+        is_mixed = isinstance(spec, RunSpec) and spec.is_mixed
+        epochs = "-" if is_mixed else str(spec.epochs or "-")
+        rows.append([run_id, *settings, str(spec.seed), epochs, state, values])
     if not varies:
         rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -14,7 +14,7 @@ from typing import Any
 from mtl.errors import UsageError
 from mtl.spec import OwnSpec, RunSpec, Spec
 from mtl.spec.methods import METHODS
-from mtl.spec.strict import checked_name, convert, parse_yaml
+from mtl.spec.strict import checked_name, convert, parse_yaml, plain
 
 MAPPINGS: tuple[str, ...] = ("method_options", "loss_units")
 """Fields of RunSpec that map names to numbers; `loss_units.depth` addresses one entry."""
@@ -135,7 +135,5 @@ def varying_fields(specs: Sequence[Spec]) -> dict[str, list[Any]]:
             if dotted != "trunk":
                 seen.setdefault(dotted, {})[value] = None
     return {
-        dotted: [list(v) if isinstance(v, tuple) else v for v in values]
-        for dotted, values in seen.items()
-        if len(values) > 1
+        dotted: [plain(v) for v in values] for dotted, values in seen.items() if len(values) > 1
     }

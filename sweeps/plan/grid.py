@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from mtl.errors import UsageError
-from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities, forked, trunk_of
+from mtl.spec import PERIOD_FIELDS, RunSpec, Spec, equal_priorities, forked, mixed, trunk_of
 from mtl.spec.methods import METHODS, check_method, needs_of
 from mtl.spec.sections import SHARING_NOTHING, TASKS, NetworkSpec
 from mtl.spec.tasks import check_task
 from sweeps.plan.fields import nested, varying_fields
-from sweeps.plan.lattice import Point, coarse_to_fine, simplex_lattice
+from sweeps.plan.lattice import Point, coarse_to_fine, neighbours, simplex_lattice
 
 ARCHITECTURE_FIELD = "network.architecture"
 CROSS_STITCH_FIELD = "network.cross_stitch_own_share"
@@ -126,6 +126,8 @@ class Grid:
     fork_at: float | None = None
     """Share of the epochs after which runs with priorities are forked from a trunk at equal ones,
     which those of a method and seed have in common; None: every run is trained from its start."""
+    mixes: int = 0
+    """Networks at equal steps between neighbouring forks, whose weights they mix: no training."""
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
     primary: tuple[str, ...] | None = None
@@ -168,6 +170,8 @@ def baseline_grid(grid: Grid) -> Grid:
 def grid_specs(grid: Grid) -> list[RunSpec]:
     """Return the runs of a grid, coarse to fine, the baselines of each seed after its others.
 
+    Mixed runs follow after all others, as they take the weights of these.
+
     A method that takes no priorities appears once a seed; an option of a method, or a loss unit
     of a task, is an axis of those runs alone that know it.
 
@@ -179,7 +183,22 @@ def grid_specs(grid: Grid) -> list[RunSpec]:
     if grid.baselines:
         specs += _combinations(baseline_grid(grid))
         specs.sort(key=lambda spec: spec.seed)
-    return specs
+    return [*specs, *_mixed_between(specs, grid.mixes)]
+
+
+def _mixed_between(specs: Iterable[RunSpec], number: int) -> list[RunSpec]:
+    """Return so many runs between each pair of neighbouring forks, seed 0 before seed 1."""
+    fronts: dict[str, dict[Point, RunSpec]] = {}
+    for spec in specs if number else ():
+        if spec.trunk is not None and spec.priorities is not None:
+            front = replace(spec, priorities=None).run_id()
+            fronts.setdefault(front, {})[spec.priorities] = spec
+    return [
+        mixed(front[first], front[second], step / (number + 1))
+        for front in fronts.values()
+        for first, second in neighbours(front)
+        for step in range(1, number + 1)
+    ]
 
 
 def _combinations(grid: Grid) -> list[RunSpec]:
@@ -225,10 +244,10 @@ def _fork(spec: RunSpec, share: float) -> RunSpec:
 
 
 def trunks_of(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """Return the distinct trunks that forked runs go on from, in order."""
+    """Return the distinct trunks that forked runs go on from, in order; mixed runs need none."""
     found: dict[str, RunSpec] = {}
     for spec in specs:
-        if spec.trunk is not None and spec.trunk not in found:
+        if spec.trunk is not None and not spec.is_mixed and spec.trunk not in found:
             assert spec.forked_after is not None
             found[spec.trunk] = trunk_of(spec, spec.forked_after)
     return list(found.values())
@@ -337,6 +356,13 @@ def check_grid(grid: Grid) -> None:
             raise UsageError(f"Expected runs of {' '.join(tasks)}, got none. {reasons}")
     if grid.fork_at is not None and not 0 < grid.fork_at < 1:
         raise UsageError(f"Expected --fork-at between 0 and 1, got {grid.fork_at:g}.")
+    if grid.mixes < 0:
+        raise UsageError(f"Expected --mixes of 0 or more, got {grid.mixes}.")
+    if grid.mixes and grid.fork_at is None:
+        raise UsageError(
+            f"Expected --fork-at with --mixes {grid.mixes}, got none: networks are mixed between "
+            "forks of one trunk, as no good ones lie between others."
+        )
     num_runs = _num_runs(grid)
     if num_runs > MAX_RUNS:
         raise UsageError(
@@ -379,7 +405,12 @@ def _num_runs(grid: Grid) -> int:
     methods = [needs_of(method) for method in grid.methods]
     num_takers = sum(method.takes_priorities for method in methods)
     num_points = (_num_points(grid, len(tasks)) for tasks in grid.task_sets)
-    per_seed = sum(num_takers * points + len(methods) - num_takers for points in num_points)
+    # Of a lattice's point at most so many neighbours come after it.
+    num_mixed = (grid.mixes * math.comb(len(tasks), 2) for tasks in grid.task_sets)
+    per_seed = sum(
+        num_takers * points * (1 + more) + len(methods) - num_takers
+        for points, more in zip(num_points, num_mixed, strict=True)
+    )
     num_baselines = _num_runs(baseline_grid(grid)) if grid.baselines else 0
     return grid.seeds * num_values * per_seed + num_baselines
 

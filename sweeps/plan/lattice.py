@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Point = tuple[float, ...]
 """One number a task; they sum to 1."""
+DISTANCE_DIGITS = 9
+"""To which distances are compared, so that rounding tells no two apart."""
 
 
 def simplex_lattice(num_tasks: int, divisions: int, interior: bool = True) -> tuple[Point, ...]:
@@ -85,5 +87,21 @@ def coarse_to_fine(points: Iterable[Point]) -> tuple[Point, ...]:
     return tuple(remaining[i] for i in order)
 
 
+def neighbours(points: Iterable[Point]) -> list[tuple[Point, Point]]:
+    """Return the pairs of distinct points that lie beside each other, the first in sorted order.
+
+    Of two tasks these follow each other on their line; of more they are the pairs at the least
+    distance, which on the lattice have one division moved from one task to another.
+    """
+    held = sorted(set(points))
+    if not held or len(held[0]) <= 2:
+        return list(itertools.pairwise(held))
+    distances = {
+        pair: round(math.dist(*pair), DISTANCE_DIGITS) for pair in itertools.combinations(held, 2)
+    }
+    least = min(distances.values(), default=0.0)
+    return [pair for pair, distance in distances.items() if distance == least]
+
+
 def _squared_distances(coordinates: "np.ndarray", point: "np.ndarray") -> "np.ndarray":
-    return ((coordinates - point) ** 2).sum(axis=1).round(9)
+    return ((coordinates - point) ** 2).sum(axis=1).round(DISTANCE_DIGITS)

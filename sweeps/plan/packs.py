@@ -36,8 +36,8 @@ def packs_of(
     Args:
         run_ids: what is to be trained, in the order of the plan.
         runs: run id -> spec.
-        sizes: step key -> members of a pack at most; kinds of runs that are left out, and training
-            functions of one's own, are not packed.
+        sizes: step key -> members of a pack at most; kinds of runs that are left out, mixed ones
+            and training functions of one's own, are not packed.
         slots: trials side by side.
         alone: runs that are not packed.
     """
@@ -47,7 +47,7 @@ def packs_of(
     """Of what runs have in common -> the pack that the next of them joins."""
     for run_id in run_ids:
         spec, key, most = runs[run_id], None, 1
-        if isinstance(spec, RunSpec) and run_id not in alone:
+        if isinstance(spec, RunSpec) and not spec.is_mixed and run_id not in alone:
             key, most = pack_key(spec), min(share, sizes.get(step_key(spec), 1))
         pack = room.get(key)
         if key is None or pack is None or len(pack) >= most:

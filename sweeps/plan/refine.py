@@ -69,6 +69,11 @@ def check_refinable(grid: Grid, num_points: int) -> None:
             f"Expected a method that takes priorities for --refine, got "
             f"{' and '.join(grid.methods)}."
         )
+    if grid.mixes:
+        raise UsageError(
+            f"Expected --refine or --mixes, got {num_points} and {grid.mixes}: networks are mixed "
+            "between the priorities of a whole grid. Leave one out."
+        )
     if "priorities" in grid.axes:
         raise UsageError(
             "Expected --divisions for --refine, got priorities of your own. Leave them out."

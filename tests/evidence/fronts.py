@@ -48,11 +48,11 @@ class SideBySide:
 
 
 def done(store: Store) -> dict[str, RunSpec]:
-    """Return the finished runs of a store, the trunks of others left out."""
+    """Return the finished runs of a store, trunks of others and mixed networks left out."""
     specs = {run_id: store.spec(run_id) for run_id in store.run_ids() if store.result(run_id)}
     found = {run_id: spec for run_id, spec in specs.items() if isinstance(spec, RunSpec)}
     trunks = {spec.trunk for spec in found.values()}
-    return {run_id: spec for run_id, spec in found.items() if run_id not in trunks}
+    return {i: spec for i, spec in found.items() if i not in trunks and not spec.is_mixed}
 
 
 def epochs_of(specs: Iterable[RunSpec]) -> int:

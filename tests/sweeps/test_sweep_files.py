@@ -13,7 +13,7 @@ import pytest
 from mtl.spec.methods import METHODS, OWN_METHODS
 from mtl.spec.sections import TASKS
 from mtl.store import Store
-from sweeps import architectures, increase_rate, priority_grid, weighting_methods
+from sweeps import architectures, dial, increase_rate, priority_grid, weighting_methods
 from sweeps.options import parse_command
 from sweeps.plan import grid_specs, make_plan
 from sweeps.plan.presets import PRESETS
@@ -23,6 +23,7 @@ SWEEPS = {
     "increase_rate": increase_rate,
     "weighting_methods": weighting_methods,
     "architectures": architectures,
+    "dial": dial,
 }
 EVERY = pytest.mark.parametrize("kind", SWEEPS)
 FOLDER = Path(__file__).parents[2] / "sweeps"
@@ -50,7 +51,7 @@ def test_script_prints_its_plan_as_one_object_and_writes_nothing(kind, tmp_path)
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     held = json.loads(out.stdout)
-    compares = kind in ("priority_grid", "increase_rate", "weighting_methods")
+    compares = kind in ("priority_grid", "increase_rate", "weighting_methods", "dial")
     last = ["comparisons"] * compares + ["num_epochs"] * (kind == "pareto_search")
     assert list(held) == KEYS + last
     assert {frozenset(run) for run in held["runs"]} <= {frozenset({"run_id", "spec", "done"})}

@@ -49,6 +49,12 @@ def test_runs_that_share_no_batches_or_cost_are_apart(changes):
     assert len(packs({spec.run_id(): spec for spec in (one, alike)})) == 1
 
 
+def test_mixed_runs_are_alone():
+    specs = grid_specs(replace(GRID, seeds=1, methods=("lsb",), fork_at=0.5, mixes=1))
+    found = packs({spec.run_id(): spec for spec in specs}, size=8)
+    assert sorted(map(len, found)) == [1, 1, 1, 1, 5]
+
+
 def test_every_slot_gets_a_pack_before_packs_grow():
     eight = dict(list(RUNS.items())[:8])
     assert [len(pack) for pack in packs(eight, size=8, slots=3)] == [3, 3, 2]
