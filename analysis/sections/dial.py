@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.compute.dial import Dial, Ends, dial
-from analysis.compute.findings import Findings
+from analysis.compute.findings import Findings, prioritised_arms
 from analysis.load.axes import Axis
 from analysis.load.matched import by_arm
 from analysis.load.priorities import Priorities, priority_values, settings_of
@@ -40,7 +40,7 @@ def _dials(findings: Findings) -> list[Dial]:
     ends = _ends(findings)
     found = (
         dial(arm, forks[arm], held, ends[mixed_arm(arm)], findings.axes, findings.reference)
-        for arm in forks
+        for arm in prioritised_arms(findings)
         if (held := mixed.get(mixed_arm(arm)))
     )
     return [held for held in found if held is not None]
