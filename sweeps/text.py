@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from mtl.spec import RunSpec, Spec
+from mtl.spec import Spec, method_text
 
 Range = tuple[float, float]
 """Low and high, in seconds."""
@@ -54,12 +54,6 @@ def counted(number: int, noun: str) -> str:
 def priorities_text(spec: Spec) -> str:
     """Return the priorities in the order of the tasks, `0.17 / 0.83`, or a dash."""
     return "-" if spec.priorities is None else " / ".join(f"{p:.3g}" for p in spec.priorities)
-
-
-def method_text(spec: Spec) -> str:
-    """Return the method, and whether the run is mixed and not trained: `lsb, mixed`."""
-    is_mixed = isinstance(spec, RunSpec) and spec.is_mixed
-    return f"{spec.method}, mixed" if is_mixed else spec.method
 
 
 def run_text(spec: Spec, varies: Iterable[str] = ()) -> str:

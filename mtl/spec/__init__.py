@@ -1,6 +1,6 @@
 """What a run is: `RunSpec`, its identity, and `Runtime`, which changes no result. No torch."""
 
-from mtl.spec.own import OwnSpec, Spec, read_spec
+from mtl.spec.own import OwnSpec, Spec, method_text, read_spec
 from mtl.spec.run import (
     NUMERICS_VERSION,
     PERIOD_FIELDS,
@@ -34,6 +34,7 @@ __all__ = [
     "equal_priorities",
     "forked",
     "forks_of",
+    "method_text",
     "mixed",
     "read_spec",
     "trunk_of",

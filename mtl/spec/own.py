@@ -168,6 +168,12 @@ Spec: TypeAlias = RunSpec | OwnSpec
 """What a store holds."""
 
 
+def method_text(spec: Spec) -> str:
+    """Return the method, and whether the run is mixed and not trained: `lsb, mixed`."""
+    is_mixed = isinstance(spec, RunSpec) and spec.is_mixed
+    return f"{spec.method}, mixed" if is_mixed else spec.method
+
+
 def read_spec(values: Any) -> Spec:
     """Return the spec that plain values hold, of either kind; a `ValueError` says what is wrong."""
     is_own = isinstance(values, Mapping) and "train" in values

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 
 from mtl.command_line import Parser, run
 from mtl.errors import StoreError, UsageError, printable
+from mtl.spec import method_text
 from mtl.spec.methods import check_method
 from mtl.spec.strict import checked_name
 from mtl.spec.tasks import check_task
@@ -112,7 +113,13 @@ class Entry:
         if spec is not None:
             priorities = " / ".join(f"{p:.3g}" for p in spec.priorities or ()) or "-"
             epochs = f"{run.epochs} of {spec.epochs}" if spec.epochs else str(run.epochs)
-            described = (" ".join(spec.tasks), spec.method, priorities, str(spec.seed), epochs)
+            described = (
+                " ".join(spec.tasks),
+                method_text(spec),
+                priorities,
+                str(spec.seed),
+                epochs,
+            )
         reason = run.reason if run.state in ("failed", "damaged") else ""
         sweeps = printable(" ".join(self.sweeps))
         return (run.run_id, run.state, *described, decimal(self.num_bytes), sweeps, reason)

@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
-from mtl.spec import OwnSpec, RunSpec
+from mtl.spec import OwnSpec, RunSpec, method_text
 from mtl.spec.methods import needs_of
 from sweeps.plan.comparisons import comparisons_of
 from sweeps.plan.cost import Estimate
 from sweeps.plan.fields import spec_fields
 from sweeps.plan.grid import Plan
 from sweeps.plan.packs import Pack, at_a_time
-from sweeps.text import counted, duration_range, method_text, priorities_text, size
+from sweeps.text import counted, duration_range, priorities_text, size
 
 MAX_ROWS = 40
 """Runs listed for people; --json lists all."""
