@@ -123,7 +123,7 @@ def tuned_grid(grid: Grid, store: Store, sweep: str) -> tuple[Grid, list[str]]:
 
 
 def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]:
-    """Return the runs that a sweep reports, and which of them failed."""
+    """Return the runs that a sweep reports, mixed ones left out, and which of them failed."""
     try:
         plan = read_plan(store, sweep)
     except FileNotFoundError as error:
@@ -140,7 +140,8 @@ def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]
             f"{counted(left, 'run')} left. Start its command again."
         )
     specs = {run_id: run.spec for run_id, run in states.items()}
-    return {i: spec for i, spec in specs.items() if isinstance(spec, RunSpec)}, failed
+    trained = {i: s for i, s in specs.items() if isinstance(s, RunSpec) and not s.is_mixed}
+    return trained, failed
 
 
 def _best_of(

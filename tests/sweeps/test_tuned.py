@@ -134,3 +134,11 @@ def test_candidate_with_a_failed_run_is_not_chosen(launched, sweep, capsys):
     assert sweep(*TUNE) == 1
     assert sweep("--tuned-from", "lr", "--plan") == 0
     assert "lsb: optimizer.learning_rate 0.002 (of 3 tried, 1 failed)" in capsys.readouterr().out
+
+
+def test_mixed_runs_of_the_tuning_sweep_do_not_count(launched, sweep, capsys):
+    tune = ["3" if word == "2" else word for word in TUNE]
+    assert sweep(*tune, "--seeds", "1", "--fork-at", "0.5", "--mixes", "1") == 0
+    assert sweep("--tuned-from", "lr", "--plan") == 0
+    said = capsys.readouterr().out
+    assert "lsb: optimizer.learning_rate 0.004 (of 3 tried); fixed: optimizer" in said
