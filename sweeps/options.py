@@ -37,6 +37,7 @@ FLAGS: dict[str, tuple[str, Any]] = {
     "preset": ("preset", str),
     "baselines": ("baselines", bool),
     "refine": ("refine", int),
+    "refine_by": ("refine_by", str),
     "fork_at": ("fork_at", float),
     "mixes": ("mixes", int),
     "primary": ("primary", tuple[str, ...]),
@@ -214,7 +215,12 @@ def make_parser(
         "--refine",
         type=int,
         metavar="N",
-        help="then N more priorities, in the widest gaps of the measured validation front",
+        help="then N more priorities, the same for every method, where --refine-by says",
+    )
+    what(
+        "--refine-by",
+        metavar="RULE",
+        help="gaps: the widest of the validation front; unsure: where the fitted front is (gaps)",
     )
     what(
         "--fork-at",
@@ -457,6 +463,7 @@ def _asked_grid(
         fields={k: v for k, v in table.fields.items() if k not in axes},
         axes={**table.axes, **axes},
         baselines=flags.get("baselines", table.baselines),
+        refine_by=flags.get("refine_by", table.refine_by),
         fork_at=flags.get("fork_at", table.fork_at),
         mixes=flags.get("mixes", table.mixes),
         primary=flags.get("primary", table.primary),
@@ -464,6 +471,8 @@ def _asked_grid(
     check_grid(grid)
     if "refine" in flags:
         check_refinable(grid, flags["refine"])
+    elif "refine_by" in flags:
+        raise UsageError("Expected --refine-by together with --refine, got it alone.")
     return grid, (*notes, *left_out(grid))
 
 

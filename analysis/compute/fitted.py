@@ -105,15 +105,23 @@ def fitted(priorities: Sequence[Sequence[float]], metrics: np.ndarray) -> Fitted
 def least_sure(held: Fitted, priorities: np.ndarray) -> int | None:
     """Return which of the priorities (points, tasks) has the widest interval, over its range.
 
-    The widths of the axes are added after division by what the metric spans; None for too few
-    seeds.
+    See `relative_widths`; None for too few seeds.
+    """
+    widths = relative_widths(held, priorities)
+    return None if widths is None else int(widths.argmax())
+
+
+def relative_widths(held: Fitted, priorities: np.ndarray) -> np.ndarray | None:
+    """Return the intervals (points,) at priorities (points, tasks) over what the metrics span.
+
+    Summed over the axes; None for too few seeds.
     """
     widths = held.half_widths(priorities)
     if widths is None:
         return None
     span = np.ptp(held.at(priorities).mean(axis=1), axis=0)
     span[span == 0] = 1.0
-    return int((widths / span).sum(axis=1).argmax())
+    return (widths / span).sum(axis=1)
 
 
 def between(priorities: np.ndarray) -> np.ndarray:

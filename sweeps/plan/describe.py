@@ -48,7 +48,7 @@ def refinement_note(num_points: int, num_runs: int) -> str:
     """Return what `--refine` adds once the grid is trained."""
     what = "priority" if num_points == 1 else "priorities"
     return (
-        f"--refine then adds {num_points} {what} in the widest gaps of the measured front: at most "
+        f"--refine then adds {num_points} {what} where the measured front needs them: at most "
         f"{counted(num_runs, 'run')}, not counted here."
     )
 

@@ -128,6 +128,8 @@ class Grid:
     which those of a method and seed have in common; None: every run is trained from its start."""
     mixes: int = 0
     """Networks at equal steps between neighbouring forks, whose weights they mix: no training."""
+    refine_by: str = "gaps"
+    """By which rule `--refine` chooses, see `sweeps.plan.refine`."""
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Dotted RunSpec field -> its value under `--quick`, where the common one does not do."""
     primary: tuple[str, ...] | None = None

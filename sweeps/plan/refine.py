@@ -1,12 +1,17 @@
-"""More priorities in the widest gaps of the measured front: `--refine N`.
+"""More priorities where the measured front needs them: `--refine N`.
 
-Once the grid is trained, N priorities are added half-way between old ones, where the front of the
-validation metrics (means over seeds) is thinnest: the same ones for every method and seed, so that
-arms stay matched. STORE/sweeps/<name>/decisions.jsonl keeps what was chosen.
+Once the grid is trained, N priorities are added: the same ones for every method and seed, so that
+arms stay matched. The validation metrics decide. STORE/sweeps/<name>/decisions.jsonl keeps what was
+chosen.
 
-A gap is a pair of neighbouring points of a front. With two tasks these follow each other in
-priority; with more, one division has moved from one task to another. A gap is as wide as its points
-are apart in the metrics, each divided by its range over all points of all methods.
+`gaps`: half-way between old ones, where the front (means over seeds) is thinnest. A gap is a pair
+of neighbouring points of a front. With two tasks these follow each other in priority; with more,
+one division has moved from one task to another. A gap is as wide as its points are apart in the
+metrics, each divided by its range over all points of all methods.
+
+`unsure`: on the lattice of twice the divisions, where the fitted front (`analysis.compute.fitted`)
+has the widest intervals, over what each metric spans, summed over methods; those beyond the old
+ones count too. Two that are chosen lie a division apart, as long as there are such.
 
 Analysis takes a second to import; only a plan with --refine needs it.
 """
@@ -15,18 +20,20 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl.errors import StoreError, UsageError
 from mtl.spec import RunSpec
 from mtl.spec.methods import needs_of
+from mtl.spec.strict import checked_name
 from mtl.store import Store
 from sweeps.plan.grid import Grid, Plan
 from sweeps.plan.lattice import Point
 from sweeps.text import counted, utc_now
 
+RULES = ("gaps", "unsure")
 LOG = "decisions.jsonl"
 SPLIT = "validation"
 """What decides where to look closer; never the test split."""
@@ -78,8 +85,25 @@ def check_refinable(grid: Grid, num_points: int) -> None:
         raise UsageError(
             "Expected --divisions for --refine, got priorities of your own. Leave them out."
         )
+    checked_name(grid.refine_by, RULES, "rule", of="--refine-by")
+    is_unsure = grid.refine_by == "unsure"
+    if is_unsure:
+        from analysis.compute.inference import MIN_SEEDS
+
+        if grid.seeds < MIN_SEEDS:
+            raise UsageError(
+                f"Expected at least {MIN_SEEDS} seeds for --refine-by unsure, got {grid.seeds}: "
+                "fewer say nothing of how sure a front is."
+            )
     for tasks in grid.task_sets:
         divisions = len(tasks) if grid.divisions is None else grid.divisions
+        if is_unsure:
+            if math.comb(divisions - 1, len(tasks) - 1) <= len(tasks):
+                raise UsageError(
+                    f"Expected more than {len(tasks)} priorities of {' '.join(tasks)} for "
+                    f"--refine-by unsure, to fit a front, got {divisions} divisions. Use more."
+                )
+            continue
         most = num_gaps(len(tasks), divisions) if divisions >= len(tasks) else 0
         if num_points > most:
             remedy = "Use more --divisions." if len(tasks) > 1 else "Name more --tasks."
@@ -118,7 +142,11 @@ def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decisi
     for label, group in _groups_to_refine(plan).items():
         digest = hashlib.sha256(" ".join(sorted(group)).encode()).hexdigest()[:16]
         key = {"decision": "refine", "grid": digest, "asked": num_points}
-        earlier = [r for r in recorded if key.items() <= r.items()]
+        if grid.refine_by != "gaps":  # as earlier releases wrote theirs
+            key["rule"] = grid.refine_by
+        earlier = [
+            r for r in recorded if key.items() <= r.items() and r.keys() & {"rule"} <= {*key}
+        ]
         if earlier:
             chosen = earlier[-1]
         else:
@@ -158,12 +186,13 @@ def decision_text(decision: Decision) -> str:
     points = ", ".join(f"({' / '.join(f'{p:.3g}' for p in point)})" for point in decision.points)
     if not points:
         return f"Refined{where}: no priority was added. {held.get('why_none', '')}".rstrip()
-    text = (
-        f"Refined{where}: {points} of {' '.join(held['tasks'])}, in the widest gaps of the "
-        f"{held['split']} front ({', '.join(held['metrics'])})."
-    )
+    why = f"in the widest gaps of the {held['split']} front"
+    if held.get("rule") == "unsure":
+        why = f"where the fitted {held['split']} front is least sure"
+    text = f"Refined{where}: {points} of {' '.join(held['tasks'])}, {why}"
+    text += f" ({', '.join(held['metrics'])})."
     if len(decision.points) < held["asked"]:
-        gaps = counted(len(decision.points), "gap")
+        gaps = counted(len(decision.points), "gap" if "rule" not in held else "place")
         text += f" It has {gaps} where {held['asked']} were to be filled."
     return text
 
@@ -179,7 +208,7 @@ def _chosen(
     results = store.for_each(store.result, list(group))
     axes = choose_axes(tasks, declared=declared_by(filter(None, results), tasks))
     turn = signs(axes)
-    values: dict[Any, dict[tuple[int, ...], list[list[float | None]]]] = {}
+    values: dict[Any, dict[Counts, list[list[float]]]] = {}
     for spec, result in zip(group.values(), results, strict=True):
         if result is None or spec.priorities is None:
             raise UsageError("Expected a finished run with priorities, got another.")
@@ -187,7 +216,10 @@ def _chosen(
         arm = (spec.method, tuple(spec.method_settings.items()))
         counts = tuple(round(p * divisions) for p in spec.priorities)
         measured = [metrics[axis.task][axis.metric.name] for axis in axes]
-        values.setdefault(arm, {}).setdefault(counts, []).append(measured)
+        # A split that holds nothing to measure a task on says nothing of any priority.
+        held = [value for value in measured if value is not None]
+        if len(held) == len(axes):
+            values.setdefault(arm, {}).setdefault(counts, []).append(held)
     fronts = [
         {
             counts: [
@@ -195,15 +227,17 @@ def _chosen(
                 for sign, of_metric in zip(turn, zip(*seeds, strict=True), strict=True)
             ]
             for counts, seeds in arm.items()
-            # A split that holds nothing to measure a task on says nothing of any priority.
-            if not any(value is None for seed in seeds for value in seed)
         }
         for arm in values.values()
     ]
-    if any(fronts):
+    if grid.refine_by == "unsure" and fronts:
+        middles, why_none = least_sure_places(values.values(), num_points), ""
+    elif grid.refine_by == "gaps" and any(fronts):
         middles, why_none = widest(fronts, num_points)
     else:
         middles, why_none = [], f"The {SPLIT} split measures no priority on every task."
+    if not middles:
+        why_none = why_none or "No front can be fitted to these priorities."
     return {
         "tasks": list(tasks),
         "split": SPLIT,
@@ -216,12 +250,54 @@ def _chosen(
 
 @dataclass(frozen=True)
 class Middle:
-    """A priority that fills a gap."""
+    """A priority that is added."""
 
     counts: Counts
     """Of twice the divisions."""
     width: float
-    """Of the gap, mean over the methods; a method whose front has none there counts 0."""
+    """Of the gap, mean over the methods; a method whose front has none there counts 0. Or of the
+    intervals, over what the metrics span, summed over axes and methods."""
+
+
+def least_sure_places(
+    arms: Iterable[Mapping[Counts, list[list[float]]]], num_points: int
+) -> list[Middle]:
+    """Return the priorities where the fitted fronts are least sure, the widest first.
+
+    Args:
+        arms: of each method, priorities -> metrics (seeds, axes).
+        num_points: how many to choose.
+    """
+    import numpy as np
+
+    from analysis.compute.fitted import fitted, relative_widths
+
+    found: dict[Counts, float] = {}
+    for arm in arms:
+        old = sorted(arm)
+        divisions = sum(old[0])
+        new = [
+            counts
+            for counts in itertools.product(range(1, 2 * divisions), repeat=len(old[0]))
+            if sum(counts) == 2 * divisions and any(c % 2 for c in counts)
+        ]
+        points = [[count / divisions for count in counts] for counts in old]
+        held = fitted(points, np.array([arm[counts] for counts in old]))
+        widths = None if held is None else relative_widths(held, np.array(new) / (2 * divisions))
+        for counts, width in zip(new, () if widths is None else widths, strict=False):
+            found[counts] = found.get(counts, 0.0) + float(width)
+    middles = sorted((Middle(counts, width) for counts, width in found.items()), key=_order)
+    chosen: list[Middle] = []
+    for least in (2, 1):  # half divisions between two that are chosen
+        for middle in middles:
+            near = (_steps(middle.counts, other.counts) < least for other in chosen)
+            if len(chosen) < num_points and not any(near):
+                chosen.append(middle)
+    return chosen
+
+
+def _steps(first: Counts, second: Counts) -> int:
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True)) // 2
 
 
 @dataclass(frozen=True)

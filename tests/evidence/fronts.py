@@ -1,6 +1,7 @@
 """Fronts that were reached in several ways, set side by side: `python -m tests.evidence.fronts`.
 
-    python -m tests.evidence.fronts FULL OTHER...     stores of the same grid, the first in full
+    python -m tests.evidence.fronts FULL OTHER...   stores, or sweeps as STORE/sweeps/NAME, of the
+                                                    same grid, the first in full
 
 For each method and other way: its hypervolume over that of the first (of the means over seeds, and
 of each seed alone: geometric mean and range), the epochs it took over the first one's, and how far
@@ -10,7 +11,7 @@ The reference point is that of all runs of all ways together.
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pandas as pd
 from analysis.compute.fronts import Reference, hypervolume, reference_point
 from analysis.load.axes import Axis, choose_axes
 from analysis.load.matched import ArmRuns, by_arm, matched_runs
+from analysis.load.plans import Asked, stores_among
 from analysis.load.runs import load_stores
 from mtl.spec import RunSpec
 from mtl.store import Store
@@ -47,9 +49,10 @@ class SideBySide:
     """(priorities, axes) differences of means, in metric units."""
 
 
-def done(store: Store) -> dict[str, RunSpec]:
-    """Return the finished runs of a store, trunks of others and mixed networks left out."""
-    specs = {run_id: store.spec(run_id) for run_id in store.run_ids() if store.result(run_id)}
+def done(store: Store, asked: Asked | None) -> dict[str, RunSpec]:
+    """Return the finished runs of a store or sweep; trunks and mixed networks are left out."""
+    ids = store.run_ids() if asked is None else asked.run_ids
+    specs = {run_id: store.spec(run_id) for run_id in ids if store.result(run_id)}
     found = {run_id: spec for run_id, spec in specs.items() if isinstance(spec, RunSpec)}
     trunks = {spec.trunk for spec in found.values()}
     return {i: spec for i, spec in found.items() if i not in trunks and not spec.is_mixed}
@@ -62,10 +65,15 @@ def epochs_of(specs: Iterable[RunSpec]) -> int:
     return sum(spec.own_epochs for spec in held) + sum(trunks.values())
 
 
-def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list[SideBySide]]:
+def side_by_side(
+    places: Sequence[str | Path],
+) -> tuple[Reference, tuple[Axis, ...], list[SideBySide]]:
     """Return the comparisons of every method and way with the first."""
-    stores = {folder.name: Store(folder, create=False) for folder in folders}
-    specs = {way: done(store) for way, store in stores.items()}
+    stores, specs = {}, {}
+    for place in map(str, places):
+        way = place.rstrip("/").rpartition("/")[2]
+        (stores[way],), asked = stores_among([place])
+        specs[way] = done(stores[way], asked)
     tables = []
     tasks: tuple[str, ...] = ()
     for way, store in stores.items():
@@ -124,7 +132,7 @@ def side_by_side(folders: list[Path]) -> tuple[Reference, tuple[Axis, ...], list
 def main() -> None:
     """Print the comparisons of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stores", nargs="+", type=Path)
+    parser.add_argument("stores", nargs="+")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     reference, axes, found = side_by_side(given.stores)

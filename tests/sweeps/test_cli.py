@@ -184,6 +184,10 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--refine", "1", "--set", "priorities=[0.2,0.8]"], "priorities of your own"),
         (["--refine", "1", "--methods", "equal"], "a method that takes priorities"),
         (["--refine", "1", "--tasks", "depth"], "got 1. Name more --tasks"),
+        (["--refine", "1", "--refine-by", "unsure"], "at least 3 seeds"),
+        (["--refine", "1", "--refine-by", "sure"], "of --refine-by"),
+        (["--refine", "1", "--refine-by", "unsure", "--seeds", "3", "--divisions", "3"], "3 div"),
+        (["--refine-by", "unsure"], "together with --refine"),
         (["--tasks", "depth", "normal", "segmentation", "--divisions", "2"], "--divisions 3 or"),
     ],
 )

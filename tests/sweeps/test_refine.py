@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mtl.errors import StoreError
 from mtl.store import Store
 from sweeps import command
 from sweeps.plan import Grid, grid_specs, make_plan
-from sweeps.plan.refine import decide, num_added, num_gaps, record, refined_plan
+from sweeps.plan.refine import decide, decision_text, num_added, num_gaps, record, refined_plan
 from sweeps.priority_grid import GRID, main
 from sweeps.status.journal import sweep_lock
 from tests.sweeps.played import PlayedLaunch, finish
@@ -285,6 +286,29 @@ def test_plan_of_a_finished_grid_names_the_added_runs(tmp_path, capsys):
     assert "It has 1 gap where 2 were to be filled" in out
     assert "24 runs: 20 done, 4 to do" in out
     assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+def noisy(spec):
+    """Return metrics on a line, whose seeds lie the further apart the more depth matters."""
+    p = spec.priorities[0]
+    values = 0.3 + 0.4 * p + 0.1 * p * (spec.seed - 1), 0.9 - 0.5 * p
+    return {"depth": {"delta1": values[0]}, "segmentation": {"miou": values[1]}}
+
+
+def test_refined_where_the_fitted_front_is_least_sure(tmp_path):
+    store, grid = Store(tmp_path), replace(GRID, seeds=3, refine_by="unsure")
+    plan = base_plan(grid)
+    for spec in plan.specs:
+        finish(store, spec, dict.fromkeys(("validation", "test"), noisy(spec)))
+    (decision,) = decide(plan, grid, 3, store)
+    # On the line the widths rise with the priority of depth; neighbours lie a division apart.
+    depth = [point[0] for point in decision.points]
+    assert depth == pytest.approx([11 / 12, 9 / 12, 7 / 12])
+    assert "where the fitted validation front is least sure" in decision_text(decision)
+    record(store, plan.name, [decision])
+    assert not decide(plan, grid, 3, store)[0].is_new
+    # The other rule asks another question.
+    assert decide(plan, replace(grid, refine_by="gaps"), 3, store)[0].is_new
 
 
 @pytest.mark.slow
