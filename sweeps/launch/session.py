@@ -8,6 +8,7 @@ The throw-away folder is held while it is used; after a kill a later start remov
 
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import shutil
@@ -203,7 +204,23 @@ def started_ray(
                 url = context.dashboard_url if address or execution.dashboard else None
                 yield scratch, f"http://{url}" if url else None
             finally:
-                ray.shutdown()
+                with nothing_collected():
+                    ray.shutdown()
+
+
+@contextlib.contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Keep what is garbage now from being collected meanwhile.
+
+    Tune leaves cycles that hold references to Ray's objects. Ray 2.60 ends the whole process, with
+    status 0 or 1, where such a reference goes while it shuts down: the report, which is made
+    beside that, would be lost.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _lean_start(execution: Execution, workers: Workers) -> AbstractContextManager[None]:

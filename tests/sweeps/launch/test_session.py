@@ -1,4 +1,4 @@
-"""One Ray for several launches, its throw-away folder and its start; no Ray is started."""
+"""One Ray for several launches, its throw-away folder and its start; fast tests start no Ray."""
 
 import contextlib
 import os
@@ -263,3 +263,34 @@ def test_socket_paths_fit_whatever_the_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "too long"))
     with session.scratch_folder() as folder:
         assert folder.parent == Path("/tmp")
+
+
+DROPPED_WHILE_RAY_ENDS = """
+import gc
+import ray
+from sweeps.launch import Execution
+from sweeps.launch.session import Session, Workers
+
+class Cycle:
+    def __init__(self, reference):
+        self.reference, self.me = reference, self
+
+with Session(Execution(), "mine", Workers(1, train_networks=False)) as session:
+    session.begin()
+    gc.disable()  # and by hand, so that something is there to collect until Ray's last moment
+    held = [Cycle(ray.put(0)) for _ in range(3000)]
+    session.leave()
+    while session._ray._thread.is_alive():
+        del held[-30:]
+        gc.collect()
+print("the report is made")
+"""
+
+
+@pytest.mark.slow
+def test_garbage_with_references_to_ray_may_go_while_ray_ends():
+    ran = subprocess.run(
+        [sys.executable, "-c", DROPPED_WHILE_RAY_ENDS],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the report is made\n", "")
