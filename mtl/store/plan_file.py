@@ -63,10 +63,11 @@ class PlanFile:
     def reported(self) -> list[str]:
         """Return the runs that a report on the sweep is on, in order.
 
-        Those of all revisions but trunks; of a search the points that it chose last, none before
-        its end.
+        Those of all revisions but trunks. Where methods have tuned values, those of the last one,
+        since earlier ones may have had others: of a search the points that it chose last, none
+        before its end.
         """
-        if not self.is_search:
+        if not self.tuned:
             return _distinct(held for held in self.revisions if held.get("reported", True))
         ends = [held for held in self.revisions if held["run_ids"] and held.get("reported", True)]
         return _distinct(ends[-1:])

@@ -76,6 +76,8 @@ class _Tuned:
     num_tried: int
     num_failed: int
     """Candidates of which a run failed; they are not chosen."""
+    num_priorities: int
+    """At which each was judged; 1 for a method without."""
     at_edge: tuple[str, ...]
     """Fields whose best value is the smallest or largest of three and more that were tried."""
     example: RunSpec
@@ -176,6 +178,7 @@ def _best_of(
         best=values,
         num_tried=len(candidates),
         num_failed=len(candidates) - len(whole),
+        num_priorities=len({spec.priorities for spec in whole[values].values()}),
         at_edge=tuple(n for k, n in enumerate(names) if _is_edge(values[k], candidates, k)),
         example=next(iter(whole[values].values())),
     )
@@ -213,6 +216,11 @@ def _notes(grid: Grid, sweep: str, chosen: Mapping[Key, _Tuned]) -> list[str]:
         place = f" on {' '.join(tasks)}" if several else ""
         notes.append(f"{method}{place}: {values} (of {held.num_tried} tried{failed})")
     said = [f"Tuned on validation by {sweep}: {'; '.join(notes)}."]
+    if any(v.num_priorities == 1 and v.example.priorities is not None for v in chosen.values()):
+        said.append(
+            f"{sweep} judged them at one priority, which says little of the others: with "
+            "--divisions it has more."
+        )
     edges = [f"{n} of {method}" for (_, method), v in chosen.items() for n in v.at_edge]
     if edges:
         said.append(

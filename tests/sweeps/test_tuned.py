@@ -60,7 +60,8 @@ def test_each_method_has_the_rate_that_was_best_for_it_on_validation(tuned, caps
     assert {(s.method, s.optimizer.learning_rate) for s in specs} == {*BEST.items()}
     assert (
         "Tuned on validation by lr: lsb: optimizer.learning_rate 0.004 (of 3 tried); fixed: "
-        "optimizer.learning_rate 0.001 (of 3 tried).\nAt the edge of what lr tried: "
+        "optimizer.learning_rate 0.001 (of 3 tried).\nlr judged them at one priority, which says "
+        "little of the others: with --divisions it has more.\nAt the edge of what lr tried: "
         "optimizer.learning_rate of lsb, optimizer.learning_rate of fixed. Values beyond it may be "
         "better.\n"
     ) in capsys.readouterr().out
@@ -81,6 +82,15 @@ def test_methods_with_own_rates_are_compared_and_tested(tuned):
     assert comparison.is_primary
     assert "tuned for each method by itself: lsb 0.004; fixed 0.001." in " ".join(findings.notes)
     assert "learning rate tuned for each method by itself" in " ".join(verdict(findings).caveats)
+
+
+def test_values_that_were_tuned_anew_take_the_place_of_the_old_ones(tuned, sweep):
+    more = [*TUNE[:-1], "optimizer.learning_rate=0.004,0.0045"]
+    assert sweep(*more[:1], "lr2", *more[2:]) == 0
+    assert sweep("--tuned-from", "lr2", "--seeds", "6") == 0
+    specs = [tuned.spec(run_id) for run_id in asked_by(tuned, "priority_grid").run_ids]
+    assert len(specs) == 2 * 5 * 6
+    assert {s.optimizer.learning_rate for s in specs} == {0.004}
 
 
 def test_other_settings_than_those_of_the_tuning_are_said(tuned, sweep, capsys):
