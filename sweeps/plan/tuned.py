@@ -4,7 +4,7 @@ Everything is judged on validation, as a search does it. Needs numpy, so that on
 imports it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +88,8 @@ def tuned_grid(grid: Grid, store: Store, sweep: str) -> tuple[Grid, list[str]]:
     """Return `grid` with each method's best values by an earlier sweep, and what they are.
 
     The candidates of a method are the combinations of values that differ among its runs of
-    `sweep`; of each the mean over seeds at each priority counts, on validation: see `ranked`.
+    `sweep`; of each the mean over seeds at each priority counts, on validation: see `ranked`. Only
+    priorities and seeds count at which all candidates were trained.
 
     Args:
         grid: checked.
@@ -104,16 +105,23 @@ def tuned_grid(grid: Grid, store: Store, sweep: str) -> tuple[Grid, list[str]]:
     for run_id, spec in runs.items():
         by_key.setdefault((canonical_tasks(spec.tasks), spec.method), {})[run_id] = spec
     wanted = [(canonical_tasks(t), method) for t in grid.task_sets for method in grid.methods]
-    chosen = {key: _best_of(store, sweep, held, failed) for key, held in by_key.items()}
+    found = {
+        key: _best_of(store, sweep, held, names, failed)
+        for key, held in by_key.items()
+        if (key in wanted or len(key[0]) == 1) and (names := _chosen_fields(held.values()))
+    }
     for tasks, method in wanted:
-        if chosen.get((tasks, method)) is None:
-            known = dict.fromkeys(f"{m} on {' '.join(t)}" for (t, m), v in chosen.items() if v)
+        if (tasks, method) not in found:
+            known = [
+                f"{m} on {' '.join(t)}"
+                for (t, m), v in by_key.items()
+                if _chosen_fields(v.values())
+            ]
             raise UsageError(
                 f"Expected {method} on {' '.join(tasks)} among what {sweep} tunes, got "
                 f"{', '.join(known) or 'nothing'}. Leave it out, or train {sweep} with several "
                 "values of it first."
             )
-    found = {key: held for key, held in chosen.items() if held is not None}
     for name in dict.fromkeys(name for held in found.values() for name in held.fields):
         if name in grid.axes:
             raise UsageError(
@@ -146,13 +154,18 @@ def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]
     return trained, failed
 
 
+def _chosen_fields(specs: Iterable[RunSpec]) -> tuple[str, ...]:
+    return tuple(name for name in varying_fields([*specs]) if name not in NOT_CHOSEN)
+
+
 def _best_of(
-    store: Store, sweep: str, runs: Mapping[str, RunSpec], failed: set[str]
-) -> _Tuned | None:
-    """Return the best candidate among the runs of one method; None where there is only one."""
-    names = tuple(n for n in varying_fields([*runs.values()]) if n not in NOT_CHOSEN)
-    if not names:
-        return None
+    store: Store,
+    sweep: str,
+    runs: Mapping[str, RunSpec],
+    names: tuple[str, ...],
+    failed: Collection[str],
+) -> _Tuned:
+    """Return the best candidate among the runs of one method that differ in `names`."""
     for name in names:
         if not name.startswith(CHOSEN):
             raise UsageError(
@@ -163,25 +176,34 @@ def _best_of(
     for run_id, spec in runs.items():
         held = spec_fields(spec)
         candidates.setdefault(tuple(held[name] for name in names), {})[run_id] = spec
-    whole = {values: held for values, held in candidates.items() if failed.isdisjoint(held)}
-    order = [*whole]
-    best = ranked({k: _points(store, whole[values]) for k, values in enumerate(order)})
-    if not best:
+    whole = {v: held for v, held in candidates.items() if held.keys().isdisjoint(failed)}
+    places = [{_place(spec) for spec in held.values()} for held in whole.values()]
+    shared = set[Any]().union(*places[:1]).intersection(*places)
+    if not shared:
         spec = next(iter(runs.values()))
         raise UsageError(
-            f"Expected a candidate of {spec.method} in {sweep} without a failed run, got none. "
-            "Try its command with --retry-failed, or with other values."
+            f"Expected candidates of {spec.method} in {sweep} without a failed run, at the same "
+            "priorities and seeds, got none. Try its command with --retry-failed, or other values."
         )
-    values = order[best[0]]
+    order = [*whole]
+    alike = [
+        {run_id: spec for run_id, spec in whole[values].items() if _place(spec) in shared}
+        for values in order
+    ]
+    values = order[ranked({k: _points(store, held) for k, held in enumerate(alike)})[0]]
     return _Tuned(
         fields=names,
         best=values,
         num_tried=len(candidates),
         num_failed=len(candidates) - len(whole),
-        num_priorities=len({spec.priorities for spec in whole[values].values()}),
+        num_priorities=len({priorities for priorities, _ in shared}),
         at_edge=tuple(n for k, n in enumerate(names) if _is_edge(values[k], candidates, k)),
         example=next(iter(whole[values].values())),
     )
+
+
+def _place(spec: RunSpec) -> tuple[Any, int]:
+    return spec.priorities, spec.seed
 
 
 def _is_edge(best: object, candidates: Collection[Values], place: int) -> bool:

@@ -135,6 +135,20 @@ def test_sweep_with_runs_left_tunes_nothing(launched, sweep, capsys):
     assert "got lr with 10 runs left. Start its command again." in capsys.readouterr().err
 
 
+def test_candidates_are_judged_where_all_were_trained(launched, sweep, capsys):
+    """The best rate at all other priorities would win by those that the others lack."""
+    assert sweep(*TUNE) == 0
+    best = [*TUNE[:-1], "optimizer.learning_rate=0.004"]
+    at = best.index("--divisions")
+    assert sweep(*best[:at], "--divisions", "4", *best[at + 2 :]) == 0
+    capsys.readouterr()
+    assert sweep("--tuned-from", "lr", "--plan") == 0
+    out = capsys.readouterr().out
+    assert "lsb: optimizer.learning_rate 0.004 (of 3 tried)" in out
+    assert "fixed: optimizer.learning_rate 0.001 (of 3 tried)" in out
+    assert "judged them at one priority" in out
+
+
 def test_candidate_with_a_failed_run_is_not_chosen(launched, sweep, capsys):
     launched.stops_by = None
     assert sweep(*TUNE, "--plan", "--json") == 0
