@@ -147,9 +147,9 @@ def settled(data: str, s: Summary) -> str:
     needed = held["num_needed"]
     seen = f"{held['mean'] / base:+.1%} of {arm_b}'s hypervolume"
     return (
-        f"- {data}: the difference of {arm_a} seen, {seen}, "
+        f"- {data}: the mean difference of single seeds, {seen}, "
         + (f"would take {needed} seeds" if needed else "no number of seeds looked at would settle")
-        + f"; what could be settled: {smallest}."
+        + f"; smallest that so many would settle: {smallest}."
     )
 
 
