@@ -140,7 +140,7 @@ def evenness(data: str, s: Summary) -> str:
 def settled(data: str, s: Summary) -> str:
     """Return how many seeds would settle the primary comparison."""
     (held,) = (c for c in s["sections"]["seeds"]["comparisons"] if c["is_primary"])
-    arm_a, arm_b = held["arm_a"], held["arm_b"]
+    arm_b = held["arm_b"]
     base = s["hypervolumes"][arm_b]
     with_planned = zip(s["sections"]["seeds"]["planned_seeds"], held["smallest"], strict=True)
     smallest = ", ".join(f"{n} seeds {value / base:.1%}" for n, value in with_planned if value)
