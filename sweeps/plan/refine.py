@@ -30,7 +30,7 @@ from mtl.spec.methods import needs_of
 from mtl.spec.strict import checked_name
 from mtl.store import Store
 from sweeps.plan.grid import Grid, Plan
-from sweeps.plan.lattice import Point
+from sweeps.plan.lattice import Point, simplex_lattice
 from sweeps.text import counted, utc_now
 
 RULES = ("gaps", "unsure")
@@ -276,11 +276,9 @@ def least_sure_places(
     for arm in arms:
         old = sorted(arm)
         divisions = sum(old[0])
-        new = [
-            counts
-            for counts in itertools.product(range(1, 2 * divisions), repeat=len(old[0]))
-            if sum(counts) == 2 * divisions and any(c % 2 for c in counts)
-        ]
+        finer = simplex_lattice(len(old[0]), 2 * divisions)
+        every = (tuple(round(2 * divisions * p) for p in point) for point in finer)
+        new = [counts for counts in every if any(c % 2 for c in counts)]
         points = [[count / divisions for count in counts] for counts in old]
         held = fitted(points, np.array([arm[counts] for counts in old]))
         widths = None if held is None else relative_widths(held, np.array(new) / (2 * divisions))

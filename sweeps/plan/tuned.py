@@ -144,6 +144,11 @@ def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]
     states = read_runs(store, plan.reported)
     failed, done = in_state(states, "failed"), in_state(states, "done")
     left = len(states) - len(done) - len(failed)
+    if failed and not done and not left:
+        raise UsageError(
+            f"Expected a sweep with results after --tuned-from, got {sweep}, of which all "
+            f"{counted(len(failed), 'run')} failed. Try its command with --retry-failed."
+        )
     if left or not done:
         raise UsageError(
             f"Expected a sweep that is over after --tuned-from, got {sweep} with "
