@@ -15,7 +15,7 @@ def test_a_changed_figure_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "findings.md"
-    page.write_text(evidence.FINDINGS.read_text().replace("**no winner**", "**lsb**"))
+    page.write_text(evidence.FINDINGS.read_text().replace("| no winner |", "| lsb |"))
     monkeypatch.setattr(evidence, "FINDINGS", page)
     assert evidence.main([]) == 1
     out = capsys.readouterr().out
