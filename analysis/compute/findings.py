@@ -267,7 +267,7 @@ def _nearest_forks(mixed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tuned_apart(loaded: Loaded, tuned: Sequence[str]) -> list[str]:
-    """Return one sentence for each tuned field with every arm's values, where the runs differ."""
+    """Return one sentence for each tuned field with every arm's values."""
     notes = []
     arms = {state.run_id: str(state.arm) for state in loaded.states}
     for name in tuned:
@@ -275,8 +275,8 @@ def _tuned_apart(loaded: Loaded, tuned: Sequence[str]) -> list[str]:
         for run_id, fields in loaded.fields.items():
             if name in fields:
                 held.setdefault(arms[run_id], {})[str(fields[name])] = None
-        if len({value for values in held.values() for value in values}) > 1:
-            each = "; ".join(f"{arm} {' and '.join(values)}" for arm, values in held.items())
+        each = "; ".join(f"{arm} {' and '.join(values)}" for arm, values in held.items())
+        if each:
             notes.append(f"{name} was tuned for each method by itself: {each}.")
     return notes
 
