@@ -144,10 +144,8 @@ class Watcher:
             state, note = "planned", f"{counted(len(run_ids), 'run')} planned, none begun"
         except UNREADABLE as error:
             state, note = "unreadable", f"status.json cannot be read: {printable(error)}"
-        asked, done = (
-            Asked(run_ids, plan.tuned, searched=plan.is_search),
-            0 if snapshot is None else snapshot.done,
-        )
+        asked = Asked(run_ids, plan.tuned, searched=plan.is_search)
+        done = 0 if snapshot is None else snapshot.done
         known, done_then, _ = self._fronts
         is_little = state in ACTIVE_STATES and abs(done - done_then) <= NEWS_SHARE * done_then
         if snapshot is None or known != asked or (done != done_then and not is_little):

@@ -15,7 +15,7 @@ QUANTITIES: dict[str, str] = {
     "difficulties": "difficulty",
 }
 """Field of an epoch record -> what it is, in words."""
-EVEN_FACTOR = 2.0
+EQUAL_FACTOR = 2.0
 """Loss scales count as equal while the largest is at most this many times the smallest."""
 MAX_VALUE = 1e100
 """No loss or weight that means anything is larger; sums of these stay finite."""
@@ -74,15 +74,12 @@ def end_ratios(records_of_seeds: Mapping[int, Sequence[EpochRecord]]) -> tuple[f
     return tuple(r for r in ratios if r is not None) if None not in ratios else ()
 
 
-def even_from(records: Sequence[EpochRecord]) -> int | None:
-    """Return the epoch from which on the loss scales stay within `EVEN_FACTOR`; None if never.
-
-    Those of a run whose last epoch they are not within count as never.
-    """
+def equal_from(records: Sequence[EpochRecord]) -> int | None:
+    """Return the epoch from which on the loss scales stay within `EQUAL_FACTOR`; None if never."""
     first = None
     for record in reversed(records):
         ratio = _ratio(record)
-        if ratio is None or ratio > EVEN_FACTOR:
+        if ratio is None or ratio > EQUAL_FACTOR:
             break
         first = record.epoch
     return first

@@ -52,6 +52,7 @@ class Dial:
     mean_gains: tuple[float, ...]
     """Over the points, one an axis; see `MixedPoint`."""
     least_gains: tuple[float, ...]
+    """The worst of the points, an axis each."""
 
 
 def dial(

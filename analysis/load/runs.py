@@ -16,7 +16,7 @@ from analysis.load.metrics import Declared, declared_by, known_columns, metric_c
 from analysis.load.priorities import priority_values
 from mtl.errors import UserError
 from mtl.records import SplitMetrics, is_number
-from mtl.spec import OwnSpec, RunSpec, Spec
+from mtl.spec import MIXED, OwnSpec, RunSpec, Spec
 from mtl.spec.strict import flat
 from mtl.store import Store, states
 from mtl.store.states import StoredRun, read_runs
@@ -33,8 +33,6 @@ COSTS = (
 )  # fmt: skip
 """Columns of what a run took, from its manifest; of older releases some have no value."""
 
-MIXED = ", mixed"
-"""After the arm of forks, for networks that are mixed of them and not trained."""
 
 State = states.State | Literal["excluded"]
 STATES = {

@@ -8,12 +8,12 @@ import pandas as pd
 
 from analysis.compute.chosen_runs import ChosenRuns, runs_near_equal
 from analysis.compute.curves import (
-    EVEN_FACTOR,
+    EQUAL_FACTOR,
     QUANTITIES,
     check_records,
     curves,
     end_ratios,
-    even_from,
+    equal_from,
 )
 from analysis.compute.findings import Findings
 from analysis.load.axes import NONE
@@ -44,8 +44,8 @@ class ShownTrends:
     """See `analysis.compute.curves.curves`."""
     ends: tuple[float, ...]
     """See `analysis.compute.curves.end_ratios`."""
-    even_from: tuple[int | None, ...]
-    """See `analysis.compute.curves.even_from`; of each seed."""
+    equal_from: tuple[int | None, ...]
+    """See `analysis.compute.curves.equal_from`; of each seed."""
 
     def drawn(self, quantity: str, task: str) -> pd.DataFrame:
         """Return a curve at the epochs that are drawn; empty where the method does not have it."""
@@ -66,7 +66,7 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
         read, refused = _read(runs, files, len(tasks))
         notes += refused
         if read:
-            ratios = (end_ratios(read), tuple(map(even_from, read.values())))
+            ratios = (end_ratios(read), tuple(map(equal_from, read.values())))
             shown.append(ShownTrends(runs, tuple(read), curves(read, tasks), *ratios))
     if not shown:
         words = "No epoch records of the runs that would be drawn can be read."
@@ -87,7 +87,7 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
                 "run_ids": [run_id for seed, run_id in s.runs.runs if seed in s.seeds],
                 "seeds": s.seeds,
                 "largest_over_smallest_loss_scale": s.ends,
-                "even_from_epoch": s.even_from,
+                "equal_from_epoch": s.equal_from,
             }
             for s in shown
         ],
@@ -129,7 +129,7 @@ def _lead(shown: Sequence[ShownTrends], findings: Findings) -> str:
     settings = dict.fromkeys(s.runs.priorities for s in having)
     asked = [p for p in settings if p is not None and not is_equal(p)]
     if not asked:
-        words += f" They stay within a factor of {EVEN_FACTOR:g} {_since(having)}."
+        words += f" They stay within a factor of {EQUAL_FACTOR:g} {_since(having)}."
     else:
         each = listed([f"{max(p) / min(p):.3g} at {findings.shown_priorities(p)}" for p in asked])
         words += f" The priorities shown are unequal: LSB aims at a factor of {each}."
@@ -140,11 +140,11 @@ def _since(shown: Sequence[ShownTrends]) -> str:
     """Return from which epoch on each method's loss scales are equal, the last of its seeds."""
     held = []
     for s in shown:
-        epochs = [epoch for epoch in s.even_from if epoch is not None]
-        num_never = len(s.even_from) - len(epochs)
+        epochs = [epoch for epoch in s.equal_from if epoch is not None]
+        num_never = len(s.equal_from) - len(epochs)
         when = f"from epoch {max(epochs)} on" if epochs else "at no time until the end"
         if epochs and num_never:
-            when += f" but for {num_never} of {len(s.even_from)} seeds"
+            when += f" but for {num_never} of {len(s.equal_from)} seeds"
         held.append(f"{when} ({s.runs.arm})")
     return listed(held)
 

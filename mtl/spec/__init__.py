@@ -1,6 +1,6 @@
 """What a run is: `RunSpec`, its identity, and `Runtime`, which changes no result. No torch."""
 
-from mtl.spec.own import OwnSpec, Spec, method_text, read_spec
+from mtl.spec.own import MIXED, OwnSpec, Spec, method_text, read_spec
 from mtl.spec.run import (
     NUMERICS_VERSION,
     PERIOD_FIELDS,
@@ -18,6 +18,7 @@ from mtl.spec.sections import DATASETS, SPLITS, TASKS, DataSpec, NetworkSpec, Op
 
 __all__ = [
     "DATASETS",
+    "MIXED",
     "NUMERICS_VERSION",
     "PERIOD_FIELDS",
     "SPLITS",

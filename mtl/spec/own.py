@@ -168,10 +168,14 @@ Spec: TypeAlias = RunSpec | OwnSpec
 """What a store holds."""
 
 
+MIXED = ", mixed"
+"""After the name of what is mixed of forks and not trained."""
+
+
 def method_text(spec: Spec) -> str:
     """Return the method, and whether the run is mixed and not trained: `lsb, mixed`."""
     is_mixed = isinstance(spec, RunSpec) and spec.is_mixed
-    return f"{spec.method}, mixed" if is_mixed else spec.method
+    return f"{spec.method}{MIXED}" if is_mixed else spec.method
 
 
 def read_spec(values: Any) -> Spec:

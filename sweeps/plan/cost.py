@@ -174,9 +174,8 @@ def _observed(
     """Return finished runs with their manifests, by `rate_key`.
 
     Networks that another number of processes trained together do not count, nor mixed ones, nor
-    runs that were
-    begun by another number of processes, or packed with others, than they were ended. Runs
-    whose files cannot be read count as absent: an estimate is no place to fail.
+    runs that were begun by another number of processes, or packed with others, than they were
+    ended. Runs whose files cannot be read count as absent: an estimate is no place to fail.
     """
     run_ids = store.run_ids()[:MAX_RUNS_LOOKED_AT]
     found: list[tuple[Spec, Mapping[str, Any]]] = []

@@ -20,7 +20,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,9 +144,8 @@ def decide(plan: Plan, grid: Grid, num_points: int, store: Store) -> list[Decisi
         key = {"decision": "refine", "grid": digest, "asked": num_points}
         if grid.refine_by != "gaps":  # as earlier releases wrote theirs
             key["rule"] = grid.refine_by
-        earlier = [
-            r for r in recorded if key.items() <= r.items() and r.keys() & {"rule"} <= {*key}
-        ]
+        of_rule = (r for r in recorded if r.get("rule") == key.get("rule"))
+        earlier = [r for r in of_rule if key.items() <= r.items()]
         if earlier:
             chosen = earlier[-1]
         else:
@@ -218,8 +217,9 @@ def _chosen(
         measured = [metrics[axis.task][axis.metric.name] for axis in axes]
         # A split that holds nothing to measure a task on says nothing of any priority.
         held = [value for value in measured if value is not None]
+        of_arm = values.setdefault(arm, {})
         if len(held) == len(axes):
-            values.setdefault(arm, {}).setdefault(counts, []).append(held)
+            of_arm.setdefault(counts, []).append(held)
     fronts = [
         {
             counts: [
@@ -230,14 +230,14 @@ def _chosen(
         }
         for arm in values.values()
     ]
-    if grid.refine_by == "unsure" and fronts:
-        middles, why_none = least_sure_places(values.values(), num_points), ""
-    elif grid.refine_by == "gaps" and any(fronts):
+    middles: list[Middle] = []
+    if not any(fronts):
+        why_none = f"The {SPLIT} split measures no priority on every task."
+    elif grid.refine_by == "gaps":
         middles, why_none = widest(fronts, num_points)
     else:
-        middles, why_none = [], f"The {SPLIT} split measures no priority on every task."
-    if not middles:
-        why_none = why_none or "No front can be fitted to these priorities."
+        middles = least_sure_places([arm for arm in values.values() if arm], num_points)
+        why_none = "" if middles else "No front can be fitted to these priorities."
     return {
         "tasks": list(tasks),
         "split": SPLIT,
@@ -260,31 +260,35 @@ class Middle:
 
 
 def least_sure_places(
-    arms: Iterable[Mapping[Counts, list[list[float]]]], num_points: int
+    arms: Sequence[Mapping[Counts, list[list[float]]]], num_points: int
 ) -> list[Middle]:
     """Return the priorities where the fitted fronts are least sure, the widest first.
 
     Args:
-        arms: of each method, priorities -> metrics (seeds, axes).
+        arms: of each method, at least one, priorities -> metrics (seeds, axes).
         num_points: how many to choose.
     """
     import numpy as np
 
     from analysis.compute.fitted import fitted, relative_widths
 
-    found: dict[Counts, float] = {}
+    first = next(iter(arms[0]))
+    divisions = sum(first)
+    finer = simplex_lattice(len(first), 2 * divisions)
+    every = (tuple(round(2 * divisions * p) for p in point) for point in finer)
+    new = [counts for counts in every if any(c % 2 for c in counts)]
+    found = []
     for arm in arms:
         old = sorted(arm)
-        divisions = sum(old[0])
-        finer = simplex_lattice(len(old[0]), 2 * divisions)
-        every = (tuple(round(2 * divisions * p) for p in point) for point in finer)
-        new = [counts for counts in every if any(c % 2 for c in counts)]
         points = [[count / divisions for count in counts] for counts in old]
         held = fitted(points, np.array([arm[counts] for counts in old]))
         widths = None if held is None else relative_widths(held, np.array(new) / (2 * divisions))
-        for counts, width in zip(new, () if widths is None else widths, strict=False):
-            found[counts] = found.get(counts, 0.0) + float(width)
-    middles = sorted((Middle(counts, width) for counts, width in found.items()), key=_order)
+        if widths is not None:
+            found.append(widths)
+    if not found:
+        return []
+    summed = zip(new, np.sum(found, axis=0).tolist(), strict=True)
+    middles = sorted((Middle(counts, width) for counts, width in summed), key=_order)
     chosen: list[Middle] = []
     for least in (2, 1):  # half divisions between two that are chosen
         for middle in middles:

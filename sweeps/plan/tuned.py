@@ -16,8 +16,9 @@ from analysis.compute.fronts import (
     minimised_hypervolume,
     nondominated,
 )
-from analysis.load.axes import choose_axes
+from analysis.load.axes import Axis, choose_axes
 from mtl.errors import UsageError
+from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
 from mtl.spec.tasks import declared_task
 from mtl.store import Store
@@ -65,6 +66,19 @@ def ranked(points: Mapping[int, np.ndarray]) -> list[int]:
         rank |= {i: level for i, on_front in zip(left, front, strict=True) if on_front}
         left = [i for i in left if i not in rank]
     return sorted(points, key=lambda i: (rank[i], -volume[i], i))
+
+
+def axes_of(tasks: Sequence[str]) -> tuple[Axis, ...]:
+    """Return by which metrics runs of these tasks are judged."""
+    return choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
+
+
+def point_of(metrics: TaskMetrics, axes: Sequence[Axis]) -> np.ndarray | None:
+    """Return the metrics (tasks,) of one split, minimised; None where one was not measured."""
+    values = [metrics[axis.task][axis.metric.name] for axis in axes]
+    if any(value is None for value in values):
+        return None
+    return minimised(np.array(values, dtype=np.float64), axes)
 
 
 @dataclass(frozen=True)
@@ -219,17 +233,17 @@ def _is_edge(best: object, candidates: Collection[Values], place: int) -> bool:
 
 def _points(store: Store, runs: Mapping[str, RunSpec]) -> np.ndarray:
     """Return (priorities, tasks): validation metrics, minimised, means over seeds."""
-    tasks = next(iter(runs.values())).tasks
-    axes = choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
+    axes = axes_of(next(iter(runs.values())).tasks)
     by_priorities: dict[Any, list[np.ndarray]] = {}
     for run_id, spec in runs.items():
         result = store.result(run_id)
         assert result is not None  # it is done
-        metrics = result.selected_metrics["validation"]
-        values = [metrics[axis.task][axis.metric.name] for axis in axes]
-        if any(value is None for value in values):
-            raise UsageError(f"Expected validation metrics of every task, got run {run_id}.")
-        point = minimised(np.array(values, dtype=np.float64), axes)
+        point = point_of(result.selected_metrics["validation"], axes)
+        if point is None:
+            raise UsageError(
+                f"Expected validation metrics of every task, got none of one for run {run_id}. "
+                "Tune on data with labels of all tasks."
+            )
         by_priorities.setdefault(spec.priorities or (), []).append(point)
     return np.array([np.mean(held, axis=0) for _, held in sorted(by_priorities.items())])
 

@@ -21,13 +21,11 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from analysis.compute.fronts import minimised
-from analysis.load.axes import choose_axes
 from mtl.errors import UserError
 from mtl.records import TaskMetrics
 from mtl.spec import RunSpec
-from mtl.spec.tasks import declared_task
 from mtl.store import Store
+from sweeps.plan.tuned import axes_of, point_of
 from sweeps.search.decisions import DecisionLog, begin, decided_specs
 from sweeps.search.options import TUNED, Interval, SearchOptions, rung_epochs, tuning_points
 from sweeps.text import counted, failure_sentence
@@ -142,8 +140,7 @@ class Trials:
         self.bases, self.options, self.store, self._train = dict(bases), options, store, train
         self.log = DecisionLog(folder / "decisions.jsonl")
         begin(self.log, self.bases, options)
-        tasks = next(iter(self.bases.values())).tasks
-        self.axes = choose_axes(tasks, declared={task: declared_task(task) for task in tasks})
+        self.axes = axes_of(next(iter(self.bases.values())).tasks)
         self.rungs = rung_epochs(options.epochs)
         self.tuning_points = tuning_points(options.num_tasks)
         self.runs = {spec.run_id(): spec for spec in decided_specs(bases, options, self.log)}
@@ -197,12 +194,7 @@ class Trials:
         else:
             records = self.store.epochs(run_id)
             metrics = records[epoch - 1].metrics["validation"] if len(records) >= epoch else None
-        if metrics is None:
-            return None
-        values = [metrics[axis.task][axis.metric.name] for axis in self.axes]
-        if any(value is None for value in values):
-            return None
-        return minimised(np.array(values, dtype=np.float64), self.axes)
+        return None if metrics is None else point_of(metrics, self.axes)
 
     def ask(
         self,

@@ -20,22 +20,7 @@ from tests.evidence.claims import CLAIMS, README, Claim
 ROOT = Path(__file__).parents[2]
 FINDINGS = ROOT / "docs" / "findings.md"
 SUMMARIES = Path(__file__).with_name("summaries")
-KEPT = (
-    "title",
-    "split",
-    "verdict",
-    "counts",
-    "axes",
-    "points",
-    "reference",
-    "hypervolumes",
-    "baseline_hypervolume",
-    "primary",
-    "comparisons",
-    "spreads",
-    "prior",
-    "notes",
-)
+KEPT = ("verdict", "axes", "points", "hypervolumes", "comparisons", "prior", "notes")
 KEPT_SECTIONS = ("seeds", "controllability", "trends", "dial")
 MARKS = ("- ", "| ")
 """How the lines begin that must be claims; heads of tables do not count."""

@@ -143,6 +143,10 @@ def control(data: str, s: Summary) -> str:
     return f"| {data} | {' | '.join(cells)} |"
 
 
+def _axes(s: Summary) -> str:
+    return " and ".join(f"{a['task']} {a['metric']['name']}" for a in s["axes"])
+
+
 def reach(s: Summary) -> str:
     """Return how far each method's front reaches on each axis."""
     parts = []
@@ -153,14 +157,12 @@ def reach(s: Summary) -> str:
             for low, high in zip(means.min(axis=0), means.max(axis=0), strict=True)
         ]
         parts.append(f"{arm} {' and '.join(spans)}")
-    axes = " and ".join(f"{a['task']} {a['metric']['name']}" for a in s["axes"])
-    return f"- Over the priorities, {axes} run from {'; '.join(parts)}."
+    return f"- Over the priorities, {_axes(s)} run from {'; '.join(parts)}."
 
 
 def units(s: Summary, *others: Summary) -> str:
     """Return, for each method, how far its points move where a loss has another unit."""
     before = _means(s)
-    axes = " and ".join(f"{a['task']} {a['metric']['name']}" for a in s["axes"])
     lines = []
     for arm in s["hypervolumes"]:
         moved = [
@@ -171,9 +173,11 @@ def units(s: Summary, *others: Summary) -> str:
         ]
         largest = np.max(moved, axis=0)
         lines.append(f"{arm} by at most {' and '.join(f'{value:.3f}' for value in largest)}")
+    factors = " and ".join(f"{other['common']['loss_units.depth']:g}" for other in others)
+    number = primary(others[0])["num_priorities"]
     return (
-        "- With the depth loss times 0.1 and 10 (0.004 for both, three priorities), points move: "
-        f"{'; '.join(lines)} ({axes})."
+        f"- With the depth loss times {factors} ({_rates(s)}, {number} priorities), points move: "
+        f"{'; '.join(lines)} ({_axes(s)})."
     )
 
 
@@ -186,7 +190,7 @@ def evenness(data: str, s: Summary) -> str:
     """Return the row of how equal the loss scales end, and from which epoch on they are."""
     cells = []
     for held in s["sections"]["trends"]["methods"]:
-        epochs = held["even_from_epoch"]
+        epochs = held["equal_from_epoch"]
         since = "never" if None in epochs else f"from epoch {max(epochs)} on"
         ratio = float(np.median(held["largest_over_smallest_loss_scale"]))
         cells.append(f"{held['method']} {ratio:.3g} ({since})")
@@ -205,7 +209,8 @@ def settled(data: str, s: Summary) -> str:
     return (
         f"- {data}: the mean difference of single seeds, {seen}, "
         + (f"would take {needed} seeds" if needed else "no number of seeds looked at would settle")
-        + f"; smallest that so many would find in 80 % of repetitions: {smallest}."
+        + f"; smallest that so many would find in {s['sections']['seeds']['power']:.0%} of "
+        f"repetitions: {smallest}."
     )
 
 
@@ -229,8 +234,7 @@ def mixed(s: Summary) -> str:
             f"{held['arm']}: {len(held['points'])} networks between {held['num_forks']} forks lie "
             f"{off} off the line between them, hypervolume x {ratio:.3f}"
         )
-    axes = " and ".join(f"{a['task']} {a['metric']['name']}" for a in s["axes"])
-    return f"- {'; '.join(parts)} ({axes}, {len(s['points'][0]['seeds'])} seeds)."
+    return f"- {'; '.join(parts)} ({_axes(s)}, {len(s['points'][0]['seeds'])} seeds)."
 
 
 def _off(held: Mapping[str, Any]) -> list[tuple[float, float]]:
@@ -248,7 +252,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(("unit_ten",), partial(front, f"{SCENES}, depth loss x 10")),
     Claim(
         ("depth_normal",),
-        partial(front, "Scenes, depth and normals; rates tuned at three priorities"),
+        partial(front, f"{SCENES}, depth and normals; rates tuned at three priorities"),
     ),
     Claim(("camvid",), partial(front, "CamVid; rates tuned at three priorities")),
     Claim(ON_SCENES, together),

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.compute.fronts import hypervolume, minimised, reference_point
-from analysis.load.axes import choose_axes
+from analysis.compute.fronts import hypervolume, reference_point
+from analysis.load.axes import choose_axes, signs
 from analysis.load.matched import Settings, by_arm, shared_seeds
 from analysis.load.plans import stores_among
 from analysis.load.priorities import Priorities
@@ -23,13 +23,13 @@ Metrics = Mapping[str, Mapping[Counts, np.ndarray]]
 """Arm -> priorities as counts -> (seeds, axes)."""
 
 
-def chosen(rule: str, coarse: Metrics, signs: np.ndarray, num_points: int) -> list[Counts]:
+def chosen(rule: str, coarse: Metrics, turn: np.ndarray, num_points: int) -> list[Counts]:
     """Return what a rule adds to metrics of the coarse lattice, in counts of the fine one."""
     halved = [{tuple(c // 2 for c in p): v for p, v in arm.items()} for arm in coarse.values()]
     if rule == "unsure":
         arms = [{p: v.tolist() for p, v in arm.items()} for arm in halved]
         return [middle.counts for middle in least_sure_places(arms, num_points)]
-    fronts = [{p: (v.mean(axis=0) * signs).tolist() for p, v in arm.items()} for arm in halved]
+    fronts = [{p: (v.mean(axis=0) * turn).tolist() for p, v in arm.items()} for arm in halved]
     return [middle.counts for middle in widest(fronts, num_points)[0]]
 
 
@@ -50,7 +50,7 @@ def shares(
     divisions = round(1 / min(min(p) for p in points))
     counts = {p: tuple(round(c * divisions) for c in p) for p in points}
     seeds = shared_seeds([held for arm in on_test.values() for held in arm.values()])
-    turn = minimised(np.ones((1, len(axes))), axes)[0]
+    turn = signs(axes)
     rng = np.random.default_rng(0)
     found: dict[tuple[str, str], list[float]] = {}
     for _ in range(num_draws):
@@ -66,11 +66,9 @@ def shares(
             for arm in arms:
                 means = {p: values.mean(axis=0) for p, values in whole[arm].items()}
                 kept = np.array([means[p] for p in (*start, *added)])
-                volumes = (
-                    hypervolume(x, reference, axes) for x in (kept, np.array([*means.values()]))
-                )
-                part, all_of_it = volumes
-                found.setdefault((arm, rule), []).append(part / all_of_it)
+                every = np.array([*means.values()])
+                share = hypervolume(kept, reference, axes) / hypervolume(every, reference, axes)
+                found.setdefault((arm, rule), []).append(share)
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from analysis.compute.curves import check_records, curves, end_ratios, even_from
+from analysis.compute.curves import check_records, curves, end_ratios, equal_from
 from mtl.records import EpochRecord
 
 TASKS = ("depth", "segmentation")
@@ -64,8 +64,8 @@ def test_a_method_lacks_what_its_records_do_not_hold() -> None:
         ([[1, 1], [1, None]], None),
     ],
 )
-def test_scales_are_even_from_the_epoch_after_which_they_never_part(scales, epoch) -> None:
-    assert even_from([record(k + 1, held) for k, held in enumerate(scales)]) == epoch
+def test_scales_are_equal_from_the_epoch_after_which_they_never_part(scales, epoch) -> None:
+    assert equal_from([record(k + 1, held) for k, held in enumerate(scales)]) == epoch
 
 
 def test_ratios_are_of_the_last_epoch_of_each_seed() -> None:
