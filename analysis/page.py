@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -48,6 +49,8 @@ from analysis.sections.verdict import verdict
 
 MAX_ARMS = 12
 """Methods that the head of the page names."""
+MAX_LIVE_ROWS = 10_000
+"""Rows of a table where no files hold the rest."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +193,41 @@ def build_settings(
     return Built(page, _files(sections, static=static), summary)
 
 
-def _rendered(template: str, sections: Sequence[Section], **values: Any) -> str:
-    """Return a page of sections."""
-    has_figures = any(section.figures for section in sections)
+def fragment(sections: Sequence[Section], findings: Findings | None = None) -> str:
+    """Return sections as HTML for a page that has the scripts already; no files lie beside it.
+
+    Arms are marked as in the figures of `findings`.
+    """
+    arms = () if findings is None else findings.arms
+    return (
+        environment()
+        .get_template("sections.html.j2")
+        .render(
+            sections=sections,
+            max_rows=MAX_LIVE_ROWS,
+            split=SPLIT,
+            styles={arm: style_of(findings, arm) for arm in arms if findings is not None},
+            open_sections=[section.name for section in sections],
+            has_files=False,
+        )
+    )
+
+
+def live_page(title: str, place: str) -> str:
+    """Return the page that shows what is pushed to it of a sweep.
+
+    Args:
+        title: its name.
+        place: of its store, for commands that name it.
+    """
+    return _rendered("live.html.j2", [], has_figures=True, title=title, place=place)
+
+
+def _rendered(
+    template: str, sections: Sequence[Section], *, has_figures: bool = False, **values: Any
+) -> str:
+    """Return a page of sections, `has_figures` if figures come later."""
+    has_figures = has_figures or any(section.figures for section in sections)
     return (
         environment()
         .get_template(template)
@@ -200,6 +235,7 @@ def _rendered(template: str, sections: Sequence[Section], **values: Any) -> str:
             sections=sections,
             max_rows=MAX_ROWS,
             split=SPLIT,
+            has_files=True,
             palette=dict(zip((*LIGHT, *SCALE_LIGHT), (*DARK, *SCALE_DARK), strict=True)),
             plotly_js=plotly.offline.get_plotlyjs() if has_figures else "",
             **values,
@@ -259,6 +295,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """Return what renders the templates of all pages."""
     made = jinja2.Environment(

@@ -354,6 +354,7 @@ def train_and_report(
     check_answers(command.execution.address)  # where nobody does, nothing is written
     store = Store(command.store)
     with sweep_lock(store, plan.name) as store, ExitStack() as ending:
+        serve_page(command)
         trainer = _Trainer(command, store, slots, deadline, ending)
         trained = trainer.train_all(plan)
         if trained.was_stopped:
@@ -375,6 +376,15 @@ def train_and_report(
             print(used.to_text())
             trained.journal.status(snapshot, end_state(snapshot), now=True, efficiency=used.share)
         return 0 if reported and trained.is_complete else 1
+
+
+def serve_page(command: Command) -> None:
+    """Serve the sweep's page beside it, if the command asks for that, as long as it runs."""
+    if command.execution.serve is not None:
+        from sweeps.serve import address, serve_beside  # imports what a report takes
+
+        host, port = address(command.execution.serve)
+        serve_beside(Store(command.store, create=False), command.name, host, port)
 
 
 @contextmanager

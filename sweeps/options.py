@@ -305,6 +305,11 @@ def add_execution_options(parser: argparse.ArgumentParser, kind: str) -> Callabl
     where("--name", default=kind, help="of the sweep in the store (%(default)s)")
     where("--address", help="join this Ray cluster, such as 'auto'")
     where("--dashboard", action="store_true", help="Ray's dashboard on this machine")
+    where(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="a page that shows the sweep while it runs, as watch.py's --serve",
+    )
     where("--cpus-per-run", type=float, default=1.0, metavar="N")
     where("--gpus-per-run", type=float, metavar="N", help="a fraction shares a GPU")
     where("--concurrency", type=int, metavar="N", help="runs side by side at most")
@@ -336,6 +341,7 @@ def execution_of(given: argparse.Namespace) -> Execution:
         retry_failed=given.retry_failed,
         budget_hours=given.budget,
         dashboard=given.dashboard,
+        serve=given.serve,
         tune_dir=_absolute(given.tune_dir),
     )
 

@@ -175,14 +175,16 @@ def find(
     primary: Sequence[str] = (),
     *,
     searched: bool = False,
+    is_over: bool = True,
 ) -> Findings:
     """Return all findings on `loaded`, judged by `axes`.
 
     `tuned` is that of `common_fields`, `primary` and `searched` those of
-    `analysis.load.groups.Group`. A `UserError` refuses runs that differ in anything but what is
-    compared.
+    `analysis.load.groups.Group`. Without `is_over` no methods are compared: whoever looks again and
+    again and stops where it suits finds differences where there are none. Otherwise a `UserError`
+    refuses runs that differ in anything but what is compared.
     """
-    common = common_fields(loaded.fields, tuned)
+    common = common_fields(loaded.fields, tuned) if is_over else {}
     excluded: dict[str, str] = {}
     for held in (loaded.runs, loaded.mixed):
         excluded |= {} if held.empty else unusable(held, axes)
@@ -217,7 +219,11 @@ def find(
     baseline_hypervolume = None
     if reference is not None and baseline is not None:
         baseline_hypervolume = hypervolume(np.array([baseline]), reference, axes)
-    comparisons = compare_arms(runs, points, axes, reference, searched=searched, primary=primary)
+    comparisons: tuple[Comparison, ...] = ()
+    if is_over:
+        comparisons = compare_arms(
+            runs, points, axes, reference, searched=searched, primary=primary
+        )
     return Findings(
         axes=axes,
         runs=runs,

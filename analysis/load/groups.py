@@ -339,9 +339,21 @@ def _groups(
     compared: Sequence[str],
     order: Mapping[str, int] | None = None,
 ) -> list[Group]:
-    """Return the groups, in the order of what is asked, or in `order` and then by content."""
+    specs = read_specs(stores, dict.fromkeys(asked.run_ids))
+    return groups_of(asked, specs, compared, order)
+
+
+def groups_of(
+    asked: Asked,
+    specs: Mapping[str, Spec],
+    compared: Sequence[str] = COMPARED,
+    order: Mapping[str, int] | None = None,
+) -> list[Group]:
+    """Return the groups, in the order of what is asked, or in `order` and then by content.
+
+    `specs` are those that can be read; the other arguments are those of `groups_of_stores`.
+    """
     ids = list(dict.fromkeys(asked.run_ids))
-    specs = read_specs(stores, ids)
     if order is not None:
         content = {i: (spec.method, spec.priorities or (), spec.seed) for i, spec in specs.items()}
         ids.sort(key=lambda i: (order.get(i, len(order)), *content.get(i, ("", (), 0)), i))

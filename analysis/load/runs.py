@@ -129,7 +129,8 @@ def load_stores(
     """
     if run_ids is None:
         run_ids = [run_id for group in groups_of_stores(stores) for run_id in group.run_ids]
-    asked, notes = list(dict.fromkeys(run_ids)), []
+    asked: list[str] = list(dict.fromkeys(run_ids))
+    notes: list[str] = []
     of_stores = [read_runs(store, asked, specs, manifests=True) for store in stores]
     found = []
     for run_id in asked:
@@ -141,6 +142,19 @@ def load_stores(
                 "the one in the store named first is shown."
             )
         found.append(min(runs, key=lambda r: (_PRECEDENCE.index(r.state), r.spec is None)))
+    return load_runs(found, notes)
+
+
+def load_runs(
+    found: Sequence[StoredRun],
+    notes: Sequence[str] = (),
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Loaded:
+    """Return runs that were read from a store, each asked for once, in the order of the plan.
+
+    `fields` are `Loaded.fields` where they are known already.
+    """
+    notes = list(notes)
     with_spec = {run.run_id: run.spec for run in found if run.spec is not None}
     arms = arm_names({i: (spec.method, spec.method_settings) for i, spec in with_spec.items()})
     mixed = {i for i, spec in with_spec.items() if isinstance(spec, RunSpec) and spec.is_mixed}
@@ -163,11 +177,22 @@ def load_stores(
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id not in mixed]),
         mixed=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id in mixed]),
         states=tuple(_state(run, arms.get(run.run_id), unclear) for run in found),
-        fields={run.run_id: with_spec[run.run_id].fields() for run in done},
+        fields={r.run_id: with_spec[r.run_id].fields() for r in done} if fields is None else fields,
         manifests=manifests,
         prior=_shared_prior(list(manifests.values()), notes),
         notes=tuple(notes),
     )
+
+
+def on_validation(loaded: Loaded) -> Loaded:
+    """Return runs as on the validation split, under the names of the test split's columns.
+
+    The image-independent baseline, which is known on the test split alone, is left out.
+    """
+    prefix = f"{VALIDATION}_"
+    test = [name for name in loaded.runs if f"{prefix}{name}" in loaded.runs]
+    runs = loaded.runs.drop(columns=test).rename(columns=lambda name: name.removeprefix(prefix))
+    return replace(loaded, runs=runs, prior={})
 
 
 def _state(run: StoredRun, arm: str | None, unclear: str) -> RunState:

@@ -87,8 +87,12 @@ def point_section(findings: Findings, _: RunFiles) -> Section:
     return Section("points", title, lead, tuple(parts))
 
 
-def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
-    """Return one figure for each pair of tasks; empty without operating points."""
+def operating_point_figures(findings: Findings, *, is_over: bool = True) -> tuple[Figure, ...]:
+    """Return one figure for each pair of tasks; empty without operating points.
+
+    Without `is_over` there are no labels, whose places take a second to find; a pointer on a point
+    shows them.
+    """
     if not findings.points:
         return ()
     banded = [
@@ -96,7 +100,7 @@ def operating_point_figures(findings: Findings) -> tuple[Figure, ...]:
         for arm in prioritised_arms(findings)[:MAX_BANDS]
     ]
     pairs = itertools.combinations(range(len(findings.axes)), 2)
-    return tuple(_figure(findings, banded, pair) for pair in pairs)
+    return tuple(_figure(findings, banded, pair, is_labelled=is_over) for pair in pairs)
 
 
 def _is_one_line(findings: Findings) -> bool:
@@ -104,7 +108,9 @@ def _is_one_line(findings: Findings) -> bool:
     return len(findings.axes) == 2
 
 
-def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]) -> Figure:
+def _figure(
+    findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int], *, is_labelled: bool
+) -> Figure:
     plane = Plane(findings, pair)
     x, y = plane.axes
     arms = [arm for arm in findings.arms if plane.of(arm)]
@@ -127,13 +133,14 @@ def _figure(findings: Findings, banded: Sequence[ArmRuns], pair: tuple[int, int]
     marks += [*medians, *arrows, *map(plane.means, (*arms, *mixed))]
     name = f"operating_points_{x.task}_{y.task}"
     scales = (Scale(axis_title(x), limits[0]), Scale(axis_title(y), limits[1]))
+    panel = Panel(name, *scales, tuple(marks))
     fronts = [arm for arm in arms if len(plane.of(arm)) > 1]
     fronts += mixed if _is_one_line(findings) else []
     return Figure(
         name=name,
         title=f"{x.task.capitalize()} against {y.task}",
         alt=plane.alt(),
-        panels=(labelled(Panel(name, *scales, tuple(marks)), plane.labels()),),
+        panels=(labelled(panel, plane.labels() if is_labelled else ()),),
         caption=_caption(findings, [runs for runs, _ in bands], bool(medians), bool(arrows)),
         legend=tuple(
             Key(arm, style_of(findings, arm), "both" if arm in fronts else "point")

@@ -21,12 +21,12 @@ from analysis.render.section import Part, Section
 from analysis.render.table import Column, Table
 
 
-def operating_point_table(findings: Findings) -> Table:
+def operating_point_table(findings: Findings, split: str = SPLIT) -> Table:
     """Return one row an operating point: means and standard deviations over seeds."""
     return Table.of(
         "operating_points",
-        "Operating points on the test split: mean ± standard deviation over seeds. Nondominated: "
-        "no mean of any method is at least as good on every axis and better on one.",
+        f"Operating points on the {split} split: mean ± standard deviation over seeds. "
+        "Nondominated: no mean of any method is at least as good on every axis and better on one.",
         [
             {
                 **point_record(point, findings.axes),

@@ -16,9 +16,10 @@ from analysis.compute.curves import (
     equal_from,
 )
 from analysis.compute.findings import Findings
-from analysis.load.axes import NONE
+from analysis.load.axes import NONE, Axis
 from analysis.load.priorities import is_equal, priority_values
 from analysis.load.run_files import RunFiles
+from analysis.load.runs import VALIDATION
 from analysis.load.text import listed, subsample
 from analysis.render.figure_parts import band
 from analysis.render.panels import Area, Drawn, Figure, Key, Line, Panel, Points, Scale, Style
@@ -94,6 +95,54 @@ def trend_section(findings: Findings, files: RunFiles) -> Section | None:
     }
     title = "Trends of loss scales and weights"
     return Section("trends", title, _lead(shown, findings), tuple(parts), values)
+
+
+def run_curves(runs: ChosenRuns, axes: Sequence[Axis], files: RunFiles, lead: str) -> Section:
+    """Return the curves of a single run, which may still be running; its metrics first."""
+    read, refused = _read(runs, files, len(axes))
+    parts: list[Part | Folded] = list(refused)
+    for seed, records in read.items():
+        tasks = [axis.task for axis in axes]
+        shown = ShownTrends(runs, (seed,), curves(read, tasks), (), ())
+        figures = [_metric_figure(records, axes)]
+        figures += [_figure(name, [shown], tasks) for name in QUANTITIES]
+        parts += [figure for figure in figures if figure]
+    return Section("curves", f"Run {runs.runs[0][1]}", lead, tuple(parts))
+
+
+def _metric_figure(records: Sequence[EpochRecord], axes: Sequence[Axis]) -> Figure | None:
+    """Return the metrics of a run on the validation split by epoch, one panel a task."""
+    panels = []
+    for number, axis in enumerate(axes):
+        values = [_validated(record, axis) for record in records]
+        held = [
+            (float(record.epoch), value * axis.metric.display_factor)
+            for record, value in zip(records, values, strict=True)
+            if value is not None
+        ]
+        if not held:
+            continue
+        xs, ys = zip(*held, strict=True)
+        hover = tuple(f"epoch {x:g}: {y:.4g} {axis.unit}" for x, y in held)
+        style = Style(number)
+        marks: list[Drawn] = [Line(xs, ys, style.colour, style.dash, axis.task)]
+        marks.append(Points(xs, ys, style, axis.task, hover, size=6.0))
+        scales = (Scale("epoch"), Scale(f"{axis.title}, {axis.better}"))
+        panels.append(Panel(f"metric_{axis.task}", *scales, tuple(marks), axis.task, height=300))
+    if not panels:
+        return None
+    names = listed([axis.name for axis in axes])
+    return Figure(
+        name="metrics",
+        title="Metrics on the validation split over the epochs",
+        alt=f"{names} by epoch, one panel each.",
+        panels=tuple(panels),
+        columns=min(COLUMNS, len(panels)),
+    )
+
+
+def _validated(record: EpochRecord, axis: Axis) -> float | None:
+    return (record.metrics.get(VALIDATION, {}).get(axis.task) or {}).get(axis.metric.name)
 
 
 def _read(

@@ -1,9 +1,12 @@
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data-picker").textContent);
+// Once for each picker that appears: on the page of a sweep that runs it comes with the first results.
+const startPicker = () => {
   const box = document.getElementById("picker-box");
+  if (!box || !box.hidden) return;
+  const read = () => JSON.parse(document.getElementById("data-picker").textContent);
   const form = box.querySelector("form");
   const at = (name) => document.getElementById(`picker-${name}`);
+  let data = read(), isKnee = false;
   const each = [...data.axes.keys()];
   const SAME = 1e-6; // losses have six decimals
 
@@ -30,10 +33,11 @@
   const quoted = (text) => /^[\w@%+=:,./~-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
   const whichSeed = (n) => n < 2 ? ""
     : `, ${n === 2 ? "the better" : n % 2 ? "the middle one" : "the better of the two middle ones"} of ${n} at equal weights`;
-  const read = (kind) => each.map((k) => Number(at(`${kind}-${k}`).value));
+  const set = (kind) => each.map((k) => Number(at(`${kind}-${k}`).value));
 
-  function show(isKnee) {
-    const weights = read("weight"), levels = read("level");
+  function show() {
+    const weights = set("weight"), levels = set("level");
+    at("knee").hidden = data.knee === null;
     each.forEach((k) => {
       const axis = data.axes[k], share = levels[k] / data.steps;
       const value = axis.worst + (axis.best - axis.worst) * share;
@@ -73,17 +77,22 @@
     Object.assign(box.dataset, { index, equal: equal.length });
   }
 
-  let isKnee = false;
-  form.addEventListener("input", () => { isKnee = false; show(false); });
-  form.addEventListener("reset", () => { isKnee = false; setTimeout(() => show(false)); });
+  form.addEventListener("input", () => { isKnee = false; show(); });
+  form.addEventListener("reset", () => { isKnee = false; setTimeout(show); });
   form.addEventListener("submit", (event) => event.preventDefault());
-  if (at("knee")) at("knee").addEventListener("click", () => { isKnee = true; show(true); });
+  at("knee").addEventListener("click", () => { isKnee = true; show(); });
+  document.addEventListener("changed", () => {
+    data = read();
+    isKnee = isKnee && data.knee !== null;
+    show();
+  });
   // Where the page lies in a sweep of its store, its address names the folder; the file holds none.
   const inStore = decodeURIComponent(location.pathname)
     .match(/^(.+)\/sweeps\/[^/]+\/report\/(?:[^/]+\/)?report\.html$/);
   if (at("store") && location.protocol === "file:" && inStore) at("store").value = inStore[1];
-  if (at("store")) at("store").addEventListener("input", () => show(isKnee));
+  if (at("store")) at("store").addEventListener("input", show);
   box.hidden = false;
   form.reset();
-  show(false);
-})();
+  show();
+};
+startPicker();

@@ -70,6 +70,8 @@ class Execution:
     """The sweep stops after this time, and the same command continues; None means no limit."""
     dashboard: bool = False
     """Start Ray's dashboard on this machine; a cluster has its own."""
+    serve: str | None = None
+    """`[HOST:]PORT` of the sweep's page, see `sweeps.serve`; None for no page."""
     pack: Pack = 1
     """Runs that a trial trains together at most, see `mtl.training.pack`."""
     tune_dir: str | None = None

@@ -27,6 +27,7 @@ from sweeps.command import (
     prepare_data,
     probed,
     say_failed,
+    serve_page,
     write_reports,
 )
 from sweeps.launch.preflight import check_answers
@@ -230,6 +231,7 @@ def _search_and_report(asked: _Asked, began: float) -> int:
     asked.decided(existing_store(command.store))
     check_answers(command.execution.address)
     with sweep_lock(Store(command.store), command.name) as store:
+        serve_page(command)
         check_machine(command, store, asked.bases.values(), asked.bytes_to_come(store))
         outcome, batches = _search(asked, store)
         status = _report(asked, store, outcome)

@@ -392,6 +392,13 @@ def objects() -> None:
     measure(report)
 
 
+def live() -> None:
+    """Seconds of the live page's looks and its server's memory, with 1,000 runs."""
+    from tests.benchmarks.live import measure  # aiohttp, which nothing else here needs
+
+    measure(report)
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "scenes": scenes,
     "training": training,
@@ -408,6 +415,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "search": search,
     "reports": reports,
     "objects": objects,
+    "live": live,
 }
 DEFAULT = (
     "scenes", "training", "step", "checkpoints", "reading", "filling", "derived", "sweep",

@@ -14,7 +14,9 @@ from mtl.store import Store
 from sweeps import watch
 from sweeps.plan import grid_specs
 from sweeps.priority_grid import GRID
-from sweeps.watch import View, Watcher, main, watch_lines, watch_live
+from sweeps.status import watcher as looks
+from sweeps.status.watcher import View, Watcher
+from sweeps.watch import main, watch_lines, watch_live
 from tests.s3_server import Proxy, S3Server
 from tests.sweeps import played
 
@@ -151,8 +153,8 @@ def test_search_is_one_front_though_its_learning_rates_differ(store):
 
 def test_fronts_are_computed_again_only_when_more_runs_are_done(store, monkeypatch):
     computed = []
-    front_lines = watch.front_lines
-    monkeypatch.setattr(watch, "front_lines", lambda *a: computed.append(1) or front_lines(*a))
+    front_lines = looks.front_lines
+    monkeypatch.setattr(looks, "front_lines", lambda *a: computed.append(1) or front_lines(*a))
     watcher = Watcher(store, "mine", lambda: NOW)
     first = watcher.see()
     assert (watcher.see(), len(computed)) == (first, 1)

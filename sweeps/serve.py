@@ -1,0 +1,287 @@
+"""The page of a sweep while it runs: `python sweeps/watch.py STORE --serve PORT`.
+
+    GET /             the page; ?group=LABEL one of several sets of runs, ?run=ID the curves of one
+    GET /events       what it shows, pushed whenever it changes (server-sent events)
+    GET /status.json  where the sweep stands, as numbers
+
+Files are read while somebody looks, once for all viewers; nothing is written.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from aiohttp import web
+
+from analysis.live import LiveRuns
+from analysis.page import fragment, live_page
+from analysis.render.section import Section
+from analysis.render.table import Column, Table
+from mtl.errors import StoreUnreachableError, UsageError, UserError
+from mtl.store import Store
+from sweeps.status.display import running_rows, summary
+from sweeps.status.watcher import View, Watcher
+from sweeps.text import size
+
+LOOPBACK = "127.0.0.1"
+MAX_PORT = 2**16 - 1
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_REMOTE_LOOKS = 10.0
+"""At a store on object storage, where each look costs requests."""
+SECONDS_OF_SILENCE = 15.0
+"""After which a viewer is sent an empty line, which finds out whether it is still there."""
+RUNNING_COLUMNS = ("run", "method", "priorities", "seed", "epoch", "losses")
+GPU_QUERY = "utilization.gpu,memory.used,memory.total"
+
+Asked = tuple[str, str]
+"""What a viewer looks at: label of a set of runs and run id, one or both of them empty."""
+Parts = Mapping[str, Any]
+"""Name of an event -> what it holds, as JSON."""
+
+
+@dataclass(eq=False)
+class LivePage:
+    """A sweep as its page shows it.
+
+    Args:
+        store: opened for reading.
+        name: of the sweep.
+    """
+
+    store: Store
+    name: str
+    viewers: dict[Asked, int] = field(default_factory=dict)
+    """What is looked at -> by how many."""
+
+    def __post_init__(self) -> None:
+        """Begin without having looked."""
+        self._watcher = Watcher(self.store, self.name, with_fronts=False)
+        self._runs = LiveRuns(self.store)
+        self._shown: dict[Asked, tuple[Any, Parts]] = {}
+        self._view: View | None = None
+
+    def look(self) -> dict[Asked, Parts]:
+        """Return the parts of everything that somebody looks at; what has not changed is kept."""
+        view = self._view = self._watcher.see()
+        try:
+            is_new = self._runs.look(view.asked) if view.asked.run_ids else False
+        except StoreUnreachableError:
+            is_new = False  # the headline says so
+        state = state_of(view)
+        running = running_html(view)
+        shown = {}
+        for asked in list(self.viewers):
+            label, run_id = asked
+            key, content = self._shown.get(asked, (None, {}))
+            epochs = [r.epoch for r in running_of(view) if run_id and r.run_id.startswith(run_id)]
+            if is_new or not content or key != epochs:
+                html = self._runs.run_page(run_id) if run_id else self._runs.overview(label)
+                content = {"content": html, "groups": self._runs.titles()}
+            shown[asked] = (epochs, content)
+        self._shown = shown
+        return {
+            asked: {"state": state, "running": running, **content}
+            for asked, (_, content) in shown.items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return where the sweep stands."""
+        return state_of(self._watcher.see())
+
+
+def running_of(view: View) -> tuple[Any, ...]:
+    """Return the runs in progress."""
+    return () if view.snapshot is None else view.snapshot.running
+
+
+def state_of(view: View) -> dict[str, Any]:
+    """Return the numbers of a look: counts, seconds left, and how busy this machine is."""
+    found: dict[str, Any] = {"state": view.state, "headline": view.headline}
+    if view.snapshot is not None:
+        held = view.snapshot
+        found |= {
+            "summary": summary(held),
+            "total": held.total,
+            "done": held.done,
+            "failed": held.failed,
+            "paused": held.paused,
+            "running": held.num_running,
+            "seconds_left": held.seconds_left,
+        }
+    return {**found, "machine": machine()}
+
+
+def machine() -> str:
+    """Return how busy the machine is that serves the page, in words."""
+    memory = psutil.virtual_memory()
+    parts = [
+        f"CPU {psutil.cpu_percent():.0f} %",
+        f"memory {size(memory.total - memory.available)} of {size(memory.total)}",
+    ]
+    if shutil.which("nvidia-smi"):
+        command = ["nvidia-smi", f"--query-gpu={GPU_QUERY}", "--format=csv,noheader,nounits"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        for number, line in enumerate(answer.stdout.splitlines()):
+            busy, used, total = (cell.strip() for cell in line.split(","))
+            parts.append(f"GPU {number} {busy} %, {used} of {total} MiB")
+    return f"This machine: {', '.join(parts)}"
+
+
+def running_html(view: View) -> str:
+    """Return the runs in progress as HTML; empty without any."""
+    if view.snapshot is None or not view.snapshot.running:
+        return ""
+    records = [
+        dict(zip(RUNNING_COLUMNS, cells, strict=True)) for cells in running_rows(view.snapshot)
+    ]
+    columns = [Column(name, name) for name in RUNNING_COLUMNS]
+    table = Table.of("running", "Running now.", records, columns, num_words=len(columns))
+    return fragment([Section("running", "Running", "", (table,))])
+
+
+class Server:
+    """Pushes a page to any number of viewers."""
+
+    def __init__(self, page: LivePage) -> None:
+        self._page = page
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._parts: dict[Asked, Parts] = {}
+        self._html = gzip.compress(live_page(page.name, page.store.place("")).encode())
+
+    def app(self) -> web.Application:
+        """Return what aiohttp serves."""
+        app = web.Application()
+        app.router.add_get("/", self._shell)
+        app.router.add_get("/events", self._events)
+        app.router.add_get("/status.json", self._status)
+        return app
+
+    async def look_again_and_again(self) -> None:
+        """Look at the sweep as long as there are viewers, and tell them."""
+        is_local = self._page.store.is_local
+        pause = SECONDS_BETWEEN_LOOKS if is_local else SECONDS_BETWEEN_REMOTE_LOOKS
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._page.viewers:
+                parts = await asyncio.to_thread(self._page.look)
+                async with self._changed:
+                    self._parts = parts
+                    self._changed.notify_all()
+                with contextlib.suppress(TimeoutError):  # a new viewer is not kept waiting
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                    self._wake.clear()
+
+    async def _shell(self, _: web.Request) -> web.Response:
+        headers = {"Content-Encoding": "gzip"}
+        return web.Response(body=self._html, content_type="text/html", headers=headers)
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response(await asyncio.to_thread(self._page.state))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        asked = (request.query.get("group", ""), request.query.get("run", ""))
+        viewers = self._page.viewers
+        viewers[asked] = viewers.get(asked, 0) + 1
+        self._wake.set()
+        sent: dict[str, Any] = {}
+        try:
+            while True:
+                async with self._changed:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), SECONDS_OF_SILENCE)
+                    parts = self._parts.get(asked, {})
+                news = {name: held for name, held in parts.items() if sent.get(name) != held}
+                lines = [f"event: {name}\ndata: {json.dumps(news[name])}\n\n" for name in news]
+                await response.write("".join(lines or [":\n\n"]).encode())
+                sent |= news
+        except ConnectionResetError:
+            return response
+        finally:
+            viewers[asked] -= 1
+            if not viewers[asked]:
+                del viewers[asked]
+
+
+async def serve(page: LivePage, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve a page until it is cancelled.
+
+    Args:
+        page: of a sweep.
+        host: to listen on.
+        port: to listen on; 0 takes one that is free.
+        say: is given the address once it answers.
+
+    Raises:
+        UserError: if the port cannot be listened on.
+    """
+    server = Server(page)
+    # A viewer that has gone is let go at once, and none keeps the server from ending.
+    runner = web.AppRunner(
+        server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise UserError(
+                f"Expected a port of {host} that is free, got {port} ({error.strerror or error}). "
+                "Give another; 0 takes one that is free."
+            ) from error
+        bound = runner.addresses[0][1]
+        say(f"The sweep's page: http://{host}:{bound}")
+        await server.look_again_and_again()
+    finally:
+        await runner.cleanup()
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of `PORT` (on this machine alone) or `HOST:PORT`.
+
+    Raises:
+        UsageError: unless the port is a number from 0 to 65535.
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise UsageError(f"Expected --serve PORT or HOST:PORT, up to {MAX_PORT}, got {text!r}.")
+    return host.strip("[]") or LOOPBACK, int(port)
+
+
+def serve_beside(store: Store, name: str, host: str, port: int) -> None:
+    """Serve the page of a sweep in a thread, until this process ends.
+
+    Raises:
+        UserError: if the port cannot be listened on.
+    """
+    is_up = threading.Event()
+    failed: list[UserError] = []
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        is_up.set()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve(LivePage(store, name), host, port, say))
+        except UserError as error:
+            failed.append(error)
+            is_up.set()
+
+    threading.Thread(target=run, name="page", daemon=True).start()
+    is_up.wait()
+    if failed:
+        raise failed[0]

@@ -1,0 +1,243 @@
+"""The live page: what is pushed, when files are read, and the page in a real browser."""
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from analysis.live import LiveRuns
+from mtl.errors import UserError
+from mtl.records import EpochRecord
+from mtl.store import Store
+from sweeps.serve import LivePage, address, serve
+from sweeps.status.watcher import Watcher
+from tests.chromium import Chromium, find_chromium
+from tests.sweeps.test_watch import IDS, LSB, SPECS, finish, write_status
+
+needs_browser = pytest.mark.skipif(
+    find_chromium() is None, reason="no Chromium: the page was not looked at in a browser"
+)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """Return a sweep of twenty runs, three of lsb done and one failed."""
+    store = Store(tmp_path / "store")
+    write_status(store)
+    for index, delta1 in zip(LSB, (0.6, 0.7, 0.8), strict=False):
+        finish(store, index, delta1, 1.4 - delta1)
+    store.write_spec(SPECS[1])
+    store.write_error(IDS[1], "ValueError: the loss is not finite")
+    return store
+
+
+@asynccontextmanager
+async def served(page: LivePage) -> AsyncIterator[str]:
+    """Serve a page; yield its address."""
+    said: asyncio.Queue[str] = asyncio.Queue()
+    task = asyncio.create_task(serve(page, "127.0.0.1", 0, said.put_nowait))
+    try:
+        yield (await said.get()).partition(": ")[2]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def pushed(answer: aiohttp.ClientResponse, name: str) -> Any:
+    """Return what the next event of a name holds."""
+    event = ""
+    async for line in answer.content:
+        text = line.decode().rstrip("\n")
+        if text.startswith("event: "):
+            event = text.removeprefix("event: ")
+        elif text.startswith("data: ") and event == name:
+            return json.loads(text.removeprefix("data: "))
+    raise AssertionError(f"the server ended before it said {name}")
+
+
+def looked(store: Store) -> tuple[LiveRuns, Any]:
+    asked = Watcher(store, "mine", with_fronts=False).see().asked
+    runs = LiveRuns(store)
+    assert runs.look(asked)
+    return runs, asked
+
+
+def test_page_shows_validation_until_all_is_done_and_compares_no_methods(store):
+    for index in range(20):
+        finish(store, index, 0.5, 0.6)
+    runs, _ = looked(store)
+    _, findings = runs.findings("")
+    assert findings.comparisons == ()
+    assert {point.means for point in findings.points} == {(0.5, 0.6)}  # on test all are 0.99
+    assert "validation split" in runs.overview("")
+
+
+def test_runs_that_are_done_are_read_once(store, monkeypatch):
+    runs, asked = looked(store)
+    read: list[str] = []
+    result = Store.result
+    monkeypatch.setattr(Store, "result", lambda s, i: read.append(i) or result(s, i))
+    assert not runs.look(asked)
+    assert not read
+    finish(store, LSB[3], 0.5, 0.5)
+    assert runs.look(asked)
+    assert read == [IDS[LSB[3]]]
+    assert len(runs.findings("")[1].points) == 4
+
+
+def test_failed_runs_stand_with_their_reason(store):
+    runs, _ = looked(store)
+    html = runs.overview("")
+    assert "ValueError: the loss is not finite" in html
+    assert "16 missing, 3 done, 1 failed." in html
+
+
+def test_curves_of_a_run_are_found_by_the_beginning_of_its_name(store):
+    index = LSB[0]
+    metrics = {"validation": {"depth": {"delta1": 0.61}, "segmentation": {"miou": 0.3}}}
+    for epoch in (1, 2):
+        record = EpochRecord(epoch, [0.5, 0.2], [1.0, 2.0], [0.5, 0.4], None, 0.01, metrics, 1.0)
+        store.append_epoch(IDS[index], record)
+    runs, _ = looked(store)
+    html = runs.run_page(IDS[index][:8])
+    assert IDS[index] in html
+    assert "Metrics on the validation split" in html
+    assert "No runs of this sweep" in runs.run_page("<b>")
+    assert "<b>" not in runs.run_page("<b>")
+
+
+def test_viewer_is_told_of_a_run_that_ends(store):
+    async def look() -> None:
+        async with served(LivePage(store, "mine")) as url, aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/events") as answer:
+                state = await pushed(answer, "state")
+                assert (state["done"], state["total"]) == (4, 20)
+                assert "25.0" not in await pushed(answer, "content")
+                finish(store, LSB[3], 0.25, 0.5)
+                assert "25.0" in await pushed(answer, "content")
+            async with session.get(f"{url}/status.json") as answer:
+                assert (await answer.json())["failed"] == 1
+            async with session.get(url) as answer:
+                assert "EventSource" in await answer.text()
+
+    asyncio.run(asyncio.wait_for(look(), 60))
+
+
+def test_nothing_is_read_while_nobody_looks(store, monkeypatch):
+    looks: list[int] = []
+    page = LivePage(store, "mine")
+    monkeypatch.setattr(page, "look", lambda: looks.append(1) or {})
+
+    async def wait() -> None:
+        async with served(page), aiohttp.ClientSession():
+            await asyncio.sleep(0.3)
+
+    asyncio.run(wait())
+    assert looks == []
+
+
+def test_port_that_is_taken_is_said_in_a_sentence(store):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with pytest.raises(UserError, match=f"a port of 127.0.0.1 that is free, got {port}"):
+            asyncio.run(serve(LivePage(store, "mine"), "127.0.0.1", port, print))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("8300", ("127.0.0.1", 8300)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:0", ("::1", 0))],
+)
+def test_address_is_this_machine_unless_a_host_is_named(text, expected):
+    assert address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "localhost", "-1", "65536", "80:"])
+def test_address_without_a_port_is_refused(text):
+    with pytest.raises(UserError, match="Expected --serve PORT"):
+        address(text)
+
+
+@needs_browser
+def test_sliders_keep_their_place_while_runs_end(store):
+    async def look() -> None:
+        async with served(LivePage(store, "mine")) as url, Chromium((1280, 900)) as browser:
+            await browser.go(url)
+            await browser.until("document.querySelector('#points .main-svg') !== null")
+            await browser.run(
+                "const s = document.getElementById('picker-weight-0'); s.value = 90;"
+                "s.dispatchEvent(new Event('input', {bubbles: true}));"
+            )
+            finish(store, LSB[3], 0.95, 0.95)
+            await browser.until("document.body.textContent.includes('95.0')")
+            # The new point is better than all on both, so it is chosen whatever the sliders say.
+            await browser.until("document.getElementById('picker-value-0').textContent == '99.0'")
+            assert await browser.run("document.getElementById('picker-weight-0').value") == "90"
+            assert browser.complaints() == []
+            assert all(address.startswith(url) for address in browser.requests())
+
+    asyncio.run(asyncio.wait_for(look(), 120))
+
+
+@needs_browser
+@pytest.mark.slow
+def test_page_follows_a_sweep_that_trains_is_killed_and_continued(tmp_path):
+    store = tmp_path / "store"
+    train = [
+        sys.executable, "sweeps/priority_grid.py", "--store", str(store), "--seeds", "1",
+        "--divisions", "3", "--epochs", "3", "--set", "data.height=32", "data.width=48",
+    ]  # fmt: skip
+    with subprocess.Popen(train, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        wait_for(lambda: list(store.glob("sweeps/*/status.json")))
+        watch = [sys.executable, "sweeps/watch.py", str(store), "--serve", "0"]
+        with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                url = server.stdout.readline().strip().partition(": ")[2]
+                asyncio.run(asyncio.wait_for(_follow(url, first, train), 400))
+            finally:
+                server.terminate()
+
+
+async def _follow(url: str, first: subprocess.Popen[bytes], train: list[str]) -> None:
+    async with Chromium((1280, 900)) as browser:
+        await browser.go(url)
+        await browser.until("document.querySelector('#points .main-svg') !== null")
+        await browser.run(
+            "const s = document.getElementById('picker-weight-1'); s.value = 80;"
+            "s.dispatchEvent(new Event('input', {bubbles: true}));"
+        )
+        first.kill()
+        shown = await browser.run("document.getElementById('progress').value")
+        assert 0 < shown < 4
+        # This one serves its page itself, too.
+        again = await asyncio.create_subprocess_exec(
+            *train, "--serve", "0", stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await again.communicate()
+        assert again.returncode == 0
+        assert b"The sweep's page: http://127.0.0.1:" in said
+        await browser.until("document.body.dataset.state == 'finished'")
+        await browser.until("document.getElementById('progress').value == 4")
+        assert await browser.run("document.getElementById('picker-weight-1').value") == "80"
+        command = await browser.run("document.getElementById('picker-command').textContent")
+        assert re.fullmatch(r"python -m mtl\.predict \S+ [0-9a-f]{16} IMAGE\.\.\.", command)
+        assert browser.complaints() == []
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.2)
