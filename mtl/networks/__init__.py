@@ -9,7 +9,8 @@ import importlib
 from mtl.networks.base import MultiTaskNetwork, Parts
 from mtl.networks.encoder_weights import first_weights
 from mtl.networks.own import build_own
-from mtl.spec.code import is_reference
+from mtl.networks.smp import build_smp
+from mtl.spec.code import SMP, is_reference
 from mtl.spec.sections import ARCHITECTURES, NetworkSpec
 
 __all__ = ["MultiTaskNetwork", "Parts", "build_network"]
@@ -43,6 +44,10 @@ def build_network(
     parts = Parts(spec, inner, seed, weights, image_size)
     if is_reference(spec.architecture):
         network = build_own(spec.architecture, parts)
+        network.task_names = names
+        return network
+    if spec.architecture.startswith(SMP):
+        network = build_smp(spec.architecture.removeprefix(SMP), parts)
         network.task_names = names
         return network
     module, _, name = ARCHITECTURES[spec.architecture].partition(":")

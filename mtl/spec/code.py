@@ -23,8 +23,9 @@ from typing import Any
 
 from mtl.errors import UsageError, printable
 
-TORCHJD = "torchjd:"
-"""Begins the names of TorchJD's methods, which are no references."""
+TORCHJD, SMP = "torchjd:", "smp:"
+"""Begin the names of TorchJD's methods and of segmentation_models_pytorch's decoders, which are no
+references."""
 OWN = "<module>:<Name>"
 """How messages list what one may bring."""
 
@@ -37,7 +38,7 @@ _STARTED = time.time()
 
 def is_reference(name: object) -> bool:
     """Return whether `name` is `module:name`, of code from outside."""
-    is_theirs = isinstance(name, str) and name.startswith(TORCHJD)
+    is_theirs = isinstance(name, str) and name.startswith((TORCHJD, SMP))
     return isinstance(name, str) and not is_theirs and _REFERENCE.fullmatch(name) is not None
 
 

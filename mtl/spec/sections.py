@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtl.errors import UsageError
-from mtl.spec.code import OWN, is_reference
+from mtl.spec.code import OWN, SMP, is_reference
 from mtl.spec.encoders import check_encoder_name, check_encoder_weights
 from mtl.spec.strict import checked_name, settle
 from mtl.spec.tasks import DECLARED_TASKS
@@ -21,6 +21,11 @@ ARCHITECTURES: dict[str, str] = {
     "mtan": "mtl.networks.mtan:Mtan",
 }
 """Name -> module and class, which `mtl.networks` imports: a plan needs no torch."""
+SMP_DECODERS = (
+    *("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN"),
+    *("DeepLabV3", "DeepLabV3Plus", "UPerNet", "Segformer"),
+)
+"""Decoders of segmentation_models_pytorch; `smp:Unet` has one for each task."""
 SHARING_NOTHING: tuple[str, ...] = ("single_task",)
 """Architectures in which no parameter serves two tasks."""
 TASKS: tuple[str, ...] = tuple(DECLARED_TASKS)
@@ -106,7 +111,8 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         if not is_reference(self.architecture):
-            checked_name(self.architecture, [*ARCHITECTURES, OWN], "architecture")
+            known = [*ARCHITECTURES, OWN, *(f"{SMP}{name}" for name in SMP_DECODERS)]
+            checked_name(self.architecture, known, "architecture")
         check_encoder_name(self.encoder)
         check_encoder_weights(self.encoder_weights)
         settle(self)
