@@ -29,7 +29,7 @@ SMP_DECODERS = (
 SHARING_NOTHING: tuple[str, ...] = ("single_task",)
 """Architectures in which no parameter serves two tasks."""
 TASKS: tuple[str, ...] = tuple(DECLARED_TASKS)
-DATASETS: tuple[str, ...] = ("scenes", "nyuv2", "nyuv2_mtan", "taskonomy", "folder")
+DATASETS: tuple[str, ...] = ("scenes", "nyuv2", "nyuv2_mtan", "taskonomy", "folder", "huggingface")
 SCENE_VARIANTS: tuple[str, ...] = ("simple", "rooms")
 SCENES_VERSION = 1
 """Version of the scene renderer; a contract test holds it equal to the renderer's own."""

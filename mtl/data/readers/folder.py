@@ -58,7 +58,8 @@ SLACK = 0.01
 """By how much rounding and interpolation may carry values out of their range."""
 
 
-def _read(_: str, paths: Mapping[str, Path], description: Description) -> RawSample:
+def read_files(_: str, paths: Mapping[str, Path], description: Description) -> RawSample:
+    """Return the sample in the files of an image and its targets; raises `BadSampleError`."""
     image = _image(paths["image"])
     size = image.shape[:2]
     targets: dict[str, NDArray] = {}
@@ -264,7 +265,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         )
     path = Path(options.description) if options.description else source / DESCRIPTION_NAME
     description = read_description(path)
-    tasks = _tasks(description, options.tasks)
+    tasks = asked_tasks(description, options.tasks)
     samples: dict[str, tuple[str, ...]] = {}
     files: dict[str, dict[str, Path]] = {}
     notes: list[str] = []
@@ -304,7 +305,8 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         samples={split: samples[split] for split in SPLIT_FOLDERS},
         files=files,
         decode=partial(
-            _read, description=replace(description, tasks={t: description.tasks[t] for t in tasks})
+            read_files,
+            description=replace(description, tasks={t: description.tasks[t] for t in tasks}),
         ),
         fillable=tuple(task for task in tasks if description.tasks[task].fill),
         licence=description.licence,
@@ -312,7 +314,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
         options={
             **asdict(options),
             "tasks": tasks,
-            "dataset_yaml": _without_nan(asdict(description)),
+            "dataset_yaml": without_nan(asdict(description)),
         },
         notes=tuple(notes),
         held=tuple(task for task in TASKS if task in description.tasks),
@@ -320,7 +322,7 @@ def open_folder(source: Path, options: FolderOptions | None = None) -> RawDatase
     )
 
 
-def _tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def asked_tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tasks to read: those wanted or needed, and those that say where these count."""
     held = [task for task in TASKS if task in description.tasks]
     read = tasks_to_read(wanted, held)
@@ -328,12 +330,12 @@ def _tasks(description: Description, wanted: tuple[str, ...]) -> tuple[str, ...]
     return tuple(task for task in held if task in read or task in masks)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return plain values with NaN and infinity as words, since JSON has neither."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, tuple):
-        return tuple(_without_nan(each) for each in value)
+        return tuple(without_nan(each) for each in value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -61,7 +61,7 @@ class TaskDescription:
     """How the files of a task are read: target = value * scale + offset."""
 
     folder: str = ""
-    """Folder within the split; the task's name by default."""
+    """Folder within the split, or `column` of Parquet files; the task's name by default."""
     scale: float | None = None
     """Default: 1 for .npy; in PNGs 1/127.5 for normals, 1/127 for curvature, 1/255 and 1/65535 for
     maps of 8 and 16 bits. Depth has none: metres a unit must be given."""
@@ -171,6 +171,8 @@ def _plain_task(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     plain = dict(entry)
+    if "column" in plain and "folder" not in plain:
+        plain["folder"] = plain.pop("column")
     for key in ("scale", "offset", "invalid", "signs"):
         if key in plain:
             plain[key] = _numbers(plain[key])
