@@ -31,6 +31,8 @@ COMMANDS = {
     "show": ("mtl.data.show", "write a picture of prepared samples"),
     "train": ("mtl.training.__main__", "train one run from its spec, without Ray"),
     "predict": ("mtl.predict", "apply a finished run to images"),
+    "export": ("mtl.export", "write a run's network as weights, a program or ONNX"),
+    "track": ("sweeps.export.__main__", "give runs to TensorBoard, MLflow, W&B or Optuna"),
     "store": ("mtl.store.__main__", "list, verify, merge and remove runs"),
 }
 """Subcommand -> the module whose `main` it is, and what it does."""

@@ -19,7 +19,7 @@ def by_itself(name):
     """Return how a subcommand is called without `lsb`, and its `main`."""
     module = lsb.COMMANDS[name][0]
     package, _, script = module.removesuffix(".__main__").rpartition(".")
-    is_script = package in ("sweeps", "analysis") and name != "own"
+    is_script = package in ("sweeps", "analysis") and name not in ("own", "track")
     own = f"{script}.py" if is_script else f"python -m {package}.{script}"
     return own, import_module(module).main
 

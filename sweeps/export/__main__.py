@@ -103,7 +103,7 @@ def _to_optuna(path: Path, name: str, runs: Sequence[ExportedRun]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="export",
+        prog="python -m sweeps.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

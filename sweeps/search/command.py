@@ -279,6 +279,8 @@ def _report(asked: _Asked, store: Store, outcome: "Outcome") -> int:
     plan, num_points = asked.plan(outcome.specs), asked.options.points
     Journal(store, plan)
     print(outcome.to_text())
+    study = store.place(store.sweep_key(asked.command.name, "study.log"))
+    print(f"Optuna's study, which `optuna-dashboard` opens: {study}")
     failed = set(plan.run_ids) - store.done(plan.run_ids)
     say_failed(store, plan, failed)
     short = [m for m, found in outcome.points.items() if len(found) < num_points]

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MTL_NEEDS = {
     "torch", "timm", "numpy", "scipy", "h5py", "PIL", "pyarrow", "boto3", "botocore", "yaml",
     "jaxtyping", "rich", "argcomplete", "mtl",
+    "huggingface_hub",  # which timm brings
 }  # fmt: skip
 
 
