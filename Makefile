@@ -20,7 +20,7 @@ check: $(VENV)/.installed-test  ## lint, types, import rules
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-logo
 
-slow: $(VENV)/.installed-test  ## run the tests that take minutes
+slow: $(VENV)/.installed-tools  ## run the tests that take minutes, and what exports to other tools
 	$(RUN)/python -m pytest -W error -m slow $(ARGS)
 
 bench: $(VENV)/.installed-test  ## measure speed; prints medians, asserts nothing
@@ -40,3 +40,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-tools: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,tools]'
+	touch $@ $(VENV)/.installed-test $(VENV)/.installed

@@ -3,6 +3,7 @@
     GET /             the page; ?group=LABEL one of several sets of runs, ?run=ID the curves of one
     GET /events       what it shows, pushed whenever it changes (server-sent events)
     GET /status.json  where the sweep stands, as numbers
+    GET /metrics      the same and the running runs' epochs and losses, for Prometheus
 
 Files are read while somebody looks, once for all viewers; nothing is written.
 """
@@ -14,12 +15,13 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from analysis.live import LiveRuns
 from analysis.page import fragment, live_page
@@ -92,9 +94,9 @@ class LivePage:
             for asked, (_, content) in shown.items()
         }
 
-    def state(self) -> dict[str, Any]:
+    def see(self) -> View:
         """Return where the sweep stands."""
-        return state_of(self._watcher.see())
+        return self._watcher.see()
 
 
 def running_of(view: View) -> tuple[Any, ...]:
@@ -135,6 +137,40 @@ def machine() -> str:
     return f"This machine: {', '.join(parts)}"
 
 
+def metrics_text(view: View) -> bytes:
+    """Return gauges of a look in the text format of Prometheus."""
+    registry = CollectorRegistry()
+
+    def gauge(name: str, what: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"mtl_{name}", what, labels, registry=registry)
+
+    snapshot = view.snapshot
+    if snapshot is None:
+        return generate_latest(registry)
+    runs = gauge("runs", "Runs of the sweep by state", ["state"])
+    for state in ("total", "done", "failed", "paused", "waiting"):
+        runs.labels(state).set(getattr(snapshot, state))
+    runs.labels("running").set(snapshot.num_running)
+    left = gauge("seconds_left", "Expected until the sweep is over", ["bound"])
+    for bound, seconds in zip(("low", "high"), snapshot.seconds_left or (), strict=False):
+        left.labels(bound).set(seconds)
+    of_run = ["run", "method"]
+    epoch, planned = (
+        gauge(name, what, of_run)
+        for name, what in (("epoch", "Epochs done"), ("epochs_planned", "Epochs to do"))
+    )
+    loss = gauge("loss", "Mean training loss of the last epoch", [*of_run, "task"])
+    for run in snapshot.running:
+        labels = (run.run_id, run.spec.method)
+        epoch.labels(*labels).set(run.epoch)
+        if run.spec.epochs:
+            planned.labels(*labels).set(run.spec.epochs)
+        for task, value in zip(run.spec.tasks, run.losses or (), strict=False):
+            if value is not None:
+                loss.labels(*labels, task).set(value)
+    return generate_latest(registry)
+
+
 def running_html(view: View) -> str:
     """Return the runs in progress as HTML; empty without any."""
     if view.snapshot is None or not view.snapshot.running:
@@ -163,6 +199,7 @@ class Server:
         app.router.add_get("/", self._shell)
         app.router.add_get("/events", self._events)
         app.router.add_get("/status.json", self._status)
+        app.router.add_get("/metrics", self._metrics)
         return app
 
     async def look_again_and_again(self) -> None:
@@ -186,7 +223,12 @@ class Server:
         return web.Response(body=self._html, content_type="text/html", headers=headers)
 
     async def _status(self, _: web.Request) -> web.Response:
-        return web.json_response(await asyncio.to_thread(self._page.state))
+        view = await asyncio.to_thread(self._page.see)
+        return web.json_response(state_of(view))
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        view = await asyncio.to_thread(self._page.see)
+        return web.Response(body=metrics_text(view), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(

@@ -1,14 +1,17 @@
 """The live page: what is pushed, when files are read, and the page in a real browser."""
 
 import asyncio
+import contextlib
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,10 +21,12 @@ from analysis.live import LiveRuns
 from mtl.errors import UserError
 from mtl.records import EpochRecord
 from mtl.store import Store
-from sweeps.serve import LivePage, address, serve
+from sweeps.serve import LivePage, address, metrics_text, serve
 from sweeps.status.watcher import Watcher
 from tests.chromium import Chromium, find_chromium
-from tests.sweeps.test_watch import IDS, LSB, SPECS, finish, write_status
+from tests.sweeps.test_watch import IDS, LSB, NOW, SPECS, finish, write_status
+
+ROOT = Path(__file__).resolve().parents[2]
 
 needs_browser = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium: the page was not looked at in a browser"
@@ -130,6 +135,71 @@ def test_viewer_is_told_of_a_run_that_ends(store):
                 assert "EventSource" in await answer.text()
 
     asyncio.run(asyncio.wait_for(look(), 60))
+
+
+def gauges_of(expression: str) -> set[str]:
+    return set(re.findall(r"\b(?:ray_)?mtl_\w+", expression))
+
+
+@pytest.mark.parametrize("name", ["live", "ray"])
+def test_grafana_asks_for_gauges_that_there_are(store, name):
+    dashboard = json.loads((ROOT / "docs" / "grafana" / f"{name}.json").read_text())
+    asked = set[str]()
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        asked |= {g for target in panel["targets"] for g in gauges_of(target["expr"])}
+    if name == "live":
+        served = gauges_of(metrics_text(Watcher(store, "mine").see()).decode())
+    else:
+        served = gauges_of((ROOT / "docs" / "dashboard.md").read_text().partition("| gauge")[2])
+    assert asked <= served
+    assert asked
+
+
+def test_prometheus_is_served_counts_and_losses(store):
+    lines = metrics_text(Watcher(store, "mine", lambda: NOW).see()).decode().splitlines()
+    assert 'mtl_runs{state="done"} 4.0' in lines
+    assert 'mtl_seconds_left{bound="high"} 200.0' in lines
+    (epoch,) = (line for line in lines if line.startswith("mtl_epoch{"))
+    assert (IDS[4] in epoch, epoch.endswith(" 2.0")) == (True, True)
+    losses = [line for line in lines if line.startswith("mtl_loss{")]
+    assert len(losses) == 1  # the other task is absent, and not 0
+    assert 'task="depth"' in losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no Prometheus: none has scraped it")
+def test_prometheus_scrapes_it(store, tmp_path):
+    async def scrape() -> None:
+        async with served(LivePage(store, "mine")) as url, aiohttp.ClientSession() as session:
+            target = url.removeprefix("http://")
+            jobs = [{"job_name": "sweep", "static_configs": [{"targets": [target]}]}]
+            config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
+            (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                place = f"127.0.0.1:{free.getsockname()[1]}"
+            program = await asyncio.create_subprocess_exec(
+                "prometheus", f"--config.file={tmp_path}/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address={place}",
+                stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                while True:
+                    await asyncio.sleep(1)
+                    with contextlib.suppress(aiohttp.ClientError):
+                        asked = f"http://{place}/api/v1/query?query=mtl_runs"
+                        async with session.get(asked) as answer:
+                            found = (await answer.json())["data"]["result"]
+                        if found:
+                            break
+            finally:
+                program.terminate()
+                await program.wait()
+            values = {held["metric"]["state"]: held["value"][1] for held in found}
+            assert (values["done"], values["total"]) == ("4", "20")
+
+    asyncio.run(asyncio.wait_for(scrape(), 120))
 
 
 def test_nothing_is_read_while_nobody_looks(store, monkeypatch):
