@@ -111,13 +111,46 @@ def build(
     summary = {
         "title": title,
         "split": SPLIT,
-        "verdict": dataclasses.asdict(words),
+        "verdict": {**dataclasses.asdict(words), **_verdict_fields(findings, sections)},
         "counts": findings.counts,
         "terminal_table": plain(operating_point_table(findings)) if findings.points else "",
         **_plain_findings(findings),
         "sections": {s.name: _plain(s.values) for s in sections if s.values},
     }
     return Built(page, _files(sections, static=static), summary)
+
+
+def _verdict_fields(findings: Findings, sections: Sequence[Section]) -> dict[str, Any]:
+    """Return what the verdict says in words as values, for whoever does not read them.
+
+    `winner` is None unless the difference is significant; `network` is what the reader is offered
+    where all metrics matter alike.
+    """
+    compared = [
+        {
+            "methods": [c.arm_a, c.arm_b],
+            "is_primary": c.is_primary,
+            "hypervolumes": c.hypervolumes,
+            "p": None if c.test is None else c.test.p,
+            "p_adjusted": c.p_adjusted,
+            "minimum_p_adjusted": c.minimum_p_adjusted,
+            "is_significant": c.is_significant,
+            "winner": c.winner,
+            "why_not": c.why_not,
+            "seeds": len(c.seeds),
+            "priorities": c.num_priorities,
+        }
+        for c in findings.comparisons
+    ]
+    offered = [section.values["network"] for section in sections if "network" in section.values]
+    primary = next((held for held in compared if held["is_primary"]), None)
+    return _plain(
+        {
+            "primary": primary,
+            "comparisons": compared,
+            "network": offered[0] if offered else None,
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from analysis.load.metrics import parse_metrics, refuse_declared
 from analysis.load.plans import default_folder, stores_among, table_among
-from analysis.reports import to_text, write_reports, write_table_report
-from mtl.command_line import Parser, run
+from analysis.reports import to_json, to_text, write_reports, write_table_report
+from mtl.command_line import Parser, answer, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def _main(argv: Sequence[str] | None) -> int:
         stores, asked = stores_among(given.results)
         reports = write_reports(stores, out, asked, metrics, **options)
     print(to_text(reports))
+    answer(to_json(reports))
     return 0
 
 

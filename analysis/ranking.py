@@ -23,7 +23,7 @@ from analysis.load.groups import folder_name
 from analysis.load.plans import default_folder, stores_among, table_among
 from analysis.load.trials import Request, Trials, trials_of_stores, trials_of_table
 from analysis.sections.method_ranks import ranking_files, ranking_text
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import UsageError
 from mtl.store import write_atomically
 
@@ -42,6 +42,7 @@ def _main(argv: Sequence[str] | None) -> int:
         blocks=given.blocks,
     )
     out = given.out or default_folder([given.results], "ranking")
+    written: list[str] = []
     for trials in _trials(given.results, request):
         ranking = rank(trials, given.blocks, given.baseline)
         folder = out / folder_name(trials.label) if trials.label else out
@@ -52,7 +53,9 @@ def _main(argv: Sequence[str] | None) -> int:
         if trials.title:
             print(f"\n{trials.title}")
         print(ranking_text(ranking))
+        written += [str(folder.resolve() / name) for name in files]
         print(f"Written: {len(files)} files in {folder.resolve()}", flush=True)
+    answer({"files": written})
     return 0
 
 

@@ -83,6 +83,18 @@ def to_text(reports: Mapping[str, ReportSummary]) -> str:
     return reports[""].to_text()
 
 
+def to_json(reports: Mapping[str, ReportSummary]) -> dict[str, Any]:
+    """Return what a machine reads of reports: counts and verdict of the first page, and paths."""
+    first = reports[""]
+    return {
+        "counts": dict(first.counts),
+        "verdict": first.verdict,
+        "report": str(first.path.resolve()),
+        "summary": str(first.path.resolve().with_name("summary.json")),
+        "reports": {label: str(held.path.resolve()) for label, held in reports.items() if label},
+    }
+
+
 def write_reports(
     stores: Sequence[Store],
     out: Path,

@@ -19,7 +19,7 @@ from analysis.load.run_files import RunFiles
 from analysis.load.runs import load_stores
 from analysis.render.paper import figure_files
 from analysis.sections.trends import trend_section
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import UserError
 from mtl.store import Store, write_atomically
 
@@ -50,6 +50,8 @@ def _main(argv: Sequence[str] | None) -> int:
     if not texts:
         raise UserError("Expected finished runs, got none. Wait until a run has finished.")
     print("\n".join(texts))
+    folders = [text.partition(" files in ")[2] for text in texts if text.startswith("Written: ")]
+    answer({"folders": folders})
     return 0
 
 

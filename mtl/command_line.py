@@ -1,6 +1,11 @@
-"""The one place where errors become a sentence and an exit status; the parser of commands."""
+"""The one place where errors become a sentence and an exit status; the parser of commands.
+
+Every command takes `--json`: then standard output is one JSON value, what the command found or
+`{"error": sentence, "exit_status": number}`, and all words go to standard error.
+"""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +16,29 @@ from typing import Any, NoReturn
 from mtl.errors import UsageError, UserError, printable
 
 _called_as: ContextVar[str | None] = ContextVar("_called_as", default=None)
+
+
+class _Answer:
+    """What a command gives to `--json`, and whether that was asked for."""
+
+    is_asked = False
+    value: Any = None
+
+
+_answer: ContextVar[_Answer | None] = ContextVar("_answer", default=None)
+"""Of the command that runs; None outside of `run`."""
+
+
+def answer(value: Any) -> bool:
+    """Give what the running command found, as plain values; return whether `--json` asked for it.
+
+    Without `--json` nothing happens.
+    """
+    held = _answer.get()
+    if held is None or not held.is_asked:
+        return False
+    held.value = value
+    return True
 
 
 @contextmanager
@@ -42,6 +70,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog if prog.startswith(f"{name} ") else name, **options, allow_abbrev=False
         )
+        # Left out of the arguments unless given: a subcommand's would hide that of its parent.
+        self.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="for machines: one JSON value on standard output, all words on standard error",
+        )
 
     # Overloads of argparse; only the plain form is used here.
     def parse_args(  # type: ignore[override]
@@ -56,11 +91,26 @@ class Parser(argparse.ArgumentParser):
             import argcomplete  # only here: every command starts without it
 
             argcomplete.autocomplete(self)
-        return super().parse_args(args, namespace)
+        return _understood(super().parse_args(args, namespace))
+
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Return the arguments understood, positional ones between options too."""
+        return _understood(super().parse_intermixed_args(args, namespace))
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UsageError`."""
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+
+
+def _understood(given: argparse.Namespace) -> argparse.Namespace:
+    """Turn words to standard error where `--json` was given, until `run` ends."""
+    held = _answer.get()
+    given.json = getattr(given, "json", False)
+    if given.json and held is not None:
+        held.is_asked, sys.stdout = True, sys.stderr
+    return given
 
 
 def run(name: str, command: Callable[[], int], *, continues: bool = False) -> int:
@@ -75,7 +125,27 @@ def run(name: str, command: Callable[[], int], *, continues: bool = False) -> in
         The status of `command`, or that of the `UserError` it raised (1, or 2 for wrong usage);
         1 for a disk that fails, too little memory, a closed pipe, or an interruption.
     """
-    name = program_name(name)
+    outer = _answer.get()
+    if outer is not None and outer.is_asked:  # a command within a command, which prints
+        return _run(program_name(name), command, continues=continues)
+    held, stdout = _Answer(), sys.stdout
+    token = _answer.set(held)
+    try:
+        status = _run(program_name(name), command, continues=continues)
+    finally:
+        _answer.reset(token)
+        sys.stdout = stdout
+    if held.is_asked:
+        value = {"exit_status": status} if held.value is None else held.value
+        try:
+            print(json.dumps(value, allow_nan=False), flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+    return status
+
+
+def _run(name: str, command: Callable[[], int], *, continues: bool) -> int:
     kept = " What is done is kept; the same command continues." if continues else ""
     try:
         status = command()
@@ -111,4 +181,5 @@ def leave(status: int) -> NoReturn:
 
 def _say(sentence: str, status: int = 1) -> int:
     print(sentence, file=sys.stderr)
+    answer({"error": sentence, "exit_status": status})
     return status

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import UsageError, UserError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.networks.encoders import TimmEncoder
@@ -174,6 +174,7 @@ def _main(argv: Sequence[str] | None) -> int:
         raise UsageError(f"Expected a name that ends in {suffix} after --out, got {path.name}.")
     write(path, given.to, network, spec, about)
     print(f"{path}: {', '.join(spec.tasks)}")
+    answer({"file": str(path), "metadata": about})
     return 0
 
 

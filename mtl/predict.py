@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtl.command_line import Parser, program_name, run
+from mtl.command_line import Parser, answer, program_name, run
 from mtl.data.readers.images import is_turned, read_rgb
 from mtl.data.sample import RawSample, Sample
 from mtl.data.show import sheet_of
@@ -141,7 +141,7 @@ def _main(argv: Sequence[str] | None) -> int:
     classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
     out = given.out or Path("predictions") / name
     out.mkdir(parents=True, exist_ok=True)
-    status = 0
+    status, files = 0, []
     for path, name in zip(given.images, names, strict=True):
         try:
             image = read_rgb(path, upright=True)
@@ -156,6 +156,10 @@ def _main(argv: Sequence[str] | None) -> int:
             f"{out / name}.npz, {out / name}.png: {', '.join(prediction.targets)}{turned}",
             flush=True,
         )
+        files.append(
+            {"image": str(path), "arrays": f"{out / name}.npz", "picture": f"{out / name}.png"}
+        )
+    answer({"predictions": files, "tasks": list(spec.tasks)})
     return status
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtl.command_line import run
+from mtl.command_line import answer, run
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.spec import RunSpec, Spec, check_num_processes, forks_of
 from mtl.store import Store, existing_store
@@ -264,6 +264,7 @@ def write_reports(store: Store, plan: Plan) -> bool:
         print(f"No report: {error}", file=sys.stderr)
         return False
     print(reports.to_text(written))
+    answer({"sweep": plan.name, "store": store.place(""), **reports.to_json(written)})
     return True
 
 
@@ -308,7 +309,9 @@ def show_plan(command: Command, plan: Plan, slots: int) -> None:
     if command.as_json:
         compared = comparisons_of(plan)
         comparisons = {"comparisons": compared.to_json()} if compared is not None else {}
-        print(json.dumps(plan_json(plan, done, cost, to_come) | comparisons))
+        found = plan_json(plan, done, cost, to_come) | comparisons
+        if not answer(found):  # of a sweep of one's own, planned in Python
+            print(json.dumps(found))
         return
     budget = command.execution.budget_hours
     if budget is not None and cost.run_seconds:

@@ -291,7 +291,6 @@ def make_parser(
     )
     show = parser.add_argument_group("instead of training").add_argument
     show("--plan", action="store_true", help="say what would run, and its cost")
-    show("--json", action="store_true", help="with --plan: for machines")
     show("--probe", action="store_true", help="with --plan: build the networks, time some steps")
     if add_options is not None:
         add_options(parser)
@@ -347,9 +346,7 @@ def execution_of(given: argparse.Namespace) -> Execution:
 
 
 def check_plan_options(given: argparse.Namespace) -> None:
-    """Refuse --json without --plan, and a store without a name."""
-    if given.json and not given.plan:
-        raise UsageError("Expected --json together with --plan, got it alone.")
+    """Refuse a store without a name."""
     if not given.store.strip():
         raise UsageError("Expected a folder after --store, got an empty name.")
 

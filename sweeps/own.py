@@ -445,7 +445,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_execution_options(parser, "the function's name")
     show = parser.add_argument_group("instead of training").add_argument
     show("--plan", action="store_true", help="say what would run, and its cost")
-    show("--json", action="store_true", help="with --plan: for machines")
     parser.set_defaults(name=None)
     return parser
 

@@ -29,8 +29,8 @@ from analysis.render.section import Section
 from analysis.render.table import Column, Table
 from mtl.errors import StoreUnreachableError, UsageError, UserError
 from mtl.store import Store
-from sweeps.status.display import running_rows, summary
-from sweeps.status.watcher import View, Watcher
+from sweeps.status.display import running_rows
+from sweeps.status.watcher import COUNTS, View, Watcher
 from sweeps.text import size
 
 LOOPBACK = "127.0.0.1"
@@ -105,20 +105,8 @@ def running_of(view: View) -> tuple[Any, ...]:
 
 
 def state_of(view: View) -> dict[str, Any]:
-    """Return the numbers of a look: counts, seconds left, and how busy this machine is."""
-    found: dict[str, Any] = {"state": view.state, "headline": view.headline}
-    if view.snapshot is not None:
-        held = view.snapshot
-        found |= {
-            "summary": summary(held),
-            "total": held.total,
-            "done": held.done,
-            "failed": held.failed,
-            "paused": held.paused,
-            "running": held.num_running,
-            "seconds_left": held.seconds_left,
-        }
-    return {**found, "machine": machine()}
+    """Return a look as plain values, and how busy this machine is."""
+    return {**view.to_json(), "machine": machine()}
 
 
 def machine() -> str:
@@ -148,7 +136,7 @@ def metrics_text(view: View) -> bytes:
     if snapshot is None:
         return generate_latest(registry)
     runs = gauge("runs", "Runs of the sweep by state", ["state"])
-    for state in ("total", "done", "failed", "paused", "waiting"):
+    for state in COUNTS:
         runs.labels(state).set(getattr(snapshot, state))
     runs.labels("running").set(snapshot.num_running)
     left = gauge("seconds_left", "Expected until the sweep is over", ["bound"])

@@ -17,7 +17,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import StoreError, UsageError
 from mtl.store import Store, check_sweep_name
 from sweeps.status.watcher import UNREADABLE, View, Watcher
@@ -106,7 +106,9 @@ def _watch(argv: Sequence[str] | None) -> int:
             asyncio.run(serve(LivePage(store, name), *address(given.serve), print_now))
         see = Watcher(store, name).see
         if given.once:
-            print("\n".join(see().lines()))
+            view = see()
+            print("\n".join(view.lines()))
+            answer(view.to_json())
         elif sys.stdout.isatty():
             seconds = SECONDS_BETWEEN_LOOKS if store.is_local else SECONDS_BETWEEN_LINES
             watch_live(see, given.interval or seconds, Console())

@@ -78,6 +78,14 @@ class Comparison:
         return self.p_adjusted is not None and self.p_adjusted < SIGNIFICANCE
 
     @property
+    def winner(self) -> str | None:
+        """Return the method with the larger hypervolume if the difference is significant."""
+        if not self.is_significant or not self.hypervolumes:
+            return None
+        first, second = self.hypervolumes
+        return self.arm_a if first > second else self.arm_b
+
+    @property
     def shared(self) -> str:
         """Return in words on what the methods are compared."""
         priorities = counted(self.num_priorities, "priority", "priorities")

@@ -49,7 +49,18 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
         Folded("Every point that can be chosen", (_table(findings, held, points, split),)),
     )
     sure = _sure_text(choice)
+    data_of_points = _points_data(findings, held, points, files)
+    shown = data_of_points[held.offered.tolist().index(choice.index)]
     values = {
+        "network": {
+            "run_id": shown["run"] or None,
+            "method": default.arm,
+            "priorities": default.priorities,
+            "seed": shown["seed"],
+            "metrics": {
+                axis.column: m for axis, m in zip(findings.axes, default.means, strict=True)
+            },
+        },
         "judged_by": split,
         "num_offered": len(held.offered),
         "num_points": len(points),
@@ -62,7 +73,7 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     }
     data = {
         **_axes_data(findings, held, split),
-        "points": _points_data(findings, held, points, files),
+        "points": data_of_points,
         "knee": None if knee_index is None else held.offered.tolist().index(knee_index),
         "sure": f"{sure[0].upper()}{sure[1:]}",
         "from_store": bool(files.stores),

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.data.manifest import check_whole, read_manifest
 from mtl.data.sample import Sample, is_classes
 from mtl.data.scenes.records import VARIANTS
@@ -179,6 +179,7 @@ def _main(argv: Sequence[str] | None) -> int:
             f"({error})."
         ) from error
     print(f"{given.out}: {len(samples)} samples of {split}, {', '.join(columns)}")
+    answer({"file": str(given.out), "samples": len(samples), "split": split, "columns": columns})
     return 0
 
 

@@ -4,6 +4,7 @@ python -m mtl.store list STORE              every run with its state
 python -m mtl.store verify STORE            look at every file; exit status 1 if one is damaged
 python -m mtl.store merge FROM INTO         copy what INTO lacks; results are never replaced
 python -m mtl.store remove STORE --state failed
+python -m mtl.store schema summary          the JSON schema of what machines read
 
 `list` also takes an address of object storage; the others need a folder.
 """
@@ -13,11 +14,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from rich.filesize import decimal
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import StoreError, UsageError, printable
 from mtl.spec import method_text
 from mtl.spec.methods import check_method
@@ -29,6 +31,9 @@ from mtl.store.plan_file import PlanFile, read_plan
 from mtl.store.states import STATES, StoredRun, read_runs
 from mtl.store.store import Store
 from mtl.store.verify import verify_store
+
+SCHEMAS = ("plan", "status", "summary", "result")
+"""Of `--plan --json`, a sweep's status.json, a report's summary.json and a run's result.json."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,7 +47,6 @@ def make_parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="every run with its state")
     listing.add_argument("store", metavar="STORE")
     _add_filters(listing)
-    listing.add_argument("--json", action="store_true", help="for machines: one list of objects")
     verifying = commands.add_parser("verify", help="look at every file of every run and sweep")
     verifying.add_argument("store", metavar="STORE")
     merging = commands.add_parser("merge", help="copy runs of one store into another")
@@ -53,6 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_filters(removing)
     removing.add_argument("--all", action="store_true", help="every run, in place of a filter")
     removing.add_argument("--yes", action="store_true", help="do not ask")
+    schema = commands.add_parser("schema", help="print the JSON schema of a file or of --plan")
+    schema.add_argument("name", choices=SCHEMAS)
     return parser
 
 
@@ -217,7 +223,8 @@ def _list(given: argparse.Namespace) -> int:
             "Expected a --state that object storage tells, got running. Use sweeps/watch.py."
         )
     entries = _entries(Store(given.store, create=False), given)
-    print(json.dumps([entry.to_dict() for entry in entries]) if given.json else _table(entries))
+    if not answer([entry.to_dict() for entry in entries]):
+        print(_table(entries))
     return 0
 
 
@@ -230,6 +237,8 @@ def _verify(given: argparse.Namespace) -> int:
     looked = f"{_counted(found.num_runs, 'run')} and {_counted(found.num_sweeps, 'sweep')}"
     damaged = f"{_counted(len(found.damages), 'file')} damaged" if found.damages else "no damage"
     print(f"{looked}: {damaged}.")
+    damages = [vars(damage) | {"path": str(damage.path)} for damage in found.damages]
+    answer({"runs": found.num_runs, "sweeps": found.num_sweeps, "damages": damages})
     return 1 if found.damages else 0
 
 
@@ -245,6 +254,8 @@ def _merge(given: argparse.Namespace) -> int:
     print(" ".join(sentences) or "Nothing was copied.")
     for problem in merged.problems:
         print(problem, file=sys.stderr)
+    problems = list(merged.problems)
+    answer({"runs": dict(merged.counts), "sweeps": merged.num_sweeps, "problems": problems})
     return 1 if merged.problems else 0
 
 
@@ -256,6 +267,7 @@ def _remove(given: argparse.Namespace) -> int:
     entries = _entries(store, given)
     if not entries:
         print("No run matches; nothing was removed.")
+        answer({"removed": [], "refused": []})
         return 0
     if not given.yes and not sys.stdin.isatty():
         raise UsageError("No terminal to ask on: add --yes.")
@@ -284,10 +296,24 @@ def _remove(given: argparse.Namespace) -> int:
             print(f"Sweep {name} plans {number} of them: {plan.about_absent(number)}.")
     for sentence in refused:
         print(sentence, file=sys.stderr)
+    answer({"removed": sorted(removed), "refused": refused})
     return 1 if refused else 0
 
 
-COMMANDS = {"list": _list, "verify": _verify, "merge": _merge, "remove": _remove}
+def _schema(given: argparse.Namespace) -> int:
+    text = files("mtl").joinpath("schemas", f"{given.name}.json").read_text("utf-8")
+    if not answer(json.loads(text)):
+        print(text, end="")
+    return 0
+
+
+COMMANDS = {
+    "list": _list,
+    "verify": _verify,
+    "merge": _merge,
+    "remove": _remove,
+    "schema": _schema,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import UsageError
 from mtl.records import EpochRecord
 from mtl.spec import RunSpec, Runtime
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str] | None) -> int:
         if is_of_another_rank(error):
             return 1  # that one says it
         raise
-    if ranks.is_first:
+    if ranks.is_first and not answer(result.to_dict()):
         print(json.dumps(result.to_dict(), indent=1))
     return 0
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from analysis.load.plans import stores_among
 from analysis.load.runs import load_stores
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.errors import UsageError, UserError
 from sweeps.export.runs import ExportedRun, Exporter, exported_runs
 from sweeps.text import counted
@@ -67,6 +67,7 @@ def _main(argv: Sequence[str] | None) -> int:
             exporter.write(held_run, held)
             num_new += 1
     print(f"{counted(len(runs), 'run')} in {out}, {num_new} of them new or grown.")
+    answer({"place": out, "runs": len(runs), "new": num_new})
     return 0
 
 
@@ -98,6 +99,7 @@ def _to_optuna(path: Path, name: str, runs: Sequence[ExportedRun]) -> int:
     axes, _ = load_stores([runs[0].store], [held.run_id for held in runs]).axes()
     num_trials = export_study(path, name, runs, axes)
     print(f"{counted(num_trials, 'trial')} in study {name!r} of {path}.")
+    answer({"place": str(path), "study": name, "trials": num_trials})
     return 0
 
 

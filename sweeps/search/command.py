@@ -5,7 +5,6 @@ needs none of them.
 """
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from mtl.command_line import run
+from mtl.command_line import answer, run
 from mtl.errors import StoreError, UsageError, UserError
 from mtl.records import PAUSED_AFTER
 from mtl.spec import RunSpec
@@ -208,7 +207,7 @@ def _show_plan(asked: _Asked) -> None:
     cost = asked.cost(store, steps)
     if command.as_json:
         counts = {"num_runs": asked.num_runs, "num_epochs": asked.num_epochs}
-        print(json.dumps(plan_json(plan, done, cost) | counts))
+        answer(plan_json(plan, done, cost) | counts)
         return
     lines = [
         asked.options.to_text(len(asked.bases))

@@ -29,6 +29,8 @@ from sweeps.status.journal import SWEEP_SCHEMA
 from sweeps.status.progress import RunningRun, Snapshot
 from sweeps.text import counted, duration
 
+COUNTS = ("total", "done", "failed", "paused", "waiting")
+"""Of runs, in a snapshot."""
 MIN_POINTS = 2
 """Operating points of a method; one is no front."""
 SECONDS_UNTIL_GONE = 60.0
@@ -66,6 +68,24 @@ class View:
             return [self.headline, *self.fronts]
         rows = ["  ".join(cells).rstrip() for cells in running_rows(self.snapshot)]
         return [self.headline, summary(self.snapshot), *rows, *self.fronts]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the look as plain values: state, counts, seconds left, and what runs."""
+        found: dict[str, Any] = {"state": self.state, "headline": self.headline}
+        held = self.snapshot
+        if held is None:
+            return found
+        return {
+            **found,
+            "summary": summary(held),
+            **{name: getattr(held, name) for name in COUNTS},
+            "running": held.num_running,
+            "seconds_left": held.seconds_left,
+            "runs": [
+                {"run_id": run.run_id, "epoch": run.epoch, "losses": run.losses}
+                for run in held.running
+            ],
+        }
 
     def drawing(self) -> RenderableType:
         """Return the look as a terminal shows it."""

@@ -158,7 +158,6 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
         (["--pack", "2", "--gpus-per-run", "0.5"], "either --pack or --gpus-per-run 0.5"),
         (["--epochs", "few"], "Argument --epochs: invalid int value"),
         (["--wat"], "Unrecognized arguments: --wat"),
-        (["--json"], "together with --plan"),
         (["--cpus-per-run", "3"], "at most 2, the CPUs of this machine, got 3"),
         (["--cpus-per-run", "0"], "above 0"),
         (["--gpus-per-run", "1"], "at most 0, the GPUs of this machine"),
@@ -194,8 +193,8 @@ def test_long_plan_is_listed_in_part(tmp_path, capsys):
 def test_bad_input_is_one_sentence_and_writes_nothing(argv, says, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for more in ([], ["--plan"]):
-        if more and argv[0] in ("--json", "--probe"):
-            continue  # they go with --plan
+        if more and argv[0] == "--probe":
+            continue  # it goes with --plan
         assert main([*argv, *more]) in (1, 2)
         captured = capsys.readouterr()
         assert says in captured.err

@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtl.command_line import Parser, run
+from mtl.command_line import Parser, answer, run
 from mtl.data.manifest import check_hashes, read_manifest
 from mtl.data.prepare.recipe import RawRecipe, changed, make_recipe
 from mtl.data.prepared import data_folder, prepared_name, write_once
@@ -183,7 +183,9 @@ def _num_skipped(manifest: dict[str, Any]) -> int:
 def _print_end(manifest: dict[str, Any], folder: Path, recipe: RawRecipe) -> None:
     if skipped := _num_skipped(manifest):
         print(f"{skipped} samples were left out; manifest.json lists them with the reasons.")
-    print(json.dumps({"folder": str(folder), "hash": manifest["folder_hash"]}))
+    found = {"folder": str(folder), "hash": manifest["folder_hash"]}
+    print(json.dumps(found))
+    answer(found)
     print(f"Look at it: python -m mtl.data.show {folder}")
     for task in sorted({*recipe.optional} - {*manifest["tasks"]}):
         print(f"{task} is left out: it counts at no pixel of some split.")
