@@ -26,9 +26,8 @@ for epoch in range(3):
     weighting.end_period()
 expected = {name: value.clone() for name, value in network.state_dict().items()}
 network.load_state_dict(start)
-driver = Driver()
 trainer = lightning.Trainer(
-    max_epochs=3, accelerator="cpu", accumulate_grad_batches=2, logger=False,
+    callbacks=[callback], max_epochs=3, accelerator="cpu", accumulate_grad_batches=2, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
 )
 trainer.fit(driver, torch.utils.data.DataLoader(batches, batch_size=None))
@@ -96,6 +95,53 @@ def test_examples_run_without_the_rest_of_the_project_and_lightning_as_the_plain
     output = output_of(script, tmp_path)
     assert "tensor" in output
     assert output.endswith("equal\n")
+
+
+RESUMED = """
+import sys
+from pathlib import Path
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, n):
+        generator = torch.Generator().manual_seed(n)
+        angle = torch.randn(1, generator=generator)
+        return torch.randn(8, generator=generator), angle, (angle > 0).float()
+
+def fit(folder, epochs, resume=None):
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+    driver = Driver()
+    trainer = lightning.Trainer(
+        callbacks=[WeightingCallback(driver.weighting)], max_epochs=epochs, accelerator="cpu",
+        devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0,
+    )
+    loader = torch.utils.data.DataLoader(Data(), batch_size=8, shuffle=False)
+    trainer.fit(driver, loader, ckpt_path=resume)
+    if resume is None and epochs == 1:
+        trainer.save_checkpoint(Path(folder, "one.ckpt"))
+    return driver.weighting
+
+torch.set_printoptions(precision=17)
+whole = fit("a", 2).state_dict()
+fit("b", 1)
+resumed = fit("b", 2, Path("b", "one.ckpt")).state_dict()
+rank = torch.distributed.get_rank()
+assert str(whole) == str(resumed)
+Path(f"rank{rank}").write_text(str(whole))
+"""
+
+
+@pytest.mark.slow
+def test_lightning_trains_on_two_processes_and_resumes(tmp_path: Path) -> None:
+    output_of(BLOCKS[0] + examples("lightning") + RESUMED, tmp_path)
+    first, second = ((tmp_path / f"rank{rank}").read_text() for rank in (0, 1))
+    assert first == second
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ MTL_NEEDS = {
     "torch", "timm", "numpy", "scipy", "h5py", "PIL", "pyarrow", "boto3", "botocore", "yaml",
     "jaxtyping", "rich", "argcomplete", "mtl",
     "huggingface_hub",  # which timm brings
+    "lightning",  # for its callback alone
 }  # fmt: skip
 
 
