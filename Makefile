@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: help sweep test check slow bench clean
+.PHONY: help sweep test check slow site bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -22,6 +22,9 @@ check: $(VENV)/.installed-test  ## lint, types, import rules
 
 slow: $(VENV)/.installed-tools  ## run the tests that take minutes, and what exports to other tools
 	$(RUN)/python -m pytest -W error -m slow $(ARGS)
+
+site: $(VENV)/.installed-tools  ## build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict $(ARGS)
 
 bench: $(VENV)/.installed-test  ## measure speed; prints medians, asserts nothing
 	$(RUN)/python -m tests.benchmarks $(ARGS)
