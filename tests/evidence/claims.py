@@ -54,7 +54,7 @@ def primary(s: Summary) -> Mapping[str, Any]:
 
 
 def together(*summaries: Summary) -> str:
-    """Return which of several primary comparisons are significant with Holm over them."""
+    """Return which of several planned comparisons are significant with Holm over them."""
     firsts = [primary(s) for s in summaries]
     adjusted = holm([c["test"]["p"] for c in firsts])
     held = [
@@ -63,29 +63,42 @@ def together(*summaries: Summary) -> str:
         if p < SIGNIFICANCE
     ]
     return (
-        f"- With Holm over the {len(firsts)} comparisons of depth and segmentation on the scenes "
-        f"these are significant: {'; '.join(held) or 'none'}."
+        f"- With Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, these are "
+        f"significant: {'; '.join(held) or 'none'}."
     )
 
 
-def all_pairs(s: Summary) -> str:
+def all_pairs(data: str, s: Summary) -> str:
     """Return the hypervolumes of all methods, and which of the other pairs are significant."""
     others = [c for c in s["comparisons"] if not c["is_primary"]]
     led = [_led(c) for c in others if _holds(c)]
-    volumes = ", ".join(f"{arm} {value:.3f}" for arm, value in s["hypervolumes"].items())
+    volumes = ", ".join(f"{arm} {value:.3g}" for arm, value in s["hypervolumes"].items())
+    (scaled,) = (c for c in others if {c["arm_a"], c["arm_b"]} == {"lsb", "scaled_fixed"})
     return (
-        f"- The first row's sweep has four methods: hypervolume {volumes}. Of the {len(others)} "
-        f"other pairs these are significant after Holm: {'; '.join(led) or 'none'}."
+        f"- {data}: hypervolume {volumes}. After Holm, lsb against scaled_fixed has p = "
+        f"{scaled['p_adjusted']:.3f}; of the {len(others)} pairs beside the planned one these are "
+        f"significant: {'; '.join(led) or 'none'}."
     )
 
 
-def dominated(s: Summary) -> str:
-    """Return how many priorities of each method no other of its own priorities dominates."""
-    parts = []
-    for arm in s["hypervolumes"]:
-        own = [p["nondominated_in_arm"] for p in s["points"] if p["arm"] == arm]
-        parts.append(f"{sum(own)} of {len(own)} of {arm}")
-    return f"- Points that no other priority of the same method dominates: {', '.join(parts)}."
+def increase_rates(s: Summary) -> str:
+    """Return the row of hypervolumes by increase rate, and which pairs differ."""
+    volumes = [
+        f"{arm.partition('increase_rate ')[2].rstrip(')')}: {value:.3f}"
+        for arm, value in s["hypervolumes"].items()
+    ]
+    alike = [
+        " and ".join(
+            arm.partition("increase_rate ")[2].rstrip(")") for arm in (c["arm_a"], c["arm_b"])
+        )
+        for c in s["comparisons"]
+        if not _holds(c)
+    ]
+    seeds = s["comparisons"][0]["test"]["num_seeds"]
+    return (
+        f"- LSB's hypervolume by increase rate ({_rates(s)}, 3 priorities x {seeds} seeds): "
+        f"{', '.join(volumes)}. After Holm all pairs differ but {'; '.join(alike)}."
+    )
 
 
 def _from_baseline(s: Summary, arm: str) -> float:
@@ -100,7 +113,7 @@ def _rates(s: Summary) -> str:
     """Return the learning rate of all, or of each method where they were tuned."""
     common = s["common"].get("optimizer.learning_rate")
     if common is not None:
-        return f"{common:g} for both"
+        return f"{common:g} for all"
     (note,) = (note for note in s["notes"] if note.startswith("optimizer.learning_rate was tuned"))
     return note.partition(": ")[2].rstrip(".").replace(";", ",")
 
@@ -113,14 +126,17 @@ def _above_baseline(s: Summary, arm: str) -> tuple[int, int]:
     return sum(bool((m > baseline).all()) for m in means), len(means)
 
 
-def in_readme(planned: Summary, later: Summary) -> str:
-    """Return what README says of the first comparison, and of that with rates tuned again."""
+def in_readme(*planned: Summary) -> str:
+    """Return what README says of the planned comparisons."""
     held = []
-    for s in (planned, later):
+    for s in planned:
         first = primary(s)
         a, b = first["hypervolumes"]
         held.append(f"{(a - b) / b:+.1%} (p = {first['test']['p']:.3f})")
-    return f"LSB's hypervolume beside that of fixed weighting is {held[0]}, and {held[1]}"
+    return (
+        f"LSB's hypervolume beside that of fixed weighting is {', '.join(held[:-1])} and, on "
+        f"photographs, {held[-1]}"
+    )
 
 
 def _holds(comparison: Mapping[str, Any]) -> bool:
@@ -241,36 +257,35 @@ def _off(held: Mapping[str, Any]) -> list[tuple[float, float]]:
     return list(zip(held["mean_gains"], held["least_gains"], strict=True))
 
 
-SCENES = "Scenes"
-ON_SCENES = ("one_point", "three_points", "rate_004", "rate_008", "unit_tenth", "unit_ten")
+PLANNED = ("one_point", "depth_normal", "normal_segmentation", "photographs")
 CLAIMS: tuple[Claim, ...] = (
-    Claim(("one_point",), partial(front, f"{SCENES}; rates tuned at equal priorities")),
-    Claim(("three_points",), partial(front, f"{SCENES}; rates tuned at three priorities")),
-    Claim(("rate_004",), partial(front, SCENES)),
-    Claim(("rate_008",), partial(front, SCENES)),
-    Claim(("unit_tenth",), partial(front, f"{SCENES}, depth loss x 0.1")),
-    Claim(("unit_ten",), partial(front, f"{SCENES}, depth loss x 10")),
-    Claim(
-        ("depth_normal",),
-        partial(front, f"{SCENES}, depth and normals; rates tuned at three priorities"),
-    ),
-    Claim(("camvid",), partial(front, "CamVid; rates tuned at three priorities")),
-    Claim(ON_SCENES, together),
-    Claim(("one_point",), all_pairs),
-    Claim(("one_point",), partial(settled, "First row")),
-    Claim(("three_points",), partial(settled, "Second row")),
-    Claim(("rate_004",), partial(settled, "Third row")),
-    Claim(("depth_normal",), partial(settled, "Depth and normals")),
-    Claim(("three_points",), partial(control, f"{SCENES}, tuned at three priorities")),
-    Claim(("rate_004",), partial(control, f"{SCENES}, 0.004 for both")),
-    Claim(("rate_008",), partial(control, f"{SCENES}, 0.008 for both")),
-    Claim(("depth_normal",), partial(control, f"{SCENES}, depth and normals")),
-    Claim(("camvid",), partial(control, "CamVid")),
+    Claim(("one_point",), partial(front, "Scenes, depth and segmentation")),
+    Claim(("depth_normal",), partial(front, "Scenes, depth and normals")),
+    Claim(("normal_segmentation",), partial(front, "Scenes, normals and segmentation")),
+    Claim(("photographs",), partial(front, "CamVid, segmentation and edges")),
+    Claim(("three_points",), partial(front, "as row 1, rates tuned at three priorities")),
+    Claim(("rate_004",), partial(front, "as row 1")),
+    Claim(("rate_008",), partial(front, "as row 1")),
+    Claim(("unit_tenth",), partial(front, "as row 1, depth loss x 0.1")),
+    Claim(("unit_ten",), partial(front, "as row 1, depth loss x 10")),
+    Claim(PLANNED, together),
+    Claim(("one_point",), partial(all_pairs, "Row 1")),
+    Claim(("photographs",), partial(all_pairs, "Row 4")),
+    Claim(("one_point",), partial(settled, "Row 1")),
+    Claim(("depth_normal",), partial(settled, "Row 2")),
+    Claim(("normal_segmentation",), partial(settled, "Row 3")),
+    Claim(("photographs",), partial(settled, "Row 4")),
+    Claim(("three_points",), partial(settled, "Row 5")),
+    Claim(("three_points",), partial(control, "Row 5: depth, segmentation")),
+    Claim(("rate_004",), partial(control, "Row 6: depth, segmentation")),
+    Claim(("depth_normal",), partial(control, "Row 2: depth, normals")),
+    Claim(("normal_segmentation",), partial(control, "Row 3: normals, segmentation")),
+    Claim(("photographs",), partial(control, "Row 4: segmentation, edges")),
     Claim(("three_points",), reach),
-    Claim(("three_points",), dominated),
     Claim(("rate_004", "unit_tenth", "unit_ten"), units),
-    Claim(("trends_three",), partial(evenness, "depth, normal and segmentation")),
+    Claim(("trends_three",), partial(evenness, "depth, normal, segmentation")),
+    Claim(("increase_rates",), increase_rates),
     Claim(("fork_half",), partial(forks, "a half")),
     Claim(("mixed",), mixed),
 )
-README = Claim(("one_point", "three_points"), in_readme)
+README = Claim(PLANNED, in_readme)

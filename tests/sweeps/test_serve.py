@@ -99,6 +99,18 @@ def test_runs_that_are_done_are_read_once(store, monkeypatch):
     assert len(runs.findings("")[1].points) == 4
 
 
+def test_object_storage_is_shown_like_a_folder(store, s3_address):
+    remote = Store(s3_address)
+    write_status(remote)
+    finish(remote, LSB[0], 0.6, 0.8)
+    runs, asked = looked(remote)
+    assert [point.means for point in runs.findings("")[1].points] == [(0.6, 0.8)]
+    assert not runs.look(asked)
+    finish(remote, LSB[1], 0.7, 0.7)
+    assert runs.look(asked)
+    assert len(runs.findings("")[1].points) == 2
+
+
 def test_failed_runs_stand_with_their_reason(store):
     runs, _ = looked(store)
     html = runs.overview("")
