@@ -62,10 +62,11 @@ class Program(nn.Module):
 def size_multiple(network: MultiTaskNetwork) -> int | None:
     """Return the number of which height and width must be multiples in an exported program.
 
-    None where an encoder takes one size alone.
+    None where an encoder takes one size alone, and of a network from outside, of which nothing is
+    known.
     """
     encoders = [module for module in network.modules() if isinstance(module, TimmEncoder)]
-    if any(encoder.made_for is not None for encoder in encoders):
+    if not encoders or any(encoder.made_for is not None for encoder in encoders):
         return None
     return max(encoder.prepare.multiple for encoder in encoders)
 
