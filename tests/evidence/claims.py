@@ -63,8 +63,8 @@ def together(*summaries: Summary) -> str:
         if p < SIGNIFICANCE
     ]
     return (
-        f"- With Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, these are "
-        f"significant: {'; '.join(held) or 'none'}."
+        f"- With Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, these "
+        f"are significant: {'; '.join(held) or 'none'}."
     )
 
 
