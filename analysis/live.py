@@ -61,8 +61,7 @@ class LiveRuns:
         suspects = [
             i
             for i in unfinished
-            if names[i] != self._names.get(i)
-            or self._runs[i].state in ("running", "partial", "paused")
+            if names[i] != self._names.get(i) or self._runs[i].state not in ("done", "missing")
         ]
         known = {i: run.spec for i, run in self._runs.items() if run.spec is not None}
         read = partial(self._read, names, known)
@@ -101,29 +100,27 @@ class LiveRuns:
         The choice is among what has been trained; what the user has set is kept by the page.
         """
         try:
-            on_test, findings = self.findings(label)
+            findings = self.findings(label)
         except UserError as error:
             words = Section("points", "Operating points", str(error), ())
             return fragment([words, self._run_section()])
-        choice = picker(on_test, RunFiles([self._store]))
+        choice = picker(findings, RunFiles([self._store]), VALIDATION)
         sections = [_points(findings), *filter(None, [choice]), self._run_section()]
         return fragment(sections, findings)
 
-    def findings(self, label: str) -> tuple[Findings, Findings]:
-        """Return what the finished runs of a set say so far, on test and on validation.
+    def findings(self, label: str) -> Findings:
+        """Return what the finished runs of a set say so far on validation.
 
         Raises:
             UserError: where they may not be shown together.
         """
-        chosen = [group for group in self._groups if group.label == label]
-        group = (chosen or self._groups or [Group((), ())])[0]
+        chosen = [group for group in self._groups if label in ("", group.label)]
+        if self._groups and not chosen:
+            raise UserError(f"No runs of this sweep that have begun are {printable(label, 200)}.")
+        group = (chosen or [Group((), ())])[0]
         loaded = self._loaded(group)
         axes, _ = loaded.axes()
-        on_test, validated = (
-            find(held, axes, group.tuned, group.primary, is_over=False)
-            for held in (loaded, on_validation(loaded))
-        )
-        return on_test, validated
+        return find(on_validation(loaded), axes, group.tuned, group.primary, is_over=False)
 
     def _loaded(self, group: Group) -> Loaded:
         # What tells the runs apart has made the group; nothing on the page asks for it again.
@@ -189,8 +186,9 @@ def _points(findings: Findings) -> Section:
         return Section("points", title, "No run has a usable result yet.", ())
     figures = operating_point_figures(findings, is_over=False)
     lead = (
-        f"What a setting gives on every task at once so far, {VALIDATION} split. Means move while "
-        "seeds are missing. Whether methods differ is tested once all is done, on the test split."
+        f"What a setting gives on every task at once, {VALIDATION} split. Means move while seeds "
+        "are missing. Whether methods differ is tested by the report once all is done, on the test "
+        "split."
     )
     parts: tuple[Part, ...] = (*figures[:MAX_FIGURES], operating_point_table(findings, VALIDATION))
     return Section("points", title, lead, parts)

@@ -44,13 +44,15 @@ def _main(argv: Sequence[str] | None) -> int:
         )
     stores, asked = stores_among(given.results)
     groups = groups_of_stores(stores, asked)
-    texts = []
+    texts, folders = [], []
     for group in groups:
-        texts += _write(stores, group, given.out / group.folder if group.label else given.out)
+        out = given.out / group.folder if group.label else given.out
+        said = _write(stores, group, out)
+        texts += said
+        folders += [str(out.resolve())] if said else []
     if not texts:
         raise UserError("Expected finished runs, got none. Wait until a run has finished.")
     print("\n".join(texts))
-    folders = [text.partition(" files in ")[2] for text in texts if text.startswith("Written: ")]
     answer({"folders": folders})
     return 0
 

@@ -91,12 +91,14 @@ class Parser(argparse.ArgumentParser):
             import argcomplete  # only here: every command starts without it
 
             argcomplete.autocomplete(self)
+        _listen(args)
         return _understood(super().parse_args(args, namespace))
 
     def parse_intermixed_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """Return the arguments understood, positional ones between options too."""
+        _listen(args)
         return _understood(super().parse_intermixed_args(args, namespace))
 
     def error(self, message: str) -> NoReturn:
@@ -104,12 +106,20 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
 
-def _understood(given: argparse.Namespace) -> argparse.Namespace:
-    """Turn words to standard error where `--json` was given, until `run` ends."""
+def _listen(args: Sequence[str] | None) -> None:
+    """Turn words to standard error where `--json` is among them, until `run` ends.
+
+    Before they are understood, so that wrong usage is answered too.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    words = words[: words.index("--")] if "--" in words else words
     held = _answer.get()
-    given.json = getattr(given, "json", False)
-    if given.json and held is not None:
+    if "--json" in words and held is not None:
         held.is_asked, sys.stdout = True, sys.stderr
+
+
+def _understood(given: argparse.Namespace) -> argparse.Namespace:
+    given.json = getattr(given, "json", False)
     return given
 
 

@@ -155,6 +155,9 @@ def _main(argv: Sequence[str] | None) -> int:
         raise UserError(
             "Expected the package onnxscript, got none. Install it: pip install -e '.[onnx]'."
         )
+    suffix = SUFFIXES[given.to]
+    if given.out is not None and given.out.suffix != suffix:
+        raise UsageError(f"Expected a name that ends in {suffix} after --out, got {given.out}.")
     store = Store(given.store, create=False)
     if given.mix is None:
         network, name = load_network(store, given.run_id), given.run_id
@@ -168,11 +171,10 @@ def _main(argv: Sequence[str] | None) -> int:
     about = metadata(store, given.run_id, spec, network)
     if given.mix is not None:
         mixed = {"mixed_of": [given.run_id, given.second], "mix": given.mix}
-        about |= {"run_id": None, "priorities": None, "test_metrics": {}, **mixed}
-    suffix = SUFFIXES[given.to]
+        other = store.spec(given.second)
+        specs = [spec.to_dict(), other.to_dict()]
+        about |= {"run_id": None, "priorities": None, "test_metrics": {}, "spec": specs, **mixed}
     path = given.out or Path("exported") / f"{name}{suffix}"
-    if path.suffix != suffix:
-        raise UsageError(f"Expected a name that ends in {suffix} after --out, got {path.name}.")
     write(path, given.to, network, spec, about)
     print(f"{path}: {', '.join(spec.tasks)}")
     answer({"file": str(path), "metadata": about})

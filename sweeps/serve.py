@@ -10,11 +10,13 @@ Files are read while somebody looks, once for all viewers; nothing is written.
 
 import asyncio
 import contextlib
+import functools
 import gzip
 import json
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +29,7 @@ from analysis.live import LiveRuns
 from analysis.page import fragment, live_page
 from analysis.render.section import Section
 from analysis.render.table import Column, Table
-from mtl.errors import StoreUnreachableError, UsageError, UserError
+from mtl.errors import StoreUnreachableError, UsageError, UserError, printable
 from mtl.store import Store
 from sweeps.status.display import running_rows
 from sweeps.status.watcher import COUNTS, View, Watcher
@@ -47,6 +49,23 @@ Asked = tuple[str, str]
 """What a viewer looks at: label of a set of runs and run id, one or both of them empty."""
 Parts = Mapping[str, Any]
 """Name of an event -> what it holds, as JSON."""
+
+
+def cache_for(seconds: float) -> Callable[[Callable[[], str]], Callable[[], str]]:
+    """Return a decorator: a function is asked again only after so many seconds."""
+
+    def decorated(ask: Callable[[], str]) -> Callable[[], str]:
+        held: list[tuple[float, str]] = []
+
+        @functools.wraps(ask)
+        def asked() -> str:
+            if not held or time.monotonic() - held[0][0] >= seconds:
+                held[:] = [(time.monotonic(), ask())]
+            return held[0][1]
+
+        return asked
+
+    return decorated
 
 
 @dataclass(eq=False)
@@ -109,6 +128,7 @@ def state_of(view: View) -> dict[str, Any]:
     return {**view.to_json(), "machine": machine()}
 
 
+@cache_for(SECONDS_BETWEEN_LOOKS)
 def machine() -> str:
     """Return how busy the machine is that serves the page, in words."""
     memory = psutil.virtual_memory()
@@ -117,12 +137,23 @@ def machine() -> str:
         f"memory {size(memory.total - memory.available)} of {size(memory.total)}",
     ]
     if shutil.which("nvidia-smi"):
-        command = ["nvidia-smi", f"--query-gpu={GPU_QUERY}", "--format=csv,noheader,nounits"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        for number, line in enumerate(answer.stdout.splitlines()):
-            busy, used, total = (cell.strip() for cell in line.split(","))
-            parts.append(f"GPU {number} {busy} %, {used} of {total} MiB")
+        parts += _gpus()
     return f"This machine: {', '.join(parts)}"
+
+
+def _gpus() -> list[str]:
+    """Return how busy each GPU is; nothing where the driver does not say."""
+    command = ["nvidia-smi", f"--query-gpu={GPU_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in said.stdout.splitlines()]
+    return [
+        f"GPU {number} {row[0]} %, {row[1]} of {row[2]} MiB"
+        for number, row in enumerate(rows)
+        if len(row) == 3
+    ]
 
 
 def metrics_text(view: View) -> bytes:
@@ -136,7 +167,8 @@ def metrics_text(view: View) -> bytes:
     if snapshot is None:
         return generate_latest(registry)
     runs = gauge("runs", "Runs of the sweep by state", ["state"])
-    for state in COUNTS:
+    gauge("runs_planned", "Runs that the sweep asks for").set(snapshot.total)
+    for state in COUNTS[1:]:
         runs.labels(state).set(getattr(snapshot, state))
     runs.labels("running").set(snapshot.num_running)
     left = gauge("seconds_left", "Expected until the sweep is over", ["bound"])
@@ -179,7 +211,8 @@ class Server:
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._parts: dict[Asked, Parts] = {}
-        self._html = gzip.compress(live_page(page.name, page.store.place("")).encode())
+        self._html = live_page(page.name, page.store.place("")).encode()
+        self._packed = gzip.compress(self._html)
 
     def app(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -198,7 +231,12 @@ class Server:
             await self._wake.wait()
             self._wake.clear()
             while self._page.viewers:
-                parts = await asyncio.to_thread(self._page.look)
+                try:
+                    parts = await asyncio.to_thread(self._page.look)
+                except Exception as error:  # of a store that others write; the next look may do
+                    words = f"{self._page.name} cannot be read: {printable(error)}"
+                    failed = {"state": {"state": "unreadable", "headline": words, "machine": ""}}
+                    parts = dict.fromkeys(list(self._page.viewers), failed)
                 async with self._changed:
                     self._parts = parts
                     self._changed.notify_all()
@@ -206,9 +244,13 @@ class Server:
                     await asyncio.wait_for(self._wake.wait(), pause)
                     self._wake.clear()
 
-    async def _shell(self, _: web.Request) -> web.Response:
-        headers = {"Content-Encoding": "gzip"}
-        return web.Response(body=self._html, content_type="text/html", headers=headers)
+    async def _shell(self, request: web.Request) -> web.Response:
+        is_packed = "gzip" in request.headers.get("Accept-Encoding", "")
+        return web.Response(
+            body=self._packed if is_packed else self._html,
+            content_type="text/html",
+            headers={"Content-Encoding": "gzip"} if is_packed else {},
+        )
 
     async def _status(self, _: web.Request) -> web.Response:
         view = await asyncio.to_thread(self._page.see)
@@ -267,13 +309,14 @@ async def serve(page: LivePage, host: str, port: int, say: Callable[[str], None]
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"Expected a port of {host} that is free, got {port} ({error.strerror or error}). "
+                f"Expected a port of {host} that is free, got {port} ({reason}). "
                 "Give another; 0 takes one that is free."
             ) from error
         bound = runner.addresses[0][1]
-        say(f"The sweep's page: http://{host}:{bound}")
+        say(f"The sweep's page: http://{f'[{host}]' if ':' in host else host}:{bound}")
         await server.look_again_and_again()
     finally:
         await runner.cleanup()
@@ -298,7 +341,7 @@ def serve_beside(store: Store, name: str, host: str, port: int) -> None:
         UserError: if the port cannot be listened on.
     """
     is_up = threading.Event()
-    failed: list[UserError] = []
+    failed: list[Exception] = []
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -307,8 +350,9 @@ def serve_beside(store: Store, name: str, host: str, port: int) -> None:
     def run() -> None:
         try:
             asyncio.run(serve(LivePage(store, name), host, port, say))
-        except UserError as error:
+        except Exception as error:  # the sweep waits to hear
             failed.append(error)
+        finally:
             is_up.set()
 
     threading.Thread(target=run, name="page", daemon=True).start()

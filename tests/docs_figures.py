@@ -3,8 +3,8 @@
     python -m tests.docs_figures STORE/sweeps/NAME [CAMVID/sweeps/NAME]
 
 The first is the finished default job (`python sweeps/priority_grid.py`), the second the sweep on
-photographs of docs/findings.md. Scenes are rendered; pictures of pages need Chromium. Those of Ray's
-dashboard are not made here: its first page asks a person for a token.
+photographs of docs/findings.md. Scenes are rendered; pictures of pages need Chromium. Those of
+Ray's dashboard are not made here: its first page asks a person for a token.
 """
 
 import argparse

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+import lsb
 from analysis.pareto import main as pareto
 from mtl.command_line import Parser, answer, run
 from mtl.errors import UserError
@@ -125,6 +126,14 @@ def test_words_go_to_standard_error_and_back(capsys):
 def test_what_cannot_be_done_is_an_answer_too(capsys):
     assert command("--json", fails=True) == 1
     assert asked(capsys) == {"error": "it: Expected a, got b. Do c.", "exit_status": 1}
+
+
+@pytest.mark.parametrize("name", ["grid", "watch", "store", "predict", "nosuch"])
+def test_wrong_usage_is_an_answer_too(name, capsys):
+    assert lsb.main([name, "--nonsense", "--json"]) == 2
+    found = asked(capsys)
+    assert found["exit_status"] == 2
+    assert found["error"]
 
 
 def test_answer_outside_of_a_command_is_nobodys():

@@ -26,16 +26,20 @@ STEPS = 100
 """Positions of a slider, from 0."""
 
 
-def picker(findings: Findings, files: RunFiles) -> Section | None:
-    """Return the section in which the reader chooses; None without operating points."""
+def picker(findings: Findings, files: RunFiles, reported: str = SPLIT) -> Section | None:
+    """Return the section in which the reader chooses; None without operating points.
+
+    `reported` is the split of the values shown: of validation alone, as while a sweep runs, that is
+    the split of `findings`.
+    """
     axes = findings.axes
     if not findings.points or not axes:
         return None
     tasks = [axis.task for axis in axes]
     networks = findings.networks
     split, columns = VALIDATION, validation_columns(networks, axes)
-    if not columns:
-        split, columns = SPLIT, [axis.column for axis in axes]
+    if reported == VALIDATION or not columns:
+        split, columns = reported, [axis.column for axis in axes]
     held = candidates(by_point(networks, tasks, columns), axes, findings.arms)
     by_key: dict[Key, OperatingPoint] = {
         (p.arm, p.priorities): p for p in (*findings.points, *findings.mixed_points)
@@ -45,8 +49,10 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
     default, knee_point = points[choice.index], None if knee_index is None else points[knee_index]
     parts: tuple[Part | Folded, ...] = (
         _knee_text(findings, knee_point),
-        *_caveats(findings, held, split, files),
-        Folded("Every point that can be chosen", (_table(findings, held, points, split),)),
+        *_caveats(findings, held, (split, reported), files),
+        Folded(
+            "Every point that can be chosen", (_table(findings, held, points, (split, reported)),)
+        ),
     )
     sure = _sure_text(choice)
     data_of_points = _points_data(findings, held, points, files)
@@ -72,7 +78,7 @@ def picker(findings: Findings, files: RunFiles) -> Section | None:
         "knee": knee_point,
     }
     data = {
-        **_axes_data(findings, held, split),
+        **_axes_data(findings, held, (split, reported)),
         "points": data_of_points,
         "knee": None if knee_index is None else held.offered.tolist().index(knee_index),
         "sure": f"{sure[0].upper()}{sure[1:]}",
@@ -112,12 +118,20 @@ def _knee_text(findings: Findings, point: OperatingPoint | None) -> str:
     return f"Knee point: {_name(findings, point)}; {why}."
 
 
-def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) -> list[str]:
+def _caveats(
+    findings: Findings, held: Candidates, splits: tuple[str, str], files: RunFiles
+) -> list[str]:
+    split, reported = splits
     how = (
         "The choice is made on the validation split; the values shown are of the test split and "
         "not biased by the choice."
     )
-    if split != VALIDATION:
+    if reported == VALIDATION:
+        how = (
+            "Choice and values are of the validation split, so the chosen ones look a little "
+            "better than they are; the report has those of the test split."
+        )
+    elif split != VALIDATION:
         how = (
             "Not all of these results hold validation values, so the choice is made on the test "
             "values that are shown, and the chosen ones look better than they are."
@@ -155,8 +169,12 @@ def _caveats(findings: Findings, held: Candidates, split: str, files: RunFiles) 
 
 
 def _table(
-    findings: Findings, held: Candidates, points: Sequence[OperatingPoint], split: str
+    findings: Findings,
+    held: Candidates,
+    points: Sequence[OperatingPoint],
+    splits: tuple[str, str],
 ) -> Table:
+    split, reported = splits
     names = [f"{axis.column}_loss" for axis in findings.axes]
     records = [
         point_record(points[index], findings.axes)
@@ -166,7 +184,8 @@ def _table(
     losses = zip(names, findings.axes, strict=True)
     return Table.of(
         "picker_points",
-        "Points that can be chosen: test mean ± standard deviation over seeds, and the loss by "
+        f"Points that can be chosen: {reported} mean ± standard deviation over seeds, and the loss "
+        "by "
         f"which they are chosen: 0 at the best and 1 at the worst mean of the {split} split.",
         records,
         [
@@ -178,14 +197,15 @@ def _table(
     )
 
 
-def _axes_data(findings: Findings, held: Candidates, split: str) -> dict[str, Any]:
+def _axes_data(findings: Findings, held: Candidates, splits: tuple[str, str]) -> dict[str, Any]:
     """Return what the page's script and template need of the axes; all texts are plain."""
+    split, reported = splits
     axes = findings.axes
     return {
         "steps": STEPS,
         "sum_share": SUM_SHARE,
         "split": split,
-        "reported": SPLIT,
+        "reported": reported,
         "tasks": ", ".join(axis.task for axis in axes),
         "axes": [
             {

@@ -106,7 +106,7 @@ def run_curves(runs: ChosenRuns, axes: Sequence[Axis], files: RunFiles, lead: st
         shown = ShownTrends(runs, (seed,), curves(read, tasks), (), ())
         figures = [_metric_figure(records, axes)]
         figures += [_figure(name, [shown], tasks) for name in QUANTITIES]
-        parts += [figure for figure in figures if figure]
+        parts += [replace(figure, caption="") for figure in figures if figure]
     return Section("curves", f"Run {runs.runs[0][1]}", lead, tuple(parts))
 
 

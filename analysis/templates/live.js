@@ -26,6 +26,19 @@
       target.replaceChildren(fresh.content);
     }
   }
+  const sorted = {}; // caption of a table -> the column that the reader sorted by, and which way
+  document.addEventListener("click", (event) => {
+    const head = event.target.closest(".scroll th");
+    const table = head && head.closest("table");
+    if (!table || !event.isTrusted) return;
+    sorted[table.getAttribute("aria-labelledby")] = [head.cellIndex, head.getAttribute("aria-sort")];
+  });
+  function sortAgain() {
+    for (const [caption, [column, way]] of Object.entries(sorted)) {
+      const head = document.querySelector(`table[aria-labelledby="${caption}"]`)?.tHead.rows[0].cells[column];
+      for (let n = 0; head && n < 2 && head.getAttribute("aria-sort") !== way; n += 1) head.querySelector("button")?.click();
+    }
+  }
   function refill(old, section) {
     const isBox = (node) => node.id === "picker-box";
     const box = old.querySelector("#picker-box"), nodes = [...section.children], place = nodes.findIndex(isBox);
@@ -55,7 +68,12 @@
     at("progress").max = state.total || 1;
     at("progress").value = state.done || 0;
   });
-  on(source, "running", (html) => { put(at("running"), html); link(); });
+  function changed() {
+    link();
+    document.dispatchEvent(new Event("changed"));
+    sortAgain();
+  }
+  on(source, "running", (html) => { put(at("running"), html); changed(); });
   on(source, "groups", (titles) => {
     const labels = Object.keys(titles);
     at("groups").hidden = !labels.length;
@@ -76,8 +94,7 @@
       store.value = content.dataset.place;
       store.dispatchEvent(new Event("input"));
     }
-    link();
-    document.dispatchEvent(new Event("changed"));
+    changed();
   });
   source.addEventListener("error", () => {
     document.body.classList.add("lost");

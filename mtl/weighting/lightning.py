@@ -22,11 +22,12 @@ class WeightingCallback(lightning.Callback):
         self.weighting = weighting
         self._steps = 0
 
-    def on_fit_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_fit_start(self, _: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Move the weighting to where the losses will be."""
         self.weighting.to(pl_module.device)
+
+    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Count from here: only now a checkpoint's steps are restored."""
         self._steps = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:

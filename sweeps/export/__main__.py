@@ -16,6 +16,7 @@ are installed by `pip install -e '.[tools]'`.
 
 import argparse
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 from analysis.load.plans import stores_among
 from analysis.load.runs import load_stores
 from mtl.command_line import Parser, answer, run
-from mtl.errors import UsageError, UserError
+from mtl.errors import UsageError, UserError, printable
 from sweeps.export.runs import ExportedRun, Exporter, exported_runs
 from sweeps.text import counted
 
@@ -55,11 +56,24 @@ def _main(argv: Sequence[str] | None) -> int:
     runs = list(exported_runs(store, asked))
     if not runs:
         raise UserError(f"Expected runs that have begun in {given.store}, got none.")
-    name = given.project or given.store.rstrip("/").rpartition("/")[2]
+    name = given.project or re.sub(r"[?].*", "", given.store).rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[/\\#?%:]", "-", name) or "runs"
     out = given.out or DEFAULT_OUT[given.to]
-    if given.to == "optuna":
+    try:
+        return _export(given.to, out, name, runs)
+    except UserError:
+        raise
+    except Exception as error:  # each tool has errors of its own
+        raise UserError(
+            f"Expected {given.to} to take the runs at {out}, got {type(error).__name__}: "
+            f"{printable(error)}. What it has taken is not given again."
+        ) from error
+
+
+def _export(tool: str, out: str, name: str, runs: Sequence[ExportedRun]) -> int:
+    if tool == "optuna":
         return _to_optuna(Path(out), name, runs)
-    exporter = _exporter(given.to, out, name)
+    exporter = _exporter(tool, out, name)
     num_new = 0
     for held_run in runs:
         held = exporter.held(held_run)

@@ -1,6 +1,9 @@
 """MLflow: a run a run, in an experiment named after the sweep."""
 
+import itertools
 import logging
+import os
+import time
 from pathlib import Path
 
 import mlflow
@@ -13,6 +16,7 @@ TAG = "mtl."
 """Before the names of our tags; MLflow has some of its own."""
 MAX_BATCH = 1000
 """Metrics that the server takes at a time."""
+ENDED = ("FINISHED", "FAILED")
 STATUS = {"done": "FINISHED", "failed": "FAILED", "paused": "SCHEDULED"}
 
 
@@ -32,6 +36,7 @@ class MLflow:
             path.parent.mkdir(parents=True, exist_ok=True)
             place = path.with_name(f"{path.stem}-artifacts").as_uri()
             out = f"sqlite:///{path}"
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # minutes otherwise
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._client = mlflow.MlflowClient(tracking_uri=out)
@@ -64,12 +69,16 @@ class MLflow:
             params = [Param(name, str(value)[:500]) for name, value in run.params.items()]
             for start in range(0, len(params), 100):
                 client.log_batch(mlflow_id, params=params[start : start + 100])
+        # Epochs say how long they took and not when: they end now, one after the other.
+        ends = [1000 * s for s in itertools.accumulate(record.seconds for record in run.records)]
+        now = time.time() * 1000
+        times = [int(now - ends[-1] + end) for end in ends] if ends else []
         metrics = [
-            Metric(name, value, 0, record.epoch)
-            for record in run.records[held.epochs :]
+            Metric(name, value, at, record.epoch)
+            for record, at in list(zip(run.records, times, strict=True))[held.epochs :]
             for name, value in run.scalars(record).items()
         ]
-        metrics += [Metric(name, value, 0, run.run.epochs) for name, value in run.final.items()]
+        metrics += [Metric(n, value, int(now), run.final_epoch) for n, value in run.final.items()]
         for start in range(0, len(metrics), MAX_BATCH):
             client.log_batch(mlflow_id, metrics=metrics[start : start + MAX_BATCH])
         epoch, pictures = run.pictures()
@@ -79,4 +88,8 @@ class MLflow:
         # Last, so that an export which was interrupted is done again.
         tags += [RunTag(f"{TAG}epochs", str(len(run.records)))]
         client.log_batch(mlflow_id, tags=[*tags, RunTag(f"{TAG}exported", run.run.state)])
-        client.set_terminated(mlflow_id, STATUS.get(run.run.state, "RUNNING"))
+        status = STATUS.get(run.run.state, "RUNNING")
+        if status in ENDED:
+            client.set_terminated(mlflow_id, status)
+        else:
+            client.update_run(mlflow_id, status=status)

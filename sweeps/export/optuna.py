@@ -1,5 +1,6 @@
 """Optuna: a sweep as a study, failed runs included, that `optuna-dashboard` opens."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,13 @@ from optuna.trial import TrialState, create_trial
 
 from analysis.load.axes import Axis
 from analysis.load.runs import VALIDATION
+from mtl.errors import UserError
 from sweeps.export.runs import ExportedRun
 
 ENDED = ("done", "failed")
 """States of runs that become trials; others wait until they have come to one of these."""
+MADE_BY = "exported_from"
+"""Attribute of a study that may be written anew."""
 _NAMED = ("method", "seed", "priorities", "tasks")
 
 
@@ -37,6 +41,11 @@ def export_study(path: Path, name: str, runs: Sequence[ExportedRun], axes: Seque
         The number of trials.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if path.exists() and not (path.is_file() and _is_own(path, name)):
+        raise UserError(
+            f"Expected no file at {path}, or study {name!r} as it was exported before, got another."
+            " Give another --out."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
@@ -48,6 +57,7 @@ def export_study(path: Path, name: str, runs: Sequence[ExportedRun], axes: Seque
     )
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         study.set_metric_names([f"{axis.task} {axis.metric.name}" for axis in axes])
+    study.set_user_attr(MADE_BY, name)
     ended = [run for run in runs if run.run.state in ENDED]
     params = _params(ended)
     kinds = _kinds(params)
@@ -66,6 +76,11 @@ def export_study(path: Path, name: str, runs: Sequence[ExportedRun], axes: Seque
         )
     new.replace(path)
     return len(ended)
+
+
+def _is_own(path: Path, name: str) -> bool:
+    mark = json.dumps({MADE_BY: name}, separators=(",", ":"))[1:-1]
+    return mark.encode() in path.read_bytes()
 
 
 def _params(runs: Sequence[ExportedRun]) -> list[dict[str, object]]:

@@ -88,6 +88,11 @@ class ExportedRun:
         result = self.run.result
         return {} if result is None else _metrics(dict(result.selected_metrics), ("test",))
 
+    @property
+    def final_epoch(self) -> int:
+        """Return the epoch of `final`, 0 where there is none."""
+        return 0 if self.run.result is None else self.run.result.selected_epoch
+
     def scalars(self, record: EpochRecord) -> dict[str, float]:
         """Return name -> value of everything an epoch's record says, such as `losses/depth`."""
         found = {

@@ -38,7 +38,7 @@ class TensorBoard:
                 for name, value in run.scalars(record).items():
                     writer.add_scalar(name, value, record.epoch)
             for name, value in run.final.items():
-                writer.add_scalar(name, value, run.run.epochs)
+                writer.add_scalar(name, value, run.final_epoch)
             for tag, text in run.tags.items():
                 writer.add_text(tag, text, run.run.epochs)
             epoch, pictures = run.pictures()

@@ -21,12 +21,13 @@ class WandB:
 
     def __init__(self, out: Path, project: str) -> None:
         self._out, self._project = out, project
-        (out / HELD).mkdir(parents=True, exist_ok=True)
+        self._notes = out / HELD / project
+        self._notes.mkdir(parents=True, exist_ok=True)
 
     def held(self, run: ExportedRun) -> Written:
         """Return what has been written of the run."""
         try:
-            return Written(**json.loads((self._out / HELD / f"{run.run_id}.json").read_text()))
+            return Written(**json.loads((self._notes / f"{run.run_id}.json").read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return Written()
 
@@ -51,8 +52,8 @@ class WandB:
         _, pictures = run.pictures()
         if pictures:
             images = {name: wandb.Image(picture) for name, picture in pictures.items()}
-            writing.log(images, step=run.run.epochs)
+            writing.log(images, step=len(run.records))
         writing.summary.update({**run.final, "state": run.run.state})
         writing.finish(exit_code=int(run.run.state == "failed"))
-        path = self._out / HELD / f"{run.run_id}.json"
+        path = self._notes / f"{run.run_id}.json"
         write_json(path, {"epochs": len(run.records), "state": run.run.state})

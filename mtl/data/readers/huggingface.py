@@ -73,6 +73,12 @@ def open_huggingface(source: Path, options: HuggingFaceOptions | None = None) ->
     rows: dict[str, Row] = {}
     for split in SPLITS:
         of_split = [file for file in files if _begins(file, folder, names[split])]
+        places = sorted({str(file.parent.relative_to(folder)) for file in of_split})
+        if len(places) > 1:
+            raise UserError(
+                f"Expected the {split} files of one configuration, got some in each of "
+                f"{', '.join(places)} below {folder}. Give the folder of one as the source."
+            )
         found = _rows(of_split, columns_of(used))
         rows |= {f"{split}/{number:07d}": row for number, row in enumerate(found)}
         samples[split] = tuple(f"{split}/{number:07d}" for number in range(len(found)))

@@ -180,6 +180,14 @@ def test_study_holds_failed_runs_and_the_front_on_validation(store, tmp_path, ca
     assert len(opened(tmp_path / "study.log").trials) == 4
 
 
+def test_file_that_is_no_such_study_is_left_alone(store, tmp_path, capsys):
+    precious = tmp_path / "precious.md"
+    precious.write_text("mine")
+    assert main([store.place(""), "--to", "optuna", "--out", str(precious)]) == 1
+    assert precious.read_text() == "mine"
+    assert "Give another --out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--to", "nosuch"], []])
 def test_unknown_tools_are_refused(store, arguments: Sequence[str], capsys):
     assert main([store.place(""), *arguments]) == 2
