@@ -190,7 +190,7 @@ def units(s: Summary, *others: Summary) -> str:
         largest = np.max(moved, axis=0)
         lines.append(f"{arm} by at most {' and '.join(f'{value:.3f}' for value in largest)}")
     factors = " and ".join(f"{other['common']['loss_units.depth']:g}" for other in others)
-    number = primary(others[0])["num_priorities"]
+    number = len({priorities for _, priorities in _means(others[0])})
     return (
         f"- With the depth loss times {factors} ({_rates(s)}, {number} priorities), points move: "
         f"{'; '.join(lines)} ({_axes(s)})."
@@ -296,13 +296,15 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(("photographs",), partial(control, "Row 4: segmentation, edges")),
     Claim(("three_points",), reach),
     Claim(("rate_004", "unit_tenth", "unit_ten"), units),
+    Claim(("scaled_one", "scaled_tenth", "scaled_ten"), units),
     Claim(("trends_three",), partial(evenness, "depth, normal, segmentation")),
     Claim(("trends_four",), partial(evenness, "and edge2d, keypoint2d, without segmentation")),
     Claim(("trends_eight",), partial(evenness, "all eight but segmentation")),
     Claim(("trends_four",), partial(smallest, "Four tasks")),
     Claim(("trends_eight",), partial(smallest, "Eight tasks")),
     Claim(("increase_rates",), increase_rates),
-    Claim(("fork_half",), partial(forks, "a half")),
+    Claim(("fork_half",), partial(forks, "a half (48x64, 5 priorities x 5 seeds)")),
+    Claim(("fork_half_small",), partial(forks, "a half (row 1, 7 x 8)")),
     Claim(("mixed",), mixed),
 )
 README = Claim(PLANNED[:4], in_readme)
