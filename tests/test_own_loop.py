@@ -118,11 +118,16 @@ def fit(folder, epochs, resume=None):
     driver = Driver()
     trainer = lightning.Trainer(
         callbacks=[WeightingCallback(driver.weighting)], max_epochs=epochs, accelerator="cpu",
+        accumulate_grad_batches=2,
         devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0,
     )
     loader = torch.utils.data.DataLoader(Data(), batch_size=8, shuffle=False)
+    told = []
+    driver.weighting.step = lambda: told.append(trainer.global_step)
     trainer.fit(driver, loader, ckpt_path=resume)
+    # Two optimizer steps an epoch of four micro-batches; a resumed run tells of its own alone.
+    assert told == [3, 4] if resume else told == list(range(1, 2 * epochs + 1)), told
     if resume is None and epochs == 1:
         trainer.save_checkpoint(Path(folder, "one.ckpt"))
     return driver.weighting
