@@ -30,7 +30,7 @@
   document.addEventListener("click", (event) => {
     const head = event.target.closest(".scroll th");
     const table = head && head.closest("table");
-    if (!table || !event.isTrusted) return;
+    if (!table) return;
     sorted[table.getAttribute("aria-labelledby")] = [head.cellIndex, head.getAttribute("aria-sort")];
   });
   function sortAgain() {

@@ -309,11 +309,16 @@ def test_sliders_keep_their_place_while_runs_end(store):
                 "const s = document.getElementById('picker-weight-0'); s.value = 90;"
                 "s.dispatchEvent(new Event('input', {bubbles: true}));"
             )
+            seeds = "document.querySelector('#runs thead th:nth-child(2)')"
+            await browser.run(f"{seeds}.querySelector('button').click()")
+            await browser.run(f"{seeds}.querySelector('button').click()")
+            assert await browser.run(f"{seeds}.getAttribute('aria-sort')") == "descending"
             finish(store, LSB[3], 0.95, 0.95)
             await browser.until("document.body.textContent.includes('95.0')")
             # The new point is better than all on both, so it is chosen whatever the sliders say.
             await browser.until("document.getElementById('picker-value-0').textContent == '95.0'")
             assert await browser.run("document.getElementById('picker-weight-0').value") == "90"
+            assert await browser.run(f"{seeds}.getAttribute('aria-sort')") == "descending"
             assert browser.complaints() == []
             assert all(address.startswith(url) for address in browser.requests())
 
