@@ -124,7 +124,7 @@ class LiveRuns:
 
     def _loaded(self, group: Group) -> Loaded:
         # What tells the runs apart has made the group; nothing on the page asks for it again.
-        return load_runs([self._runs[run_id] for run_id in group.run_ids], fields={})
+        return load_runs([self._runs[run_id] for run_id in group.run_ids], with_fields=False)
 
     def run_page(self, run_id: str) -> str:
         """Return the curves of one run, named by its id or how that begins, as HTML."""
@@ -156,22 +156,22 @@ class LiveRuns:
         runs = [self._runs[run_id] for run_id in self._asked.run_ids]
         counts = Counter(run.state for run in runs)
         shown = [f"{number} {state}" for state, number in counts.most_common()]
-        begun = [run for run in runs if run.spec is not None]
-        begun.sort(key=lambda run: STATE_ORDER.index(run.state))
+        runs.sort(key=lambda run: STATE_ORDER.index(run.state))
         texts = self._priorities()
         titles = self.titles()
         settings = {i: titles.get(group.label, "") for group in self._groups for i in group.run_ids}
         records = [
             {
-                "method": "" if run.spec is None else method_text(run.spec),
+                "method": method_text(run.spec),
                 "priorities": texts.get(run.run_id, NONE),
-                "seed": run.spec and run.spec.seed,
+                "seed": run.spec.seed,
                 "setting": settings.get(run.run_id, ""),
                 "state": run.state,
                 "reason": run.reason,
                 "run": run.run_id,
             }
-            for run in begun
+            for run in runs
+            if run.spec is not None
         ]
         columns = [Column(name, name) for name in RUN_COLUMNS if titles or name != "setting"]
         caption = "Every run that has begun; its name leads to its curves."

@@ -45,7 +45,7 @@ SECONDS_OF_SILENCE = 15.0
 RUNNING_COLUMNS = ("run", "method", "priorities", "seed", "epoch", "losses")
 GPU_QUERY = "utilization.gpu,memory.used,memory.total"
 
-Asked = tuple[str, str]
+Viewed = tuple[str, str]
 """What a viewer looks at: label of a set of runs and run id, one or both of them empty."""
 Parts = Mapping[str, Any]
 """Name of an event -> what it holds, as JSON."""
@@ -79,19 +79,18 @@ class LivePage:
 
     store: Store
     name: str
-    viewers: dict[Asked, int] = field(default_factory=dict)
+    viewers: dict[Viewed, int] = field(default_factory=dict)
     """What is looked at -> by how many."""
 
     def __post_init__(self) -> None:
         """Begin without having looked."""
         self._watcher = Watcher(self.store, self.name, with_fronts=False)
         self._runs = LiveRuns(self.store)
-        self._shown: dict[Asked, tuple[Any, Parts]] = {}
-        self._view: View | None = None
+        self._shown: dict[Viewed, tuple[Any, Parts]] = {}
 
-    def look(self) -> dict[Asked, Parts]:
+    def look(self) -> dict[Viewed, Parts]:
         """Return the parts of everything that somebody looks at; what has not changed is kept."""
-        view = self._view = self._watcher.see()
+        view = self._watcher.see()
         try:
             is_new = self._runs.look(view.asked) if view.asked.run_ids else False
         except StoreUnreachableError:
@@ -210,7 +209,7 @@ class Server:
         self._page = page
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._parts: dict[Asked, Parts] = {}
+        self._parts: dict[Viewed, Parts] = {}
         self._html = live_page(page.name, page.store.place("")).encode()
         self._packed = gzip.compress(self._html)
 

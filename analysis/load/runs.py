@@ -148,11 +148,12 @@ def load_stores(
 def load_runs(
     found: Sequence[StoredRun],
     notes: Sequence[str] = (),
-    fields: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    with_fields: bool = True,
 ) -> Loaded:
     """Return runs that were read from a store, each asked for once, in the order of the plan.
 
-    `fields` are `Loaded.fields` where they are known already.
+    `Loaded.fields`, by which runs are told apart, stay empty unless `with_fields`.
     """
     notes = list(notes)
     with_spec = {run.run_id: run.spec for run in found if run.spec is not None}
@@ -177,7 +178,7 @@ def load_runs(
         runs=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id not in mixed]),
         mixed=pd.DataFrame([_row(run, arms[run.run_id]) for run in done if run.run_id in mixed]),
         states=tuple(_state(run, arms.get(run.run_id), unclear) for run in found),
-        fields={r.run_id: with_spec[r.run_id].fields() for r in done} if fields is None else fields,
+        fields={r.run_id: with_spec[r.run_id].fields() for r in done if with_fields},
         manifests=manifests,
         prior=_shared_prior(list(manifests.values()), notes),
         notes=tuple(notes),

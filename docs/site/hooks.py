@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = (
     "mtl.weighting", "mtl.weighting.base", "mtl.spec", "mtl.training.fit", "mtl.store.store",
     "mtl.training.evaluation", "mtl.tasks.base", "mtl.networks.base", "mtl.data.sample",
-    "sweeps.own",    "sweeps.plan.lattice", "analysis.reports",
+    "sweeps.own", "sweeps.plan.lattice", "analysis.reports",
 )  # fmt: skip
 """Modules whose interfaces stay."""
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")

@@ -1,8 +1,10 @@
 """What an exporter is given of a run, the same for every tool."""
 
 import functools
+import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from analysis.render.pictures import (
 from mtl.errors import UsageError
 from mtl.records import EpochRecord
 from mtl.spec import Spec
-from mtl.store import Store
+from mtl.store import Store, write_json
 from mtl.store.states import StoredRun, read_runs
 from sweeps.text import priorities_text
 
@@ -37,6 +39,14 @@ class Written:
     epochs: int = 0
     state: str = ""
 
+    @classmethod
+    def noted(cls, path: Path) -> Self:
+        """Return what an earlier export noted in a file; nothing where there is none to be read."""
+        try:
+            return cls(**json.loads(path.read_text("utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls()
+
 
 @dataclass(frozen=True)
 class ExportedRun:
@@ -50,6 +60,10 @@ class ExportedRun:
     def records(self) -> list[EpochRecord]:
         """Return its epoch records, read when they are first asked for."""
         return RunFiles([self.store]).epochs(self.run_id)
+
+    def note(self, path: Path) -> None:
+        """Note in a file that a tool now holds the run as it is; see `Written.noted`."""
+        write_json(path, {"epochs": len(self.records), "state": self.run.state})
 
     @property
     def run_id(self) -> str:

@@ -1,11 +1,9 @@
 """TensorBoard: an event file a run, in a folder that says method, priorities and seed."""
 
-import json
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from mtl.store import write_json
 from sweeps.export.runs import ExportedRun, Written
 
 HELD = "exported.json"
@@ -23,10 +21,7 @@ class TensorBoard:
 
     def held(self, run: ExportedRun) -> Written:
         """Return what the run's folder says that it holds."""
-        try:
-            return Written(**json.loads((self._out / run.name / HELD).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return Written()
+        return Written.noted(self._out / run.name / HELD)
 
     def write(self, run: ExportedRun, held: Written) -> None:
         """Write the epochs that are new; of a run that is done also its hyper-parameters."""
@@ -47,4 +42,4 @@ class TensorBoard:
             if run.final:
                 params = {n: v for n, v in run.params.items() if isinstance(v, int | float | str)}
                 writer.add_hparams(params, run.final, name=".", global_step=run.run.epochs)
-        write_json(folder / HELD, {"epochs": len(run.records), "state": run.run.state})
+        run.note(folder / HELD)

@@ -1,11 +1,9 @@
 """W&B, offline: folders that `wandb sync` sends, by whoever wants to, to an account."""
 
-import json
 from pathlib import Path
 
 import wandb
 
-from mtl.store import write_json
 from sweeps.export.runs import ExportedRun, Written
 
 HELD = "exported"
@@ -26,10 +24,7 @@ class WandB:
 
     def held(self, run: ExportedRun) -> Written:
         """Return what has been written of the run."""
-        try:
-            return Written(**json.loads((self._notes / f"{run.run_id}.json").read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return Written()
+        return Written.noted(self._notes / f"{run.run_id}.json")
 
     def write(self, run: ExportedRun, held: Written) -> None:
         """Write an offline run of the same id with the epochs that are new; W&B joins them."""
@@ -55,5 +50,4 @@ class WandB:
             writing.log(images, step=len(run.records))
         writing.summary.update({**run.final, "state": run.run.state})
         writing.finish(exit_code=int(run.run.state == "failed"))
-        path = self._notes / f"{run.run_id}.json"
-        write_json(path, {"epochs": len(run.records), "state": run.run.state})
+        run.note(self._notes / f"{run.run_id}.json")

@@ -239,7 +239,7 @@ SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """How a folder of images is read."""
+    """How a folder of images, or of Parquet files, is read."""
 
     tasks: tuple[str, ...] = ()
     """Tasks for which files are read; none means all."""
@@ -248,7 +248,7 @@ class FolderOptions:
     validation_seed: int = 0
     """Of a held-out validation part."""
     validation_share: float = 0.1
-    """Share of the training samples held out where there is no validation folder."""
+    """Share of the training samples held out where there is no validation folder or file."""
 
 
 def open_folder(source: Path, options: FolderOptions | None = None) -> RawDataset:

@@ -19,7 +19,7 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mtl.data.readers.common import hold_out
-from mtl.data.readers.folder import DESCRIPTION_NAME, asked_tasks, read_files, without_nan
+from mtl.data.readers.folder import (
+    DESCRIPTION_NAME,
+    FolderOptions,
+    asked_tasks,
+    read_files,
+    without_nan,
+)
 from mtl.data.readers.folder_description import Description, read_description
 from mtl.data.sample import DEPTH_RANGE_WITHOUT_DEPTH_M, RawDataset, RawSample
 from mtl.errors import BadSampleError, UserError, printable
@@ -41,27 +47,13 @@ Row = tuple[str, int, int]
 """File, row group, and row in it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HuggingFaceOptions:
-    """How Parquet files are read."""
-
-    tasks: tuple[str, ...] = ()
-    """Tasks that are read; none means all."""
-    description: str = ""
-    """Path of the YAML file; `dataset.yaml` in the source by default."""
-    validation_seed: int = 0
-    """Of a held-out validation part."""
-    validation_share: float = 0.1
-    """Share of the training samples held out where no files are the validation split."""
-
-
-def open_huggingface(source: Path, options: HuggingFaceOptions | None = None) -> RawDataset:
+def open_huggingface(source: Path, options: FolderOptions | None = None) -> RawDataset:
     """Return the data set in Parquet files. Ids are ``<split>/<row>``.
 
     Raises:
         UserError: if there are none, or they or their description cannot be used.
     """
-    options = HuggingFaceOptions() if options is None else options
+    options = FolderOptions() if options is None else options
     folder = source if source.is_dir() else _downloaded(source)
     path = Path(options.description) if options.description else folder / DESCRIPTION_NAME
     description = read_description(path)

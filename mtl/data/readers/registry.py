@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.data.readers.folder import FolderOptions, open_folder
-from mtl.data.readers.huggingface import HuggingFaceOptions, open_huggingface
+from mtl.data.readers.huggingface import open_huggingface
 from mtl.data.readers.nyuv2 import Nyuv2Options, open_nyuv2
 from mtl.data.readers.nyuv2_mtan import MtanOptions, open_nyuv2_mtan
 from mtl.data.readers.taskonomy import READABLE_TASKS, TaskonomyOptions, open_taskonomy
@@ -37,7 +37,7 @@ READERS: dict[str, Reader] = {
     "nyuv2_mtan": Reader(MtanOptions, open_nyuv2_mtan),
     "taskonomy": Reader(TaskonomyOptions, open_taskonomy, READABLE_TASKS),
     "folder": Reader(FolderOptions, open_folder),
-    "huggingface": Reader(HuggingFaceOptions, open_huggingface),
+    "huggingface": Reader(FolderOptions, open_huggingface),
 }
 
 

@@ -13,7 +13,8 @@ import yaml
 from PIL import Image
 
 from mtl.data.prepare.__main__ import main
-from mtl.data.readers.huggingface import HuggingFaceOptions, open_huggingface
+from mtl.data.readers.folder import FolderOptions
+from mtl.data.readers.huggingface import open_huggingface
 from mtl.errors import BadSampleError, UserError
 from mtl.spec.sections import TASKS
 from tests.data.readers.folder_formats import BOUNDS, YAML, assert_read_back, scene
@@ -77,14 +78,14 @@ def test_arrays_and_float_pictures_are_values_as_they_are(source):
     values = yaml.safe_load(text)
     values["tasks"]["depth"] = {"scale": 1.0}
     (source / "dataset.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
-    data = open_huggingface(source, HuggingFaceOptions(tasks=("depth",)))
+    data = open_huggingface(source, FolderOptions(tasks=("depth",)))
     for sample_id in ("train/0000001", "test/0000000"):
         assert (data.read(sample_id).targets["depth"] == 2.5).all()
 
 
 def test_validation_is_held_out_where_no_file_is_of_it(source):
     (source / "data" / "validation-00000-of-00001.parquet").unlink()
-    data = open_huggingface(source, HuggingFaceOptions(validation_share=0.34))
+    data = open_huggingface(source, FolderOptions(validation_share=0.34))
     assert (len(data.samples["train"]), len(data.samples["validation"])) == (2, 1)
     assert "held out by seed 0" in data.notes[0]
 
@@ -138,6 +139,6 @@ def test_cached_data_set_is_read_without_a_network(source, tmp_path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
-    options = HuggingFaceOptions(description=str(source / "dataset.yaml"))
+    options = FolderOptions(description=str(source / "dataset.yaml"))
     data = open_huggingface(tmp_path / "somebody" / "rooms", options)
     assert_read_back(data.read("train/0000000"), scene(0), BOUNDS)
