@@ -3,14 +3,18 @@
     python -m tests.docs_figures STORE/sweeps/NAME [CAMVID/sweeps/NAME]
 
 The first is the finished default job (`python sweeps/priority_grid.py`), the second the sweep on
-photographs of docs/findings.md. Scenes are rendered; pictures of pages need Chromium. Those of
-Ray's dashboard are not made here: its first page asks a person for a token.
+photographs of docs/findings.md. Scenes are rendered; pictures of pages need Chromium. Ray's
+dashboard is that of a sweep which is started for it, and stopped.
 """
 
 import argparse
 import asyncio
 import base64
 import io
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,7 +26,8 @@ from mtl.data.show import main as show_scenes
 from sweeps.serve import LivePage, serve
 from tests.chromium import Chromium
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 COLOURS = 256
 SCENES = {
     "scenes_rooms.png": ("--scenes", "rooms", "--count", "24"),
@@ -31,6 +36,11 @@ SCENES = {
 PAGE_PIXELS = (1084, 900)
 LIVE_BOX = (0, 0, 1050, 1000)
 """Of the live page: left, top, right and bottom, in pixels."""
+DASHBOARD_PIXELS = (1700, 640)
+DASHBOARD_PAGES = {
+    "dashboard_jobs.png": ("jobs", "RUNNING"),
+    "dashboard_actors.png": ("actors", "lsb"),
+}
 
 
 def save(name: str, picture: Image.Image) -> None:
@@ -85,6 +95,50 @@ async def pages(report: Path, place: str) -> None:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def visible(browser: Chromium, name: str) -> None:
+    """Take what is visible, once it has been drawn."""
+    await asyncio.sleep(3.0)
+    with tempfile.TemporaryDirectory() as folder:
+        await browser.picture(Path(folder, name))
+        save(name, Image.open(Path(folder, name)))
+
+
+async def dashboard_pages(address: str, token: str) -> None:
+    """Take the pages of Ray's dashboard, its token typed in as a person would."""
+    async with Chromium(DASHBOARD_PIXELS) as browser:
+        await browser.go(f"{address}/#/jobs")
+        await browser.text_with("Authentication Token Required")
+        await visible(browser, "dashboard_token.png")
+        await browser.run("document.querySelector('[role=dialog] input').focus()")
+        await browser.type(token)
+        await browser.run("[...document.querySelectorAll('[role=dialog] button')].at(-1).click()")
+        for name, (page, word) in DASHBOARD_PAGES.items():
+            await browser.go(f"{address}/#/{page}")
+            await browser.text_with(word)
+            await visible(browser, name)
+
+
+def dashboard(store: Path) -> None:
+    """Take the pages of Ray's dashboard while a sweep trains."""
+    programs = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("RAY_AUTH_MODE", None)
+    argv = ("python", "sweeps/priority_grid.py", "--name", "my-sweep", "--dashboard")
+    with subprocess.Popen(
+        [*argv, "--store", str(store)],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            line = next(line for line in process.stdout if line.startswith("Ray's dashboard:"))
+            asked = [programs / "ray", "get-auth-token"]
+            told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+            asyncio.run(dashboard_pages(line.split()[2].rstrip(";"), told.split()[-1]))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
 def main() -> None:
     """Make the pictures."""
     parser = argparse.ArgumentParser(
@@ -99,6 +153,7 @@ def main() -> None:
         report = report_of(given.default_job, Path(folder, "default"))
         figure(report, "depth_segmentation", "operating_points.png")
         asyncio.run(pages(report, given.default_job))
+        dashboard(Path(folder, "watched"))
         if given.photographs:
             photographs = report_of(given.photographs, Path(folder, "photographs"))
             figure(photographs, "segmentation_edge2d", "findings_points.png")
