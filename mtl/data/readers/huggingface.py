@@ -54,7 +54,8 @@ def open_huggingface(source: Path, options: FolderOptions | None = None) -> RawD
         UserError: if there are none, or they or their description cannot be used.
     """
     options = FolderOptions() if options is None else options
-    folder = source if source.is_dir() else _downloaded(source)
+    is_here = source.is_dir()
+    folder = source if is_here else _downloaded(source)
     path = Path(options.description) if options.description else folder / DESCRIPTION_NAME
     description = read_description(path)
     tasks = asked_tasks(description, options.tasks)
@@ -74,7 +75,7 @@ def open_huggingface(source: Path, options: FolderOptions | None = None) -> RawD
         found = _rows(of_split, columns_of(used))
         rows |= {f"{split}/{number:07d}": row for number, row in enumerate(found)}
         samples[split] = tuple(f"{split}/{number:07d}" for number in range(len(found)))
-    notes = []
+    notes = [] if is_here else [f"Revision {folder.name} of the data set on the hub."]
     if not samples["validation"] and samples["train"]:
         samples["train"], samples["validation"] = hold_out(
             samples["train"], options.validation_share, options.validation_seed
@@ -112,7 +113,10 @@ def columns_of(description: Description) -> dict[str, str]:
 
 
 def _downloaded(source: Path) -> Path:
-    """Return the folder of a data set of the hub, from the cache where it is there."""
+    """Return the folder of a data set of the hub, from the cache where it is there.
+
+    Its name is the revision, as the hub's client lays out its cache.
+    """
     parts = source.parts
     if source.is_absolute():  # a preparation makes every source so
         here = Path.cwd()

@@ -142,3 +142,4 @@ def test_cached_data_set_is_read_without_a_network(source, tmp_path, monkeypatch
     options = FolderOptions(description=str(source / "dataset.yaml"))
     data = open_huggingface(tmp_path / "somebody" / "rooms", options)
     assert_read_back(data.read("train/0000000"), scene(0), BOUNDS)
+    assert any(commit in note for note in data.notes)
