@@ -1,6 +1,6 @@
 # docker build -t mtl .                                        CPU
 # docker build -t mtl --build-arg TORCH_INDEX=cu130 .          an NVIDIA GPU: docker run --gpus all
-# docker run --rm -v "$PWD/results:/app/results" mtl sweeps/priority_grid.py
+# mkdir -p results && docker run --rm -v "$PWD/results:/app/results" mtl sweeps/priority_grid.py
 FROM python:3.11-slim
 
 ARG TORCH_INDEX=cpu
