@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import mtl.store
 from analysis.load.axes import check_tasks
-from analysis.load.groups import Family, Group, families_of, groups_of_stores, parts_of
+from analysis.load.groups import (
+    Family,
+    Group,
+    baseline_ids,
+    families_of,
+    groups_of_stores,
+    parts_of,
+)
 from analysis.load.metrics import Declared, asked_metrics, refuse_declared
 from analysis.load.plans import Asked, stores_among, table_among
 from analysis.load.run_files import NO_FILES, RunFiles
@@ -123,7 +130,6 @@ def write_reports(
     tasks = list(dict.fromkeys(task for group in groups for task in group.tasks))
     if tasks:
         check_tasks(metrics, tasks)
-    alone = [run_id for group in groups if len(group.tasks) == 1 for run_id in group.run_ids]
     reports: dict[str, ReportSummary] = {}
     for group in groups:
         options = {
@@ -136,25 +142,24 @@ def write_reports(
             "static": static,
         }
         folder = out / group.folder if len(groups) > 1 else out
-        baseline_ids = alone if len(group.tasks) > 1 else []
-        inputs = _store_inputs(stores, [*group.run_ids, *baseline_ids])
-        load = functools.partial(_load_group, stores, group, baseline_ids)
+        alone = baseline_ids(groups, group)
+        inputs = _store_inputs(stores, [*group.run_ids, *alone])
+        load = functools.partial(_load_group, stores, group, alone)
         reports[group.label] = _write(folder, inputs, load, options, RunFiles(stores))
     if len(groups) == 1:
         return reports
     options = {"metrics": metrics, "paper_scaling": paper_scaling, "static": static}
-    return {"": _write_first_page(stores, out, groups, alone, reports, options), **reports}
+    return {"": _write_first_page(stores, out, groups, reports, options), **reports}
 
 
 def _write_first_page(
     stores: Sequence[Store],
     out: Path,
     groups: Sequence[Group],
-    alone: Sequence[str],
     reports: Mapping[str, ReportSummary],
     options: Mapping[str, Any],
 ) -> ReportSummary:
-    """Write the page that compares what varies between groups; `alone` are single-task runs."""
+    """Write the page that compares what varies between groups."""
     counts: Counter[str] = Counter()
     for report in reports.values():
         counts.update(report.counts)
@@ -164,7 +169,7 @@ def _write_first_page(
         from analysis.page import Detail, build_settings
 
         compared = [
-            _compared(stores, part, alone, options["metrics"], options["paper_scaling"])
+            _compared(stores, part, groups, options["metrics"], options["paper_scaling"])
             for family in families_of(groups)
             for part in parts_of(family, [_declared(stores, group) for group in family.groups])
         ]
@@ -198,7 +203,7 @@ def _declared(stores: Sequence[Store], group: Group) -> Declared:
 def _compared(
     stores: Sequence[Store],
     family: Family,
-    alone: Sequence[str],
+    groups: Sequence[Group],
     metrics: Mapping[str, str],
     paper_scaling: bool,
 ) -> "SettingsComparison":
@@ -212,21 +217,21 @@ def _compared(
     for group in family.groups:
         runs = loaded.runs
         runs = runs if runs.empty else runs[runs["run_id"].isin(group.run_ids)]
-        is_joint = len(loaded.tasks) > 1
         own = replace(loaded, runs=runs)
-        singles.append(single_task_runs(own, stores, alone if is_joint else ()))
+        singles.append(single_task_runs(own, stores, baseline_ids(groups, group), group.tuned))
     asked = {task: name for task, name in metrics.items() if task in loaded.tasks}
     axes, notes = loaded.axes(asked, paper_scaling=paper_scaling)
     loaded = replace(loaded, notes=(*loaded.notes, *notes))
     return compare_settings(loaded, family, axes, singles, RunFiles(stores))
 
 
-def _load_group(stores: Sequence[Store], group: Group, baseline_ids: Sequence[str]) -> "Loaded":
+def _load_group(stores: Sequence[Store], group: Group, alone: Sequence[str]) -> "Loaded":
     from analysis.load.baselines import baselines
     from analysis.load.runs import load_stores
 
     loaded = load_stores(stores, group.run_ids, group.specs)
-    return replace(loaded, baselines=baselines(loaded, stores, baseline_ids))
+    held, notes = baselines(loaded, stores, alone, group.tuned)
+    return replace(loaded, baselines=held, notes=(*loaded.notes, *notes))
 
 
 def write_table_report(

@@ -18,24 +18,26 @@ _OF_JOINT_TRAINING = (*COMPARED, "tasks", "loss_units")
 _OF_SEVERAL_NETWORKS = ("network.architecture", "network.cross_stitch_own_share")
 
 
-def _shared_settings(spec: RunSpec) -> dict[str, Any]:
+def _shared_settings(spec: RunSpec, tuned: Sequence[str]) -> dict[str, Any]:
     """Return the fields in which a single-task run equals those that it is the baseline of."""
+    left_out = (*_OF_SEVERAL_NETWORKS, *tuned)
     return {
         name: value
         for name, value in spec.fields().items()
-        if name.split(".")[0] not in _OF_JOINT_TRAINING and name not in _OF_SEVERAL_NETWORKS
+        if name.split(".")[0] not in _OF_JOINT_TRAINING and name not in left_out
     }
 
 
 def single_task_runs(
-    loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]
+    loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str], tuned: Sequence[str] = ()
 ) -> dict[str, pd.DataFrame]:
     """Return task -> the done ones of those runs that are baselines of the loaded ones.
 
     Args:
         loaded: runs of several tasks.
         stores: that hold all of them.
-        run_ids: of runs that may be baselines.
+        run_ids: of runs that may be baselines; with `tuned`, of the same sweep.
+        tuned: dotted fields in which each method has a value of its own, as single tasks do.
     """
     ids = list(run_ids)
     if loaded.runs.empty or not ids:
@@ -44,13 +46,13 @@ def single_task_runs(
     first = read_specs(stores, [done])[done]
     if isinstance(first, OwnSpec):
         return {}
-    settings = _shared_settings(first)
+    settings = _shared_settings(first, tuned)
     specs = {
         run_id: spec
         for run_id, spec in read_specs(stores, ids).items()
         if isinstance(spec, RunSpec)
         and spec.network.architecture == SINGLE_TASK
-        and _shared_settings(spec) == settings
+        and _shared_settings(spec, tuned) == settings
     }
     found = {}
     for task in loaded.tasks:
@@ -73,6 +75,16 @@ def baseline_values(runs_of_tasks: Mapping[str, pd.DataFrame]) -> Baselines:
     return found
 
 
-def baselines(loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str]) -> Baselines:
-    """Return the metrics of `single_task_runs`."""
-    return baseline_values(single_task_runs(loaded, stores, run_ids))
+def baselines(
+    loaded: Loaded, stores: Sequence[Store], run_ids: Iterable[str], tuned: Sequence[str] = ()
+) -> tuple[Baselines, list[str]]:
+    """Return the metrics of `single_task_runs`, and a sentence on each tuned field of theirs."""
+    found = single_task_runs(loaded, stores, run_ids, tuned)
+    specs = read_specs(stores, [str(i) for runs in found.values() for i in runs["run_id"]])
+    notes = []
+    for name in tuned:
+        held = {spec.tasks[0]: f"{spec.fields()[name]}" for spec in specs.values()}
+        if held:
+            each = "; ".join(f"{task} {value}" for task, value in held.items())
+            notes.append(f"{name} of the single-task runs: {each}.")
+    return baseline_values(found), notes

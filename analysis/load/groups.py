@@ -252,6 +252,23 @@ def _kinds(
     return kinds
 
 
+def baseline_ids(groups: Sequence[Group], group: Group) -> list[str]:
+    """Return the single-task runs among `groups` that may be baselines of a group of joint ones.
+
+    Of a sweep with tuned values those of the same sweep alone, since others have other values.
+    """
+    if len(group.tasks) < 2:
+        return []
+    sweep = dict(group.differences).get(SWEEP)
+    return [
+        run_id
+        for other in groups
+        if len(other.tasks) == 1
+        and (not group.tuned or dict(other.differences).get(SWEEP) == sweep)
+        for run_id in other.run_ids
+    ]
+
+
 def comparable_groups(specs: Mapping[str, Spec], tuned: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return label -> ids of runs that differ only in what is compared, in order of appearance.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.load.axes import shown_number
 from analysis.load.baselines import baselines
-from analysis.load.groups import groups_of_stores
+from analysis.load.groups import baseline_ids, groups_of_stores
 from analysis.load.metrics import Declared, column_names, facts_of, known_columns, ranked_columns
 from analysis.load.plans import COMPARED, Asked
 from analysis.load.priorities import PRIORITY_PREFIX, priority_column
@@ -213,7 +213,6 @@ def trials_of_stores(
     checked_name(by, ("method", "arm", *SPEC_FIELDS), "column to rank a store's runs by")
     groups = groups_of_stores(stores, asked, (*COMPARED, SPEC_FIELDS.get(by, "method")))
     joint = [group for group in groups if len(group.tasks) > 1]
-    single = [i for group in groups if len(group.tasks) == 1 for i in group.run_ids]
     found = []
     for group in joint:
         loaded = load_stores(stores, group.run_ids, group.specs)
@@ -224,6 +223,7 @@ def trials_of_stores(
             for state in loaded.states
             if state.state != "done"
         ]
+        held, said = baselines(loaded, stores, baseline_ids(groups, group), group.tuned)
         frame, settings = _with_settings(loaded.runs, loaded.tasks)
         if by in SPEC_FIELDS and len(set(frame["arm"])) > 1:
             settings.append("arm")
@@ -233,8 +233,8 @@ def trials_of_stores(
             (*settings, "seed"),
             tuple(settings),
             _metrics_of_tasks(frame, loaded.declared, request),
-            baselines(loaded, stores, single),
-            tuple(notes),
+            held,
+            (*notes, *said),
         )
         several = len(joint) > 1
         found.append(replace(trials, label=group.label, title=group.title) if several else trials)

@@ -19,6 +19,7 @@ from analysis.compute.ranks import (
     rank,
 )
 from analysis.load.axes import MINUS, shown_number
+from analysis.load.groups import field_name
 from analysis.load.priorities import is_equal, settings_of
 from analysis.load.run_files import RunFiles
 from analysis.load.text import first_items, first_listed, listed
@@ -61,10 +62,11 @@ def method_ranks(findings: Findings, _: RunFiles) -> Section | None:
     if lacking:
         notes.append(f"Not ranked, without runs at equal priorities: {listed(lacking)}.")
     if ranking.has_deltas:
+        but = f" but {listed([*map(field_name, findings.tuned)])}" if findings.tuned else ""
         notes.append(
-            "Delta_m is the mean relative gain over single-task runs of the same settings. Tasks "
-            "first: the metrics of a task are averaged, then the tasks. Metrics flat: all metrics "
-            "count alike, so a task with more of them counts more."
+            f"Delta_m is the mean relative gain over single-task runs of the same settings{but}. "
+            "Tasks first: the metrics of a task are averaged, then the tasks. Metrics flat: all "
+            "metrics count alike, so a task with more of them counts more."
         )
     parts: list[Part | Folded] = [
         _figure(findings, ranking),

@@ -25,7 +25,7 @@ from mtl.store import Store
 from mtl.store.plan_file import read_plan
 from mtl.store.states import in_state, read_runs
 from sweeps.plan.fields import spec_fields, varying_fields
-from sweeps.plan.grid import Grid, canonical_tasks
+from sweeps.plan.grid import Grid, baseline_grid, canonical_tasks
 from sweeps.text import counted
 
 NOT_CHOSEN = ("priorities", "seed", "trunk")
@@ -143,7 +143,16 @@ def tuned_grid(grid: Grid, store: Store, sweep: str) -> tuple[Grid, list[str]]:
             )
     values = {key: dict(zip(held.fields, held.best, strict=True)) for key, held in found.items()}
     tuned = replace(grid, tuned=values, tuned_from=sweep)
-    return tuned, _notes(tuned, sweep, {key: found[key] for key in wanted})
+    singles = baseline_grid(grid)
+    alone = [(t, m) for t in singles.task_sets for m in singles.methods] if grid.baselines else []
+    said = _notes(tuned, sweep, {key: found[key] for key in (*wanted, *alone) if key in found})
+    lacking = [tasks[0] for tasks, method in alone if (tasks, method) not in found]
+    if lacking:
+        said.append(
+            f"The single-task runs of {', '.join(lacking)} are not tuned: {sweep} has none with "
+            "several values. It trains them without --no-baselines."
+        )
+    return tuned, said
 
 
 def _ended_runs(store: Store, sweep: str) -> tuple[dict[str, RunSpec], set[str]]:
@@ -254,15 +263,15 @@ def _notes(grid: Grid, sweep: str, chosen: Mapping[Key, _Tuned]) -> list[str]:
     for (tasks, method), held in chosen.items():
         values = ", ".join(f"{n} {v}" for n, v in zip(held.fields, held.best, strict=True))
         failed = f", {held.num_failed} failed" if held.num_failed else ""
-        place = f" on {' '.join(tasks)}" if several else ""
-        notes.append(f"{method}{place}: {values} (of {held.num_tried} tried{failed})")
+        whose = _whose(tasks, method, several)
+        notes.append(f"{whose}: {values} (of {held.num_tried} tried{failed})")
     said = [f"Tuned on validation by {sweep}: {'; '.join(notes)}."]
     if any(v.num_priorities == 1 and v.example.priorities is not None for v in chosen.values()):
         said.append(
             f"{sweep} judged them at one priority, which says little of the others: with "
             "--divisions it has more."
         )
-    edges = [f"{n} of {method}" for (_, method), v in chosen.items() for n in v.at_edge]
+    edges = [f"{n} of {_whose(*key, several)}" for key, v in chosen.items() for n in v.at_edge]
     if edges:
         said.append(
             f"At the edge of what {sweep} tried: {', '.join(dict.fromkeys(edges))}. Values beyond "
@@ -278,6 +287,12 @@ def _notes(grid: Grid, sweep: str, chosen: Mapping[Key, _Tuned]) -> list[str]:
     if differing:
         said.append(f"{sweep} was trained with other settings: {', '.join(differing)}.")
     return said
+
+
+def _whose(tasks: tuple[str, ...], method: str, several: bool) -> str:
+    if len(tasks) == 1:
+        return f"{method} on {tasks[0]} alone"
+    return f"{method} on {' '.join(tasks)}" if several else method
 
 
 def _common(grid: Grid) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from analysis.compute.findings import find
-from analysis.load.groups import groups_of_stores
+from analysis.load.baselines import baselines
+from analysis.load.groups import baseline_ids, groups_of_stores
 from analysis.load.plans import asked_by
 from analysis.load.runs import load_stores
 from analysis.sections.verdict import verdict
@@ -82,6 +83,35 @@ def test_methods_with_own_rates_are_compared_and_tested(tuned):
     assert comparison.is_primary
     assert "tuned for each method by itself: lsb 0.004; fixed 0.001." in " ".join(findings.notes)
     assert "learning rate tuned for each method by itself" in " ".join(verdict(findings).caveats)
+
+
+def test_single_tasks_are_tuned_too_and_are_the_baselines(launched, sweep, tmp_path, capsys):
+    def metrics(spec):
+        return {
+            split: {task: held for task, held in values.items() if task in spec.tasks}
+            for split, values in metrics_by_split(spec).items()
+        }
+
+    launched.metrics_of = metrics
+    assert sweep(*TUNE[:2], "--baselines", *TUNE[2:]) == 0
+    assert sweep("--tuned-from", "lr", "--baselines") == 0
+    assert "equal on depth alone: optimizer.learning_rate 0.002" in capsys.readouterr().out
+    store = Store(tmp_path / "s", create=False)
+    groups = groups_of_stores([store])
+    (joint,) = [g for g in groups if g.tuned and len(g.tasks) == 2]
+    loaded = load_stores([store], joint.run_ids)
+    held, notes = baselines(loaded, [store], baseline_ids(groups, joint), joint.tuned)
+    assert held["depth_delta1"] == pytest.approx({0: 0.1, 1: 0.11}), "those at 0.002 alone"
+    said = "optimizer.learning_rate of the single-task runs: depth 0.002; segmentation 0.002."
+    assert notes == [said]
+
+
+def test_single_tasks_that_were_not_tuned_are_named(tuned, sweep, capsys):
+    assert sweep("--tuned-from", "lr", "--baselines", "--plan") == 0
+    assert (
+        "The single-task runs of depth, segmentation are not tuned: lr has none with several "
+        "values. It trains them without --no-baselines.\n"
+    ) in capsys.readouterr().out
 
 
 def test_values_that_were_tuned_anew_take_the_place_of_the_old_ones(tuned, sweep):
