@@ -29,7 +29,7 @@ from mtl.store.states import StoredRun, read_run, run_names
 
 KEPT = ("per_pixel_prior", *COSTS)
 """Of a manifest: a thousand whole ones would fill the memory of whoever serves the page."""
-STATE_ORDER = ("running", "failed", "damaged", "partial", "paused", "done", "missing")
+STATE_ORDER = ("running", "failed", "damaged", "partial", "paused", "done")
 """What happens and what went wrong comes first."""
 RUN_COLUMNS = ("method", "priorities", "seed", "setting", "state", "reason", "run")
 
@@ -94,6 +94,13 @@ class LiveRuns:
             return {}
         return {group.label: group.title for group in self._groups}
 
+    def label_of(self, run_id: str) -> str:
+        """Return the label of the set that holds a run, named by its id or how that begins."""
+        for group in self._groups:
+            if any(held.startswith(run_id) for held in group.run_ids):
+                return group.label
+        return ""
+
     def overview(self, label: str) -> str:
         """Return a set of runs as HTML, the first one's without a label: points, choice, all runs.
 
@@ -131,7 +138,11 @@ class LiveRuns:
         ids = [i for i, run in self._runs.items() if i.startswith(run_id) and run.spec is not None]
         groups = [group for group in self._groups if ids and ids[0] in group.run_ids]
         if len(ids) != 1 or not groups:
-            words = f"{len(ids) or 'No'} runs of this sweep that have begun have this name."
+            words = (
+                "Several runs of this sweep have names that begin so."
+                if len(ids) > 1
+                else "No run of this sweep that has begun has this name."
+            )
             return fragment([Section("curves", f"Run {printable(run_id, 40)}", words, ())])
         run = self._runs[ids[0]]
         assert run.spec is not None
@@ -140,7 +151,7 @@ class LiveRuns:
             method_text(run.spec), 0, run.spec.priorities, ((run.spec.seed, run.run_id),)
         )
         priorities = "" if run.spec.priorities is None else f" at {self._priorities()[run.run_id]}"
-        reason = f": {run.reason}" if run.reason else ""
+        reason = f": {run.reason.rstrip('.')}" if run.reason else ""
         lead = f"{method_text(run.spec)}{priorities}, seed {run.spec.seed}, {run.state}{reason}."
         return fragment([run_curves(chosen, axes, RunFiles([self._store]), lead)])
 
@@ -153,7 +164,8 @@ class LiveRuns:
 
     def _run_section(self) -> Section:
         """Return every run that has begun, what happens and what went wrong first."""
-        runs = [self._runs[run_id] for run_id in self._asked.run_ids]
+        asked = [self._runs[run_id] for run_id in self._asked.run_ids]
+        runs = [run for run in asked if run.state != "missing"]
         counts = Counter(run.state for run in runs)
         shown = [f"{number} {state}" for state, number in counts.most_common()]
         runs.sort(key=lambda run: STATE_ORDER.index(run.state))
@@ -176,7 +188,7 @@ class LiveRuns:
         columns = [Column(name, name) for name in RUN_COLUMNS if titles or name != "setting"]
         caption = "Every run that has begun; its name leads to its curves."
         table = Table.of("runs", caption, records, columns, num_words=len(columns))
-        return Section("runs", "Runs", f"{', '.join(shown) or 'None'}.", (table,))
+        return Section("runs", "Runs", f"{', '.join(shown) or 'None has begun'}.", (table,))
 
 
 def _points(findings: Findings) -> Section:

@@ -356,8 +356,7 @@ def train_and_report(
         print(note)
     check_answers(command.execution.address)  # where nobody does, nothing is written
     store = Store(command.store)
-    with sweep_lock(store, plan.name) as store, ExitStack() as ending:
-        serve_page(command)
+    with sweep_lock(store, plan.name) as store, page_served(command), ExitStack() as ending:
         trainer = _Trainer(command, store, slots, deadline, ending)
         trained = trainer.train_all(plan)
         if trained.was_stopped:
@@ -381,13 +380,17 @@ def train_and_report(
         return 0 if reported and trained.is_complete else 1
 
 
-def serve_page(command: Command) -> None:
+@contextmanager
+def page_served(command: Command) -> Iterator[None]:
     """Serve the sweep's page beside it, if the command asks for that, as long as it runs."""
-    if command.execution.serve is not None:
-        from sweeps.serve import address, serve_beside  # imports what a report takes
+    if command.execution.serve is None:
+        yield
+        return
+    from sweeps.serve import address, served_beside  # imports what a report takes
 
-        host, port = address(command.execution.serve)
-        serve_beside(Store(command.store, create=False), command.name, host, port)
+    host, port = address(command.execution.serve)
+    with served_beside(Store(command.store, create=False), command.name, host, port):
+        yield
 
 
 @contextmanager

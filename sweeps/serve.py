@@ -10,22 +10,23 @@ Files are read while somebody looks, once for all viewers; nothing is written.
 
 import asyncio
 import contextlib
-import functools
 import gzip
 import json
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from analysis.live import LiveRuns
+from analysis.load.axes import NONE, priority_texts
 from analysis.page import fragment, live_page
 from analysis.render.section import Section
 from analysis.render.table import Column, Table
@@ -42,6 +43,8 @@ SECONDS_BETWEEN_REMOTE_LOOKS = 10.0
 """At a store on object storage, where each look costs requests."""
 SECONDS_OF_SILENCE = 15.0
 """After which a viewer is sent an empty line, which finds out whether it is still there."""
+SECONDS_TO_END = 10.0
+"""For the last look, at most."""
 RUNNING_COLUMNS = ("run", "method", "priorities", "seed", "epoch", "losses")
 GPU_QUERY = "utilization.gpu,memory.used,memory.total"
 
@@ -49,28 +52,12 @@ Viewed = tuple[str, str]
 """What a viewer looks at: label of a set of runs and run id, one or both of them empty."""
 Parts = Mapping[str, Any]
 """Name of an event -> what it holds, as JSON."""
-
-
-def cache_for(seconds: float) -> Callable[[Callable[[], str]], Callable[[], str]]:
-    """Return a decorator: a function is asked again only after so many seconds."""
-
-    def decorated(ask: Callable[[], str]) -> Callable[[], str]:
-        held: list[tuple[float, str]] = []
-
-        @functools.wraps(ask)
-        def asked() -> str:
-            if not held or time.monotonic() - held[0][0] >= seconds:
-                held[:] = [(time.monotonic(), ask())]
-            return held[0][1]
-
-        return asked
-
-    return decorated
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class LivePage:
-    """A sweep as its page shows it.
+    """A sweep as its page shows it; one thread at a time may look.
 
     Args:
         store: opened for reading.
@@ -87,6 +74,7 @@ class LivePage:
         self._watcher = Watcher(self.store, self.name, with_fronts=False)
         self._runs = LiveRuns(self.store)
         self._shown: dict[Viewed, tuple[Any, Parts]] = {}
+        self._machine = Machine()
 
     def look(self) -> dict[Viewed, Parts]:
         """Return the parts of everything that somebody looks at; what has not changed is kept."""
@@ -95,7 +83,7 @@ class LivePage:
             is_new = self._runs.look(view.asked) if view.asked.run_ids else False
         except StoreUnreachableError:
             is_new = False  # the headline says so
-        state = state_of(view)
+        state = self.state_of(view)
         running = running_html(view)
         shown = {}
         for asked in list(self.viewers):
@@ -104,7 +92,9 @@ class LivePage:
             epochs = [r.epoch for r in running_of(view) if run_id and r.run_id.startswith(run_id)]
             if is_new or not content or key != epochs:
                 html = self._runs.run_page(run_id) if run_id else self._runs.overview(label)
-                content = {"content": html, "groups": self._runs.titles()}
+                current = self._runs.label_of(run_id) if run_id else label
+                groups = {"titles": self._runs.titles(), "current": current}
+                content = {"content": html, "groups": groups}
             shown[asked] = (epochs, content)
         self._shown = shown
         return {
@@ -116,28 +106,39 @@ class LivePage:
         """Return where the sweep stands."""
         return self._watcher.see()
 
+    def state_of(self, view: View) -> dict[str, Any]:
+        """Return a look as plain values, and how busy this machine is."""
+        return {**view.to_json(), "machine": self._machine.text()}
+
 
 def running_of(view: View) -> tuple[Any, ...]:
     """Return the runs in progress."""
     return () if view.snapshot is None else view.snapshot.running
 
 
-def state_of(view: View) -> dict[str, Any]:
-    """Return a look as plain values, and how busy this machine is."""
-    return {**view.to_json(), "machine": machine()}
+class Machine:
+    """How busy the machine is that serves the page; asked again only after some seconds."""
 
+    def __init__(self) -> None:
+        self._times = psutil.cpu_times()
+        self._next, self._text = 0.0, ""
 
-@cache_for(SECONDS_BETWEEN_LOOKS)
-def machine() -> str:
-    """Return how busy the machine is that serves the page, in words."""
-    memory = psutil.virtual_memory()
-    parts = [
-        f"CPU {psutil.cpu_percent():.0f} %",
-        f"memory {size(memory.total - memory.available)} of {size(memory.total)}",
-    ]
-    if shutil.which("nvidia-smi"):
-        parts += _gpus()
-    return f"This machine: {', '.join(parts)}"
+    def text(self) -> str:
+        """Return it in words."""
+        if time.monotonic() >= self._next:
+            self._text = f"This machine: {', '.join(self._parts())}"
+            self._next = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        return self._text
+
+    def _parts(self) -> list[str]:
+        before, self._times = self._times, psutil.cpu_times()
+        # psutil's own share of busy time is of the thread that asks, which is another each time.
+        passed = sum(self._times) - sum(before)
+        idle = self._times.idle - before.idle
+        memory = psutil.virtual_memory()
+        parts = [f"CPU {100 * (1 - idle / passed):.0f} %"] if passed > 0 else []
+        parts.append(f"memory {size(memory.total - memory.available)} of {size(memory.total)}")
+        return parts + (_gpus() if shutil.which("nvidia-smi") else [])
 
 
 def _gpus() -> list[str]:
@@ -194,8 +195,13 @@ def running_html(view: View) -> str:
     """Return the runs in progress as HTML; empty without any."""
     if view.snapshot is None or not view.snapshot.running:
         return ""
+    runs = view.snapshot.running
+    held = [run.spec.priorities for run in runs if run.spec.priorities is not None]
+    texts = priority_texts(held)
     records = [
-        dict(zip(RUNNING_COLUMNS, cells, strict=True)) for cells in running_rows(view.snapshot)
+        dict(zip(RUNNING_COLUMNS, cells, strict=True))
+        | {"run": run.run_id, "priorities": texts.get(run.spec.priorities or (), NONE)}
+        for run, cells in zip(runs, running_rows(view.snapshot), strict=False)
     ]
     columns = [Column(name, name) for name in RUNNING_COLUMNS]
     table = Table.of("running", "Running now.", records, columns, num_words=len(columns))
@@ -207,6 +213,8 @@ class Server:
 
     def __init__(self, page: LivePage) -> None:
         self._page = page
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._is_over = False
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._parts: dict[Viewed, Parts] = {}
@@ -222,16 +230,30 @@ class Server:
         app.router.add_get("/metrics", self._metrics)
         return app
 
+    def end(self) -> None:
+        """Have the viewers told once more, and no longer."""
+        self._is_over = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let the reading thread go."""
+        self._reader.shutdown(wait=False)
+
+    async def _read(self, what: Callable[[], T]) -> T:
+        """Return what a function gives that reads the store; one reads at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, what)
+
     async def look_again_and_again(self) -> None:
-        """Look at the sweep as long as there are viewers, and tell them."""
+        """Look at the sweep as long as there are viewers, and tell them; until `end`."""
         is_local = self._page.store.is_local
         pause = SECONDS_BETWEEN_LOOKS if is_local else SECONDS_BETWEEN_REMOTE_LOOKS
-        while True:
+        while not self._is_over:
             await self._wake.wait()
             self._wake.clear()
             while self._page.viewers:
+                is_last = self._is_over
                 try:
-                    parts = await asyncio.to_thread(self._page.look)
+                    parts = await self._read(self._page.look)
                 except Exception as error:  # of a store that others write; the next look may do
                     words = f"{self._page.name} cannot be read: {printable(error)}"
                     failed = {"state": {"state": "unreadable", "headline": words, "machine": ""}}
@@ -239,6 +261,8 @@ class Server:
                 async with self._changed:
                     self._parts = parts
                     self._changed.notify_all()
+                if is_last:
+                    return
                 with contextlib.suppress(TimeoutError):  # a new viewer is not kept waiting
                     await asyncio.wait_for(self._wake.wait(), pause)
                     self._wake.clear()
@@ -252,11 +276,10 @@ class Server:
         )
 
     async def _status(self, _: web.Request) -> web.Response:
-        view = await asyncio.to_thread(self._page.see)
-        return web.json_response(state_of(view))
+        return web.json_response(await self._read(lambda: self._page.state_of(self._page.see())))
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        view = await asyncio.to_thread(self._page.see)
+        view = await self._read(self._page.see)
         return web.Response(body=metrics_text(view), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -287,11 +310,11 @@ class Server:
                 del viewers[asked]
 
 
-async def serve(page: LivePage, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve a page until it is cancelled.
+async def serve(server: Server, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve a page until it is cancelled, or its server told to end.
 
     Args:
-        page: of a sweep.
+        server: of a page.
         host: to listen on.
         port: to listen on; 0 takes one that is free.
         say: is given the address once it answers.
@@ -299,7 +322,6 @@ async def serve(page: LivePage, host: str, port: int, say: Callable[[str], None]
     Raises:
         UserError: if the port cannot be listened on.
     """
-    server = Server(page)
     # A viewer that has gone is let go at once, and none keeps the server from ending.
     runner = web.AppRunner(
         server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
@@ -319,6 +341,7 @@ async def serve(page: LivePage, host: str, port: int, say: Callable[[str], None]
         await server.look_again_and_again()
     finally:
         await runner.cleanup()
+        server.close()
 
 
 def address(text: str) -> tuple[str, int]:
@@ -333,14 +356,17 @@ def address(text: str) -> tuple[str, int]:
     return host.strip("[]") or LOOPBACK, int(port)
 
 
-def serve_beside(store: Store, name: str, host: str, port: int) -> None:
-    """Serve the page of a sweep in a thread, until this process ends.
+@contextlib.contextmanager
+def served_beside(store: Store, name: str, host: str, port: int) -> Iterator[None]:
+    """Serve the page of a sweep in a thread; its viewers see how it ended.
 
     Raises:
         UserError: if the port cannot be listened on.
     """
     is_up = threading.Event()
     failed: list[Exception] = []
+    server = Server(LivePage(store, name))
+    loop = asyncio.new_event_loop()
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -348,13 +374,21 @@ def serve_beside(store: Store, name: str, host: str, port: int) -> None:
 
     def run() -> None:
         try:
-            asyncio.run(serve(LivePage(store, name), host, port, say))
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve(server, host, port, say))
         except Exception as error:  # the sweep waits to hear
             failed.append(error)
         finally:
             is_up.set()
 
-    threading.Thread(target=run, name="page", daemon=True).start()
+    thread = threading.Thread(target=run, name="page", daemon=True)
+    thread.start()
     is_up.wait()
     if failed:
         raise failed[0]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            loop.call_soon_threadsafe(server.end)
+        thread.join(SECONDS_TO_END)

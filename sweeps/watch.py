@@ -40,18 +40,22 @@ def last_written(store: Store, name: str) -> str:
         return ""
 
 
-def watch_live(see: Callable[[], View], seconds: float, console: Console) -> None:
-    """Draw what `see` gives, again and again, until the sweep is finished."""
+def watch_live(see: Callable[[], View], seconds: float, console: Console) -> View:
+    """Draw what `see` gives, again and again, until the sweep is finished; return the last look."""
     view = see()
     with Live(view.drawing(), console=console, auto_refresh=False) as live:
         while not view.is_finished:
             time.sleep(seconds)
             view = see()
             live.update(view.drawing(), refresh=True)
+    return view
 
 
-def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None:
-    """Print what `see` gives whenever something has happened, until the sweep is finished."""
+def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> View:
+    """Print what `see` gives whenever something has happened, until the sweep is finished.
+
+    Returns the last look.
+    """
     shown: list[str] = []
     while True:
         view = see()
@@ -63,7 +67,7 @@ def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> None
             shown = news
             print("\n".join(view.lines()), file=stream, flush=True)
         if view.is_finished:
-            return
+            return view
         time.sleep(seconds)
 
 
@@ -101,19 +105,20 @@ def _watch(argv: Sequence[str] | None) -> int:
     try:
         if given.serve is not None:
             # Only here: a look in a terminal needs none of what serves a page.
-            from sweeps.serve import LivePage, address, serve
+            from sweeps.serve import LivePage, Server, address, serve
 
-            asyncio.run(serve(LivePage(store, name), *address(given.serve), print_now))
+            page = Server(LivePage(store, name))
+            asyncio.run(serve(page, *address(given.serve), print_now))
         see = Watcher(store, name).see
         if given.once:
             view = see()
             print("\n".join(view.lines()))
-            answer(view.to_json())
         elif sys.stdout.isatty():
             seconds = SECONDS_BETWEEN_LOOKS if store.is_local else SECONDS_BETWEEN_LINES
-            watch_live(see, given.interval or seconds, Console())
+            view = watch_live(see, given.interval or seconds, Console())
         else:
-            watch_lines(see, given.interval or SECONDS_BETWEEN_LINES, sys.stdout)
+            view = watch_lines(see, given.interval or SECONDS_BETWEEN_LINES, sys.stdout)
+        answer(view.to_json())
     except KeyboardInterrupt:
         pass  # this is how one stops watching
     return 0

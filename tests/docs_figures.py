@@ -23,7 +23,7 @@ from PIL import Image
 from analysis.load.plans import stores_among
 from analysis.reports import write_reports
 from mtl.data.show import main as show_scenes
-from sweeps.serve import LivePage, serve
+from sweeps.serve import LivePage, Server, serve
 from tests.chromium import Chromium
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,7 @@ async def pages(report: Path, place: str) -> None:
         save("report_trends.png", await element(browser, "#figure-trends_loss_scales"))
         (store,), _ = stores_among([place])
         said: asyncio.Queue[str] = asyncio.Queue()
-        page = LivePage(store, place.rstrip("/").rpartition("/")[2])
+        page = Server(LivePage(store, place.rstrip("/").rpartition("/")[2]))
         task = asyncio.create_task(serve(page, "127.0.0.1", 0, said.put_nowait))
         await browser.go((await said.get()).partition(": ")[2])
         await browser.until("document.querySelector('#points .main-svg') !== null")

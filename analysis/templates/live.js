@@ -59,7 +59,9 @@
   const on = (source, name, act) => source.addEventListener(name, (event) => act(JSON.parse(event.data)));
 
   const source = new EventSource(`events${location.search}`);
+  let last = {}; // state
   on(source, "state", (state) => {
+    last = state;
     document.body.classList.remove("lost");
     document.body.dataset.state = state.state;
     at("headline").textContent = state.headline;
@@ -74,10 +76,10 @@
     sortAgain();
   }
   on(source, "running", (html) => { put(at("running"), html); changed(); });
-  on(source, "groups", (titles) => {
+  on(source, "groups", ({ titles, current }) => {
     const labels = Object.keys(titles);
     at("groups").hidden = !labels.length;
-    const asked = new URLSearchParams(location.search).get("group") || labels[0];
+    const asked = current || labels[0];
     at("groups").replaceChildren(...labels.map((label) => {
       const a = document.createElement("a");
       a.href = `?group=${encodeURIComponent(label)}`;
@@ -97,7 +99,10 @@
     changed();
   });
   source.addEventListener("error", () => {
-    document.body.classList.add("lost");
-    at("headline").textContent = "The page's server does not answer. This is what it said last; it is asked again.";
+    const isOver = ["finished", "stopped"].includes(last.state);
+    document.body.classList.toggle("lost", !isOver);
+    at("headline").textContent = isOver
+      ? `${last.headline}. The page's server has ended with the sweep; python sweeps/watch.py STORE --serve PORT shows it again.`
+      : "The page's server does not answer. This is what it said last; it is asked again.";
   });
 })();

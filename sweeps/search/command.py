@@ -23,10 +23,10 @@ from sweeps.command import (
     epochs_before,
     expected_cost,
     num_slots,
+    page_served,
     prepare_data,
     probed,
     say_failed,
-    serve_page,
     write_reports,
 )
 from sweeps.launch.preflight import check_answers
@@ -229,8 +229,7 @@ def _search_and_report(asked: _Asked, began: float) -> int:
     # Before anything is written: what cannot be continued, or a cluster that does not answer.
     asked.decided(existing_store(command.store))
     check_answers(command.execution.address)
-    with sweep_lock(Store(command.store), command.name) as store:
-        serve_page(command)
+    with sweep_lock(Store(command.store), command.name) as store, page_served(command):
         check_machine(command, store, asked.bases.values(), asked.bytes_to_come(store))
         outcome, batches = _search(asked, store)
         status = _report(asked, store, outcome)

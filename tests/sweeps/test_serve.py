@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ from mtl.errors import UserError
 from mtl.records import EpochRecord
 from mtl.store import Store
 from sweeps.launch.worker import GAUGES
-from sweeps.serve import LivePage, address, machine, metrics_text, serve, serve_beside
+from sweeps.plan.grid import grid_specs
+from sweeps.serve import LivePage, Machine, Server, address, metrics_text, serve, served_beside
 from sweeps.status.watcher import Watcher
 from tests.chromium import Chromium, find_chromium
-from tests.sweeps.test_watch import IDS, LSB, NOW, SPECS, finish, write_status
+from tests.sweeps.test_watch import GRID, IDS, LSB, NOW, SPECS, finish, write_status
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +53,7 @@ def store(tmp_path) -> Store:
 async def served(page: LivePage) -> AsyncIterator[str]:
     """Serve a page; yield its address."""
     said: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(serve(page, "127.0.0.1", 0, said.put_nowait))
+    task = asyncio.create_task(serve(Server(page), "127.0.0.1", 0, said.put_nowait))
     try:
         yield (await said.get()).partition(": ")[2]
     finally:
@@ -153,14 +156,15 @@ def test_driver_of_gpus_that_fails_is_left_out(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho No devices were found\nexit 9\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert "GPU" not in machine.__wrapped__()
+    assert "GPU" not in Machine().text()
 
 
 def test_failed_runs_stand_with_their_reason(store):
     runs, _ = looked(store)
     html = runs.overview("")
     assert "ValueError: the loss is not finite" in html
-    assert "16 missing, 3 done, 1 failed." in html
+    assert "3 done, 1 failed." in html
+    assert IDS[LSB[3]] not in html, "it has not begun"
 
 
 def test_curves_of_a_run_are_found_by_the_beginning_of_its_name(store):
@@ -173,7 +177,7 @@ def test_curves_of_a_run_are_found_by_the_beginning_of_its_name(store):
     html = runs.run_page(IDS[index][:8])
     assert IDS[index] in html
     assert "Metrics on the validation split" in html
-    assert "No runs of this sweep" in runs.run_page("<b>")
+    assert "No run of this sweep" in runs.run_page("<b>")
     assert "<b>" not in runs.run_page("<b>")
 
 
@@ -194,6 +198,48 @@ def test_viewer_is_told_of_a_run_that_ends(store):
     asyncio.run(asyncio.wait_for(look(), 60))
 
 
+def test_viewers_are_told_how_the_sweep_ended(store, capsys):
+    """A page that is served beside a sweep ends with it, and not before it has said so."""
+    answers: list[Any] = []
+
+    async def look(url: str, is_there: threading.Event) -> None:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/events") as answer:
+            with contextlib.suppress(AssertionError, aiohttp.ClientError):
+                while True:
+                    answers.append((await pushed(answer, "state"))["state"])
+                    is_there.set()
+
+    is_there = threading.Event()
+    with served_beside(store, "mine", "127.0.0.1", 0):
+        url = capsys.readouterr().out.strip().partition(": ")[2]
+        viewer = threading.Thread(target=lambda: asyncio.run(look(url, is_there)))
+        viewer.start()
+        assert is_there.wait(60)
+        write_status(store, state="finished")
+    viewer.join(60)
+    assert not viewer.is_alive()
+    assert answers[-1] == "finished"
+
+
+def test_page_of_a_run_marks_the_set_that_holds_it(tmp_path):
+    store = Store(tmp_path / "store")
+    specs = grid_specs(replace(GRID, axes={"optimizer.learning_rate": (0.001, 0.002)}))
+    revision = {"started": "x", "run_ids": [spec.run_id() for spec in specs], "varies": {}}
+    plan = {"schema": 1, "kind": "priority_grid", "revisions": [revision]}
+    store.write_json(store.sweep_key("mine", "plan.json"), plan)
+    for spec in specs:
+        store.write_spec(spec)
+    page = LivePage(store, "mine")
+    one_of_each = {spec.optimizer.learning_rate: spec for spec in specs}
+    for spec in one_of_each.values():
+        page.viewers[("", spec.run_id())] = 1
+    marked = {run_id: parts["groups"]["current"] for (_, run_id), parts in page.look().items()}
+    assert marked == {
+        spec.run_id(): f"optimizer.learning_rate={rate}" for rate, spec in one_of_each.items()
+    }
+    assert len(marked) == 2
+
+
 def gauges_of(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:ray_)?mtl_\w+", expression))
 
@@ -206,7 +252,7 @@ def test_grafana_asks_for_gauges_that_there_are(store, name):
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         asked |= {g for target in panel["targets"] for g in gauges_of(target["expr"])}
     if name == "live":
-        served = gauges_of(metrics_text(Watcher(store, "mine").see()).decode())
+        served = gauges_of(metrics_text(Watcher(store, "mine", lambda: NOW).see()).decode())
     else:
         served = {f"ray_{gauge}" for gauge in GAUGES}
     assert asked <= served
@@ -278,7 +324,7 @@ def test_port_that_is_taken_is_said_in_a_sentence(store):
         held.listen()
         port = held.getsockname()[1]
         with pytest.raises(UserError, match=f"a port of 127.0.0.1 that is free, got {port}"):
-            asyncio.run(serve(LivePage(store, "mine"), "127.0.0.1", port, print))
+            asyncio.run(serve(Server(LivePage(store, "mine")), "127.0.0.1", port, print))
 
 
 @pytest.mark.parametrize(
@@ -290,8 +336,11 @@ def test_address_is_this_machine_unless_a_host_is_named(text, expected):
 
 
 def test_host_that_is_none_is_said_in_a_sentence(store):
-    with pytest.raises(UserError, match=r"a port of a\.\.b that is free"):
-        serve_beside(store, "mine", "a..b", 0)
+    with (
+        pytest.raises(UserError, match=r"a port of a\.\.b that is free"),
+        served_beside(store, "mine", "a..b", 0),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("text", ["", "x", "localhost", "-1", "65536", "80:"])

@@ -103,6 +103,9 @@ def test_driver_that_is_silent_seems_gone(store, state):
     assert "gone" not in text(store)
     write_status(store, seconds_ago=61, state=state)
     assert "status 1 min 1 s old; its driver seems gone" in text(store)
+    told = seen(store).to_json()
+    assert (told["state"], told["running"], told["waiting"]) == ("gone", 0, 15)
+    assert (told["seconds_left"], told["runs"]) == (None, [])
     write_status(store, seconds_ago=1e6, state="stopped")
     assert "gone" not in text(store)
 
