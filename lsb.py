@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 
-from mtl.command_line import Parser, called_as, leave, run
+from mtl.command_line import Parser, answer, called_as, leave, run
 from mtl.errors import UserError
 
 COMMANDS = {
@@ -105,6 +105,7 @@ def _main(words: Sequence[str]) -> int:
     from mtl.store.code_version import code_version
 
     print(f"lsb {code_version()}")
+    answer({"version": code_version()})
     return 0
 
 

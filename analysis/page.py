@@ -218,7 +218,14 @@ def build_settings(
     summary = {
         "title": title,
         "split": SPLIT,
-        "verdict": {"headline": " ".join(filter(None, [*sentences, apart]))},
+        "verdict": {  # methods are compared within a set
+            "headline": " ".join(filter(None, [*sentences, apart])),
+            "statements": [],
+            "caveats": [],
+            "primary": None,
+            "comparisons": [],
+            "network": None,
+        },
         "counts": dict(counts),
         "terminal_table": "\n\n".join(table for table in tables if table),
         "sections": {s.name: _plain(s.values) for s in sections if s.values},

@@ -92,13 +92,17 @@ def to_text(reports: Mapping[str, ReportSummary]) -> str:
 
 def to_json(reports: Mapping[str, ReportSummary]) -> dict[str, Any]:
     """Return what a machine reads of reports: counts and verdict of the first page, and paths."""
+    places = {
+        label: {"report": str(path), "summary": str(path.with_name("summary.json"))}
+        for label, held in reports.items()
+        for path in [held.path.resolve()]
+    }
     first = reports[""]
     return {
         "counts": dict(first.counts),
         "verdict": first.verdict,
-        "report": str(first.path.resolve()),
-        "summary": str(first.path.resolve().with_name("summary.json")),
-        "reports": {label: str(held.path.resolve()) for label, held in reports.items() if label},
+        **places.pop(""),
+        "reports": places,
     }
 
 

@@ -15,6 +15,7 @@ ONNX takes `pip install -e '.[onnx]'`.
 
 import argparse
 import importlib.util
+import io
 import json
 import sys
 import warnings
@@ -32,7 +33,7 @@ from mtl.errors import UsageError, UserError
 from mtl.networks.base import MultiTaskNetwork
 from mtl.networks.encoders import TimmEncoder
 from mtl.spec import RunSpec, Runtime
-from mtl.store import Store
+from mtl.store import Store, write_atomically
 from mtl.training import load_network
 from mtl.training.mixed import mixed_network
 
@@ -120,26 +121,44 @@ def metadata(store: Store, run_id: str, spec: RunSpec, network: MultiTaskNetwork
 def write(
     path: Path, kind: str, network: MultiTaskNetwork, spec: RunSpec, about: dict[str, Any]
 ) -> None:
-    """Write a network to `path` as one of `SUFFIXES`, with `about` as its metadata."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a network to `path` as one of `SUFFIXES`, with `about` as its metadata, whole or not.
+
+    Raises:
+        UserError: if it cannot be written there.
+    """
+    whole = io.BytesIO()  # torch's own writer tells a full disk by an error of no kind
     if kind == "torch":
-        torch.save({"state_dict": network.state_dict(), "metadata": about}, path)
-        return
-    with _as_torch_begins():
-        program = exported_program(network, spec)
-        if kind == "export":
-            torch.export.save(program, path, extra_files={METADATA: json.dumps(about)})
-            return
-        made = torch.onnx.export(
-            program,
-            input_names=["images"],
-            output_names=list(spec.tasks),
-            dynamo=True,
-            verbose=False,
-        )
+        torch.save({"state_dict": network.state_dict(), "metadata": about}, whole)
+    else:
+        with _as_torch_begins():
+            program = exported_program(network, spec)
+            if kind == "export":
+                held = {METADATA: json.dumps(about)}
+                torch.export.save(program, whole, extra_files=held)
+            else:
+                whole.write(_onnx_bytes(program, spec, about))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, whole.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"Expected a place to write to, got {path} ({error.strerror or error}). Give another "
+            "with --out, or free some space."
+        ) from error
+
+
+def _onnx_bytes(program: ExportedProgram, spec: RunSpec, about: dict[str, Any]) -> bytes:
+    made = torch.onnx.export(
+        program,
+        input_names=["images"],
+        output_names=list(spec.tasks),
+        dynamo=True,
+        verbose=False,
+    )
     assert made is not None
     made.model.metadata_props.update({n: json.dumps(held) for n, held in about.items()})
-    made.save(path)
+    content: bytes = made.model_proto.SerializeToString()
+    return content
 
 
 def main(argv: Sequence[str] | None = None) -> int:

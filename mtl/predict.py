@@ -140,16 +140,16 @@ def _main(argv: Sequence[str] | None) -> int:
     assert isinstance(spec, RunSpec)  # others have no network
     classes = (store.manifest(given.run_id) or {})["data"]["info"]["classes"]
     out = given.out or Path("predictions") / name
-    out.mkdir(parents=True, exist_ok=True)
-    status, files = 0, []
+    files, failed = [], []
     for path, name in zip(given.images, names, strict=True):
         try:
             image = read_rgb(path, upright=True)
         except BadSampleError as error:  # the other images are predicted all the same
             print(f"{program_name('predict')}: {error}", file=sys.stderr)
-            status = 1
+            failed.append({"image": str(path), "error": str(error)})
             continue
         prediction = predict_image(network, spec, image, image_size=given.image_size)
+        out.mkdir(parents=True, exist_ok=True)
         write_prediction(out / name, prediction, classes)
         turned = " (turned upright, as its EXIF data ask)" if is_turned(path) else ""
         print(
@@ -159,8 +159,8 @@ def _main(argv: Sequence[str] | None) -> int:
         files.append(
             {"image": str(path), "arrays": f"{out / name}.npz", "picture": f"{out / name}.png"}
         )
-    answer({"predictions": files, "tasks": list(spec.tasks)})
-    return status
+    answer({"predictions": files, "failed": failed, "tasks": list(spec.tasks)})
+    return 1 if failed else 0
 
 
 def _parser() -> Parser:

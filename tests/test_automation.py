@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_plan_status_and_result_are_as_their_schemas_say(store, tmp_path, capsys
     check("result", json.loads((store.run_folder(run_id) / "result.json").read_text()))
     other = Store(tmp_path / "other")
     other.write_spec(SPECS[4])
-    write_status(other, paused=0)
+    write_status(other, paused=0, updated=datetime.now(UTC).isoformat())
     check("status", other.read_json(other.sweep_key("mine", "status.json")))
     assert watch([other.place(""), "--once", "--json"]) == 0
     look = asked(capsys)

@@ -87,6 +87,16 @@ def test_onnx_runtime_gives_what_the_network_gives(architecture, tmp_path):
             np.testing.assert_allclose(values, expected[task], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "name"), [("torch", "a.pt"), ("export", "a.pt2")])
+def test_place_that_cannot_be_written_is_said_in_a_sentence(trained, tmp_path, capsys, kind, name):
+    store, spec = trained
+    (tmp_path / name).mkdir()
+    words = [str(store.root), spec.run_id(), "--to", kind, "--out", str(tmp_path / name), "--json"]
+    assert main(words) == 1
+    assert str(tmp_path / name) in json.loads(capsys.readouterr().out)["error"]
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing half written is left"
+
+
 def test_another_suffix_is_refused(trained, tmp_path, capsys):
     store, spec = trained
     arguments = [str(store.root), spec.run_id(), "--to", "export", "--out", str(tmp_path / "a.pt")]

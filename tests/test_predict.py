@@ -1,5 +1,6 @@
 """A chosen run applied to images: what training's own evaluation predicts, and clear refusals."""
 
+import json
 import shutil
 
 import numpy as np
@@ -104,6 +105,11 @@ def test_bad_image_is_named_and_the_others_are_predicted(trained, images, tmp_pa
     assert str(bad) in printed.err
     assert len(printed.err.splitlines()) == 1
     assert sorted(path.name for path in out.iterdir()) == ["good.npz", "good.png"]
+    assert main([*arguments[:3], "--out", str(tmp_path / "none"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["predictions"] == []
+    assert [held["image"] for held in told["failed"]] == [str(bad)]
+    assert not (tmp_path / "none").exists()
 
 
 def test_refusals_are_one_sentence(trained, tmp_path, capsys):

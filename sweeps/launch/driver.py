@@ -29,6 +29,7 @@ from sweeps.launch.cluster import (
 )
 from sweeps.launch.preflight import Needs
 from sweeps.launch.ranks import fit_on_ranks
+from sweeps.launch.ray_private import environment_inherited
 from sweeps.launch.session import Session, workers_for
 from sweeps.launch.signals import StopSignals
 from sweeps.launch.tracker import Tracker
@@ -171,20 +172,21 @@ def _launch(
                 new = [run_id for run_id in batch if run_id not in written]
                 written.update(store.for_each(lambda i: store.write_spec(progress.runs[i]), new))
                 ended_before, requeued = tracker.num_ended, tracker.requeued.total()
-                run_round(
-                    batch,
-                    trainable,
-                    replace(
-                        resources,
-                        slots=slots,
-                        is_bounded=resources.is_bounded or batch[0] in suspects,
-                        packs={} if batch[0] in suspects else resources.packs,
-                    ),
-                    tracker,
-                    signals,
-                    scratch,
-                    **_kept(execution, plan.name),
-                )
+                with nullcontext() if execution.address else environment_inherited():
+                    run_round(
+                        batch,
+                        trainable,
+                        replace(
+                            resources,
+                            slots=slots,
+                            is_bounded=resources.is_bounded or batch[0] in suspects,
+                            packs={} if batch[0] in suspects else resources.packs,
+                        ),
+                        tracker,
+                        signals,
+                        scratch,
+                        **_kept(execution, plan.name),
+                    )
                 if tracker.num_ended > ended_before or tracker.requeued.total() > requeued:
                     crashes_in_a_row = 0
                 elif not signals.stop_asked and tracker.busy.isdisjoint(batch):

@@ -38,7 +38,6 @@ from sweeps.launch.cluster import (
 from sweeps.launch.preflight import Needs, check_answers, needs_of
 from sweeps.launch.ray_private import (
     LOOPBACK,
-    environment_inherited,
     lean_start,
     local_init,
     set_is_cluster,
@@ -156,6 +155,9 @@ def started_ray(
 ) -> Iterator[tuple[Path, str | None]]:
     """Start Ray on this machine, or join a cluster.
 
+    Nothing of Ray Tune is imported, which the driver's thread imports meanwhile: its modules import
+    each other, and in two threads at once some are then seen half imported.
+
     Args:
         execution: where Ray is; to the nodes of a cluster the project's code travels.
         sweep: what the dashboard calls this job.
@@ -182,30 +184,28 @@ def started_ray(
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         where = _elsewhere(execution, scratch, modules) if address else _here(execution, scratch)
         starting = contextlib.nullcontext() if address else _lean_start(execution, workers)
-        inherited = contextlib.nullcontext() if address else environment_inherited()
-        with inherited:
-            try:
-                with warnings.catch_warnings(), starting:
-                    warnings.simplefilter("ignore")  # hints of Ray about future releases
-                    set_is_cluster(address is not None)
-                    context = ray.init(
-                        log_to_driver=False,
-                        logging_level=logging.CRITICAL,
-                        job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
-                        **where,
-                    )
-            except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        try:
+            with warnings.catch_warnings(), starting:
+                warnings.simplefilter("ignore")  # hints of Ray about future releases
+                set_is_cluster(address is not None)
+                context = ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    job_config=ray.job_config.JobConfig(metadata={"job_name": sweep}),
+                    **where,
+                )
+        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+            ray.shutdown()
+            raise PreflightError(_not_started(address, error)) from error
+        try:
+            if not address:
+                _keep_token_private()
+            silence_raylets()
+            url = context.dashboard_url if address or execution.dashboard else None
+            yield scratch, f"http://{url}" if url else None
+        finally:
+            with nothing_collected():
                 ray.shutdown()
-                raise PreflightError(_not_started(address, error)) from error
-            try:
-                if not address:
-                    _keep_token_private()
-                silence_raylets()
-                url = context.dashboard_url if address or execution.dashboard else None
-                yield scratch, f"http://{url}" if url else None
-            finally:
-                with nothing_collected():
-                    ray.shutdown()
 
 
 @contextlib.contextmanager

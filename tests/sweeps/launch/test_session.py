@@ -126,6 +126,20 @@ def test_ray_that_cannot_start_ends_the_launch(tmp_path, rays, monkeypatch):
         launches(tmp_path / "s", rays, Execution())
 
 
+@pytest.mark.slow
+def test_start_of_ray_leaves_ray_tune_to_the_thread_that_imports_it():
+    """Its modules import each other; two threads at it once saw some half imported."""
+    code = (
+        "import sys\n"
+        "from sweeps.launch import Execution\n"
+        "from sweeps.launch.session import Workers, started_ray\n"
+        "with started_ray(Execution(), 'mine', Workers(0, False)):\n"
+        "    print([n for n in sys.modules if n.startswith(('ray.tune', 'ray.train'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout
+
+
 def test_workers_wait_for_no_more_runs_than_are_left():
     runs = {spec.run_id(): spec for spec in grid_specs(GRID)[:3]}
     progress = SweepProgress(runs, expected={}, slots=2)
