@@ -64,7 +64,11 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, prog: str, **options: Any) -> None:
-        """Take the options of `argparse.ArgumentParser`; `prog` where nobody called it else."""
+        """Take the options of `argparse.ArgumentParser`; `prog` where nobody called it else.
+
+        The description's lines stay as they are.
+        """
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         name = program_name(prog)
         # The parser of a subcommand is handed a name that begins with that of its parent.
         super().__init__(

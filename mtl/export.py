@@ -13,7 +13,6 @@ encoder takes one size alone. The metadata lie in the file and say the run, task
 ONNX takes `pip install -e '.[onnx]'`.
 """
 
-import argparse
 import importlib.util
 import io
 import json
@@ -204,7 +203,6 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m mtl.export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")

@@ -18,7 +18,6 @@ From Python: `mtl.training.load_network(store, run_id)`, `mtl.training.mixed.mix
 `mtl.predict.predict_image`.
 """
 
-import argparse
 import io
 import sys
 from collections.abc import Sequence
@@ -167,7 +166,6 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m mtl.predict",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")

@@ -403,7 +403,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m sweeps.own",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what is trained").add_argument
     what("train", metavar="MODULE:NAME", help="the training function")

@@ -334,7 +334,7 @@ async def serve(server: Server, host: str, port: int, say: Callable[[str], None]
             reason = getattr(error, "strerror", None) or error
             raise UserError(
                 f"Expected a port of {host} that is free, got {port} ({reason}). "
-                "Give another; 0 takes one that is free."
+                "Give another port, 0 for one that is free, or another host."
             ) from error
         bound = runner.addresses[0][1]
         say(f"The sweep's page: http://{f'[{host}]' if ':' in host else host}:{bound}")

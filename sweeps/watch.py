@@ -6,7 +6,6 @@ python sweeps/watch.py STORE --serve 8300    as a page on this machine, until yo
 python sweeps/watch.py 's3://bucket/prefix?region=eu-west-1'
 """
 
-import argparse
 import asyncio
 import functools
 import sys
@@ -75,7 +74,6 @@ def _watch(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="watch.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--name", help="of the sweep; the one that was active last by default")

@@ -8,8 +8,9 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = (
-    "mtl.weighting", "mtl.weighting.base", "mtl.spec", "mtl.training.fit", "mtl.store.store",
-    "mtl.training.evaluation", "mtl.tasks.base", "mtl.networks.base", "mtl.data.sample",
+    "mtl.weighting", "mtl.weighting.base", "mtl.weighting.lightning", "mtl.spec",
+    "mtl.training.fit", "mtl.store.store", "mtl.training.evaluation", "mtl.tasks.base",
+    "mtl.networks.base", "mtl.data.sample",
     "sweeps.own", "sweeps.plan.lattice", "analysis.reports",
 )  # fmt: skip
 """Modules whose interfaces stay."""

@@ -7,7 +7,6 @@ PREPARED is the folder that `python -m mtl.data.prepare` named; --scenes renders
 Invalid pixels are black.
 """
 
-import argparse
 import colorsys
 import sys
 import textwrap
@@ -136,7 +135,6 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="python -m mtl.data.show",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("prepared", type=Path, nargs="?", metavar="PREPARED")

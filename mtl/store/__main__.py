@@ -41,7 +41,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m mtl.store",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     listing = commands.add_parser("list", help="every run with its state")

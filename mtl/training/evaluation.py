@@ -89,8 +89,8 @@ def load_network(store: Store | str | Path, run_id: str) -> MultiTaskNetwork:
     run = read_run(store, run_id)
     if run.state != "done" or run.spec is None:
         raise StoreError(
-            f"Expected a finished run, got {run_id}, which is {run.state}: {run.reason}. Train it "
-            "first."
+            f"Expected a finished run, got {run_id}, which is {run.state}: "
+            f"{run.reason.rstrip('.')}. Train it first."
         )
     spec, manifest = run.spec, store.manifest(run_id) or {}
     if isinstance(spec, OwnSpec):

@@ -6,12 +6,12 @@ python -m sweeps.export STORE --to wandb
 python -m sweeps.export STORE --to optuna
 
 tensorboard --logdir exported/tensorboard
-mlflow ui --backend-store-uri sqlite:///exported/mlflow.db
+mlflow ui --backend-store-uri sqlite:///exported/mlflow.db      takes `pip install mlflow`
 wandb sync exported/wandb/wandb/offline-run-*
 optuna-dashboard exported/optuna.log
 
 STORE is a store or one sweep of it, STORE/sweeps/NAME. Asked again, what is new is added. The tools
-are installed by `pip install -e '.[tools]'`.
+are installed by `pip install -e '.[tools]'`; of MLflow that is what writes and no page.
 """
 
 import argparse
@@ -55,7 +55,9 @@ def _main(argv: Sequence[str] | None) -> int:
     (store,), asked = stores_among([given.store])
     runs = list(exported_runs(store, asked))
     if not runs:
-        raise UserError(f"Expected runs that have begun in {given.store}, got none.")
+        raise UserError(
+            f"Expected runs that have begun in {given.store}, got none. Train some first."
+        )
     name = given.project or re.sub(r"[?].*", "", given.store).rstrip("/").rpartition("/")[2]
     name = re.sub(r"[/\\#?%:]", "-", name) or "runs"
     out = given.out or DEFAULT_OUT[given.to]
@@ -66,7 +68,8 @@ def _main(argv: Sequence[str] | None) -> int:
     except Exception as error:  # each tool has errors of its own
         raise UserError(
             f"Expected {given.to} to take the runs at {out}, got {type(error).__name__}: "
-            f"{printable(error)}. What it has taken is not given again."
+            f"{printable(error).rstrip('.')}. Give another place with --out, or the same command "
+            "again: what was taken is not given again."
         ) from error
 
 
@@ -121,7 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m sweeps.export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--to", choices=tuple(NEEDS), required=True)

@@ -86,11 +86,11 @@ def _is_own(path: Path, name: str) -> bool:
 def _params(runs: Sequence[ExportedRun]) -> list[dict[str, object]]:
     """Return each run's parameters: numbers for priorities, texts for all else."""
     fields = [run.params for run in runs]
-    kinds: dict[str, set[str]] = {}
+    seen: dict[str, set[str]] = {}
     for held in fields:
         for name, value in held.items():
-            kinds.setdefault(name, set()).add(str(value))
-    varies = [n for n, v in kinds.items() if len(v) > 1 and n.split(".")[0] not in _NAMED]
+            seen.setdefault(name, set()).add(str(value))
+    varies = [n for n, v in seen.items() if len(v) > 1 and n.split(".")[0] not in _NAMED]
     found = []
     for run, held in zip(runs, fields, strict=True):
         own: dict[str, object] = {"method": run.spec.method, "seed": str(run.spec.seed)}

@@ -32,8 +32,6 @@ class TensorBoard:
             for record in run.records[held.epochs :]:
                 for name, value in run.scalars(record).items():
                     writer.add_scalar(name, value, record.epoch)
-            for name, value in run.final.items():
-                writer.add_scalar(name, value, run.final_epoch)
             for tag, text in run.tags.items():
                 writer.add_text(tag, text, run.run.epochs)
             epoch, pictures = run.pictures()
@@ -41,5 +39,5 @@ class TensorBoard:
                 writer.add_image(name, picture, epoch, dataformats="HWC")
             if run.final:
                 params = {n: v for n, v in run.params.items() if isinstance(v, int | float | str)}
-                writer.add_hparams(params, run.final, name=".", global_step=run.run.epochs)
+                writer.add_hparams(params, run.final, name=".", global_step=run.final_epoch)
         run.note(folder / HELD)

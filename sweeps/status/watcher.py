@@ -141,6 +141,8 @@ class Watcher:
         name, store = self._name, self._store
         try:
             plan = read_plan(store, name)
+        except FileNotFoundError:
+            return View("unreadable", f"{name}: the store holds no such sweep any more")
         except UNREADABLE as error:
             return View("unreadable", f"{name}: plan.json cannot be read: {printable(error)}")
         run_ids = tuple(run_id for run_id in plan.run_ids if _is_run_id(store, run_id))

@@ -3,6 +3,7 @@
     python -m mtl.data.prepare nyuv2 --source nyu_depth_v2_labeled.mat --size 288x384
     python -m mtl.data.prepare taskonomy --source /data/taskonomy --size 256x256
     python -m mtl.data.prepare folder --source /data/mine --size 180x240 --tasks segmentation edge2d
+    python -m mtl.data.prepare huggingface --source /data/parquet --size 180x240
     python -m mtl.data.prepare my_module:open_mine --source /data/mine --size 180x240
 
 Everything is decoded, filled, resized and derived into arrays that trainings map into memory. An
@@ -11,7 +12,6 @@ and source files that changed since, by size or time, are an error.
 Then: `python sweeps/priority_grid.py --dataset nyuv2`.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -76,7 +76,6 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m mtl.data.prepare",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join([*READERS, OWN])}")
     parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="the files")

@@ -75,6 +75,12 @@ def open_huggingface(source: Path, options: FolderOptions | None = None) -> RawD
         found = _rows(of_split, columns_of(used))
         rows |= {f"{split}/{number:07d}": row for number, row in enumerate(found)}
         samples[split] = tuple(f"{split}/{number:07d}" for number in range(len(found)))
+    if not rows:
+        held = ", ".join(file.name for file in files[:3]) or "none"
+        raise UserError(
+            f"Expected *.parquet in {folder} that begin with {', '.join(names.values())}, got "
+            f"{held}. Name them under `splits` in {DESCRIPTION_NAME}."
+        )
     notes = [] if is_here else [f"Revision {folder.name} of the data set on the hub."]
     if not samples["validation"] and samples["train"]:
         samples["train"], samples["validation"] = hold_out(
@@ -152,7 +158,8 @@ def _rows(files: list[Path], columns: Mapping[str, str]) -> list[Row]:
             opened = pq.ParquetFile(file)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"Expected a Parquet file at {file}, got {printable(error)}. Download it again."
+                f"Expected a Parquet file at {file}, got {printable(error).rstrip('.')}. "
+                "Download it again."
             ) from error
         with opened:
             lacking = {*columns.values()} - {*opened.schema_arrow.names}
@@ -184,7 +191,8 @@ def _read(
         table = _group(file, group, tuple(columns.values()))
     except (OSError, ValueError) as error:
         raise BadSampleError(
-            f"Expected row group {group} of {file}, got {printable(error)}. Download it again."
+            f"Expected row group {group} of {file}, got {printable(error).rstrip('.')}. "
+            "Download it again."
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         paths = {}

@@ -96,6 +96,13 @@ def test_command_prepares_it(source, tmp_path, capsys):
     assert "--dataset huggingface" in capsys.readouterr().out
 
 
+def test_files_of_no_split_are_named(source):
+    for path in (source / "data").glob("*.parquet"):
+        path.rename(path.with_name(f"part-{path.name}"))
+    with pytest.raises(UserError, match=r"that begin with train, .*got part-.* under `splits`"):
+        open_huggingface(source)
+
+
 def test_missing_column_is_named(source):
     path = source / "data" / "test-00000-of-00001.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["label"]), path)
