@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.compute.significance import SIGNIFICANCE
 from tests.evidence.claims import CLAIMS, README, Claim
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +32,27 @@ def excerpt(summary: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: summary[name] for name in KEPT if name in summary}
     sections = summary.get("sections", {})
     seconds = [run["device_seconds"] for run in summary["runs"] if run.get("device_seconds")]
+    kept_sections = {name: sections[name] for name in KEPT_SECTIONS if name in sections}
+    if len(summary["axes"]) > 2 and (held := sections.get("method_ranks")):
+        kept_sections["method_ranks"] = _ranks(held)
     return {
         **kept,
-        "sections": {name: sections[name] for name in KEPT_SECTIONS if name in sections},
+        "sections": kept_sections,
         "common": summary["provenance"]["common"],
         "recorded": summary["provenance"]["recorded"],
         "device_hours": round(sum(seconds) / 3600, 2),
+    }
+
+
+def _ranks(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section on ranks with its significant tests alone."""
+    tests = held["tests"]
+    return {
+        "summary": held["summary"],
+        "blocks": held["blocks"],
+        "significant": [test for test in tests if test["p_adjusted"] < SIGNIFICANCE],
+        "num_tests": len(tests),
+        "min_attainable_p": min(test["min_attainable_p"] for test in tests),
     }
 
 

@@ -1,6 +1,6 @@
 """The lines of docs/findings.md, each a function of the summaries it rests on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -242,6 +242,49 @@ def settled(data: str, s: Summary) -> str:
     )
 
 
+def ranks(data: str, s: Summary) -> str:
+    """Return each method's average rank at equal priorities, best first, and its Delta_m."""
+    rows = sorted(s["sections"]["method_ranks"]["summary"], key=lambda row: row["rank_avg"])
+    has_deltas = all("delta_m_percent_tasks_first" in row for row in rows)
+    cells = [
+        f"{row['method']} {row['rank_avg']:.1f}"
+        + (f" ({_signed(row['delta_m_percent_tasks_first'])} %)" if has_deltas else "")
+        for row in rows
+    ]
+    number = sum(row["num_trials"] for row in rows)
+    return f"- {data}, {number} trials: {', '.join(cells)}."
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+
+
+def told_apart(data: str, s: Summary) -> str:
+    """Return whether methods differ in single metrics, and where LSB does."""
+    held = s["sections"]["method_ranks"]
+    better: dict[str, list[str]] = {}
+    worse: dict[str, list[str]] = {}
+    for test in held["significant"]:
+        if "lsb" in (test["method_a"], test["method_b"]):
+            is_first = test["method_a"] == "lsb"
+            other = test["method_b" if is_first else "method_a"]
+            is_better = is_first == (test["probability_a_better"] > 0.5)
+            (better if is_better else worse).setdefault(other, []).append(test["column"])
+    differing = [b for b in held["blocks"] if b["p"] < SIGNIFICANCE]
+    largest = max(b["p"] for b in held["blocks"])
+    return (
+        f"- {data}: some methods differ in {len(differing)} of {len(held['blocks'])} metrics "
+        f"(Friedman over whole seeds, p up to {largest:.1g}). Of two methods in one metric, Holm "
+        f"over {held['num_tests']} tests whose p is {held['min_attainable_p']:.2g} at least: LSB "
+        f"better than {_named(better)}, worse than {_named(worse)}."
+    )
+
+
+def _named(found: Mapping[str, Sequence[str]]) -> str:
+    cells = [f"{method} ({', '.join(columns)})" for method, columns in found.items()]
+    return "; ".join(cells) or "none"
+
+
 def forks(share: str, held: Summary) -> str:
     """Return the row of a forked front beside the full one, for each method."""
     cells = [
@@ -303,6 +346,10 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(("trends_four",), partial(smallest, "Four tasks")),
     Claim(("trends_eight",), partial(smallest, "Eight tasks")),
     Claim(("increase_rates",), increase_rates),
+    Claim(("table_columns",), partial(ranks, "Multi-column, 8 seeds")),
+    Claim(("table_decoders",), partial(ranks, "Multi-decoder, 3 seeds")),
+    Claim(("table_sharing",), partial(ranks, "Full sharing, 3 seeds")),
+    Claim(("table_columns",), partial(told_apart, "Multi-column")),
     Claim(("fork_half",), partial(forks, "a half (48x64, 5 priorities x 5 seeds)")),
     Claim(("fork_half_small",), partial(forks, "a half (row 1, 7 x 8)")),
     Claim(("fork_quarter",), partial(forks, "a quarter (row 1, 7 x 8)")),
