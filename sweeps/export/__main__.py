@@ -6,7 +6,7 @@ python -m sweeps.export STORE --to wandb
 python -m sweeps.export STORE --to optuna
 
 tensorboard --logdir exported/tensorboard
-mlflow ui --backend-store-uri sqlite:///exported/mlflow.db      takes `pip install mlflow`
+mlflow ui --backend-store-uri sqlite:///exported/mlflow.db      # after pip install mlflow
 wandb sync exported/wandb/wandb/offline-run-*
 optuna-dashboard exported/optuna.log
 
