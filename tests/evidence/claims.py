@@ -312,13 +312,16 @@ def _off(held: Mapping[str, Any]) -> list[tuple[float, float]]:
     return list(zip(held["mean_gains"], held["least_gains"], strict=True))
 
 
-PLANNED = ("one_point", "depth_normal", "normal_segmentation", "photographs", "camvid")
+PLANNED = (
+    "one_point", "depth_normal", "normal_segmentation", "photographs", "camvid", "column",
+)  # fmt: skip
 CLAIMS: tuple[Claim, ...] = (
     Claim(("one_point",), partial(front, "Scenes, depth and segmentation")),
     Claim(("depth_normal",), partial(front, "Scenes, depth and normals")),
     Claim(("normal_segmentation",), partial(front, "Scenes, normals and segmentation")),
     Claim(("photographs",), partial(front, "CamVid, segmentation and edges")),
     Claim(("camvid",), partial(front, "CamVid at 32x48, with keypoints as third task")),
+    Claim(("column",), partial(front, "Scenes, depth and segmentation, multi-column")),
     Claim(("three_points",), partial(front, "as row 1, rates tuned at three priorities")),
     Claim(("rate_004",), partial(front, "as row 1")),
     Claim(("rate_008",), partial(front, "as row 1")),
@@ -331,12 +334,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(("depth_normal",), partial(settled, "Row 2")),
     Claim(("normal_segmentation",), partial(settled, "Row 3")),
     Claim(("photographs",), partial(settled, "Row 4")),
-    Claim(("three_points",), partial(settled, "Row 6")),
-    Claim(("three_points",), partial(control, "Row 6: depth, segmentation")),
-    Claim(("rate_004",), partial(control, "Row 7: depth, segmentation")),
+    Claim(("column",), partial(settled, "Row 6")),
+    Claim(("three_points",), partial(settled, "Row 7")),
+    Claim(("three_points",), partial(control, "Row 7: depth, segmentation")),
+    Claim(("rate_004",), partial(control, "Row 8: depth, segmentation")),
     Claim(("depth_normal",), partial(control, "Row 2: depth, normals")),
     Claim(("normal_segmentation",), partial(control, "Row 3: normals, segmentation")),
     Claim(("photographs",), partial(control, "Row 4: segmentation, edges")),
+    Claim(("column",), partial(control, "Row 6: depth, segmentation")),
     Claim(("three_points",), reach),
     Claim(("rate_004", "unit_tenth", "unit_ten"), units),
     Claim(("scaled_one", "scaled_tenth", "scaled_ten"), units),
