@@ -357,6 +357,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(("table_columns",), partial(told_apart, "Multi-column")),
     Claim(("fork_half",), partial(forks, "a half (48x64, 5 priorities x 5 seeds)")),
     Claim(("fork_half_small",), partial(forks, "a half (row 1, 7 x 8)")),
+    Claim(("fork_half_more",), partial(forks, "a half (row 1, two more methods)")),
     Claim(("fork_quarter",), partial(forks, "a quarter (row 1, 7 x 8)")),
     Claim(("fork_late",), partial(forks, "three quarters (row 1, 7 x 8)")),
     Claim(("mixed",), mixed),
