@@ -51,8 +51,7 @@ def done(store: Store, spec: RunSpec, test: float, validation: float | None = No
 
 def compared(store: Store) -> list[SettingsComparison]:
     groups = groups_of_stores([store])
-    alone = [run_id for group in groups if len(group.tasks) == 1 for run_id in group.run_ids]
-    return [_compared([store], family, alone, {}, False) for family in families_of(groups)]
+    return [_compared([store], family, groups, {}, False) for family in families_of(groups)]
 
 
 def fill(store: Store, value: Value, validation: Value | None = None, **changes) -> None:
