@@ -200,10 +200,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m mtl.export",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m mtl.export", description=__doc__)
     parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")
     parser.add_argument("second", metavar="RUN_B", nargs="?", help="the other run of --mix")

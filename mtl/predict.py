@@ -163,10 +163,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m mtl.predict",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m mtl.predict", description=__doc__)
     parser.add_argument("store", metavar="STORE", help="folder or address of results")
     parser.add_argument("run_id", metavar="RUN_ID", help="of a finished run; the report names them")
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="8-bit PNG or JPEG")

@@ -400,10 +400,7 @@ def _is_search_space(value: Any) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m sweeps.own`."""
-    parser = Parser(
-        prog="python -m sweeps.own",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m sweeps.own", description=__doc__)
     what = parser.add_argument_group("what is trained").add_argument
     what("train", metavar="MODULE:NAME", help="the training function")
     what(

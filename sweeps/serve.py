@@ -132,7 +132,7 @@ class Machine:
 
     def _parts(self) -> list[str]:
         before, self._times = self._times, psutil.cpu_times()
-        # psutil's own share of busy time is of the thread that asks, which is another each time.
+        # psutil's own share is since the same thread asked before; this one has not asked yet.
         passed = sum(self._times) - sum(before)
         idle = self._times.idle - before.idle
         memory = psutil.virtual_memory()

@@ -71,10 +71,7 @@ def watch_lines(see: Callable[[], View], seconds: float, stream: TextIO) -> View
 
 
 def _watch(argv: Sequence[str] | None) -> int:
-    parser = Parser(
-        prog="watch.py",
-        description=__doc__,
-    )
+    parser = Parser(prog="watch.py", description=__doc__)
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--name", help="of the sweep; the one that was active last by default")
     parser.add_argument("--once", action="store_true", help="one look, then end")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -146,7 +147,19 @@ class Chromium:
         await self._call("Input.dispatchKeyEvent", type="rawKeyDown", **told)
         await self._call("Input.dispatchKeyEvent", type="keyUp", **told)
 
-    async def picture(self, path: Path) -> None:
-        """Write a PNG of what is visible."""
-        answer = await self._call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+    async def picture(self, box: Sequence[float] | None = None) -> bytes:
+        """Return a PNG of what is visible, or of a box: left, top, width, height in pixels."""
+        asked: dict[str, Any] = {"format": "png"}
+        if box is not None:
+            clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
+            asked |= {"clip": clip, "captureBeyondViewport": True}
+        return base64.b64decode((await self._call("Page.captureScreenshot", **asked))["data"])
+
+    async def open_dashboard(self, address: str, token: str) -> str:
+        """Type the token of Ray's dashboard as a person would; return what was shown before."""
+        await self.go(f"{address}/#/jobs")
+        shown = await self.text_with("Authentication Token Required")
+        await self.run("document.querySelector('[role=dialog] input').focus()")
+        await self.type(token)
+        await self.run("[...document.querySelectorAll('[role=dialog] button')].at(-1).click()")
+        return shown

@@ -9,7 +9,6 @@ dashboard is that of a sweep which is started for it, and stopped.
 
 import argparse
 import asyncio
-import base64
 import io
 import os
 import signal
@@ -68,11 +67,7 @@ async def element(browser: Chromium, selector: str) -> Image.Image:
         f"(() => {{ const b = document.querySelector('{selector}').getBoundingClientRect();"
         "return [b.left + scrollX, b.top + scrollY, b.width, b.height]; })()"
     )
-    clip = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"scale": 1}
-    answer = await browser._call(
-        "Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True
-    )
-    return Image.open(io.BytesIO(base64.b64decode(answer["data"])))
+    return Image.open(io.BytesIO(await browser.picture(box)))
 
 
 async def pages(report: Path, place: str) -> None:
@@ -98,20 +93,16 @@ async def pages(report: Path, place: str) -> None:
 async def visible(browser: Chromium, name: str) -> None:
     """Take what is visible, once it has been drawn."""
     await asyncio.sleep(3.0)
-    with tempfile.TemporaryDirectory() as folder:
-        await browser.picture(Path(folder, name))
-        save(name, Image.open(Path(folder, name)))
+    save(name, Image.open(io.BytesIO(await browser.picture())))
 
 
 async def dashboard_pages(address: str, token: str) -> None:
-    """Take the pages of Ray's dashboard, its token typed in as a person would."""
+    """Take the pages of Ray's dashboard, before its token is typed and after."""
     async with Chromium(DASHBOARD_PIXELS) as browser:
         await browser.go(f"{address}/#/jobs")
         await browser.text_with("Authentication Token Required")
         await visible(browser, "dashboard_token.png")
-        await browser.run("document.querySelector('[role=dialog] input').focus()")
-        await browser.type(token)
-        await browser.run("[...document.querySelectorAll('[role=dialog] button')].at(-1).click()")
+        await browser.open_dashboard(address, token)
         for name, (page, word) in DASHBOARD_PAGES.items():
             await browser.go(f"{address}/#/{page}")
             await browser.text_with(word)

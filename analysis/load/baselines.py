@@ -80,11 +80,12 @@ def baselines(
 ) -> tuple[Baselines, list[str]]:
     """Return the metrics of `single_task_runs`, and a sentence on each tuned field of theirs."""
     found = single_task_runs(loaded, stores, run_ids, tuned)
-    specs = read_specs(stores, [str(i) for runs in found.values() for i in runs["run_id"]])
+    if not (tuned and found):
+        return baseline_values(found), []
+    first = {task: str(runs["run_id"].iloc[0]) for task, runs in found.items()}
+    specs = read_specs(stores, first.values())
     notes = []
     for name in tuned:
-        held = {spec.tasks[0]: f"{spec.fields()[name]}" for spec in specs.values()}
-        if held:
-            each = "; ".join(f"{task} {value}" for task, value in held.items())
-            notes.append(f"{name} of the single-task runs: {each}.")
+        each = [f"{task} {specs[run_id].fields()[name]}" for task, run_id in first.items()]
+        notes.append(f"{name} of the single-task runs: {'; '.join(each)}.")
     return baseline_values(found), notes

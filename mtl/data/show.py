@@ -132,10 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    parser = Parser(
-        prog="python -m mtl.data.show",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m mtl.data.show", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("prepared", type=Path, nargs="?", metavar="PREPARED")
     what.add_argument("--scenes", choices=sorted(VARIANTS), help="render scenes of this variant")

@@ -38,10 +38,7 @@ SCHEMAS = ("plan", "status", "summary", "result")
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m mtl.store",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m mtl.store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     listing = commands.add_parser("list", help="every run with its state")
     listing.add_argument("store", metavar="STORE")

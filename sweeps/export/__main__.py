@@ -121,10 +121,7 @@ def _to_optuna(path: Path, name: str, runs: Sequence[ExportedRun]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m sweeps.export",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m sweeps.export", description=__doc__)
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--to", choices=tuple(NEEDS), required=True)
     parser.add_argument(

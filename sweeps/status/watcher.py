@@ -37,8 +37,6 @@ SECONDS_UNTIL_GONE = 60.0
 """A driver writes its status every two seconds, on object storage every ten; one that is silent
 for so long seems gone."""
 ACTIVE_STATES = ("preparing", "running")
-GONE = "gone"
-"""State of an active sweep whose driver is silent."""
 NEWS_SHARE = 0.02
 """Of the runs that were done, by which they must be more until all are read again for the fronts of
 an active sweep; below fifty runs each counts."""
@@ -157,7 +155,7 @@ class Watcher:
             note = f"{state}, status {duration(age)} old"
             if state in ACTIVE_STATES and age > SECONDS_UNTIL_GONE:
                 note += "; its driver seems gone. What is done is kept; the same command continues"
-                state, snapshot = GONE, _interrupted(snapshot)
+                state, snapshot = "gone", _interrupted(snapshot)
         except FileNotFoundError:
             state, note = "planned", f"{counted(len(run_ids), 'run')} planned, none begun"
         except UNREADABLE as error:

@@ -33,7 +33,7 @@ def excerpt(summary: Mapping[str, Any]) -> dict[str, Any]:
     sections = summary.get("sections", {})
     seconds = [run["device_seconds"] for run in summary["runs"] if run.get("device_seconds")]
     kept_sections = {name: sections[name] for name in KEPT_SECTIONS if name in sections}
-    if len(summary["axes"]) > 2 and (held := sections.get("method_ranks")):
+    if (held := sections.get("method_ranks")) and held["tests"]:
         kept_sections["method_ranks"] = _ranks(held)
     return {
         **kept,

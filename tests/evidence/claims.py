@@ -245,10 +245,8 @@ def settled(data: str, s: Summary) -> str:
 def ranks(data: str, s: Summary) -> str:
     """Return each method's average rank at equal priorities, best first, and its Delta_m."""
     rows = sorted(s["sections"]["method_ranks"]["summary"], key=lambda row: row["rank_avg"])
-    has_deltas = all("delta_m_percent_tasks_first" in row for row in rows)
     cells = [
-        f"{row['method']} {row['rank_avg']:.1f}"
-        + (f" ({_signed(row['delta_m_percent_tasks_first'])} %)" if has_deltas else "")
+        f"{row['method']} {row['rank_avg']:.1f} ({_signed(row['delta_m_percent_tasks_first'])} %)"
         for row in rows
     ]
     number = sum(row["num_trials"] for row in rows)

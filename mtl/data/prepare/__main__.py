@@ -73,10 +73,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="python -m mtl.data.prepare",
-        description=__doc__,
-    )
+    parser = Parser(prog="python -m mtl.data.prepare", description=__doc__)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join([*READERS, OWN])}")
     parser.add_argument("--source", type=Path, required=True, metavar="PATH", help="the files")
     parser.add_argument("--size", required=True, metavar="HxW", help="pixels, such as 288x384")

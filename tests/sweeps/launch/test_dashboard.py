@@ -44,12 +44,7 @@ def _gauges(text: str) -> dict[tuple[str, ...], float]:
 async def _look(address: str, token: str, label: str) -> str:
     """Return the text of the page of actors, after the token was typed in as a person would."""
     async with Chromium() as browser:
-        await browser.go(f"{address}/#/jobs")
-        shown = await browser.text_with("Authentication Token Required")
-        assert "my-sweep" not in shown
-        await browser.run("document.querySelector('[role=dialog] input').focus()")
-        await browser.type(token)
-        await browser.run("[...document.querySelectorAll('[role=dialog] button')].at(-1).click()")
+        assert "my-sweep" not in await browser.open_dashboard(address, token)
         await browser.text_with("my-sweep", "RUNNING")
         await browser.go(f"{address}/#/actors")
         return await browser.text_with(label)
