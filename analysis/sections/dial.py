@@ -62,7 +62,7 @@ def _ends(findings: Findings) -> Mapping[str, dict[Priorities, Ends]]:
 def _sentence(axes: Sequence[Axis], held: Dial) -> str:
     off = [
         f"{axis.name} {axis.shown(abs(mean), more_decimals=1)} {axis.difference_unit} "
-        f"{'better' if mean >= 0 else 'worse'} (the least {axis.shown(least, signed=True)})"
+        f"{'better' if mean >= 0 else 'worse'} (at worst {axis.shown(least, signed=True)})"
         for axis, mean, least in zip(axes, held.mean_gains, held.least_gains, strict=True)
     ]
     networks = counted(len(held.points), "mixed network", "mixed networks")

@@ -101,6 +101,8 @@ def new_manifest(spec: RunSpec, folder: Path, device: torch.device) -> dict[str,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             **({"driver": gpu_driver()} if device.type == "cuda" else {}),
             "cpu": platform.processor() or platform.machine(),
+            # Other instructions sum in another order, so that trainings differ.
+            "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
             "num_threads": torch.get_num_threads(),
             "niceness": os.nice(0),
         },

@@ -1,4 +1,4 @@
-"""The lines of docs/findings.md, each a function of the summaries it rests on."""
+"""What docs/findings.md says, each line a function of the summaries it rests on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,17 @@ from analysis.compute.significance import SIGNIFICANCE, holm
 
 Summary = Mapping[str, Any]
 
+DATA = {
+    "40f2ca9193d1ed0a": "CamVid",
+    "5d626af06d1e9f86": "CamVid",
+    "8d0b3be2bbfc3936": "NYUv2, 18 frames",
+}
+"""Hashes of prepared photographs, and what they are."""
+
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of findings.md."""
+    """One line or sentence."""
 
     summaries: tuple[str, ...]
     """Names in tests/evidence/summaries, without .json."""
@@ -23,26 +30,30 @@ class Claim:
     """Makes the line of these summaries, in this order."""
 
 
-def front(data: str, s: Summary) -> str:
-    """Return the row of a primary comparison of fronts."""
-    first = primary(s)
-    a, b = first["hypervolumes"]
-    test = first["test"]
-    winner = (first["arm_a"] if a > b else first["arm_b"]) if _holds(first) else "no winner"
-    above = [_above_baseline(s, first[side]) for side in ("arm_a", "arm_b")]
-    is_learned = any(num for num, _ in above)
-    from_baseline = [_from_baseline(s, first[side]) for side in ("arm_a", "arm_b")]
-    cells = [
-        f"{data}; {_rates(s)}",
-        f"{first['num_priorities']} x {test['num_seeds']}",
-        f"{a:.3g}",
-        f"{b:.3g}",
-        f"{(a - b) / b:+.1%}",
-        f"{from_baseline[0] / from_baseline[1] - 1:+.1%}" if all(from_baseline) else "-",
-        f"{test['p']:.3f}",
-        winner if is_learned else f"{winner}, but nothing was learned",
-        " and ".join(f"{num} of {of}" for num, of in above),
-    ]
+@dataclass(frozen=True)
+class Block:
+    """A table or list of findings.md."""
+
+    head: str
+    """First line of the table; empty for a list."""
+    claims: tuple[Claim, ...]
+
+
+def setting(s: Summary) -> str:
+    """Return what was trained: data, size, tasks, and what is not as in most sweeps."""
+    common = s["common"]
+    prepared = common["data.prepared"]
+    data = DATA[prepared] if prepared else "Scenes"
+    words = [f"{data} {common['data.height']}x{common['data.width']}: {', '.join(common['tasks'])}"]
+    if (architecture := common.get("network.architecture")) != "full_sharing":
+        words.append(str(architecture))
+    units = {task: common.get(f"loss_units.{task}", 1) for task in common["tasks"]}
+    words += [f"{task} loss x {unit:g}" for task, unit in units.items() if unit != 1]
+    return ", ".join(words)
+
+
+def row(*cells: str) -> str:
+    """Return a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -53,52 +64,35 @@ def primary(s: Summary) -> Mapping[str, Any]:
     return found
 
 
-def together(*summaries: Summary) -> str:
-    """Return which of several planned comparisons are significant with Holm over them."""
-    firsts = [primary(s) for s in summaries]
-    adjusted = holm([c["test"]["p"] for c in firsts])
-    held = [
-        f"{_led(c)} in row {row} (p = {p:.3f})"
-        for row, (c, p) in enumerate(zip(firsts, adjusted, strict=True), 1)
-        if p < SIGNIFICANCE
-    ]
-    return (
-        f"- With Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, these "
-        f"are significant: {'; '.join(held) or 'none'}."
+def front(number: int, s: Summary) -> str:
+    """Return the row of a primary comparison of fronts."""
+    first = primary(s)
+    a, b = first["hypervolumes"]
+    arms = (first["arm_a"], first["arm_b"])
+    baseline = [_from_baseline(s, arm) for arm in arms]
+    return row(
+        str(number),
+        f"{setting(s)}; {_rates(s)}",
+        f"{first['num_priorities']} x {first['test']['num_seeds']}",
+        f"{a:.3g}",
+        f"{b:.3g}",
+        f"{(a - b) / b:+.1%}",
+        f"{baseline[0] / baseline[1] - 1:+.1%}" if all(baseline) else "-",
+        f"{first['test']['p']:.3f}",
+        _led(first) if _holds(first) else "none",
+        " and ".join(_above_baseline(s, arm) for arm in arms),
     )
 
 
-def all_pairs(data: str, s: Summary) -> str:
-    """Return the hypervolumes of all methods, and which of the other pairs are significant."""
-    others = [c for c in s["comparisons"] if not c["is_primary"]]
-    led = [_led(c) for c in others if _holds(c)]
-    volumes = ", ".join(f"{arm} {value:.3g}" for arm, value in s["hypervolumes"].items())
-    (scaled,) = (c for c in others if {c["arm_a"], c["arm_b"]} == {"lsb", "scaled_fixed"})
-    return (
-        f"- {data}: hypervolume {volumes}. After Holm, lsb against scaled_fixed has p = "
-        f"{scaled['p_adjusted']:.3f}; of the {len(others)} pairs beside the planned one these are "
-        f"significant: {'; '.join(led) or 'none'}."
-    )
+def _led(comparison: Mapping[str, Any]) -> str:
+    """Return the method with the larger hypervolume."""
+    a, b = comparison["hypervolumes"]
+    led: str = comparison["arm_a" if a > b else "arm_b"]
+    return led
 
 
-def increase_rates(s: Summary) -> str:
-    """Return the row of hypervolumes by increase rate, and which pairs differ."""
-    volumes = [
-        f"{arm.partition('increase_rate ')[2].rstrip(')')}: {value:.3f}"
-        for arm, value in s["hypervolumes"].items()
-    ]
-    alike = [
-        " and ".join(
-            arm.partition("increase_rate ")[2].rstrip(")") for arm in (c["arm_a"], c["arm_b"])
-        )
-        for c in s["comparisons"]
-        if not _holds(c)
-    ]
-    seeds = s["comparisons"][0]["test"]["num_seeds"]
-    return (
-        f"- LSB's hypervolume by increase rate ({_rates(s)}, 3 priorities x {seeds} seeds): "
-        f"{', '.join(volumes)}. After Holm all pairs differ but {'; '.join(alike)}."
-    )
+def _holds(comparison: Mapping[str, Any]) -> bool:
+    return comparison["test"] is not None and comparison["p_adjusted"] < SIGNIFICANCE
 
 
 def _from_baseline(s: Summary, arm: str) -> float:
@@ -107,6 +101,18 @@ def _from_baseline(s: Summary, arm: str) -> float:
     reference = [s["prior"][a["column"]] for a in s["axes"]]
     maximise = [a["metric"]["direction"] == "max" for a in s["axes"]]
     return float(moocore.hypervolume(means, ref=reference, maximise=maximise))
+
+
+def _above_baseline(s: Summary, arm: str) -> str:
+    """Return how many points beat the baseline on every axis by a standard error, and of how many."""
+    signs = np.array([1 if a["metric"]["direction"] == "max" else -1 for a in s["axes"]])
+    baseline = signs * [s["prior"][a["column"]] for a in s["axes"]]
+    points = [p for p in s["points"] if p["arm"] == arm]
+    above = [
+        (signs * p["means"] - np.divide(p["sds"], np.sqrt(p["n"])) > baseline).all()
+        for p in points
+    ]
+    return f"{sum(map(bool, above))} of {len(points)}"
 
 
 def _rates(s: Summary) -> str:
@@ -118,52 +124,171 @@ def _rates(s: Summary) -> str:
     return note.partition(": ")[2].rstrip(".").replace(";", ",")
 
 
-def _above_baseline(s: Summary, arm: str) -> tuple[int, int]:
-    """Return how many points of a method beat the baseline on every axis, and of how many."""
-    signs = np.array([1 if a["metric"]["direction"] == "max" else -1 for a in s["axes"]])
-    baseline = signs * [s["prior"][a["column"]] for a in s["axes"]]
-    means = [signs * p["means"] for p in s["points"] if p["arm"] == arm]
-    return sum(bool((m > baseline).all()) for m in means), len(means)
-
-
-def in_readme(*planned: Summary) -> str:
-    """Return what README says of the planned comparisons."""
-    held = []
-    for s in planned:
-        first = primary(s)
-        a, b = first["hypervolumes"]
-        held.append(f"{(a - b) / b:+.1%} (p = {first['test']['p']:.3f})")
+def headline(*planned: Summary) -> str:
+    """Return how many planned comparisons each method wins, before and after correction."""
+    firsts = [primary(s) for s in planned]
+    adjusted = holm([c["test"]["p"] for c in firsts])
+    before = [_led(c) for c in firsts if _holds(c)]
+    after = [_led(c) for c, p in zip(firsts, adjusted, strict=True) if p < SIGNIFICANCE]
     return (
-        f"LSB's hypervolume beside that of fixed weighting is {', '.join(held[:-1])} and, on "
-        f"photographs, {held[-1]}"
+        f"Of {len(firsts)} planned comparisons with fixed weights of the raw losses "
+        f"{before.count('lsb')} are for LSB and {before.count('fixed')} for fixed weights; after "
+        f"correction for their number {after.count('lsb')} and {after.count('fixed')} are left"
     )
 
 
-def _holds(comparison: Mapping[str, Any]) -> bool:
-    return comparison["test"] is not None and comparison["p_adjusted"] < SIGNIFICANCE
+def scaled(*summaries: Summary) -> str:
+    """Return how LSB compares with fixed weights over each loss's first value, after Holm."""
+    pairs = [_pair(s, "lsb", "scaled_fixed") for s in summaries]
+    ahead = [_led(c) for c in pairs].count("lsb")
+    held = [_led(c) for c in pairs if _holds(c)]
+    return (
+        f"LSB's hypervolume is larger than that of `scaled_fixed` in {ahead} of {len(pairs)} "
+        f"settings, significantly in {held.count('lsb')}, and significantly smaller in "
+        f"{held.count('scaled_fixed')}"
+    )
 
 
-def _led(comparison: Mapping[str, Any]) -> str:
-    a, b = comparison["hypervolumes"]
-    names = (comparison["arm_a"], comparison["arm_b"])
-    return " over ".join(names if a > b else names[::-1])
+def _pair(s: Summary, a: str, b: str) -> Mapping[str, Any]:
+    (found,) = (c for c in s["comparisons"] if {c["arm_a"], c["arm_b"]} == {a, b})
+    pair: Mapping[str, Any] = found
+    return pair
 
 
-def control(data: str, s: Summary) -> str:
+def together(*planned: Summary) -> str:
+    """Return which of the planned comparisons are significant with Holm over them."""
+    firsts = [primary(s) for s in planned]
+    adjusted = holm([c["test"]["p"] for c in firsts])
+    held = [
+        f"{_led(c)} in row {number} (p = {p:.3f})"
+        for number, (c, p) in enumerate(zip(firsts, adjusted, strict=True), 1)
+        if p < SIGNIFICANCE
+    ]
+    return (
+        f"- Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, leaves "
+        f"{'; '.join(held) or 'none'}."
+    )
+
+
+def all_pairs(data: str, s: Summary) -> str:
+    """Return the hypervolumes of all methods, and which of the other pairs are significant."""
+    others = [c for c in s["comparisons"] if not c["is_primary"]]
+    led = [
+        f"{_led(c)} over {({c['arm_a'], c['arm_b']} - {_led(c)}).pop()}"
+        for c in others
+        if _holds(c)
+    ]
+    volumes = ", ".join(
+        f"{arm} {value:.3g} ({_from_baseline(s, arm):.3g})"
+        for arm, value in s["hypervolumes"].items()
+    )
+    pair = _pair(s, "lsb", "scaled_fixed")
+    return (
+        f"- {data}: {volumes}. lsb against scaled_fixed: p = {pair['p_adjusted']:.3f}; of "
+        f"{len(others)} pairs beside the planned one significant: {'; '.join(led) or 'none'}."
+    )
+
+
+def settled(number: str, s: Summary) -> str:
+    """Return the row of how many seeds settle the primary comparison."""
+    (held,) = (c for c in s["sections"]["seeds"]["comparisons"] if c["is_primary"])
+    base = s["hypervolumes"][held["arm_b"]]
+    by_seeds = dict(zip(s["sections"]["seeds"]["planned_seeds"], held["smallest"], strict=True))
+    return row(
+        number,
+        f"{held['settled_with']} of {held['num_seeds']}" if held["settled_with"] else "not reached",
+        f"{held['mean'] / base:+.1%}",
+        str(held["num_needed"] or "over 1000"),
+        f"{by_seeds[8] / base:.1%}",
+        f"{by_seeds[20] / base:.1%}",
+    )
+
+
+def attained(number: str, s: Summary) -> str:
+    """Return where more seeds of one method than of the other reach, and where they differ most."""
+    held = s["sections"]["attainment"]
+    a, b, seeds = held["method_a"], held["method_b"], len(held["seeds_a"])
+    (one,) = held["comparisons"]
+    most = one["largest_difference"]
+    levels = " and ".join(
+        f"{axis['task']} {axis['metric']['name']} {level:.3g}"
+        for axis, level in zip(s["axes"], most["levels"], strict=True)
+    )
+    reach = [round(most[f"share_of_seeds_{side}"] * seeds) for side in "ab"]
+    return (
+        f"- {number}: more seeds of {a} than of {b} reach {one['share_of_plane_led_by_a']:.0%} of "
+        f"the plane, fewer {one['share_of_plane_led_by_b']:.0%}; most apart at {levels}: "
+        f"{reach[0]} seeds of {a} and {reach[1]} of {b}, of {seeds}."
+    )
+
+
+def untuned(number: str, s: Summary) -> str:
+    """Return LSB at equal priorities minus the best point of the fixed grid."""
+    (held,) = s["sections"]["compute_budget"]["untuned"]
+    grid = sorted(p["priorities"] for p in s["points"] if p["arm"] == held["rival"])
+    best = " / ".join(f"{p:.3g}" for p in grid[held["chosen"]])
+    parts = [
+        f"{axis['task']} {axis['metric']['name']} {one['difference']:+.3f} "
+        f"({one['interval'][0]:+.3f} to {one['interval'][1]:+.3f})"
+        for axis, one in zip(s["axes"], held["metrics"], strict=True)
+    ]
+    return (
+        f"- {number}: LSB at equal priorities minus {held['rival']} at {best}, the best of "
+        f"{len(grid)} on {held['chosen_on']}: {', '.join(parts)}."
+    )
+
+
+def in_between(number: str, s: Summary) -> str:
+    """Return how well each method's fitted front predicts a priority that was left out."""
+    parts = [
+        f"{held['arm']} "
+        + " and ".join(
+            f"{error:.3f} ({own:.3f})"
+            for error, own in zip(held["held_out_errors"], held["standard_errors"], strict=True)
+        )
+        for held in s["sections"]["fitted"]["fronts"]
+    ]
+    return f"- {number}, {_axes(s)}: {'; '.join(parts)}."
+
+
+def refined(number: str, held: Summary) -> str:
+    """Return how much of the whole grid's hypervolume each rule of `--refine-by` finds."""
+    by_method: dict[str, list[str]] = {}
+    for one in held["shares"]:
+        by_method.setdefault(one["method"], []).append(f"{one['median']:.3f}")
+    parts = [f"{method} {', '.join(values)}" for method, values in by_method.items()]
+    return f"- {number}, {held['added']} priorities added: {'; '.join(parts)}."
+
+
+def increase_rates(s: Summary) -> str:
+    """Return the row of hypervolumes by increase rate, and which pairs differ."""
+    rate = {arm: arm.partition("increase_rate ")[2].rstrip(")") for arm in s["hypervolumes"]}
+    volumes = [f"{rate[arm]}: {value:.3f}" for arm, value in s["hypervolumes"].items()]
+    alike = [
+        f"{rate[c['arm_a']]} and {rate[c['arm_b']]}" for c in s["comparisons"] if not _holds(c)
+    ]
+    number = len({tuple(p["priorities"]) for p in s["points"]})
+    seeds = s["comparisons"][0]["test"]["num_seeds"]
+    return (
+        f"- LSB's hypervolume by increase rate ({_rates(s)}, {number} priorities x {seeds} seeds): "
+        f"{', '.join(volumes)}. After Holm all pairs differ but {'; '.join(alike)}."
+    )
+
+
+def control(number: str, s: Summary) -> str:
     """Return the row of how well metrics follow the priority, for each method."""
-    responses = s["sections"]["controllability"]["responses"]
     by_arm: dict[str, list[str]] = {}
-    for held in responses:
+    for held in s["sections"]["controllability"]["responses"]:
         by_arm.setdefault(held["arm"], []).append(f"{held['control']['rank_correlation']:.2f}")
     cells = [f"{arm} {' and '.join(values)}" for arm, values in by_arm.items()]
-    return f"| {data} | {' | '.join(cells)} |"
+    return row(number, ", ".join(s["common"]["tasks"]), "; ".join(cells))
 
 
 def _axes(s: Summary) -> str:
     return " and ".join(f"{a['task']} {a['metric']['name']}" for a in s["axes"])
 
 
-def reach(s: Summary) -> str:
+def reach(number: str, s: Summary) -> str:
     """Return how far each method's front reaches on each axis."""
     parts = []
     for arm in s["hypervolumes"]:
@@ -173,7 +298,7 @@ def reach(s: Summary) -> str:
             for low, high in zip(means.min(axis=0), means.max(axis=0), strict=True)
         ]
         parts.append(f"{arm} {' and '.join(spans)}")
-    return f"- Over the priorities, {_axes(s)} run from {'; '.join(parts)}."
+    return f"- {number}: over the priorities {_axes(s)} run from {'; '.join(parts)}."
 
 
 def units(s: Summary, *others: Summary) -> str:
@@ -188,12 +313,12 @@ def units(s: Summary, *others: Summary) -> str:
             if key[0] == arm and key in before
         ]
         largest = np.max(moved, axis=0)
-        lines.append(f"{arm} by at most {' and '.join(f'{value:.3f}' for value in largest)}")
-    factors = " and ".join(f"{other['common']['loss_units.depth']:g}" for other in others)
+        lines.append(f"{arm} {' and '.join(f'{value:.3f}' for value in largest)}")
+    factors = " or ".join(f"{other['common']['loss_units.depth']:g}" for other in others)
     number = len({priorities for _, priorities in _means(others[0])})
     return (
-        f"- With the depth loss times {factors} ({_rates(s)}, {number} priorities), points move: "
-        f"{'; '.join(lines)} ({_axes(s)})."
+        f"- With the depth loss times {factors} ({_rates(s)}, {number} priorities) points move by "
+        f"at most {'; '.join(lines)} ({_axes(s)})."
     )
 
 
@@ -202,162 +327,245 @@ def _means(s: Summary) -> dict[tuple[str, tuple[float, ...]], list[float]]:
     return {(p["arm"], tuple(p["priorities"])): p["means"] for p in points}
 
 
-def evenness(data: str, s: Summary) -> str:
+def evenness(s: Summary) -> str:
     """Return the row of how equal the loss scales end, and from which epoch on they are."""
     cells = []
     for held in s["sections"]["trends"]["methods"]:
         epochs = held["equal_from_epoch"]
         since = "never" if None in epochs else f"from epoch {max(epochs)} on"
-        ratio = float(np.median(held["largest_over_smallest_loss_scale"]))
-        cells.append(f"{held['method']} {ratio:.3g} ({since})")
-    return f"| {data} | {' | '.join(cells)} |"
+        cells.append(f"{held['method']} {_end_ratio(held):.3g} ({since})")
+    return row(", ".join(s["common"]["tasks"]), *cells)
 
 
-def smallest(data: str, s: Summary) -> str:
-    """Return the row of what LSB and equal weights give each task, that of the smallest loss."""
-    lsb, equal = (
-        next(p["means"] for p in s["points"] if p["arm"] == arm) for arm in ("lsb", "equal")
-    )
-    cells = [
-        f"{a['task']} {a['metric']['name']} {ours:.3g} and {theirs:.3g}"
-        for a, ours, theirs in zip(s["axes"], lsb, equal, strict=True)
+def _end_ratio(held: Mapping[str, Any]) -> float:
+    """Return the largest over the smallest loss scale in the last epoch, median over seeds."""
+    return float(np.median(held["largest_over_smallest_loss_scale"]))
+
+
+def end_ratio(arm: str, s: Summary) -> str:
+    """Return how unequal the two losses of a sweep end under a method at equal priorities."""
+    (held,) = (m for m in s["sections"]["trends"]["methods"] if m["method"] == arm)
+    return f"the raw edge loss ends at 1/{_end_ratio(held):.0f} of the segmentation loss"
+
+
+def each_task(arms: Sequence[str], s: Summary) -> list[str]:
+    """Return for each task what methods give, and the image-independent baseline."""
+    means = {p["arm"]: p["means"] for p in s["points"]}
+    number = len(s["axes"])
+    return [
+        row(
+            str(number),
+            f"{a['task']} {a['metric']['name']} ({a['metric']['direction']})",
+            *(f"{means[arm][k]:.3g}" for arm in arms),
+            f"{s['prior'][a['column']]:.3g}",
+        )
+        for k, a in enumerate(s["axes"])
     ]
-    return f"- {data}, lsb and equal: {'; '.join(cells)}."
 
 
-def settled(data: str, s: Summary) -> str:
-    """Return how many seeds would settle the primary comparison."""
-    (held,) = (c for c in s["sections"]["seeds"]["comparisons"] if c["is_primary"])
-    arm_b = held["arm_b"]
-    base = s["hypervolumes"][arm_b]
-    with_planned = zip(s["sections"]["seeds"]["planned_seeds"], held["smallest"], strict=True)
-    smallest = ", ".join(f"{n} seeds {value / base:.1%}" for n, value in with_planned if value)
-    needed = held["num_needed"]
-    seen = f"{held['mean'] / base:+.1%} of {arm_b}'s hypervolume"
-    return (
-        f"- {data}: the mean difference of single seeds, {seen}, "
-        + (f"would take {needed} seeds" if needed else "no number of seeds looked at would settle")
-        + f"; smallest that so many would find in {s['sections']['seeds']['power']:.0%} of "
-        f"repetitions: {smallest}."
-    )
+def task_row(place: int, s: Summary) -> str:
+    """Return one row of `each_task`."""
+    return each_task(("lsb", "equal"), s)[place]
 
 
-def ranks(data: str, s: Summary) -> str:
-    """Return each method's average rank at equal priorities, best first, and its Delta_m."""
-    rows = sorted(s["sections"]["method_ranks"]["summary"], key=lambda row: row["rank_avg"])
-    cells = [
-        f"{row['method']} {row['rank_avg']:.1f} ({_signed(row['delta_m_percent_tasks_first'])} %)"
-        for row in rows
-    ]
-    number = sum(row["num_trials"] for row in rows)
-    return f"- {data}, {number} trials: {', '.join(cells)}."
+def rank_row(method: str, *tables: Summary) -> str:
+    """Return a method's average ranks at equal priorities and its Delta_m, by architecture."""
+    cells = []
+    for s in tables:
+        (held,) = (
+            r for r in s["sections"]["method_ranks"]["summary"] if r["method"] == method
+        )
+        cells.append(f"{held['rank_avg']:.1f} ({held['delta_m_percent_tasks_first']:+.1f} %)")
+    return row(method, *cells)
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+def rank_head(*tables: Summary) -> str:
+    """Return the first row of the table of ranks: architectures, seeds and trials."""
+    cells = []
+    for s in tables:
+        held = s["sections"]["method_ranks"]["summary"]
+        trials = sum(r["num_trials"] for r in held)
+        seeds = trials // len(held)
+        cells.append(f"{s['common']['network.architecture']}: {seeds} seeds, {trials} trials")
+    return row("*seeds and trials*", *cells)
 
 
-def told_apart(data: str, s: Summary) -> str:
-    """Return whether methods differ in single metrics, and where LSB does."""
+def told_apart(s: Summary) -> str:
+    """Return whether methods differ in single metrics, and whether pairs could be told apart."""
     held = s["sections"]["method_ranks"]
-    better: dict[str, list[str]] = {}
-    worse: dict[str, list[str]] = {}
-    for test in held["significant"]:
-        if "lsb" in (test["method_a"], test["method_b"]):
-            is_first = test["method_a"] == "lsb"
-            other = test["method_b" if is_first else "method_a"]
-            is_better = is_first == (test["probability_a_better"] > 0.5)
-            (better if is_better else worse).setdefault(other, []).append(test["column"])
     differing = [b for b in held["blocks"] if b["p"] < SIGNIFICANCE]
     largest = max(b["p"] for b in held["blocks"])
+    could = held["min_attainable_p"] * held["num_tests"] < SIGNIFICANCE
+    pairs = (
+        f"{len(held['significant'])} are significant after Holm"
+        if could
+        else "none could be significant after Holm, whatever came out"
+    )
     return (
-        f"- {data}: some methods differ in {len(differing)} of {len(held['blocks'])} metrics "
-        f"(Friedman over whole seeds, p up to {largest:.1g}). Of two methods in one metric, Holm "
-        f"over {held['num_tests']} tests whose p is {held['min_attainable_p']:.2g} at least: LSB "
-        f"better than {_named(better)}, worse than {_named(worse)}."
+        f"- {s['common']['network.architecture']}: methods differ in {len(differing)} of "
+        f"{len(held['blocks'])} metrics (Friedman over whole seeds, p up to {largest:.1g}). Of "
+        f"{held['num_tests']} tests of two methods in one metric {pairs}."
     )
 
 
-def _named(found: Mapping[str, Sequence[str]]) -> str:
-    cells = [f"{method} ({', '.join(columns)})" for method, columns in found.items()]
-    return "; ".join(cells) or "none"
+def forks(data: str, method: str, held: Summary) -> str:
+    """Return the row of a method's forked front beside its full one."""
+    (one,) = (one for one in held["ways"] if one["method"] == method)
+    n = one["num_priorities"]
+    share = (1 - one["cost"]) * n / (n - 1)  # cost = (share + (1 - share) * n) / n
+    low, high = one["seed_range"]
+    return row(
+        f"{share:.2g}",
+        f"{data}; {n} x {one['num_seeds']}",
+        method,
+        f"{one['cost']:.2f}",
+        f"{one['ratio']:.3f}",
+        f"{one['seed_ratio']:.3f} ({low:.2f} to {high:.2f})",
+        " and ".join(f"{shift:.1f}" for shift in one["largest_shift"]),
+    )
 
 
-def forks(share: str, held: Summary) -> str:
-    """Return the row of a forked front beside the full one, for each method."""
-    cells = [
-        f"{one['method']} {one['ratio']:.3f} (seeds {one['seed_range'][0]:.2f} to "
-        f"{one['seed_range'][1]:.2f})"
-        for one in held
-    ]
-    return f"| {share} | {held[0]['cost']:.2f} | {' | '.join(cells)} |"
-
-
-def mixed(s: Summary) -> str:
-    """Return what networks between neighbouring forks add, for each method."""
-    parts = []
-    for held in s["sections"]["dial"]["dials"]:
-        off = " and ".join(f"{mean:+.3f} (the least {least:+.3f})" for mean, least in _off(held))
-        ratio = held["hypervolume"] / held["hypervolume_forks"]
-        parts.append(
-            f"{held['arm']}: {len(held['points'])} networks between {held['num_forks']} forks lie "
-            f"{off} off the line between them, hypervolume x {ratio:.3f}"
-        )
-    return f"- {'; '.join(parts)} ({_axes(s)}, {len(s['points'][0]['seeds'])} seeds)."
-
-
-def _off(held: Mapping[str, Any]) -> list[tuple[float, float]]:
-    return list(zip(held["mean_gains"], held["least_gains"], strict=True))
+def mixed(arm: str, s: Summary) -> str:
+    """Return the row of what networks half-way between neighbouring forks give."""
+    (held,) = (d for d in s["sections"]["dial"]["dials"] if d["arm"] == arm)
+    share = s["common"]["forked_after"] / s["common"]["epochs"]
+    off = " and ".join(
+        f"{mean:+.3f} ({least:+.3f})"
+        for mean, least in zip(held["mean_gains"], held["least_gains"], strict=True)
+    )
+    return row(
+        f"{setting(s)}; forked after {share:.2g}, {len(held['seeds'])} seeds",
+        arm,
+        f"{held['num_forks']} and {len(held['points'])}",
+        off,
+        f"{held['hypervolume'] / held['hypervolume_forks']:.3f}",
+    )
 
 
 PLANNED = (
-    "one_point", "depth_normal", "normal_segmentation", "photographs", "camvid", "column",
+    "one_point", "depth_normal", "normal_segmentation", "photographs", "camvid", "column", "rgbd",
 )  # fmt: skip
-CLAIMS: tuple[Claim, ...] = (
-    Claim(("one_point",), partial(front, "Scenes, depth and segmentation")),
-    Claim(("depth_normal",), partial(front, "Scenes, depth and normals")),
-    Claim(("normal_segmentation",), partial(front, "Scenes, normals and segmentation")),
-    Claim(("photographs",), partial(front, "CamVid, segmentation and edges")),
-    Claim(("camvid",), partial(front, "CamVid at 32x48, with keypoints as third task")),
-    Claim(("column",), partial(front, "Scenes, depth and segmentation, multi-column")),
-    Claim(("three_points",), partial(front, "as row 1, rates tuned at three priorities")),
-    Claim(("rate_004",), partial(front, "as row 1")),
-    Claim(("rate_008",), partial(front, "as row 1")),
-    Claim(("unit_tenth",), partial(front, "as row 1, depth loss x 0.1")),
-    Claim(("unit_ten",), partial(front, "as row 1, depth loss x 10")),
-    Claim(PLANNED, together),
-    Claim(("one_point",), partial(all_pairs, "Row 1")),
-    Claim(("photographs",), partial(all_pairs, "Row 4")),
-    Claim(("one_point",), partial(settled, "Row 1")),
-    Claim(("depth_normal",), partial(settled, "Row 2")),
-    Claim(("normal_segmentation",), partial(settled, "Row 3")),
-    Claim(("photographs",), partial(settled, "Row 4")),
-    Claim(("column",), partial(settled, "Row 6")),
-    Claim(("three_points",), partial(settled, "Row 7")),
-    Claim(("three_points",), partial(control, "Row 7: depth, segmentation")),
-    Claim(("rate_004",), partial(control, "Row 8: depth, segmentation")),
-    Claim(("depth_normal",), partial(control, "Row 2: depth, normals")),
-    Claim(("normal_segmentation",), partial(control, "Row 3: normals, segmentation")),
-    Claim(("photographs",), partial(control, "Row 4: segmentation, edges")),
-    Claim(("column",), partial(control, "Row 6: depth, segmentation")),
-    Claim(("three_points",), reach),
-    Claim(("rate_004", "unit_tenth", "unit_ten"), units),
-    Claim(("scaled_one", "scaled_tenth", "scaled_ten"), units),
-    Claim(("trends_three",), partial(evenness, "depth, normal, segmentation")),
-    Claim(("trends_four",), partial(evenness, "and edge2d, keypoint2d, without segmentation")),
-    Claim(("trends_eight",), partial(evenness, "all eight but segmentation")),
-    Claim(("trends_four",), partial(smallest, "Four tasks")),
-    Claim(("trends_eight",), partial(smallest, "Eight tasks")),
-    Claim(("increase_rates",), increase_rates),
-    Claim(("table_columns",), partial(ranks, "Multi-column, 8 seeds")),
-    Claim(("table_decoders",), partial(ranks, "Multi-decoder, 3 seeds")),
-    Claim(("table_sharing",), partial(ranks, "Full sharing, 3 seeds")),
-    Claim(("table_columns",), partial(told_apart, "Multi-column")),
-    Claim(("fork_half",), partial(forks, "a half (48x64, 5 priorities x 5 seeds)")),
-    Claim(("fork_half_small",), partial(forks, "a half (row 1, 7 x 8)")),
-    Claim(("fork_half_more",), partial(forks, "a half (row 1, two more methods)")),
-    Claim(("fork_quarter",), partial(forks, "a quarter (row 1, 7 x 8)")),
-    Claim(("fork_late",), partial(forks, "three quarters (row 1, 7 x 8)")),
-    Claim(("mixed",), mixed),
+ADDED = (
+    "three_points", "rate_004", "rate_008", "unit_tenth", "unit_ten",
+    "four_depth_normal", "four_normal_segmentation",
+)  # fmt: skip
+SCALED = ("one_point", "four_depth_normal", "four_normal_segmentation", "photographs", "rgbd")
+TABLES = ("table_columns", "table_decoders", "table_sharing")
+RANKED = (
+    "torchjd:CAGrad", "gls", "lsb", "torchjd:UPGrad", "imtl_l", "scaled_fixed", "uncertainty",
+    "equal", "dwa", "torchjd:MGDA", "gradnorm", "stch", "rlw",
+)  # fmt: skip
+
+BLOCKS = (
+    Block(
+        "| row | data: tasks; learning rates | priorities x seeds | lsb | fixed | difference "
+        "| from the baseline | p | winner | clearly above the baseline, lsb and fixed |",
+        tuple(
+            Claim((name,), partial(front, number))
+            for number, name in enumerate((*PLANNED, *ADDED), 1)
+        ),
+    ),
+    Block("", (
+        Claim(PLANNED, together),
+        Claim(("one_point",), partial(all_pairs, "Row 1")),
+        Claim(("four_depth_normal",), partial(all_pairs, "Row 13")),
+        Claim(("four_normal_segmentation",), partial(all_pairs, "Row 14")),
+        Claim(("photographs",), partial(all_pairs, "Row 4")),
+        Claim(("rgbd",), partial(all_pairs, "Row 7")),
+    )),
+    Block("", (
+        Claim(("four_depth_normal",), partial(attained, "Row 13")),
+        Claim(("four_normal_segmentation",), partial(attained, "Row 14")),
+        Claim(("photographs_five",), partial(attained, "Row 4 again")),
+    )),
+    Block("", (
+        Claim(("four_depth_normal",), partial(untuned, "Row 13")),
+        Claim(("four_normal_segmentation",), partial(untuned, "Row 14")),
+        Claim(("photographs_five",), partial(untuned, "Row 4 again")),
+    )),
+    Block(
+        "| row | significant with the first | mean difference of single seeds | seeds needed "
+        "| 8 seeds find | 20 seeds find |",
+        tuple(
+            Claim((name,), partial(settled, str(number)))
+            for number, name in enumerate((*PLANNED, *ADDED), 1)
+            if name not in ("unit_tenth", "unit_ten")
+        ),
+    ),
+    Block("| row | tasks | each task's metric with its priority |", (
+        Claim(("three_points",), partial(control, "8")),
+        Claim(("rate_004",), partial(control, "9")),
+        Claim(("depth_normal",), partial(control, "2")),
+        Claim(("normal_segmentation",), partial(control, "3")),
+        Claim(("photographs",), partial(control, "4")),
+        Claim(("column",), partial(control, "6")),
+    )),
+    Block("", (
+        Claim(("three_points",), partial(reach, "Row 8")),
+        Claim(("rate_004", "unit_tenth", "unit_ten"), units),
+        Claim(("scaled_one", "scaled_tenth", "scaled_ten"), units),
+    )),
+    Block("| tasks | largest over smallest loss scale (since when within a factor of two) | | | | |", (
+        Claim(("trends_three",), evenness),
+        Claim(("trends_four",), evenness),
+        Claim(("trends_eight",), evenness),
+    )),
+    Block("| tasks | metric | lsb | equal | baseline |", (
+        *(Claim(("trends_four",), partial(task_row, k)) for k in range(4)),
+        *(Claim(("trends_eight",), partial(task_row, k)) for k in range(8)),
+    )),
+    Block("", (Claim(("increase_rates",), increase_rates),)),
+    Block("| method | average rank, lower is better (Delta_m) | | |", (
+        Claim(TABLES, rank_head),
+        *(Claim(TABLES, partial(rank_row, method)) for method in RANKED),
+    )),
+    Block("", (Claim(("table_columns",), told_apart),)),
+    Block(
+        "| fork after | data; priorities x seeds | method | epochs | hypervolume of the means "
+        "| of single seeds | largest shift of a point, sd |",
+        (
+            Claim(("fork_half",), partial(forks, "Scenes 48x64: depth, segmentation", "lsb")),
+            Claim(("fork_half",), partial(forks, "Scenes 48x64: depth, segmentation", "fixed")),
+            *(
+                Claim((name,), partial(forks, "row 1", method))
+                for name, methods in (
+                    ("fork_half_small", ("lsb", "fixed")),
+                    ("fork_half_more", ("scaled_fixed", "stch")),
+                    ("fork_quarter", ("lsb", "fixed")),
+                    ("fork_late", ("lsb", "fixed")),
+                )
+                for method in methods
+            ),
+            *(
+                Claim((name,), partial(forks, data, method))
+                for name, data in (
+                    ("fork_photographs", "row 4"),
+                    ("fork_three", "Scenes 32x48: depth, normal, segmentation"),
+                )
+                for method in ("lsb", "fixed")
+            ),
+        ),
+    ),
+    Block("| data; fork | method | forks and mixed | off the line: mean (worst) | hypervolume x |", tuple(
+        Claim((name,), partial(mixed, method))
+        for name in ("mixed", "mixed_photographs", "mixed_three", "mixed_early", "mixed_column")
+        for method in ("lsb", "fixed")
+    )),
+    Block("", (
+        Claim(("four_depth_normal",), partial(in_between, "Row 13")),
+        Claim(("four_normal_segmentation",), partial(in_between, "Row 14")),
+    )),
+    Block("", (
+        Claim(("refined_depth_normal",), partial(refined, "Row 13")),
+        Claim(("refined_normal_segmentation",), partial(refined, "Row 14")),
+    )),
+)  # fmt: skip
+"""All tables and lists of findings.md, in its order."""
+SENTENCES = (
+    Claim(PLANNED, headline),
+    Claim(SCALED, scaled),
+    Claim(("photographs",), partial(end_ratio, "fixed")),
 )
-README = Claim(PLANNED[:4], in_readme)
+"""What the text of findings.md says."""
+README = (Claim(PLANNED, headline), Claim(SCALED, scaled))
+"""What README says."""

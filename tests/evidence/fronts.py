@@ -137,7 +137,8 @@ def main() -> None:
     given = parser.parse_args()
     reference, axes, found = side_by_side(given.stores)
     if given.json:
-        print(json.dumps([asdict(held) for held in found]))
+        sweep = " and ".join(store.replace("/sweeps/", "/") for store in given.stores)
+        print(json.dumps({"sweep": sweep, "ways": [asdict(held) for held in found]}, indent=1))
         return
     print(reference.rule, dict(zip([axis.column for axis in axes], reference.point, strict=True)))
     for held in found:

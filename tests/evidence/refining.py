@@ -7,6 +7,7 @@ and range over draws of some of the seeds, for each method.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -88,10 +89,21 @@ def main() -> None:
     parser.add_argument("--add", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    for (arm, rule), held in shares(given.place, given.add, given.seeds, given.draws).items():
-        low, high = np.min(held), np.max(held)
-        print(f"{arm:<13} {rule:<8} {np.median(held):.3f} ({low:.3f} to {high:.3f})")
+    found = shares(given.place, given.add, given.seeds, given.draws)
+    rows = [
+        {"method": arm, "rule": rule, "median": float(np.median(held)), "range": (min(held), max(held))}
+        for (arm, rule), held in found.items()
+    ]
+    if given.json:
+        sweep = given.place.replace("/sweeps/", "/")
+        counts = {"added": given.add, "seeds": given.seeds, "draws": given.draws}
+        print(json.dumps({"sweep": sweep, **counts, "shares": rows}, indent=1))
+        return
+    for row in rows:
+        low, high = row["range"]
+        print(f"{row['method']:<13} {row['rule']:<8} {row['median']:.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

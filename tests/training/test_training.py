@@ -60,6 +60,7 @@ def test_run_leaves_what_the_store_promises(trained, runtime):
     assert manifest["num_parameters"] == sum(held.numel() for held in parameters)
     assert manifest["forward_flops"] > manifest["num_parameters"]
     assert manifest["peak_device_bytes"] is None
+    assert manifest["hardware"]["cpu_instructions"] == torch.backends.cpu.get_cpu_capability()
     assert set(manifest["per_pixel_prior"]["test"]["depth"]) == set(TASK_METRICS["depth"])
     assert all(held == DECLARED_TASKS[task] for task, held in result.declared.items())
     for path in store.root.rglob("*.*"):

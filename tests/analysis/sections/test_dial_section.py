@@ -90,7 +90,7 @@ def test_section_says_what_mixed_networks_add(store):
     assert (
         f"hypervolume {lsb.hypervolume_forks:.4g} of 3 forks, {lsb.hypervolume:.4g} with 2" in said
     )
-    assert "segmentation miou 2.00 points better (the least +2.0)" in said
+    assert "segmentation miou 2.00 points better (at worst +2.0)" in said
     (table,) = section.tables
     assert set(table.raw["method"]) == {"lsb, mixed", "fixed, mixed"}
     without = findings_of(store)
