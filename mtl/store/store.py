@@ -146,7 +146,8 @@ class Store:
         if not is_store and not create:
             raise StoreError(
                 f"Expected a run store, got {place}, which holds no store.json. "
-                f"Give {self._store_above() or 'the folder that a sweep wrote'}."
+                f"Give {self._store_above() or 'the folder that a sweep wrote'}; a new sweep takes "
+                "a new or an empty folder."
             )
         if not is_store and self.names(""):
             raise StoreError(

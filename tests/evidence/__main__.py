@@ -6,9 +6,9 @@
                                                STORE/sweeps/SWEEP/report/summary.json
 
 Lists and tables of findings.md are checked whole and in order, and the sentences named in
-claims.py; the rest of the text is not. A report's `summary.json` has all its numbers; how each sweep
-was made stands in docs/EXPERIMENTS.md. What the lines need of it is kept, with the sweep's name, in
-tests/evidence/summaries/NAME.json.
+claims.py; the rest of the text is not. A report's `summary.json` has all its numbers; how each
+sweep was made stands in docs/EXPERIMENTS.md. What the lines need of it is kept, with the sweep's
+name, in tests/evidence/summaries/NAME.json.
 """
 
 import argparse
@@ -100,7 +100,8 @@ def made_lines(summaries: Mapping[str, Any]) -> dict[str, Claim | None]:
     made: dict[str, Claim | None] = {}
     for block in BLOCKS:
         lines = {line_of(claim, summaries): claim for claim in block.claims}
-        assert not made.keys() & lines.keys() and len(lines) == len(block.claims)
+        assert len(lines) == len(block.claims), "a line stands once"
+        assert not made.keys() & lines.keys(), "a line stands once"
         made |= {block.head: None} if block.head else {}
         made |= lines
     return made
@@ -131,8 +132,10 @@ def checked(summaries: Mapping[str, Any]) -> tuple[list[str], bool]:
             sentence = line_of(claim, summaries)
             is_said = sentence in text
             is_good = is_good and is_said
-            report += [f"{'said' if is_said else 'NOT SAID'} by {page.name}  "
-                       f"{_sources(claim, summaries)}", f"    {sentence}"]
+            report += [
+                f"{'said' if is_said else 'NOT SAID'} by {page.name}  {_sources(claim, summaries)}",
+                f"    {sentence}",
+            ]
     return report, is_good
 
 

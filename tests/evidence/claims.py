@@ -104,13 +104,12 @@ def _from_baseline(s: Summary, arm: str) -> float:
 
 
 def _above_baseline(s: Summary, arm: str) -> str:
-    """Return how many points beat the baseline on every axis by a standard error, and of how many."""
+    """Return how many points beat the baseline on each axis by a standard error, of how many."""
     signs = np.array([1 if a["metric"]["direction"] == "max" else -1 for a in s["axes"]])
     baseline = signs * [s["prior"][a["column"]] for a in s["axes"]]
     points = [p for p in s["points"] if p["arm"] == arm]
     above = [
-        (signs * p["means"] - np.divide(p["sds"], np.sqrt(p["n"])) > baseline).all()
-        for p in points
+        (signs * p["means"] - np.divide(p["sds"], np.sqrt(p["n"])) > baseline).all() for p in points
     ]
     return f"{sum(map(bool, above))} of {len(points)}"
 
@@ -372,9 +371,7 @@ def rank_row(method: str, *tables: Summary) -> str:
     """Return a method's average ranks at equal priorities and its Delta_m, by architecture."""
     cells = []
     for s in tables:
-        (held,) = (
-            r for r in s["sections"]["method_ranks"]["summary"] if r["method"] == method
-        )
+        (held,) = (r for r in s["sections"]["method_ranks"]["summary"] if r["method"] == method)
         cells.append(f"{held['rank_avg']:.1f} ({held['delta_m_percent_tasks_first']:+.1f} %)")
     return row(method, *cells)
 
@@ -505,11 +502,10 @@ BLOCKS = (
         Claim(("rate_004", "unit_tenth", "unit_ten"), units),
         Claim(("scaled_one", "scaled_tenth", "scaled_ten"), units),
     )),
-    Block("| tasks | largest over smallest loss scale (since when within a factor of two) | | | | |", (
-        Claim(("trends_three",), evenness),
-        Claim(("trends_four",), evenness),
-        Claim(("trends_eight",), evenness),
-    )),
+    Block(
+        "| tasks | largest over smallest loss scale (since when within a factor of two) | | | | |",
+        tuple(Claim((f"trends_{number}",), evenness) for number in ("three", "four", "eight")),
+    ),
     Block("| tasks | metric | lsb | equal | baseline |", (
         *(Claim(("trends_four",), partial(task_row, k)) for k in range(4)),
         *(Claim(("trends_eight",), partial(task_row, k)) for k in range(8)),
@@ -546,11 +542,14 @@ BLOCKS = (
             ),
         ),
     ),
-    Block("| data; fork | method | forks and mixed | off the line: mean (worst) | hypervolume x |", tuple(
-        Claim((name,), partial(mixed, method))
-        for name in ("mixed", "mixed_photographs", "mixed_three", "mixed_early", "mixed_column")
-        for method in ("lsb", "fixed")
-    )),
+    Block(
+        "| data; fork | method | forks and mixed | off the line: mean (worst) | hypervolume x |",
+        tuple(
+            Claim((name,), partial(mixed, method))
+            for name in ("mixed", "mixed_photographs", "mixed_three", "mixed_early", "mixed_column")
+            for method in ("lsb", "fixed")
+        ),
+    ),
     Block("", (
         Claim(("four_depth_normal",), partial(in_between, "Row 13")),
         Claim(("four_normal_segmentation",), partial(in_between, "Row 14")),

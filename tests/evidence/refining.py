@@ -93,7 +93,12 @@ def main() -> None:
     given = parser.parse_args()
     found = shares(given.place, given.add, given.seeds, given.draws)
     rows = [
-        {"method": arm, "rule": rule, "median": float(np.median(held)), "range": (min(held), max(held))}
+        {
+            "method": arm,
+            "rule": rule,
+            "median": float(np.median(held)),
+            "range": (min(held), max(held)),
+        }
         for (arm, rule), held in found.items()
     ]
     if given.json:
