@@ -70,14 +70,13 @@ def front(number: int, s: Summary) -> str:
     a, b = first["hypervolumes"]
     arms = (first["arm_a"], first["arm_b"])
     baseline = [_from_baseline(s, arm) for arm in arms]
+    from_baseline = f"{baseline[0] / baseline[1] - 1:+.1%}" if all(baseline) else "-"
     return row(
         str(number),
         f"{setting(s)}; {_rates(s)}",
         f"{first['num_priorities']} x {first['test']['num_seeds']}",
-        f"{a:.3g}",
-        f"{b:.3g}",
-        f"{(a - b) / b:+.1%}",
-        f"{baseline[0] / baseline[1] - 1:+.1%}" if all(baseline) else "-",
+        f"{a:.3g} and {b:.3g}",
+        f"{(a - b) / b:+.1%} ({from_baseline})",
         f"{first['test']['p']:.3f}",
         _led(first) if _holds(first) else "none",
         " and ".join(_above_baseline(s, arm) for arm in arms),
@@ -465,8 +464,8 @@ RANKED = (
 
 BLOCKS = (
     Block(
-        "| row | data: tasks; learning rates | priorities x seeds | lsb | fixed | difference "
-        "| from the baseline | p | winner | clearly above the baseline, lsb and fixed |",
+        "| row | data: tasks; learning rates | priorities x seeds | lsb and fixed "
+        "| difference (from the baseline) | p | winner | above the baseline |",
         tuple(
             Claim((name,), partial(front, number))
             for number, name in enumerate((*PLANNED, *ADDED), 1)

@@ -25,7 +25,7 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "a figure of a table": lambda text: text.replace("| none |", "| lsb |", 1),
     "two rows change places": lambda text: swapped(text, *rows(text)[:2]),
     "a row stands twice": lambda text: text.replace(rows(text)[0], 2 * f"{rows(text)[0]}\n"),
-    "the head of a table": lambda text: text.replace("| lsb | fixed |", "| fixed | lsb |"),
+    "the head of a table": lambda text: text.replace("| lsb and fixed |", "| fixed and lsb |"),
     "another bullet": lambda text: text + "\n* LSB wins everywhere.\n",
     "an indented bullet": lambda text: text + "\n  - LSB wins everywhere.\n",
     "a numbered line": lambda text: text + "\n1. LSB wins everywhere.\n",
