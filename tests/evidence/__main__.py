@@ -29,8 +29,8 @@ FINDINGS = ROOT / "docs" / "findings.md"
 README_PAGE = ROOT / "README.md"
 SUMMARIES = Path(__file__).with_name("summaries")
 KEPT = ("verdict", "axes", "points", "hypervolumes", "comparisons", "prior", "notes")
-LIST_OR_TABLE = re.compile(r"\s*([-*+] |\d+[.)] |\|)")
-"""How the lines begin that must be claims or heads of tables."""
+LIST_OR_TABLE = re.compile(r"\s+\S|[-*+] |\d+[.)] |\||<")
+"""How the lines begin that must be claims or heads of tables; no other line may be indented."""
 RULE = re.compile(r"[|:\- ]+")
 """Under the head of a table."""
 

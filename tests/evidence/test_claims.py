@@ -30,6 +30,10 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "an indented bullet": lambda text: text + "\n  - LSB wins everywhere.\n",
     "a numbered line": lambda text: text + "\n1. LSB wins everywhere.\n",
     "another table": lambda text: text + "\n|LSB wins|\n|---|\n|everywhere|\n",
+    "a bullet goes on": lambda text: text.replace(
+        "\n- Row 4:", "\n  All of it is significant.\n- Row 4:"
+    ),
+    "a table of HTML": lambda text: text + "\n<table><tr><td>LSB wins</td></tr></table>\n",
     "the headline": lambda text: text.replace("are for LSB", "are for fixed weights"),
 }
 
@@ -47,7 +51,9 @@ def test_a_change_of_the_page_is_found(
 
 def test_a_change_of_readme_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "README.md"
-    page.write_text(evidence.README_PAGE.read_text().replace("planned comparisons", "comparisons"))
+    page.write_text(
+        evidence.README_PAGE.read_text().replace("favour it", "favour them", 1)
+    )
     monkeypatch.setattr(evidence, "README_PAGE", page)
     assert evidence.main([]) == 1
 
