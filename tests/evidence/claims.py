@@ -465,9 +465,9 @@ PLANNED = (
 )  # fmt: skip
 ADDED = (
     "three_points", "rate_004", "rate_008", "unit_tenth", "unit_ten",
-    "four_normal_segmentation",
+    "four_normal_segmentation", "four_depth_normal",
 )  # fmt: skip
-SCALED = ("one_point", "four_normal_segmentation", "photographs", "rgbd")
+SCALED = ("one_point", "four_normal_segmentation", "four_depth_normal", "photographs", "rgbd")
 TABLES = ("table_columns", "table_decoders", "table_sharing")
 RANKED = (
     "torchjd:CAGrad", "gls", "lsb", "torchjd:UPGrad", "imtl_l", "scaled_fixed", "uncertainty",
@@ -489,14 +489,17 @@ BLOCKS = (
         Claim(("photographs",), partial(all_pairs, "Row 4")),
         Claim(("rgbd",), partial(all_pairs, "Row 7")),
         Claim(("four_normal_segmentation",), partial(all_pairs, "Row 13")),
+        Claim(("four_depth_normal",), partial(all_pairs, "Row 14")),
     )),
     Block("", (
         Claim(("photographs_five",), partial(attained, "Row 4 again")),
         Claim(("four_normal_segmentation",), partial(attained, "Row 13")),
+        Claim(("four_depth_normal",), partial(attained, "Row 14")),
     )),
     Block("", (
         Claim(("photographs_five",), partial(untuned, "Row 4 again")),
         Claim(("four_normal_segmentation",), partial(untuned, "Row 13")),
+        Claim(("four_depth_normal",), partial(untuned, "Row 14")),
     )),
     Block(
         "| row | significant with the first | mean difference of single seeds | seeds needed "
@@ -570,9 +573,11 @@ BLOCKS = (
     ),
     Block("", (
         Claim(("four_normal_segmentation",), partial(in_between, "Row 13")),
+        Claim(("four_depth_normal",), partial(in_between, "Row 14")),
     )),
     Block("", (
         Claim(("refined_normal_segmentation",), partial(refined, "Row 13")),
+        Claim(("refined_depth_normal",), partial(refined, "Row 14")),
     )),
 )  # fmt: skip
 """All tables and lists of findings.md, in its order."""

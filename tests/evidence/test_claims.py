@@ -51,9 +51,7 @@ def test_a_change_of_the_page_is_found(
 
 def test_a_change_of_readme_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "README.md"
-    page.write_text(
-        evidence.README_PAGE.read_text().replace("favour it", "favour them", 1)
-    )
+    page.write_text(evidence.README_PAGE.read_text().replace("favour it", "favour them", 1))
     monkeypatch.setattr(evidence, "README_PAGE", page)
     assert evidence.main([]) == 1
 
