@@ -43,8 +43,9 @@ def _without(held: Mapping[str, Any], name: str, drawn: str) -> dict[str, Any]:
 
 def _ranks(held: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a section on ranks with its significant tests alone; None without tests."""
-    tests = held["tests"]
-    return tests and {
+    if not (tests := held["tests"]):
+        return None
+    return {
         "summary": held["summary"],
         "blocks": held["blocks"],
         "significant": [test for test in tests if test["p_adjusted"] < SIGNIFICANCE],
@@ -69,16 +70,16 @@ KEPT_SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 def excerpt(summary: Mapping[str, Any], sweep: str) -> dict[str, Any]:
     """Return what the lines need of a sweep's summary, and how many device hours its runs took."""
     kept = {name: summary[name] for name in KEPT if name in summary}
-    sections = summary.get("sections", {})
+    sections = {
+        name: kept_of(held)
+        for name, kept_of in KEPT_SECTIONS.items()
+        if (held := summary.get("sections", {}).get(name))
+    }
     seconds = [run["device_seconds"] for run in summary["runs"] if run.get("device_seconds")]
     return {
         "sweep": sweep,
         **kept,
-        "sections": {
-            name: kept_of(sections[name])
-            for name, kept_of in KEPT_SECTIONS.items()
-            if sections.get(name)
-        },
+        "sections": {name: held for name, held in sections.items() if held},
         "common": summary["provenance"]["common"],
         "recorded": summary["provenance"]["recorded"],
         "device_hours": round(sum(seconds) / 3600, 2),

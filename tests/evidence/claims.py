@@ -8,6 +8,7 @@ from typing import Any
 import moocore
 import numpy as np
 
+from analysis.compute.seeds import MAX_SEEDS
 from analysis.compute.significance import SIGNIFICANCE, holm
 
 Summary = Mapping[str, Any]
@@ -127,29 +128,36 @@ def _rates(s: Summary) -> str:
     return note.partition(": ")[2].rstrip(".").replace(";", ",")
 
 
-def headline(*planned: Summary) -> str:
-    """Return how many planned comparisons each method wins, before and after correction."""
+def _winners(planned: Sequence[Summary]) -> tuple[list[str], list[tuple[int, str, float]]]:
+    """Return who wins planned comparisons, and which of them Holm leaves: row, winner and p."""
     firsts = [primary(s) for s in planned]
     adjusted = holm([c["test"]["p"] for c in firsts])
-    before = [_led(c) for c in firsts if _holds(c)]
-    after = [_led(c) for c, p in zip(firsts, adjusted, strict=True) if p < SIGNIFICANCE]
-    left = f"{after.count('lsb')} and {after.count('fixed')} are" if after else "none is"
+    left = [
+        (number, _led(c), p)
+        for number, (c, p) in enumerate(zip(firsts, adjusted, strict=True), 1)
+        if p < SIGNIFICANCE
+    ]
+    return [_led(c) for c in firsts if _holds(c)], left
+
+
+def headline(*planned: Summary) -> str:
+    """Return how many planned comparisons each method wins, before and after correction."""
+    won, left = _winners(planned)
+    after = [method for _, method, _ in left]
+    words = f"{after.count('lsb')} and {after.count('fixed')} are" if after else "none is"
     return (
-        f"Of {len(firsts)} planned comparisons with fixed weights of the raw losses "
-        f"{before.count('lsb')} are for LSB and {before.count('fixed')} for fixed weights; after "
-        f"correction for their number {left} left"
+        f"Of {len(planned)} planned comparisons with fixed weights of the raw losses "
+        f"{won.count('lsb')} are for LSB and {won.count('fixed')} for fixed weights; after "
+        f"correction for their number {words} left"
     )
 
 
 def in_readme(*planned: Summary) -> str:
     """Return the same in fewer words."""
-    firsts = [primary(s) for s in planned]
-    adjusted = holm([c["test"]["p"] for c in firsts])
-    before = [_led(c) for c in firsts if _holds(c)]
-    after = sum(p < SIGNIFICANCE for p in adjusted)
+    won, left = _winners(planned)
     return (
-        f"of {len(firsts)} planned comparisons {before.count('lsb')} favour it and "
-        f"{before.count('fixed')} fixed weights, {after or 'none'} after correction"
+        f"of {len(planned)} planned comparisons {won.count('lsb')} favour it and "
+        f"{won.count('fixed')} fixed weights, {len(left) or 'none'} after correction"
     )
 
 
@@ -173,16 +181,11 @@ def _pair(s: Summary, a: str, b: str) -> Mapping[str, Any]:
 
 def together(*planned: Summary) -> str:
     """Return which of the planned comparisons are significant with Holm over them."""
-    firsts = [primary(s) for s in planned]
-    adjusted = holm([c["test"]["p"] for c in firsts])
-    held = [
-        f"{_led(c)} in row {number} (p = {p:.3f})"
-        for number, (c, p) in enumerate(zip(firsts, adjusted, strict=True), 1)
-        if p < SIGNIFICANCE
-    ]
-    least = max(holm([c["test"]["minimum_p"] for c in firsts]))
+    _, left = _winners(planned)
+    held = [f"{method} in row {number} (p = {p:.3f})" for number, method, p in left]
+    least = max(holm([primary(s)["test"]["minimum_p"] for s in planned]))
     return (
-        f"- Holm over the {len(firsts)} planned comparisons, rows 1 to {len(firsts)}, leaves "
+        f"- Holm over the {len(planned)} planned comparisons, rows 1 to {len(planned)}, leaves "
         f"{'; '.join(held) or 'none'}; were all as clear as their seeds allow, each would have p = "
         f"{least:.3f}."
     )
@@ -216,7 +219,7 @@ def settled(number: str, s: Summary) -> str:
         number,
         f"{held['settled_with']} of {held['num_seeds']}" if held["settled_with"] else "not reached",
         f"{held['mean'] / base:+.1%}",
-        str(held["num_needed"] or "over 1000"),
+        str(held["num_needed"] or f"over {MAX_SEEDS}"),
         f"{by_seeds[8] / base:.1%}",
         f"{by_seeds[20] / base:.1%}",
     )
@@ -467,6 +470,8 @@ ADDED = (
     "three_points", "rate_004", "rate_008", "unit_tenth", "unit_ten",
     "four_normal_segmentation", "four_depth_normal",
 )  # fmt: skip
+ROWS = tuple(enumerate((*PLANNED, *ADDED), 1))
+"""Of the first table."""
 SCALED = ("one_point", "four_normal_segmentation", "four_depth_normal", "photographs", "rgbd")
 TABLES = ("table_columns", "table_decoders", "table_sharing")
 RANKED = (
@@ -478,10 +483,7 @@ BLOCKS = (
     Block(
         "| row | data: tasks; learning rates | priorities x seeds | lsb and fixed "
         "| difference (from the baseline) | p | winner | above the baseline |",
-        tuple(
-            Claim((name,), partial(front, number))
-            for number, name in enumerate((*PLANNED, *ADDED), 1)
-        ),
+        tuple(Claim((name,), partial(front, number)) for number, name in ROWS),
     ),
     Block("", (
         Claim(PLANNED, together),
@@ -504,10 +506,7 @@ BLOCKS = (
     Block(
         "| row | significant with the first | mean difference of single seeds | seeds needed "
         "| 8 seeds find | 20 seeds find |",
-        tuple(
-            Claim((name,), partial(settled, str(number)))
-            for number, name in enumerate((*PLANNED, *ADDED), 1)
-        ),
+        tuple(Claim((name,), partial(settled, str(number))) for number, name in ROWS),
     ),
     Block("| row | tasks | each task's metric with its priority |", (
         Claim(("one_point",), partial(control, "1")),
